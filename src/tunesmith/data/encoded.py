@@ -1,0 +1,119 @@
+"""Rows as numbers: tokenised inputs and targets, ragged, memory-mapped, cached by content.
+
+A split of N rows with T tokens in all is a handful of flat arrays. Nothing is padded:
+row ``i`` of a ragged array is ``values[offsets[i]:offsets[i + 1]]``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """N rows of different lengths in one flat array."""
+
+    values: Array
+    """[T], or [T, K] where every token carries K numbers."""
+    offsets: npt.NDArray[np.int64]
+    """[N + 1]: where each row starts; the last entry is T."""
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int] | Array], dtype: npt.DTypeLike = np.int32) -> Self:
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if rows and isinstance(rows[0], np.ndarray):
+            values = np.concatenate([np.asarray(row, dtype=dtype) for row in rows])
+        else:
+            values = np.fromiter((item for row in rows for item in row), dtype=dtype, count=int(offsets[-1]))
+        return cls(values, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Array:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[N]: number of entries of each row."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Array:
+        """Return the entries of ``rows``, in that order, as one flat array."""
+        return np.concatenate([self[int(row)] for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One split, ready for the engine.
+
+    ``inputs`` always holds ``input_ids``; other entries (``token_type_ids``) align with it
+    token by token. ``targets`` holds what the task's loss reads: arrays with one entry per
+    row, or ragged arrays.
+    """
+
+    inputs: Mapping[str, Ragged]
+    targets: Mapping[str, Array | Ragged]
+    num_truncated: int = 0
+    """Rows that were longer than the limit and lost tokens."""
+
+    def __len__(self) -> int:
+        return len(self.inputs["input_ids"])
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[N]: real tokens of each row."""
+        return self.inputs["input_ids"].lengths
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into ``folder``, which must exist and be private to the caller."""
+        described: dict[str, object] = {"num_truncated": self.num_truncated, "inputs": [], "targets": {}}
+        for name, ragged in self.inputs.items():
+            described["inputs"].append(name)  # type: ignore[attr-defined]
+            _save_ragged(folder, f"inputs.{name}", ragged)
+        for name, target in self.targets.items():
+            described["targets"][name] = "ragged" if isinstance(target, Ragged) else "array"  # type: ignore[index]
+            if isinstance(target, Ragged):
+                _save_ragged(folder, f"targets.{name}", target)
+            else:
+                np.save(folder / f"targets.{name}.npy", target, allow_pickle=False)
+        (folder / "encoded.json").write_text(json.dumps(described), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Memory-map what ``save`` wrote."""
+        described = json.loads((folder / "encoded.json").read_text(encoding="utf-8"))
+        return cls(
+            inputs={name: _load_ragged(folder, f"inputs.{name}") for name in described["inputs"]},
+            targets={
+                name: _load_ragged(folder, f"targets.{name}") if kind == "ragged" else _load(folder, f"targets.{name}")
+                for name, kind in described["targets"].items()
+            },
+            num_truncated=described["num_truncated"],
+        )
+
+
+def _save_ragged(folder: Path, name: str, ragged: Ragged) -> None:
+    np.save(folder / f"{name}.values.npy", ragged.values, allow_pickle=False)
+    np.save(folder / f"{name}.offsets.npy", ragged.offsets, allow_pickle=False)
+
+
+def _load(folder: Path, name: str) -> Array:
+    array: Array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _load_ragged(folder: Path, name: str) -> Ragged:
+    offsets = np.load(folder / f"{name}.offsets.npy", allow_pickle=False)
+    return Ragged(_load(folder, f"{name}.values"), offsets)

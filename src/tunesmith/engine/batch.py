@@ -1,0 +1,182 @@
+"""Rows laid out for the device: ``flat`` (no padding at all) or ``padded``.
+
+In the flat layout a batch is ONE row of T real tokens, sequence after sequence, sorted by
+length; everything but attention works on it as it is. ``Borders`` tells attention where
+the sequences are. In the padded layout a batch is the usual [B, L] with a mask.
+
+Both layouts list rows in the same order and yield scores in the same order, so that
+targets, losses and outputs do not depend on the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tunesmith.data.encoded import Encoded, Ragged
+
+LayoutName = Literal["flat", "padded"]
+
+IntArray = npt.NDArray[np.int64]
+
+MAX_GROUP_WASTE = 0.25
+"""Attention in a group works on at most this share of padding; more starts another group."""
+
+MIN_GROUP_ROWS = 4
+"""Below this many rows a group is not closed for waste: one more kernel call costs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Consecutive sequences of a flat batch on which attention runs as one dense batch.
+
+    Sequences of one length are a view of the flat row. Near-equal ones are gathered into
+    a padded block and scattered back; their padding is masked.
+    """
+
+    start: int
+    """First token of the group in the flat row."""
+    num_rows: int
+    length: int
+    """Longest sequence of the group."""
+    lengths: tuple[int, ...]
+    gather: torch.Tensor | None = None
+    """[num_rows * length]: token (counted from ``start``) for each cell; any token for padding. None when all are equal."""
+    scatter: torch.Tensor | None = None
+    """[number of tokens]: cell of each token."""
+    is_padding: torch.Tensor | None = None
+    """[num_rows, length] boolean."""
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Where the sequences of a flat batch begin and end; built once per batch on the host."""
+
+    groups: tuple[Group, ...]
+    cumulative_lengths: torch.Tensor
+    """[B + 1] int32, the form that variable-length kernels take."""
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch on the device."""
+
+    rows: IntArray
+    """[B]: indices into the split, in batch order."""
+    inputs: Mapping[str, torch.Tensor]
+    """Flat: [1, T] each, with ``position_ids``. Padded: [B, L] each, with ``attention_mask``."""
+    targets: Mapping[str, torch.Tensor]
+    """One entry per row, or per token in flat order; empty when the split has no targets."""
+    first_tokens: torch.Tensor
+    """[B]: where each sequence starts in the flat row."""
+    last_tokens: torch.Tensor
+    """[B]: where each sequence ends (inclusive)."""
+    num_tokens: int
+    """Real tokens."""
+    borders: Borders | None
+    """Set in the flat layout only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Turns rows of a split into batches of one layout on one device."""
+
+    layout: LayoutName
+    pad_token_id: int = 0
+    position_offset: int = 0
+    """Position of the first token (RoBERTa counts from ``padding_idx + 1``)."""
+    device: torch.device = torch.device("cpu")
+
+    def __call__(self, data: Encoded, rows: IntArray) -> Batch:
+        """Lay out ``rows`` of ``data``; they are sorted by length, longest last."""
+        lengths = data.lengths[rows]
+        order = np.argsort(lengths, kind="stable")
+        rows, lengths = rows[order], lengths[order]
+        ends = np.cumsum(lengths)
+        flat = self.layout == "flat"
+        inputs = self._flat_inputs(data, rows, lengths) if flat else self._padded_inputs(data, rows, lengths)
+        return Batch(
+            rows=rows,
+            inputs=inputs,
+            targets={name: self._target(target, rows) for name, target in data.targets.items()},
+            first_tokens=torch.from_numpy(ends - lengths).to(self.device),
+            last_tokens=torch.from_numpy(ends - 1).to(self.device),
+            num_tokens=int(ends[-1]),
+            borders=find_borders(lengths.tolist(), self.device) if flat else None,
+        )
+
+    def _flat_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
+        inputs = {name: self._tensor(ragged.take(rows))[None].long() for name, ragged in data.inputs.items()}
+        positions = np.concatenate([np.arange(length) for length in lengths]) + self.position_offset
+        inputs["position_ids"] = self._tensor(positions)[None]
+        return inputs
+
+    def _padded_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        inputs = {"attention_mask": self._tensor(mask.astype(np.int64))}
+        for name, ragged in data.inputs.items():
+            block = np.full(mask.shape, self.pad_token_id if name == "input_ids" else 0, dtype=np.int64)
+            block[mask] = ragged.take(rows)
+            inputs[name] = self._tensor(block)
+        return inputs
+
+    def _target(self, target: npt.NDArray[np.generic] | Ragged, rows: IntArray) -> torch.Tensor:
+        return self._tensor(target.take(rows) if isinstance(target, Ragged) else target[rows])
+
+    def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def find_borders(lengths: Sequence[int], device: torch.device) -> Borders:
+    """Group ascending sequence ``lengths`` for attention: few groups, little padding."""
+    groups: list[Group] = []
+    first, start = 0, 0
+    while first < len(lengths):
+        last = _group_end(lengths, first)
+        group_lengths = tuple(lengths[first:last])
+        groups.append(_group(start, group_lengths, device))
+        start += sum(group_lengths)
+        first = last
+    cumulative = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=device)
+    return Borders(tuple(groups), cumulative, max(lengths))
+
+
+def _group_end(lengths: Sequence[int], first: int) -> int:
+    """Return the end of the group that starts at ``first``: the longest that wastes little."""
+    total, end = 0, first
+    while end < len(lengths):
+        total += lengths[end]
+        num_rows = end - first + 1
+        waste = 1 - total / (num_rows * lengths[end])
+        if waste > MAX_GROUP_WASTE and num_rows > MIN_GROUP_ROWS:
+            break
+        end += 1
+    return end
+
+
+def _group(start: int, lengths: tuple[int, ...], device: torch.device) -> Group:
+    length = lengths[-1]
+    if lengths[0] == length:
+        return Group(start, len(lengths), length, lengths)
+    is_real = np.arange(length) < np.array(lengths)[:, None]
+    gather = np.zeros(is_real.shape, dtype=np.int64)
+    gather[is_real] = np.arange(sum(lengths))
+    return Group(
+        start,
+        len(lengths),
+        length,
+        lengths,
+        gather=torch.from_numpy(gather.reshape(-1)).to(device),
+        scatter=torch.from_numpy(np.flatnonzero(is_real)).to(device),
+        is_padding=torch.from_numpy(~is_real).to(device),
+    )

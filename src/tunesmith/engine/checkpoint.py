@@ -1,0 +1,145 @@
+"""Checkpoints: everything a resumed training needs, verified byte by byte before use.
+
+``checkpoints/step-N/`` holds ``weights.safetensors`` (fp32 masters of the trained weights and
+the model's buffers), ``optimizer.safetensors``, ``state.json`` and ``manifest.json`` with the
+SHA-256 of each. Such a folder appears whole, by a rename, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.engine.loop import Training
+from tunesmith.files.atomic import new_folder, remove_folder
+from tunesmith.files.manifest import verify_manifest
+from tunesmith.types import InputError, Problem
+
+STEP_FOLDER = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk whose files agree with its manifest."""
+
+    folder: Path
+    step: int
+    extra: dict[str, Any]
+    """What the caller of ``save`` added: the best metric so far, evaluations without gain."""
+
+
+def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
+    """Write a checkpoint of ``training`` under ``folder`` and return its folder."""
+    from safetensors.torch import save_file
+
+    tensors, values = training.optimizer.state()
+    state = {
+        "step": training.step,
+        "num_skipped": training.num_skipped,
+        "recent_norms": list(training.recent_norms),
+        "optimizer": values,
+        "extra": extra,
+    }
+    final = folder / f"step-{training.step}"
+    with new_folder(final, replace=True) as temporary:
+        save_file(_weights(training), temporary / "weights.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "optimizer.safetensors")
+        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    return final
+
+
+def restore(training: Training, checkpoint: Checkpoint) -> None:
+    """Set ``training`` to exactly where ``checkpoint`` was taken."""
+    from safetensors.torch import load_file
+
+    restore_weights(training, checkpoint.folder)
+    state = json.loads((checkpoint.folder / "state.json").read_text(encoding="utf-8"))
+    training.optimizer.load_state(load_file(checkpoint.folder / "optimizer.safetensors"), state["optimizer"])
+    training.step = state["step"]
+    training.num_skipped = state["num_skipped"]
+    training.recent_norms.extend(state["recent_norms"])
+
+
+def restore_weights(training: Training, folder: Path) -> None:
+    """Set weights and buffers only (returning to the best step at the end)."""
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "weights.safetensors")
+    expected = set(_weights(training))
+    if set(weights) != expected:
+        odd = sorted(set(weights) ^ expected)
+        raise InputError(
+            f"The checkpoint {folder} does not belong to this model and method: {len(odd)} weights differ, "
+            f"the first being '{odd[0]}'.",
+            "Resume with the configuration that the checkpoint was made with.",
+        )
+    buffers = _buffers(training.scorer.model)
+    with torch.no_grad():
+        for name, buffer in buffers.items():
+            buffer.copy_(weights[f"buffer:{name}"])
+    training.optimizer.load_master_weights(weights)
+
+
+def find(folder: Path) -> tuple[Checkpoint | None, list[Problem]]:
+    """Return the newest sound checkpoint under ``folder``, by step, and what is wrong with newer ones."""
+    problems: list[Problem] = []
+    for step, path in sorted(list_steps(folder).items(), reverse=True):
+        checkpoint, damage = open_checkpoint(path, step)
+        if checkpoint is not None:
+            return checkpoint, problems
+        problems += damage
+    return None, problems
+
+
+def open_checkpoint(path: Path, step: int) -> tuple[Checkpoint | None, list[Problem]]:
+    """Verify the checkpoint at ``path``; return it, or what is wrong with it as warnings."""
+    damage = verify_manifest(path)
+    if not damage:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if state["step"] == step:
+            return Checkpoint(path, step, state["extra"]), []
+        damage = [Problem("error", f"{path / 'state.json'} is of step {state['step']}, not {step}.")]
+    message = f"The checkpoint {path} is damaged and is not used: {damage[0].message}"
+    return None, [Problem("warning", message, "An older sound checkpoint is used if there is one.")]
+
+
+def list_steps(folder: Path) -> dict[int, Path]:
+    """Return the checkpoint folders under ``folder`` by step; temporary leftovers do not count."""
+    if not folder.is_dir():
+        return {}
+    found = ((STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
+    return {int(match[1]): path for match, path in found if match}
+
+
+def rotate(folder: Path, keep_newest: int, keep_steps: set[int]) -> None:
+    """Remove old checkpoints but the newest ``keep_newest`` and those of ``keep_steps``."""
+    steps = list_steps(folder)
+    for step in sorted(steps)[: max(0, len(steps) - keep_newest)]:
+        if step not in keep_steps:
+            remove_folder(steps[step])
+
+
+def size_of(training: Training) -> int:
+    """Return about how many bytes a checkpoint takes, given an optimizer with two moments."""
+    return 3 * sum(master.numel() * master.element_size() for master in training.optimizer.masters)
+
+
+def _weights(training: Training) -> dict[str, torch.Tensor]:
+    buffers = {f"buffer:{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
+    return {name: tensor.contiguous() for name, tensor in training.optimizer.master_weights().items()} | buffers
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers that are part of the model's state (running statistics, not caches)."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name not in parameters and isinstance(tensor, torch.Tensor)
+    }

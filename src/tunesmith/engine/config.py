@@ -1,0 +1,78 @@
+"""The engine's configuration: how training is done, whatever is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from tunesmith.config.base import Choice, Config
+from tunesmith.engine.optimizers import OptimizerConfig
+from tunesmith.engine.schedules import ScheduleConfig
+
+
+class EarlyStoppingConfig(Config):
+    """When to stop before the last epoch."""
+
+    patience: PositiveInt | None = None
+    """Stop after this many evaluations in a row without gain; never when not given."""
+    metric: str | None = None
+    """What must gain, also for choosing the best checkpoint: any metric of the task, or 'loss'; the task's main metric when not given."""
+    minimum_gain: float = Field(default=0.0, ge=0)
+    """A change no larger than this is no gain."""
+    restore_best: bool = True
+    """At the end, return to the evaluated step that was best by the metric."""
+
+
+class TrainConfig(Config):
+    """How training is done, whatever is trained."""
+
+    epochs: float = Field(default=3.0, gt=0)
+    """Passes over the training rows; may be a fraction."""
+    max_steps: PositiveInt | None = None
+    """Stop after this many optimizer steps."""
+    batch_size: PositiveInt = 32
+    """Rows per optimizer step, however they are split into micro-batches."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate; a rate that suits the method and the model when not given."""
+    optimizer: Annotated[OptimizerConfig, Choice("optimizer", {}, default=OptimizerConfig)] = OptimizerConfig()
+    schedule: Annotated[ScheduleConfig, Choice("schedule", {}, default=ScheduleConfig)] = ScheduleConfig()
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest L2 norm of the whole gradient; longer ones are scaled down. null switches it off."""
+    l1: float = Field(default=0.0, ge=0)
+    """L1 penalty on the trained weights that weight decay applies to (added to the gradient)."""
+    l2: float = Field(default=0.0, ge=0)
+    """L2 penalty on the same weights (added to the gradient; not the decoupled decay of AdamW)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Numbers of weights and activations. bf16 keeps an fp32 master of every trained weight; auto takes bf16 where the hardware multiplies it natively."""
+    layout: Literal["auto", "flat", "padded"] = "auto"
+    """flat: no padding at all; padded: batches of similar length. auto takes flat where it is proven equal for this model."""
+    device: str = "auto"
+    """cpu, cuda, cuda:0, ...; auto takes an accelerator where there is one."""
+    micro_batch_tokens: PositiveInt = 4096
+    """Tokens per forward and backward pass; a step of more is accumulated over several."""
+    micro_batch_rows: PositiveInt | None = None
+    """Rows per forward and backward pass, besides the limit on tokens."""
+    evaluate_steps: PositiveInt | None = None
+    """Evaluate on the validation rows every so many steps; once an epoch when not given."""
+    checkpoint_steps: PositiveInt | None = None
+    """Save a checkpoint every so many steps, besides those at evaluations."""
+    keep_checkpoints: PositiveInt = 1
+    """How many of the newest checkpoints stay; the best one stays besides."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    max_skipped_steps: PositiveInt = 5
+    """Give up after this many steps in a row whose loss or gradient is not finite or spikes."""
+    spike_factor: float | None = Field(default=None, gt=1)
+    """Skip a step whose gradient norm exceeds this many times the median of the last 32; off when not given."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds new weights, the order of rows and dropout."""
+    deterministic: bool = False
+    """Refuse operations whose result may vary from run to run (on the CPU all of ours repeat anyway)."""
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        kind = device.split(":")[0]
+        if kind not in {"auto", "cpu", "cuda", "mps", "xpu"}:
+            raise ValueError("expected auto, cpu, cuda, cuda:N, mps or xpu")
+        return device

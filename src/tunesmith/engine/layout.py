@@ -1,0 +1,183 @@
+"""From a batch to the scores its loss reads, in either layout.
+
+The padded layout calls the model as ``transformers`` wrote it. The flat layout calls its
+base model on one row of real tokens and then the model's own head on what the task reads:
+one token a row, or every token. Whether a model can be run flat is not taken from a list:
+``choose_layout`` compares both layouts on a few rows of random tokens and says why not
+when they differ.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.engine.attention import FLAT_ATTENTION, borders_of, register
+from tunesmith.engine.batch import Batch, Collator, LayoutName
+from tunesmith.models.structure import base_model, inner
+
+Reads = Literal["row", "token"]
+
+PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
+"""Equal and unequal lengths, so that every way of grouping is probed."""
+
+PROBE_TOLERANCE = 1e-3
+"""Largest difference of scores, relative to their size, for two layouts to count as equal in float32."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Calls a model on batches of one layout; the only thing the loop knows of a model."""
+
+    model: nn.Module
+    layout: LayoutName
+    reads: Reads
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Return ``scores_UK``: K scores for every row (or every real token), in batch order."""
+        if self.layout == "flat":
+            return self._flat(batch)
+        scores: torch.Tensor = self.model(**batch.inputs).logits
+        return scores if self.reads == "row" else scores[batch.inputs["attention_mask"].bool()]
+
+    def surrounding(self, batch: Batch) -> Any:
+        """Return the context in which the forward and backward pass of ``batch`` run."""
+        return borders_of(batch.borders) if self.layout == "flat" else nullcontext()
+
+    @cached_property
+    def _switches(self) -> dict[str, bool]:
+        """Switch off what training has no use for: decoders would fill a cache."""
+        takes_cache = "use_cache" in inspect.signature(base_model(inner(self.model)).forward).parameters
+        return {"use_cache": False} if takes_cache else {}
+
+    def _flat(self, batch: Batch) -> torch.Tensor:
+        model = inner(self.model)
+        base = base_model(model)
+        hidden_TD: torch.Tensor = base(**batch.inputs, **self._switches).last_hidden_state[0]
+        return row_scores(model, hidden_TD, batch) if self.reads == "row" else token_scores(model, hidden_TD)
+
+
+def row_scores(model: nn.Module, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Apply a sequence-classification head to the token that represents each row: [B, K].
+
+    Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
+    on the first token a pooler and classifier (BERT), a classification head module
+    (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
+    (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
+    """
+    if hasattr(model, "score"):
+        scores: torch.Tensor = model.score(hidden_TD[batch.last_tokens])
+        return scores
+    first_BD = hidden_TD[batch.first_tokens]
+    if hasattr(model, "pre_classifier"):
+        return model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD))))  # type: ignore[operator, no-any-return]
+    if hasattr(model, "head") and hasattr(model, "drop"):
+        config: Any = model.config
+        pooled_BD = _mean_rows(hidden_TD, batch) if config.classifier_pooling == "mean" else first_BD
+        return model.classifier(model.drop(model.head(pooled_BD)))  # type: ignore[operator, no-any-return]
+    pooler = getattr(base_model(model), "pooler", None)
+    if pooler is not None:
+        return model.classifier(model.dropout(pooler(first_BD[:, None])))  # type: ignore[operator, no-any-return]
+    return model.classifier(first_BD[:, None])  # type: ignore[operator, no-any-return]
+
+
+def token_scores(model: nn.Module, hidden_TD: torch.Tensor) -> torch.Tensor:
+    """Apply a token head to every token: [T, K]."""
+    if hasattr(model, "head") and hasattr(model, "drop"):
+        return model.classifier(model.drop(model.head(hidden_TD)))  # type: ignore[operator, no-any-return]
+    dropout = getattr(model, "dropout", nn.Identity())
+    head = getattr(model, "classifier", None) or getattr(model, "score", None)
+    if head is None:
+        raise NotImplementedError("no token head that the flat layout knows")
+    return head(dropout(hidden_TD))  # type: ignore[operator, no-any-return]
+
+
+def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    lengths = batch.last_tokens - batch.first_tokens + 1
+    row_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TD.device), lengths)
+    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, hidden_TD)
+    return total_BD / lengths[:, None]
+
+
+def position_offset(model: nn.Module) -> int:
+    """Return the position id of a sequence's first token: ``padding_idx + 1`` for RoBERTa and its kin, else 0."""
+    embeddings = getattr(base_model(inner(model)), "embeddings", None)
+    counts_from_padding = hasattr(embeddings, "create_position_ids_from_input_ids")
+    padding_idx = getattr(embeddings, "padding_idx", None)
+    return int(padding_idx) + 1 if counts_from_padding and padding_idx is not None else 0
+
+
+def choose_layout(model: nn.Module, reads: Reads, vocab_size: int, wanted: str) -> tuple[LayoutName, str]:
+    """Return the layout to use and why, trying the flat one where ``wanted`` is ``auto`` or ``flat``.
+
+    The model is compared with itself on a few rows of random tokens, without dropout. On
+    return it is set to the attention function of the layout chosen.
+    """
+    if wanted == "padded":
+        return "padded", "as configured"
+    difference = _try(lambda: _layout_difference(model, reads, vocab_size))
+    if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
+        _set_attention(model, FLAT_ATTENTION)
+        return "flat", f"flat and padded scores agree ({difference:.0e})"
+    reason = difference if isinstance(difference, str) else f"flat and padded scores differ by {difference:.1e}"
+    return "padded", reason
+
+
+def collator_for(model: nn.Module, layout: LayoutName, pad_token_id: int, device: torch.device) -> Collator:
+    """Return the collator that lays out batches for ``model``."""
+    return Collator(layout, pad_token_id, position_offset(model) if layout == "flat" else 0, device)
+
+
+def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float:
+    """Return the largest difference between the two layouts' scores, relative to their size."""
+    config: Any = inner(model).config
+    before = copy.copy(config._attn_implementation)
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    pad_token_id = getattr(config, "pad_token_id", None) or 0
+    data = _probe_rows(vocab_size, pad_token_id)
+    scores = []
+    try:
+        for layout in ("padded", "flat"):
+            if layout == "flat":
+                _set_attention(model, FLAT_ATTENTION)
+            scorer = Scorer(model, layout, reads)
+            batch = collator_for(model, layout, pad_token_id, device)(data, np.arange(len(data)))
+            with torch.no_grad(), scorer.surrounding(batch):
+                scores.append(scorer(batch).double())
+    finally:
+        _set_attention(model, before)
+        model.train(was_training)
+    padded, flat = scores
+    return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
+
+
+def _probe_rows(vocab_size: int, pad_token_id: int) -> Encoded:
+    generator = np.random.default_rng(0)
+    tokens = [generator.integers(1, vocab_size, length) for length in PROBE_LENGTHS]
+    tokens = [np.where(row == pad_token_id, (pad_token_id + 1) % vocab_size, row) for row in tokens]
+    return Encoded(inputs={"input_ids": Ragged.from_rows(tokens)}, targets={})
+
+
+def _set_attention(model: nn.Module, name: str) -> None:
+    register()
+    inner(model).set_attn_implementation(name)  # type: ignore[operator]
+
+
+def _try(compute: Callable[[], float]) -> float | str:
+    """Return what ``compute`` gives or, since a model may refuse in any way it likes, why it failed."""
+    try:
+        return compute()
+    except Exception as error:  # noqa: BLE001
+        return f"the flat layout does not fit this model ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"

@@ -1,0 +1,59 @@
+"""Devices and number formats: what the hardware multiplies natively, and bringing a model there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from tunesmith.types import InputError
+
+Precision = Literal["fp32", "bf16"]
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device named, or the best there is; ``InputError`` for one that is not there."""
+    if wanted == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    device = torch.device(wanted)
+    if device.type == "cpu":
+        return device
+    available = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count()
+    if available is None or available.type != device.type or (device.index or 0) >= count:
+        here = f"{count} of kind '{available.type}'" if available is not None else "none"
+        raise InputError(
+            f"train.device: '{wanted}' is not on this machine (accelerators: {here}).", "Use --train.device auto or cpu."
+        )
+    return device
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Say whether the device has matrix instructions for bf16 (AMX, AVX512_BF16, CUDA from Ampere on)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(
+            bool(getattr(torch.cpu, name, lambda: False)())
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return False
+
+
+def choose_precision(wanted: str, device: torch.device, *, from_scratch: bool) -> Precision:
+    """Return the number format: as wanted, or for ``auto`` bf16 where it is native.
+
+    Small models trained from scratch (LSTM, CNN) gain nothing from bf16 and stay in fp32.
+    """
+    if wanted == "fp32" or (wanted == "auto" and (from_scratch or not multiplies_bf16(device))):
+        return "fp32"
+    return "bf16"
+
+
+def place(model: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
+    """Move the model to the device in the number format; the optimizer keeps fp32 masters itself."""
+    return model.to(device=device, dtype=DTYPES[precision])

@@ -1,0 +1,77 @@
+"""The contract of a method: which parameters are trained, and how.
+
+A method is model surgery: ``apply`` receives a loaded model and returns the module that
+is trained. The model's own code is never edited, and the loop knows no method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from tunesmith.config.base import Config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that share a learning rate and a weight decay."""
+
+    names: tuple[str, ...]
+    """Names as ``named_parameters()`` of the trained module gives them."""
+    learning_rate_scale: float
+    """Factor on the schedule's learning rate (layer-wise decay, LoRA+)."""
+    decay: bool
+    """Whether weight decay applies (not to biases and norms)."""
+
+
+class Method(Config):
+    """Which parameters are trained, and how. One file and one entry of ``METHODS`` each."""
+
+    name: str
+
+    default_learning_rate: ClassVar[float]
+    """Peak rate for a pretrained model when ``train.learning_rate`` is not given."""
+
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""
+
+    def apply(self, model: PreTrainedModel) -> nn.Module:
+        """Return the module to train, with ``requires_grad`` set on what is trained.
+
+        Raises ``InputError`` when the method does not fit the model, naming what would.
+        """
+        raise NotImplementedError
+
+    def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
+        """Return groups that together hold each parameter ever trained exactly once."""
+        raise NotImplementedError
+
+    def update(self, model: nn.Module, progress: float) -> None:
+        """Set what is trainable at ``progress`` (0 to 1 of all steps); called before each step.
+
+        A pure function of ``progress``, so that a resumed run needs no state of the method.
+        """
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the trained model into ``folder`` in the Hugging Face or PEFT layout, as safetensors."""
+        raise NotImplementedError
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it."""
+        raise NotImplementedError
+
+
+def trained_parameters(model: nn.Module, groups: list[ParameterGroup]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the name and parameter of every parameter in ``groups``, in their order."""
+    named: Mapping[str, nn.Parameter] = dict(model.named_parameters())
+    for group in groups:
+        for name in group.names:
+            yield name, named[name]

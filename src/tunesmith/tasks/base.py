@@ -1,0 +1,142 @@
+"""The contract of a task: columns in, encoding, head, loss, decoding, metrics.
+
+A task is a frozen config. What it learns from the training rows (its label names) is a
+field of that config too: ``bind`` returns a copy with it filled in, and the resolved
+``config.yaml`` of a run therefore holds the complete task.
+
+Shapes: N rows of a split, B rows and U labelled units (rows, tokens or spans) of a
+micro-batch, K scores per unit, R bootstrap replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.config.base import Config
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.types import ColumnProfile, Problem, Role
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+Columns = Mapping[str, Sequence[Any]]
+"""Canonical columns of some rows: ``{"text": [...], "label": [...]}``."""
+
+Outputs = Mapping[str, Array]
+"""What ``collect`` kept of the model's scores, for all rows of a split, in row order."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """What the model must provide: read by ``tunesmith.models``."""
+
+    auto_class: str
+    """Name of the ``transformers`` auto class, such as ``AutoModelForSequenceClassification``."""
+    num_outputs: int
+    """K, scores per unit."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
+
+
+class Task(Config):
+    """What is learned. One file and one entry of ``TASKS`` each."""
+
+    name: str
+
+    reads: ClassVar[Literal["row", "token"]] = "row"
+    """Where the head reads: one pooled vector a row, or every token."""
+    roles: ClassVar[tuple[Role, ...]]
+    """The canonical columns."""
+    higher_is_better: ClassVar[Mapping[str, bool]]
+    """Every metric's name and direction; the first is the task's main metric."""
+
+    @classmethod
+    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
+        """Say how well columns (by role) suit this task: 0 (not at all) to 1, and why."""
+        raise NotImplementedError
+
+    def bind(self, columns: Columns) -> Self:
+        """Return the task with what it learns from the training rows (label names) filled in.
+
+        Fields that are already filled are kept, so binding a bound task changes nothing.
+        """
+        raise NotImplementedError
+
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        """Return what is wrong with a split's labels, given a bound task (unknown labels, nan)."""
+        raise NotImplementedError
+
+    def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise rows. Without the label columns (prediction) ``targets`` is empty."""
+        raise NotImplementedError
+
+    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
+        """Return what the loss and the metrics read of the label columns: ``Encoded.targets`` without tokenising.
+
+        Raises ``InputError`` with the problems that ``check`` reports as errors.
+        """
+        raise NotImplementedError
+
+    def head(self) -> HeadSettings:
+        """Return what the bound task asks of the model."""
+        raise NotImplementedError
+
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the scalar *sum* of the losses over the micro-batch's units, in float32 or wider."""
+        raise NotImplementedError
+
+    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+        """Return what the step's loss is divided by: the number (or total weight) of labelled units."""
+        raise NotImplementedError
+
+    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what evaluation keeps of a micro-batch's scores: tensors with one entry per row."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
+        """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``."""
+        raise NotImplementedError
+
+    def measure(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return every metric, each as an array of R values: one per row of row-weights.
+
+        A bootstrap replicate is a vector of row counts, so that one call scores them all;
+        the point estimate is the replicate whose weights are all 1.
+        """
+        raise NotImplementedError
+
+    def main_metric(self) -> str:
+        """Return the metric that picks the best step: the first one, unless a task says otherwise."""
+        return next(iter(self.higher_is_better))
+
+    def measure_per_label(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return metrics of each label, [R, K] each, in the order of ``details()["per_label"]``, or nothing."""
+        del outputs, targets, weights_RN
+        return {}
+
+    def truth(self, targets: Outputs) -> list[Any]:
+        """Return the true label (or value) of every row, JSON-ready, in the form ``decode`` predicts it."""
+        raise NotImplementedError
+
+    def errors(self, outputs: Outputs, targets: Outputs) -> FloatArray:
+        """Return [N]: how wrong each row's prediction is; 0 when it is right, more when it is surer or further off."""
+        raise NotImplementedError
+
+    def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
+        """Return the outputs of predictions made by other means than a model of ours (a baseline).
+
+        ``predictions`` are probabilities [N, K], or values [N] in the user's units.
+        """
+        raise NotImplementedError
+
+    def details(self, outputs: Outputs, targets: Outputs) -> dict[str, Any]:
+        """Return JSON-ready tables and curves for the report (confusion matrix, ROC, ...)."""
+        raise NotImplementedError

@@ -1,0 +1,160 @@
+"""Records that every room shares: problems found, columns seen, model inputs.
+
+This module imports nothing from tunesmith and nothing heavy, so that any room,
+including the command line before it has parsed anything, may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+MAX_ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing found wrong, or worth saying, in what the user gave."""
+
+    severity: Severity
+    message: str
+    """What happened: what was received and what was expected."""
+    fix: str = ""
+    """How to mend it, as an instruction."""
+    count: int = 1
+    """How many rows, files or keys it concerns."""
+    rows: tuple[str, ...] = ()
+    """The first places concerned, as ``file:line`` or ``split:row``."""
+
+    def __str__(self) -> str:
+        shown = self.rows[:MAX_ROWS_SHOWN]
+        places = f" [{', '.join(shown)}{', …' if self.count > len(shown) else ''}]" if shown else ""
+        return f"{self.message}{places}" + (f"\n  → {self.fix}" if self.fix else "")
+
+
+class InputError(ValueError):
+    """The user's input cannot be used; carries every problem found, not just the first.
+
+    The command line prints the problems and exits with status 2, without a traceback.
+    """
+
+    def __init__(self, problems: Problem | str | Iterable[Problem], fix: str = "") -> None:
+        if isinstance(problems, str):
+            problems = Problem("error", problems, fix)
+        if isinstance(problems, Problem):
+            problems = (problems,)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, purpose: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed.",
+            f"pip install 'tunesmith[{extra}]'",
+        )
+
+
+class RunError(RuntimeError):
+    """Work that started well cannot go on (disk full, loss not finite, out of memory).
+
+    The command line prints the message and exits with status 1; what was saved stays.
+    """
+
+
+ColumnKind = Literal[
+    "text",  # free text: many distinct values, mostly several words
+    "category",  # few distinct short strings
+    "integer",
+    "float",
+    "boolean",
+    "list",  # a list in every cell (JSON formats), or text that splits into few distinct parts
+    "object",  # nested records
+    "empty",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnProfile:
+    """What a look at the content of one user column tells."""
+
+    name: str
+    kind: ColumnKind
+    num_rows: int
+    num_missing: int
+    """Cells that are null or, for text, blank."""
+    num_distinct: int
+    """Distinct values; counted exactly up to the sample that was profiled."""
+    mean_length: float = 0.0
+    """Characters per cell for text and category columns."""
+    mean_words: float = 0.0
+    low: float | None = None
+    """Smallest value of a numeric column."""
+    high: float | None = None
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A canonical column of a task, and how the user's own column for it is recognised."""
+
+    name: str
+    """Canonical name, such as ``text`` or ``label``; the name used in ``data.columns``."""
+    names: tuple[str, ...]
+    """Usual names of such a column, best first, lower case."""
+    kinds: tuple[ColumnKind, ...]
+    """Kinds of content that can fill it."""
+    required: bool = True
+    purpose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """The user's column that fills a role, and why it was chosen."""
+
+    role: str
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A metric with its bootstrap confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """One optimizer step, as the training loop yields it."""
+
+    step: int
+    """Steps completed, this one included; starts at 1."""
+    epoch: float
+    """Passes over the training rows completed, as a fraction."""
+    loss: float
+    """Sum of the losses over the step's labelled units, divided by their number."""
+    learning_rate: float
+    gradient_norm: float
+    """L2 norm of the whole gradient before clipping."""
+    num_rows: int
+    num_tokens: int
+    """Real tokens, padding not counted."""
+    seconds: float
+    skipped: str = ""
+    """Why no update was made (``loss is nan``); empty when one was."""
+    rows: tuple[int, ...] = field(default=(), repr=False)
+    """Indices of the training rows of a skipped step."""
+    note: str = ""
+    """Something to tell the user once (memory ran out and micro-batches were halved)."""
+
