@@ -1,0 +1,96 @@
+"""From predictions to numbers with error bars, and to the baseline they have to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.tables import mistakes, predictions_table
+from tunesmith.evaluate.tfidf import Baseline, baseline
+from tunesmith.tasks.base import Columns, Outputs, Task
+
+DEFAULT_RESAMPLES = 1000
+DEFAULT_CONFIDENCE = 0.95
+
+
+def evaluate(
+    task: Task,
+    outputs: Outputs,
+    targets: Outputs,
+    *,
+    seed: int,
+    num_resamples: int = DEFAULT_RESAMPLES,
+    confidence: float = DEFAULT_CONFIDENCE,
+    columns: Columns | None = None,
+    against: Baseline | None = None,
+) -> dict[str, Any]:
+    """Return the content of ``evaluation.json``: metrics with bootstrap intervals, and the task's details.
+
+    ``columns`` (the rows' texts) add the worst mistakes; ``against`` adds a baseline's
+    metrics on the same rows and the paired difference, model minus baseline. Numbers that
+    do not exist (a correlation of constants) are None. Raises ``InputError`` without rows.
+    """
+    scores = score(task, outputs, targets, seed=seed, num_resamples=num_resamples)
+    found: dict[str, Any] = {
+        "task": task.name,
+        "num_rows": len(next(iter(outputs.values()))),
+        "confidence": confidence,
+        "num_resamples": num_resamples,
+        "main_metric": task.main_metric(),
+        "metrics": intervals(scores, confidence),
+        **task.details(outputs, targets),
+    }
+    for k, entry in enumerate(found.get("per_label", [])):
+        for name, values_K in scores.label_values.items():
+            entry[name] = interval(float(values_K[k]), scores.label_resampled[name][:, k], confidence)
+    if columns is not None:
+        found["mistakes"] = mistakes(task, outputs, targets, columns)
+    if against is not None:
+        other = score(task, against.outputs, targets, seed=seed, num_resamples=num_resamples)
+        found["baseline"] = {
+            "name": against.name,
+            "metrics": intervals(other, confidence),
+            "seconds": against.seconds,
+            "num_parameters": against.num_parameters,
+            "num_rows": against.num_rows,
+        }
+        found["difference"] = difference(scores, other, confidence)
+    return found
+
+
+def compare_paired(
+    task: Task,
+    first: Outputs,
+    second: Outputs,
+    targets: Outputs,
+    *,
+    seed: int,
+    num_resamples: int = DEFAULT_RESAMPLES,
+    confidence: float = DEFAULT_CONFIDENCE,
+) -> dict[str, IntervalDict]:
+    """Return first minus second for every metric, with the interval of the paired bootstrap.
+
+    Both are outputs for the same rows in the same order. A difference whose interval holds
+    0 is not shown by these rows.
+    """
+    sizes = [len(next(iter(outputs.values()))) for outputs in (first, second)]
+    assert sizes[0] == sizes[1], f"outputs for the same rows are compared; received {sizes[0]} and {sizes[1]} rows"
+    scores = [score(task, one, targets, seed=seed, num_resamples=num_resamples) for one in (first, second)]
+    return difference(scores[0], scores[1], confidence)
+
+
+__all__ = [
+    "Baseline",
+    "IntervalDict",
+    "Scores",
+    "baseline",
+    "compare_paired",
+    "difference",
+    "evaluate",
+    "interval",
+    "intervals",
+    "mistakes",
+    "predictions_table",
+    "resamples",
+    "score",
+]

@@ -1,0 +1,72 @@
+"""Predictions beside the rows they are for: the mistakes worth reading, and the whole table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tunesmith.tasks.base import Columns, Outputs, Task
+
+MAX_MISTAKES = 20
+MAX_TEXT = 2000
+"""Characters of a text that are shown."""
+
+
+def mistakes(
+    task: Task, outputs: Outputs, targets: Outputs, columns: Columns, limit: int = MAX_MISTAKES
+) -> list[dict[str, Any]]:
+    """Return the ``limit`` worst mistakes: the surest wrong labels, or the largest errors, with their texts."""
+    errors_N = task.errors(outputs, targets)
+    worst = np.argsort(-errors_N, kind="stable")[:limit]
+    rows = [int(row) for row in worst if errors_N[row] > 0]
+    predictions = task.decode({name: values[rows] for name, values in outputs.items()})
+    truths = task.truth({name: values[rows] for name, values in targets.items()})
+    found = []
+    for row, prediction, truth in zip(rows, predictions, truths, strict=True):
+        entry = {
+            "row": str(columns["row"][row]) if "row" in columns else str(row),
+            "text": _shortened(columns["text"][row]),
+            "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
+            "label": truth,
+            "prediction": _answer(prediction),
+        }
+        if "score" in prediction:
+            entry["score"] = prediction["score"]
+        else:
+            entry["error"] = _answer(prediction) - truth
+        found.append(entry)
+    return found
+
+
+def predictions_table(task: Task, outputs: Outputs, targets: Outputs, columns: Columns) -> dict[str, list[Any]]:
+    """Return the columns of ``predictions.parquet``: row, text, text_pair, label, prediction, score, ``p:<label>``.
+
+    ``targets`` may be empty (prediction without labels): then there is no ``label`` column.
+    Labels and predictions of multi-label rows are lists.
+    """
+    predictions = task.decode(outputs)
+    table: dict[str, list[Any]] = {
+        "row": [str(place) for place in columns["row"]]
+        if "row" in columns
+        else [str(i) for i in range(len(predictions))],
+    }
+    for role in ("text", "text_pair"):
+        if role in columns:
+            table[role] = list(columns[role])
+    if targets:
+        table["label"] = task.truth(targets)
+    table["prediction"] = [_answer(prediction) for prediction in predictions]
+    if predictions and "score" in predictions[0]:
+        table["score"] = [prediction["score"] for prediction in predictions]
+    for label in predictions[0].get("probabilities", {}) if predictions else ():
+        table[f"p:{label}"] = [prediction["probabilities"][label] for prediction in predictions]
+    return table
+
+
+def _answer(prediction: dict[str, Any]) -> Any:
+    return prediction["label"] if "label" in prediction else prediction["value"]
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

@@ -1,0 +1,79 @@
+"""Tasks: what is learned. Adding one takes a file, an entry of ``TASKS`` and a row in the contract tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tunesmith.tasks.base import Task
+from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.regression import Regression
+from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
+
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "regression": Regression,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The task that suits some columns best, with the columns for its roles."""
+
+    task: type[Task]
+    choices: tuple[ColumnChoice, ...]
+    reasons: tuple[str, ...]
+    """Why, in words: the chosen task's reason first, then those against the others."""
+
+
+def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] | None = None) -> Detection:
+    """Pick the task and the columns for its roles from what the columns hold.
+
+    ``profiles`` are by column name; ``overrides`` (role to column) are the user's own
+    choices. Raises ``InputError`` with every task's problems when none suits.
+    """
+    from tunesmith.data import assign_roles
+
+    found: list[tuple[float, str, type[Task], tuple[ColumnChoice, ...]]] = []
+    refused: dict[str, list[Problem]] = {}
+    for name, task in TASKS.items():
+        choices, problems = assign_roles(profiles, task.roles, overrides or {})
+        errors = [problem for problem in problems if problem.severity == "error"]
+        if errors:
+            refused[name] = errors
+            continue
+        score, reason = task.fit_score(_by_role(profiles, choices))
+        found.append((score, f"{name}: {reason}", task, tuple(choices)))
+    found.sort(key=lambda one: -one[0])
+    if not found or found[0][0] <= 0:
+        raise InputError(_no_task(refused, [reason for _, reason, _, _ in found]))
+    _, _, task, choices = found[0]
+    return Detection(task, choices, tuple(reason for _, reason, _, _ in found))
+
+
+def _by_role(profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice]) -> dict[str, ColumnProfile]:
+    """Return the profile of each role's column; several columns for one role make a list in every row."""
+    found: dict[str, ColumnProfile] = {}
+    for choice in choices:
+        profile = profiles[choice.column]
+        if choice.role in found:
+            profile = replace(profile, name=f"{found[choice.role].name}, {choice.column}", kind="list")
+        found[choice.role] = profile
+    return found
+
+
+def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[Problem]:
+    """Return each distinct problem once, and say for which tasks it was found."""
+    tasks_by_problem: dict[Problem, list[str]] = {}
+    for name, problems in refused.items():
+        for problem in problems:
+            tasks_by_problem.setdefault(problem, []).append(name)
+    listed = [
+        Problem(one.severity, f"{'/'.join(names)}: {one.message}", one.fix, one.count, one.rows)
+        for one, names in tasks_by_problem.items()
+    ]
+    fix = "Name the columns with data.columns, such as data.columns.text and data.columns.label."
+    return listed + [Problem("error", f"No task suits the columns ({reason}).", fix) for reason in reasons]
+
+
+__all__ = ["TASKS", "Classification", "Detection", "Regression", "Task", "detect"]

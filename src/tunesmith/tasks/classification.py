@@ -1,0 +1,404 @@
+"""Text classification: one label a row, or any number of labels a row.
+
+Shapes: N rows of a split, B rows of a micro-batch, K labels, R bootstrap replicates.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from tunesmith import metrics
+from tunesmith.config.base import nearest
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.tasks import losses
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Task
+from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
+from tunesmith.tasks.encoding import encode_texts
+from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
+from tunesmith.tasks.labels import find_delimiter, is_list, label_name, sorted_labels, split_cell
+from tunesmith.types import ColumnProfile, InputError, Problem, Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_CURVES = 12
+"""With more labels than this only the micro-averaged curves are drawn."""
+MAX_MATRIX = 200
+"""With more labels than this no confusion matrix is kept."""
+BoolArray = npt.NDArray[np.bool_]
+
+_LABEL_NAMES = """
+    label labels class category target sentiment intent topic tag tags y label_text label_name polarity rating
+    stars gold_label 标签 类别 分类 情感
+"""
+
+
+class Classification(Task):
+    """Assign each text (or pair of texts) one of several labels, or any number of them."""
+
+    name: Literal["classification"] = "classification"
+
+    labels: tuple[str, ...] | None = None
+    """Label names in the order of the model's outputs; found in the training rows when not given."""
+    multi_label: bool | None = None
+    """Whether a row may have any number of labels; seen from the training rows when not given
+    (lists, or texts such as `sports|politics`)."""
+    delimiter: str | None = None
+    """What separates several labels in one cell; seen from the training rows when not given."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target spread evenly over all labels."""
+    class_weights: Literal["balanced"] | dict[str, float] | tuple[float, ...] | None = None
+    """Weight of each label in the loss: a mapping or a list in the order of `labels` (labels left
+    out of the mapping weigh 1), or `balanced`: inversely to the label's frequency in training.
+    With several labels a row, the weight applies to rows that have the label."""
+    focal_gamma: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Exponent of the focal loss, which plays down rows that are already right; 0 switches it off."""
+    threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """With several labels a row: the probability above which a label is predicted."""
+
+    roles: ClassVar[tuple[Role, ...]] = (
+        TEXT,
+        TEXT_PAIR,
+        Role(
+            "label",
+            tuple(_LABEL_NAMES.split()),
+            ("category", "boolean", "list", "integer", "float"),
+            purpose="what is to be predicted: a label, or a list of labels",
+        ),
+    )
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "accuracy": True,
+        "macro_f1": True,
+        "micro_f1": True,
+        "macro_precision": True,
+        "micro_precision": True,
+        "macro_recall": True,
+        "micro_recall": True,
+        "mcc": True,
+        "balanced_accuracy": True,
+        "roc_auc": True,
+        "pr_auc": True,
+        "log_loss": False,
+        "brier": False,
+        "expected_calibration_error": False,
+        "hamming_loss": False,
+    }
+
+    # ---- configuration -------------------------------------------------------------------------
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _name_labels(cls, labels: Any) -> Any:
+        """YAML reads labels such as 1 and true as numbers and booleans."""
+        return tuple(label_name(label) for label in labels) if is_list(labels) else labels
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct_labels(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None:
+            twice = [name for name, count in Counter(labels).items() if count > 1]
+            if not labels or "" in labels or twice:
+                raise ValueError(f"expected distinct names that are not empty; received {list(labels)}")
+        return labels
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _name_weights(cls, weights: Any) -> Any:
+        if isinstance(weights, Mapping):
+            return {label_name(label): weight for label, weight in weights.items()}
+        return weights
+
+    @field_validator("class_weights")
+    @classmethod
+    def _usable_weights(cls, weights: Any) -> Any:
+        values = weights.values() if isinstance(weights, dict) else weights if isinstance(weights, tuple) else (1.0,)
+        if any(value < 0 for value in values) or not any(value > 0 for value in values):
+            raise ValueError("expected weights that are 0 or more and not all 0")
+        return weights
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Self:
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma and label_smoothing cannot be used together; set one of them to 0")
+        return self
+
+    @classmethod
+    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
+        label = profiles["label"]
+        seen = f"column '{label.name}' holds"
+        if label.kind == "list":
+            return 0.95, f"{seen} several labels a row"
+        if label.kind in ("category", "boolean"):
+            return 0.9, f"{seen} {label.num_distinct} distinct labels"
+        if label.kind not in ("integer", "float"):
+            return 0.0, f"{seen} {label.kind} values, not labels"
+        numbers = f"{label.num_distinct} distinct numbers in {label.num_rows} rows"
+        if numbers_are_labels(label):
+            return 0.8, f"{seen} {numbers}, whole and few enough to be labels"
+        return 0.2, f"{seen} {numbers}, too many or too finely divided to be labels"
+
+    # ---- labels --------------------------------------------------------------------------------
+
+    def bind(self, columns: Columns) -> Self:
+        """Fill in the labels, whether and how rows hold several, and the weight of each label.
+
+        Raises ``InputError`` when there are no labels, or the weights do not fit them.
+        """
+        cells = columns["label"]
+        multi_label, delimiter = self._form(cells)
+        split = [split_cell(cell, delimiter) for cell in cells]
+        labels = self.labels
+        if labels is None:
+            labels = sorted_labels(name for names in split for name in names)
+        if not labels:
+            raise InputError("The training rows hold no labels.", "Check data.columns.label.")
+        weights = self._bound_weights(labels, split, multi_label)
+        return self.changed(labels=labels, multi_label=multi_label, delimiter=delimiter, class_weights=weights)
+
+    def _form(self, cells: Sequence[Any]) -> tuple[bool, str | None]:
+        """Return whether rows hold several labels, and what separates them."""
+        if self.multi_label is False:
+            return False, None
+        lists = any(is_list(cell) for cell in cells)
+        delimiter = self.delimiter
+        if delimiter is None and not lists:
+            delimiter = find_delimiter(cells, self.labels, certain=self.multi_label is True)
+        return bool(self.multi_label or lists or delimiter), delimiter
+
+    def _bound_weights(
+        self, labels: tuple[str, ...], split: list[tuple[str, ...]], multi_label: bool
+    ) -> dict[str, float] | None:
+        weights = self.class_weights
+        if weights is None:
+            return None
+        if isinstance(weights, tuple):
+            if len(weights) != len(labels):
+                message = f"task.class_weights lists {len(weights)} weights for {len(labels)} labels: {quoted(labels)}."
+                raise InputError(message, "Give one weight per label, or a mapping from label to weight.")
+            return dict(zip(labels, weights, strict=True))
+        if isinstance(weights, dict):
+            unknown = [name for name in weights if name not in labels]
+            if unknown:
+                message = (
+                    f"task.class_weights names labels that do not exist: {quoted(unknown)}; there are {quoted(labels)}."
+                )
+                raise InputError(message, nearest(unknown[0], list(labels)))
+            return {label: weights.get(label, 1.0) for label in labels}
+        counts = Counter(name for names in split for name in names)
+        if multi_label:
+            return {label: (len(split) - counts[label]) / max(counts[label], 1) or 1.0 for label in labels}
+        total = sum(counts[label] for label in labels)
+        return {label: total / (len(labels) * max(counts[label], 1)) for label in labels}
+
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        """Report rows without a (single) label, labels unseen in training, and labels nothing can be learned of."""
+        assert self.labels is not None, "bind the task first"
+        names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
+        problems = [] if self.multi_label else rows_without_one_label(split, columns, names_N)
+        problems += unknown_labels(split, columns, names_N, self.labels)
+        if split == "train":
+            problems += lopsided_labels(names_N, self.labels, multi_label=bool(self.multi_label))
+        return problems
+
+    # ---- rows to numbers -----------------------------------------------------------------------
+
+    def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        inputs, num_truncated = encode_texts(tokenizer, columns["text"], columns.get("text_pair"), max_length)
+        return Encoded(inputs, self.targets(columns) if "label" in columns else {}, num_truncated)
+
+    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
+        """Return ``label``: int64 [N] of label indices, or float32 [N, K] of zeros and ones."""
+        assert self.labels is not None, "bind the task first"
+        index = {name: k for k, name in enumerate(self.labels)}
+        names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
+        usable = all(name in index for names in names_N for name in names)
+        if not usable or (not self.multi_label and any(len(names) != 1 for names in names_N)):
+            raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
+        if not self.multi_label:
+            return {"label": np.fromiter((index[names[0]] for names in names_N), dtype=np.int64, count=len(names_N))}
+        label_NK = np.zeros((len(names_N), len(self.labels)), dtype=np.float32)
+        for row, names in enumerate(names_N):
+            label_NK[row, [index[name] for name in names]] = 1.0
+        return {"label": label_NK}
+
+    def head(self) -> HeadSettings:
+        assert self.labels is not None, "bind the task first"
+        kind = "multi_label_classification" if self.multi_label else "single_label_classification"
+        return HeadSettings(
+            "AutoModelForSequenceClassification",
+            len(self.labels),
+            {
+                "id2label": dict(enumerate(self.labels)),
+                "label2id": {name: k for k, name in enumerate(self.labels)},
+                "problem_type": kind,
+            },
+        )
+
+    # ---- loss ----------------------------------------------------------------------------------
+
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the summed cross-entropy (or focal loss); divided by ``count_units`` it is torch's mean."""
+        scores_UK = losses.widen(scores_UK)
+        weights_K = self._weights(scores_UK)
+        label = targets["label"]
+        if self.multi_label:
+            if self.focal_gamma:
+                return losses.binary_focal_sum(scores_UK, label, weights_K, self.focal_gamma)
+            return losses.binary_cross_entropy_sum(scores_UK, label, weights_K, self.label_smoothing)
+        if self.focal_gamma:
+            return losses.focal_sum(scores_UK, label, weights_K, self.focal_gamma)
+        return losses.cross_entropy_sum(scores_UK, label, weights_K, self.label_smoothing)
+
+    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+        """Return the number of rows, their total class weight when weighted, or rows x labels for multi-label."""
+        label = targets["label"]
+        if self.multi_label or self.class_weights is None:
+            return float(label.numel())
+        weights = self._weights(torch.empty(0, dtype=torch.float64))
+        assert weights is not None
+        return float(weights[label.cpu().long()].sum())
+
+    def _weights(self, like: torch.Tensor) -> torch.Tensor | None:
+        if self.class_weights is None:
+            return None
+        assert self.labels is not None, "bind the task first"
+        assert isinstance(self.class_weights, dict), "bind the task first"
+        return torch.tensor([self.class_weights[label] for label in self.labels], dtype=like.dtype, device=like.device)
+
+    # ---- scores to answers and numbers ---------------------------------------------------------
+
+    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keep ``scores``: the logits, float32 [N, K]."""
+        del targets
+        return {"scores": scores_UK.detach().float()}
+
+    def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
+        probabilities = np.clip(predictions, 1e-12, 1.0)
+        scores = np.log(probabilities)
+        if self.multi_label:
+            scores -= np.log(np.clip(1.0 - predictions, 1e-12, 1.0))
+        return {"scores": scores.astype(np.float32)}
+
+    def probabilities(self, outputs: Outputs) -> FloatArray:
+        """Return [N, K]: softmax of the scores, or the sigmoid of each for multi-label."""
+        scores_NK = outputs["scores"].astype(np.float64)
+        if self.multi_label:
+            from scipy.special import expit
+
+            return cast("FloatArray", expit(scores_NK))
+        exponent_NK = np.exp(scores_NK - scores_NK.max(axis=1, keepdims=True))
+        return cast("FloatArray", exponent_NK / exponent_NK.sum(axis=1, keepdims=True))
+
+    def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
+        """Return ``label``, ``score`` and ``probabilities`` of every row.
+
+        Multi-label: ``label`` lists the labels above the threshold, and ``score`` is the
+        probability of the least certain of the row's K decisions.
+        """
+        assert self.labels is not None, "bind the task first"
+        probabilities_NK = self.probabilities(outputs)
+        chosen_NK, score_N = self._decide(probabilities_NK)
+        rows = []
+        for probabilities, chosen, score in zip(probabilities_NK.tolist(), chosen_NK, score_N.tolist(), strict=True):
+            names = [self.labels[k] for k in np.flatnonzero(chosen)]
+            rows.append(
+                {
+                    "label": names if self.multi_label else names[0],
+                    "score": score,
+                    "probabilities": dict(zip(self.labels, probabilities, strict=True)),
+                }
+            )
+        return rows
+
+    def _decide(self, probabilities_NK: FloatArray) -> tuple[BoolArray, FloatArray]:
+        """Return the chosen labels, boolean [N, K], and the certainty of each row, [N]."""
+        if self.multi_label:
+            chosen_NK = probabilities_NK > self.threshold
+            return chosen_NK, np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK).min(axis=1)
+        chosen_NK = np.arange(probabilities_NK.shape[1]) == probabilities_NK.argmax(axis=1)[:, None]
+        return chosen_NK, probabilities_NK.max(axis=1)
+
+    def truth(self, targets: Outputs) -> list[Any]:
+        assert self.labels is not None, "bind the task first"
+        if self.multi_label:
+            return [[self.labels[k] for k in np.flatnonzero(row)] for row in targets["label"]]
+        return [self.labels[k] for k in targets["label"].astype(np.int64)]
+
+    def errors(self, outputs: Outputs, targets: Outputs) -> FloatArray:
+        """Return [N]: the probability given to what is wrong (of the surest wrong decision); 0 for right rows."""
+        probabilities_NK = self.probabilities(outputs)
+        chosen_NK, score_N = self._decide(probabilities_NK)
+        if self.multi_label:
+            sure_NK = np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK)
+            return cast("FloatArray", np.where(chosen_NK != _positive(targets), sure_NK, 0.0).max(axis=1))
+        right_N = probabilities_NK.argmax(axis=1) == targets["label"]
+        return np.where(right_N, 0.0, score_N)
+
+    def main_metric(self) -> str:
+        return "micro_f1" if self.multi_label else "accuracy"
+
+    def measure(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return the metrics of ``tunesmith.metrics``: single-label ones, or multi-label ones."""
+        probabilities_NK = self.probabilities(outputs)
+        if self.multi_label:
+            return metrics.multi_label_metrics(_positive(targets), probabilities_NK, self.threshold, weights_RN)
+        return metrics.single_label_metrics(targets["label"].astype(np.int64), probabilities_NK, weights_RN)
+
+    def measure_per_label(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return ``precision``, ``recall`` and ``f1`` of each label, [R, K] each."""
+        assert self.labels is not None, "bind the task first"
+        probabilities_NK = self.probabilities(outputs)
+        if self.multi_label:
+            return metrics.multi_label_per_class(_positive(targets), probabilities_NK > self.threshold, weights_RN)
+        truth_N, predicted_N = targets["label"].astype(np.int64), probabilities_NK.argmax(axis=1)
+        return metrics.single_label_per_class(truth_N, predicted_N, len(self.labels), weights_RN)
+
+    def details(self, outputs: Outputs, targets: Outputs) -> dict[str, Any]:
+        """Return the labels, confusion matrix, support of each label, and curves.
+
+        Multi-label has no confusion matrix; its calibration is that of all N x K decisions.
+        """
+        assert self.labels is not None, "bind the task first"
+        probabilities_NK = self.probabilities(outputs)
+        chosen_NK, score_N = self._decide(probabilities_NK)
+        if self.multi_label:
+            positive_NK = _positive(targets)
+            calibration = metrics.calibration_curve(probabilities_NK.ravel(), positive_NK.ravel())
+        else:
+            label_N = targets["label"].astype(np.int64)
+            positive_NK = np.arange(len(self.labels)) == label_N[:, None]
+            calibration = metrics.calibration_curve(score_N, (chosen_NK & positive_NK).any(axis=1))
+        support = positive_NK.sum(axis=0).tolist()
+        found: dict[str, Any] = {
+            "labels": list(self.labels),
+            "per_label": [{"label": name, "support": rows} for name, rows in zip(self.labels, support, strict=True)],
+            "curves": {**self._curves(positive_NK, probabilities_NK), "calibration": calibration},
+        }
+        if not self.multi_label and len(self.labels) <= MAX_MATRIX:
+            matrix = metrics.confusion_matrix(label_N, probabilities_NK.argmax(axis=1), len(self.labels))
+            found["confusion_matrix"] = matrix.tolist()
+        return found
+
+    def _curves(self, positive_NK: BoolArray, probabilities_NK: FloatArray) -> dict[str, list[dict[str, Any]]]:
+        """Return a curve for the second of two labels; else one per label (if few) and the micro-average."""
+        assert self.labels is not None
+        num_labels = len(self.labels)
+        columns = (
+            [1] if num_labels == 2 and not self.multi_label else range(num_labels) if num_labels <= MAX_CURVES else []
+        )
+        drawn = [metrics.ranking_curves(self.labels[k], positive_NK[:, k], probabilities_NK[:, k]) for k in columns]
+        if len(columns) != 1:
+            drawn.append(metrics.ranking_curves("micro-average", positive_NK.ravel(), probabilities_NK.ravel()))
+        pairs = [pair for pair in drawn if pair is not None]
+        return {"roc": [roc for roc, _ in pairs], "precision_recall": [precision for _, precision in pairs]}
+
+
+def _positive(targets: Outputs) -> BoolArray:
+    return np.asarray(targets["label"], dtype=np.float32) > 0.5

@@ -1,0 +1,265 @@
+"""What every task must do. A new task adds one row to ``CASES``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tiny import tiny_tokenizer
+from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.tasks import TASKS, Task
+
+TEXTS = [
+    "a wonderful little film",
+    "dull and worse",
+    "laugh and cry",
+    "a waste of time",
+    "great songs",
+    "boring, slow and far too long",
+    "the best of the year",
+    "i wanted to leave",
+    "warm and funny",
+    "too long",
+]
+PAIRS = [text[::-1] for text in TEXTS]
+TWO = ["good", "bad"] * 5
+THREE = ["a", "b", "c", "b", "a", "c", "c", "a", "b", "b"]
+SEVERAL = [["x"], ["y"], ["x", "y"], [], ["z"], ["x", "z"], ["y"], ["y", "z"], ["x"], ["z", "y"]]
+NUMBERS = [0.5, 3.0, 2, 1.25, 4.75, 0, 2.5, 3.5, 1.0, 2.0]
+
+
+@dataclass
+class Case:
+    """One configuration of one task with rows that suit it."""
+
+    task: str
+    label: list[Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    paired: bool = False
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
+        return {
+            "text": TEXTS,
+            **({"text_pair": PAIRS} if self.paired else {}),
+            "label": self.label,
+            "row": places,
+        }
+
+    def bound(self) -> Task:
+        return TASKS[self.task](**self.settings).bind(self.columns)
+
+
+CASES: dict[str, Case] = {
+    "two labels": Case("classification", TWO),
+    "three labels, pairs": Case("classification", THREE, paired=True),
+    "integers, smoothing": Case("classification", [1, 2, 10, 2, 1, 10, 10, 1, 2, 2], {"label_smoothing": 0.1}),
+    "weights": Case("classification", THREE, {"class_weights": {"a": 2.0, "c": 0.5}, "label_smoothing": 0.2}),
+    "balanced": Case("classification", THREE, {"class_weights": "balanced"}),
+    "focal": Case("classification", THREE, {"focal_gamma": 2.0, "class_weights": [0.2, 0.3, 0.5]}),
+    "several": Case("classification", SEVERAL),
+    "several, weights": Case("classification", SEVERAL, {"class_weights": "balanced", "label_smoothing": 0.1}),
+    "several, focal": Case("classification", SEVERAL, {"focal_gamma": 1.5, "threshold": 0.3}),
+    "delimited": Case("classification", ["|".join(names) for names in SEVERAL], {"multi_label": True}),
+    "regression": Case("regression", NUMBERS),
+    "regression, standardized": Case("regression", NUMBERS, {"standardize": True, "loss": "huber"}, paired=True),
+    "regression, absolute": Case("regression", [str(number) for number in NUMBERS], {"loss": "mae"}),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_tokenizer()
+
+
+def scores_for(task: Task, num_rows: int = len(TEXTS), seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_rows, task.head().num_outputs, generator=generator, dtype=torch.float64)
+
+
+def as_tensors(targets: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in targets.items()}
+
+
+def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+    targets = task.targets(case.columns)
+    kept = task.collect(scores_for(task), as_tensors(targets))
+    return {name: value.numpy() for name, value in kept.items()}, targets
+
+
+def test_every_task_has_a_case() -> None:
+    assert {case.task for case in CASES.values()} == set(TASKS)
+    for name, task in TASKS.items():
+        assert task().name == name
+
+
+def test_binding_twice_changes_nothing(case: Case) -> None:
+    task = case.bound()
+    assert task.bind(case.columns) == task
+    other = {**case.columns, "text": TEXTS[:4], "label": case.label[:4]}
+    assert task.bind(other) == task
+
+
+def test_bound_task_survives_yaml(case: Case) -> None:
+    task = case.bound()
+    dumped = yaml.safe_dump(task.model_dump(mode="json"), allow_unicode=True)
+    assert type(task).model_validate(yaml.safe_load(dumped)) == task
+
+
+def test_good_rows_have_no_errors(case: Case) -> None:
+    task = case.bound()
+    for split in ("train", "validation", "test"):
+        assert [problem for problem in task.check(split, case.columns) if problem.severity == "error"] == []
+
+
+def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Path) -> None:
+    task = case.bound()
+    encoded = task.encode(case.columns, tokenizer, max_length=64)
+    assert len(encoded) == len(TEXTS)
+    assert encoded.num_truncated == 0
+    for name, target in task.targets(case.columns).items():
+        found = encoded.targets[name]
+        assert not isinstance(found, Ragged)
+        assert len(found) == len(TEXTS)
+        np.testing.assert_array_equal(found, target)
+    for ragged in encoded.inputs.values():
+        np.testing.assert_array_equal(ragged.lengths, encoded.lengths)
+    encoded.save(tmp_path)
+    assert Encoded.load(tmp_path).inputs.keys() == encoded.inputs.keys()
+
+
+def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
+    columns = {name: values for name, values in case.columns.items() if name != "label"}
+    encoded = case.bound().encode(columns, tokenizer, max_length=64)
+    assert encoded.targets == {}
+    assert len(encoded) == len(TEXTS)
+
+
+def test_loss_adds_up_over_micro_batches(case: Case) -> None:
+    task = case.bound()
+    scores, targets = scores_for(task), as_tensors(task.targets(case.columns))
+    whole, units = task.loss_sum(scores, targets), task.count_units(targets)
+    assert whole.shape == ()
+    parts = [
+        ({name: value[rows] for name, value in targets.items()}, scores[rows])
+        for rows in (slice(0, 1), slice(1, 4), slice(4, 10))
+    ]
+    torch.testing.assert_close(sum(task.loss_sum(s, t) for t, s in parts), whole, rtol=0, atol=1e-12)
+    assert sum(task.count_units(t) for t, _ in parts) == pytest.approx(units, abs=1e-12)
+    assert units > 0
+
+
+def test_loss_is_wide_finite_and_trains(case: Case) -> None:
+    task = case.bound()
+    targets = as_tensors(task.targets(case.columns))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        loss = task.loss_sum(scores_for(task).to(dtype), targets)
+        assert loss.dtype == torch.float32
+        assert torch.isfinite(loss)
+    extreme = (scores_for(task).float() * 1e4).requires_grad_()
+    task.loss_sum(extreme, targets).backward()
+    assert extreme.grad is not None
+    assert torch.isfinite(extreme.grad).all()
+    scores = scores_for(task).requires_grad_()
+    optimizer = torch.optim.Adam([scores], lr=0.3)
+    first = task.loss_sum(scores, targets)
+    for _ in range(30):
+        optimizer.zero_grad()
+        task.loss_sum(scores, targets).backward()
+        optimizer.step()
+    assert task.loss_sum(scores, targets) < first
+
+
+def test_numbers_agree_in_shape(case: Case) -> None:
+    task = case.bound()
+    outputs, targets = outputs_for(task, case)
+    for value in outputs.values():
+        assert len(value) == len(TEXTS)
+    weights = np.random.default_rng(0).integers(0, 3, (5, len(TEXTS))).astype(np.float64)
+    measured = task.measure(outputs, targets, weights)
+    assert all(values.shape == (5,) for values in measured.values())
+    details = task.details(outputs, targets)
+    json.dumps(details, allow_nan=False)
+    for values in task.measure_per_label(outputs, targets, weights).values():
+        assert values.shape == (5, len(details["per_label"]))
+    assert task.errors(outputs, targets).shape == (len(TEXTS),)
+    assert len(task.truth(targets)) == len(TEXTS)
+
+
+def test_every_metric_has_a_direction(case: Case) -> None:
+    task = case.bound()
+    measured = task.measure(*outputs_for(task, case), np.ones((1, len(TEXTS))))
+    assert set(measured) <= set(task.higher_is_better)
+    assert task.main_metric() in measured
+
+
+def test_every_direction_belongs_to_a_metric() -> None:
+    measured: dict[str, set[str]] = {name: set() for name in TASKS}
+    for case in CASES.values():
+        task = case.bound()
+        measured[case.task] |= set(task.measure(*outputs_for(task, case), np.ones((1, len(TEXTS)))))
+    assert measured == {name: set(task.higher_is_better) for name, task in TASKS.items()}
+
+
+def test_decoded_rows_are_json_and_match_the_truth_when_right(case: Case) -> None:
+    task = case.bound()
+    outputs, targets = outputs_for(task, case)
+    decoded = task.decode(outputs)
+    assert json.loads(json.dumps(decoded, allow_nan=False)) == decoded
+    assert len(decoded) == len(TEXTS)
+    answers = [row.get("label", row.get("value")) for row in decoded]
+    right = [answer == truth for answer, truth in zip(answers, task.truth(targets), strict=True)]
+    np.testing.assert_array_equal(task.errors(outputs, targets) == 0, right)
+
+
+def test_decoding_rows_one_by_one_is_the_same(case: Case) -> None:
+    task = case.bound()
+    outputs, _ = outputs_for(task, case)
+    alone = [task.decode({name: value[i : i + 1] for name, value in outputs.items()})[0] for i in range(len(TEXTS))]
+    assert alone == task.decode(outputs)
+
+
+def test_other_predictions_become_outputs(case: Case) -> None:
+    """Perfect predictions of any origin decode to the truth."""
+    task = case.bound()
+    targets = task.targets(case.columns)
+    label = np.asarray(targets["label"], dtype=np.float64)
+    is_index = label.ndim == 1 and task.head().num_outputs > 1
+    perfect = np.eye(task.head().num_outputs)[label.astype(int)] if is_index else label
+    outputs = task.outputs_from(perfect)
+    assert not task.errors(outputs, targets).any()
+
+
+def test_head_names_every_output(case: Case) -> None:
+    head = case.bound().head()
+    assert len(head.config["id2label"]) == head.num_outputs
+    assert {k: name for name, k in head.config["label2id"].items()} == head.config["id2label"]
+    from transformers import BertConfig
+
+    config = BertConfig(**head.config)
+    assert config.num_labels == head.num_outputs
+    assert config.problem_type == head.config["problem_type"]
+
+
+def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
+    task = case.bound()
+    columns = {**case.columns, "label": [*case.label[:-1], "never seen"]}
+    problems = task.check("test", columns)
+    assert [problem.severity for problem in problems] == ["error"]
+    assert problems[0].rows == ("rows.csv:11",)
+    assert "never seen" in str(problems[0])
+    assert problems[0].fix

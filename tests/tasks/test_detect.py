@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.tasks import Classification, Regression, detect
+from tunesmith.types import ColumnProfile, InputError
+
+
+def text(name: str = "text") -> ColumnProfile:
+    return ColumnProfile(name, "text", 1000, 0, 990, mean_length=80.0, mean_words=14.0, examples=("a long text", "b"))
+
+
+def numbers(kind: str, num_distinct: int, *examples: str, name: str = "label", num_rows: int = 1000) -> ColumnProfile:
+    return ColumnProfile(name, kind, num_rows, 0, num_distinct, low=0.0, high=9.0, examples=examples)
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [
+        (ColumnProfile("label", "category", 1000, 0, 3, examples=("a", "b")), Classification),
+        (ColumnProfile("label", "list", 1000, 0, 30, examples=("a|b",)), Classification),
+        (numbers("boolean", 2, "true", "false"), Classification),
+        (numbers("integer", 2, "0", "1"), Classification),
+        (numbers("integer", 5, "1", "5"), Classification),
+        (numbers("integer", 400, "17", "230"), Regression),
+        (numbers("integer", 9, "17", "230", num_rows=12), Regression),
+        (numbers("float", 700, "0.25", "3.8"), Regression),
+        (numbers("float", 6, "0.5", "2.5"), Regression),
+        (numbers("float", 2, "0.0", "1.0"), Classification),
+    ],
+)
+def test_the_label_decides(label: ColumnProfile, task: type) -> None:
+    found = detect({"text": text(), "label": label})
+    assert found.task is task
+    assert {choice.role: choice.column for choice in found.choices} == {"text": "text", "label": "label"}
+    assert found.reasons[0].startswith(task().name)
+    assert "'label'" in found.reasons[0]
+
+
+def test_overrides_are_obeyed() -> None:
+    profiles = {
+        "text": text(),
+        "stars": numbers("integer", 5, "1", "5", name="stars"),
+        "y": numbers("float", 900, "0.25", name="y"),
+    }
+    assert detect(profiles, {"label": "stars"}).task is Classification
+    assert detect(profiles, {"label": "y"}).task is Regression
+
+
+def test_nothing_to_predict_is_an_error() -> None:
+    with pytest.raises(InputError) as caught:
+        detect({"text": text()})
+    assert caught.value.problems
