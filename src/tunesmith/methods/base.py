@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
-from torch import nn
 
 from tunesmith.config.base import Config
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -39,6 +39,8 @@ class Method(Config):
 
     default_learning_rate: ClassVar[float]
     """Peak rate for a pretrained model when ``train.learning_rate`` is not given."""
+    saves_adapter: ClassVar[bool] = False
+    """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""

@@ -1,0 +1,15 @@
+"""Which parameters are trained, and how: ``METHODS`` by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
+from tunesmith.methods.freeze import Freeze
+from tunesmith.methods.full import Full
+from tunesmith.methods.lora import Lora
+
+__all__ = ["METHODS", "Freeze", "Full", "Lora", "Method", "ParameterGroup", "trained_parameters"]
+
+METHODS: Mapping[str, type[Method]] = {"full": Full, "freeze": Freeze, "lora": Lora}
+"""Every method by its name in the config."""

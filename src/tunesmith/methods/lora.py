@@ -1,0 +1,252 @@
+"""Low-rank adaptation: small trained matrices beside the frozen ones, in PEFT's layers and file format."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from tunesmith.config.base import nearest
+from tunesmith.methods.base import Method, ParameterGroup
+from tunesmith.methods.groups import group_parameters
+from tunesmith.models import structure
+from tunesmith.models.quiet import quiet
+from tunesmith.models.safety import check_adapter_folder
+from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
+ALL_LINEAR: Literal["all-linear"] = "all-linear"
+
+# The task type makes plain `peft` pick the class whose forward suits the head.
+_TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+class Lora(Method):
+    """LoRA (Hu et al. 2022): ``W x`` becomes ``W x + (alpha / rank) B A x``; ``A`` and ``B`` are trained, ``W`` is not.
+
+    The task's head is trained whole and saved with the adapter, and so is whatever else of the
+    model has new weights (BERT's pooler, when the checkpoint had none). Saved in PEFT's format:
+    plain ``transformers`` and ``peft`` load it. ``A`` is initialised from torch's global random
+    state; ``B`` is zero, so that training starts from the pretrained model exactly.
+    """
+
+    name: Literal["lora"] = "lora"
+
+    default_learning_rate: ClassVar[float] = 3e-4
+    saves_adapter: ClassVar[bool] = True
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Inner size of the added matrices."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Scale of what is added (times 1 / rank); twice the rank when not given."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before ``A``."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
+    """Which modules are adapted: every linear layer below the head, or module names (or their last parts)."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023), for high ranks."""
+    dora: bool = False
+    """Train direction and magnitude of the weights apart (DoRA, Liu et al. 2024)."""
+    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the learning rate of ``B`` (LoRA+, Hayou et al. 2024; the authors suggest 16)."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases of the base model are trained as well."""
+    init: Literal["default", "gaussian"] = "default"
+    """How ``A`` is initialised: uniform (He et al. 2015, as in Microsoft's LoRA code), or Gaussian."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != ALL_LINEAR:
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def apply(self, model: PreTrainedModel) -> nn.Module:
+        """Return the ``PeftModel`` around ``model``, whose own weights are frozen.
+
+        Raises ``InputError`` when the model has no linear layer, or a target's name fits none.
+        """
+        targets = self._find_targets(model)
+        modules_to_save = structure.new_modules(model)
+        known = structure.origin(model)
+        from peft import LoraConfig
+
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha if self.alpha is not None else 2 * self.rank,  # type: ignore[arg-type]
+            lora_dropout=self.dropout,
+            target_modules=list(targets),
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            bias=self.bias,
+            init_lora_weights=True if self.init == "default" else self.init,
+            fan_in_fan_out=all(not isinstance(module, nn.Linear) for module in targets.values()),
+            modules_to_save=list(modules_to_save) or None,
+            task_type=_task_type(model),
+            revision=known.revision if known else None,
+        )
+        return _wrap(model, config)
+
+    def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+        def factor(name: str) -> float:
+            return self.lora_plus_ratio if ".lora_B." in name or ".lora_embedding_B." in name else 1.0
+
+        return group_parameters(model, names, self.layer_decay, factor)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write ``adapter_config.json`` and ``adapter_model.safetensors``: equal weights give equal files."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        config = copy.copy(_config(model))
+        config.target_modules = sorted(config.target_modules or ())  # a set, in no stable order
+        config.modules_to_save = sorted(set(config.modules_to_save or ())) or None
+        config.inference_mode = True
+        with quiet():
+            config.save_pretrained(str(folder))
+        tensors = {name: tensor.contiguous() for name, tensor in _state(model).items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        """Return a ``PeftModel`` around ``model`` with the saved adapter and head, ready to be trained on.
+
+        What the folder's ``adapter_config.json`` says of the adapter counts. Raises ``InputError``
+        when files are damaged or the adapter belongs to another model.
+        """
+        check_adapter_folder(folder)
+        from peft import LoraConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        try:
+            config = LoraConfig.from_pretrained(str(folder))
+        except (TypeError, ValueError, KeyError) as error:
+            raise InputError(f"{folder / 'adapter_config.json'} describes no LoRA adapter: {error}") from error
+        if not isinstance(config, LoraConfig):
+            raise InputError(f"{folder / 'adapter_config.json'} describes a {config.peft_type} adapter, not LoRA.")
+        config.inference_mode = False
+        config.base_model_name_or_path = None
+        with torch.random.fork_rng(devices=[]):  # A's first values are replaced below
+            try:
+                trained = _wrap(model, config)
+            except ValueError as error:  # PEFT found no module of the names in the file
+                raise InputError(
+                    f"The adapter in {folder} does not fit this {type(model).__name__}: {error}"
+                ) from error
+        saved = load_file(folder / "adapter_model.safetensors")
+        expected = {name: tensor.shape for name, tensor in _state(trained).items()}
+        wrong = sorted(
+            name for name in {*saved, *expected} if name not in saved or saved[name].shape != expected.get(name)
+        )
+        if wrong:
+            raise InputError(
+                f"The adapter in {folder} does not fit this {type(model).__name__}: {len(wrong)} of its weights are "
+                f"missing, unknown or of another shape ({', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''}).",
+                "Load it onto the base model that it was trained on.",
+            )
+        with quiet():
+            set_peft_model_state_dict(trained, saved)
+        return trained
+
+    def _find_targets(self, model: PreTrainedModel) -> dict[str, nn.Module]:
+        """Return the modules to adapt, by full name."""
+        linear = structure.linear_modules(model)
+        if self.target_modules == ALL_LINEAR:
+            if not linear:
+                raise InputError(
+                    f"The method 'lora' adapts linear layers, and {type(model).__name__} has none below its head.",
+                    "Use the method 'full' or 'freeze'.",
+                )
+            return linear
+        head = tuple(f"{name}." for name in structure.new_modules(model))
+        adaptable = {
+            name: module
+            for name, module in model.named_modules()
+            if (structure.is_linear(module) or isinstance(module, (nn.Embedding, nn.Conv1d)))
+            and not f"{name}.".startswith(head or ("\0",))
+        }
+        if not self.target_modules:
+            raise InputError("method.target_modules is empty.", f"Name modules, or set it to {ALL_LINEAR}.")
+        found: dict[str, nn.Module] = {}
+        problems = []
+        for wanted in self.target_modules:
+            fitting = {
+                name: module for name, module in adaptable.items() if name == wanted or name.endswith(f".{wanted}")
+            }
+            found |= fitting
+            if not fitting:
+                problems.append(_unknown_target(wanted, adaptable, head))
+        if problems:
+            raise InputError(problems)
+        return found
+
+
+def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...]) -> Problem:
+    known = sorted({name.rpartition(".")[2] for name in adaptable})
+    if f"{wanted}.".startswith(head or ("\0",)):
+        return Problem(
+            "error",
+            f"method.target_modules names {wanted!r}, which is part of the head; the head is trained whole.",
+            "Leave it out.",
+        )
+    hint = nearest(wanted, known)
+    return Problem(
+        "error",
+        f"method.target_modules names {wanted!r}, but the model has no such module that can be adapted.",
+        f"{hint + ' ' if hint else ''}Known: {', '.join(known) or 'none'}; or {ALL_LINEAR}.",
+    )
+
+
+def _wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """Put PEFT's layers into ``model`` and check that exactly what should be trained is trainable."""
+    from peft import get_peft_model
+
+    head = set(structure.head_parameter_names(model))
+    with quiet():
+        wrapped: PeftModel = get_peft_model(model, config)
+    if config.modules_to_save is not None:
+        config.modules_to_save = sorted(set(config.modules_to_save))  # PEFT repeats usual names
+    trained = {structure.plain_name(name) for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+    adapter = {name for name in trained if "lora_" in name}
+    others = {name for name in trained - adapter if config.bias == "none" or not name.endswith("bias")}
+    assert adapter
+    assert others <= head, sorted(others - head)
+    return wrapped
+
+
+def _config(model: nn.Module) -> LoraConfig:
+    config: LoraConfig = model.peft_config["default"]  # type: ignore[index, assignment]
+    return config
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return adapter and head by PEFT's file names."""
+    from peft import get_peft_model_state_dict
+
+    with quiet():
+        state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # With bias "all", PEFT lists the head's biases a second and third time under its wrapper's own names.
+    return {
+        name: tensor for name, tensor in state.items() if not re.search(r"\.(modules_to_save|original_module)\.", name)
+    }
+
+
+def _task_type(model: PreTrainedModel) -> str | None:
+    name = type(model).__name__
+    return next((task for suffix, task in _TASK_TYPES.items() if name.endswith(suffix)), None)

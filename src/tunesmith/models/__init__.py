@@ -1,0 +1,90 @@
+"""Where weights and tokenizers come from: ``MODELS`` by name, ``Pretrained`` for every other name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.files.hashing import hash_json
+from tunesmith.models import structure
+from tunesmith.models.base import LoadedModel, ModelSource
+from tunesmith.models.cnn import Cnn
+from tunesmith.models.lstm import Lstm
+from tunesmith.models.pretrained import (
+    Location,
+    Pretrained,
+    check_vocabulary,
+    choose_max_length,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
+from tunesmith.models.safety import check_model_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tunesmith.tasks.base import HeadSettings
+
+__all__ = [
+    "MODELS",
+    "Cnn",
+    "LoadedModel",
+    "Lstm",
+    "ModelSource",
+    "Pretrained",
+    "load_tokenizer",
+    "load_trained",
+    "record",
+    "tokenizer_hash",
+]
+
+MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn}
+"""Models trained from scratch, by name; every other name is a ``Pretrained`` model's."""
+
+
+def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None) -> LoadedModel:
+    """Return a full model that a run saved, with the head that it was trained with.
+
+    Raises ``InputError`` when files are missing or damaged, or the model is not the task's.
+    """
+    folder = Path(folder).resolve()
+    check_model_folder(folder)
+    config = load_config(folder, head)
+    tokenizer = load_tokenizer(folder, config)
+    model = load_weights(Location(folder, f"folder {folder}", str(folder)), config, head, 0, complete=True)
+    check_vocabulary(model, tokenizer)
+    return LoadedModel(model, tokenizer, choose_max_length(model, tokenizer, max_length), f"folder {folder}")
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a SHA-256 over all that decides how text becomes ids.
+
+    Vocabulary, merges, normaliser, splitting, special tokens and chat template count; padding,
+    truncation and the length limit, which callers set, do not.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content: dict[str, Any] = json.loads(backend.to_str())
+        content.pop("padding", None)
+        content.pop("truncation", None)
+    else:
+        content = {"vocabulary": tokenizer.get_vocab()}
+    special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
+    template = getattr(tokenizer, "chat_template", None)
+    return hash_json({"tokenizer": content, "special_tokens": special, "chat_template": template})
+
+
+def record(loaded: LoadedModel) -> dict[str, Any]:
+    """Return what a run records of its model: source, sizes, tokenizer's hash. JSON-ready."""
+    known = structure.origin(loaded.model)
+    return {
+        "source": loaded.source,
+        "revision": known.revision if known else None,
+        "max_length": loaded.max_length,
+        "tokenizer_hash": tokenizer_hash(loaded.tokenizer),
+        "new_parameters": sorted(known.new_parameters) if known else [],
+        **structure.describe(loaded.model),
+    }

@@ -1,0 +1,79 @@
+"""Model files from the Hugging Face hub: safetensors and text files only, never code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tunesmith.models.quiet import quiet
+from tunesmith.models.safety import INDEX, WEIGHTS, shard_names
+from tunesmith.types import InputError
+
+_TEXT_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.tiktoken")
+_HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
+
+LOCAL_ADVICE = "Give a local folder, or sample:minilm, which comes from the Python package index."
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether ``name`` can be the id of a hub repository."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name and "--" not in name
+
+
+def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
+    """Return the folder with a repository's model files, and its commit.
+
+    Config and tokenizer files come first; of the weights, only ``model.safetensors`` or the shards
+    that its index names. Raises ``InputError`` when the repository, the revision or the network is
+    not there, or it has no safetensors.
+    """
+    folder = _download(hub_id, revision, list(_TEXT_FILES))
+    commit = folder.name
+    if not (folder / "config.json").is_file():
+        raise InputError(f"The hub repository {hub_id!r} is no model for transformers: it has no config.json.")
+    _download(hub_id, commit, [WEIGHTS])
+    if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
+        names, problems = shard_names(folder / INDEX)
+        if problems:
+            raise InputError(problems)
+        _download(hub_id, commit, names)
+    elif not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"The hub repository {hub_id!r} has no safetensors weights; pickle files can run code and are not read.",
+            "Give a revision that has model.safetensors (often one under refs/pr/…), or another model.",
+        )
+    return folder, commit
+
+
+def _download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        with quiet():
+            found = snapshot_download(
+                hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"], library_name="tunesmith"
+            )
+    except GatedRepoError as error:
+        raise InputError(
+            f"The model {hub_id!r} is gated: its owner must grant access first.",
+            f"Ask for it on https://huggingface.co/{hub_id} and log in with `hf auth login`.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"The hub repository {hub_id!r} has no revision {revision!r}.") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"There is no model {hub_id!r}: neither a local folder nor a public repository on the hub has this name.",
+            "Check the spelling; private repositories need `hf auth login`. " + LOCAL_ADVICE,
+        ) from error
+    except HfHubHTTPError as error:
+        raise InputError(f"The hub refused to send {hub_id!r}{at}: {error}", LOCAL_ADVICE) from error
+    except Exception as error:  # the transport's own exceptions differ between releases of the hub's library
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The model {hub_id!r}{at} is neither a local folder nor in the cache, and the hub cannot be reached: "
+            f"{reason}",
+            LOCAL_ADVICE,
+        ) from error
+    return Path(found)

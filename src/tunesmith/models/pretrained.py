@@ -1,0 +1,322 @@
+"""Pretrained models: from the hub, a local folder, or a sample from the package index."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from tunesmith.config.base import nearest
+from tunesmith.models import structure
+from tunesmith.models.base import LoadedModel, ModelSource
+from tunesmith.models.hub import LOCAL_ADVICE, download_model, is_hub_id
+from tunesmith.models.quiet import quiet
+from tunesmith.models.safety import check_model_folder
+from tunesmith.models.samples import PREFIX, SAMPLES, fetch_sample, find_sample
+from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from tunesmith.tasks.base import HeadSettings
+
+DEFAULT_MAX_LENGTH = 512
+"""Longest row, in tokens, that is taken when the user names none and the model allows more."""
+
+# Tokenizers without a limit of their own record a huge number.
+_MAX_SANE_LENGTH = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a model's files lie on this machine, and what they are called elsewhere."""
+
+    folder: Path
+    source: str
+    """What a run records."""
+    name: str
+    """Hub id, or absolute folder, from which plain ``transformers`` loads the same weights."""
+    revision: str | None = None
+
+
+class Pretrained(ModelSource):
+    """A pretrained model: a hub id (``org/name``), a local folder, or ``sample:minilm``.
+
+    Only safetensors are read, and no code that comes with a model is ever run.
+
+    Rows are cut at ``max_length`` tokens. Without it, the limit is the smallest of the tokenizer's
+    limit, the model's number of positions, and 512: attention over longer rows costs more than it
+    usually gains when whole rows are classified. A longer ``max_length`` may be given up to the
+    model's number of positions.
+    """
+
+    revision: str | None = None
+    """Branch, tag or commit of the hub repository."""
+
+    def load(self, head: HeadSettings, texts: Iterable[str], seed: int) -> LoadedModel:  # noqa: ARG002
+        """Return the model in float32 with the task's head, in ``eval`` mode.
+
+        Weights that the files lack (the head; sometimes the pooler) are initialised from ``seed``;
+        equal seeds give equal weights, and the global random state is left as it was.
+
+        Raises:
+            InputError: The model is not found, refused (``tunesmith.models.safety``), damaged, or
+                does not fit the task or ``max_length``.
+        """
+        location = locate(self.name, self.revision)
+        check_model_folder(location.folder)
+        config = load_config(location.folder, head, dropout=self.dropout)
+        tokenizer = load_tokenizer(location.folder, config)
+        model = load_weights(location, config, head, seed)
+        if self.dropout is not None:
+            set_dropout(model, self.dropout)
+        check_vocabulary(model, tokenizer)
+        max_length = choose_max_length(model, tokenizer, self.max_length)
+        tokenizer.model_max_length = max_length
+        return LoadedModel(model, tokenizer, max_length, location.source)
+
+
+def locate(name: str, revision: str | None = None) -> Location:
+    """Find the files of ``sample:NAME``, a local folder or a hub id; ``InputError`` when there are none."""
+    if name.startswith(PREFIX):
+        sample = find_sample(name)
+        package = sample.package
+        return Location(
+            fetch_sample(sample),
+            f"{name} (package {package.name}=={package.version}, sha256 {package.sha256})",
+            sample.hub_id,
+        )
+    path = Path(name).expanduser()
+    if path.is_dir():
+        folder = path.resolve()
+        return Location(folder, f"folder {folder}", str(folder))
+    if path.exists():
+        raise InputError(f"The model {name!r} is a file; a folder was expected.", f"Give its folder: {path.parent}")
+    hint = _nearest_model(name, path)
+    if not is_hub_id(name) or name.startswith(("./", "../", "~")):
+        raise InputError(f"The model folder {name!r} does not exist.{hint}", LOCAL_ADVICE)
+    try:
+        folder, commit = download_model(name, revision)
+    except InputError as error:
+        if hint:
+            (problem, *_) = error.problems
+            raise InputError(problem.message, f"{hint.strip()} {problem.fix}") from error
+        raise
+    return Location(folder, f"{name}@{commit}", name, commit)
+
+
+def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = None) -> PretrainedConfig:
+    """Return the folder's model config with the task's settings and the dropout in it."""
+    import transformers
+    from transformers import AutoConfig
+
+    with _explained("config", folder), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    auto_class = getattr(transformers, head.auto_class)
+    if type(config) not in auto_class._model_mapping:
+        raise InputError(
+            f"The model in {folder} (model_type {config.model_type!r}) has no head for this task ({head.auto_class}).",
+            "Choose a model of another type, such as sample:minilm.",
+        )
+    loaded: PretrainedConfig = config
+    apply_head(loaded, head)
+    if head.auto_class in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+        config.use_cache = False  # keys and values are kept for generation only
+    if dropout is not None:
+        for key in _dropout_settings(config):
+            setattr(config, key, dropout)
+    return loaded
+
+
+def apply_head(config: PretrainedConfig, head: HeadSettings) -> None:
+    """Write what the task asks of the model into its config."""
+    config.num_labels = head.num_outputs
+    for key, value in head.config.items():
+        setattr(config, key, {int(index): name for index, name in value.items()} if key == "id2label" else value)
+
+
+def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreTrainedTokenizerBase:
+    """Return the folder's tokenizer, padding on the right and with a padding token.
+
+    A tokenizer without one (GPT-2, Llama) pads with its end token; ``config`` then learns it too.
+    Padding and truncation that a tokenizer file asks for by itself are switched off.
+    """
+    from transformers import AutoTokenizer
+
+    with _explained("tokenizer", folder), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InputError(
+                f"The tokenizer in {folder} has neither a padding token nor an end token.",
+                "Name a pad_token in its tokenizer_config.json.",
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if config is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+        inner = config.get_text_config()
+        if inner is not config:
+            inner.pad_token_id = tokenizer.pad_token_id
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def load_weights(
+    location: Location, config: PretrainedConfig, head: HeadSettings, seed: int, *, complete: bool = False
+) -> PreTrainedModel:
+    """Return the model of ``config`` with the folder's weights in float32, the rest initialised from ``seed``.
+
+    Only the head and what stands between the layers and it (a pooler) may be missing; with
+    ``complete`` nothing may.
+    """
+    import transformers
+
+    auto_class = getattr(transformers, head.auto_class)
+    with _explained("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, found = auto_class.from_pretrained(
+            location.folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
+            output_loading_info=True,
+        )
+    mismatched = {key for key, *_ in found["mismatched_keys"]}
+    new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})
+    structure.set_origin(model, structure.Origin(location.name, location.revision, new))
+    model.name_or_path = config.name_or_path = location.name
+    _check_complete(model, location.folder, new, mismatched, complete=complete)
+    structure.align(model)
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def _check_complete(
+    model: PreTrainedModel, folder: Path, new: frozenset[str], mismatched: set[str], *, complete: bool
+) -> None:
+    base = {id(parameter) for parameter in structure.base_model(model).parameters()}
+    within = tuple(f"{prefix}." for _, prefix in structure.layers(model))
+    embeddings = tuple(
+        f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Embedding) and name
+    )
+    wrong = sorted(
+        name
+        for name, parameter in model.named_parameters()
+        if name in new
+        and (complete or (id(parameter) in base and (name in mismatched or name.startswith(within + embeddings))))
+    )
+    if wrong:
+        what = "have another shape than config.json says" if set(wrong) <= mismatched else "are missing from its files"
+        raise InputError(
+            f"The model folder {folder} is no complete {type(model).__name__}: {len(wrong)} of its weights {what} "
+            f"({', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''}).",
+            "Download or save the model again; config.json and weights must belong together.",
+        )
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set the probability of every dropout module of ``model``."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = probability
+
+
+def _dropout_settings(config: PretrainedConfig) -> list[str]:
+    """Return the names of a config's dropout probabilities (layer drop and stochastic depth are none)."""
+    return [
+        key
+        for key, value in config.to_dict().items()
+        if ("dropout" in key or key.endswith("pdrop"))
+        and not isinstance(value, bool)
+        and (isinstance(value, (int, float)) or (value is None and key == "classifier_dropout"))
+    ]
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``InputError`` when the tokenizer can give ids that the model has no embedding for."""
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, torch.Tensor)
+    rows = len(table)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise InputError(
+            f"Tokenizer and weights do not belong together: the tokenizer gives ids up to {largest}, the model has "
+            f"embeddings for {rows}.",
+            "Copy the tokenizer's files from where the weights came from.",
+        )
+
+
+def choose_max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None = None) -> int:
+    """Return the longest row in tokens, as ``Pretrained`` states; ``InputError`` when ``wanted`` is out of range."""
+    limit = position_limit(model)
+    if wanted is None:
+        limits = [DEFAULT_MAX_LENGTH, limit, tokenizer.model_max_length]
+        return min(int(length) for length in limits if length is not None and 0 < length < _MAX_SANE_LENGTH)
+    if limit is not None and wanted > limit:
+        raise InputError(
+            f"model.max_length is {wanted}, but the model has only {limit} positions.",
+            f"Set model.max_length to {limit} or less, or choose a model for longer texts.",
+        )
+    least = tokenizer.num_special_tokens_to_add(pair=False) + 1
+    if wanted < least:
+        raise InputError(
+            f"model.max_length is {wanted}; with this tokenizer's special tokens it must be at least {least}."
+        )
+    return wanted
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens the model has positions for, or nothing when it has no limit (T5).
+
+    RoBERTa and its relatives number positions from ``padding_idx + 1``, so that a table of 514
+    positions serves 512 tokens.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    for name, module in model.named_modules():
+        is_table = isinstance(module, nn.Embedding) and name.endswith("position_embeddings")
+        if is_table and module.padding_idx is not None and module.num_embeddings == limit:
+            return limit - int(module.padding_idx) - 1
+    return limit
+
+
+@contextmanager
+def _explained(what: str, folder: Path) -> Iterator[None]:
+    """Turn whatever a third-party loader raises into an ``InputError`` that names the folder."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The model's {what} in {folder} cannot be loaded: {reason}",
+            "Download or save the model again, or choose another one.",
+        ) from error
+
+
+def _nearest_model(name: str, path: Path) -> str:
+    """Return a hint at the folder or known name that was probably meant, or nothing."""
+    known = ["lstm", "cnn", *(PREFIX + sample for sample in SAMPLES)]
+    try:
+        siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        siblings = []
+    found = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    hint = f"Did you mean the folder '{path.parent / found[0]}'?" if found else nearest(name, known)
+    return f" {hint}" if hint else ""

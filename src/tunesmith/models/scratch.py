@@ -1,0 +1,75 @@
+"""What models trained from scratch share: a vocabulary from the training texts, weights from the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from tunesmith.models.base import LoadedModel, ModelSource
+from tunesmith.models.scratch_tokenizer import SPECIAL_TOKENS, TokenizerKind, learn_tokenizer
+from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from tunesmith.tasks.base import HeadSettings
+
+
+class ScratchSource(ModelSource):
+    """A model whose weights and tokenizer are made here."""
+
+    from_scratch: ClassVar[bool] = True
+    default_learning_rate: ClassVar[float | None] = 1e-3
+
+    tokenizer: TokenizerKind = "auto"
+    """How text is split: word, character (Chinese, Japanese, Thai), bpe, or auto (decided by the texts)."""
+    vocabulary_size: Annotated[int, Field(ge=len(SPECIAL_TOKENS) + 1)] = 30_000
+    """Most tokens in the vocabulary."""
+    min_frequency: Annotated[int, Field(ge=1)] = 2
+    """Tokens seen more rarely in the training texts are unknown."""
+    lowercase: bool = True
+    """Whether upper and lower case are the same."""
+    embedding_size: Annotated[int, Field(ge=1)] = 256
+    """Numbers per token that enter the network."""
+
+    def network_config(self, settings: dict[str, Any]) -> PretrainedConfig:
+        """Return the network's config, given what all networks need."""
+        raise NotImplementedError
+
+    def load(self, head: HeadSettings, texts: Iterable[str], seed: int) -> LoadedModel:
+        """Learn the tokenizer from ``texts`` and initialise the weights from ``seed``.
+
+        Equal arguments give equal weights; the global random state is left as it was.
+        Raises ``InputError`` when the texts are empty or the task needs another kind of head.
+        """
+        import torch
+        import transformers
+
+        from tunesmith.models.pretrained import apply_head
+
+        max_length = self.max_length or 512
+        tokenizer = learn_tokenizer(
+            list(texts),
+            self.tokenizer,
+            vocabulary_size=self.vocabulary_size,
+            min_frequency=self.min_frequency,
+            lowercase=self.lowercase,
+            max_length=max_length,
+        )
+        settings: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        if self.dropout is not None:
+            settings["dropout"] = self.dropout
+        config = self.network_config(settings)
+        apply_head(config, head)
+        auto_class = getattr(transformers, head.auto_class)
+        if type(config) not in auto_class._model_mapping:
+            raise InputError(
+                f"The model '{self.name}' has no head for this task ({head.auto_class}).",
+                "Choose a pretrained model, such as sample:minilm.",
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = auto_class.from_config(config)
+        return LoadedModel(model, tokenizer, max_length, f"{self.name}, from scratch")

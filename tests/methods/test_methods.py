@@ -1,0 +1,373 @@
+"""The contract of every method, on every architecture."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model
+from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
+from tunesmith.models import structure
+from tunesmith.types import InputError
+
+CASES: dict[str, Callable[[], Method]] = {
+    "full": Full,
+    "freeze-head": Freeze,
+    "freeze-layers": partial(Freeze, layers=1, layer_decay=0.5),
+    "freeze-gradual": partial(Freeze, gradual=True),
+    "lora": partial(Lora, rank=2),
+    "lora-all-options": partial(
+        Lora, rank=4, alpha=3, rslora=True, dora=True, lora_plus_ratio=4, layer_decay=0.5, init="gaussian"
+    ),
+    "lora-bias": partial(Lora, rank=2, bias="all"),
+}
+WITHOUT_LINEAR = ("lstm", "cnn")
+TABLE = [
+    (arch, case) for arch in ARCHITECTURES for case in CASES if not (arch in WITHOUT_LINEAR and case.startswith("lora"))
+]
+everything = pytest.mark.parametrize(("arch", "case"), TABLE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors are quicker on one thread, and so are tests beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def applied(arch: str, case: str) -> tuple[Method, torch.nn.Module]:
+    torch.manual_seed(1)
+    method = CASES[case]() if not (arch == "cnn" and case == "freeze-layers") else Freeze(layers=1)
+    return method, method.apply(tiny_model(arch)).eval()
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**tiny_batch()).logits
+
+
+def shake(model: torch.nn.Module, method: Method) -> None:
+    """Move all that is ever trained, so that nothing saved equals its initial value."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for _, parameter in trained_parameters(model, method.parameter_groups(model)):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+
+
+def test_every_method_has_a_case() -> None:
+    assert {case.partition("-")[0] for case in CASES} == set(METHODS)
+
+
+@everything
+def test_groups_hold_each_trained_parameter_once(arch: str, case: str) -> None:
+    method, model = applied(arch, case)
+    groups = method.parameter_groups(model)
+    names = [name for group in groups for name in group.names]
+    named = dict(model.named_parameters())
+    trained = {name for name, parameter in named.items() if parameter.requires_grad}
+    assert len(names) == len(set(names))
+    assert trained <= set(names) <= set(named)
+    if case != "freeze-gradual":
+        assert trained == set(names)
+    for group in groups:
+        for name in group.names:
+            norm = any(part in name.lower() for part in ("norm", "ln_"))
+            assert group.decay == (named[name].ndim > 1 and not norm), name
+
+
+@everything
+def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str) -> None:
+    method, model = applied(arch, case)
+    if case.startswith("lora"):  # while B is zero, A has no gradient
+        shake(model, method)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.SGD(
+        [parameter for _, parameter in trained_parameters(model, method.parameter_groups(model))], lr=0.1
+    )
+    method.update(model, 0.0)
+    model(**tiny_batch()).logits.pow(2).sum().backward()
+    optimizer.step()
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert changed <= trainable
+    # A key's bias shifts all scores of a query alike and cancels in the softmax, up to rounding.
+    keys = ("k_lin.bias", "key.bias", "k_proj.bias")
+    assert not {name for name in trainable - changed if not structure.plain_name(name).endswith(keys)}
+
+
+@everything
+def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp_path: Path) -> None:
+    method, model = applied(arch, case)
+    shake(model, method)
+    method.save(model, tmp_path)
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    again = method.load(tiny_model(arch), tmp_path).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(logits(again), logits(model))
+    assert [name for name, p in again.named_parameters() if p.requires_grad] == [
+        name for name, p in model.named_parameters() if p.requires_grad
+    ]
+    assert not [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".safetensors")]
+
+
+@pytest.mark.parametrize("arch", TRANSFORMERS)
+def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    method, model = applied(arch, "full")
+    shake(model, method)
+    method.save(model, tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path, dtype=torch.float64, attn_implementation="eager"
+    ).eval()
+    structure.align(plain)
+    assert torch.equal(logits(plain), logits(model))
+
+
+@pytest.mark.parametrize("case", ["lora", "lora-all-options", "lora-bias"])
+@pytest.mark.parametrize("arch", TRANSFORMERS)
+def test_adapter_folder_loads_in_plain_peft(arch: str, case: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    base = tmp_path / "base"
+    tiny_model(arch).save_pretrained(base)
+    torch.manual_seed(1)
+    method = CASES[case]()
+    model = method.apply(AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float64)).eval()
+    shake(model, method)
+    method.save(model, tmp_path / "adapter")
+    described = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert described["base_model_name_or_path"] == str(base)
+    plain = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    assert torch.equal(logits(plain), logits(model))
+
+
+@pytest.mark.parametrize("case", ["lora", "lora-all-options"])
+@pytest.mark.parametrize("arch", TRANSFORMERS)
+def test_lora_starts_as_the_base_model(arch: str, case: str) -> None:
+    _, model = applied(arch, case)
+    # DoRA divides by a norm and multiplies by it, which rounds.
+    torch.testing.assert_close(logits(model), logits(tiny_model(arch)), rtol=0, atol=0 if case == "lora" else 1e-13)
+
+
+@pytest.mark.parametrize("arch", TRANSFORMERS)
+def test_lora_trains_adapters_and_head_only(arch: str) -> None:
+    _, model = applied(arch, "lora")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    head = {structure.plain_name(name) for name in trained if "lora_" not in name}
+    assert head == set(structure.head_parameter_names(tiny_model(arch)))
+    adapted = {structure.plain_name(name).partition(".lora_")[0] for name in trained if "lora_" in name}
+    assert adapted == set(structure.linear_modules(tiny_model(arch)))
+
+
+def test_lora_saves_equal_files_for_equal_weights(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        method, model = applied("bert", "lora")
+        method.save(model, tmp_path / name)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_lora_trains_a_pooler_whose_weights_are_new(tmp_path: Path) -> None:
+    def base() -> Any:
+        model = tiny_model("bert")
+        new = frozenset({"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"})
+        structure.set_origin(model, structure.Origin("org/name", "abc", new))
+        return model
+
+    method = Lora(rank=2)
+    model = method.apply(base()).eval()
+    trained = {structure.plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
+    assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= trained
+    assert {name for name in trained if "pooler" in name and "lora" in name} == set()
+    top = structure.num_layers(model) + 1
+    depths = structure.parameter_depths(model)
+    assert {depths[name] for name in depths if "pooler" in name} == {top}
+    shake(model, method)
+    method.save(model, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["revision"] == "abc"
+    assert torch.equal(logits(method.load(base(), tmp_path).eval()), logits(model))
+    assert {"bert.pooler.dense.weight"} <= set(structure.head_parameter_names(base()))
+    probe = Freeze().apply(base())
+    assert {name for name, p in probe.named_parameters() if p.requires_grad} == {
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+@pytest.mark.parametrize(("alpha", "rslora", "scale"), [(None, False, 2.0), (3.0, False, 0.75), (3.0, True, 1.5)])
+def test_lora_scale(alpha: float | None, rslora: bool, scale: float) -> None:
+    model = Lora(rank=4, alpha=alpha, rslora=rslora, target_modules=("query",)).apply(tiny_model("bert"))
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    assert [layer.scaling["default"] for layer in layers] == [scale] * 2
+
+
+def test_lora_plus_and_layer_decay_scales() -> None:
+    method = Lora(rank=2, lora_plus_ratio=16, layer_decay=0.5, target_modules=("query",))
+    model = method.apply(tiny_model("bert"))
+    scales = {
+        structure.plain_name(name): group.learning_rate_scale
+        for group in method.parameter_groups(model)
+        for name in group.names
+    }
+    prefix = "bert.encoder.layer.{}.attention.self.query.lora_{}.default.weight"
+    assert scales == {
+        prefix.format(0, "A"): 0.25,
+        prefix.format(0, "B"): 4.0,
+        prefix.format(1, "A"): 0.5,
+        prefix.format(1, "B"): 8.0,
+        "classifier.weight": 1.0,
+        "classifier.bias": 1.0,
+    }
+
+
+def test_lora_on_embeddings(tmp_path: Path) -> None:
+    method = Lora(rank=2, target_modules=("word_embeddings", "query"), layer_decay=0.5)
+    model = method.apply(tiny_model("bert")).eval()
+    scales = {name: group.learning_rate_scale for group in method.parameter_groups(model) for name in group.names}
+    assert {scale for name, scale in scales.items() if "lora_embedding" in name} == {0.125}
+    shake(model, method)
+    method.save(model, tmp_path)
+    assert torch.equal(logits(method.load(tiny_model("bert"), tmp_path).eval()), logits(model))
+
+
+@pytest.mark.parametrize("arch", WITHOUT_LINEAR)
+def test_lora_without_linear_layers_names_what_fits(arch: str) -> None:
+    with pytest.raises(InputError, match="'full' or 'freeze'"):
+        Lora().apply(tiny_model(arch))
+
+
+def test_lora_reports_every_unknown_target() -> None:
+    with pytest.raises(InputError) as raised:
+        Lora(target_modules="qery, classifier, query, nonsense").apply(tiny_model("bert"))
+    texts = [str(problem) for problem in raised.value.problems]
+    assert len(texts) == 3
+    assert "Did you mean 'query'?" in texts[0]
+    assert "part of the head" in texts[1]
+    assert "value" in texts[2]
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
+    method, model = applied("bert", "lora")
+    method.save(model, tmp_path)
+    with pytest.raises(InputError, match="does not fit"):
+        method.load(tiny_model("llama"), tmp_path)
+    with pytest.raises(InputError, match="another shape"):
+        method.load(tiny_model("bert", num_labels=5), tmp_path)
+
+
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_damaged_files_are_refused_by_name(case: str, tmp_path: Path) -> None:
+    method, model = applied("bert", case)
+    method.save(model, tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match=path.name):
+        method.load(tiny_model("bert"), tmp_path)
+
+
+def test_full_refuses_another_models_weights(tmp_path: Path) -> None:
+    method, model = applied("bert", "full")
+    method.save(model, tmp_path)
+    with pytest.raises(InputError, match="another shape"):
+        method.load(tiny_model("bert", num_labels=4), tmp_path)
+
+
+def test_adapter_config_with_code_is_refused(tmp_path: Path) -> None:
+    method, model = applied("bert", "lora")
+    method.save(model, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["auto_mapping"] = {"base_model_class": "Evil", "parent_library": "evil"}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match="auto_mapping"):
+        method.load(tiny_model("bert"), tmp_path)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_layer_decay_falls_from_the_head_to_the_embeddings(arch: str) -> None:
+    method = Full(layer_decay=0.5)
+    model = method.apply(tiny_model(arch))
+    top = structure.num_layers(model) + 1
+    scales = {name: group.learning_rate_scale for group in method.parameter_groups(model) for name in group.names}
+    depths = structure.parameter_depths(model)
+    assert scales == {name: 0.5 ** (top - depth) for name, depth in depths.items()}
+    assert set(depths.values()) == set(range(top + 1))
+    assert {name for name, depth in depths.items() if depth == top} == set(structure.head_parameter_names(model))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_gradual_thaws_one_group_after_another_from_the_top(arch: str) -> None:
+    method = Freeze(gradual=True)
+    model = method.apply(tiny_model(arch))
+    depths = structure.parameter_depths(model)
+    top = structure.num_layers(model) + 1
+    seen = []
+    for stage in range(top + 1):
+        method.update(model, stage / (top + 1))
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained == {name for name, depth in depths.items() if depth >= top - stage}
+        seen.append(trained)
+    method.update(model, 1.0)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == seen[-1] == set(depths)
+    method.update(model, 0.0)  # a pure function of progress: it also goes back
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == seen[0]
+
+
+def test_gradual_leaves_permanently_frozen_layers_alone() -> None:
+    method = Freeze(gradual=True, layers=1)
+    model = method.apply(tiny_model("bert"))
+    method.update(model, 1.0)
+    depths = structure.parameter_depths(model)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, depth in depths.items() if depth >= 2}
+    method.update(model, 0.49)
+    assert {depths[name] for name, p in model.named_parameters() if p.requires_grad} == {3}
+
+
+def test_freeze_layers_can_leave_embeddings_trained() -> None:
+    model = Freeze(layers=1, embeddings=False).apply(tiny_model("bert"))
+    depths = structure.parameter_depths(model)
+    assert {depths[name] for name, p in model.named_parameters() if p.requires_grad} == {0, 2, 3}
+
+
+def test_parameters_fixed_by_the_architecture_stay_fixed() -> None:
+    for method in (Full(), Freeze(gradual=True), Freeze(layers=1, embeddings=False)):
+        model = tiny_model("distilbert", sinusoidal_pos_embds=True)
+        fixed = model.distilbert.embeddings.position_embeddings.weight
+        fixed.requires_grad_(False)
+        trained = method.apply(model)
+        method.update(trained, 1.0)
+        names = {name for group in method.parameter_groups(trained) for name in group.names}
+        assert not fixed.requires_grad
+        assert "distilbert.embeddings.position_embeddings.weight" not in names
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"all_but_head": True, "layers": 1}, {"all_but_head": True, "gradual": True}, {"all_but_head": False}],
+)
+def test_contradictory_freezing_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"all_but_head|nothing would be frozen"):
+        Freeze(**settings)
+
+
+def test_too_many_layers_names_the_number() -> None:
+    with pytest.raises(InputError, match="the model has 2 layers"):
+        Freeze(layers=3).apply(tiny_model("bert"))
