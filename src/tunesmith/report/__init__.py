@@ -1,0 +1,8 @@
+"""Reports: run directories in, one self-contained HTML page out."""
+
+from __future__ import annotations
+
+from tunesmith.report.load import RunRecord, load_run
+from tunesmith.report.page import write_report
+
+__all__ = ["RunRecord", "load_run", "write_report"]

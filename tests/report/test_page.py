@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import runpy
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tunesmith.report import write_report
+from tunesmith.types import InputError
+
+runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("runs.py"))))
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+SECTIONS = ("Results", "Training", "Errors", "Cost", "Data", "Configuration", "Environment")
+
+
+class Checker(HTMLParser):
+    """Checks that tags are balanced, ids unique and nothing is loaded from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.headings: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        names = [name for name, _ in attrs]
+        assert len(set(names)) == len(names), f"attribute given twice in <{tag}>"
+        for name, value in attrs:
+            assert not name.startswith("on"), f"inline handler {name}"
+            if name == "id":
+                assert value not in self.ids, f"id {value} given twice"
+                self.ids.add(value or "")
+            if name in {"href", "src", "srcset", "action", "data", "poster", "xlink:href"}:
+                assert value is not None
+                assert value.startswith("#"), f"<{tag} {name}={value}>"
+                self.links.add(value[1:])
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> is out of order"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in {"h1", "h2", "h3"}:
+            self.headings.append(data)
+
+
+def check(path: Path) -> tuple[str, Checker]:
+    """Return the page's text and what was found in it."""
+    page = path.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    assert checker.links <= checker.ids
+    assert not checker.tags & {"iframe", "object", "embed", "link", "base", "img", "form"}
+    assert not re.search(r"@import|url\(|\bfetch\(|XMLHttpRequest|importScripts", page)
+    assert (
+        re.findall(r"https?://[^\"'\s<]*", page.partition("</style>")[2].replace("http://www.w3.org/2000/svg", ""))
+        == []
+    )
+    assert path.stat().st_size < 1_000_000
+    return page, checker
+
+
+def visible(page: str) -> str:
+    """Return the text of a page without tags."""
+    text = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    return {kind: write_report([runs.write_kind(kind, folder / kind)], folder / f"{kind}.html") for kind in runs.KINDS}
+
+
+@pytest.mark.parametrize("kind", runs.KINDS)
+def test_page_is_whole_and_has_every_section(pages: dict[str, Path], kind: str) -> None:
+    page, checker = check(pages[kind])
+    assert [name for name in checker.headings if name in SECTIONS] == list(SECTIONS)
+    assert not re.search(r"\bnan\b(?! ?\.)|\binf\b|None|undefined", visible(page).replace("loss is nan", ""))
+
+
+def test_headline_and_numbers(pages: dict[str, Path]) -> None:
+    text = visible(pages["two"].read_text(encoding="utf-8"))
+    for golden in (
+        "0.853",
+        "Better than the baseline by 8.1 points [6.2, 9.9].",
+        "1 min 32 s",
+        "1.2 GB",
+        "738k",
+        "3.1% of 23.5M",
+        "3.0 MB",
+        "13,034",
+        "TF-IDF + logistic regression",
+        "LoRA (rank 16)",
+        "sample:minilm on reviews.csv",
+        "95% intervals in brackets from 1,000 bootstrap resamples of 1,280 test rows",
+        "1 of 360 steps were skipped: loss is nan",
+        "12 rows occur in both train and test.",
+        "reviews.csv:4",
+        "the only column of free text",
+        "rank: 16",
+        "AMD EPYC",
+        "17 GB",
+        "Confusion matrix",
+        "ROC curve",
+        "Calibration",
+        "Scores by label",
+        "Most confident mistakes",
+        "99.1% sure",
+        "这部电影的节奏太慢了",
+    ):
+        assert golden in text, golden
+
+
+def test_no_win_is_claimed_without_evidence(pages: dict[str, Path]) -> None:
+    unclear = visible(pages["six"].read_text(encoding="utf-8"))
+    assert "No clear difference from the baseline: +0.6 points [−0.8, 1.9]; the 95% interval includes 0." in unclear
+    assert "Better than" not in unclear
+    assert "Worse than the baseline by 3.4 points" in visible(pages["many"].read_text(encoding="utf-8"))
+
+
+def test_many_labels_get_a_map_and_the_worst_pairs(pages: dict[str, Path]) -> None:
+    page = pages["many"].read_text(encoding="utf-8")
+    assert 'class="heat-map"' in page
+    assert 'class="confusion' not in page
+    pairs = page.partition("Most confused pairs")[2].partition("</table>")[0]
+    assert pairs.count("<tr>") == 21
+
+
+def test_multi_label_and_regression(pages: dict[str, Path]) -> None:
+    multi = visible(pages["multi"].read_text(encoding="utf-8"))
+    assert "With several labels a row there is no confusion matrix" in multi
+    assert "anger, surprise" in multi
+    assert "(none)" in multi
+    regression = visible(pages["regression"].read_text(encoding="utf-8"))
+    assert "Better than the baseline by 0.610 in root mean squared error" in regression
+    for section in ("Predicted and true", "Residuals", "Largest errors"):
+        assert section in regression
+    assert "Confusion" not in regression
+
+
+def test_missing_parts_are_stated(pages: dict[str, Path]) -> None:
+    partial = visible(pages["partial"].read_text(encoding="utf-8"))
+    for sentence in (
+        "there is no training.json yet",
+        "57 steps are recorded",
+        "has not been evaluated yet",
+        "No validation is recorded",
+        "There is no environment.json",
+    ):
+        assert sentence in partial
+    failed = visible(pages["failed"].read_text(encoding="utf-8"))
+    assert "Training did not finish: its status is “failed” after 360 steps." in failed
+    assert "No training steps are recorded" in failed
+
+
+@pytest.mark.parametrize(
+    "kept", ["config.yaml", "training.json", "environment.json", "evaluation.json", "metrics.jsonl"]
+)
+def test_a_single_file_is_enough(tmp_path: Path, kept: str) -> None:
+    folder = runs.write_kind("two", tmp_path / "run")
+    for file in folder.iterdir():
+        if file.name != kept:
+            file.unlink()
+    check(write_report([folder], tmp_path / "report.html"))
+
+
+def test_empty_evaluation(tmp_path: Path) -> None:
+    folder = runs.write_run(tmp_path / "run", evaluation={}, training={}, environment={}, config={})
+    page, _ = check(write_report([folder], tmp_path / "report.html"))
+    assert "The evaluation holds no metrics." in page
+
+
+def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
+    hostile = runs.HOSTILE + "\x00\x1b\ud800\u202e" + "x" * 5000
+    evaluation = runs.evaluation_of([runs.HOSTILE, '"onmouseover="alert(1)'])
+    evaluation["mistakes"][0] |= {"text": hostile, "text_pair": hostile, "row": hostile}
+    evaluation["baseline"]["name"] = runs.HOSTILE
+    evaluation["metrics"] = {f"<b>{name}": value for name, value in evaluation["metrics"].items()}
+    training = runs.training_of(status=runs.HOSTILE)
+    found = {"severity": runs.HOSTILE, "message": hostile, "fix": hostile, "count": 2, "rows": [hostile]}
+    training["problems"] = [found]
+    config = runs.config_of(note=runs.HOSTILE)
+    config["model"] = config["data"]["path"] = runs.HOSTILE
+    environment = {"versions": {runs.HOSTILE: runs.HOSTILE}, "machine": {runs.HOSTILE: [runs.HOSTILE]}}
+    folder = tmp_path / "run"
+    runs.write_run(folder, config=config, environment=environment, lines=runs.metrics_lines(20))
+    (folder / "training.json").write_text(json.dumps(training))
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    page, checker = check(write_report([folder], tmp_path / "report.html"))
+    assert page.count("<script") == 1
+    assert "<b>" not in page
+    assert not re.search("[\x00\x1b\ud800]", page)
+    assert "img" not in checker.tags
+    assert "textarea" not in checker.tags
+    assert "alert(&#34;x&#34;)" in page
+
+
+def test_the_script_is_the_only_one_allowed(pages: dict[str, Path]) -> None:
+    page = pages["two"].read_text(encoding="utf-8")
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+
+
+def test_several_runs(tmp_path: Path) -> None:
+    folders = [
+        runs.write_run(
+            tmp_path / name,
+            config=runs.config_of(name),
+            training=runs.training_of(name),
+            environment=runs.environment_of(),
+            evaluation=runs.evaluation_of(["a", "b"], accuracy=accuracy, gain=accuracy - 0.772),
+            lines=runs.metrics_lines(40),
+        )
+        for name, accuracy in (("lora", 0.853), ("full", 0.861), ("freeze", 0.81))
+    ]
+    folders.append(runs.write_kind("partial", tmp_path / "partial"))
+    page, checker = check(write_report(folders, tmp_path / "report.html"))
+    table = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    assert table.count("<tr") == 5
+    assert table.count('<tr class="baseline">') == 1
+    assert "not evaluated" in table
+    assert "cannot be compared" not in page
+    assert page.count('<details class="run"') == 4
+    assert {f"run-{i}" for i in range(1, 5)} <= checker.ids
+    assert page.index("<tbody>") < page.index("<details")
+
+
+def test_runs_on_other_test_rows_are_not_compared_silently(tmp_path: Path) -> None:
+    folders = [
+        runs.write_run(
+            tmp_path / name,
+            config=runs.config_of(),
+            training=runs.training_of(),
+            environment=runs.environment_of(test_hash=name),
+            evaluation=runs.evaluation_of(["a", "b"]),
+        )
+        for name in ("one", "two")
+    ]
+    assert "cannot be compared" in write_report(folders, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_names_tell_runs_apart_and_output_may_be_a_folder(tmp_path: Path) -> None:
+    folders = [runs.write_kind("partial", tmp_path / parent / "run") for parent in ("a", "b")]
+    output = write_report(folders, tmp_path)
+    assert output == tmp_path / "report.html"
+    assert "a/run" in output.read_text(encoding="utf-8")
+
+
+def test_no_folder_and_wrong_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(InputError, match="nowhere"):
+        write_report([tmp_path / "nowhere"], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_chromium_runs_the_page_without_errors(pages: dict[str, Path], tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on PATH")
+    result = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path}",
+            "--dump-dom",
+            pages["two"].as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert 'class="tip"' in result.stdout, "the script did not run to its end"
+    assert 'class="sort"' in result.stdout
+    assert "CONSOLE" not in result.stderr
