@@ -1,0 +1,54 @@
+"""The cache: folders built once per content key and shared by all runs of a user."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tunesmith.files.atomic import new_folder, sweep
+from tunesmith.files.hashing import hash_bytes
+from tunesmith.files.manifest import verify_manifest
+
+# No build takes longer; leftovers older than this belong to a process that died.
+_MAX_BUILD_SECONDS = 2 * 24 * 3600.0
+_SAFE_NAME = re.compile(r"\w[\w.-]{0,119}", re.ASCII)
+
+
+def cache_root() -> Path:
+    """Return ``$TUNESMITH_CACHE``, else ``$XDG_CACHE_HOME/tunesmith``, else ``~/.cache/tunesmith``."""
+    own = os.environ.get("TUNESMITH_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    root = Path(shared).expanduser() if shared else Path.home() / ".cache"
+    return root.absolute() / "tunesmith"
+
+
+def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder of ``key``, calling ``build`` with an empty one to fill when there is none.
+
+    Only complete folders carry the key's name. Processes may race: each builds its own, the
+    first to finish wins, all get the winner's. One whose files are missing or of another
+    size than recorded is built again.
+    """
+    if not _SAFE_NAME.fullmatch(key):
+        key = hash_bytes(key.encode("utf-8"))
+    folder = cache_root() / kind / key
+    if _is_complete(folder):
+        return folder
+    sweep(folder.parent, min_age_seconds=_MAX_BUILD_SECONDS)
+    damaged = folder.exists()
+    try:
+        with new_folder(folder, replace=damaged) as temporary:
+            build(temporary)
+    except OSError:
+        # Somebody else finished first: renaming onto their folder failed, and theirs will do.
+        if not _is_complete(folder):
+            raise
+    return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    return folder.is_dir() and not verify_manifest(folder, hashes=False)

@@ -1,0 +1,98 @@
+"""The one door through which every durable file operation goes.
+
+Crash tests set ``on_operation`` and stop the program at the n-th operation; everything
+that must survive a crash is therefore written with the functions of this package.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tunesmith.types import RunError
+
+T = TypeVar("T")
+
+on_operation: Callable[[str, Path], None] | None = None
+"""Called with the operation's name and path before each durable operation; tests set it."""
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission was denied",
+    errno.EPERM: "permission was denied",
+}
+
+# Libraries written in Rust (safetensors, tokenizers) put the number of the error in its text.
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def perform(operation: str, path: Path, call: Callable[[], T]) -> T:
+    """Run one durable operation on ``path``: announce it to the hook, then do it.
+
+    Raises ``RunError`` when the disk is full, read-only or forbids it; other ``OSError`` pass.
+    """
+    with clear_errors(path):
+        if on_operation is not None:
+            on_operation(operation, path)
+        return call()
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a full or forbidden disk, from any library, into a ``RunError`` about ``path``."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        cause = _CAUSES.get(_error_number(error))
+        if cause is None:
+            raise
+        raise RunError(
+            f"Cannot write {path}: {cause}.\n  → Free space or choose another folder, then run again; "
+            "what was saved before is untouched."
+        ) from error
+
+
+def _error_number(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _RUST_ERROR.search(str(error))
+    return int(found.group(1)) if found else 0
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of ``path`` durable."""
+    perform("fsync", path, lambda: _sync(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR))
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names inside ``path`` durable. Windows has no such call and needs none."""
+    if os.name == "posix":
+        perform("fsync", path, lambda: _sync(path, os.O_RDONLY))
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give ``source`` the name ``target``, in one step."""
+    perform("rename", target, lambda: source.replace(target))
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents; one that exists is fine."""
+    if not path.is_dir():
+        perform("mkdir", path, lambda: path.mkdir(parents=True, exist_ok=True))
