@@ -1,0 +1,43 @@
+"""Fine-tune language models and prove which way of fine-tuning wins on your data.
+
+    from tunesmith import finetune
+
+    run = finetune("reviews.csv", model="sample:minilm", method="lora")
+    run.evaluate("test.csv")
+    run.predict(["a joy from start to finish"])
+
+Everything else is reached the same way: ``RunConfig`` and ``train`` for full control, ``Run``
+to open a finished run, ``write_report`` for its report.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tunesmith.api import finetune
+    from tunesmith.report import write_report
+    from tunesmith.run import Run, RunConfig, train
+    from tunesmith.types import InputError, RunError
+
+__all__ = ["InputError", "Run", "RunConfig", "RunError", "__version__", "finetune", "train", "write_report"]
+
+_HOMES = {
+    "InputError": "tunesmith.types",
+    "RunError": "tunesmith.types",
+    "Run": "tunesmith.run",
+    "RunConfig": "tunesmith.run",
+    "train": "tunesmith.run",
+    "finetune": "tunesmith.api",
+    "write_report": "tunesmith.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used: ``import tunesmith`` itself stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tunesmith' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

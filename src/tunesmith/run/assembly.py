@@ -1,0 +1,170 @@
+"""From a configuration to the parts of a run: data, task, model, method, layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tunesmith import __version__
+from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine.batch import Collator
+from tunesmith.engine.layout import Scorer, choose_layout, collator_for
+from tunesmith.engine.precision import choose_device, choose_precision, place
+from tunesmith.files.cache import cached_folder
+from tunesmith.files.hashing import hash_json
+from tunesmith.models import tokenizer_hash
+from tunesmith.models.base import LoadedModel
+from tunesmith.run.config import RunConfig
+from tunesmith.tasks import detect
+from tunesmith.tasks.base import Columns, Task
+from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INPUT_ROLES = ("text", "text_pair")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The rows of every split in the task's canonical columns, and the task bound to them."""
+
+    task: Task
+    prepared: PreparedData
+    problems: tuple[Problem, ...]
+    """Notes and warnings; errors have been raised."""
+    rejected: tuple[RejectedRow, ...] = ()
+
+    def columns(self, split: str) -> dict[str, list[Any]]:
+        """Return the canonical columns of a split."""
+        return dict(self.prepared.splits[split][:])
+
+    @property
+    def judged_split(self) -> str:
+        """The split that the final figures come from."""
+        return "test" if "test" in self.prepared.splits else "validation"
+
+
+def load_data(config: RunConfig) -> TaskData:
+    """Read the data, find the task and the columns, prepare the splits and bind the task.
+
+    Raises ``InputError`` with everything that makes the data unusable for the task.
+    """
+    raw = read(config.data)
+    profiles = profile(raw.splits["train"])
+    problems = list(raw.problems)
+    if config.task is None:
+        found = detect(profiles, config.data.columns)
+        task, choices = found.task(), found.choices
+        problems.append(Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want."))
+    else:
+        task = config.task
+        assigned, found_problems = assign_roles(profiles, task.roles, config.data.columns)
+        choices = tuple(assigned)
+        problems += found_problems
+    _raise_errors(problems)
+    prepared = prepare(raw, config.data, choices)
+    problems += prepared.problems
+    data = TaskData(task, prepared, ())
+    train_columns = data.columns("train")
+    task = task.bind(train_columns)
+    for split in prepared.splits:
+        problems += task.check(split, train_columns if split == "train" else data.columns(split))
+    _raise_errors(problems)
+    return TaskData(task, prepared, tuple(problems), raw.rejected)
+
+
+def _raise_errors(problems: Sequence[Problem]) -> None:
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise InputError(errors)
+
+
+def texts_of(columns: Columns) -> list[str]:
+    """Return all input texts of some rows."""
+    return [text for role in INPUT_ROLES for text in columns.get(role, ())]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model ready to score batches, with everything needed to feed it."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    scorer: Scorer
+    collate: Collator
+    precision: str
+    device: torch.device
+    layout_reason: str
+    source: str
+    """Where the weights came from, for the record."""
+
+    def encode(self, task: Task, columns: Columns) -> Encoded:
+        """Tokenise rows that are used once."""
+        return task.encode(columns, self.tokenizer, self.max_length)
+
+    def encode_cached(self, task: Task, columns: Columns, content_hash: str) -> Encoded:
+        """Tokenise a split, or memory-map it if the same content was tokenised the same way before."""
+        key = hash_json(
+            [__version__, task.model_dump(mode="json"), tokenizer_hash(self.tokenizer), self.max_length, content_hash]
+        )
+        folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder))
+        return Encoded.load(folder)
+
+
+def make_network(
+    loaded: LoadedModel, config: RunConfig, task: Task, surgery: Callable[[Any], nn.Module]
+) -> Network:
+    """Apply the method to a loaded model and put it on its device, in its precision and layout."""
+    device = choose_device(config.train.device)
+    model = surgery(loaded.model)
+    layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), config.train.layout)
+    precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
+    place(model, precision, device)
+    pad_token_id = loaded.tokenizer.pad_token_id or 0
+    return Network(
+        model=model,
+        tokenizer=loaded.tokenizer,
+        max_length=loaded.max_length,
+        scorer=Scorer(model, layout, task.reads),
+        collate=collator_for(model, layout, pad_token_id, device),
+        precision=precision,
+        device=device,
+        layout_reason=reason,
+        source=loaded.source,
+    )
+
+
+def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: float, folder: Path) -> RunConfig:
+    """Return the configuration with everything that was detected or chosen filled in."""
+    columns: dict[str, str] = {}
+    for choice in data.prepared.choices:
+        columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
+    train = config.train.model_copy(
+        update={"learning_rate": learning_rate, "precision": network.precision, "layout": network.scorer.layout}
+    )
+    updates = {
+        "task": data.task,
+        "data": config.data.model_copy(update={"columns": columns} | _absolute_paths(config)),
+        "train": train,
+        "output": str(folder),
+    }
+    return config.model_copy(update=updates)
+
+
+def _absolute_paths(config: RunConfig) -> dict[str, str]:
+    given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
+    return {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+
+
+def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:
+    """Return the number of all parameters and of those that are ever trained."""
+    names = set(trained)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)

@@ -1,0 +1,43 @@
+"""The configuration of a run: every part's own config, composed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SerializeAsAny
+
+from tunesmith.config.base import Choice, Config
+from tunesmith.data.config import DataConfig
+from tunesmith.engine.config import TrainConfig
+from tunesmith.methods import METHODS
+from tunesmith.methods.base import Method
+from tunesmith.methods.full import Full
+from tunesmith.models import MODELS, Pretrained
+from tunesmith.models.base import ModelSource
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import Task
+
+
+class EvaluationConfig(Config):
+    """How the trained model is judged."""
+
+    num_resamples: int = Field(default=1000, ge=0, le=100_000)
+    """Bootstrap replicates behind every interval."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Coverage of the intervals."""
+    baseline: bool = True
+    """Train the TF-IDF baseline on the same rows and judge it beside the model."""
+
+
+class RunConfig(Config):
+    """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
+
+    model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=Pretrained)]
+    data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
+    task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None
+    """What is learned; found by looking at the data when not given."""
+    method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = Full()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output: str | None = None
+    """Run directory to create; runs/<data>-<model>-<method> when not given."""

@@ -1,0 +1,80 @@
+"""What a run was made with: versions, machine, git state. Nothing of the user's environment variables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("tunesmith", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "scikit-learn", "numpy")
+
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of every package that takes part in the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, memory and accelerator."""
+    accelerator = None
+    if torch.cuda.is_available():
+        accelerator = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor_name(),
+        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerator": accelerator,
+        "instructions": instructions(),
+    }
+
+
+def processor_name() -> str:
+    """Return the processor's model name where the system tells it."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def instructions() -> list[str]:
+    """Return which of the instruction sets that matter for matrix products the processor has (Linux on x86)."""
+    for line in _cpuinfo():
+        if line.startswith("flags"):
+            flags = set(line.partition(":")[2].split())
+            return [name for name in INSTRUCTIONS if name in flags]
+    return []
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return the commit and whether files are changed, if ``folder`` is in a git checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

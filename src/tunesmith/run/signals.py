@@ -1,0 +1,71 @@
+"""Stopping on request: SIGTERM and Ctrl-C save what was reached; a second signal does not wait.
+
+Outside of training there is nothing to save and a signal stops at once. While a step or a
+save is under way it is only noted, and ``StopRequests.check`` raises at the next safe
+point. The second signal ends the process at once: saves are atomic, so that even this
+leaves only whole checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):  # noqa: N818 (like KeyboardInterrupt, it is no error)
+    """The user or the system asked to stop; ``advice`` says how to go on."""
+
+    def __init__(self, signal_number: int, advice: str = "") -> None:
+        self.exit_code = 128 + signal_number
+        self.advice = advice
+        super().__init__(advice)
+
+
+class StopRequests:
+    """Receives signals and decides when they take effect."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deferred = 0
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if a signal has arrived."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note signals inside the block; ``check`` says so later."""
+        self._deferred += 1
+        try:
+            yield
+        finally:
+            self._deferred -= 1
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        if not self._deferred:
+            raise Stopped(number)
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequests]:
+    """Handle SIGINT and SIGTERM inside the block (in the main thread; elsewhere they go on as before)."""
+    requests = StopRequests()
+    if threading.current_thread() is not threading.main_thread():
+        yield requests
+        return
+    previous = {number: signal.signal(number, requests._handle) for number in SIGNALS}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
