@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import ARCHITECTURES, VOCABULARY, tiny_model
-from torch.nn import functional as F
+from torch.nn import functional
 
+from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import attention
 from tunesmith.engine.batch import MAX_GROUP_WASTE, MIN_GROUP_ROWS, find_borders
@@ -48,7 +48,7 @@ def loss_and_gradients(model, layout, data):
     model.zero_grad()
     with scorer.surrounding(batch):
         scores = scorer(batch)
-        loss = F.cross_entropy(scores, batch.targets["label"], reduction="sum") / len(data)
+        loss = functional.cross_entropy(scores, batch.targets["label"], reduction="sum") / len(data)
         loss.backward()
     back = np.argsort(batch.rows)
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import VOCABULARY, tiny_model
-from torch.nn import functional as F
+from torch.nn import functional
 
+from tiny import VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
@@ -109,9 +109,7 @@ def test_a_step_is_that_of_plain_transformers_and_torch() -> None:
         optimizer.step()
         assert info.loss == pytest.approx(loss.item(), abs=1e-6)
         assert info.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
-    for (name, expected), found in zip(
-        reference.named_parameters(), parts.scorer.model.parameters(), strict=True
-    ):
+    for (name, expected), found in zip(reference.named_parameters(), parts.scorer.model.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, msg=name)
 
 
@@ -207,9 +205,7 @@ def test_out_of_memory_with_single_rows_says_so(monkeypatch: pytest.MonkeyPatch)
     ("arch", "optimizer"),
     [("llama", "adamw"), *(("bert", name) for name in ("adamw", "sgd", "adam", "adafactor", "NAdam", "RAdam"))],
 )
-def test_resumed_equals_uninterrupted_bit_for_bit(
-    tmp_path: Any, arch: str, optimizer: str, dtype: torch.dtype
-) -> None:
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Any, arch: str, optimizer: str, dtype: torch.dtype) -> None:
     options = {"momentum": 0.9} if optimizer == "sgd" else {}
     settings = {"optimizer": {"name": optimizer, "options": options}, "dtype": dtype, "arch": arch, "dropout": 0.1}
     whole = training(**settings)
@@ -308,5 +304,5 @@ def test_predictions_are_in_row_order_whatever_the_batches() -> None:
         np.testing.assert_allclose(values, one.outputs[name], atol=1e-12)
     assert many.loss == pytest.approx(one.loss, abs=1e-12)
     scores = next(iter(many.outputs.values()))
-    expected = F.cross_entropy(torch.from_numpy(scores), torch.from_numpy(parts.data.targets["label"]))
+    expected = functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(parts.data.targets["label"]))
     assert many.loss == pytest.approx(expected.item(), abs=1e-6)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_folder
 
+from tiny import tiny_folder
 from tunesmith.config.build import build
 from tunesmith.run import RunConfig
 
@@ -27,7 +27,7 @@ def write_reviews(path: Path, num_rows: int = 160, seed: int = 0) -> Path:
         writer.writerow(["review", "sentiment"])
         for index in range(num_rows):
             good = index % 2 == 0
-            words = generator.choices(OTHER, k=generator.randint(3, 14)) + [generator.choice(GOOD if good else BAD)]
+            words = [*generator.choices(OTHER, k=generator.randint(3, 14)), generator.choice(GOOD if good else BAD)]
             generator.shuffle(words)
             writer.writerow([" ".join(words), "good" if good else "bad"])
     return path

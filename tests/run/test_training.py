@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_folder
 
+from tiny import tiny_folder
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
 from tunesmith.files.atomic import is_leftover
@@ -118,8 +118,9 @@ def test_a_saved_config_gives_the_same_run(configured: Configure, tmp_path: Path
     second = train(again)
     assert losses(second) == losses(first)
     assert (first / "adapter_model.safetensors").read_bytes() == (second / "adapter_model.safetensors").read_bytes()
-    assert json.loads((first / "evaluation.json").read_text())["metrics"] == (
-        json.loads((second / "evaluation.json").read_text())["metrics"]
+    assert (
+        json.loads((first / "evaluation.json").read_text())["metrics"]
+        == (json.loads((second / "evaluation.json").read_text())["metrics"])
     )
 
 

@@ -14,14 +14,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tunesmith.engine.batch import Borders, Group
+
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
 
 FLAT_ATTENTION = "tunesmith_flat"
 """Name under which the function is registered."""
@@ -52,7 +55,7 @@ def register() -> None:
     AttentionInterface.register(FLAT_ATTENTION, flat_attention)
 
 
-def flat_attention(
+def flat_attention(  # noqa: PLR0917 (the interface of transformers)
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -78,11 +81,17 @@ def flat_attention(
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query_THD, key_THD, value_THD = (tensor.transpose(1, 2)[0] for tensor in (query, key, value))
-    attended = [
-        _attend_group(group, query_THD, key_THD, value_THD, scale, dropout, causal, sliding_window)
-        for group in borders.groups
-    ]
+    settings = _Settings(scale, dropout, causal, sliding_window)
+    attended = [_attend_group(group, query_THD, key_THD, value_THD, settings) for group in borders.groups]
     return torch.cat(attended)[None], None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    scale: float
+    dropout: float
+    causal: bool
+    window: int | None
 
 
 def _attend_group(
@@ -90,27 +99,24 @@ def _attend_group(
     query_THD: torch.Tensor,
     key_THD: torch.Tensor,
     value_THD: torch.Tensor,
-    scale: float,
-    dropout: float,
-    causal: bool,
-    window: int | None,
+    settings: _Settings,
 ) -> torch.Tensor:
     """Return the group's part of the output: [its tokens, H, D]."""
     query_nHLD, key_nHLD, value_nHLD = (_to_block(tensor, group) for tensor in (query_THD, key_THD, value_THD))
     num_repeats = query_nHLD.shape[1] // key_nHLD.shape[1]
     if num_repeats > 1:
         key_nHLD, value_nHLD = (tensor.repeat_interleave(num_repeats, dim=1) for tensor in (key_nHLD, value_nHLD))
-    mask = _mask(group, causal, window, query_THD.device)
+    mask = _mask(group, settings.causal, settings.window, query_THD.device)
     if group.length <= MATMUL_MAX_LENGTH:
-        scores_nHLL = torch.matmul(query_nHLD * scale, key_nHLD.transpose(2, 3))
+        scores_nHLL = torch.matmul(query_nHLD * settings.scale, key_nHLD.transpose(2, 3))
         if mask is not None:
             scores_nHLL = scores_nHLL.masked_fill(mask, -math.inf)
-        weights_nHLL = F.dropout(torch.softmax(scores_nHLL, dim=-1), dropout)
+        weights_nHLL = functional.dropout(torch.softmax(scores_nHLL, dim=-1), settings.dropout)
         output_nHLD = torch.matmul(weights_nHLL, value_nHLD)
     else:
         allowed = None if mask is None else ~mask
-        output_nHLD = F.scaled_dot_product_attention(
-            query_nHLD, key_nHLD, value_nHLD, attn_mask=allowed, dropout_p=dropout, scale=scale
+        output_nHLD = functional.scaled_dot_product_attention(
+            query_nHLD, key_nHLD, value_nHLD, attn_mask=allowed, dropout_p=settings.dropout, scale=settings.scale
         )
     return _from_block(output_nHLD, group)
 
@@ -143,7 +149,7 @@ def _to_block(tensor_THD: torch.Tensor, group: Group) -> torch.Tensor:
     """Return the group's tokens as [n, H, L, D]."""
     tokens = tensor_THD[group.start : group.start + group.num_tokens]
     if group.gather is not None:
-        tokens = _Pad.apply(tokens, group.gather, group.scatter)
+        tokens = _Pad.apply(tokens, group.gather, group.scatter)  # type: ignore[no-untyped-call]
     return tokens.reshape(group.num_rows, group.length, *tensor_THD.shape[1:]).transpose(1, 2)
 
 
@@ -152,8 +158,10 @@ def _from_block(block_nHLD: torch.Tensor, group: Group) -> torch.Tensor:
     cells = block_nHLD.transpose(1, 2).reshape(group.num_rows * group.length, *block_nHLD.shape[1::2])
     if group.gather is None:
         return cells
-    out: torch.Tensor = _Unpad.apply(cells, group.gather, group.scatter, group.is_padding)
-    return out
+    real: torch.Tensor = _Unpad.apply(  # type: ignore[no-untyped-call]
+        cells, group.gather, group.scatter, group.is_padding
+    )
+    return real
 
 
 class _Pad(torch.autograd.Function):

@@ -11,7 +11,7 @@ targets, losses and outputs do not depend on the layout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -46,7 +46,8 @@ class Group:
     """Longest sequence of the group."""
     lengths: tuple[int, ...]
     gather: torch.Tensor | None = None
-    """[num_rows * length]: token (counted from ``start``) for each cell; any token for padding. None when all are equal."""
+    """[num_rows * length]: token (counted from ``start``) for each cell; any token for padding.
+    None when all sequences are equally long."""
     scatter: torch.Tensor | None = None
     """[number of tokens]: cell of each token."""
     is_padding: torch.Tensor | None = None
@@ -95,7 +96,7 @@ class Collator:
     pad_token_id: int = 0
     position_offset: int = 0
     """Position of the first token (RoBERTa counts from ``padding_idx + 1``)."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __call__(self, data: Encoded, rows: IntArray) -> Batch:
         """Lay out ``rows`` of ``data``; they are sorted by length, longest last."""

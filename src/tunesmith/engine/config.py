@@ -17,7 +17,8 @@ class EarlyStoppingConfig(Config):
     patience: PositiveInt | None = None
     """Stop after this many evaluations in a row without gain; never when not given."""
     metric: str | None = None
-    """What must gain, also for choosing the best checkpoint: any metric of the task, or 'loss'; the task's main metric when not given."""
+    """What must gain, also for choosing the best checkpoint: any metric of the task, or loss; the task's main
+    metric when not given."""
     minimum_gain: float = Field(default=0.0, ge=0)
     """A change no larger than this is no gain."""
     restore_best: bool = True
@@ -44,9 +45,11 @@ class TrainConfig(Config):
     l2: float = Field(default=0.0, ge=0)
     """L2 penalty on the same weights (added to the gradient; not the decoupled decay of AdamW)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Numbers of weights and activations. bf16 keeps an fp32 master of every trained weight; auto takes bf16 where the hardware multiplies it natively."""
+    """Numbers of weights and activations. bf16 keeps an fp32 master of every trained weight; auto takes bf16 where
+    the hardware multiplies it natively."""
     layout: Literal["auto", "flat", "padded"] = "auto"
-    """flat: no padding at all; padded: batches of similar length. auto takes flat where it is proven equal for this model."""
+    """flat: no padding at all; padded: batches of similar length. auto takes flat where it is proven equal for this
+    model."""
     device: str = "auto"
     """cpu, cuda, cuda:0, ...; auto takes an accelerator where there is one."""
     micro_batch_tokens: PositiveInt = 4096
@@ -72,7 +75,7 @@ class TrainConfig(Config):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        kind = device.split(":")[0]
+        kind = device.split(":", maxsplit=1)[0]
         if kind not in {"auto", "cpu", "cuda", "mps", "xpu"}:
             raise ValueError("expected auto, cpu, cuda, cuda:N, mps or xpu")
         return device

@@ -61,13 +61,13 @@ class Scorer:
         return {"use_cache": False} if takes_cache else {}
 
     def _flat(self, batch: Batch) -> torch.Tensor:
-        model = inner(self.model)
+        model: nn.Module = inner(self.model)
         base = base_model(model)
         hidden_TD: torch.Tensor = base(**batch.inputs, **self._switches).last_hidden_state[0]
         return row_scores(model, hidden_TD, batch) if self.reads == "row" else token_scores(model, hidden_TD)
 
 
-def row_scores(model: nn.Module, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Apply a sequence-classification head to the token that represents each row: [B, K].
 
     Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
@@ -76,30 +76,33 @@ def row_scores(model: nn.Module, hidden_TD: torch.Tensor, batch: Batch) -> torch
     (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
     """
     if hasattr(model, "score"):
-        scores: torch.Tensor = model.score(hidden_TD[batch.last_tokens])
-        return scores
+        return _tensor(model.score(hidden_TD[batch.last_tokens]))
     first_BD = hidden_TD[batch.first_tokens]
     if hasattr(model, "pre_classifier"):
-        return model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD))))  # type: ignore[operator, no-any-return]
+        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD)))))
     if hasattr(model, "head") and hasattr(model, "drop"):
-        config: Any = model.config
-        pooled_BD = _mean_rows(hidden_TD, batch) if config.classifier_pooling == "mean" else first_BD
-        return model.classifier(model.drop(model.head(pooled_BD)))  # type: ignore[operator, no-any-return]
+        pooled_BD = _mean_rows(hidden_TD, batch) if model.config.classifier_pooling == "mean" else first_BD
+        return _tensor(model.classifier(model.drop(model.head(pooled_BD))))
     pooler = getattr(base_model(model), "pooler", None)
     if pooler is not None:
-        return model.classifier(model.dropout(pooler(first_BD[:, None])))  # type: ignore[operator, no-any-return]
-    return model.classifier(first_BD[:, None])  # type: ignore[operator, no-any-return]
+        return _tensor(model.classifier(model.dropout(pooler(first_BD[:, None]))))
+    return _tensor(model.classifier(first_BD[:, None]))
 
 
-def token_scores(model: nn.Module, hidden_TD: torch.Tensor) -> torch.Tensor:
+def token_scores(model: Any, hidden_TD: torch.Tensor) -> torch.Tensor:
     """Apply a token head to every token: [T, K]."""
     if hasattr(model, "head") and hasattr(model, "drop"):
-        return model.classifier(model.drop(model.head(hidden_TD)))  # type: ignore[operator, no-any-return]
+        return _tensor(model.classifier(model.drop(model.head(hidden_TD))))
     dropout = getattr(model, "dropout", nn.Identity())
     head = getattr(model, "classifier", None) or getattr(model, "score", None)
     if head is None:
         raise NotImplementedError("no token head that the flat layout knows")
-    return head(dropout(hidden_TD))  # type: ignore[operator, no-any-return]
+    return _tensor(head(dropout(hidden_TD)))
+
+
+def _tensor(scores: Any) -> torch.Tensor:
+    assert isinstance(scores, torch.Tensor)
+    return scores
 
 
 def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -172,12 +175,13 @@ def _probe_rows(vocab_size: int, pad_token_id: int) -> Encoded:
 
 def _set_attention(model: nn.Module, name: str) -> None:
     register()
-    inner(model).set_attn_implementation(name)  # type: ignore[operator]
+    inner(model).set_attn_implementation(name)
 
 
 def _try(compute: Callable[[], float]) -> float | str:
     """Return what ``compute`` gives or, since a model may refuse in any way it likes, why it failed."""
     try:
         return compute()
-    except Exception as error:  # noqa: BLE001
-        return f"the flat layout does not fit this model ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        return f"the flat layout does not fit this model ({type(error).__name__}: {first_line})"

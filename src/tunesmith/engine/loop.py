@@ -132,7 +132,7 @@ def compute_gradients(training: Training, rows: IntArray) -> tuple[float, int]:
     for batch in batches:
         with training.scorer.surrounding(batch):
             batch_loss = _loss(training, batch) / num_units
-            batch_loss.backward()
+            batch_loss.backward()  # type: ignore[no-untyped-call]
         training.optimizer.collect()
         loss += float(batch_loss.detach())
     training.optimizer.add_penalties()

@@ -31,8 +31,9 @@ class OptimizerConfig(Config):
     name: str = "adamw"
     """adamw, adam, sgd, adafactor, or any other optimizer of torch.optim by its name (NAdam, RAdam, Muon, ...)."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Decay of weight matrices and embeddings; biases and norms are exempt. Decoupled where the optimizer does so (AdamW, SGD adds it to the gradient)."""
-    options: dict[str, Any] = {}
+    """Decay of weight matrices and embeddings; biases and norms are exempt. Decoupled where the optimizer does so
+    (AdamW; SGD and Adam add it to the gradient)."""
+    options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the optimizer: {betas: [0.9, 0.98], eps: 1.0e-6} or {momentum: 0.9}."""
 
     def optimizer_class(self) -> type[torch.optim.Optimizer]:
@@ -57,7 +58,9 @@ class OptimizerConfig(Config):
         """Return the optimizer over ``groups``; options that it does not take raise ``InputError``."""
         optimizer_class = self.optimizer_class()
         accepted = inspect.signature(optimizer_class.__init__).parameters
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()
+        }
         if unknown := sorted(set(options) - set(accepted)):
             raise InputError(
                 f"train.optimizer.options: {optimizer_class.__name__} has no option {', '.join(unknown)}.",
@@ -94,7 +97,7 @@ class MasterOptimizer:
         groups: Iterable[ParameterGroup],
         config: OptimizerConfig,
         learning_rate: float,
-        penalties: Penalties = Penalties(),  # noqa: B008 (frozen)
+        penalties: Penalties = Penalties(),
     ) -> None:
         parameters = dict(model.named_parameters())
         self.penalties = penalties

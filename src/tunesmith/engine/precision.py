@@ -27,7 +27,8 @@ def choose_device(wanted: str) -> torch.device:
     if available is None or available.type != device.type or (device.index or 0) >= count:
         here = f"{count} of kind '{available.type}'" if available is not None else "none"
         raise InputError(
-            f"train.device: '{wanted}' is not on this machine (accelerators: {here}).", "Use --train.device auto or cpu."
+            f"train.device: '{wanted}' is not on this machine (accelerators: {here}).",
+            "Use --train.device auto or cpu.",
         )
     return device
 
@@ -35,7 +36,7 @@ def choose_device(wanted: str) -> torch.device:
 def multiplies_bf16(device: torch.device) -> bool:
     """Say whether the device has matrix instructions for bf16 (AMX, AVX512_BF16, CUDA from Ampere on)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return any(
             bool(getattr(torch.cpu, name, lambda: False)())

@@ -32,6 +32,7 @@ def predict(
     task: Task,
     data: Encoded,
     token_budget: int,
+    *,
     check: Callable[[], None] = lambda: None,
 ) -> Scored:
     """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise."""

@@ -7,7 +7,7 @@ from typing import Any
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
 from tunesmith.evaluate.tables import mistakes, predictions_table
 from tunesmith.evaluate.tfidf import Baseline, baseline
-from tunesmith.tasks.base import Columns, Outputs, Task
+from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 DEFAULT_RESAMPLES = 1000
 DEFAULT_CONFIDENCE = 0.95
@@ -16,7 +16,7 @@ DEFAULT_CONFIDENCE = 0.95
 def evaluate(
     task: Task,
     outputs: Outputs,
-    targets: Outputs,
+    targets: Targets,
     *,
     seed: int,
     num_resamples: int = DEFAULT_RESAMPLES,
@@ -62,7 +62,7 @@ def compare_paired(
     task: Task,
     first: Outputs,
     second: Outputs,
-    targets: Outputs,
+    targets: Targets,
     *,
     seed: int,
     num_resamples: int = DEFAULT_RESAMPLES,

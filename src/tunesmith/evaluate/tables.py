@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.tasks.base import Columns, Outputs, Task
+from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 MAX_MISTAKES = 20
 MAX_TEXT = 2000
@@ -14,7 +14,7 @@ MAX_TEXT = 2000
 
 
 def mistakes(
-    task: Task, outputs: Outputs, targets: Outputs, columns: Columns, limit: int = MAX_MISTAKES
+    task: Task, outputs: Outputs, targets: Targets, columns: Columns, limit: int = MAX_MISTAKES
 ) -> list[dict[str, Any]]:
     """Return the ``limit`` worst mistakes: the surest wrong labels, or the largest errors, with their texts."""
     errors_N = task.errors(outputs, targets)
@@ -39,7 +39,7 @@ def mistakes(
     return found
 
 
-def predictions_table(task: Task, outputs: Outputs, targets: Outputs, columns: Columns) -> dict[str, list[Any]]:
+def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: Columns) -> dict[str, list[Any]]:
     """Return the columns of ``predictions.parquet``: row, text, text_pair, label, prediction, score, ``p:<label>``.
 
     ``targets`` may be empty (prediction without labels): then there is no ``label`` column.

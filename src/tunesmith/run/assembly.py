@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
 from tunesmith import __version__
 from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
 from tunesmith.data.encoded import Encoded
@@ -26,6 +23,8 @@ from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 INPUT_ROLES = ("text", "text_pair")
@@ -61,7 +60,7 @@ def load_data(config: RunConfig) -> TaskData:
     problems = list(raw.problems)
     if config.task is None:
         found = detect(profiles, config.data.columns)
-        task, choices = found.task(), found.choices
+        task, choices = found.task.model_validate({}), found.choices
         problems.append(Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want."))
     else:
         task = config.task
@@ -118,9 +117,7 @@ class Network:
         return Encoded.load(folder)
 
 
-def make_network(
-    loaded: LoadedModel, config: RunConfig, task: Task, surgery: Callable[[Any], nn.Module]
-) -> Network:
+def make_network(loaded: LoadedModel, config: RunConfig, task: Task, surgery: Callable[[Any], nn.Module]) -> Network:
     """Apply the method to a loaded model and put it on its device, in its precision and layout."""
     device = choose_device(config.train.device)
     model = surgery(loaded.model)

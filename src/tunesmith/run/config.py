@@ -33,10 +33,13 @@ class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
     model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=Pretrained)]
+    """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
+    """The rows: a file, a folder, hub:org/name, or sample:rotten-tomatoes."""
     task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None
     """What is learned; found by looking at the data when not given."""
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = Full()
+    """Which parameters are trained, and how."""
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: str | None = None

@@ -12,7 +12,17 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("tunesmith", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "scikit-learn", "numpy")
+PACKAGES = (
+    "tunesmith",
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "numpy",
+)
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
 

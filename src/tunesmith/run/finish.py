@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encoded import Encoded
@@ -139,5 +138,3 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
         "problems": [asdict(problem) for problem in session.problems],
     }
-
-

@@ -18,7 +18,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(BaseException):  # noqa: N818 (like KeyboardInterrupt, it is no error)
+class Stopped(BaseException):
     """The user or the system asked to stop; ``advice`` says how to go on."""
 
     def __init__(self, signal_number: int, advice: str = "") -> None:

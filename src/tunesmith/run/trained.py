@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.engine.predict import predict
@@ -16,6 +16,10 @@ from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.tasks.base import Task
 from tunesmith.types import ColumnChoice, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 
 class Run:
@@ -68,8 +72,12 @@ class Run:
                 f"The tokenizer of {loaded.source} is not the one that the run was trained with (its hash differs).",
                 "Use the model that the run was trained from, or the run's own files as they were written.",
             )
-        restore = self.config.method.load if self.config.method.saves_adapter else lambda model, folder: model
-        return make_network(loaded, self.config, self.task, lambda model: restore(model, self.folder))
+        return make_network(loaded, self.config, self.task, self._restore)
+
+    def _restore(self, model: PreTrainedModel) -> nn.Module:
+        """Add what the run trained to a base model; a whole model was loaded with it."""
+        method = self.config.method
+        return method.load(model, self.folder) if method.saves_adapter else model
 
     def evaluate(self, data: str | None = None, split: str = "test") -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -153,7 +154,9 @@ def _compose(
     validation = (
         network.encode_cached(task, data.columns("validation"), hashes["validation"]) if has_validation else None
     )
-    learning_rate = config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
+    learning_rate = (
+        config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
+    )
     plan = StepPlan(
         num_rows=len(encoded),
         batch_size=config.train.batch_size,
@@ -267,7 +270,7 @@ def _evaluate(session: Session) -> bool:
         return False
     progress.evaluation_due = False
     ones = np.ones((1, len(session.validation)))
-    measured = task.measure(scored.outputs, session.validation.targets, ones)  # type: ignore[arg-type]
+    measured = task.measure(scored.outputs, session.validation.targets, ones)
     metrics = {name: float(values[0]) for name, values in measured.items()}
     record = {
         "kind": "evaluation",
@@ -288,7 +291,7 @@ def _judge(session: Session, values: dict[str, float]) -> None:
     value = values[name]
     margin = session.config.train.early_stopping.minimum_gain
     best = progress.best_value
-    gained = value == value and (best is None or (value - best > margin if higher else best - value > margin))
+    gained = not math.isnan(value) and (best is None or (value - best > margin if higher else best - value > margin))
     if gained:
         progress.best_step, progress.best_value = session.training.step, value
         progress.evaluations_without_gain = 0
@@ -341,7 +344,13 @@ def _claim(directory: RunDirectory, *, resume: bool, overwrite: bool) -> None:
     if not holds:
         return
     if not overwrite:
-        what = "a finished run" if directory.is_finished else "a run that did not finish" if directory.config.exists() else f"files ({', '.join(holds[:3])}, …)"
+        what = (
+            "a finished run"
+            if directory.is_finished
+            else "a run that did not finish"
+            if directory.config.exists()
+            else f"files ({', '.join(holds[:3])}, …)"
+        )
         raise InputError(
             f"{path} already holds {what}.",
             "Choose another folder with --output, replace the run with --overwrite, or continue one with --resume.",

@@ -31,6 +31,9 @@ Columns = Mapping[str, Sequence[Any]]
 Outputs = Mapping[str, Array]
 """What ``collect`` kept of the model's scores, for all rows of a split, in row order."""
 
+Targets = Mapping[str, Any]
+"""What a split's rows are judged by: an array with one entry per row, or a ``Ragged``, by name."""
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -105,7 +108,7 @@ class Task(Config):
         """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``."""
         raise NotImplementedError
 
-    def measure(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return every metric, each as an array of R values: one per row of row-weights.
 
         A bootstrap replicate is a vector of row counts, so that one call scores them all;
@@ -117,16 +120,16 @@ class Task(Config):
         """Return the metric that picks the best step: the first one, unless a task says otherwise."""
         return next(iter(self.higher_is_better))
 
-    def measure_per_label(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+    def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return metrics of each label, [R, K] each, in the order of ``details()["per_label"]``, or nothing."""
         del outputs, targets, weights_RN
         return {}
 
-    def truth(self, targets: Outputs) -> list[Any]:
+    def truth(self, targets: Targets) -> list[Any]:
         """Return the true label (or value) of every row, JSON-ready, in the form ``decode`` predicts it."""
         raise NotImplementedError
 
-    def errors(self, outputs: Outputs, targets: Outputs) -> FloatArray:
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: how wrong each row's prediction is; 0 when it is right, more when it is surer or further off."""
         raise NotImplementedError
 
@@ -137,6 +140,6 @@ class Task(Config):
         """
         raise NotImplementedError
 
-    def details(self, outputs: Outputs, targets: Outputs) -> dict[str, Any]:
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return JSON-ready tables and curves for the report (confusion matrix, ROC, ...)."""
         raise NotImplementedError

@@ -18,7 +18,7 @@ from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Task
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
@@ -325,13 +325,13 @@ class Classification(Task):
         chosen_NK = np.arange(probabilities_NK.shape[1]) == probabilities_NK.argmax(axis=1)[:, None]
         return chosen_NK, probabilities_NK.max(axis=1)
 
-    def truth(self, targets: Outputs) -> list[Any]:
+    def truth(self, targets: Targets) -> list[Any]:
         assert self.labels is not None, "bind the task first"
         if self.multi_label:
             return [[self.labels[k] for k in np.flatnonzero(row)] for row in targets["label"]]
         return [self.labels[k] for k in targets["label"].astype(np.int64)]
 
-    def errors(self, outputs: Outputs, targets: Outputs) -> FloatArray:
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the probability given to what is wrong (of the surest wrong decision); 0 for right rows."""
         probabilities_NK = self.probabilities(outputs)
         chosen_NK, score_N = self._decide(probabilities_NK)
@@ -344,14 +344,14 @@ class Classification(Task):
     def main_metric(self) -> str:
         return "micro_f1" if self.multi_label else "accuracy"
 
-    def measure(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return the metrics of ``tunesmith.metrics``: single-label ones, or multi-label ones."""
         probabilities_NK = self.probabilities(outputs)
         if self.multi_label:
             return metrics.multi_label_metrics(_positive(targets), probabilities_NK, self.threshold, weights_RN)
         return metrics.single_label_metrics(targets["label"].astype(np.int64), probabilities_NK, weights_RN)
 
-    def measure_per_label(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+    def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``precision``, ``recall`` and ``f1`` of each label, [R, K] each."""
         assert self.labels is not None, "bind the task first"
         probabilities_NK = self.probabilities(outputs)
@@ -360,7 +360,7 @@ class Classification(Task):
         truth_N, predicted_N = targets["label"].astype(np.int64), probabilities_NK.argmax(axis=1)
         return metrics.single_label_per_class(truth_N, predicted_N, len(self.labels), weights_RN)
 
-    def details(self, outputs: Outputs, targets: Outputs) -> dict[str, Any]:
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return the labels, confusion matrix, support of each label, and curves.
 
         Multi-label has no confusion matrix; its calibration is that of all N x K decisions.
@@ -400,5 +400,5 @@ class Classification(Task):
         return {"roc": [roc for roc, _ in pairs], "precision_recall": [precision for _, precision in pairs]}
 
 
-def _positive(targets: Outputs) -> BoolArray:
+def _positive(targets: Targets) -> BoolArray:
     return np.asarray(targets["label"], dtype=np.float32) > 0.5

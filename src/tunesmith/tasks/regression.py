@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tunesmith import metrics
 from tunesmith.data.encoded import Array, Encoded, Ragged
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Task
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
@@ -146,19 +146,19 @@ class Regression(Task):
     def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
         return [{"value": value} for value in outputs["value"].astype(np.float64).tolist()]
 
-    def truth(self, targets: Outputs) -> list[Any]:
+    def truth(self, targets: Targets) -> list[Any]:
         values: list[Any] = targets["label"].astype(np.float64).tolist()
         return values
 
-    def errors(self, outputs: Outputs, targets: Outputs) -> FloatArray:
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the absolute error, in the user's units."""
         return np.abs(_residuals(outputs, targets))
 
-    def measure(self, outputs: Outputs, targets: Outputs, weights_RN: FloatArray) -> dict[str, FloatArray]:
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         truth_N, predicted_N = targets["label"].astype(np.float64), outputs["value"].astype(np.float64)
         return metrics.regression_metrics(truth_N, predicted_N, weights_RN)
 
-    def details(self, outputs: Outputs, targets: Outputs) -> dict[str, Any]:
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return ``scatter``, a sample of [truth, prediction], and ``residuals``, a histogram of their difference."""
         truth_N, predicted_N = targets["label"].astype(np.float64), outputs["value"].astype(np.float64)
         rows = np.unique(np.linspace(0, len(truth_N) - 1, min(len(truth_N), MAX_SCATTER)).round().astype(np.int64))
@@ -179,7 +179,7 @@ class Regression(Task):
         return self.std or 1.0 if self.standardize else 1.0
 
 
-def _residuals(outputs: Outputs, targets: Outputs) -> FloatArray:
+def _residuals(outputs: Outputs, targets: Targets) -> FloatArray:
     residuals: FloatArray = outputs["value"].astype(np.float64) - targets["label"].astype(np.float64)
     return residuals
 

@@ -1,0 +1,55 @@
+# Everything runs from the virtual environment in .venv; PYTHON=python3.12 chooses its interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(STAMP)  ## Make .venv with tunesmith, in editable form, and the tools of development.
+
+# pip reads dependency groups from version 25.1 on; what comes with Python may be older.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+.PHONY: quickstart
+quickstart: install  ## Train, evaluate and predict on a small sample, in about a minute.
+	$(BIN)/python examples/quickstart.py
+
+.PHONY: test
+test: install  ## Run the tests, the slow ones left out.
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: install  ## Run the slow tests.
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: check
+check: install  ## Check format, style, types and layers.
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: install  ## Bring the code into its form and mend what can be mended.
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: bench
+bench: install  ## Run the benchmarks.
+	$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean:  ## Delete what can be made again, .venv included.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

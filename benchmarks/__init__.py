@@ -1,0 +1,1 @@
+"""Benchmarks: tunesmith beside the tools people use today, on the same rows."""

@@ -1,0 +1,12 @@
+"""The command line: parses, shows, and computes nothing itself."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process and exit with its status."""
+    from tunesmith.cli.application import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,165 @@
+"""The group of commands, loaded one by one as they are asked for, and what becomes of errors.
+
+Exit status: 0 done; 1 the work failed; 2 the input cannot be used; 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+import click
+
+from tunesmith import __version__
+from tunesmith.types import InputError, Problem, RunError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+COMMANDS = {
+    "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
+    "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
+    "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
+    "data": ("tunesmith.cli.data:data_group", "Look at a data set as tunesmith sees it."),
+    "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),
+    "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
+}
+
+EPILOG = "Start with: tunesmith train --model sample:minilm --data reviews.csv"
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when the command itself is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT, epilog=EPILOG, no_args_is_help=False, invoke_without_command=True)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def tunesmith(context: click.Context) -> None:
+    """Fine-tune language models and prove which way of fine-tuning wins on your data."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status; every error is shown on the way."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        _silence_stdout()
+        return 1
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        result = tunesmith.main(args=list(arguments), prog_name="tunesmith", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _explain(error, arguments)
+    except BaseException as error:
+        status = _stopped_status(error)
+        if status is None:
+            raise
+        return status
+    return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception, arguments: Sequence[str]) -> int:
+    """Show an error and return the exit status that belongs to it."""
+    match error:
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case click.Abort():
+            return _stopped_status(KeyboardInterrupt()) or 1
+        case InputError():
+            show_problems(error.problems, sys.stderr)
+            return 2
+        case RunError():
+            click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
+            click.echo(str(error), err=True)
+            return 1
+    return _report_crash(error, arguments)
+
+
+def show_problems(problems: Sequence[Problem], stream: IO[str]) -> None:
+    """Write every problem with its severity, what happened and how to mend it."""
+    colors = {"error": "red", "warning": "yellow", "note": "cyan"}
+    for problem in problems:
+        click.secho(f"{problem.severity.capitalize()}: ", fg=colors[problem.severity], bold=True, file=stream, nl=False)
+        click.echo(str(problem), file=stream)
+    num_errors = sum(problem.severity == "error" for problem in problems)
+    if num_errors > 1:
+        click.echo(f"{num_errors} problems; nothing was done.", file=stream)
+
+
+def _stopped_status(error: BaseException) -> int | None:
+    """Return the status for work that was asked to stop, after saying how to go on; None for anything else."""
+    if isinstance(error, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 128 + signal.SIGINT
+    signals = sys.modules.get("tunesmith.run.signals")  # not imported, then it was not raised either
+    if signals is None or not isinstance(error, signals.Stopped):
+        return None
+    click.echo(error.advice or "Stopped before training began; nothing was saved.", err=True)
+    return int(error.exit_code)
+
+
+def _report_crash(error: Exception, arguments: Sequence[str]) -> int:
+    """Say that this is our mistake and where the traceback is; arguments may hold secrets and are not kept."""
+    details = "".join(traceback.format_exception(error))
+    if os.environ.get("TUNESMITH_DEBUG") == "1":
+        click.echo(details, err=True)
+        return 1
+    click.secho("Unexpected error: ", fg="red", bold=True, err=True, nl=False)
+    click.echo(f"{type(error).__name__}: {error}", err=True)
+    path = _write_crash(details, arguments[0] if arguments else "")
+    where = f"The traceback was written to {path}." if path else "The traceback could not be written."
+    click.echo(
+        f"{where}\n  → This is a fault of tunesmith; please report it. TUNESMITH_DEBUG=1 shows it here.", err=True
+    )
+    return 1
+
+
+def _write_crash(details: str, command: str) -> Path | None:
+    from tunesmith.files.atomic import write_text
+    from tunesmith.files.cache import cache_root
+
+    now = datetime.now().astimezone()
+    path = cache_root() / "crashes" / f"{now:%Y-%m-%dT%H-%M-%S}-{os.getpid()}.txt"
+    header = f"tunesmith {__version__}, Python {sys.version.split()[0]}, command {command}, {now.isoformat()}\n\n"
+    with suppress(OSError, RunError):
+        write_text(path, header + details)
+        return path
+    return None
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining, while it exits, about the pipe that is gone."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,211 @@
+"""``tunesmith data inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
+from tunesmith.readable import count, percent
+from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from rich.console import Console
+
+    from tunesmith.cli.inspect_config import InspectConfig
+    from tunesmith.data import PreparedData, RawData
+    from tunesmith.tasks import Task
+
+MAX_LABELS = 20
+MAX_CHARACTERS = 100
+NUM_EXAMPLES = 3
+PERCENTILES = (0, 25, 50, 75, 95, 99, 100)
+
+
+@click.group(short_help="Look at a data set as tunesmith sees it.")
+def data_group() -> None:
+    """Look at a data set as tunesmith sees it."""
+
+
+class InspectCommand(ConfigCommand):
+    """Takes the keys of the data and of the task as flags."""
+
+    def flag_tree(self) -> FlagTree:
+        from tunesmith.cli.inspect_config import InspectConfig
+
+        return FlagTree(InspectConfig)
+
+
+@data_group.command("inspect", cls=InspectCommand, short_help="Say what was found in a data set, and why.")
+@click.argument("file", metavar="FILE")
+@click.pass_context
+def inspect_command(context: click.Context, file: str) -> None:
+    """Say what FILE holds as tunesmith reads it: format, columns, task, splits, labels, lengths, problems.
+
+    FILE is anything that --data takes: a file, a folder, hub:owner/name or sample:NAME.
+    """
+    from tunesmith.cli.inspect_config import InspectConfig
+    from tunesmith.cli.tables import stdout_console
+    from tunesmith.data import prepare, profile, read
+
+    settings = build_config(InspectConfig, flags_of(context), {"data": file})
+    console = stdout_console()
+    raw = read(settings.data)
+    profiles = profile(raw.splits["train"])
+    _show_sources(console, raw)
+    _show_columns(console, profiles)
+    task, choices, reasons, problems = _find_task(settings, profiles)
+    _show_roles(console, task, choices, reasons)
+    prepared = prepare(raw, settings.data, choices)
+    _show_splits(console, prepared)
+    _show_labels(console, prepared)
+    _show_lengths(console, prepared)
+    _show_examples(console, prepared.splits["train"])
+    _show_problems(console, [*raw.problems, *problems, *prepared.problems, *_check_labels(task, prepared)])
+
+
+def _find_task(
+    settings: InspectConfig, profiles: Mapping[str, ColumnProfile]
+) -> tuple[Task, Sequence[ColumnChoice], Sequence[str], list[Problem]]:
+    """Return the task, its columns and why; as a run would choose them."""
+    from tunesmith.data import assign_roles
+    from tunesmith.tasks import detect
+
+    if settings.task is None:
+        found = detect(profiles, settings.data.columns)
+        return found.task.model_validate({}), found.choices, found.reasons, []
+    choices, problems = assign_roles(profiles, type(settings.task).roles, settings.data.columns)
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise InputError(errors)
+    return settings.task, choices, ["chosen by you"], list(problems)
+
+
+def _check_labels(task: Task, prepared: PreparedData) -> list[Problem]:
+    columns = {split: _columns(rows) for split, rows in prepared.splits.items()}
+    task = task.bind(columns["train"])
+    return [problem for split, rows in columns.items() for problem in task.check(split, rows)]
+
+
+def _columns(rows: Dataset) -> Mapping[str, Sequence[Any]]:
+    return {name: list(rows[name]) for name in rows.column_names}
+
+
+def _show_sources(console: Console, raw: RawData) -> None:
+    from tunesmith.cli.tables import new_table, print_table
+
+    table = new_table("Read from", ["source", "split", "format", "encoding", "rows"])
+    for source in raw.sources:
+        table.add_row(source.name, source.split, source.format, source.encoding, count(source.num_rows))
+    print_table(console, table)
+    if raw.rejected:
+        console.print(f"{len(raw.rejected):,} rows could not be read; the first: {raw.rejected[0].place}", markup=False)
+
+
+def _show_columns(console: Console, profiles: Mapping[str, ColumnProfile]) -> None:
+    from rich.markup import escape
+
+    from tunesmith.cli.tables import new_table, print_table
+
+    table = new_table("Columns", ["column", "kind", "distinct", "missing", "example"])
+    for name, column in profiles.items():
+        example = _shorten(column.examples[0], 40) if column.examples else ""
+        counts = (count(column.num_distinct), count(column.num_missing))
+        table.add_row(escape(name), column.kind, *counts, escape(example))
+    print_table(console, table)
+
+
+def _show_roles(console: Console, task: Task, choices: Sequence[ColumnChoice], reasons: Sequence[str]) -> None:
+    from rich.markup import escape
+
+    from tunesmith.cli.tables import new_table, print_table
+
+    console.print(f"\n[bold]Task: {task.name}[/bold]")
+    for reason in reasons:
+        console.print(f"  {reason}", markup=False)
+    table = new_table("Columns used", ["role", "column", "why"])
+    for choice in choices:
+        table.add_row(choice.role, escape(choice.column), escape(choice.reason))
+    print_table(console, table)
+
+
+def _show_splits(console: Console, prepared: PreparedData) -> None:
+    from tunesmith.cli.tables import new_table, print_table
+
+    total = sum(len(rows) for rows in prepared.splits.values())
+    table = new_table("Splits after cleaning", ["split", "rows", "share"])
+    for name, rows in prepared.splits.items():
+        table.add_row(name, count(len(rows)), percent(len(rows) / max(total, 1)))
+    print_table(console, table)
+
+
+def _show_labels(console: Console, prepared: PreparedData) -> None:
+    from rich.markup import escape
+
+    from tunesmith.cli.tables import bar, new_table, print_table
+
+    rows = prepared.splits["train"]
+    if "label" not in rows.column_names or not len(rows):
+        return
+    labels = [label for value in rows["label"] for label in (value if isinstance(value, list) else [value])]
+    counted = Counter(labels)
+    if all(isinstance(label, float) for label in counted) or len(counted) > len(labels) / 2:
+        numbers = sorted(label for label in labels if isinstance(label, (int, float)))
+        if numbers:
+            _show_percentiles(console, "Target values of the training rows", {"label": numbers})
+            return
+    table = new_table(f"Labels of the training rows ({len(counted)})", ["label", "rows", "share", ""])
+    for label, number in counted.most_common(MAX_LABELS):
+        share = number / len(rows)
+        table.add_row(escape(str(label)), count(number), percent(share), bar(share))
+    if len(counted) > MAX_LABELS:
+        table.add_row(f"… {len(counted) - MAX_LABELS} more", "", "", "")
+    print_table(console, table)
+
+
+def _show_lengths(console: Console, prepared: PreparedData) -> None:
+    rows = prepared.splits["train"]
+    texts = [name for name in ("text", "text_pair") if name in rows.column_names]
+    lengths = {name: sorted(len(text or "") for text in rows[name]) for name in texts}
+    if len(rows):
+        _show_percentiles(console, "Characters per text", lengths)
+
+
+def _show_percentiles(console: Console, title: str, columns: Mapping[str, Sequence[float]]) -> None:
+    """Show nearest-rank percentiles of sorted values."""
+    from tunesmith.cli.tables import new_table, print_table
+
+    names = ["smallest", *(f"{percentile}%" for percentile in PERCENTILES[1:-1]), "largest"]
+    table = new_table(title, ["", *names])
+    for name, values in columns.items():
+        ranks = (min(len(values) - 1, len(values) * percentile // 100) for percentile in PERCENTILES)
+        table.add_row(name, *(f"{values[rank]:,}" for rank in ranks))
+    print_table(console, table)
+
+
+def _show_examples(console: Console, rows: Dataset) -> None:
+    console.print("\n[bold]Examples[/bold]")
+    for index in range(min(NUM_EXAMPLES, len(rows))):
+        row = rows[index]
+        console.print(f"  {row['row']}", style="dim", markup=False)
+        for name, value in row.items():
+            if name != "row" and value is not None:
+                console.print(f"    {name}: {_shorten(value, MAX_CHARACTERS)}", markup=False, soft_wrap=True)
+
+
+def _shorten(value: object, length: int) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _show_problems(console: Console, problems: Sequence[Problem]) -> None:
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise InputError(errors)
+    console.print("\n[bold]Notes and warnings[/bold]" if problems else "\nNothing to complain about.")
+    colors = {"warning": "yellow", "note": "cyan"}
+    for problem in problems:
+        console.print(f"{problem.severity.capitalize()}: ", style=colors[problem.severity], end="")
+        console.print(str(problem), markup=False, soft_wrap=True)

@@ -1,0 +1,182 @@
+"""``tunesmith doctor``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunesmith.files.cache import cache_root
+from tunesmith.files.space import nearest_existing, require_writable
+from tunesmith.readable import number, size
+from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+MATRIX_SIZE = 1024
+MEASURE_SECONDS = 0.3
+
+
+@click.command(short_help="Check this machine and installation.")
+@click.option("--json", "as_json", is_flag=True, help="Write the findings as JSON.")
+def doctor_command(as_json: bool) -> None:
+    """Check this machine and installation: processor, memory, versions, cache, and which precision is fast here."""
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(findings, indent=1))
+    else:
+        _show(findings)
+
+
+def examine() -> dict[str, Any]:
+    """Return all findings, JSON-ready; ``problems`` lists what needs mending.
+
+    What cannot be examined because an installation is broken is a problem, too.
+    """
+    parts: dict[str, Callable[[], Any]] = {
+        "machine": lambda: import_module("tunesmith.run.environment").machine(),
+        "versions": lambda: import_module("tunesmith.run.environment").versions(),
+        "extras": _examine_extras,
+        "cache": lambda: _examine_cache(cache_root()),
+        "precision": measure_precision,
+    }
+    findings: dict[str, Any] = {"problems": []}
+    for name, look in parts.items():
+        try:
+            findings[name] = look()
+        except Exception as error:
+            findings["problems"].append(f"{name} could not be examined: {type(error).__name__}: {error}")
+    if problem := findings.get("cache", {}).get("problem"):
+        findings["problems"].append(problem)
+    return findings
+
+
+def measure_precision() -> dict[str, Any]:
+    """Measure matrix products in fp32 and bf16, in TFLOP/s, and say which one ``auto`` takes and why."""
+    from tunesmith.engine.precision import choose_device, choose_precision, multiplies_bf16
+
+    device = choose_device("auto")
+    return {
+        "device": str(device),
+        "native_bf16": multiplies_bf16(device),
+        "fp32_tflops": _measure("float32", device),
+        "bf16_tflops": _measure("bfloat16", device),
+        "auto": choose_precision("auto", device, from_scratch=False),
+    }
+
+
+def _measure(dtype: str, device: torch.device) -> float:
+    """Return the rate of square matrix products in TFLOP/s: 2 n³ operations each."""
+    import torch
+
+    matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(getattr(torch, dtype))
+
+    def multiply() -> float:
+        started = time.perf_counter()
+        product = matrix @ matrix
+        product[0, 0].item()  # waits for an accelerator
+        return time.perf_counter() - started
+
+    best = multiply()
+    deadline = time.perf_counter() + MEASURE_SECONDS
+    while time.perf_counter() < deadline:
+        best = min(best, multiply())
+    return 2 * MATRIX_SIZE**3 / best / 1e12
+
+
+def _examine_cache(root: Path) -> dict[str, Any]:
+    problem = ""
+    try:
+        require_writable(root)
+    except InputError as error:
+        problem = f"{error.problems[0].message} Set TUNESMITH_CACHE to a folder that can be written."
+    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    return {
+        "folder": str(root),
+        "bytes": sum(path.stat().st_size for path in files),
+        "free_bytes": shutil.disk_usage(nearest_existing(root)).free,
+        "writable": not problem,
+        "problem": problem,
+    }
+
+
+def _examine_extras() -> list[dict[str, Any]]:
+    """Return every optional dependency of this package, with the command that installs it."""
+    found = []
+    for requirement in metadata.requires("tunesmith") or []:
+        name_part, _, marker = requirement.partition(";")
+        if "extra ==" not in marker:
+            continue
+        extra = marker.split("extra ==")[1].strip(" '\")")
+        name = name_part.split("[")[0].split(">")[0].split("=")[0].split("<")[0].split("~")[0].strip()
+        installed = _is_installed(name)
+        found.append(
+            {"extra": extra, "package": name, "installed": installed, "install": f"pip install 'tunesmith[{extra}]'"}
+        )
+    return found
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return find_spec(package.replace("-", "_")) is not None
+    return True
+
+
+def _show(findings: dict[str, Any]) -> None:
+    from tunesmith.cli.tables import new_table, print_table, stdout_console
+
+    console = stdout_console()
+    for title, rows in _rows(findings).items():
+        table = new_table(title)
+        table.show_header = False
+        for name, value in rows:
+            table.add_row(name, value)
+        print_table(console, table)
+    console.print()
+    for problem in findings["problems"]:
+        console.print(f"[bold red]Problem:[/] {problem}")
+    if not findings["problems"]:
+        console.print("[green]Everything is in order.[/]")
+
+
+def _rows(findings: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Return the lines of every table whose part could be examined."""
+    rows: dict[str, list[tuple[str, str]]] = {}
+    if host := findings.get("machine"):
+        rows["Machine"] = [
+            ("system", host["system"]),
+            ("processor", f"{host['processor']}, {host['num_cores']} cores"),
+            ("instructions", ", ".join(host["instructions"]) or "unknown"),
+            ("memory", size(host["memory_bytes"])),
+            ("accelerator", host["accelerator"] or "none"),
+        ]
+    if precision := findings.get("precision"):
+        reason = "multiplied natively" if precision["native_bf16"] else "no native instructions"
+        rows["Precision"] = [
+            ("fp32", f"{number(precision['fp32_tflops'])} TFLOP/s"),
+            ("bf16", f"{number(precision['bf16_tflops'])} TFLOP/s ({reason})"),
+            ("auto takes", precision["auto"]),
+        ]
+    rows["Versions"] = list(findings.get("versions", {}).items())
+    rows["Extras"] = [
+        (one["package"], "installed" if one["installed"] else f"missing: {one['install']}")
+        for one in findings.get("extras", ())
+    ]
+    if cache := findings.get("cache"):
+        rows["Cache"] = [
+            ("folder", cache["folder"]),
+            ("size", size(cache["bytes"])),
+            ("free disk", size(cache["free_bytes"])),
+            ("writable", "yes" if cache["writable"] else "no"),
+        ]
+    return {title: lines for title, lines in rows.items() if lines}

@@ -1,0 +1,252 @@
+"""Configuration keys as dotted flags, read from the model classes at run time.
+
+``--train.epochs 5`` and ``--train.epochs=5`` set the key ``train.epochs``. A flag for a
+true-or-false key may stand alone: ``--train.deterministic`` means true, and
+``--data.clean.duplicates false`` switches off. Dashes in names count as underscores.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, get_origin
+
+import click
+from pydantic_core import PydanticUndefined
+
+from tunesmith.config.base import Config, ConfigError
+from tunesmith.config.build import build
+from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, list_keys
+from tunesmith.config.load import merge, parse_overrides
+from tunesmith.types import Problem
+
+C = TypeVar("C", bound=Config)
+
+RULE = (
+    "Every key of the configuration is a flag: --train.epochs 5 or --train.epochs=5. A flag for a true-or-false key "
+    "may stand alone and means true; give 'false' to switch off: --data.clean.duplicates false."
+)
+_BOOLEANS = {"true", "false", "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class FlagTree:
+    """The flags of a configuration class, whole or only some of its sections."""
+
+    cls: type[Config]
+    sections: tuple[str, ...] = ()
+    """Top-level keys that are flags; all when empty."""
+    keys: tuple[Key, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        keys = (key for key in list_keys(self.cls) if not self.sections or key.path.split(".")[0] in self.sections)
+        object.__setattr__(self, "keys", tuple(keys))
+
+    def names(self) -> list[str]:
+        """Return every path that may be given, without dashes in front."""
+        return list(dict.fromkeys(path for key in self.keys for path in _paths_of(key)))
+
+    def accepts(self, path: str) -> bool:
+        """Say whether ``path`` is a key, or an entry of a key that holds a mapping."""
+        if path in self.names():
+            return True
+        return any(path.startswith(f"{key.path}.") and _is_mapping(key) for key in self.keys)
+
+    def is_boolean(self, path: str) -> bool:
+        """Say whether the key takes nothing but true, false and null."""
+        types = [flat_types(key.field.annotation) for key in self.keys if key.path == path]
+        return bool(types) and all(bool in kinds and kinds <= {bool, type(None)} for kinds in types)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFlags:
+    """Arguments sorted into configuration flags and everything else."""
+
+    pairs: tuple[tuple[str, str], ...]
+    """Key and text of each configuration flag, in order."""
+    rest: tuple[str, ...]
+    """What is left for the command itself."""
+    problems: tuple[Problem, ...]
+
+
+def split_flags(arguments: Sequence[str], tree: FlagTree, own_options: Mapping[str, bool]) -> ParsedFlags:
+    """Take the configuration flags out of a command's arguments.
+
+    ``own_options`` are the command's own options (``--resume``) and whether they take a value.
+    Unknown options become problems that name the nearest one.
+    """
+    pairs: list[tuple[str, str]] = []
+    rest: list[str] = []
+    problems: list[Problem] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *waiting]
+            break
+        if not argument.startswith("--") or name in own_options:
+            rest.append(argument)
+            if own_options.get(name) and not equals and waiting:
+                rest.append(waiting.pop(0))
+            continue
+        path = _spell(name.removeprefix("--"), tree)
+        if not equals:
+            value = _take_value(path, tree, waiting)
+        if tree.accepts(path):
+            pairs.append((path, value))
+        else:
+            problems.append(_unknown(name, path, tree, own_options))
+    return ParsedFlags(tuple(pairs), tuple(rest), tuple(problems))
+
+
+def build_config(cls: type[C], parsed: ParsedFlags, base: Mapping[str, object], problems: Sequence[Problem] = ()) -> C:
+    """Return the configuration of a file's values with the flags laid over them.
+
+    Raises ``ConfigError`` with all problems of flags, file and values together.
+    """
+    found = [*problems, *parsed.problems]
+    readable = []
+    for pair in parsed.pairs:
+        try:
+            parse_overrides([pair], cls)
+            readable.append(pair)
+        except ConfigError as error:
+            found += error.problems
+    try:
+        config = build(cls, merge(base, parse_overrides(readable, cls), cls))
+    except ConfigError as error:
+        found += error.problems
+    if found:
+        raise ConfigError(found)
+    return config
+
+
+def write_help(formatter: click.HelpFormatter, tree: FlagTree) -> None:
+    """Write all flags, grouped by section and, inside a section, by the choice that knows them."""
+    for heading, keys in _group(tree.keys).items():
+        with formatter.section(heading):
+            formatter.write_dl([(f"--{key.path}", _describe_key(key)) for key in keys], col_max=28)
+
+
+def _group(keys: Sequence[Key]) -> dict[str, list[Key]]:
+    groups: dict[str, list[Key]] = {}
+    for key in keys:
+        section = key.path.split(".")[0]
+        if key.choices:
+            names = [f"other {section}s" if name == OTHER else name for name in key.choices]
+            section = f"{section}, only for {' and '.join(names)}"
+        groups.setdefault(section, []).append(key)
+    return groups
+
+
+def _describe_key(key: Key) -> str:
+    text = " ".join((key.field.description or "").split())
+    default = default_of(key.field)
+    if key.section is not None and key.section.choice is not None:
+        text, values, default = _describe_choice(key, text, default)
+    else:
+        values = describe(key.field)
+    if default is None:
+        values = values.removesuffix(" or null")
+    shown = "required" if default is PydanticUndefined else _show_default(default)
+    text = text.replace("``", "'").replace("`", "'")
+    return f"{text} [{values}; {shown}]".strip()
+
+
+def _describe_choice(key: Key, text: str, default: object) -> tuple[str, str, object]:
+    section = key.section
+    assert section is not None
+    choice = section.choice
+    assert choice is not None
+    own = next(reversed(section.classes().values())).model_fields[choice.key]
+    text = text or " ".join((own.description or "").split())
+    names = list(choice.registry)
+    if choice.default is not None:
+        names.append(f"any other {choice.what}" if choice.registry else describe(own))
+    if isinstance(default, Config):
+        default = getattr(default, choice.key)
+    return text, " | ".join(names), default
+
+
+def _show_default(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return f"default: {str(value).lower()}"
+    if isinstance(value, (list, tuple, dict, set, frozenset)) and not value:
+        return "default: empty"
+    if isinstance(value, (list, tuple)):
+        return f"default: {', '.join(map(str, value))}"
+    return f"default: {value}"
+
+
+def _spell(path: str, tree: FlagTree) -> str:
+    """Return the key as it is spelled in the configuration: ``batch-size`` is ``batch_size``."""
+    spelled = path.replace("-", "_")
+    return spelled if tree.accepts(spelled) else path
+
+
+def _take_value(path: str, tree: FlagTree, waiting: list[str]) -> str:
+    following = waiting[0] if waiting else None
+    alone = following is None or following.startswith("--")
+    if tree.is_boolean(path):
+        alone = alone or following not in _BOOLEANS
+    return "true" if alone else waiting.pop(0)
+
+
+def _unknown(name: str, path: str, tree: FlagTree, own_options: Mapping[str, bool]) -> Problem:
+    known = [*own_options, *(f"--{path}" for path in tree.names())]
+    last = path.rsplit(".", 1)[-1]
+    same = [option for option in known if option.rsplit(".", 1)[-1].removeprefix("--") == last]
+    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    fix = f"Did you mean {near[0]}?" if near else "See --help for all options."
+    return Problem("error", f"There is no option {name}.", fix)
+
+
+def _paths_of(key: Key) -> Iterator[str]:
+    yield key.path
+    if key.section is not None and key.section.choice is not None:
+        yield f"{key.path}.{key.section.choice.key}"
+
+
+def _is_mapping(key: Key) -> bool:
+    return get_origin(key.field.annotation) is dict or key.field.annotation is dict
+
+
+class ConfigCommand(click.Command):
+    """A command whose options are its own and, besides, the keys of a configuration class.
+
+    Subclasses say which; the parsed flags are in ``context.meta["tunesmith.flags"]``.
+    """
+
+    def flag_tree(self) -> FlagTree:
+        """Return the tree of flags; heavy imports belong here."""
+        raise NotImplementedError
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {
+            name: isinstance(parameter, click.Option) and not parameter.is_flag
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option)
+            for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        if not {"-h", "--help"}.intersection(args):
+            parsed = split_flags(args, self.flag_tree(), own)
+            ctx.meta["tunesmith.flags"] = parsed
+            args = list(parsed.rest)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(RULE)
+        write_help(formatter, self.flag_tree())
+
+
+def flags_of(context: click.Context) -> ParsedFlags:
+    """Return the configuration flags that a ``ConfigCommand`` was given."""
+    parsed = context.meta["tunesmith.flags"]
+    assert isinstance(parsed, ParsedFlags)
+    return parsed

@@ -1,0 +1,133 @@
+"""``tunesmith predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunesmith.files.atomic import write_bytes
+from tunesmith.files.space import require_writable
+from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from tunesmith.run import Run
+
+Row = dict[str, Any]
+
+
+@click.command(short_help="Apply a run to texts or to a file.")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--text", "texts", metavar="TEXT", multiple=True, help="A text; may be given several times.")
+@click.option("--text-pair", "text_pairs", metavar="TEXT", multiple=True, help="The second text to each --text.")
+@click.option(
+    "--data", metavar="FILE", help="A file with one row per prediction; - reads one text per line from stdin."
+)
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="A .jsonl, .csv or .parquet file to write."
+)
+@click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
+def predict_command(
+    run: Path,
+    *,
+    texts: tuple[str, ...],
+    text_pairs: tuple[str, ...],
+    data: str | None,
+    output: Path | None,
+    probabilities: bool,
+) -> None:
+    """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
+    _check_inputs(texts, text_pairs, data)
+    writer = _writer_for(output)
+    from tunesmith.run import Run
+
+    rows = _predict(Run.open(run), texts, text_pairs, data)
+    if not probabilities:
+        rows = [{name: value for name, value in row.items() if name != "probabilities"} for row in rows]
+    writer(rows)
+
+
+def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | None) -> None:
+    if bool(texts) == (data is not None):
+        raise InputError(
+            "Give either --text or --data." if texts else "There is nothing to predict.",
+            "tunesmith predict RUN --text 'a text', or --data FILE.",
+        )
+    if text_pairs and len(text_pairs) != len(texts):
+        raise InputError(f"There are {len(texts)} --text and {len(text_pairs)} --text-pair.", "Give one to each other.")
+
+
+def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], data: str | None) -> list[Row]:
+    if data == "-":
+        texts = sys.stdin.read().splitlines()
+    elif data is not None:
+        return [{"row": number, **row} for number, row in enumerate(run.predict_file(data), start=1)]
+    predictions = run.predict(texts, text_pairs or None)
+    pairs: Sequence[Row] = [{"text_pair": text} for text in text_pairs] or [{}] * len(texts)
+    return [{"text": text, **pair, **row} for text, pair, row in zip(texts, pairs, predictions, strict=True)]
+
+
+def _writer_for(output: Path | None) -> Callable[[list[Row]], None]:
+    """Return what writes the predictions; refuse an unusable file before the work begins."""
+    if output is None:
+        return lambda rows: click.echo(to_jsonl(rows), nl=False)
+    formats: Mapping[str, Callable[[list[Row]], bytes]] = {
+        ".jsonl": lambda rows: to_jsonl(rows).encode("utf-8"),
+        ".csv": lambda rows: to_csv(rows).encode("utf-8"),
+        ".parquet": to_parquet,
+    }
+    encode = formats.get(output.suffix.lower())
+    if encode is None:
+        raise InputError(
+            f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(formats)}."
+        )
+    require_writable(output.parent)
+    return lambda rows: write_bytes(output, encode(rows))
+
+
+def to_jsonl(rows: Sequence[Row]) -> str:
+    """Return one line of JSON per prediction."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return the predictions as CSV; lists and the like are JSON in their cell."""
+    flat = [{name: _cell(value) for name, value in flatten(row).items()} for row in rows]
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, fieldnames=_columns(flat), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return buffer.getvalue()
+
+
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """Return the predictions as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = [flatten(row) for row in rows]
+    table = pa.table({name: [row.get(name) for row in flat] for name in _columns(flat)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def flatten(row: Row) -> Row:
+    """Give every label's probability its own column, ``p:<label>``, as in predictions.parquet."""
+    flat = {name: value for name, value in row.items() if name != "probabilities"}
+    return flat | {f"p:{label}": value for label, value in row.get("probabilities", {}).items()}
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value

@@ -1,0 +1,91 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.readable import Verdict, count, interval, judge, metric_title, percent
+from tunesmith.types import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BAR_WIDTH = 30
+WIDE = 105
+"""Characters from which on an evaluation shows the baseline's own figures, too."""
+_OUTCOME_STYLES = {"better": "green", "worse": "red", "unclear": "dim"}
+
+
+def stdout_console() -> Console:
+    """Return a console for results; without a terminal, lines are as long as they need to be."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
+    """Return every metric with its interval, beside the baseline's and the difference where there is one.
+
+    On narrow terminals (``width`` in characters) the baseline's own figures give way to the difference.
+    """
+    baseline = evaluation.get("baseline")
+    differences = evaluation.get("difference") or {}
+    title = f"{evaluation['split']}: {count(evaluation['num_rows'])} rows"
+    table = new_table(f"{title}; the baseline is {baseline['name']}" if baseline else title)
+    table.add_column("metric")
+    is_wide = width >= WIDE
+    rivals = (["baseline"] if is_wide else []) + ["gain over the baseline"] if baseline else []
+    for header in (f"value [{percent(evaluation['confidence'])} interval]", *rivals):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, values in evaluation["metrics"].items():
+        cells = [metric_title(name), interval(_interval(values))]
+        if baseline and is_wide:
+            cells.append(interval(_interval(baseline["metrics"].get(name))))
+        if baseline:
+            cells.append(_gain(name, differences.get(name)))
+        table.add_row(*cells)
+    return table
+
+
+def _gain(name: str, difference: Mapping[str, Any] | None) -> str:
+    found = _interval(difference)
+    if found is None:
+        return ""
+    verdict: Verdict = judge(name, found)
+    return f"[{_OUTCOME_STYLES[verdict.outcome]}]{_escape(verdict.gain)}[/]"
+
+
+def _interval(values: Mapping[str, Any] | None) -> Interval | None:
+    if values is None:
+        return None
+    numbers = (values.get(name) for name in ("value", "low", "high"))
+    return Interval(*(math.nan if value is None else float(value) for value in numbers))
+
+
+def new_table(title: str = "", headers: Sequence[str] = ()) -> Table:
+    """Return an empty table in the style of all tables here."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(*headers, title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False, show_edge=False)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table with an empty line before it."""
+    console.print()
+    console.print(table)
+
+
+def bar(share: float) -> str:
+    """Return a bar of ``share`` (0 to 1) of the full width."""
+    return "█" * max(round(share * BAR_WIDTH), 1 if share > 0 else 0)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
