@@ -1,0 +1,75 @@
+"""Every task x method x layout trains, saves, reopens and scores the same. A new one adds a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.methods import METHODS
+from tunesmith.run import Run, RunConfig, train
+from tunesmith.tasks import TASKS
+
+Configure = Callable[..., RunConfig]
+Rows = list[dict[str, Any]]
+
+WORDS = ("great", "boring", "film", "plot")
+
+TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
+    "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
+    "multi-label": ("classification", {"multi_label": True}, lambda i: {"label": list(WORDS[: i % 3 + 1])}),
+    "weighted": ("classification", {"class_weights": "balanced"}, lambda i: {"label": "no" if i % 4 else "yes"}),
+    "focal": ("classification", {"focal_gamma": 2.0}, lambda i: {"label": i % 2}),
+    "regression": ("regression", {}, lambda i: {"label": i % 9 / 2}),
+    "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
+}
+"""Name -> (task, its settings, what row ``i`` adds to its text)."""
+
+METHOD_ROWS: dict[str, dict[str, Any]] = {
+    "full": {"name": "full", "layer_decay": 0.9},
+    "freeze": {"name": "freeze", "layers": 1, "embeddings": True},
+    "probe": {"name": "freeze", "all_but_head": True},
+    "gradual": {"name": "freeze", "gradual": True},
+    "lora": {"name": "lora", "rank": 4, "lora_plus_ratio": 4.0},
+    "dora": {"name": "lora", "rank": 2, "dora": True, "rslora": True},
+}
+
+
+def test_every_task_and_method_has_a_row() -> None:
+    assert {name for name, _, _ in TASK_ROWS.values()} == set(TASKS)
+    assert {row["name"] for row in METHOD_ROWS.values()} == set(METHODS)
+
+
+def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
+    path = folder / "rows.jsonl"
+    rows = [{"text": f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i % 31}", **make(i)} for i in range(90)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("layout", ["flat", "padded"])
+@pytest.mark.parametrize("method", METHOD_ROWS)
+@pytest.mark.parametrize("task", TASK_ROWS)
+def test_trains_saves_and_reopens(configured: Configure, tmp_path: Path, task: str, method: str, layout: str) -> None:
+    name, settings, make = TASK_ROWS[task]
+    config = configured(
+        data=str(write_rows(tmp_path, make)),
+        task={"name": name, **settings},
+        method=METHOD_ROWS[method],
+        train={"epochs": 1, "layout": layout, "learning_rate": None},
+        evaluation={"num_resamples": 20},
+    )
+    run = Run.open(train(config))
+    assert run.summary["layout"] == layout
+    assert 0 < run.summary["num_trained_parameters"] <= run.summary["num_parameters"]
+    again = run.evaluate()
+    assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
+    for metric, interval in run.evaluation["metrics"].items():
+        assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
+    pairs = ["a film"] if task == "pairs" else None
+    prediction = run.predict(["this film"], pairs)[0]
+    json.dumps(prediction)
+    assert {"label", "value"} & set(prediction)
