@@ -125,7 +125,7 @@ def bounds(estimate: Interval) -> str:
     """Return ``[0.841, 0.864]`` with as many decimals as the value has; nothing without an interval."""
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return ""
-    decimals = _decimals(abs(estimate.value)) if abs(estimate.value) >= 0.0005 else 4
+    decimals = 4 if 0 < abs(estimate.value) < 0.0005 else _decimals(abs(estimate.value))
     return f"[{number(estimate.low, decimals=decimals)}, {number(estimate.high, decimals=decimals)}]"
 
 

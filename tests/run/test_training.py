@@ -259,3 +259,10 @@ def test_predictions_cover_every_row_of_a_file_in_order(configured: Configure, t
     assert [row["label"] for row in rows] == [row["label"] for row in run.predict(texts)]
     np.testing.assert_allclose(rows[0]["score"], rows[2]["score"], atol=1e-6)
     assert run.predict([]) == []
+
+
+def test_work_that_was_refused_leaves_nothing_behind(configured: Configure, tmp_path: Path) -> None:
+    config = configured(data=str(tmp_path / "missing.csv"), output=str(tmp_path / "new" / "run"))
+    with pytest.raises(InputError, match="does not exist"):
+        train(config)
+    assert not (tmp_path / "new" / "run").exists()

@@ -13,6 +13,7 @@ from tunesmith.config.build import build
 from tunesmith.config.load import dump_yaml, load_yaml
 from tunesmith.data import RejectedRow
 from tunesmith.files.atomic import remove_folder, update_manifest, write_text
+from tunesmith.files.lock import LOCK
 from tunesmith.files.manifest import MANIFEST, verify_manifest
 from tunesmith.run.config import RunConfig
 from tunesmith.types import InputError, Problem
@@ -70,6 +71,12 @@ class RunDirectory:
                 remove_folder(entry)
             elif not entry.name.startswith(".lock"):
                 entry.unlink()
+
+    def remove_if_empty(self) -> None:
+        """Delete the folder if it holds nothing but its lock: work that was refused leaves nothing behind."""
+        if self.path.is_dir() and all(entry.name == LOCK for entry in self.path.iterdir()):
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``name``.json; numbers that are not finite become null."""

@@ -102,6 +102,7 @@ def train(
     require_writable(directory.path)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
+        stack.callback(directory.remove_if_empty)
         stack.enter_context(locked(directory.path))
         if resume and directory.is_finished:
             return directory.path
