@@ -157,4 +157,3 @@ class StepInfo:
     """Indices of the training rows of a skipped step."""
     note: str = ""
     """Something to tell the user once (memory ran out and micro-batches were halved)."""
-

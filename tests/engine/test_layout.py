@@ -116,7 +116,7 @@ def test_a_model_whose_flat_scores_are_wrong_is_caught() -> None:
     model.bert.pooler.forward = lambda hidden: original(hidden) + hidden.shape[1]
     layout, reason = choose_layout(model, "row", VOCABULARY, "auto")
     assert layout == "padded"
-    assert "differ by" in reason
+    assert "differ from" in reason
     assert model.config._attn_implementation == "eager"
 
 

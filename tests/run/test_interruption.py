@@ -237,3 +237,24 @@ def test_two_trainings_in_one_folder(configured: Configure, tmp_path: Path) -> N
         first.terminate()
     first.communicate(timeout=120)
     assert first.returncode == 143
+
+
+def test_resuming_with_other_rows_is_refused(
+    configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reviews: Path
+) -> None:
+    data = tmp_path / "mine.csv"
+    data.write_bytes(reviews.read_bytes())
+    config = configured(data=str(data), train={"epochs": 3})
+    crash_at(60, monkeypatch)
+    with pytest.raises(Crash):
+        train(config)
+    monkeypatch.setattr(operations, "on_operation", None)
+    text = data.read_text(encoding="utf-8")
+    data.write_text(text.replace("great", "mixed"), encoding="utf-8")
+    with pytest.raises(InputError, match="data has changed"):
+        train(config, resume=True)
+    data.write_text(text, encoding="utf-8")
+    run = Run.open(train(config, resume=True))
+    data.write_text(text.replace("great", "mixed"), encoding="utf-8")
+    with pytest.raises(InputError, match="data has changed since"):
+        run.evaluate()

@@ -87,4 +87,5 @@ def _show_result(folder: Path, page: Path) -> None:
         print_table(console, evaluation_table(directory.read_json("evaluation"), console.width))
     console.print()
     console.print(f"run      {folder}", f"report   {page}", sep="\n", markup=False, soft_wrap=True)
-    console.print(f"predict  tunesmith predict {folder} --text '...'", markup=False, soft_wrap=True)
+    pair = " --text-pair '...'" if "text_pair" in directory.read_config().data.columns else ""
+    console.print(f"predict  tunesmith predict {folder} --text '...'{pair}", markup=False, soft_wrap=True)

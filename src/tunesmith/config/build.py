@@ -108,7 +108,8 @@ class _Builder:
         name = value.get(choice.key, getattr(default_of(field), choice.key, None))
         if not isinstance(name, str):
             received = f"{path}.{choice.key} is {show(name)}" if choice.key in value else f"{path} has no {choice.key}"
-            self.report(f"{received}; expected the name of a {choice.what}: {list_names(choice)}.")
+            fix = f"Give it as well: --{path} NAME, or '{choice.key}: NAME' under '{path}' in the file."
+            self.report(f"{received}; expected the name of a {choice.what}: {list_names(choice)}.", fix)
             return None
         cls = choice.registry.get(name, choice.default)
         if cls is None:

@@ -131,8 +131,12 @@ def choose_layout(model: nn.Module, reads: Reads, vocab_size: int, wanted: str) 
     difference = _try(lambda: _layout_difference(model, reads, vocab_size))
     if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
         _set_attention(model, FLAT_ATTENTION)
-        return "flat", f"flat and padded scores agree ({difference:.0e})"
-    reason = difference if isinstance(difference, str) else f"flat and padded scores differ by {difference:.1e}"
+        return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
+    reason = (
+        difference
+        if isinstance(difference, str)
+        else f"its scores would differ from those of the padded layout by {difference:.1g}"
+    )
     return "padded", reason
 
 

@@ -22,6 +22,10 @@ from pathlib import Path
 from tunesmith.files.manifest import MANIFEST, render_manifest, write_manifest
 from tunesmith.files.operations import clear_errors, make_folder, perform, rename, sync_file, sync_folder
 
+_UMASK = os.umask(0o022)  # the only way to read it is to set it
+os.umask(_UMASK)
+_FILE_MODE = 0o666 & ~_UMASK
+
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old|removed)-[0-9a-f]{8}")
 
 
@@ -141,9 +145,12 @@ def _is_older(path: Path, seconds: float) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
+    """Make a whole folder durable, with the usual permissions: some libraries write files that only we could read."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in sorted(names):
-            sync_file(Path(parent) / name)
+            path = Path(parent) / name
+            path.chmod(_FILE_MODE)
+            sync_file(path)
         sync_folder(Path(parent))
 
 

@@ -17,6 +17,7 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
+from tunesmith.models.structure import origin
 from tunesmith.run.config import RunConfig
 from tunesmith.tasks import detect
 from tunesmith.tasks.base import Columns, Task
@@ -39,6 +40,8 @@ class TaskData:
     problems: tuple[Problem, ...]
     """Notes and warnings; errors have been raised."""
     rejected: tuple[RejectedRow, ...] = ()
+    group: str | None = None
+    """The column whose values never cross splits: the user's, or the data's own."""
 
     def columns(self, split: str) -> dict[str, list[Any]]:
         """Return the canonical columns of a split."""
@@ -76,7 +79,7 @@ def load_data(config: RunConfig) -> TaskData:
     for split in prepared.splits:
         problems += task.check(split, train_columns if split == "train" else data.columns(split))
     _raise_errors(problems)
-    return TaskData(task, prepared, tuple(problems), raw.rejected)
+    return TaskData(task, prepared, tuple(problems), raw.rejected, config.data.group or raw.group)
 
 
 def _raise_errors(problems: Sequence[Problem]) -> None:
@@ -103,6 +106,8 @@ class Network:
     layout_reason: str
     source: str
     """Where the weights came from, for the record."""
+    hub_id: str | None
+    """The hub's name of the same weights, where there is one."""
 
     def encode(self, task: Task, columns: Columns) -> Encoded:
         """Tokenise rows that are used once."""
@@ -135,7 +140,13 @@ def make_network(loaded: LoadedModel, config: RunConfig, task: Task, surgery: Ca
         device=device,
         layout_reason=reason,
         source=loaded.source,
+        hub_id=_hub_id(loaded),
     )
+
+
+def _hub_id(loaded: LoadedModel) -> str | None:
+    known = origin(loaded.model)
+    return known.name if known is not None and not Path(known.name).is_absolute() else None
 
 
 def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: float, folder: Path) -> RunConfig:
@@ -148,7 +159,7 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     )
     updates = {
         "task": data.task,
-        "data": config.data.model_copy(update={"columns": columns} | _absolute_paths(config)),
+        "data": config.data.model_copy(update={"columns": columns, "group": data.group} | _absolute_paths(config)),
         "train": train,
         "output": str(folder),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encoded import Encoded
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tunesmith.run.training import Session
 
 
-def finish(session: Session, *, environment: dict[str, Any], peak_memory: int) -> None:
+def finish(session: Session, *, peak_memory: int) -> None:
     """Write everything that makes the run directory complete."""
     directory, observers = session.directory, session.observers
     _return_to_best(session)
@@ -36,6 +37,8 @@ def finish(session: Session, *, environment: dict[str, Any], peak_memory: int) -
     if predictions is not None:
         directory.write_predictions(predictions)
     directory.write_json("training", summary)
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    environment = {**directory.read_json("environment"), "finished": finished}
     directory.write_json("environment", environment)
     config = directory.read_config().model_dump(mode="json")
     write_text(directory.path / "README.md", model_card(config, summary, evaluation, environment))

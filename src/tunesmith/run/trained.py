@@ -142,6 +142,12 @@ class Run:
             raise InputError(
                 f"The run has no {split} rows.", f"Choose one of {', '.join(own.prepared.splits)}, or give --data FILE."
             )
+        if own.prepared.hashes[split] != self.directory.read_json("environment")["data"]["hashes"].get(split):
+            raise InputError(
+                f"The {split} rows of {self.config.data.path} are not those of the run: the data has changed since.",
+                f"The figures of the run's own rows are in {self.folder / 'evaluation.json'}; to judge other rows, "
+                "give them as --data FILE.",
+            )
         return own.columns(split), split
 
     @property

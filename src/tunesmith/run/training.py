@@ -110,9 +110,12 @@ def train(
         watching = Observers(list(observers))
         stack.callback(watching.close)
         session, resolved = _compose(config, directory, watching, stop)
+        started = datetime.now(UTC)
         if resume:
             _check_same_config(directory, resolved)
+            _check_same_data(session)
             _restore(session)
+        directory.write_json("environment", _environment(session, started))
         directory.write_config(resolved)
         recorders = [
             MetricsFile(directory.metrics, session.training.step),
@@ -122,10 +125,9 @@ def train(
             stack.callback(recorder.close)
         session.observers = Observers([*recorders, watching])
         _announce(session)
-        started = datetime.now(UTC)
         reset_peak(session.network.device)
         _drive(session)
-        finish(session, environment=_environment(session, started), peak_memory=peak_bytes(session.network.device))
+        finish(session, peak_memory=peak_bytes(session.network.device))
     return directory.path
 
 
@@ -383,6 +385,18 @@ def _check_same_config(directory: RunDirectory, resolved: RunConfig) -> None:
         )
 
 
+def _check_same_data(session: Session) -> None:
+    """Refuse to go on with rows other than those of the steps already made."""
+    before = session.directory.read_json("environment")["data"]["hashes"]
+    now = dict(session.data.prepared.hashes)
+    if changed := sorted(split for split in {*before, *now} if before.get(split) != now.get(split)):
+        raise InputError(
+            f"The data has changed since the run in {session.directory.path} was started: its {', '.join(changed)} "
+            "rows are others.",
+            "Restore the data, or start a new run with --output.",
+        )
+
+
 def _announce(session: Session) -> None:
     network, training = session.network, session.training
     num_parameters, num_trained = parameter_counts(network.model, training.optimizer.names)
@@ -410,11 +424,10 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
         "machine": machine(),
         "seed": session.config.train.seed,
         "data": {"source": session.config.data.path, "hashes": dict(session.data.prepared.hashes)},
-        "model": {"source": session.network.source},
+        "model": {"source": session.network.source, "hub_id": session.network.hub_id},
         "tokenizer": {"sha256": tokenizer_hash(session.network.tokenizer)},
         "git": git_state(Path.cwd()),
         "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -57,7 +57,7 @@ def unknown_labels(split: str, columns: Columns, names_N: Names, labels: Sequenc
             if name not in known:
                 rows.setdefault(name, []).append(i)
     where = "is not among task.labels" if split == "train" else "was not seen in training"
-    fix = "Correct the label, remove the rows, or train on rows that have it."
+    fix = "Correct the label, train on rows that have it, or try another data.split_seed if the rows were cut here."
     problems = [
         Problem(
             "error",

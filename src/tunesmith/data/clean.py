@@ -1,0 +1,189 @@
+"""Tidying, column by column and vectorised: every change is counted, none is made where it is switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.data import cells
+from tunesmith.data.config import CleanConfig
+from tunesmith.types import MAX_ROWS_SHOWN, Problem, Severity
+
+# NUL and the other C0 and C1 controls but for tab and line ends, and the byte order mark.
+_CONTROLS = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\x{80}-\\x{9f}\\x{feff}]"
+_WHITE_SPACE = "".join(
+    chr(code) for code in (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))
+)
+_WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Tally:
+    """Rows of one split that something happened to: how many, and the first places."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, what: str, mask: BoolArray, rows: pa.Array) -> None:
+        """Count the rows in ``mask``; ``rows`` holds all places."""
+        count = int(mask.sum())
+        if not count:
+            return
+        self.counts[what] = self.counts.get(what, 0) + count
+        shown = self.places.setdefault(what, [])
+        for index in np.flatnonzero(mask)[: MAX_ROWS_SHOWN - len(shown)]:
+            shown.append(str(rows[int(index)]))
+
+    def merge(self, other: Tally) -> None:
+        """Add what another split counted."""
+        for what, count in other.counts.items():
+            self.counts[what] = self.counts.get(what, 0) + count
+            self.places[what] = (self.places.get(what, []) + other.places[what])[:MAX_ROWS_SHOWN]
+
+    def problem(self, what: str, message: str, fix: str = "", *, is_warning: bool = False) -> list[Problem]:
+        """Return a note (or warning) on ``what`` if it happened; ``{count}`` in the message is filled in."""
+        if what not in self.counts:
+            return []
+        count = self.counts[what]
+        severity: Severity = "warning" if is_warning else "note"
+        return [
+            Problem(severity, message.format(count=count, rows=plural(count)), fix, count, tuple(self.places[what]))
+        ]
+
+
+def plural(count: int) -> str:
+    """Return ``1 row`` or ``n rows``."""
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def tidy_text(texts: pa.Array, config: CleanConfig, tally: Tally, rows: pa.Array) -> pa.Array:
+    """Return a text column brought to one Unicode form, without control characters and outer white space."""
+    steps: list[tuple[str, Callable[[pa.Array], pa.Array]]] = []
+    if config.unicode != "none":
+        steps.append(("unicode", lambda array: pc.utf8_normalize(array, form=config.unicode)))
+    if config.control_characters:
+        steps.append(("controls", lambda array: pc.replace_substring_regex(array, _CONTROLS, "")))
+    if config.whitespace:
+        steps.append(("whitespace", lambda array: pc.utf8_trim(array, characters=_WHITE_SPACE)))
+    for what, step in steps:
+        changed = step(texts)
+        differs = pc.fill_null(pc.not_equal(changed, texts), False)
+        if pc.any(differs).as_py():
+            tally.add(what, differs.to_numpy(zero_copy_only=False), rows)
+            texts = changed
+    return texts
+
+
+def tidy_notes(tally: Tally) -> list[Problem]:
+    """Return what ``tidy_text`` counted as notes."""
+    return [
+        *tally.problem(
+            "unicode", "{rows} brought to one Unicode form.", "Keep them as they are: data.clean.unicode none."
+        ),
+        *tally.problem(
+            "controls",
+            "Control characters (such as NUL) removed from {rows}.",
+            "Keep them: data.clean.control_characters false.",
+        ),
+        *tally.problem(
+            "whitespace",
+            "White space around texts or labels removed in {rows}.",
+            "Keep it: data.clean.whitespace false.",
+        ),
+        *tally.problem(
+            "empty text",
+            "{rows} without text left out.",
+            "Keep them: data.clean.empty_rows false.",
+            is_warning=True,
+        ),
+        *tally.problem(
+            "empty label",
+            "{rows} without a label left out.",
+            "Keep them: data.clean.empty_rows false.",
+            is_warning=True,
+        ),
+        *tally.problem(
+            "duplicate",
+            "{rows} left out because they repeat another row of their split (same text, same label).",
+            "Keep them: data.clean.duplicates false.",
+        ),
+        *tally.problem(
+            "leak",
+            "{rows} left out of the training rows because their text also stands in validation or test.",
+            "Keep them: data.clean.leaks false.",
+        ),
+        *tally.problem("limit", "{rows} not used, because of data.limit."),
+    ]
+
+
+def is_blank(texts: pa.Array) -> BoolArray:
+    """[N]: whether a text is missing or has nothing but white space and control characters."""
+    visible = pc.utf8_trim(pc.replace_substring_regex(texts, _CONTROLS, ""), characters=_WHITE_SPACE)
+    blank: BoolArray = pc.fill_null(pc.equal(pc.utf8_length(visible), 0), True).to_numpy(zero_copy_only=False)
+    return blank
+
+
+# Labels
+
+
+@dataclass
+class LabelForm:
+    """How the cells of a text column that holds labels are to be read: learned from all rows, then applied."""
+
+    is_integer: bool = True
+    is_number: bool = True
+    is_list: bool = True
+    is_anything: bool = False
+
+    def learn(self, labels: pa.Array) -> None:
+        """Look at more cells."""
+        texts = pc.utf8_trim(labels, characters=_WHITE_SPACE)
+        present = texts.filter(pc.invert(pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))))
+        present = present.drop_null()
+        if self.is_number and len(present):
+            self.is_anything = True
+            matches = pc.match_substring_regex(present, f"^(?:{cells.FLOAT})$")
+            self.is_number = bool(pc.all(matches).as_py())
+            # A double holds whole numbers exactly up to 2^53.
+            if self.is_number and self.is_integer:
+                numbers = pc.cast(present, pa.float64())
+                whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**53))
+                self.is_integer = bool(pc.all(whole).as_py())
+        if self.is_list and len(present):
+            self.is_list = all(cells.parse_list(text) is not None for text in pc.unique(present).to_pylist())
+
+    def read(self, labels: pa.Array) -> pa.Array:
+        """Return the cells as whole numbers, numbers, lists or, where none of these fits all, as text."""
+        if self.is_anything and self.is_number:
+            texts = pc.utf8_trim(labels, characters=_WHITE_SPACE)
+            missing = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))
+            numbers = pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), texts), pa.float64())
+            return pc.cast(numbers, pa.int64()) if self.is_integer else numbers
+        if self.is_anything and self.is_list:
+            parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
+            rows = [None if items is None else [str(item) for item in items] for items in parsed]
+            return pa.array(rows, pa.list_(pa.string()))
+        return labels
+
+    @property
+    def type(self) -> pa.DataType:
+        """The Arrow type that ``read`` gives."""
+        if self.is_anything and self.is_number:
+            return pa.int64() if self.is_integer else pa.float64()
+        return pa.list_(pa.string()) if self.is_anything and self.is_list else pa.string()
+
+
+def is_unlabelled(labels: pa.Array) -> BoolArray:
+    """[N]: whether a label is missing: null, blank or not a number. An empty list is a label (none of them)."""
+    if pa.types.is_string(labels.type):
+        return is_blank(labels)
+    missing = pc.is_null(labels, nan_is_null=True) if pa.types.is_floating(labels.type) else pc.is_null(labels)
+    mask: BoolArray = missing.to_numpy(zero_copy_only=False)
+    return mask

@@ -1,0 +1,190 @@
+"""Parquet, Arrow, Feather and hub data sets into our own Arrow tables."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.data.encodings import compression_of, open_bytes
+from tunesmith.data.records import ROW
+from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names
+from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def read_columnar(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """Write the rows of a Parquet, Arrow or Feather file to ``target`` plus ``__row__``.
+
+    Class labels of Hugging Face data sets become their names. Raises ``InputError`` for a
+    damaged file.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            plain = _decompressed(path, stack)
+            schema, found = _open(plain, stack)
+            problems = write_batches(found, schema, name, target)
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = (str(error) or repr(error)).splitlines()[0][:300]
+        raise InputError(
+            f"{name} cannot be read as Parquet or Arrow: {reason}.",
+            "The file is damaged or cut: copy or export it again.",
+        ) from error
+    return {"format": "columnar"}, problems
+
+
+def _decompressed(path: Path, stack: contextlib.ExitStack) -> Path:
+    if not compression_of(path):
+        return path
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-")))
+    with open_bytes(path) as source, (folder / "table").open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return folder / "table"
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic.startswith(b"PAR1"):
+        import pyarrow.parquet as pq
+
+        parquet = stack.enter_context(pq.ParquetFile(path))
+        return parquet.schema_arrow, parquet.iter_batches(batch_size=BATCH_ROWS)
+    if magic.startswith(b"FEA1"):
+        from pyarrow import feather
+
+        table = feather.read_table(path, memory_map=True)
+        return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+    source = stack.enter_context(pa.memory_map(str(path)))
+    if magic == b"ARROW1":
+        reader = stack.enter_context(pa.ipc.open_file(source))
+        return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
+    stream = stack.enter_context(pa.ipc.open_stream(source))
+    return stream.schema, iter(stream)
+
+
+def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str, target: Path) -> list[Problem]:
+    """Write record batches to ``target`` with plain types and the rows' places."""
+    names = unique_names(schema.names)
+    class_names = _class_names(schema)
+    plans = [_plain_type(field.type, field.name in class_names) for field in schema]
+    kept = [index for index, kind in enumerate(plans) if kind is not None]
+    plain = pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())])
+    row = 1
+    with TableWriter(target, plain) as writer:
+        for large in found:
+            large.validate(full=True)
+            for start in range(0, large.num_rows, BATCH_ROWS):
+                batch = large.slice(start, BATCH_ROWS)
+                arrays = [
+                    _plain(batch.column(index), plans[index], class_names.get(schema.names[index])) for index in kept
+                ]
+                places = pa.array([f"{name}:{row + offset}" for offset in range(batch.num_rows)], pa.string())
+                writer.add_batch(pa.RecordBatch.from_arrays([*arrays, places], schema=plain))
+                row += batch.num_rows
+    left_out = [names[index] for index, kind in enumerate(plans) if kind is None]
+    if not left_out:
+        return []
+    return [Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out))]
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the label names of columns that the Hugging Face metadata describes as class labels."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import ClassLabel, Features
+
+    try:
+        features = Features.from_arrow_schema(schema)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # Metadata of another version, or not what it says: the columns are still good.
+        return {}
+    return {
+        column: list(feature.names)
+        for column, feature in features.items()
+        if isinstance(feature, ClassLabel) and feature.names and pa.types.is_integer(schema.field(column).type)
+    }
+
+
+def _plain_type(kind: pa.DataType, is_class: bool) -> pa.DataType | None:  # noqa: PLR0911 (a table)
+    """Return the type a column gets here: text, 64-bit numbers, truth values, lists of these, or nothing."""
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type, is_class)
+    if is_class or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type, is_class)
+    if types.is_boolean(kind):
+        return pa.bool_()
+    if types.is_integer(kind):
+        return pa.string() if kind == pa.uint64() else pa.int64()
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return pa.float64()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = _plain_type(kind.value_type, False)
+        return pa.string() if inner is None or types.is_nested(kind.value_type) else pa.list_(inner)
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return None
+    return pa.string()
+
+
+def _plain(array: pa.Array, kind: pa.DataType, class_names: list[str] | None) -> pa.Array:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if class_names is not None:
+        indices = pc.if_else(
+            pc.and_(pc.greater_equal(array, 0), pc.less(array, len(class_names))), array, pa.scalar(None, array.type)
+        )
+        return pc.take(pa.array(class_names, pa.string()), indices)
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    if pa.types.is_nested(array.type) and kind == pa.string():
+        import json
+
+        return pa.array(
+            [
+                None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+                for value in array.to_pylist()
+            ],
+            pa.string(),
+        )
+    return array if array.type == kind else pc.cast(array, kind, safe=False)
+
+
+def load_hub(name: str, config: str | None) -> DatasetDict:
+    """Download a data set from the hub, or read a local folder of data files, without running its code.
+
+    Raises ``InputError`` with the reason when it is not there or cannot be reached.
+    """
+    import datasets
+
+    was_disabled = datasets.are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        loaded = datasets.load_dataset(name, config)
+    except Exception as error:  # the hub's client raises a dozen kinds
+        reason = str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+        raise InputError(
+            f"hub:{name}{':' + config if config else ''} could not be loaded: {reason}",
+            "Check the name and the network; private data needs `hf auth login`; several configurations need "
+            "hub:owner/name:configuration. Data sets that are scripts are not supported.",
+        ) from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not was_disabled:
+            datasets.enable_progress_bars()
+    assert isinstance(loaded, datasets.DatasetDict)
+    return loaded

@@ -1,0 +1,368 @@
+"""Which of the user's columns is what: found by name and by content, with a stated reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tunesmith.config.base import nearest
+from tunesmith.data import cells
+from tunesmith.data.records import ROW
+from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SAMPLE_ROWS = 2_000
+_BLOCK_ROWS = 10
+_NUM_EXAMPLES = 5
+_EXAMPLE_CHARACTERS = 80
+
+# Runs of letters and digits; writing without spaces counts a word a character.
+_WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
+_ID_NAMES = frozenset({"id", "idx", "index", "qid", "uid", "guid", "uuid", "rowid", "row", "unnamed: 0", "#"})
+_PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1 text1 text_1 text_a"
+_PAIRED_NAMES = frozenset(_PAIRS.split())
+"""Names of texts that seldom stand alone: another text column beside one makes a pair."""
+
+_KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
+    ("category", "boolean", "list"),
+    ("integer",),
+    ("float",),
+    ("text",),
+    ("object",),
+)
+
+
+def profile(dataset: Dataset) -> dict[str, ColumnProfile]:
+    """Look at the content of every column, on up to 2,000 rows spread over the data.
+
+    Counts refer to the rows looked at, ``num_rows`` too.
+    """
+    table = _spread_sample(dataset)
+    return {name: _profile_column(name, table.column(name).to_pylist()) for name in table.column_names if name != ROW}
+
+
+def _spread_sample(dataset: Dataset) -> pa.Table:
+    """Return short runs of rows at even distances; slices of a memory-mapped table cost nothing."""
+    num_rows = len(dataset)
+    if num_rows <= _SAMPLE_ROWS or dataset._indices is not None:
+        step = max(num_rows // _SAMPLE_ROWS, 1)
+        table: pa.Table = dataset.with_format("arrow")[: num_rows if step == 1 else None]
+        return table.take(list(range(0, num_rows, step))) if step > 1 else table
+    num_blocks = _SAMPLE_ROWS // _BLOCK_ROWS
+    starts = [block * (num_rows - _BLOCK_ROWS) // (num_blocks - 1) for block in range(num_blocks)]
+    table = dataset.data.table
+    return pa.concat_tables([table.slice(start, _BLOCK_ROWS) for start in starts])
+
+
+def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
+    present = [value for value in values if not _is_missing(value)]
+    shown = list(dict.fromkeys(_show(value) for value in present))[:_NUM_EXAMPLES]
+    common: dict[str, Any] = {
+        "num_rows": len(values),
+        "num_missing": len(values) - len(present),
+        "examples": tuple(shown),
+    }
+    if not present:
+        return ColumnProfile(name, "empty", num_distinct=0, **common)
+    if isinstance(present[0], bool):
+        return ColumnProfile(name, "boolean", num_distinct=len(set(present)), **common)
+    if isinstance(present[0], (int, float)):
+        return _numeric(name, [float(value) for value in present], common)
+    if isinstance(present[0], list):
+        return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
+    if isinstance(present[0], str):
+        return _profile_text(name, [value.strip() for value in present], common)
+    return ColumnProfile(name, "object", num_distinct=len({str(value) for value in present}), **common)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # noqa: PLR0124 (NaN)
+
+
+def _show(value: Any) -> str:
+    text = str(value).strip()
+    return text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 1] + "…"
+
+
+def _numeric(name: str, numbers: Sequence[float], common: dict[str, Any]) -> ColumnProfile:
+    kind: ColumnKind = "integer" if all(number.is_integer() for number in numbers) else "float"
+    return ColumnProfile(name, kind, num_distinct=len(set(numbers)), low=min(numbers), high=max(numbers), **common)
+
+
+def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
+    numbers = [text for text in texts if text.lower() not in cells.MISSING_NUMBERS]
+    if numbers and all(cells.is_number(text) for text in numbers):
+        common = {**common, "num_missing": common["num_rows"] - len(numbers)}
+        return _numeric(name, [float(text) for text in numbers], common)
+    distinct = set(texts)
+    mean_length = sum(map(len, texts)) / len(texts)
+    mean_words = sum(len(_WORD.findall(text[:10_000])) for text in texts) / len(texts)
+    return ColumnProfile(
+        name,
+        _text_kind(texts, distinct, mean_length, mean_words),
+        num_distinct=len(distinct),
+        mean_length=mean_length,
+        mean_words=mean_words,
+        **common,
+    )
+
+
+def _text_kind(texts: Sequence[str], distinct: set[str], mean_length: float, mean_words: float) -> ColumnKind:  # noqa: PLR0911
+    if cells.are_booleans({text.lower() for text in distinct}):
+        return "boolean"
+    if all(text.startswith("[") for text in texts) and all(cells.parse_list(text) is not None for text in texts):
+        return "list"
+    if all(text.startswith(("{", "[")) and text.endswith(("}", "]")) for text in texts):
+        return "object"
+    num, num_distinct = len(texts), len(distinct)
+    if mean_words >= 6 or mean_length >= 50:
+        return "category" if num_distinct <= 0.05 * num else "text"
+    if num < 20:
+        return "category" if num_distinct <= 0.5 * num or (mean_words <= 2 and mean_length <= 30) else "text"
+    if cells.list_separator(texts):
+        return "list"
+    is_few = num_distinct <= 0.5 * num and (num_distinct <= 50 or num_distinct <= 0.2 * num)
+    return "category" if is_few else "text"
+
+
+def is_id_like(column: ColumnProfile) -> bool:
+    """Say whether a column only numbers or names the rows: many distinct values, and no words."""
+    num_present = column.num_rows - column.num_missing
+    is_named_so = column.name.lower() in _ID_NAMES or re.search(r"(?:^|[_\s-])id$|[a-z]I[dD]$", column.name) is not None
+    is_distinct = column.num_distinct >= 0.95 * num_present
+    if column.kind == "integer":
+        return column.name.lower() in _ID_NAMES or (is_distinct and (is_named_so or num_present >= 20))
+    if column.kind not in ("text", "category"):
+        return False
+    if is_named_so and column.mean_words <= 3 and is_distinct:
+        return True
+    with_digits = sum(any(letter.isdigit() for letter in example) for example in column.examples)
+    is_code = column.mean_words <= 2 and with_digits >= 0.8 * len(column.examples) and _has_no_spaces(column)
+    return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
+
+
+def _has_no_spaces(column: ColumnProfile) -> bool:
+    return not any(" " in example for example in column.examples)
+
+
+# Roles
+
+
+def assign_roles(
+    profiles: Mapping[str, ColumnProfile], roles: Sequence[Role], overrides: Mapping[str, str]
+) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
+    """Choose a column for every role: the user's word first, then usual names, then content.
+
+    A label may be spread over several 0/1 columns: it then has several choices. Returns the
+    choices and problems (severity ``error`` where a required role stays empty, is doubtful,
+    or an override names nothing).
+    """
+    return _Assignment(profiles, roles).run(overrides)
+
+
+class _Assignment:
+    def __init__(self, profiles: Mapping[str, ColumnProfile], roles: Sequence[Role]) -> None:
+        self._profiles = profiles
+        self._roles = roles
+        self._chosen: dict[str, list[ColumnChoice]] = {}
+        self._matched_names: dict[str, str] = {}
+        self._problems: list[Problem] = []
+
+    def run(self, overrides: Mapping[str, str]) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
+        failed = {role for role, given in overrides.items() if not self._override(role, given)}
+        open_roles = [role for role in self._roles if role.name not in self._chosen and role.name not in failed]
+        for exact in (True, False):
+            for role in open_roles:
+                if role.name not in self._chosen:
+                    self._by_name(role, exact=exact)
+        # Numbers and categories first: what they leave is text. A pair needs its first text.
+        for role in sorted(open_roles, key=lambda role: (not _is_text_role(role), not role.required)):
+            if role.name not in self._chosen:
+                self._by_content(role)
+        for role in open_roles:
+            if role.required and role.name not in self._chosen and not self._is_reported(role):
+                self._problems.append(self._nothing_found(role))
+        choices = [choice for role in self._roles for choice in self._chosen.get(role.name, [])]
+        return tuple(choices), self._problems
+
+    # The user's word
+
+    def _override(self, role_name: str, given: str) -> bool:
+        known = {role.name: role for role in self._roles}
+        if role_name not in known:
+            listed = ", ".join(known)
+            hint = nearest(role_name, list(known))
+            self._problems.append(
+                Problem(
+                    "error",
+                    f"data.columns: there is no role '{role_name}'. {hint}".rstrip(),
+                    f"Roles of this task: {listed}.",
+                )
+            )
+            return False
+        names = [given] if given in self._profiles else [part.strip() for part in given.split(",")]
+        missing = [name for name in names if name not in self._profiles]
+        if missing:
+            hint = nearest(missing[0], list(self._profiles))
+            self._problems.append(
+                Problem(
+                    "error",
+                    f"data.columns.{role_name}: the data has no column '{missing[0]}'. {hint}".rstrip(),
+                    f"Columns: {', '.join(self._profiles)}.",
+                )
+            )
+            return False
+        self._choose(role_name, names, "given by data.columns")
+        return True
+
+    def _choose(self, role_name: str, columns: Sequence[str], reason: str) -> None:
+        self._chosen[role_name] = [ColumnChoice(role_name, column, reason) for column in columns]
+
+    def _free(self) -> list[ColumnProfile]:
+        taken = {choice.column for choices in self._chosen.values() for choice in choices}
+        return [column for name, column in self._profiles.items() if name not in taken]
+
+    # Usual names
+
+    def _by_name(self, role: Role, *, exact: bool) -> None:
+        best: tuple[int, str, str] | None = None
+        for column in self._free():
+            if column.kind not in role.kinds or is_id_like(column):
+                continue
+            if not exact and _is_text_role(role) and column.kind != "text":
+                continue
+            found = _matching_name(column.name, role.names, exact=exact)
+            if found is not None and (best is None or role.names.index(found) < best[0]):
+                best = (role.names.index(found), column.name, found)
+        if best is not None:
+            _, column_name, found = best
+            self._matched_names[role.name] = found
+            reason = "by its name" if exact else f"its name speaks of '{found}'"
+            self._choose(role.name, [column_name], f"{reason}; {_describe(self._profiles[column_name])}")
+
+    # Content
+
+    def _by_content(self, role: Role) -> None:
+        if not role.required:
+            self._pair_by_content(role)
+        elif _is_text_role(role):
+            self._text_by_content(role)
+        else:
+            self._label_by_content(role)
+
+    def _texts(self) -> list[ColumnProfile]:
+        return [column for column in self._free() if column.kind == "text" and not is_id_like(column)]
+
+    def _text_by_content(self, role: Role) -> None:
+        texts = self._texts()
+        if not texts:
+            # Short or much repeated texts look like categories.
+            texts = [column for column in self._free() if column.kind == "category" and not is_id_like(column)]
+            texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
+        if not texts:
+            return
+        is_pair = len(texts) == 2 and any(not each.required and _is_text_role(each) for each in self._roles)
+        column = texts[0] if is_pair else max(texts, key=lambda each: each.mean_length)
+        why = "the only text" if len(texts) == 1 else "the first of two texts" if is_pair else "the longest text"
+        self._choose(role.name, [column.name], f"{why}; {_describe(column)}")
+
+    def _pair_by_content(self, role: Role) -> None:
+        if not _is_text_role(role) or not self._chosen.get("text"):
+            return
+        matched = self._matched_names.get("text")
+        is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
+        texts = self._texts()
+        if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES):
+            self._choose(role.name, [texts[0].name], f"the second of two texts; {_describe(texts[0])}")
+
+    def _label_by_content(self, role: Role) -> None:
+        candidates = [
+            column
+            for column in self._free()
+            if column.kind in role.kinds and column.num_distinct >= 2 and not is_id_like(column)
+        ]
+        if not any(_is_text_role(each) and each.name in self._chosen for each in self._roles) and not self._texts():
+            # One of the categories must stay for the text.
+            strings = [column for column in candidates if column.kind == "category"]
+            if strings:
+                longest = max(strings, key=lambda column: column.num_distinct)
+                candidates = [column for column in candidates if column is not longest]
+        binary = [column for column in candidates if _is_binary(column)]
+        if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
+            self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")
+            return
+        for tier in _KIND_TIERS:
+            fitting = [column for column in candidates if column.kind in tier]
+            if len(fitting) == 1:
+                self._choose(role.name, [fitting[0].name], f"by its content; {_describe(fitting[0])}")
+            elif fitting:
+                self._problems.append(_doubtful(role, fitting))
+            if fitting:
+                return
+
+    # What could not be decided
+
+    def _is_reported(self, role: Role) -> bool:
+        return any(f"role '{role.name}'" in problem.message for problem in self._problems)
+
+    def _nothing_found(self, role: Role) -> Problem:
+        columns = "; ".join(_describe(column, named=True) for column in self._profiles.values())
+        purpose = f" ({role.purpose})" if role.purpose else ""
+        unfit = [
+            column
+            for column in self._profiles.values()
+            if _matching_name(column.name, role.names, exact=True) and column.kind not in role.kinds
+        ]
+        but = f" '{unfit[0].name}' holds {unfit[0].kind}, not {' or '.join(role.kinds)}." if unfit else ""
+        return Problem(
+            "error",
+            f"No column was found for the role '{role.name}'{purpose}.{but} The data has {columns or 'no columns'}.",
+            f"Give it: data.columns.{role.name} followed by the column's name.",
+        )
+
+
+def _is_text_role(role: Role) -> bool:
+    return "text" in role.kinds
+
+
+def _is_binary(column: ColumnProfile) -> bool:
+    return column.kind == "boolean" or (column.kind == "integer" and column.low == 0 and column.high == 1)
+
+
+def _matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | None:
+    """Return the usual name that a column's name is (``exact``), or has among its words."""
+    lowered = column.strip().lower()
+    if exact:
+        plain = re.sub(r"[^\w]+", "_", lowered)
+        return next((name for name in names if name in (lowered, plain)), None)
+    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+    return next((name for name in names if name in words and len(name) > 1), None)
+
+
+def _doubtful(role: Role, fitting: Sequence[ColumnProfile]) -> Problem:
+    listed = "; ".join(_describe(column, named=True) for column in fitting)
+    return Problem(
+        "error",
+        f"Several columns could fill the role '{role.name}': {listed}.",
+        f"Choose one: data.columns.{role.name} {fitting[0].name}",
+        count=len(fitting),
+    )
+
+
+def _describe(column: ColumnProfile, *, named: bool = False) -> str:
+    if column.kind in ("integer", "float") and column.low is not None and column.high is not None:
+        kind = "whole numbers" if column.kind == "integer" else "numbers"
+        text = f"{kind} from {column.low:g} to {column.high:g}"
+    elif column.kind == "text":
+        text = f"text of about {column.mean_words:.0f} words"
+    elif column.kind in ("category", "boolean", "list"):
+        values = ", ".join(column.examples[:3]) + (", …" if column.num_distinct > 3 else "")
+        text = f"{column.num_distinct} distinct values ({values})"
+    else:
+        text = f"{column.kind}"
+    return f"'{column.name}': {text}" if named else text

@@ -1,0 +1,100 @@
+"""What the user says about the data: where it is, which column is what, how it is split and cleaned."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tunesmith.config.base import Config
+
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+# Codecs that are text encodings by name only: they undo escapes or are slow on purpose.
+_REFUSED_CODECS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs"}
+
+
+class CleanConfig(Config):
+    """What is tidied before training. Every switch that is off leaves the rows as they are."""
+
+    unicode: Literal["NFC", "NFKC", "none"] = "NFC"
+    """Unicode form of texts and labels: composed letters (NFC), or full-width letters made normal as well (NFKC)."""
+    control_characters: bool = True
+    """Remove NUL and other control characters (tabs and line ends stay)."""
+    whitespace: bool = True
+    """Remove white space around texts and labels."""
+    empty_rows: bool = True
+    """Leave out rows with an empty text or no label."""
+    duplicates: bool = True
+    """Leave out rows that repeat another row of the same split: same texts, same label, same group."""
+    leaks: bool = False
+    """Leave out training rows whose text also stands in the validation or test rows."""
+
+
+class DataConfig(Config):
+    """Where the rows are, and how they become training, validation and test rows."""
+
+    path: str = Field(min_length=1)
+    """A file (CSV, TSV, JSON, JSONL, Parquet, Arrow, text), a folder, hub:owner/name[:config], or sample:NAME."""
+    validation: str | None = None
+    """A further file with the validation rows."""
+    test: str | None = None
+    """A further file with the test rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which of your columns fills a role, as role: column. Only needed where the choice made by name and content is
+    wrong. Several 0/1 columns as labels: label: "toxic,obscene"."""
+    group: str | None = None
+    """A column (author, film, patient); rows that share its value never stand on two sides of a split."""
+    validation_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the rows cut off for validation when no validation rows are given."""
+    test_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the rows cut off for the final test when neither test nor validation rows are given."""
+    split_seed: int = Field(0, ge=0)
+    """Another number gives another split; the order of the rows never matters."""
+    limit: int | None = Field(None, ge=1)
+    """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
+    encoding: str | None = None
+    """Character encoding of text files (utf-8, gb18030, latin-1, ...); found by content when not given."""
+    delimiter: str | None = None
+    """Column separator: one character, or tab, comma, semicolon, pipe; found by content when not given."""
+    header: bool | None = None
+    """Whether the first row holds column names; found by content when not given."""
+    bad_rows: Literal["quarantine", "refuse"] = "quarantine"
+    """Rows that cannot be read: left out, counted and listed (quarantine), or reason to stop (refuse)."""
+    clean: CleanConfig = Field(default_factory=CleanConfig)
+    """What is tidied before training."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            codec = codecs.lookup(value)
+            is_text = bool(getattr(codec, "_is_text_encoding", True)) and codec.name not in _REFUSED_CODECS
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise ValueError(f"'{value}' is no character encoding; examples: utf-8, utf-16, gb18030, latin-1")
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = _DELIMITER_NAMES.get(value, value)
+        if len(value) != 1 or value in '"\n\r\\\0':
+            raise ValueError(
+                "must be one character (not a quote, backslash or line end), or tab, comma, semicolon, pipe"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _something_left_to_train_on(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1.0:
+            raise ValueError(
+                f"validation_fraction ({self.validation_fraction}) and test_fraction ({self.test_fraction}) "
+                "leave nothing to train on; their sum must be below 1"
+            )
+        return self

@@ -1,0 +1,297 @@
+"""Text files of any origin: compression, character encoding, lines of bounded length.
+
+Bytes that the encoding does not know are marked, not dropped: each becomes a lone surrogate
+(U+DC00 + byte), which no valid text contains. Readers reject the rows that hold one.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from tunesmith.types import InputError
+
+MAX_LINE = 32 * 1024 * 1024
+"""Characters; longer lines are bad rows (a whole book has about a million)."""
+
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+_MAGIC = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"))
+_MAX_STRAY_CONTROLS = 16
+_REPLACE = "tunesmith.mark"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BLOCK = 1 << 20
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BINARY_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\r\x0b\x0c\x1a\x1b")
+# In the order in which they win when the content fits several.
+_CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1252", "latin_1", "cp1250", "cp1251", "koi8_r",
+               "cp1253", "cp1254", "cp1255", "cp1256"]  # fmt: skip
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in bad), error.end
+
+
+codecs.register_error(_REPLACE, _mark)
+
+
+def compression_of(path: Path) -> str:
+    """Return ``.gz``, ``.bz2``, ``.xz`` or nothing, by the file's first bytes."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    return next((suffix for magic, suffix in _MAGIC if start.startswith(magic)), "")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressed. A damaged archive becomes an ``InputError``."""
+    compression = compression_of(path)
+    try:
+        with _opened(path, compression) as file:
+            yield file
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        # bz2 reports damage as a plain OSError without a number.
+        if compression and error.errno is None:
+            raise _damaged(path, error) from error
+        raise
+
+
+def _opened(path: Path, compression: str) -> IO[bytes]:
+    if compression == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if compression == ".bz2":
+        return bz2.open(path, "rb")
+    if compression == ".xz":
+        return lzma.open(path, "rb")
+    return path.open("rb")
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path.name} is a damaged or cut compressed file: {error}.",
+        "Download or copy it again; `gzip -t`, `bzip2 -t` or `xz -t` check it.",
+    )
+
+
+def check_is_text(path: Path) -> None:
+    """Raise ``InputError`` when the file's beginning is not text in any encoding."""
+    with open_bytes(path) as file:
+        start = file.read(1 << 16)
+    if _wide_encoding(start):
+        return
+    binary = len(start) - len(start.translate(None, _BINARY_BYTES))
+    if binary > max(0.05 * len(start), _MAX_STRAY_CONTROLS):
+        raise InputError(
+            f"{path.name} is not a text file: {binary} of its first {len(start)} bytes are control bytes.",
+            "Give a CSV, TSV, JSON, JSONL, Parquet or Arrow file.",
+        )
+
+
+def detect_encoding(path: Path) -> tuple[str, bool]:
+    """Return the file's encoding, and whether it was guessed rather than certain.
+
+    UTF-8 is certain when the whole file is valid, or when most lines beyond ASCII are: the
+    rest are then bad rows.
+    """
+    with open_bytes(path) as file:
+        start = file.read(1 << 16)
+        wide = _wide_encoding(start)
+        if wide:
+            return wide, False
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        block = start
+        try:
+            while block:
+                decoder.decode(block)
+                block = file.read(_BLOCK)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            pass
+        else:
+            return "utf-8", False
+    return _guess(path)
+
+
+def _wide_encoding(start: bytes) -> str:
+    for bom, name in _BOMS:
+        if start.startswith(bom):
+            return name
+    # UTF-16 without a mark: in Latin text every second byte is zero.
+    half = len(start) // 2
+    if half >= 2:
+        even, odd = start[0 : 2 * half : 2].count(0), start[1 : 2 * half : 2].count(0)
+        if odd > 0.4 * half and even < 0.05 * half:
+            return "utf-16-le"
+        if even > 0.4 * half and odd < 0.05 * half:
+            return "utf-16-be"
+    return ""
+
+
+def _guess(path: Path) -> tuple[str, bool]:
+    sample = bytearray()
+    num_good = num_bad = 0
+    with open_bytes(path) as file:
+        for line in _byte_lines(file, limit=64 * _BLOCK):
+            if line.isascii():
+                continue
+            try:
+                line.decode("utf-8")
+                num_good += 1
+            except UnicodeDecodeError:
+                num_bad += 1
+                if len(sample) < 1 << 17:
+                    sample += line + b"\n"
+    if num_good >= num_bad:
+        return "utf-8", False
+    return _best_of(bytes(sample)), True
+
+
+def _byte_lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    num_read = 0
+    while num_read < limit:
+        line = file.readline(_BLOCK)
+        if not line:
+            return
+        num_read += len(line)
+        yield line
+
+
+def _best_of(sample: bytes) -> str:
+    asian = _asian_encoding(sample)
+    if asian:
+        return asian
+    from charset_normalizer import from_bytes
+
+    matches = from_bytes(sample, cp_isolation=_CANDIDATES, preemptive_behaviour=False)
+    if not matches:
+        return "latin-1"
+    # Western text reads as Central European just as smoothly: among equals, the commonest encoding wins.
+    best = matches[0]
+    equals = {
+        name
+        for match in matches
+        if (match.chaos, match.coherence) == (best.chaos, best.coherence)
+        for name in match.could_be_from_charset
+    }
+    for name in _CANDIDATES:
+        if name in equals and _decodes(sample, name):
+            return name.replace("_", "-")
+    return "latin-1"
+
+
+def _decodes(sample: bytes, name: str) -> bool:
+    try:
+        sample.decode(name)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _asian_encoding(sample: bytes) -> str:
+    """Return gb18030, euc-kr, shift-jis or euc-jp where the bytes leave no doubt, else nothing.
+
+    The level-1 characters of GB 2312 (the 3,755 commonest) have lead bytes B0 to D7 and trail
+    bytes from A1; Korean syllables in EUC-KR use leads B0 to C8 only; Japanese is full of kana.
+    Accented Latin letters followed by ASCII look like none of these.
+    """
+    for name in ("shift_jis", "euc_jp"):
+        if _decodes(sample, name):
+            wide = [character for character in sample.decode(name) if ord(character) > 0x7F]
+            kana = sum("\u3041" <= character <= "\u30fe" for character in wide)
+            if wide and kana > 0.2 * len(wide) and 2 * len(wide) > 0.2 * len(sample):
+                return name.replace("_", "-")
+    if not _decodes(sample, "gb18030"):
+        return ""
+    encoded = [character.encode("gb18030") for character in sample.decode("gb18030") if ord(character) > 0x7F]
+    pairs = [pair for pair in encoded if len(pair) == 2 and pair[1] >= 0xA1]
+    common = sum(0xB0 <= pair[0] <= 0xD7 for pair in pairs)
+    marks = sum(pair[0] in (0xA1, 0xA3) for pair in pairs)
+    # Pairs of accented Latin letters can look alike, but texts made of such pairs alone do not occur.
+    if not common or common + marks <= 0.9 * len(encoded) or 2 * len(encoded) <= 0.2 * len(sample):
+        return ""
+    korean = sum(0xB0 <= pair[0] <= 0xC8 for pair in pairs)
+    return "euc-kr" if korean > 0.98 * (len(pairs) - marks) and _decodes(sample, "euc_kr") else "gb18030"
+
+
+def has_marks(text: str) -> bool:
+    """Say whether the text holds bytes that could not be decoded, or lone surrogates."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+def describe_mark(text: str, encoding: str) -> str:
+    """Say which byte or character of the text cannot be used."""
+    found = _SURROGATE.search(text)
+    assert found is not None
+    code = ord(found.group())
+    if 0xDC00 <= code <= 0xDCFF:
+        return f"byte 0x{code - 0xDC00:02X} at character {found.start() + 1} is not valid {encoding.upper()}"
+    return f"half of a surrogate pair (\\u{code:04x}) at character {found.start() + 1}"
+
+
+class Lines:
+    """The lines of a text file, each with its line end, numbered, with a way to put lines back.
+
+    ``number`` is that of the line last handed out. A line longer than ``MAX_LINE`` comes as
+    its beginning only, and ``is_cut`` is then true.
+    """
+
+    def __init__(self, stream: IO[str] | Iterable[str]) -> None:
+        self._stream = stream
+        self._returned: list[str] = []
+        self.number = 0
+        self.is_cut = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.pop() if self._returned else self._read()
+        self.number += 1
+        return line
+
+    def put_back(self, lines: list[str]) -> None:
+        """Hand out ``lines``, the last ones read, again."""
+        self._returned.extend(reversed(lines))
+        self.number -= len(lines)
+
+    def _read(self) -> str:
+        self.is_cut = False
+        if not isinstance(self._stream, io.TextIOBase):
+            return next(cast("Iterator[str]", self._stream))
+        line = self._stream.readline(MAX_LINE)
+        if not line:
+            raise StopIteration
+        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
+            self.is_cut = True
+            while (rest := self._stream.readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
+                pass
+        return line
+
+
+@contextmanager
+def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
+    """Open a text file, decompressed; line ends stay as they are and bad bytes are marked."""
+    with (
+        open_bytes(path) as file,
+        io.TextIOWrapper(file, encoding=encoding, errors=_REPLACE, newline="") as text,
+    ):
+        yield text

@@ -1,0 +1,378 @@
+"""From the user's rows to a task's columns: canonical, tidied, split, audited, hashed.
+
+Everything is streamed batch by batch; what is held in memory is a few numbers a row. The
+result is cached under a key of the rows and of every option that shapes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tunesmith.config.base import nearest
+from tunesmith.data import split as splitting
+from tunesmith.data.audit import Side, audit
+from tunesmith.data.canonical import Canonical, RowKeys, canonical_batches, make_canonical, row_keys
+from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
+from tunesmith.data.config import DataConfig
+from tunesmith.data.records import SPLITS, PreparedData, RawData
+from tunesmith.data.tables import TableWriter, batches, column_names, open_table, read_report, write_report
+from tunesmith.files.cache import cached_folder
+from tunesmith.files.hashing import hash_json
+from tunesmith.files.operations import perform
+from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_VERSION = 1
+"""Part of the cache's keys: raise it when preparing gives other rows than before."""
+
+
+@dataclass
+class _Split:
+    """One split on its way: what is known of its N rows."""
+
+    name: str
+    dataset: Dataset
+    keys: RowKeys
+    labels: list[Any]
+    tally: Tally
+    keep: npt.NDArray[np.bool_]
+    places: pa.ChunkedArray
+    conflicts: list[str] = field(default_factory=list)
+
+    def drop(self, what: str, mask: npt.NDArray[np.bool_]) -> None:
+        """Leave out the rows of ``mask`` that are still in, and count them."""
+        mask = mask & self.keep
+        if mask.any():
+            self.tally.counts[what] = int(mask.sum())
+            self.tally.places[what] = [str(self.places[int(row)]) for row in np.flatnonzero(mask)[:MAX_ROWS_SHOWN]]
+            self.keep &= ~mask
+
+
+def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -> PreparedData:
+    """Bring the rows into canonical columns (one per role, plus ``row``), tidied and split.
+
+    Given splits stay as they are; what is missing is cut from the training rows. When the
+    user gave validation rows but no test rows, no test split is made up. Raises
+    ``InputError`` when a chosen column does not exist or nothing is left to train on.
+    """
+    group = _group_column(raw, config)
+    given, problems = _usable_splits(raw, choices)
+    settings = config.model_dump(mode="json", include={"validation_fraction", "test_fraction", "split_seed", "limit"})
+    key = hash_json(
+        {
+            "version": _VERSION,
+            "splits": {name: dataset._fingerprint for name, dataset in given.items()},
+            "choices": [[choice.role, choice.column] for choice in choices],
+            "group": group,
+            "clean": config.clean.model_dump(mode="json"),
+            **settings,
+        }
+    )
+
+    def build(folder: Path) -> None:
+        hashes, found = _build(given, config, choices, group, folder)
+        write_report(folder, {"hashes": hashes}, [*problems, *found])
+
+    folder = cached_folder("prepared", key, build)
+    report, described = read_report(folder)
+    hashes: dict[str, str] = report["hashes"]
+    return PreparedData(
+        splits={name: open_table(folder / f"{name}.arrow", sha256) for name, sha256 in hashes.items()},
+        choices=tuple(choices),
+        problems=described,
+        hashes=hashes,
+    )
+
+
+def _group_column(raw: RawData, config: DataConfig) -> str | None:
+    columns = column_names(raw.splits["train"])
+    if config.group is not None and config.group not in columns:
+        raise InputError(
+            f"data.group: the data has no column '{config.group}'. {nearest(config.group, columns)}".rstrip(),
+            f"Columns: {', '.join(columns)}.",
+        )
+    return config.group or (raw.group if raw.group in columns else None)
+
+
+def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[str, Dataset], list[Problem]]:
+    """Return the splits that have all chosen columns; a public test file without labels is set aside."""
+    usable, problems = {}, []
+    for name, dataset in raw.splits.items():
+        columns = column_names(dataset)
+        missing = [choice for choice in choices if choice.column not in columns]
+        if not missing:
+            usable[name] = dataset
+            continue
+        listed = ", ".join(f"'{choice.column}' ({choice.role})" for choice in missing)
+        message = f"The {name} rows have no column {listed}; they have {', '.join(columns)}."
+        if name == "train":
+            raise InputError(message, "Name existing columns in data.columns.")
+        fix = "Nothing is measured on them; give them the same columns as the training rows to change that."
+        problems.append(Problem("warning", f"{message} They were set aside.", fix, count=len(dataset)))
+    return usable, problems
+
+
+def _build(
+    given: Mapping[str, Dataset], config: DataConfig, choices: Sequence[ColumnChoice], group: str | None, folder: Path
+) -> tuple[dict[str, str], list[Problem]]:
+    canonical, problems = make_canonical(given.values(), choices)
+    parts = [
+        _tidy(name, given[name], canonical, config, group=group, folder=folder) for name in SPLITS if name in given
+    ]
+    _drop_empty(parts, canonical, config)
+    problems += _duplicates(parts, config)
+    if config.limit is not None:
+        for part in parts:
+            _apply_limit(part, config.limit)
+    _require_rows(parts)
+    sides, notes = _cut(parts, config, has_group=group is not None)
+    if config.clean.leaks:
+        _drop_leaks(parts, sides)
+    problems += notes
+    total = Tally()
+    for part in parts:
+        total.merge(part.tally)
+    hashes = _write(parts, sides, canonical, folder)
+    finished = {
+        name: Side(
+            name,
+            np.concatenate([part.keys.texts[sides[part.name] == side] for part in parts]),
+            [label for part in parts for label in itertools.compress(part.labels, sides[part.name] == side)],
+            open_table(folder / f"{name}.arrow", hashes[name]),
+            canonical.texts,
+        )
+        for side, name in enumerate(SPLITS)
+        if name in hashes
+    }
+    found = audit(finished, _crossing_groups(parts, sides))
+    temporary = [folder / f"tidy-{part.name}.arrow" for part in parts]
+    parts.clear()  # closes the temporary tables
+    for path in temporary:
+        perform("unlink", path, path.unlink)
+    return hashes, [*tidy_notes(total), *problems, *found]
+
+
+def _tidy(
+    name: str, dataset: Dataset, canonical: Canonical, config: DataConfig, *, group: str | None, folder: Path
+) -> _Split:
+    """Write the split's canonical, tidied rows to a temporary table and learn each row's keys and label."""
+    tally = Tally()
+    path = folder / f"tidy-{name}.arrow"
+    keys: list[RowKeys] = []
+    labels: list[Any] = []
+    shared: dict[str, Any] = {}
+    group_values = batches(dataset, [group]) if group is not None and group in dataset.column_names else None
+    with TableWriter(path, canonical.schema) as writer:
+        for batch in canonical_batches(dataset, canonical, config.clean, tally):
+            writer.add_batch(batch)
+            values = next(group_values).column(0).to_pylist() if group_values is not None else None
+            keys.append(row_keys(batch, canonical, values))
+            if canonical.label is not None:
+                # Few distinct values: rows share one object each.
+                labels.extend(
+                    shared.setdefault(str(value), value) for value in batch.column(canonical.label).to_pylist()
+                )
+    tidied = open_table(path, hash_json([name, config.model_dump(mode="json")]))
+    num_rows = writer.num_rows
+    return _Split(
+        name,
+        tidied,
+        RowKeys.join(keys),
+        labels or [None] * num_rows,
+        tally,
+        np.ones(num_rows, dtype=np.bool_),
+        tidied.data.table.column("row"),
+    )
+
+
+def _drop_empty(parts: Sequence[_Split], canonical: Canonical, config: DataConfig) -> None:
+    if not config.clean.empty_rows:
+        return
+    for part in parts:
+        texts = [np.zeros(0, dtype=np.bool_)]
+        labels = [np.zeros(0, dtype=np.bool_)]
+        for batch in batches(part.dataset):
+            blank = np.zeros(batch.num_rows, dtype=np.bool_)
+            for role in canonical.texts:
+                blank |= is_blank(batch.column(role))
+            texts.append(blank)
+            if canonical.label is not None:
+                labels.append(is_unlabelled(batch.column(canonical.label)))
+        part.drop("empty text", np.concatenate(texts))
+        if canonical.label is not None:
+            part.drop("empty label", np.concatenate(labels))
+
+
+def _duplicates(parts: Sequence[_Split], config: DataConfig) -> list[Problem]:
+    """Leave out repeated rows of each split, and report texts that stand there with different labels."""
+    problems = []
+    for part in parts:
+        rows = np.flatnonzero(part.keep)
+        identity = part.keys.identity[rows]
+        if config.clean.duplicates and len(rows):
+            _, first = np.unique(identity, return_index=True)
+            repeated = np.zeros(len(part.keep), dtype=np.bool_)
+            repeated[rows] = True
+            repeated[rows[first]] = False
+            part.drop("duplicate", repeated)
+            rows = np.flatnonzero(part.keep)
+        problems += _contradictions(part, rows)
+    return problems
+
+
+def _contradictions(part: _Split, rows: npt.NDArray[np.int64]) -> list[Problem]:
+    """Report rows with the same texts and different labels."""
+    _, of_text, counts = np.unique(part.keys.exact[rows], return_inverse=True, return_counts=True)
+    repeated = rows[counts[of_text] > 1]
+    seen: dict[int, set[int]] = {}
+    for row in repeated:
+        seen.setdefault(int(part.keys.exact[row]), set()).add(int(part.keys.whole[row]))
+    clashing = [row for row in repeated if len(seen[int(part.keys.exact[row])]) > 1]
+    if not clashing:
+        return []
+    clashing.sort(key=lambda row: (int(part.keys.exact[row]), row))
+    return [
+        Problem(
+            "warning",
+            f"{plural(len(clashing))} of {part.name} have a text that stands there again with another label; kept.",
+            "Decide which label is right: nothing can be learned from both.",
+            count=len(clashing),
+            rows=tuple(str(part.places[int(row)]) for row in clashing[:MAX_ROWS_SHOWN]),
+        )
+    ]
+
+
+def _apply_limit(part: _Split, limit: int) -> None:
+    rows = np.flatnonzero(part.keep)
+    if len(rows) <= limit:
+        return
+    strata = splitting.strata([part.labels[row] for row in rows])
+    keep = splitting.first_by_content(part.keys.identity[rows], strata, limit)
+    beyond = np.zeros(len(part.keep), dtype=np.bool_)
+    beyond[rows[~keep]] = True
+    part.drop("limit", beyond)
+
+
+def _require_rows(parts: Sequence[_Split]) -> None:
+    for part in parts:
+        if not part.keep.any():
+            reasons = ", ".join(f"{count} {what}" for what, count in part.tally.counts.items())
+            raise InputError(
+                f"Of {len(part.keep)} {part.name} rows none can be used ({reasons or 'there are none'}).",
+                "Check data.columns: is the text in the chosen text column, the label in the label column?",
+            )
+
+
+def _cut(
+    parts: Sequence[_Split], config: DataConfig, *, has_group: bool
+) -> tuple[dict[str, npt.NDArray[np.int8]], list[Problem]]:
+    """Return each part's sides ([N]: index into SPLITS, -1 where a row is left out), and what was decided."""
+    names = {part.name for part in parts}
+    sides = {part.name: np.where(part.keep, SPLITS.index(part.name), -1).astype(np.int8) for part in parts}
+    validation = 0.0 if "validation" in names else config.validation_fraction
+    test = 0.0 if names & {"validation", "test"} else config.test_fraction
+    notes = []
+    if "validation" in names and "test" not in names:
+        notes.append(
+            Problem(
+                "note",
+                "There are validation rows but no test rows: the final figures come from the validation rows, "
+                "which also choose the best step, and are therefore a little too good.",
+                "Give test rows as data.test.",
+            )
+        )
+    if validation + test > 0:
+        part = parts[0]
+        rows = np.flatnonzero(part.keep)
+        units = splitting.make_units(part.keys.texts[rows], part.keys.groups[rows] if has_group else None)
+        strata = (
+            np.zeros(len(rows), dtype=np.int64) if has_group else splitting.strata([part.labels[row] for row in rows])
+        )
+        cut = splitting.cut(units, strata, validation, test, lambda keys: _draw(keys, config.split_seed))
+        sides[part.name][rows] = cut
+        notes.append(_cut_note(cut, validation, test, has_group))
+    return sides, notes
+
+
+def _draw(keys: splitting.Keys, seed: int) -> splitting.Keys:
+    """Return pseudo-random numbers, each a function of its key and the seed (SplitMix64's finaliser)."""
+    state = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & (2**64 - 1))
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return cast("splitting.Keys", state ^ (state >> np.uint64(31)))
+
+
+def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, has_group: bool) -> Problem:
+    counts = [int((cut == side).sum()) for side in range(3)]
+    kind = "whole groups" if has_group else "the same mix of labels"
+    made = [
+        f"{count} {name}"
+        for name, count, share in zip(SPLITS[1:], counts[1:], (validation, test), strict=True)
+        if share > 0
+    ]
+    wanted = validation + test
+    is_far = abs(sum(counts[1:]) / len(cut) - wanted) > max(0.5 * wanted, 1.0 / len(cut))
+    advice = "Large groups or much repeated texts make the parts uneven." if is_far else ""
+    return Problem(
+        "warning" if is_far else "note",
+        f"{' and '.join(made)} rows were cut from the training rows, by content ({kind}); "
+        f"{counts[0]} are left to train on.",
+        advice,
+    )
+
+
+def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:
+    """Leave out training rows whose texts also stand in validation or test."""
+    train = parts[0]
+    held_out = np.concatenate([part.keys.texts[sides[part.name] > 0] for part in parts])
+    leaking = np.isin(train.keys.texts, held_out) & (sides["train"] == 0)
+    train.drop("leak", leaking)
+    sides["train"][leaking] = -1
+    _require_rows([train])
+
+
+def _crossing_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]]) -> int:
+    """Return how many groups have rows on several sides (only splits that were given can cross)."""
+    seen: dict[int, set[int]] = {}
+    for part in parts:
+        for group, side in zip(part.keys.groups, sides[part.name], strict=True):
+            if group and side >= 0:
+                seen.setdefault(int(group), set()).add(int(side))
+    return sum(len(found) > 1 for found in seen.values())
+
+
+def _write(
+    parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], canonical: Canonical, folder: Path
+) -> dict[str, str]:
+    """Write every split's table and return the hashes of their contents."""
+    present = [name for side, name in enumerate(SPLITS) if any((found == side).any() for found in sides.values())]
+    digests = {name: hashlib.sha256() for name in present}
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(TableWriter(folder / f"{name}.arrow", canonical.schema)) for name in present
+        }
+        for part in parts:
+            start = 0
+            for batch in batches(part.dataset):
+                side_of = sides[part.name][start : start + batch.num_rows]
+                for side, name in enumerate(SPLITS):
+                    rows = np.flatnonzero(side_of == side)
+                    if len(rows):
+                        kept = batch.take(pa.array(rows))
+                        writers[name].add_batch(kept)
+                        digests[name].update(part.keys.digest[start + rows].tobytes())
+                start += batch.num_rows
+    header = str(canonical.schema.remove_metadata()).encode()
+    return {name: hashlib.sha256(header + digest.digest()).hexdigest() for name, digest in digests.items()}

@@ -1,0 +1,78 @@
+"""What reading and preparing hand on: rows with where they came from and what was wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.types import ColumnChoice, Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ROW = "__row__"
+"""Column of raw rows that says where a row stands, as ``reviews.csv:17``."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that could not be read."""
+
+    place: str
+    """``file:line``."""
+    reason: str
+    content: str
+    """The first characters of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file, or one split of a hub data set, that rows were read from."""
+
+    name: str
+    split: str
+    sha256: str
+    """Of the file's bytes; of the source's fingerprint for hub data."""
+    num_rows: int
+    format: str
+    encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RawData:
+    """The user's rows with their own columns, memory-mapped, plus ``__row__``."""
+
+    splits: Mapping[str, Dataset]
+    """By ``train``, ``validation`` and ``test``, as far as the user gave them."""
+    problems: tuple[Problem, ...]
+    sources: tuple[Source, ...]
+    rejected: tuple[RejectedRow, ...] = ()
+    """Every row that was left out because it could not be read."""
+    group: str | None = None
+    """Column that the data's own author says must not cross splits; ``data.group`` goes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """Rows in a task's canonical columns (the roles) plus ``row``, the place a row came from."""
+
+    splits: Mapping[str, Dataset]
+    """``train`` always; ``validation`` and ``test`` as given or cut."""
+    choices: tuple[ColumnChoice, ...]
+    problems: tuple[Problem, ...]
+    """What was cleaned, cut and noticed here, with counts; what reading noticed stands in ``RawData.problems``."""
+    hashes: Mapping[str, str]
+    """SHA-256 of each split's canonical content in its order, places left out."""
+
+
+def problem_to_dict(problem: Problem) -> dict[str, Any]:
+    """Return the problem as JSON-ready values."""
+    return {**asdict(problem), "rows": list(problem.rows)}
+
+
+def problem_from_dict(values: Mapping[str, Any]) -> Problem:
+    """Return the problem that ``problem_to_dict`` described."""
+    return Problem(**{**values, "rows": tuple(values["rows"])})

@@ -1,0 +1,42 @@
+"""Fixtures for reading data: a private cache, and a short way from file content to rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.data import DataConfig, RawData, read
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(os, "fsync", lambda descriptor: None)  # crashes of the machine are not tested here
+        yield
+
+
+@pytest.fixture
+def read_bytes(tmp_path: Path) -> Callable[..., RawData]:
+    """Write bytes to a file and read them with the given options."""
+
+    def run(name: str, content: bytes, **options: Any) -> RawData:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return read(DataConfig(path=str(path), **options))
+
+    return run
+
+
+@pytest.fixture
+def read_text(read_bytes: Callable[..., RawData]) -> Callable[..., RawData]:
+    """Write UTF-8 text to a file and read it with the given options."""
+
+    def run(name: str, content: str, **options: Any) -> RawData:
+        return read_bytes(name, content.encode(), **options)
+
+    return run

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import datetime
+import gzip
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+
+from tunesmith.data import DataConfig, read
+from tunesmith.types import InputError
+
+TABLE = pa.table(
+    {
+        "text": pa.array(["some words", None, "more words"], pa.large_string()),
+        "label": pa.array(["a", "b", "a"]).dictionary_encode(),
+        "number": pa.array([1, 2, 3], pa.int8()),
+        "tags": pa.array([["x"], [], ["y", "z"]]),
+        "when": pa.array([datetime.date(2024, 1, 2)] * 3),
+        "blob": pa.array([b"\x00", b"\x01", b"\x02"]),
+    }
+)
+WANTED = {
+    "text": "some words",
+    "label": "a",
+    "number": 1,
+    "tags": ["x"],
+    "when": "2024-01-02",
+}
+
+
+def write_stream(table, path):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_file(table, path):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("x.parquet", pa.parquet.write_table),
+        ("x.csv", pa.parquet.write_table),  # the content decides
+        ("x.feather", pa.feather.write_feather),
+        ("x.arrow", write_file),
+        ("y.arrow", write_stream),
+    ],
+)
+def test_every_form_gives_the_same_rows(tmp_path, name, write):
+    write(TABLE, tmp_path / name)
+    raw = read(DataConfig(path=str(tmp_path / name)))
+    assert raw.splits["train"][0] == {**WANTED, "__row__": f"{name}:1"}
+    assert raw.splits["train"][1]["text"] is None
+    assert any("binary columns were not read: blob" in problem.message for problem in raw.problems)
+
+
+def test_class_labels_become_their_names(tmp_path):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    pa.parquet.write_table(rows.data.table, tmp_path / "x.parquet")
+    raw = read(DataConfig(path=str(tmp_path / "x.parquet")))
+    assert raw.splits["train"]["label"][:] == ["yes", "no", None]
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_damaged_files_are_named(tmp_path, name):
+    path = tmp_path / name
+    (pa.parquet.write_table if name == "x.parquet" else write_file)(TABLE, path)
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], content[:12], content[:-20] + b"\xff" * 20):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read as Parquet or Arrow"):
+            read(DataConfig(path=str(path)))
+
+
+def test_a_compressed_parquet_file(tmp_path):
+    pa.parquet.write_table(TABLE, tmp_path / "x.parquet")
+    packed = tmp_path / "x.parquet.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "x.parquet").read_bytes()))
+    assert len(read(DataConfig(path=str(packed))).splits["train"]) == 3
+
+
+def test_hub_reads_a_local_folder_of_parquet_files(tmp_path, monkeypatch):
+    folder = tmp_path / "owner" / "reviews" / "data"
+    folder.mkdir(parents=True)
+    text_only = TABLE.select(["text", "number"])
+    pa.parquet.write_table(text_only, folder / "train-00000-of-00001.parquet")
+    pa.parquet.write_table(text_only.slice(0, 2), folder / "test-00000-of-00001.parquet")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    raw = read(DataConfig(path=f"hub:{tmp_path}/owner/reviews"))
+    assert {name: len(rows) for name, rows in raw.splits.items()} == {"train": 3, "test": 2}
+    assert raw.splits["test"]["__row__"][1].endswith("reviews/test:2")
+
+
+def test_an_unknown_hub_name_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="hub:owner/nothing-there could not be loaded"):
+        read(DataConfig(path="hub:owner/nothing-there"))
