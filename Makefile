@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: quickstart
-quickstart: install  ## Train, evaluate and predict on a small sample, in about a minute.
+quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; about two minutes.
 	$(BIN)/python examples/quickstart.py
 
 .PHONY: test

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import attention
-from tunesmith.engine.batch import MAX_GROUP_WASTE, MIN_GROUP_ROWS, find_borders
+from tunesmith.engine.batch import EXACT, FEW, MAX_GROUP_WASTE, MIN_GROUP_ROWS, Shapes, find_borders
 from tunesmith.engine.layout import Scorer, choose_layout, collator_for
 
 FLAT = ["bert", "roberta", "distilbert", "modernbert", "llama", "qwen3", "gpt2"]
@@ -40,9 +40,9 @@ def rows(lengths: list[int], seed: int = 0) -> Encoded:
     )
 
 
-def loss_and_gradients(model, layout, data):
+def loss_and_gradients(model, layout, data, shapes=EXACT):
     """Return logits in row order, the loss and every gradient, in the given layout."""
-    collate = collator_for(model, layout, model.config.pad_token_id, torch.device("cpu"))
+    collate = collator_for(model, layout, model.config.pad_token_id, torch.device("cpu"), shapes)
     scorer = Scorer(model, layout, "row")
     batch = collate(data, np.arange(len(data)))
     model.zero_grad()
@@ -55,15 +55,16 @@ def loss_and_gradients(model, layout, data):
     return scores.detach()[back], loss.item(), gradients
 
 
+@pytest.mark.parametrize("shapes", [EXACT, FEW], ids=["exact", "few"])
 @pytest.mark.parametrize("lengths", ["mixed", "equal", "single"])
 @pytest.mark.parametrize("arch", FLAT)
-def test_flat_equals_plain_transformers(arch: str, lengths: str) -> None:
+def test_flat_equals_plain_transformers(arch: str, lengths: str, shapes: Shapes) -> None:
     data = rows(LENGTHS[lengths])
     model = reference(arch)
     expected = loss_and_gradients(model, "padded", data)
     layout, reason = choose_layout(model, "row", VOCABULARY, "auto")
     assert layout == "flat", reason
-    found = loss_and_gradients(model, "flat", data)
+    found = loss_and_gradients(model, "flat", data, shapes)
     torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-8)
     assert found[1] == pytest.approx(expected[1], abs=1e-8)
     assert found[2].keys() == expected[2].keys()
@@ -132,6 +133,14 @@ def test_attention_groups_cover_every_row_once_and_waste_little() -> None:
             assert 1 - group.num_tokens / cells <= MAX_GROUP_WASTE or group.num_rows <= MIN_GROUP_ROWS
             if group.gather is not None:
                 assert group.gather[group.scatter].tolist() == list(range(group.num_tokens))
+
+
+def test_rounded_shapes_are_multiples_and_cover_every_token() -> None:
+    borders = find_borders([3, 9, 9, 30], torch.device("cpu"), FEW)
+    assert sum(group.num_tokens for group in borders.groups) == 64
+    assert all(group.length % 8 == 0 for group in borders.groups)
+    assert borders.cumulative_lengths.tolist() == [0, 3, 12, 21, 51, 64]
+    assert sum(group.num_tokens for group in find_borders([64], torch.device("cpu"), FEW).groups) == 64
 
 
 def test_soft_capping_is_refused_rather_than_left_out() -> None:

@@ -1,8 +1,12 @@
-"""Rows laid out for the device: ``flat`` (no padding at all) or ``padded``.
+"""Rows laid out for the device: ``flat`` (no padding between rows) or ``padded``.
 
 In the flat layout a batch is ONE row of T real tokens, sequence after sequence, sorted by
 length; everything but attention works on it as it is. ``Borders`` tells attention where
 the sequences are. In the padded layout a batch is the usual [B, L] with a mask.
+
+Libraries that compile a kernel per shape (oneDNN for bf16 on the CPU) pay for every new T
+in time and memory. ``Shapes`` then rounds T up with a few filler tokens at the end, a
+sequence of their own that nothing reads, and the blocks of attention likewise.
 
 Both layouts list rows in the same order and yield scores in the same order, so that
 targets, losses and outputs do not depend on the layout.
@@ -32,6 +36,21 @@ MIN_GROUP_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Shapes:
+    """What sizes are rounded up to, so that few distinct shapes occur."""
+
+    tokens: int = 1
+    """T becomes a multiple of this."""
+    length: int = 1
+    """The length L of an attention block becomes a multiple of this."""
+
+
+EXACT = Shapes()
+FEW = Shapes(tokens=64, length=8)
+"""On average 32 filler tokens a micro-batch buy a quarter of the memory of a bf16 MiniLM run, at no loss of speed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Consecutive sequences of a flat batch on which attention runs as one dense batch.
 
@@ -43,11 +62,11 @@ class Group:
     """First token of the group in the flat row."""
     num_rows: int
     length: int
-    """Longest sequence of the group."""
+    """L: the longest sequence of the group, or a little more."""
     lengths: tuple[int, ...]
     gather: torch.Tensor | None = None
     """[num_rows * length]: token (counted from ``start``) for each cell; any token for padding.
-    None when all sequences are equally long."""
+    None when every sequence has length L."""
     scatter: torch.Tensor | None = None
     """[number of tokens]: cell of each token."""
     is_padding: torch.Tensor | None = None
@@ -83,7 +102,7 @@ class Batch:
     last_tokens: torch.Tensor
     """[B]: where each sequence ends (inclusive)."""
     num_tokens: int
-    """Real tokens."""
+    """Real tokens; in the flat layout the first ones of the row."""
     borders: Borders | None
     """Set in the flat layout only."""
 
@@ -97,6 +116,8 @@ class Collator:
     position_offset: int = 0
     """Position of the first token (RoBERTa counts from ``padding_idx + 1``)."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shapes: Shapes = EXACT
+    """For the flat layout."""
 
     def __call__(self, data: Encoded, rows: IntArray) -> Batch:
         """Lay out ``rows`` of ``data``; they are sorted by length, longest last."""
@@ -113,13 +134,17 @@ class Collator:
             first_tokens=torch.from_numpy(ends - lengths).to(self.device),
             last_tokens=torch.from_numpy(ends - 1).to(self.device),
             num_tokens=int(ends[-1]),
-            borders=find_borders(lengths.tolist(), self.device) if flat else None,
+            borders=find_borders(lengths.tolist(), self.device, self.shapes) if flat else None,
         )
 
     def _flat_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
-        inputs = {name: self._tensor(ragged.take(rows))[None].long() for name, ragged in data.inputs.items()}
-        positions = np.concatenate([np.arange(length) for length in lengths]) + self.position_offset
-        inputs["position_ids"] = self._tensor(positions)[None]
+        num_filler = num_filler_tokens(lengths, self.shapes)
+        inputs = {}
+        for name, ragged in data.inputs.items():
+            filler = np.full(num_filler, self.pad_token_id if name == "input_ids" else 0)
+            inputs[name] = self._tensor(np.concatenate([ragged.take(rows), filler]))[None].long()
+        positions = [*(np.arange(length) for length in lengths), np.zeros(num_filler, dtype=np.int64)]
+        inputs["position_ids"] = self._tensor(np.concatenate(positions) + self.position_offset)[None]
         return inputs
 
     def _padded_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
@@ -138,16 +163,24 @@ class Collator:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def find_borders(lengths: Sequence[int], device: torch.device) -> Borders:
-    """Group ascending sequence ``lengths`` for attention: few groups, little padding."""
+def num_filler_tokens(lengths: Sequence[int] | IntArray, shapes: Shapes) -> int:
+    """Return how many filler tokens follow sequences of ``lengths``."""
+    return -int(sum(lengths)) % shapes.tokens
+
+
+def find_borders(lengths: Sequence[int], device: torch.device, shapes: Shapes = EXACT) -> Borders:
+    """Group ascending sequence ``lengths`` for attention: few groups, little padding. Filler is a group of its own."""
     groups: list[Group] = []
     first, start = 0, 0
     while first < len(lengths):
         last = _group_end(lengths, first)
         group_lengths = tuple(lengths[first:last])
-        groups.append(_group(start, group_lengths, device))
+        groups.append(_group(start, group_lengths, device, shapes))
         start += sum(group_lengths)
         first = last
+    if filler := num_filler_tokens(lengths, shapes):
+        groups.append(_group(start, (filler,), device, shapes))
+        lengths = [*lengths, filler]
     cumulative = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=device)
     return Borders(tuple(groups), cumulative, max(lengths))
 
@@ -165,8 +198,8 @@ def _group_end(lengths: Sequence[int], first: int) -> int:
     return end
 
 
-def _group(start: int, lengths: tuple[int, ...], device: torch.device) -> Group:
-    length = lengths[-1]
+def _group(start: int, lengths: tuple[int, ...], device: torch.device, shapes: Shapes) -> Group:
+    length = -(-lengths[-1] // shapes.length) * shapes.length
     if lengths[0] == length:
         return Group(start, len(lengths), length, lengths)
     is_real = np.arange(length) < np.array(lengths)[:, None]

@@ -23,7 +23,8 @@ from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.attention import FLAT_ATTENTION, borders_of, register
-from tunesmith.engine.batch import Batch, Collator, LayoutName
+from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
+from tunesmith.engine.precision import Precision
 from tunesmith.models.structure import base_model, inner
 
 Reads = Literal["row", "token"]
@@ -64,7 +65,9 @@ class Scorer:
         model: nn.Module = inner(self.model)
         base = base_model(model)
         hidden_TD: torch.Tensor = base(**batch.inputs, **self._switches).last_hidden_state[0]
-        return row_scores(model, hidden_TD, batch) if self.reads == "row" else token_scores(model, hidden_TD)
+        if self.reads == "row":
+            return row_scores(model, hidden_TD, batch)
+        return token_scores(model, hidden_TD[: batch.num_tokens])
 
 
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -108,7 +111,8 @@ def _tensor(scores: Any) -> torch.Tensor:
 def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
     lengths = batch.last_tokens - batch.first_tokens + 1
     row_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TD.device), lengths)
-    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, hidden_TD)
+    real_TD = hidden_TD[: batch.num_tokens]
+    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
     return total_BD / lengths[:, None]
 
 
@@ -140,9 +144,16 @@ def choose_layout(model: nn.Module, reads: Reads, vocab_size: int, wanted: str) 
     return "padded", reason
 
 
-def collator_for(model: nn.Module, layout: LayoutName, pad_token_id: int, device: torch.device) -> Collator:
+def collator_for(
+    model: nn.Module, layout: LayoutName, pad_token_id: int, device: torch.device, shapes: Shapes = EXACT
+) -> Collator:
     """Return the collator that lays out batches for ``model``."""
-    return Collator(layout, pad_token_id, position_offset(model) if layout == "flat" else 0, device)
+    return Collator(layout, pad_token_id, position_offset(model) if layout == "flat" else 0, device, shapes)
+
+
+def shapes_for(precision: Precision, device: torch.device) -> Shapes:
+    """Return how shapes are rounded: bf16 on the CPU compiles a kernel for each."""
+    return FEW if precision == "bf16" and device.type == "cpu" else EXACT
 
 
 def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float:
@@ -160,7 +171,7 @@ def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float
             if layout == "flat":
                 _set_attention(model, FLAT_ATTENTION)
             scorer = Scorer(model, layout, reads)
-            batch = collator_for(model, layout, pad_token_id, device)(data, np.arange(len(data)))
+            batch = collator_for(model, layout, pad_token_id, device, FEW)(data, np.arange(len(data)))
             with torch.no_grad(), scorer.surrounding(batch):
                 scores.append(scorer(batch).double())
     finally:

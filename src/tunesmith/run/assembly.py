@@ -11,7 +11,7 @@ from tunesmith import __version__
 from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Collator
-from tunesmith.engine.layout import Scorer, choose_layout, collator_for
+from tunesmith.engine.layout import Scorer, choose_layout, collator_for, shapes_for
 from tunesmith.engine.precision import choose_device, choose_precision, place
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -135,7 +135,7 @@ def make_network(loaded: LoadedModel, config: RunConfig, task: Task, surgery: Ca
         tokenizer=loaded.tokenizer,
         max_length=loaded.max_length,
         scorer=Scorer(model, layout, task.reads),
-        collate=collator_for(model, layout, pad_token_id, device),
+        collate=collator_for(model, layout, pad_token_id, device, shapes_for(precision, device)),
         precision=precision,
         device=device,
         layout_reason=reason,
