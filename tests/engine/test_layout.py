@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from transformers import AutoModelForTokenClassification
 
 from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
@@ -149,3 +150,31 @@ def test_soft_capping_is_refused_rather_than_left_out() -> None:
     tensor = torch.zeros(1, 1, 4, 2)
     with borders_of(find_borders([4], torch.device("cpu"))), pytest.raises(NotImplementedError, match="softcap"):
         flat_attention(torch.nn.Module(), tensor, tensor, tensor, None, softcap=30.0)
+
+
+@pytest.mark.parametrize("shapes", [EXACT, FEW], ids=["exact", "few"])
+@pytest.mark.parametrize("arch", ["bert", "roberta", "distilbert", "modernbert", "llama", "qwen3", "gpt2"])
+def test_tokens_read_flat_are_those_of_plain_transformers(arch: str, shapes: Shapes) -> None:
+    torch.manual_seed(0)
+    config = tiny_model(arch).config
+    model = AutoModelForTokenClassification.from_config(config).double().eval()
+    model.set_attn_implementation("sdpa")
+    data = rows(LENGTHS["mixed"])
+    positions = [np.arange(index % 3, length, 2) for index, length in enumerate(LENGTHS["mixed"])]
+    data = Encoded(data.inputs, {}, reads=Ragged.from_rows(positions))
+    found = {}
+    for layout in ("padded", "flat"):
+        if layout == "flat":
+            assert choose_layout(model, "token", VOCABULARY, "flat")[0] == "flat"
+        collate = collator_for(model, layout, 1, torch.device("cpu"), shapes)
+        batch = collate(data, np.arange(len(data)))
+        scorer = Scorer(model, layout, "token")
+        with torch.no_grad(), scorer.surrounding(batch):
+            found[layout] = scorer(batch)
+    torch.testing.assert_close(found["flat"], found["padded"], rtol=0, atol=1e-8)
+    one = torch.tensor(data.inputs["input_ids"][5].astype(np.int64))[None]
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        expected = model(input_ids=one).logits[0, positions[5]]
+    first = sum(len(positions[row]) for row in batch.rows[: batch.rows.tolist().index(5)])
+    torch.testing.assert_close(found["flat"][first : first + len(positions[5])], expected, rtol=0, atol=1e-8)

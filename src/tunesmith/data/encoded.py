@@ -53,6 +53,12 @@ class Ragged:
         """Return the entries of ``rows``, in that order, as one flat array."""
         return np.concatenate([self[int(row)] for row in rows])
 
+    def select(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Self:
+        """Return these rows, in that order, as a ragged array of their own."""
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(self.lengths[np.asarray(rows, dtype=np.int64)], out=offsets[1:])
+        return type(self)(self.take(rows) if len(rows) else self.values[:0], offsets)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -60,13 +66,15 @@ class Encoded:
 
     ``inputs`` always holds ``input_ids``; other entries (``token_type_ids``) align with it
     token by token. ``targets`` holds what the task's loss reads: arrays with one entry per
-    row, or ragged arrays.
+    row, or, for tasks that read tokens, ragged arrays with one entry per token read.
     """
 
     inputs: Mapping[str, Ragged]
     targets: Mapping[str, Array | Ragged]
     num_truncated: int = 0
     """Rows that were longer than the limit and lost tokens."""
+    reads: Ragged | None = None
+    """Positions within each row that the head reads, ascending; None when it reads one vector a row."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -82,6 +90,9 @@ class Encoded:
         for name, ragged in self.inputs.items():
             described["inputs"].append(name)  # type: ignore[attr-defined]
             _save_ragged(folder, f"inputs.{name}", ragged)
+        described["reads"] = self.reads is not None
+        if self.reads is not None:
+            _save_ragged(folder, "reads", self.reads)
         for name, target in self.targets.items():
             described["targets"][name] = "ragged" if isinstance(target, Ragged) else "array"  # type: ignore[index]
             if isinstance(target, Ragged):
@@ -100,6 +111,7 @@ class Encoded:
                 name: _load_ragged(folder, f"targets.{name}") if kind == "ragged" else _load(folder, f"targets.{name}")
                 for name, kind in described["targets"].items()
             },
+            reads=_load_ragged(folder, "reads") if described["reads"] else None,
             num_truncated=described["num_truncated"],
         )
 

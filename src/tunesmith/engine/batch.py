@@ -96,7 +96,7 @@ class Batch:
     inputs: Mapping[str, torch.Tensor]
     """Flat: [1, T] each, with ``position_ids``. Padded: [B, L] each, with ``attention_mask``."""
     targets: Mapping[str, torch.Tensor]
-    """One entry per row, or per token in flat order; empty when the split has no targets."""
+    """One entry per row, or per token read in flat order; empty when the split has no targets."""
     first_tokens: torch.Tensor
     """[B]: where each sequence starts in the flat row."""
     last_tokens: torch.Tensor
@@ -105,6 +105,8 @@ class Batch:
     """Real tokens; in the flat layout the first ones of the row."""
     borders: Borders | None
     """Set in the flat layout only."""
+    read_tokens: torch.Tensor | None = None
+    """[U]: which real tokens, counted over the whole batch, the head reads; None when it reads rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Collator:
             last_tokens=torch.from_numpy(ends - 1).to(self.device),
             num_tokens=int(ends[-1]),
             borders=find_borders(lengths.tolist(), self.device, self.shapes) if flat else None,
+            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
         )
 
     def _flat_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
@@ -161,6 +164,11 @@ class Collator:
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _tokens_read(reads: Ragged, rows: IntArray, first_tokens: IntArray) -> IntArray:
+    """Return the positions read within ``rows`` as positions within the whole batch."""
+    return reads.take(rows).astype(np.int64) + np.repeat(first_tokens, reads.lengths[rows])
 
 
 def num_filler_tokens(lengths: Sequence[int] | IntArray, shapes: Shapes) -> int:

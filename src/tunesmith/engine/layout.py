@@ -45,11 +45,13 @@ class Scorer:
     reads: Reads
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        """Return ``scores_UK``: K scores for every row (or every real token), in batch order."""
+        """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
         if self.layout == "flat":
             return self._flat(batch)
         scores: torch.Tensor = self.model(**batch.inputs).logits
-        return scores if self.reads == "row" else scores[batch.inputs["attention_mask"].bool()]
+        if self.reads == "row":
+            return scores
+        return scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
 
     def surrounding(self, batch: Batch) -> Any:
         """Return the context in which the forward and backward pass of ``batch`` run."""
@@ -67,7 +69,7 @@ class Scorer:
         hidden_TD: torch.Tensor = base(**batch.inputs, **self._switches).last_hidden_state[0]
         if self.reads == "row":
             return row_scores(model, hidden_TD, batch)
-        return token_scores(model, hidden_TD[: batch.num_tokens])
+        return token_scores(model, hidden_TD[batch.read_tokens])
 
 
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -92,15 +94,15 @@ def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tenso
     return _tensor(model.classifier(first_BD[:, None]))
 
 
-def token_scores(model: Any, hidden_TD: torch.Tensor) -> torch.Tensor:
-    """Apply a token head to every token: [T, K]."""
+def token_scores(model: Any, hidden_UD: torch.Tensor) -> torch.Tensor:
+    """Apply a token head to the tokens read: [U, K]."""
     if hasattr(model, "head") and hasattr(model, "drop"):
-        return _tensor(model.classifier(model.drop(model.head(hidden_TD))))
+        return _tensor(model.classifier(model.drop(model.head(hidden_UD))))
     dropout = getattr(model, "dropout", nn.Identity())
     head = getattr(model, "classifier", None) or getattr(model, "score", None)
     if head is None:
         raise NotImplementedError("no token head that the flat layout knows")
-    return _tensor(head(dropout(hidden_TD)))
+    return _tensor(head(dropout(hidden_UD)))
 
 
 def _tensor(scores: Any) -> torch.Tensor:
@@ -164,7 +166,7 @@ def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float
     model.eval()
     device = next(model.parameters()).device
     pad_token_id = getattr(config, "pad_token_id", None) or 0
-    data = _probe_rows(vocab_size, pad_token_id)
+    data = _probe_rows(vocab_size, pad_token_id, reads)
     scores = []
     try:
         for layout in ("padded", "flat"):
@@ -181,11 +183,12 @@ def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float
     return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
 
 
-def _probe_rows(vocab_size: int, pad_token_id: int) -> Encoded:
+def _probe_rows(vocab_size: int, pad_token_id: int, reads: Reads) -> Encoded:
     generator = np.random.default_rng(0)
     tokens = [generator.integers(1, vocab_size, length) for length in PROBE_LENGTHS]
     tokens = [np.where(row == pad_token_id, (pad_token_id + 1) % vocab_size, row) for row in tokens]
-    return Encoded(inputs={"input_ids": Ragged.from_rows(tokens)}, targets={})
+    positions = Ragged.from_rows([np.arange(0, length, 2) for length in PROBE_LENGTHS]) if reads == "token" else None
+    return Encoded(inputs={"input_ids": Ragged.from_rows(tokens)}, targets={}, reads=positions)
 
 
 def _set_attention(model: nn.Module, name: str) -> None:

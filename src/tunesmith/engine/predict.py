@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tunesmith.data.encoded import Array, Encoded
-from tunesmith.engine.batch import Collator
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.engine.batch import Collator, IntArray
 from tunesmith.engine.layout import Scorer
 from tunesmith.engine.order import micro_batches
 from tunesmith.tasks.base import Task
@@ -19,8 +19,8 @@ from tunesmith.tasks.base import Task
 class Scored:
     """What evaluation keeps of a split."""
 
-    outputs: dict[str, Array]
-    """What the task's ``collect`` kept, one entry per row, in the split's row order."""
+    outputs: dict[str, Array | Ragged]
+    """What the task's ``collect`` kept, in the split's row order: an entry per row, or per token read."""
     loss: float | None
     """Mean loss per labelled unit; None without targets."""
 
@@ -39,7 +39,7 @@ def predict(
     was_training = scorer.model.training
     scorer.model.eval()
     pieces: list[dict[str, Array]] = []
-    rows_seen: list[Array] = []
+    rows_seen: list[IntArray] = []
     loss_sum, num_units = 0.0, 0.0
     try:
         for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
@@ -58,6 +58,15 @@ def predict(
         scorer.model.train(was_training)
     if not pieces:
         return Scored({}, None)
-    back = np.argsort(np.concatenate(rows_seen), kind="stable")
-    outputs = {name: np.concatenate([piece[name] for piece in pieces])[back] for name in pieces[0]}
+    seen = np.concatenate(rows_seen)
+    outputs = {name: _in_row_order(np.concatenate([piece[name] for piece in pieces]), seen, data) for name in pieces[0]}
     return Scored(outputs, loss_sum / num_units if num_units else None)
+
+
+def _in_row_order(values: Array, rows_seen: IntArray, data: Encoded) -> Array | Ragged:
+    """Bring values from the order in which rows were scored back into the split's own."""
+    back = np.argsort(rows_seen, kind="stable")
+    if data.reads is None:
+        return values[back]
+    offsets = np.concatenate([[0], np.cumsum(data.reads.lengths[rows_seen])])
+    return Ragged(values, offsets).select(back)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Columns = Mapping[str, Sequence[Any]]
 """Canonical columns of some rows: ``{"text": [...], "label": [...]}``."""
 
-Outputs = Mapping[str, Array]
-"""What ``collect`` kept of the model's scores, for all rows of a split, in row order."""
+Outputs = Mapping[str, Any]
+"""What ``collect`` kept of the model's scores for a split, in row order: an array with one entry per row or,
+for tasks that read tokens, a ``Ragged`` with one entry per token read."""
 
 Targets = Mapping[str, Any]
 """What a split's rows are judged by: an array with one entry per row, or a ``Ragged``, by name."""
@@ -55,7 +56,7 @@ class Task(Config):
     name: str
 
     reads: ClassVar[Literal["row", "token"]] = "row"
-    """Where the head reads: one pooled vector a row, or every token."""
+    """Where the head reads: one pooled vector a row, or the tokens that ``Encoded.reads`` names."""
     roles: ClassVar[tuple[Role, ...]]
     """The canonical columns."""
     higher_is_better: ClassVar[Mapping[str, bool]]
