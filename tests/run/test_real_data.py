@@ -1,0 +1,46 @@
+"""Real data sets train from one command, with nothing said about their columns.
+
+They are read from the folder named by TUNESMITH_TEST_DATA; without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.run import Run, RunConfig, train
+
+FOLDER = os.environ.get("TUNESMITH_TEST_DATA")
+
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="TUNESMITH_TEST_DATA names no folder of real data sets")
+
+SETS = {
+    "sms_spam": ("classification", ("ham", "spam"), "accuracy", 0.85),
+    "sst2_sentences": ("classification", ("0", "1"), "accuracy", 0.55),
+    "banking77": ("classification", None, "accuracy", 0.05),
+    "chnsenticorp": ("classification", ("negative", "positive"), "accuracy", 0.6),
+    "stsb": ("regression", None, "rmse", 0.0),
+}
+"""Folder -> task found, labels found, metric, and what a small TextCNN reaches in seconds."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_real_data_trains_from_a_bare_path(configured: Callable[..., RunConfig], name: str) -> None:
+    assert FOLDER is not None
+    task, labels, metric, least = SETS[name]
+    config = configured(
+        data={"path": str(Path(FOLDER) / name), "limit": 1500},
+        model={"name": "cnn", "embedding_size": 64, "num_channels": 64},
+        train={"epochs": 4, "learning_rate": 2e-3},
+    )
+    run = Run.open(train(config))
+    assert run.task.name == task
+    assert labels is None or run.task.head().config["id2label"] == dict(enumerate(labels))
+    assert run.evaluation["metrics"][metric]["value"] > least
+    messages = [problem["message"] for problem in run.summary["problems"] if problem["severity"] == "warning"]
+    if name == "chnsenticorp":
+        assert any("also stands in train" in message for message in messages)
+        assert any("test rows have no column" in message for message in messages)
