@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from tunesmith.files import require_space, require_writable
-from tunesmith.files.space import format_bytes
 from tunesmith.types import InputError
 
 
@@ -35,10 +34,5 @@ def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_too_little_space_is_said_in_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_500_000_000))
     require_space(tmp_path / "x", 1_500_000_000)
-    with pytest.raises(InputError, match=r"1.5 GB free; this run needs about 2.0 TB"):
+    with pytest.raises(InputError, match=r"1\.5 GB free; this run needs about 2\.0 TB"):
         require_space(tmp_path / "x", 2_000_000_000_000)
-
-
-@pytest.mark.parametrize(("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1e3, "1.0 kB"), (2.3e12, "2.3 TB")])
-def test_sizes(size: float, text: str) -> None:
-    assert format_bytes(size) == text

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tunesmith import readable
 from tunesmith.types import InputError
 
 
@@ -35,15 +36,6 @@ def require_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(nearest_existing(folder)).free
     if free < num_bytes:
         raise InputError(
-            f"The disk of {folder} has {format_bytes(free)} free; this run needs about {format_bytes(num_bytes)}.",
+            f"The disk of {folder} has {readable.size(free)} free; this run needs about {readable.size(num_bytes)}.",
             "Free some space, choose another folder with --output, or keep fewer checkpoints.",
         )
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Return a size as people say it: ``1.5 GB`` (powers of 1000)."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(num_bytes) < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
