@@ -20,7 +20,7 @@ from tunesmith.run.card import model_card
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
-    from tunesmith.run.training import Session
+    from tunesmith.run.session import Session
 
 
 def finish(session: Session, *, peak_memory: int) -> None:

@@ -1,0 +1,200 @@
+"""One training as it goes on: steps, evaluations, checkpoints, and stopping when asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NoReturn
+
+import numpy as np
+
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.loop import Training
+from tunesmith.engine.loop import train as train_steps
+from tunesmith.engine.predict import predict
+from tunesmith.run.assembly import Network, TaskData
+from tunesmith.run.config import RunConfig
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.observers import Observers
+from tunesmith.run.signals import Stopped, StopRequests
+from tunesmith.types import Problem
+
+
+@dataclass
+class Progress:
+    """Where a training stands beyond its weights; part of every checkpoint."""
+
+    best_step: int | None = None
+    best_value: float | None = None
+    evaluations_without_gain: int = 0
+    evaluation_due: bool = False
+    """The evaluation of the checkpoint's step was cut short by a signal and is made on resuming."""
+    seconds: float = 0.0
+    """Wall time of training so far: steps, evaluations, checkpoints."""
+    step_seconds: float = 0.0
+    num_tokens: int = 0
+    num_rows: int = 0
+    num_skipped: int = 0
+
+
+@dataclass
+class Session:
+    """One training as it goes on; composed by ``train``, driven by ``_drive``."""
+
+    config: RunConfig
+    directory: RunDirectory
+    data: TaskData
+    network: Network
+    training: Training
+    validation: Encoded | None
+    observers: Observers
+    stop: StopRequests
+    problems: list[Problem]
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def metric(self) -> tuple[str, bool]:
+        """The metric that decides, and whether higher is better."""
+        directions = {**self.data.task.higher_is_better, "loss": False}
+        name = self.config.train.early_stopping.metric or self.data.task.main_metric()
+        return name, directions[name]
+
+    def note(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.observers.noted(problem)
+
+
+def drive(session: Session) -> None:
+    """Make the steps; evaluate, save and stop when it is time to."""
+    training, config, progress = session.training, session.config.train, session.progress
+    evaluate_steps = config.evaluate_steps or training.plan.steps_per_epoch
+    clock = time.perf_counter()
+
+    def save() -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        progress.seconds, clock = progress.seconds + now - clock, now
+        _save(session)
+
+    with session.stop.deferred():
+        if progress.evaluation_due and not _evaluate(session):
+            save()
+            _stop(session)
+        steps = train_steps(training)
+        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+            progress.step_seconds += info.seconds
+            progress.num_tokens += info.num_tokens
+            progress.num_rows += info.num_rows
+            progress.num_skipped += bool(info.skipped)
+            session.observers.stepped(info, training.plan.total_steps)
+            if info.note:
+                session.note(Problem("warning", f"Step {info.step}: {info.note}."))
+            if info.skipped:
+                session.note(_skip_warning(session, info.step, info.skipped, info.rows))
+            is_last = info.step == training.plan.total_steps
+            evaluation_due = info.step % evaluate_steps == 0 or is_last
+            if evaluation_due:
+                _evaluate(session)
+            if evaluation_due or session.stop.received or _is_due(info.step, config.checkpoint_steps):
+                save()
+            if session.stop.received:
+                _stop(session)
+        progress.seconds += time.perf_counter() - clock
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _evaluate(session: Session) -> bool:
+    """Evaluate on the validation rows; return False if a signal cut it short."""
+    progress, training, task = session.progress, session.training, session.data.task
+    if session.validation is None:
+        return True
+    try:
+        scored = predict(
+            training.scorer,
+            training.collate,
+            task,
+            session.validation,
+            session.config.train.micro_batch_tokens,
+            check=session.stop.check,
+        )
+    except Stopped:
+        progress.evaluation_due = True
+        return False
+    progress.evaluation_due = False
+    ones = np.ones((1, len(session.validation)))
+    measured = task.measure(scored.outputs, session.validation.targets, ones)
+    metrics = {name: float(values[0]) for name, values in measured.items()}
+    record = {
+        "kind": "evaluation",
+        "step": training.step,
+        "epoch": training.plan.epoch_after(training.step),
+        "split": "validation",
+        "loss": scored.loss,
+        "metrics": metrics,
+    }
+    session.observers.evaluated(record)
+    _judge(session, {**metrics, "loss": scored.loss if scored.loss is not None else float("nan")})
+    return True
+
+
+def _judge(session: Session, values: dict[str, float]) -> None:
+    """Take note of whether this step is the best so far."""
+    progress, (name, higher) = session.progress, session.metric
+    value = values[name]
+    margin = session.config.train.early_stopping.minimum_gain
+    best = progress.best_value
+    gained = not math.isnan(value) and (best is None or (value - best > margin if higher else best - value > margin))
+    if gained:
+        progress.best_step, progress.best_value = session.training.step, value
+        progress.evaluations_without_gain = 0
+    else:
+        progress.evaluations_without_gain += 1
+
+
+def _should_stop_early(session: Session) -> bool:
+    patience = session.config.train.early_stopping.patience
+    return patience is not None and session.progress.evaluations_without_gain >= patience
+
+
+def _save(session: Session) -> None:
+    folder, progress = session.directory.checkpoints, session.progress
+    checkpoints.save(session.training, folder, asdict(progress))
+    keep = {progress.best_step} if progress.best_step is not None else set()
+    checkpoints.rotate(folder, session.config.train.keep_checkpoints, keep)
+
+
+def _stop(session: Session) -> NoReturn:
+    assert session.stop.received is not None
+    folder = session.directory.path
+    raise Stopped(
+        session.stop.received,
+        f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
+        f"Continue with: tunesmith train {session.directory.config} --output {folder} --resume",
+    )
+
+
+def restore(session: Session) -> None:
+    """Go back to the newest sound checkpoint, or start from the beginning if there is none."""
+    found, problems = checkpoints.find(session.directory.checkpoints)
+    for problem in problems:
+        session.note(problem)
+    if found is not None:
+        checkpoints.restore(session.training, found)
+        session.progress = Progress(**found.extra)
+
+
+def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int]) -> Problem:
+    places = session.data.prepared.splits["train"]["row"]
+    return Problem(
+        "warning",
+        f"Step {step} made no update: {reason}.",
+        "Look at the rows named; lower train.learning_rate if it happens again.",
+        count=len(rows),
+        rows=tuple(places[row] for row in rows),
+    )
