@@ -46,7 +46,8 @@ format: install  ## Bring the code into its form and mend what can be mended.
 	$(BIN)/ruff check --fix
 
 .PHONY: bench
-bench: install  ## Run the benchmarks.
+bench: install  ## Compare with the Trainer of transformers, quickly; python -m benchmarks --full for all of it.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean
