@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
+FORMAT = 2
+"""Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ragged:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith import __version__
 from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.layout import Scorer, choose_layout, collator_for, shapes_for
 from tunesmith.engine.precision import choose_device, choose_precision, place
@@ -116,7 +115,7 @@ class Network:
     def encode_cached(self, task: Task, columns: Columns, content_hash: str) -> Encoded:
         """Tokenise a split, or memory-map it if the same content was tokenised the same way before."""
         key = hash_json(
-            [__version__, task.model_dump(mode="json"), tokenizer_hash(self.tokenizer), self.max_length, content_hash]
+            [FORMAT, task.model_dump(mode="json"), tokenizer_hash(self.tokenizer), self.max_length, content_hash]
         )
         folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder))
         return Encoded.load(folder)
