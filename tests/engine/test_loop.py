@@ -156,6 +156,17 @@ def test_a_step_with_a_broken_loss_is_not_made(poison: float, monkeypatch: pytes
     assert all(torch.isfinite(weight).all() for weight in before.values())
 
 
+def test_a_step_without_anything_to_learn_from_is_not_made() -> None:
+    parts = training(l2=0.1)
+    parts.task = task(class_weights={"a": 0.0, "b": 0.0, "c": 1.0}).bind({"text": ["x"] * 3, "label": ["a", "b", "c"]})
+    labels = parts.data.targets["label"]
+    parts.data = Encoded(parts.data.inputs, {"label": np.where(labels == 2, 0, labels)})
+    before = {name: weight.clone() for name, weight in parts.optimizer.master_weights().items()}
+    with pytest.raises(RunError, match="anything to learn from"):
+        list(train(parts))
+    assert all(torch.equal(weight, before[name]) for name, weight in parts.optimizer.master_weights().items())
+
+
 def test_too_many_broken_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = training(epochs=10, max_skipped_steps=3)
     monkeypatch.setattr(loop_module, "_loss", lambda where, batch: where.scorer(batch).sum() * float("nan"))

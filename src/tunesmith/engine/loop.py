@@ -122,20 +122,23 @@ def _gradients_within_memory(training: Training, rows: IntArray) -> tuple[float,
 
 
 def compute_gradients(training: Training, rows: IntArray) -> tuple[float, int]:
-    """Fill the masters' gradients for one step over ``rows``; return its loss and its real tokens."""
+    """Fill the masters' gradients for one step over ``rows``; return its loss and its real tokens.
+
+    Without any labelled unit (every row's class weighs 0) there is no gradient and the loss is 0.
+    """
     config, task = training.config, training.task
     torch.manual_seed(step_seed(config.seed, training.step))
     batches = [training.collate(training.data, part) for part in _split(training, rows)]
     num_units = sum(task.count_units(batch.targets) for batch in batches)
-    assert num_units > 0, "rows without labelled units must be dropped before training"
     loss = 0.0
-    for batch in batches:
+    for batch in batches if num_units else ():
         with training.scorer.surrounding(batch):
             batch_loss = _loss(training, batch) / num_units
             batch_loss.backward()  # type: ignore[no-untyped-call]
         training.optimizer.collect()
         loss += float(batch_loss.detach())
-    training.optimizer.add_penalties()
+    if num_units:
+        training.optimizer.add_penalties()
     return loss, sum(batch.num_tokens for batch in batches)
 
 
@@ -152,6 +155,8 @@ def _loss(training: Training, batch: Batch) -> torch.Tensor:
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:
     """Return why this step must not be made, or nothing."""
+    if not training.optimizer.has_gradients:
+        return "none of its rows has anything to learn from"
     if not math.isfinite(loss):
         return f"its loss is {loss}"
     if not math.isfinite(norm):

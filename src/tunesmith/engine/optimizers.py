@@ -143,6 +143,11 @@ class MasterOptimizer:
         for tensor in (*self.parameters, *self.masters):
             tensor.grad = None
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether any master has a gradient."""
+        return any(master.grad is not None for master in self.masters)
+
     def add_penalties(self) -> None:
         """Add the gradients of the L1 and L2 penalties."""
         if not (self.penalties.l1 or self.penalties.l2):
