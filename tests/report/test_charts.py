@@ -17,7 +17,8 @@ def test_ticks_are_round_few_and_inside(low: float, span: float, most: int) -> N
     high = low + span
     ticks = charts.nice_ticks(low, high, most)
     assert len(ticks) <= most + 1
-    assert all(low - span * 1e-6 <= tick <= high + span * 1e-6 for tick in ticks)
+    rounding = span * 1e-6 + abs(low) * 1e-12
+    assert all(low - rounding <= tick <= high + rounding for tick in ticks)
     steps = np.diff(ticks)
     if len(steps):
         mantissa = steps[0] / 10.0 ** math.floor(math.log10(steps[0]) + 1e-6)
