@@ -142,7 +142,7 @@ class Encoded:
                 for name, kind in described["targets"].items()
             },
             reads=_load_ragged(folder, "reads") if described["reads"] else None,
-            windows=np.load(folder / "windows.npy", allow_pickle=False) if described["windows"] else None,
+            windows=np.load(folder / "windows.npy", allow_pickle=False) if described.get("windows") else None,
             num_truncated=described["num_truncated"],
         )
 

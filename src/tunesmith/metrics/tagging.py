@@ -119,7 +119,7 @@ def _by_kind(kinds_E: IntArray, rows_E: IntArray, num_kinds: int, weights_NR: Fl
 
 def _scores(true_CR: FloatArray, predicted_CR: FloatArray, right_CR: FloatArray) -> Metrics:
     return {
+        "f1": ratio(2.0 * right_CR, true_CR + predicted_CR),
         "precision": ratio(right_CR, predicted_CR),
         "recall": ratio(right_CR, true_CR),
-        "f1": ratio(2.0 * right_CR, true_CR + predicted_CR),
     }
