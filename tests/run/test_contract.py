@@ -18,12 +18,19 @@ Rows = list[dict[str, Any]]
 
 WORDS = ("great", "boring", "film", "plot")
 
+
+def tagged(i: int) -> dict[str, Any]:
+    tokens = ["this", WORDS[i % 4], WORDS[i // 4 % 4], str(i % 31), "film"][: 3 + i % 3]
+    return {"text": None, "tokens": tokens, "tags": ["O", "B-A", "I-A", "O", "B-B"][: len(tokens)]}
+
+
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
     "multi-label": ("classification", {"multi_label": True}, lambda i: {"label": list(WORDS[: i % 3 + 1])}),
     "weighted": ("classification", {"class_weights": "balanced"}, lambda i: {"label": "no" if i % 4 else "yes"}),
     "focal": ("classification", {"focal_gamma": 2.0}, lambda i: {"label": i % 2}),
     "regression": ("regression", {}, lambda i: {"label": i % 9 / 2}),
+    "entities": ("token_classification", {"class_weights": "balanced"}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
@@ -72,4 +79,4 @@ def test_trains_saves_and_reopens(configured: Configure, tmp_path: Path, task: s
     pairs = ["a film"] if task == "pairs" else None
     prediction = run.predict(["this film"], pairs)[0]
     json.dumps(prediction)
-    assert {"label", "value"} & set(prediction)
+    assert {"label", "value", "tags"} & set(prediction)

@@ -78,7 +78,7 @@ def _find_task(
     if settings.task is None:
         found = detect(profiles, settings.data.columns)
         return found.task.model_validate({}), found.choices, found.reasons, []
-    choices, problems = assign_roles(profiles, type(settings.task).roles, settings.data.columns)
+    choices, problems = assign_roles(profiles, settings.task.roles_for(profiles), settings.data.columns)
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise InputError(errors)
     return settings.task, choices, ["chosen by you"], list(problems)
@@ -148,18 +148,23 @@ def _show_labels(console: Console, prepared: PreparedData) -> None:
     from tunesmith.cli.tables import bar, new_table, print_table
 
     rows = prepared.splits["train"]
-    if "label" not in rows.column_names or not len(rows):
+    name = next((name for name in ("label", "tags") if name in rows.column_names), None)
+    if name is None or not len(rows):
         return
-    labels = [label for value in rows["label"] for label in (value if isinstance(value, list) else [value])]
+    labels = [label for value in rows[name] for label in (value if isinstance(value, list) else [value])]
     counted = Counter(labels)
     if all(isinstance(label, float) for label in counted) or len(counted) > len(labels) / 2:
         numbers = sorted(label for label in labels if isinstance(label, (int, float)))
         if numbers:
             _show_percentiles(console, "Target values of the training rows", {"label": numbers})
             return
-    table = new_table(f"Labels of the training rows ({len(counted)})", ["label", "rows", "share", ""])
+    if name == "tags":
+        total, what, unit = len(labels), "Tags", "tokens"
+    else:
+        total, what, unit = len(rows), "Labels", "rows"
+    table = new_table(f"{what} of the training rows ({len(counted)})", [what.lower()[:-1], unit, "share", ""])
     for label, number in counted.most_common(MAX_LABELS):
-        share = number / len(rows)
+        share = number / total
         table.add_row(escape(str(label)), count(number), percent(share), bar(share))
     if len(counted) > MAX_LABELS:
         table.add_row(f"… {len(counted) - MAX_LABELS} more", "", "", "")
@@ -192,7 +197,7 @@ def _show_examples(console: Console, rows: Dataset) -> None:
         row = rows[index]
         console.print(f"  {row['row']}", style="dim", markup=False)
         for name, value in row.items():
-            if name != "row" and value is not None:
+            if name not in ("row", "starts") and value is not None:
                 console.print(f"    {name}: {_shorten(value, MAX_CHARACTERS)}", markup=False, soft_wrap=True)
 
 

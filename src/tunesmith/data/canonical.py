@@ -17,12 +17,18 @@ from tunesmith.data.clean import LabelForm, Tally, tidy_text
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import batches
+from tunesmith.data.tagged import TagForm, as_strings, join_tokens, parse_spans, split_words, tag_spans, types_of
 from tunesmith.types import ColumnChoice, Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 LABEL = "label"
+TOKENS, TAGS, ENTITIES = "tokens", "tags", "entities"
+TRUTHS = (LABEL, TAGS, ENTITIES)
+"""Roles that hold what is to be predicted."""
+MISFITS = ("lengths", "tags", "spans")
+"""What a row of tagged tokens is left out for, as ``Tally`` counts it; its tags are null."""
 
 Keys = npt.NDArray[np.uint64]
 
@@ -37,16 +43,18 @@ class Canonical:
     """Roles in their order, then ``row``."""
     form: LabelForm | None
     """How label cells that are text are read; None for other labels."""
+    tags: TagForm | None = None
+    """Set where rows are tagged tokens: how their tags are read."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Roles that hold what the model reads."""
-        return tuple(role for role in self.columns if role != LABEL)
+        """Canonical columns that hold what the model reads."""
+        return ("text",) if self.tags is not None else tuple(role for role in self.columns if role != LABEL)
 
     @property
     def label(self) -> str | None:
-        """The label's role, when there is one."""
-        return LABEL if LABEL in self.columns else None
+        """The canonical column of what is to be predicted, when there is one."""
+        return next((role for role in (LABEL, TAGS) if role in self.schema.names), None)
 
 
 def make_canonical(datasets: Iterable[Dataset], choices: Sequence[ColumnChoice]) -> tuple[Canonical, list[Problem]]:
@@ -55,6 +63,8 @@ def make_canonical(datasets: Iterable[Dataset], choices: Sequence[ColumnChoice])
     for choice in choices:
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
     given = list(datasets)
+    if TOKENS in columns or ENTITIES in columns:
+        return _make_tagged(given, columns), []
     form: LabelForm | None = None
     fields = [(role, pa.string()) for role in columns if role != LABEL]
     problems: list[Problem] = []
@@ -64,6 +74,27 @@ def make_canonical(datasets: Iterable[Dataset], choices: Sequence[ColumnChoice])
         if form is not None and pa.types.is_string(kind):
             problems = _look_alikes(given, columns[LABEL][0])
     return Canonical(columns, pa.schema([*fields, ("row", pa.string())]), form), problems
+
+
+_STRINGS = pa.list_(pa.string())
+
+
+def _make_tagged(given: Sequence[Dataset], columns: dict[str, tuple[str, ...]]) -> Canonical:
+    """Return the canonical columns of tagged tokens: ``text``, ``tokens``, ``starts`` and, if known, ``tags``."""
+    fields = [("text", pa.string()), (TOKENS, _STRINGS), ("starts", pa.list_(pa.int32()))]
+    form = TagForm()
+    if TAGS in columns:
+        for dataset in given:
+            for batch in batches(dataset, columns[TAGS]):
+                form.learn(_tags(cell) for cell in batch.column(0).to_pylist())
+    if TAGS in columns or ENTITIES in columns:
+        fields.append((TAGS, _STRINGS))
+    return Canonical(columns, pa.schema([*fields, ("row", pa.string())]), None, form)
+
+
+def _tags(cell: Any) -> list[str] | None:
+    tags = as_strings(cell)
+    return None if tags is None else [tag.strip() for tag in tags]
 
 
 def _label_type(given: Sequence[Dataset], sources: tuple[str, ...]) -> tuple[pa.DataType, LabelForm | None]:
@@ -115,6 +146,9 @@ def canonical_batches(
     """Yield the rows as canonical batches, tidied, none left out; ``tally`` counts what was changed."""
     sources = list(dict.fromkeys(column for columns in canonical.columns.values() for column in columns))
     for batch in batches(dataset, [*sources, ROW]):
+        if canonical.tags is not None:
+            yield _tagged_batch(batch, canonical, canonical.tags, clean, tally)
+            continue
         rows = batch.column(ROW)
         arrays = []
         for role, columns in canonical.columns.items():
@@ -123,6 +157,56 @@ def canonical_batches(
             else:
                 arrays.append(tidy_text(_as_text(batch.column(columns[0])), clean, tally, rows))
         yield pa.RecordBatch.from_arrays([*arrays, rows], schema=canonical.schema)
+
+
+def _tagged_batch(
+    batch: pa.RecordBatch, canonical: Canonical, form: TagForm, clean: CleanConfig, tally: Tally
+) -> pa.RecordBatch:
+    cells = {role: batch.column(columns[0]).to_pylist() for role, columns in canonical.columns.items()}
+    rows: list[tuple[str, list[str], list[int], list[str] | None]] = []
+    wrong = {what: np.zeros(batch.num_rows, dtype=np.bool_) for what in MISFITS}
+    for index in range(batch.num_rows):
+        if TOKENS in cells:
+            tokens = as_strings(cells[TOKENS][index]) or []
+            tags = _tags(cells[TAGS][index]) if TAGS in cells else None
+            text, starts = join_tokens(tokens)
+            if tags is not None and len(tags) != len(tokens):
+                wrong["lengths"][index], tags = True, None
+            elif tags is not None:
+                tags = form.read(tags)
+            wrong["tags"][index] = TAGS in cells and tags is None and not wrong["lengths"][index]
+        else:
+            text = str(cells["text"][index] or "")
+            spans = parse_spans(cells[ENTITIES][index])
+            tokens, starts, tags = (*split_words(text), None) if spans is None else tag_spans(text, spans)
+            wrong["spans"][index] = tags is None
+        rows.append((text, tokens, starts, tags))
+    places = batch.column(ROW)
+    for what, mask in wrong.items():
+        tally.add(what, mask, places)
+    tokens_N = _tidy_tokens([tokens for _, tokens, _, _ in rows], clean, tally, places)
+    joined = [join_tokens(tokens) for tokens in tokens_N] if TOKENS in cells else [(row[0], row[2]) for row in rows]
+    arrays = [
+        pa.array([text for text, _ in joined], pa.string()),
+        pa.array(tokens_N, _STRINGS),
+        pa.array([starts for _, starts in joined], pa.list_(pa.int32())),
+    ]
+    if TAGS in canonical.schema.names:
+        arrays.append(pa.array([tags for _, _, _, tags in rows], _STRINGS))
+    return pa.RecordBatch.from_arrays([*arrays, places], schema=canonical.schema)
+
+
+def _tidy_tokens(tokens_N: list[list[str]], clean: CleanConfig, tally: Tally, places: pa.Array) -> list[list[str]]:
+    """Tidy every token as texts are tidied; none is left out, even where nothing remains of it."""
+    flat = pa.array([token for tokens in tokens_N for token in tokens], pa.string())
+    tidied = tidy_text(flat, clean, Tally(), pa.nulls(len(flat), pa.string())).to_pylist()
+    found = []
+    start = 0
+    for tokens in tokens_N:
+        found.append(tidied[start : start + len(tokens)])
+        start += len(tokens)
+    tally.add("tokens", np.array([old != new for old, new in zip(tokens_N, found, strict=True)], dtype=bool), places)
+    return found
 
 
 def _labels(
@@ -183,6 +267,14 @@ def _as_text(array: pa.Array) -> pa.Array:
     return pc.cast(array, pa.string())
 
 
+def summaries(batch: pa.RecordBatch, canonical: Canonical) -> list[Any]:
+    """Return what each row's label is counted by: the label itself or, of tagged tokens, the types that occur."""
+    if canonical.label is None:
+        return []
+    cells: list[Any] = batch.column(canonical.label).to_pylist()
+    return [types_of(tags) for tags in cells] if canonical.tags is not None else cells
+
+
 # Keys
 
 
@@ -228,7 +320,10 @@ def row_keys(batch: pa.RecordBatch, canonical: Canonical, groups: Sequence[Any] 
     """Return the keys of a canonical batch's rows. A row without a group value is a group of its own."""
     num_rows = batch.num_rows
     texts = list(zip(*(batch.column(role).to_pylist() for role in canonical.texts), strict=True)) or [()] * num_rows
-    labels = batch.column(LABEL).to_pylist() if canonical.label else [None] * num_rows
+    labels = batch.column(canonical.label).to_pylist() if canonical.label else [None] * num_rows
+    if canonical.tags is not None:
+        tokens = batch.column(TOKENS).to_pylist()
+        labels = [json.dumps(pair, ensure_ascii=False) for pair in zip(tokens, labels, strict=True)]
     digests = []
     for row_texts, label in zip(texts, labels, strict=True):
         # Lengths keep the borders between texts; a missing text differs from an empty one.

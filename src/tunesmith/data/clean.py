@@ -119,7 +119,33 @@ def tidy_notes(tally: Tally) -> list[Problem]:
             "{rows} left out of the training rows because their text also stands in validation or test.",
             "Keep them: data.clean.leaks false.",
         ),
+        *tally.problem(
+            "tokens",
+            "Unicode form, control characters or white space of tokens mended in {rows}.",
+            "Keep them as they are: data.clean.unicode none, control_characters false, whitespace false.",
+        ),
         *tally.problem("limit", "{rows} not used, because of data.limit."),
+    ]
+
+
+def misfit_notes(tally: Tally) -> list[Problem]:
+    """Return warnings of rows of tagged tokens that cannot be learned from."""
+    fix = "Mend them, or refuse them with data.bad_rows refuse."
+    return [
+        *tally.problem("lengths", "{rows} left out: not as many tags as tokens.", fix, is_warning=True),
+        *tally.problem(
+            "tags",
+            "{rows} left out: their tags do not fit the scheme of the others (an I- that continues nothing, an entity "
+            "without its end, a tag of another kind or none).",
+            fix,
+            is_warning=True,
+        ),
+        *tally.problem(
+            "spans",
+            "{rows} left out: their spans overlap, are empty, lie outside of the text, or lack start, end or label.",
+            fix,
+            is_warning=True,
+        ),
     ]
 
 

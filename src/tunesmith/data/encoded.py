@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-FORMAT = 2
+FORMAT = 3
 """Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
 
 
@@ -78,6 +78,9 @@ class Encoded:
     """Rows that were longer than the limit and lost tokens."""
     reads: Ragged | None = None
     """Positions within each row that the head reads, ascending; None when it reads one vector a row."""
+    windows: npt.NDArray[np.int64] | None = None
+    """[M + 1]: the first row of each of the M rows of the data, where long ones were cut into several rows here
+    (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -86,6 +89,30 @@ class Encoded:
     def lengths(self) -> npt.NDArray[np.int64]:
         """[N]: real tokens of each row."""
         return self.inputs["input_ids"].lengths
+
+    @property
+    def num_data_rows(self) -> int:
+        """M: rows of the data, which is what metrics count."""
+        return len(self) if self.windows is None else len(self.windows) - 1
+
+    @property
+    def data_targets(self) -> dict[str, Array | Ragged]:
+        """The targets with one entry per row of the data."""
+        return {name: self.join(target) for name, target in self.targets.items()}
+
+    def join(self, values: Array | Ragged) -> Array | Ragged:
+        """Return values of the rows here as values of the data's rows: those of a row's windows follow each other."""
+        if self.windows is None:
+            return values
+        assert isinstance(values, Ragged), "only what is read token by token can be cut into windows"
+        return Ragged(values.values, values.offsets[self.windows])
+
+    def data_rows(self, rows: Sequence[int]) -> list[int]:
+        """Return which rows of the data the given rows here are from, each once, in order."""
+        if self.windows is None:
+            return list(rows)
+        found = np.searchsorted(self.windows, np.asarray(rows, dtype=np.int64), side="right") - 1
+        return list(dict.fromkeys(int(row) for row in found))
 
     def save(self, folder: Path) -> None:
         """Write the arrays into ``folder``, which must exist and be private to the caller."""
@@ -96,6 +123,9 @@ class Encoded:
         described["reads"] = self.reads is not None
         if self.reads is not None:
             _save_ragged(folder, "reads", self.reads)
+        described["windows"] = self.windows is not None
+        if self.windows is not None:
+            np.save(folder / "windows.npy", self.windows, allow_pickle=False)
         for name, target in self.targets.items():
             described["targets"][name] = "ragged" if isinstance(target, Ragged) else "array"  # type: ignore[index]
             if isinstance(target, Ragged):
@@ -115,6 +145,7 @@ class Encoded:
                 for name, kind in described["targets"].items()
             },
             reads=_load_ragged(folder, "reads") if described["reads"] else None,
+            windows=np.load(folder / "windows.npy", allow_pickle=False) if described.get("windows") else None,
             num_truncated=described["num_truncated"],
         )
 

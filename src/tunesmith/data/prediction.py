@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.config.base import nearest
-from tunesmith.data.canonical import LABEL, canonical_batches, make_canonical
+from tunesmith.data.canonical import TOKENS, TRUTHS, canonical_batches, make_canonical
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import DataConfig
 from tunesmith.data.readers import read
@@ -19,7 +19,7 @@ from tunesmith.types import ColumnChoice, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 1
+_VERSION = 2
 """Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
@@ -50,8 +50,12 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
 
 def _known_choices(path: str, columns: Sequence[str], choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
     """Return the choices that the file can fill; labels are optional."""
-    inputs = [choice for choice in choices if choice.role != LABEL]
-    labels = [choice for choice in choices if choice.role == LABEL]
+    inputs = [choice for choice in choices if choice.role not in TRUTHS]
+    labels = [choice for choice in choices if choice.role in TRUTHS]
+    if [choice.role for choice in inputs] == [TOKENS] and inputs[0].column not in columns:
+        # Plain texts are cut into tokens by the task.
+        text = columns[0] if len(columns) == 1 else "text"
+        inputs = [ColumnChoice("text", text, "texts to be cut into tokens")]
     if len(columns) == 1 and len(inputs) == 1:
         return [ColumnChoice(inputs[0].role, columns[0], "the only column")]
     missing = [choice for choice in inputs if choice.column not in columns]

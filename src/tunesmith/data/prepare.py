@@ -10,19 +10,20 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
-from tunesmith.data.canonical import Canonical, RowKeys, canonical_batches, make_canonical, row_keys
-from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
+from tunesmith.data.canonical import MISFITS, Canonical, RowKeys, canonical_batches, make_canonical, row_keys, summaries
+from tunesmith.data.clean import Tally, is_blank, is_unlabelled, misfit_notes, plural, tidy_notes
 from tunesmith.data.config import DataConfig
 from tunesmith.data.records import SPLITS, PreparedData, RawData
 from tunesmith.data.tables import TableWriter, batches, column_names, open_table, read_report, write_report
@@ -34,8 +35,12 @@ from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 1
+_VERSION = 2
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
+
+
+_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows"}
+"""Options, beside those of cleaning, that decide which rows come out."""
 
 
 @dataclass
@@ -69,7 +74,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     """
     group = _group_column(raw, config)
     given, problems = _usable_splits(raw, choices)
-    settings = config.model_dump(mode="json", include={"validation_fraction", "test_fraction", "split_seed", "limit"})
+    settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
             "version": _VERSION,
@@ -131,6 +136,7 @@ def _build(
     parts = [
         _tidy(name, given[name], canonical, config, group=group, folder=folder) for name in SPLITS if name in given
     ]
+    _drop_misfits(parts, canonical, config)
     _drop_empty(parts, canonical, config)
     problems += _duplicates(parts, config)
     if config.limit is not None:
@@ -161,7 +167,7 @@ def _build(
     parts.clear()  # closes the temporary tables
     for path in temporary:
         perform("unlink", path, path.unlink)
-    return hashes, [*tidy_notes(total), *problems, *found]
+    return hashes, [*tidy_notes(total), *misfit_notes(total), *problems, *found]
 
 
 def _tidy(
@@ -181,9 +187,7 @@ def _tidy(
             keys.append(row_keys(batch, canonical, values))
             if canonical.label is not None:
                 # Few distinct values: rows share one object each.
-                labels.extend(
-                    shared.setdefault(str(value), value) for value in batch.column(canonical.label).to_pylist()
-                )
+                labels.extend(shared.setdefault(str(value), value) for value in summaries(batch, canonical))
     tidied = open_table(path, hash_json([name, config.model_dump(mode="json")]))
     num_rows = writer.num_rows
     return _Split(
@@ -195,6 +199,22 @@ def _tidy(
         np.ones(num_rows, dtype=np.bool_),
         tidied.data.table.column("row"),
     )
+
+
+def _drop_misfits(parts: Sequence[_Split], canonical: Canonical, config: DataConfig) -> None:
+    """Leave out rows whose tags could not be read, or refuse them; ``canonical_batches`` has counted them."""
+    if canonical.tags is None or canonical.label is None:
+        return
+    total = Tally()
+    for part in parts:
+        total.merge(part.tally)
+        column = part.dataset.data.table.column(canonical.label)
+        part.keep &= pc.is_valid(column).to_numpy()
+    if config.bad_rows == "refuse" and any(what in total.counts for what in MISFITS):
+        raise InputError(
+            replace(problem, severity="error", fix="Mend them, or leave them out with data.bad_rows quarantine.")
+            for problem in misfit_notes(total)
+        )
 
 
 def _drop_empty(parts: Sequence[_Split], canonical: Canonical, config: DataConfig) -> None:

@@ -16,11 +16,12 @@ import pyarrow as pa
 from tunesmith.data import samples
 from tunesmith.data.columnar import load_hub, read_columnar, write_batches
 from tunesmith.data.config import DataConfig
+from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, open_text
 from tunesmith.data.jsons import read_json
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source
-from tunesmith.data.sources import COLUMNAR, DELIMITED, JSON, DataFile, find_files, split_named
+from tunesmith.data.sources import COLUMNAR, CONLL, DELIMITED, JSON, DataFile, find_files, split_named
 from tunesmith.data.tables import Rejections, batches, open_table, read_rejections, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
@@ -29,7 +30,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 1
+_VERSION = 2
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -159,14 +160,22 @@ def _read_into(
         if is_guessed:
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
-    if file.suffix in JSON or (file.suffix not in DELIMITED and _looks_like_json(path, encoding)):
+    if file.suffix in JSON or (file.suffix not in DELIMITED | CONLL and _looks_like_json(path, encoding)):
         details, more = read_json(path, name, encoding, target, rejections)
+    elif file.suffix in CONLL or _is_conll(file, config, encoding):
+        details, more = read_conll(path, name, encoding, target, rejections)
     else:
         options = DelimitedOptions(config.delimiter, config.header, like)
         details, more = read_delimited(
             path, name, file.suffix, encoding, options=options, target=target, rejected=rejections
         )
     return {**details, "encoding": encoding}, problems + more
+
+
+def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
+    """Say whether a file of any name holds tagged sentences; who describes its columns says that it does not."""
+    is_described = config.delimiter is not None or config.header is not None
+    return file.suffix not in DELIMITED and not is_described and looks_like_conll(file.path, encoding)
 
 
 def _looks_like_json(path: Path, encoding: str) -> bool:

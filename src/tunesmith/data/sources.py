@@ -15,8 +15,11 @@ DELIMITED = frozenset({".csv", ".tsv", ".tab"})
 JSON = frozenset({".json", ".jsonl", ".ndjson"})
 COLUMNAR = frozenset({".parquet", ".pq", ".arrow", ".feather"})
 PLAIN = frozenset({".txt", ".text", ".data", ".dat", ".lst", ""})
-READABLE = DELIMITED | JSON | COLUMNAR | PLAIN
-FORMATS = "CSV, TSV, JSON, JSONL, Parquet, Arrow, Feather or text, plain or as .gz, .bz2, .xz"
+CONLL = frozenset({".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bioes"})
+BY_CONTENT = frozenset({".annotated", ".train", ".dev", ".valid", ".test"})
+"""Endings of files whose content tells the format; all but the first name the split."""
+READABLE = DELIMITED | JSON | COLUMNAR | PLAIN | CONLL | BY_CONTENT
+FORMATS = "CSV, TSV, JSON, JSONL, Parquet, Arrow, Feather, CoNLL or text, plain or as .gz, .bz2, .xz"
 
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt", ".dill", ".npy", ".npz"})
 _OTHERS = {
@@ -192,7 +195,7 @@ def _is_binary(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     name = path.name
-    for suffix in (*COMPRESSIONS, *READABLE):
+    for suffix in (*COMPRESSIONS, *(READABLE - BY_CONTENT)):
         if suffix and name.lower().endswith(suffix):
             return _stem(path.with_name(name[: -len(suffix)])) if len(name) > len(suffix) else name
     return name

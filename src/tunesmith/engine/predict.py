@@ -20,7 +20,7 @@ class Scored:
     """What evaluation keeps of a split."""
 
     outputs: dict[str, Array | Ragged]
-    """What the task's ``collect`` kept, in the split's row order: an entry per row, or per token read."""
+    """What the task's ``collect`` kept, in the order of the data's rows: an entry per row, or per token read."""
     loss: float | None
     """Mean loss per labelled unit; None without targets."""
 
@@ -69,4 +69,4 @@ def _in_row_order(values: Array, rows_seen: IntArray, data: Encoded) -> Array | 
     if data.reads is None:
         return values[back]
     offsets = np.concatenate([[0], np.cumsum(data.reads.lengths[rows_seen])])
-    return Ragged(values, offsets).select(back)
+    return data.join(Ragged(values, offsets).select(back))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.data.encoded import Ragged
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 MAX_MISTAKES = 20
@@ -20,16 +21,17 @@ def mistakes(
     errors_N = task.errors(outputs, targets)
     worst = np.argsort(-errors_N, kind="stable")[:limit]
     rows = [int(row) for row in worst if errors_N[row] > 0]
-    predictions = task.decode({name: values[rows] for name, values in outputs.items()})
-    truths = task.truth({name: values[rows] for name, values in targets.items()})
+    shown = {name: [values[row] for row in rows] for name, values in columns.items()}
+    predictions = task.decode({name: _select(values, rows) for name, values in outputs.items()}, shown)
+    truths = task.truth({name: _select(values, rows) for name, values in targets.items()})
     found = []
     for row, prediction, truth in zip(rows, predictions, truths, strict=True):
         entry = {
             "row": str(columns["row"][row]) if "row" in columns else str(row),
             "text": _shortened(columns["text"][row]),
             "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
-            "label": truth,
-            "prediction": _answer(prediction),
+            "label": task.shown(truth, columns, row),
+            "prediction": task.shown(_answer(prediction), columns, row),
         }
         if "score" in prediction:
             entry["score"] = prediction["score"]
@@ -42,16 +44,17 @@ def mistakes(
 def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: Columns) -> dict[str, list[Any]]:
     """Return the columns of ``predictions.parquet``: row, text, text_pair, label, prediction, score, ``p:<label>``.
 
+    Tagged tokens have their ``tokens`` and, in predictions, ``entities``.
     ``targets`` may be empty (prediction without labels): then there is no ``label`` column.
     Labels and predictions of multi-label rows are lists.
     """
-    predictions = task.decode(outputs)
+    predictions = task.decode(outputs, columns)
     table: dict[str, list[Any]] = {
         "row": [str(place) for place in columns["row"]]
         if "row" in columns
         else [str(i) for i in range(len(predictions))],
     }
-    for role in ("text", "text_pair"):
+    for role in ("text", "text_pair", "tokens"):
         if role in columns:
             table[role] = list(columns[role])
     if targets:
@@ -59,13 +62,19 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
     table["prediction"] = [_answer(prediction) for prediction in predictions]
     if predictions and "score" in predictions[0]:
         table["score"] = [prediction["score"] for prediction in predictions]
+    if predictions and "entities" in predictions[0]:
+        table["entities"] = [prediction["entities"] for prediction in predictions]
     for label in predictions[0].get("probabilities", {}) if predictions else ():
         table[f"p:{label}"] = [prediction["probabilities"][label] for prediction in predictions]
     return table
 
 
 def _answer(prediction: dict[str, Any]) -> Any:
-    return prediction["label"] if "label" in prediction else prediction["value"]
+    return next(prediction[name] for name in ("label", "tags", "value") if name in prediction)
+
+
+def _select(values: Any, rows: list[int]) -> Any:
+    return values.select(rows) if isinstance(values, Ragged) else values[rows]
 
 
 def _shortened(text: str | None) -> str | None:

@@ -11,14 +11,20 @@ from tunesmith.metrics.classification import (
 from tunesmith.metrics.curves import calibration_curve, ranking_curves
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
+from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
 __all__ = [
+    "Entities",
     "areas",
     "average_ranks",
     "calibration_bins",
     "calibration_curve",
     "confusion_matrix",
+    "entity_metrics",
+    "entity_metrics_per_kind",
+    "find_entities",
     "macro_areas",
+    "match_entities",
     "multi_label_metrics",
     "multi_label_per_class",
     "ranking_curves",

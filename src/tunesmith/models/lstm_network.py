@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call"
-"""The BiLSTM classifier as a ``transformers`` model, so that it is saved, loaded and trained like any other.
+"""The BiLSTM classifier and tagger as ``transformers`` model, so that it is saved, loaded and trained like any other.
 
 Shapes: B rows, T tokens of the longest row, E embedding size, H hidden size of all directions, K scores.
 Rows are padded on the right; what stands in the padding never reaches a row's scores.
@@ -16,10 +16,11 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
 POOLINGS = ("max", "mean", "last", "attention")
 
@@ -182,6 +183,26 @@ class LstmForSequenceClassification(LstmPreTrainedModel):
         return torch.cat([forward_BH, backward_BH], dim=1)
 
 
+class LstmForTokenClassification(LstmPreTrainedModel):
+    """The encoder and a linear layer on every token (the tagger of Graves and Schmidhuber 2005)."""
+
+    def __init__(self, config: LstmConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.encoder = LstmModel(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.output_size, int(config.num_labels or 0))
+        self.post_init()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+    ) -> TokenClassifierOutput:
+        """Return ``logits`` [B, T, K] for ``input_ids`` and ``attention_mask`` [B, T]."""
+        hidden_BTH = self.encoder(input_ids, attention_mask).last_hidden_state
+        return TokenClassifierOutput(logits=self.classifier(self.dropout(hidden_BTH)))
+
+
 AutoConfig.register(LstmConfig.model_type, LstmConfig, exist_ok=True)
 AutoModel.register(LstmConfig, LstmModel, exist_ok=True)
 AutoModelForSequenceClassification.register(LstmConfig, LstmForSequenceClassification, exist_ok=True)
+AutoModelForTokenClassification.register(LstmConfig, LstmForTokenClassification, exist_ok=True)

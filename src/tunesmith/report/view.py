@@ -20,7 +20,11 @@ from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whisk
 from tunesmith.types import Interval
 
 MODEL_COLOUR, BASELINE_COLOUR = 0, -1
-TASK_TITLES = {"classification": "Text classification", "regression": "Text regression"}
+TASK_TITLES = {
+    "classification": "Text classification",
+    "regression": "Text regression",
+    "token_classification": "Token classification",
+}
 SECTIONS = ("results", "training", "validation", "confusion", "mistakes", "cost", "config", "environment")
 GOOD_ENDS = ("finished", "stopped early")
 

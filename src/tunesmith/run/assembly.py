@@ -66,7 +66,7 @@ def load_data(config: RunConfig) -> TaskData:
         problems.append(Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want."))
     else:
         task = config.task
-        assigned, found_problems = assign_roles(profiles, task.roles, config.data.columns)
+        assigned, found_problems = assign_roles(profiles, task.roles_for(profiles), config.data.columns)
         choices = tuple(assigned)
         problems += found_problems
     _raise_errors(problems)

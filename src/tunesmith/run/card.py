@@ -64,6 +64,10 @@ def _is_regression(config: Json) -> bool:
     return _section(config, "task").get("name") == "regression"
 
 
+def _is_tagging(config: Json) -> bool:
+    return _section(config, "task").get("name") == "token_classification"
+
+
 def _is_multi_label(config: Json) -> bool:
     return _section(config, "task").get("multi_label") is True
 
@@ -109,9 +113,10 @@ def _front_matter(config: Json, evaluation: Json | None, environment: Json) -> s
     if base and not _is_scratch(config):
         fields["base_model"] = base
         fields["base_model_relation"] = "adapter" if method == "lora" else "finetune"
-    fields["pipeline_tag"] = "text-classification"
     task = str(_section(config, "task").get("name") or "classification")
-    tags = ["tunesmith", f"text-{task}", method if method != "full" else "full-fine-tuning"]
+    fields["pipeline_tag"] = "token-classification" if _is_tagging(config) else "text-classification"
+    kind = "token-classification" if _is_tagging(config) else f"text-{task}"
+    tags = ["tunesmith", kind, method if method != "full" else "full-fine-tuning"]
     fields["tags"] = list(dict.fromkeys(tags))
     if evaluation and evaluation.get("metrics"):
         fields["metrics"] = [str(name) for name in evaluation["metrics"]]
@@ -144,6 +149,8 @@ def _summary(config: Json, environment: Json) -> str:
     )
     if _is_regression(config):
         purpose = "predicts a number from a text"
+    elif _is_tagging(config):
+        purpose = "gives every token of a text a tag"
     elif _is_multi_label(config):
         purpose = "gives a text any number of labels"
     else:
@@ -171,6 +178,8 @@ def _code(*lines: str) -> str:
 
 
 def _use_full(config: Json) -> str:
+    if _is_tagging(config):
+        return _use_tagger()
     options, after = "", ""
     if _is_regression(config):
         options, after = ', function_to_apply="none"', _unscale(config)
@@ -187,15 +196,27 @@ def _use_full(config: Json) -> str:
     return intro + code + '\n\nOf a pair of texts, give `{"text": ..., "text_pair": ...}`.' + after
 
 
+def _use_tagger() -> str:
+    return "It loads in plain `transformers`; tunesmith is not needed:\n\n" + _code(
+        "from transformers import pipeline",
+        "",
+        'predict = pipeline("token-classification", model=".", aggregation_strategy="first")  # this folder',
+        'print(predict("Your text."))',
+    )
+
+
 def _use_adapter(config: Json, environment: Json) -> str:
     labels = _section(config, "task").get("labels")
     names = ["value"] if _is_regression(config) else [str(label) for label in labels or []]
     base = _base_model(config, environment)
     head = {"num_labels": len(names)} if names else {}
     arguments = "".join(f", {key}={value}" for key, value in head.items())
-    base_line = "base = AutoModelForSequenceClassification.from_pretrained(settings.base_model_name_or_path"
+    auto_class = "AutoModelForTokenClassification" if _is_tagging(config) else "AutoModelForSequenceClassification"
+    base_line = f"base = {auto_class}.from_pretrained(settings.base_model_name_or_path"
     if _is_regression(config):
         decode = "print(scores[0].item())"
+    elif _is_tagging(config):
+        decode = "print([labels[k] for k in scores[0].argmax(-1).tolist()])  # a tag for each piece of a word"
     elif _is_multi_label(config):
         decode = f"print([label for label, p in zip(labels, scores.sigmoid()[0].tolist()) if p > {_threshold(config)}])"
     else:
@@ -204,7 +225,7 @@ def _use_adapter(config: Json, environment: Json) -> str:
     code = _code(
         "import torch",
         "from peft import PeftConfig, PeftModel",
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        f"from transformers import {auto_class}, AutoTokenizer",
         "",
         'folder = "."  # this folder',
         *label_line,
@@ -333,8 +354,9 @@ def _limits(config: Json, evaluation: Json | None) -> str:
     ]
     length = _section(config, "model").get("max_length")
     if length:
-        lines.insert(1, f"Texts longer than {length} tokens are cut.")
-    if not _is_regression(config):
+        cut = "read in pieces that do not see each other" if _is_tagging(config) else "cut"
+        lines.insert(1, f"Texts longer than {length} tokens are {cut}.")
+    if not _is_regression(config) and not _is_tagging(config):
         lines.insert(1, "Every text gets its answer from the labels above, whether one fits or not.")
     if not evaluation:
         lines.insert(0, "It was not evaluated: nothing is known about how good it is.")

@@ -100,14 +100,14 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
     evaluation = evaluate(
         task,
         scored.outputs,
-        encoded.targets,
+        encoded.data_targets,
         seed=session.config.train.seed,
         num_resamples=settings.num_resamples,
         confidence=settings.confidence,
         columns=columns,
         against=rival,
     )
-    table = predictions_table(task, scored.outputs, encoded.targets, columns)
+    table = predictions_table(task, scored.outputs, encoded.data_targets, columns)
     return {"split": split, "loss": scored.loss, **evaluation}, table
 
 

@@ -127,8 +127,8 @@ def _evaluate(session: Session) -> bool:
         progress.evaluation_due = True
         return False
     progress.evaluation_due = False
-    ones = np.ones((1, len(session.validation)))
-    measured = task.measure(scored.outputs, session.validation.targets, ones)
+    ones = np.ones((1, session.validation.num_data_rows))
+    measured = task.measure(scored.outputs, session.validation.data_targets, ones)
     metrics = {name: float(values[0]) for name, values in measured.items()}
     record = {
         "kind": "evaluation",
@@ -196,5 +196,5 @@ def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int])
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
         count=len(rows),
-        rows=tuple(places[row] for row in rows),
+        rows=tuple(places[row] for row in session.training.data.data_rows(rows)),
     )

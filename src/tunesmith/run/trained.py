@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
+from tunesmith.data.canonical import TRUTHS
 from tunesmith.engine.predict import predict
 from tunesmith.evaluate import evaluate
 from tunesmith.models import load_trained, tokenizer_hash
 from tunesmith.run.assembly import Network, load_data, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import ColumnChoice, InputError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Run:
         evaluation = evaluate(
             self.task,
             scored.outputs,
-            encoded.targets,
+            encoded.data_targets,
             seed=self.config.train.seed,
             num_resamples=settings.num_resamples,
             confidence=settings.confidence,
@@ -103,8 +104,8 @@ class Run:
         return {"split": name, "loss": scored.loss, **evaluation}
 
     def predict(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per text: ``label`` (or ``value``), ``score`` and ``probabilities``."""
-        columns: dict[str, list[str]] = {"text": list(texts)}
+        """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``), ``score`` and more."""
+        columns: dict[str, list[Any]] = {"text": list(texts)}
         if self._takes_pairs != (text_pairs is not None):
             expected = "pairs of texts" if self._takes_pairs else "single texts"
             raise InputError(
@@ -115,14 +116,18 @@ class Run:
             if len(text_pairs) != len(texts):
                 raise InputError(f"There are {len(texts)} texts and {len(text_pairs)} second texts.")
             columns["text_pair"] = list(text_pairs)
+        return self._predict(columns)
+
+    def _predict(self, columns: Columns) -> list[dict[str, Any]]:
         if not columns["text"]:
             return []
-        return self.task.decode(self._score(self.network.encode(self.task, columns)).outputs)
+        columns = self.task.complete(columns)
+        return self.task.decode(self._score(self.network.encode(self.task, columns)).outputs, columns)
 
     def predict_file(self, path: str) -> list[dict[str, Any]]:
         """Return one prediction per row of a file, in the file's order, none left out."""
         columns = read_for_prediction(path, self._choices, self.config.data)[:]
-        return self.predict(columns["text"], columns["text_pair"] if self._takes_pairs else None)
+        return self._predict({name: values for name, values in columns.items() if name not in self.task.truths})
 
     def _score(self, encoded: Any) -> Any:
         network = self.network
@@ -131,9 +136,10 @@ class Run:
     def _labelled_columns(self, data: str | None, split: str) -> tuple[dict[str, list[Any]], str]:
         if data is not None:
             columns = dict(read_for_prediction(data, self._choices, self.config.data)[:])
-            if "label" not in columns:
+            if not set(self.task.truths) <= columns.keys():
+                names = [column for role, column in self.config.data.columns.items() if role in TRUTHS]
                 raise InputError(
-                    f"{data} has no column '{self.config.data.columns['label']}' to judge the predictions by.",
+                    f"{data} has no column '{', '.join(names)}' to judge the predictions by.",
                     "Use 'tunesmith predict' for rows without labels.",
                 )
             return columns, Path(data).name

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "regression": Regression,
+    "token_classification": TokenClassification,
 }
 
 
@@ -37,7 +39,7 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
     found: list[tuple[float, str, type[Task], tuple[ColumnChoice, ...]]] = []
     refused: dict[str, list[Problem]] = {}
     for name, task in TASKS.items():
-        choices, problems = assign_roles(profiles, task.roles, overrides or {})
+        choices, problems = assign_roles(profiles, task.roles_for(profiles), overrides or {})
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:
             refused[name] = errors
@@ -76,4 +78,4 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
     return listed + [Problem("error", f"No task suits the columns ({reason}).", fix) for reason in reasons]
 
 
-__all__ = ["TASKS", "Classification", "Detection", "Regression", "Task", "detect"]
+__all__ = ["TASKS", "Classification", "Detection", "Regression", "Task", "TokenClassification", "detect"]

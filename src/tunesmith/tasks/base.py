@@ -59,8 +59,16 @@ class Task(Config):
     """Where the head reads: one pooled vector a row, or the tokens that ``Encoded.reads`` names."""
     roles: ClassVar[tuple[Role, ...]]
     """The canonical columns."""
+    truths: ClassVar[tuple[str, ...]] = ("label",)
+    """The canonical columns that hold what is to be predicted."""
     higher_is_better: ClassVar[Mapping[str, bool]]
     """Every metric's name and direction; the first is the task's main metric."""
+
+    @classmethod
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
+        """Return the roles to fill from these columns (by name): ``roles``, unless data comes in several forms."""
+        del profiles
+        return cls.roles
 
     @classmethod
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
@@ -77,6 +85,10 @@ class Task(Config):
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Return what is wrong with a split's labels, given a bound task (unknown labels, nan)."""
         raise NotImplementedError
+
+    def complete(self, columns: Columns) -> Columns:
+        """Return the canonical columns of rows that may have been given as plain texts."""
+        return columns
 
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise rows. Without the label columns (prediction) ``targets`` is empty."""
@@ -102,12 +114,20 @@ class Task(Config):
         raise NotImplementedError
 
     def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return what evaluation keeps of a micro-batch's scores: tensors with one entry per row."""
+        """Return what evaluation keeps of a micro-batch's scores: tensors with one entry per row (or token read)."""
         raise NotImplementedError
 
-    def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
-        """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``."""
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``.
+
+        ``columns`` are those of the same rows, for tasks whose answers point into the text.
+        """
         raise NotImplementedError
+
+    def shown(self, answer: Any, columns: Columns, row: int) -> Any:
+        """Return a true or predicted label of a row as people read it among the mistakes."""
+        del columns, row
+        return answer
 
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return every metric, each as an array of R values: one per row of row-weights.

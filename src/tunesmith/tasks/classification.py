@@ -296,12 +296,13 @@ class Classification(Task):
         exponent_NK = np.exp(scores_NK - scores_NK.max(axis=1, keepdims=True))
         return cast("FloatArray", exponent_NK / exponent_NK.sum(axis=1, keepdims=True))
 
-    def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return ``label``, ``score`` and ``probabilities`` of every row.
 
         Multi-label: ``label`` lists the labels above the threshold, and ``score`` is the
         probability of the least certain of the row's K decisions.
         """
+        del columns
         assert self.labels is not None, "bind the task first"
         probabilities_NK = self.probabilities(outputs)
         chosen_NK, score_N = self._decide(probabilities_NK)

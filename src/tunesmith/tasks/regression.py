@@ -143,7 +143,8 @@ class Regression(Task):
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
         return {"value": predictions.astype(np.float32)}
 
-    def decode(self, outputs: Outputs) -> list[dict[str, Any]]:
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        del columns
         return [{"value": value} for value in outputs["value"].astype(np.float64).tolist()]
 
     def truth(self, targets: Targets) -> list[Any]:

@@ -1,0 +1,421 @@
+"""Token classification: named entities, parts of speech, any tag per token.
+
+Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch, K tags, C types, R replicates.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, field_validator
+
+from tunesmith import metrics
+from tunesmith.config.base import nearest
+from tunesmith.data import tagged
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.tasks import losses
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.columns import TEXT, places
+from tunesmith.tasks.label_checks import quoted
+from tunesmith.tasks.labels import sorted_labels
+from tunesmith.tasks.tag_decoding import best_tags, transitions
+from tunesmith.tasks.token_encoding import encode_tokens, ragged, windows_of
+from tunesmith.types import ColumnProfile, InputError, Problem, Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IntArray = npt.NDArray[np.int64]
+Split = Literal["space", "word", "character"]
+
+NO_ENTITY = "no entity"
+"""Row and column of the confusion matrix for entities that only one side has."""
+MAX_MATRIX = 200
+"""With more types than this no confusion matrix is kept."""
+MAX_UNKNOWN = 10
+
+_SPLITS: dict[str, Callable[[str], tuple[list[str], list[int]]]] = {
+    "space": tagged.split_spaces,
+    "word": tagged.split_words,
+    "character": tagged.split_characters,
+}
+
+_TOKENS = Role(
+    "tokens", ("tokens", "words", "token", "word", "sentence"), ("list",), purpose="the tokens of a sentence"
+)
+_TAGS = Role(
+    "tags",
+    ("tags", "ner_tags", "ner", "labels", "entities", "tag", "label", "pos_tags", "pos", "upos"),
+    ("list",),
+    purpose="a tag for every token",
+)
+_ENTITIES = Role(
+    "entities",
+    ("entities", "spans", "ents", "entity", "annotations", "labels", "label"),
+    ("object",),
+    purpose="spans of characters: start, end and label of each entity",
+)
+
+
+class TokenClassification(Task):
+    """Give every token a tag: named entities (BIO and its relatives), parts of speech."""
+
+    name: Literal["token_classification"] = "token_classification"
+
+    labels: tuple[str, ...] | None = None
+    """Tags in the order of the model's outputs: BIO, or the tags themselves where they have no scheme; found in the
+    training rows when not given."""
+    split: Split | None = None
+    """How plain texts are cut into tokens for prediction: at white space (`space`), also at punctuation (`word`), or
+    into characters; seen from the training rows when not given."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target spread evenly over all tags."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """Weight of each tag in the loss: a mapping (tags left out weigh 1), or `balanced`: inversely to the tag's
+    frequency in training."""
+
+    reads: ClassVar[Literal["row", "token"]] = "token"
+    roles: ClassVar[tuple[Role, ...]] = (_TOKENS, _TAGS)
+    truths: ClassVar[tuple[str, ...]] = ("tags",)
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "micro_f1": True,
+        "micro_precision": True,
+        "micro_recall": True,
+        "macro_f1": True,
+        "macro_precision": True,
+        "macro_recall": True,
+        "accuracy": True,
+    }
+
+    # ---- configuration -------------------------------------------------------------------------
+
+    @field_validator("labels")
+    @classmethod
+    def _usable_labels(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is None:
+            return None
+        if not labels or "" in labels or len(set(labels)) < len(labels):
+            raise ValueError(f"expected distinct tags that are not empty; received {list(labels)}")
+        headless = [tag for tag in labels if tag.startswith("I-") and f"B-{tag[2:]}" not in labels]
+        if headless:
+            raise ValueError(f"expected B- tags for all I- tags; there is none for {headless}")
+        return labels
+
+    @field_validator("class_weights")
+    @classmethod
+    def _usable_weights(cls, weights: Any) -> Any:
+        if isinstance(weights, dict) and (min(weights.values(), default=0) < 0 or not any(weights.values())):
+            raise ValueError("expected weights that are 0 or more and not all 0")
+        return weights
+
+    @classmethod
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
+        """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
+        has_spans = any(
+            column.kind in _ENTITIES.kinds and column.name.strip().lower() in _ENTITIES.names
+            for column in profiles.values()
+        )
+        return (TEXT, _ENTITIES) if has_spans else cls.roles
+
+    @classmethod
+    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
+        if "entities" in profiles:
+            return 0.97, f"column '{profiles['entities'].name}' holds spans of characters"
+        return 0.97, f"column '{profiles['tags'].name}' holds a tag for every token"
+
+    # ---- tags ----------------------------------------------------------------------------------
+
+    def bind(self, columns: Columns) -> Self:
+        """Fill in the tags, how texts are cut, and the weight of each tag.
+
+        Raises ``InputError`` when there are no tags, or the weights do not fit them.
+        """
+        counts = Counter(tag for tags in columns["tags"] for tag in tags)
+        labels = self.labels
+        if labels is None:
+            labels = _complete_scheme(counts)
+        if not labels:
+            raise InputError("The training rows hold no tags.", "Check data.columns.tags.")
+        split = self.split or _how_split(columns["tokens"])
+        return self.changed(labels=labels, split=split, class_weights=self._bound_weights(labels, counts))
+
+    def _bound_weights(self, labels: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, float] | None:
+        weights = self.class_weights
+        if isinstance(weights, dict):
+            if unknown := [tag for tag in weights if tag not in labels]:
+                message = (
+                    f"task.class_weights names tags that do not exist: {quoted(unknown)}; there are {quoted(labels)}."
+                )
+                raise InputError(message, nearest(unknown[0], list(labels)))
+            return {label: weights.get(label, 1.0) for label in labels}
+        if weights is None:
+            return None
+        total = sum(counts.get(label, 0) for label in labels)
+        return {label: total / (len(labels) * max(counts.get(label, 0), 1)) for label in labels}
+
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        """Report rows whose tags are missing or of another number than the tokens, unknown tags, and a single tag."""
+        known = set(self._labels)
+        unfit, unknown = [], dict[str, list[int]]()
+        for row, (tokens, tags) in enumerate(zip(columns["tokens"], columns["tags"], strict=True)):
+            if tags is None or len(tags) != len(tokens):
+                unfit.append(row)
+                continue
+            for tag in set(tags) - known:
+                unknown.setdefault(tag, []).append(row)
+        problems = []
+        if unfit:
+            message = f"{len(unfit)} {split} rows have no usable tags: none, of another number than tokens, or misfits."
+            fix = "Mend them, or remove the rows."
+            problems.append(Problem("error", message, fix, len(unfit), places(split, columns, unfit)))
+        where = "is not among task.labels" if split == "train" else "was not seen in training"
+        fix = "Correct the tag, or train on rows that have it."
+        for tag, rows in sorted(unknown.items())[:MAX_UNKNOWN]:
+            message = f"Tag '{tag}' of the {split} rows {where} (known: {quoted(self._labels)})."
+            hint = f"{nearest(tag, list(self._labels))} {fix}".strip()
+            problems.append(Problem("error", message, hint, len(rows), places(split, columns, rows)))
+        if split == "train" and not problems and len({tag for tags in columns["tags"] for tag in tags}) == 1:
+            message = "Every training token has the same tag: there is nothing to learn."
+            problems.append(Problem("error", message, "Check data.columns.tags."))
+        return problems
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        assert self.labels is not None, "bind the task first"
+        return self.labels
+
+    @property
+    def has_scheme(self) -> bool:
+        """Whether tags mark entities (BIO) rather than stand for themselves (parts of speech)."""
+        return any(label.startswith("B-") for label in self._labels)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The C types that are counted: of entities, or the tags themselves."""
+        return tuple(label[2:] for label in self._labels if label[:2] == "B-") if self.has_scheme else self._labels
+
+    # ---- rows to numbers -----------------------------------------------------------------------
+
+    def complete(self, columns: Columns) -> Columns:
+        """Cut plain texts into tokens as ``split`` says, where there are none yet."""
+        if "tokens" in columns:
+            return columns
+        cut = [_SPLITS[self.split or "space"](text or "") for text in columns["text"]]
+        return {**columns, "tokens": [tokens for tokens, _ in cut], "starts": [starts for _, starts in cut]}
+
+    def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        columns = self.complete(columns)
+        windows = encode_tokens(columns, tokenizer, max_length)
+        reads = ragged(windows.reads)
+        targets: dict[str, Array | Ragged] = {}
+        if "tags" in columns:
+            # Windows follow each other as the tokens do: the same values, cut at other places.
+            targets = {"tags": Ragged(_ragged(self.targets(columns)["tags"]).values, reads.offsets)}
+        inputs = {"input_ids": ragged(windows.ids)}
+        return Encoded(inputs, targets, windows.num_truncated, reads, windows_of(windows))
+
+    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
+        """Return ``tags``: int64, an index for each token of each row."""
+        index = {label: k for k, label in enumerate(self._labels)}
+        try:
+            rows = [[index[tag] for tag in tags] for tags in columns["tags"]]
+        except (KeyError, TypeError):
+            rows = []
+        if [len(row) for row in rows] != [len(tokens) for tokens in columns["tokens"]]:
+            raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
+        return {"tags": Ragged.from_rows(rows, dtype=np.int64)}
+
+    def head(self) -> HeadSettings:
+        return HeadSettings(
+            "AutoModelForTokenClassification",
+            len(self._labels),
+            {
+                "id2label": dict(enumerate(self._labels)),
+                "label2id": {label: k for k, label in enumerate(self._labels)},
+            },
+        )
+
+    # ---- loss ----------------------------------------------------------------------------------
+
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
+        scores_UK = losses.widen(scores_UK)
+        return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
+
+    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+        """Return the number of tokens read, or their total class weight when weighted."""
+        weights = self._weights(torch.empty(0, dtype=torch.float64))
+        return float(targets["tags"].numel() if weights is None else weights[targets["tags"].cpu().long()].sum())
+
+    def _weights(self, like: torch.Tensor) -> torch.Tensor | None:
+        if self.class_weights is None:
+            return None
+        assert isinstance(self.class_weights, dict), "bind the task first"
+        return torch.tensor([self.class_weights[label] for label in self._labels], dtype=like.dtype, device=like.device)
+
+    # ---- scores to answers and numbers ---------------------------------------------------------
+
+    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keep ``scores``: the logits, float32 [U, K]."""
+        del targets
+        return {"scores": scores_UK.detach().float()}
+
+    def _chosen(self, outputs: Outputs) -> tuple[IntArray, FloatArray]:
+        """Return the tag of every token, [T], and its probability, [T]."""
+        scores = _ragged(outputs["scores"])
+        scores_TK = np.asarray(scores.values, dtype=np.float64).reshape(-1, len(self._labels))
+        chosen_T = best_tags(Ragged(scores_TK, scores.offsets), *transitions(self._labels))
+        exponent_TK = np.exp(scores_TK - scores_TK.max(axis=1, keepdims=True, initial=-np.inf))
+        probability_T = exponent_TK[np.arange(len(chosen_T)), chosen_T] / exponent_TK.sum(axis=1)
+        return chosen_T, probability_T
+
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        """Return ``tags`` and ``score`` (of the least certain one) of each row; given ``columns``, tokens and entities.
+
+        Every entity has ``text``, ``label``, ``start`` and ``end`` (characters of the row's text)
+        and ``score``, the probability of its least certain tag. Tags without a scheme make no entities.
+        """
+        chosen_T, probability_T = self._chosen(outputs)
+        offsets = _ragged(outputs["scores"]).offsets
+        found = []
+        for row, (first, last) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+            tags = [self._labels[k] for k in chosen_T[first:last]]
+            scores = probability_T[first:last].tolist()
+            answer: dict[str, Any] = {"tags": tags, "score": min(scores, default=1.0)}
+            if columns is not None:
+                answer["tokens"] = list(columns["tokens"][row])
+                if self.has_scheme:
+                    answer["entities"] = _entities_of(tags, columns, row, scores)
+            found.append(answer)
+        return found
+
+    def shown(self, answer: Any, columns: Columns, row: int) -> Any:
+        """Return the entities as ``text (type)``, or tokens with tags where these stand for themselves."""
+        if not self.has_scheme:
+            return [f"{token}/{tag}" for token, tag in zip(columns["tokens"][row], answer, strict=True)]
+        return [f"{entity['text']} ({entity['label']})" for entity in _entities_of(answer, columns, row)]
+
+    def truth(self, targets: Targets) -> list[Any]:
+        tags = _ragged(targets["tags"])
+        return [[self._labels[int(k)] for k in tags[row]] for row in range(len(tags))]
+
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
+        """Return [N]: the probability of the surest wrong tag; 0 for rows whose tags are all right."""
+        chosen_T, probability_T = self._chosen(outputs)
+        tags = _ragged(targets["tags"])
+        row_T = np.repeat(np.arange(len(tags)), tags.lengths)
+        errors_N = np.zeros(len(tags))
+        # A wrong tag counts, however improbable it was.
+        wrong_T = np.where(chosen_T == tags.values, 0.0, np.maximum(probability_T, 1e-12))
+        np.maximum.at(errors_N, row_T, wrong_T)
+        return errors_N
+
+    def _found(self, tags_T: IntArray, offsets: IntArray) -> metrics.Entities:
+        """Return the entities of tags; of tags without a scheme every token is one."""
+        if not self.has_scheme:
+            return metrics.find_entities(tags_T, np.ones(len(tags_T), dtype=np.bool_), offsets)
+        index = {kind: c for c, kind in enumerate(self.types)}
+        kinds_K = np.array([index[label[2:]] if label[:2] in ("B-", "I-") else -1 for label in self._labels])
+        opens_K = np.array([label.startswith("B-") for label in self._labels])
+        return metrics.find_entities(kinds_K[tags_T], opens_K[tags_T], offsets)
+
+    def _compared(self, outputs: Outputs, targets: Targets) -> tuple[metrics.Entities, metrics.Entities, FloatArray]:
+        """Return true and predicted entities, and how many tags of each row are right, [N]."""
+        tags = _ragged(targets["tags"])
+        true_T = np.asarray(tags.values, dtype=np.int64)
+        chosen_T, _ = self._chosen(outputs)
+        row_T = np.repeat(np.arange(len(tags)), tags.lengths)
+        right_N = np.bincount(row_T, weights=(chosen_T == true_T).astype(np.float64), minlength=len(tags))
+        return self._found(true_T, tags.offsets), self._found(chosen_T, tags.offsets), right_N.astype(np.float64)
+
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return the metrics of entities, and the share of right tags as ``accuracy``."""
+        truth, predicted, right_N = self._compared(outputs, targets)
+        tokens_N = _ragged(targets["tags"]).lengths.astype(np.float64)
+        return metrics.entity_metrics(truth, predicted, len(self.types), weights_RN, right_N=right_N, tokens_N=tokens_N)
+
+    def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return ``precision``, ``recall`` and ``f1`` of each type, [R, C] each."""
+        truth, predicted, _ = self._compared(outputs, targets)
+        num_rows = len(_ragged(targets["tags"]))
+        return metrics.entity_metrics_per_kind(truth, predicted, len(self.types), num_rows, weights_RN)
+
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
+        """Return the types with their support, and which types were taken for which over the same tokens."""
+        truth, predicted, _ = self._compared(outputs, targets)
+        support = np.bincount(truth.kinds, minlength=len(self.types)).tolist()
+        found: dict[str, Any] = {
+            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)]
+        }
+        if len(self.types) <= MAX_MATRIX:
+            matrix = _confusion(truth, predicted, len(self.types))
+            names = [*self.types, NO_ENTITY]
+            if not self.has_scheme:
+                matrix, names = matrix[:-1, :-1], names[:-1]
+            found |= {"labels": names, "confusion_matrix": matrix.tolist()}
+        return found
+
+
+def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:
+    """Return [C + 1, C + 1] counts, truth by prediction; the last row and column stand for no entity there."""
+    first, second = metrics.match_entities(truth, predicted)
+    matrix = np.zeros((num_kinds + 1, num_kinds + 1), dtype=np.int64)
+    np.add.at(matrix, (truth.kinds[first], predicted.kinds[second]), 1)
+    np.add.at(matrix[:, num_kinds], np.delete(truth.kinds, first), 1)
+    np.add.at(matrix[num_kinds], np.delete(predicted.kinds, second), 1)
+    return matrix
+
+
+def _ragged(values: Any) -> Ragged:
+    assert isinstance(values, Ragged)
+    return values
+
+
+def _complete_scheme(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the tags seen, in order; of BIO tags both of every type, so that every entity can be predicted."""
+    kinds = sorted_labels({tag[2:] for tag in counts if tag[:2] in ("B-", "I-")})
+    is_bio = kinds and all(tag == tagged.OUTSIDE or tag[:2] in ("B-", "I-") for tag in counts)
+    if not is_bio:
+        return sorted_labels(counts)
+    return (tagged.OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+
+
+def _how_split(tokens_N: Sequence[Sequence[str]]) -> Split:
+    """Say how texts have to be cut to give tokens like these."""
+    counts = Counter(token for tokens in tokens_N for token in tokens)
+    total = sum(counts.values())
+    if 2 * sum(count for token, count in counts.items() if len(token) == 1 and not token.isascii()) > total:
+        return "character"
+    alone = sum(counts[mark] for mark in ",.!?;:")
+    attached = sum(count for token, count in counts.items() if len(token) > 1 and token[-1] in ",!?;:")
+    return "word" if alone > 2 * attached else "space"
+
+
+def _entities_of(
+    tags: Sequence[str], columns: Columns, row: int, scores: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """Return the entities of a row's BIO tags, with their places in its text."""
+    tokens, starts, text = columns["tokens"][row], columns["starts"][row], columns["text"][row]
+    found: list[dict[str, Any]] = []
+    kind = ""
+    for index, tag in enumerate(tags):
+        is_inside = tag[:2] in ("B-", "I-")
+        if is_inside:
+            end = int(starts[index]) + len(tokens[index])
+            if tag[:2] == "B-" or tag[2:] != kind:
+                found.append({"text": "", "label": tag[2:], "start": int(starts[index]), "end": end})
+                if scores is not None:
+                    found[-1]["score"] = scores[index]
+            else:
+                found[-1]["end"] = end
+                if scores is not None:
+                    found[-1]["score"] = min(found[-1]["score"], scores[index])
+        kind = tag[2:] if is_inside else ""
+    for entity in found:
+        entity["text"] = text[entity["start"] : entity["end"]]
+    return found
