@@ -36,6 +36,9 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("object",),
 )
 
+MAX_EXAMPLE_LENGTH = 40
+"""Longer values are not shown as the reason for a choice."""
+
 
 def profile(dataset: Dataset) -> dict[str, ColumnProfile]:
     """Look at the content of every column, on up to 2,000 rows spread over the data.
@@ -361,8 +364,10 @@ def _describe(column: ColumnProfile, *, named: bool = False) -> str:
     elif column.kind == "text":
         text = f"text of about {column.mean_words:.0f} words"
     elif column.kind in ("category", "boolean", "list"):
-        values = ", ".join(column.examples[:3]) + (", …" if column.num_distinct > 3 else "")
-        text = f"{column.num_distinct} distinct values ({values})"
+        examples = [example for example in column.examples[:3] if len(example) <= MAX_EXAMPLE_LENGTH]
+        values = ", ".join(examples) + (", …" if column.num_distinct > len(examples) else "")
+        text = f"{column.num_distinct} distinct {'lists' if column.kind == 'list' else 'values'}"
+        text += f" ({values})" if examples else ""
     else:
         text = f"{column.kind}"
     return f"'{column.name}': {text}" if named else text
