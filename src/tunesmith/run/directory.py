@@ -94,7 +94,9 @@ class RunDirectory:
         return content
 
     def write_rejected(self, rejected: Sequence[RejectedRow]) -> None:
-        """Keep the rows that could not be read, with file, line and reason."""
+        """Keep the rows that could not be read, if there are any, with file, line and reason."""
+        if not rejected:
+            return
         lines = (json.dumps(asdict(row), ensure_ascii=False) for row in rejected)
         write_text(self.path / "rejected.jsonl", "".join(line + "\n" for line in lines))
 

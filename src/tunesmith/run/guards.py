@@ -68,6 +68,8 @@ def check_same_config(directory: RunDirectory, resolved: RunConfig) -> None:
 
 def check_same_data(session: Session) -> None:
     """Refuse to go on with rows other than those of the steps already made."""
+    if not (session.directory.path / "environment.json").exists():
+        return  # stopped before the first step
     before = session.directory.read_json("environment")["data"]["hashes"]
     now = dict(session.data.prepared.hashes)
     if changed := sorted(split for split in {*before, *now} if before.get(split) != now.get(split)):

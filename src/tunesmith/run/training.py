@@ -66,8 +66,9 @@ def train(
             check_same_config(directory, resolved)
             check_same_data(session)
             restore(session)
+        directory.write_config(resolved)  # first of all: it is what makes the folder a run
         directory.write_json("environment", _environment(session, started))
-        directory.write_config(resolved)
+        directory.write_rejected(session.data.rejected)
         recorders = [
             MetricsFile(directory.metrics, session.training.step),
             TensorBoard(directory.tensorboard, session.training.step),
@@ -135,8 +136,6 @@ def _compose(
     check_session(session)
     for problem in (*data.problems, *_length_notes(encoded, network.max_length)):
         session.note(problem)
-    if data.rejected:
-        directory.write_rejected(data.rejected)
     return session, resolve(config, data, network, learning_rate, directory.path)
 
 
