@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()
     started = time.perf_counter()
-    console = Console(width=100)
+    console = Console(width=120)
     folders = [arguments.output / method for method in METHODS]
     for method, folder in zip(METHODS, folders, strict=True):
         train(console, method, folder, arguments.rows, arguments.epochs)
@@ -62,7 +62,7 @@ def train(console: Console, method: str, folder: Path, rows: int, epochs: float)
 def comparison(runs: list[Run]) -> Table:
     """Return the table of both methods and the baseline, which saw the same rows."""
     table = Table(title="Fresh or rotten? Accuracy on films never seen in training", box=box.SIMPLE_HEAD)
-    for column in ("method", "accuracy [95% interval]", "trained parameters", "time", "peak memory"):
+    for column in ("method", "accuracy [95% interval]", "parameters trained", "time", "peak memory"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     baseline = runs[0].evaluation["baseline"]
     table.add_row(
