@@ -59,6 +59,9 @@ class DataConfig(Config):
     """Column separator: one character, or tab, comma, semicolon, pipe; found by content when not given."""
     header: bool | None = None
     """Whether the first row holds column names; found by content when not given."""
+    passage: int | None = Field(None, ge=0)
+    """Plain text files: join lines into passages of at least this many characters, ending at the end of a line (at an
+    empty line where there is one soon); 0 makes every line a row. Chosen by the task when not given."""
     bad_rows: Literal["quarantine", "refuse"] = "quarantine"
     """Rows that cannot be read: left out, counted and listed (quarantine), or reason to stop (refuse)."""
     clean: CleanConfig = Field(default_factory=CleanConfig)

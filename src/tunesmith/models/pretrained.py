@@ -136,7 +136,8 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
 
 def apply_head(config: PretrainedConfig, head: HeadSettings) -> None:
     """Write what the task asks of the model into its config."""
-    config.num_labels = head.num_outputs
+    if head.num_outputs is not None:
+        config.num_labels = head.num_outputs
     for key, value in head.config.items():
         setattr(config, key, {int(index): name for index, name in value.items()} if key == "id2label" else value)
 

@@ -44,10 +44,12 @@ class HeadSettings:
 
     auto_class: str
     """Name of the ``transformers`` auto class, such as ``AutoModelForSequenceClassification``."""
-    num_outputs: int
-    """K, scores per unit."""
+    num_outputs: int | None
+    """K, scores per unit; None when it is the model's own (the vocabulary of a language model)."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
+    default_max_length: int = 512
+    """Longest row in tokens when the user names none and the model allows more."""
 
 
 class Task(Config):
@@ -55,6 +57,8 @@ class Task(Config):
 
     name: str
 
+    title: ClassVar[str]
+    """What it is called in reports: ``Text classification``."""
     reads: ClassVar[Literal["row", "token"]] = "row"
     """Where the head reads: one pooled vector a row, or the tokens that ``Encoded.reads`` names."""
     roles: ClassVar[tuple[Role, ...]]
@@ -63,6 +67,15 @@ class Task(Config):
     """The canonical columns that hold what is to be predicted."""
     higher_is_better: ClassVar[Mapping[str, bool]]
     """Every metric's name and direction; the first is the task's main metric."""
+    rival: ClassVar[Literal["classical", "untuned"]] = "classical"
+    """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
+    the model as it was before training."""
+    joins_lines: ClassVar[bool] = False
+    """Whether plain text files are read as passages of several lines rather than as one row a line."""
+    generates: ClassVar[bool] = False
+    """Whether predictions are texts that the model writes: ``encode_prompts`` and ``judge_answers`` are there."""
+    answer_metrics: ClassVar[frozenset[str]] = frozenset()
+    """Those metrics that exist only where answers were generated."""
 
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
@@ -85,6 +98,19 @@ class Task(Config):
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Return what is wrong with a split's labels, given a bound task (unknown labels, nan)."""
         raise NotImplementedError
+
+    @property
+    def sums_over_units(self) -> bool:
+        """Whether ``loss_sum`` of parts of the units adds up to that of all (not so for a chain over a sentence)."""
+        return True
+
+    def adapt(self, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+        """Set what the task needs of the tokenizer (a chat template), for training and for every later use.
+
+        Returns what is worth saying about it. Doing it twice changes nothing.
+        """
+        del tokenizer
+        return []
 
     def complete(self, columns: Columns) -> Columns:
         """Return the canonical columns of rows that may have been given as plain texts."""
@@ -121,6 +147,22 @@ class Task(Config):
         """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``.
 
         ``columns`` are those of the same rows, for tasks whose answers point into the text.
+        """
+        raise NotImplementedError
+
+    def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise what is to be answered: inputs only, one row each, ready for the model to go on from."""
+        raise NotImplementedError
+
+    def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+        """Return the ids that end an answer."""
+        raise NotImplementedError
+
+    def judge_answers(self, answers: Sequence[str | None], columns: Columns) -> dict[str, Array]:
+        """Return what ``measure`` needs of generated answers, to be added to the outputs: arrays [N, ...].
+
+        ``answers`` are in row order; None for rows that none was generated for. The entry
+        ``answers`` holds the texts themselves.
         """
         raise NotImplementedError
 

@@ -45,6 +45,8 @@ class Classification(Task):
 
     name: Literal["classification"] = "classification"
 
+    title: ClassVar[str] = "Text classification"
+
     labels: tuple[str, ...] | None = None
     """Label names in the order of the model's outputs; found in the training rows when not given."""
     multi_label: bool | None = None

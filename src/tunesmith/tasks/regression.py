@@ -44,6 +44,8 @@ class Regression(Task):
 
     name: Literal["regression"] = "regression"
 
+    title: ClassVar[str] = "Text regression"
+
     loss: Literal["mse", "huber", "mae"] = "mse"
     """Squared error, absolute error, or Huber's mixture: squared up to `huber_delta`, then linear."""
     huber_delta: float = Field(default=1.0, gt=0.0)

@@ -67,6 +67,8 @@ class TokenClassification(Task):
 
     name: Literal["token_classification"] = "token_classification"
 
+    title: ClassVar[str] = "Token classification"
+
     labels: tuple[str, ...] | None = None
     """Tags in the order of the model's outputs: BIO, or the tags themselves where they have no scheme; found in the
     training rows when not given."""
