@@ -91,7 +91,7 @@ def _load(place: Path, path: Path, config: PretrainedConfig) -> Any:
             "Give a file that holds the whole model; parts (-00001-of-0000N) must be joined first.",
         )
     # What was loaded counts as quantised even when it no longer is, and could not be saved.
-    config.name_or_path = ""
+    vars(config).pop("_model_name_or_path", None)  # a title, which loaders would take for a hub id
     with torch.device("meta"):
         plain = auto_class.from_config(config)
     plain.load_state_dict(loaded.state_dict(), assign=True)
