@@ -216,9 +216,7 @@ class Lora(Method):
         return found
 
 
-def _unknown_target(
-    wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: list[str]
-) -> Problem:
+def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: list[str]) -> Problem:
     known = sorted({name.rpartition(".")[2] for name in adaptable})
     if any(name == wanted or name.endswith(f".{wanted}") for name in tied):
         return Problem(

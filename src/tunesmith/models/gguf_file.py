@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -136,7 +135,7 @@ def _split_as_trained(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
             f"The model file {path} cuts text in a way that is not known here (tokenizer.ggml.pre: {splitting!r}).",
             "Give the folder or hub id of the same model, with its tokenizer.json.",
         )
-    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend: Any = tokenizer.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -168,7 +167,7 @@ def _alone(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         link = Path(folder) / path.name
         try:
-            os.symlink(path.resolve(), link)
+            link.symlink_to(path.resolve())
         except OSError:  # where links need a privilege
             shutil.copyfile(path, link)
         yield Path(folder)

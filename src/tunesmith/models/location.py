@@ -37,8 +37,8 @@ def locate(name: str, revision: str | None = None) -> Location:
     if path.is_dir():
         return _locate_folder(path.resolve())
     if path.is_file() and path.suffix.lower() == ".gguf":
-        from tunesmith.models.gguf_file import convert_gguf
         from tunesmith.files.hashing import hash_file
+        from tunesmith.models.gguf_file import convert_gguf
 
         folder = convert_gguf(path)
         return Location(folder, f"file {path.resolve()} (sha256 {hash_file(path)})", str(folder))

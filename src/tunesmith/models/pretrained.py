@@ -63,6 +63,7 @@ class Pretrained(ModelSource):
         if self.dropout is not None:
             set_dropout(model, self.dropout)
         check_vocabulary(model, tokenizer)
+        let_padding_learn(model, tokenizer)
         if head.auto_class == CAUSAL:
             check_causal(model, location.folder)
         max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
@@ -108,7 +109,7 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 
     A tokenizer without one (GPT-2, Llama) pads with its end token; ``config`` then learns it too. That
     is safe here: what is padding is told by the length of a row and never by the token that stands
-    there, so that real end tokens are read and trained (see also ``load_weights``).
+    there, so that real end tokens are read and trained (see also ``let_padding_learn``).
     Padding and truncation that a tokenizer file asks for by itself are switched off.
     """
     from transformers import AutoTokenizer
@@ -142,8 +143,7 @@ def load_weights(
     """Return the model of ``config`` with the folder's weights in float32, the rest initialised from ``seed``.
 
     Only the head and what stands between the layers and it (a pooler) may be missing; with
-    ``complete`` nothing may. Where the padding token has another meaning too (an end token that
-    pads), its embedding learns like every other; torch would leave it out.
+    ``complete`` nothing may.
     """
     import transformers
 
@@ -166,18 +166,19 @@ def load_weights(
     model.name_or_path = config.name_or_path = location.name
     _check_complete(model, location.folder, new, mismatched, complete=complete)
     structure.align(model)
-    table = model.get_input_embeddings()
-    if getattr(table, "padding_idx", None) in _meaningful_ids(config):
-        table.padding_idx = None
     loaded: PreTrainedModel = model.eval()
     return loaded
 
 
-def _meaningful_ids(config: PretrainedConfig) -> set[int]:
-    """Return the ids that the config names as begin or end."""
-    text_config = config.get_text_config()
-    named = (getattr(text_config, key, None) for key in ("bos_token_id", "eos_token_id"))
-    return {int(one) for ids in named for one in (ids if isinstance(ids, list) else [ids]) if one is not None}
+def let_padding_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where the padding token has another meaning too (an end token that pads), let its embedding be trained.
+
+    Torch gives the embedding at ``padding_idx`` no gradient, and ``transformers`` sets that from the config.
+    """
+    other = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.sep_token_id)
+    table = model.get_input_embeddings()
+    if isinstance(table, nn.Embedding) and table.padding_idx is not None and table.padding_idx in other:
+        table.padding_idx = None
 
 
 def _check_complete(
@@ -210,8 +211,9 @@ def check_causal(model: PreTrainedModel, folder: Path) -> None:
     ``transformers`` gives encoders (BERT) a causal head too. Trained so, they see the very token
     they are to predict: a loss of zero, and nothing learned.
     """
-    rows = len(model.get_input_embeddings().weight)
-    first, second = (model(input_ids=torch.tensor([[0, 1 % rows, last]])).logits[0, :2] for last in (0, rows - 1))
+    rows = _num_embeddings(model)
+    with quiet():
+        first, second = (model(input_ids=torch.tensor([[0, 1 % rows, last]])).logits[0, :2] for last in (0, rows - 1))
     if (first - second).abs().max() > 1e-3 * first.abs().max().clamp(min=1e-6):
         raise InputError(
             f"The model in {folder} ({type(model).__name__}) reads to the right too: it cannot write a text one token "
@@ -241,9 +243,7 @@ def _dropout_settings(config: PretrainedConfig) -> list[str]:
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` when the tokenizer can give ids that the model has no embedding for."""
-    table = model.get_input_embeddings().weight
-    assert isinstance(table, torch.Tensor)
-    rows = len(table)
+    rows = _num_embeddings(model)
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         raise InputError(
@@ -251,6 +251,12 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
             f"embeddings for {rows}.",
             "Copy the tokenizer's files from where the weights came from.",
         )
+
+
+def _num_embeddings(model: PreTrainedModel) -> int:
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, torch.Tensor)
+    return len(table)
 
 
 def choose_max_length(

@@ -50,8 +50,8 @@ def dequantize(model: PreTrainedModel) -> None:
     """Undo ``quantize``: plain linear layers in float32, with the weights as rounded."""
     from peft.utils.integrations import dequantize_bnb_weight
 
-    def make(module: nn.Module) -> nn.Module:
-        plain = _empty_linear(nn.Linear, module)
+    def make(module: Any) -> nn.Module:
+        plain: nn.Linear = _empty_linear(nn.Linear, module)
         whole = dequantize_bnb_weight(module.weight, state=getattr(module, "state", None))
         plain.weight = nn.Parameter(whole.float(), requires_grad=False)
         plain.bias = module.bias
@@ -91,13 +91,11 @@ def _frozen_bias(module: nn.Module) -> nn.Parameter | None:
 
 
 def _nf4(module: nn.Module) -> nn.Module:
-    import bitsandbytes
-
-    layer = _empty_linear(bitsandbytes.nn.Linear4bit, module, quant_type="nf4", compress_statistics=True)
-    given = bitsandbytes.nn.Params4bit(
-        _weight(module), requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer
-    )
-    layer.weight = given.to(device=module.weight.device)  # this quantises
+    layers = _bitsandbytes().nn
+    layer = _empty_linear(layers.Linear4bit, module, quant_type="nf4", compress_statistics=True)
+    weight = _weight(module)
+    given = layers.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer)
+    layer.weight = given.to(device=weight.device)  # this quantises
     layer.weight.module = None  # a layer that its own weight holds on to is never freed
     layer.bias = _frozen_bias(module)
     layer.compute_type_is_set = True  # with no type of its own: that of the input, whatever the run's is
@@ -106,11 +104,10 @@ def _nf4(module: nn.Module) -> nn.Module:
 
 
 def _int8(module: nn.Module) -> nn.Module:
-    import bitsandbytes
-
     layer = _empty_linear(_int8_class(), module, has_fp16_weights=False)
-    given = bitsandbytes.nn.Int8Params(_weight(module), requires_grad=False, has_fp16_weights=False)
-    layer.weight = given.to(device=module.weight.device)
+    weight = _weight(module)
+    given = _bitsandbytes().nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    layer.weight = given.to(device=weight.device)
     layer.bias = _frozen_bias(module)
     return layer  # type: ignore[no-any-return]
 
@@ -121,9 +118,9 @@ def _int8_class() -> type[nn.Module]:
 
     Made here because importing bitsandbytes takes seconds.
     """
-    import bitsandbytes
+    library = _bitsandbytes()
 
-    class Linear8bit(bitsandbytes.nn.Linear8bitLt):  # type: ignore[misc, name-defined]
+    class Linear8bit(library.nn.Linear8bitLt):  # type: ignore[misc, name-defined]
         """On the CPU only the weights are rounded; on CUDA activations are too, as in LLM.int8()."""
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -133,7 +130,13 @@ def _int8_class() -> type[nn.Module]:
                 self.init_8bit_state()
             state.CB, state.SCB = self.weight.data, state.SCB.to(inputs.device)  # moving a model leaves these behind
             state.is_training = True
-            scores: torch.Tensor = bitsandbytes.matmul(inputs, self.weight, bias=self.bias, state=state)
+            scores: torch.Tensor = library.matmul(inputs, self.weight, bias=self.bias, state=state)
             return scores
 
     return Linear8bit
+
+
+def _bitsandbytes() -> Any:
+    import bitsandbytes
+
+    return bitsandbytes
