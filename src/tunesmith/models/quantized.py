@@ -20,12 +20,15 @@ from torch import nn
 
 from tunesmith.models import structure
 from tunesmith.models.quiet import quiet
-from tunesmith.types import MissingExtraError
+from tunesmith.types import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Scheme = Literal["nf4", "int8"]
+
+BLOCK = 64
+"""Weights that share a scale in 4 bits."""
 
 _FLAGS: dict[Scheme, str] = {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}
 
@@ -36,13 +39,28 @@ def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
     ``nf4``: normal float of 4 bits in blocks of 64, whose scales are quantised too (Dettmers et al.
     2023, QLoRA, section 3). ``int8``: 8 bits, one scale per output (Dettmers et al. 2022,
     LLM.int8(), section 2.1). Embeddings, norms, the head and a language model's output layer stay as
-    they are. Raises ``MissingExtraError`` without the package ``bitsandbytes``.
+    they are, and in 4 bits every layer whose number of inputs is no multiple of 64: for some of those
+    bitsandbytes gives wrong weights back on the CPU (0.50.2: 96 inputs, say, where blocks run over the
+    ends of rows).
+
+    Raises ``MissingExtraError`` without the package ``bitsandbytes``, ``InputError`` when no layer is left.
     """
     if find_spec("bitsandbytes") is None:
         raise MissingExtraError(f"method.quantize: {scheme}", "bitsandbytes", "quantize")
     make = {"nf4": _nf4, "int8": _int8}[scheme]
+    layers = {
+        name: module
+        for name, module in structure.linear_modules(model).items()
+        if scheme == "int8" or _sizes(module)[1] % BLOCK == 0
+    }
+    if not layers:
+        raise InputError(
+            f"method.quantize: {type(model).__name__} has no layer that can be kept in {scheme} (linear, below the "
+            f"head, with a multiple of {BLOCK} inputs).",
+            "Set method.quantize to int8 or none.",
+        )
     with quiet():
-        _replace(model, make)
+        _replace(model, layers, make)
     setattr(model, _FLAGS[scheme], True)  # where PEFT looks before it puts its own layers around these
 
 
@@ -57,15 +75,20 @@ def dequantize(model: PreTrainedModel) -> None:
         plain.bias = module.bias
         return plain
 
+    layers = {
+        name: module
+        for name, module in structure.linear_modules(model).items()
+        if not module.weight.is_floating_point()
+    }
     with quiet():
-        _replace(model, make)
+        _replace(model, layers, make)
     for flag in _FLAGS.values():
         vars(model).pop(flag, None)
 
 
 @torch.no_grad()
-def _replace(model: PreTrainedModel, make: Callable[[nn.Module], nn.Module]) -> None:
-    for name, module in structure.linear_modules(model).items():
+def _replace(model: PreTrainedModel, layers: dict[str, nn.Module], make: Callable[[nn.Module], nn.Module]) -> None:
+    for name, module in layers.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, make(module).train(module.training))
 
@@ -78,11 +101,17 @@ def _weight(module: nn.Module) -> torch.Tensor:
     return whole.detach().float().contiguous().clone()
 
 
+def _sizes(module: Any) -> tuple[int, int]:
+    """Return the numbers of outputs and inputs of a linear layer of either make."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    inputs, outputs = module.weight.shape
+    return outputs, inputs
+
+
 def _empty_linear(kind: Any, module: nn.Module, **settings: Any) -> Any:
-    out_features, in_features = (
-        (module.out_features, module.in_features) if isinstance(module, nn.Linear) else reversed(module.weight.shape)  # type: ignore[arg-type]
-    )
-    return kind(in_features, out_features, bias=False, device="meta", **settings)
+    outputs, inputs = _sizes(module)
+    return kind(inputs, outputs, bias=False, device="meta", **settings)
 
 
 def _frozen_bias(module: nn.Module) -> nn.Parameter | None:
@@ -91,10 +120,10 @@ def _frozen_bias(module: nn.Module) -> nn.Parameter | None:
 
 
 def _nf4(module: nn.Module) -> nn.Module:
-    layers = _bitsandbytes().nn
-    layer = _empty_linear(layers.Linear4bit, module, quant_type="nf4", compress_statistics=True)
+    library = _bitsandbytes().nn
+    layer = _empty_linear(library.Linear4bit, module, quant_type="nf4", compress_statistics=True)
     weight = _weight(module)
-    given = layers.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer)
+    given = library.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer)
     layer.weight = given.to(device=weight.device)  # this quantises
     layer.weight.module = None  # a layer that its own weight holds on to is never freed
     layer.bias = _frozen_bias(module)
