@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "regression": Regression,
     "token_classification": TokenClassification,
+    "masked_lm": MaskedLM,
 }
 
 
@@ -78,4 +80,4 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
     return listed + [Problem("error", f"No task suits the columns ({reason}).", fix) for reason in reasons]
 
 
-__all__ = ["TASKS", "Classification", "Detection", "Regression", "Task", "TokenClassification", "detect"]
+__all__ = ["TASKS", "Classification", "Detection", "MaskedLM", "Regression", "Task", "TokenClassification", "detect"]
