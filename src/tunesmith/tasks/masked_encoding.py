@@ -112,11 +112,12 @@ def _tokenised(texts: Sequence[str | None], tokenizer: Any) -> Iterator[tuple[li
 def _word_numbers(text: str, words: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """Return the word of each token: the tokenizer's own, cut further at spaces and beside characters without any."""
     numbers: list[int] = []
-    number, last_word, last_end = -1, None, 0
+    number, last_word, last_end, after_blank = -1, None, 0, False
     for word, (start, end) in zip(words, offsets, strict=True):
-        if not numbers or word != last_word or _begins_word(text, last_end, start):
+        if not numbers or word != last_word or (not after_blank and _begins_word(text, last_end, start)):
             number += 1
         numbers.append(number)
+        after_blank = not text[start:end].strip()  # a space that is a token of its own goes with what follows
         last_word, last_end = word, max(end, last_end)
     return numbers
 
@@ -127,9 +128,8 @@ def _begins_word(text: str, last_end: int, start: int) -> bool:
         return False  # two tokens of one character
     if start > last_end or text[start].isspace():
         return True
-    return last_end > 0 and (
-        text[last_end - 1].isspace() or bool(_UNSPACED.match(text[last_end - 1]) or _UNSPACED.match(text[start]))
-    )
+    before = text[last_end - 1]
+    return before.isspace() or bool(_UNSPACED.match(before) or _UNSPACED.match(text[start]))
 
 
 def _cuts(words: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
