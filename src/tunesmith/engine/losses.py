@@ -88,7 +88,7 @@ class _ChunkedLoss(torch.autograd.Function):
             for index, gradient in enumerate(gradients[1:]):
                 if gradient is not None:
                     sums[index] = _added(sums[index], gradient)
-        ctx.save_for_backward(hidden_gradient, *sums)
+        ctx.save_for_backward(hidden_gradient, *sums)  # type: ignore[arg-type]
         ctx.dtypes = [parameter.dtype for parameter in parameters]  # type: ignore[attr-defined]
         return total
 

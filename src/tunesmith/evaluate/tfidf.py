@@ -37,11 +37,11 @@ class Baseline:
     """What the baseline predicted for the test rows, in the form of the task's outputs."""
 
     name: str
-    outputs: Mapping[str, Array]
+    outputs: Mapping[str, Any]
     seconds: float
     num_parameters: int
-    num_rows: int
-    """Training rows it learned from."""
+    num_rows: int | None
+    """Training rows it learned from; None where it did not learn from them."""
 
 
 def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: int) -> Baseline | None:
