@@ -14,15 +14,15 @@ from tiny import PAD, SENTENCES, VOCABULARY, tiny_config, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.loop import Training, compute_gradients
+from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import Scored, predict
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.base import ParameterGroup
-from tunesmith.tasks import TASKS, MaskedLM, detect
-from tunesmith.types import ColumnProfile, InputError
+from tunesmith.tasks import MaskedLM
+from tunesmith.types import InputError
 
 TASK = MaskedLM()
 TEXTS = [*SENTENCES, "lovingly made", "", "waste of time, slow and far too long and boring"]
@@ -155,7 +155,7 @@ def test_settings_are_obeyed() -> None:
 def test_evaluation_masks_depend_on_the_text_alone() -> None:
     """Not on the row's place, its neighbours, or the settings of training; and all of them are mask tokens."""
     data = encoded()
-    other = encoded(TEXTS[::-1] + ["boring"], probability=0.4, whole_words=False, mask_share=0.5)
+    other = encoded([*TEXTS[::-1], "boring"], probability=0.4, whole_words=False, mask_share=0.5)
     back = len(TEXTS) - 1
     for row in range(len(TEXTS)):
         np.testing.assert_array_equal(data.inputs["input_ids"][row], other.inputs["input_ids"][back - row])
@@ -279,12 +279,3 @@ def test_masks_in_texts_to_learn_from_are_not_read() -> None:
         split = TASK.corrupt(data, np.array([0]), seed)
         assert mask_id not in ragged(split.targets["token"]).values
         assert len(ragged(split.targets["token"]).values)
-
-
-def test_other_tasks_are_preferred() -> None:
-    """Plain text is what models that write text learn from; adapting an encoder has to be asked for."""
-    text = ColumnProfile("text", "text", 1000, 0, 990, mean_length=80.0, mean_words=14.0, examples=("a", "b"))
-    assert MaskedLM.fit_score({"text": text})[0] < 0.1
-    label = ColumnProfile("label", "category", 1000, 0, 3, examples=("a", "b"))
-    assert detect({"text": text, "label": label}).task is not MaskedLM
-    assert "causal_lm" not in TASKS or detect({"text": text}).task is TASKS["causal_lm"]
