@@ -83,6 +83,8 @@ class Encoded:
     (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
     extras: Mapping[str, Array | Ragged] = field(default_factory=dict)
     """What the task needs to make the rows anew (``Task.corrupt``): arrays of any shape, which no batch holds."""
+    states: Ragged | None = None
+    """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -120,6 +122,7 @@ class Encoded:
                 for name, target in self.targets.items()
             },
             reads=None if self.reads is None else self.reads.select(rows),
+            states=None if self.states is None else self.states.select(rows),
         )
 
     def data_rows(self, rows: Sequence[int]) -> list[int]:

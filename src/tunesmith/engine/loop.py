@@ -62,7 +62,7 @@ def train(training: Training) -> Iterator[StepInfo]:
     while training.step < plan.total_steps:
         started = time.perf_counter()
         training.prepare_step(training.step / plan.total_steps)
-        training.scorer.model.train()
+        training.scorer.set_training()
         rows = plan.rows_of(training.step)
         loss, num_tokens, note = _gradients_within_memory(training, rows)
         norm = training.optimizer.gradient_norm()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, LayoutName, Shapes
+from tunesmith.engine.prefix import Prefix, standing_in
 from tunesmith.models.structure import base_model, inner
 
 Reads = Literal["row", "token"]
@@ -42,6 +43,8 @@ class Scorer:
     reads: Reads
     shapes: Shapes = EXACT
     """How the number of tokens that the head reads is rounded up."""
+    prefix: Prefix | None = None
+    """What is frozen below everything that is trained."""
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
@@ -50,24 +53,44 @@ class Scorer:
         if self.layout == "padded":
             scores: torch.Tensor = self.model(**batch.inputs).logits
             return scores
-        hidden_TD: torch.Tensor = self._base(**batch.inputs, **self._switches).last_hidden_state[0]
-        return row_scores(inner(self.model), hidden_TD, batch)
+        return row_scores(inner(self.model), self.base(batch)[0], batch)
 
-    def surrounding(self, batch: Batch) -> Any:
-        """Return the context in which the forward and backward pass of ``batch`` run."""
-        return borders_of(batch.borders) if self.layout == "flat" else nullcontext()
+    def set_training(self) -> None:
+        """Switch dropout on, but for what is frozen."""
+        self.model.train()
+        if self.prefix is not None:
+            self.prefix.rest()
+
+    @contextmanager
+    def surrounding(self, batch: Batch) -> Iterator[None]:
+        """Surround the passes of ``batch``: attention learns its borders, the prefix stands aside."""
+        with ExitStack() as stack:
+            if self.layout == "flat":
+                stack.enter_context(borders_of(batch.borders))
+            if batch.states is not None:
+                assert self.prefix is not None
+                stack.enter_context(self.prefix.standing_aside(batch.states))
+            yield
+
+    def base(self, batch: Batch) -> torch.Tensor:
+        """Return the base model's last hidden states: [1, T, D] in the flat layout, [B, L, D] in the padded one."""
+        hidden: torch.Tensor = self._base(**batch.inputs, **self._switches).last_hidden_state
+        return hidden
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
-        hidden: torch.Tensor = self._base(**batch.inputs, **self._switches).last_hidden_state
+        hidden = self.base(batch)
         hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
         return hidden_TD[batch.read_tokens]
 
     def head(self, hidden_UD: torch.Tensor) -> torch.Tensor:
         """Return [U, K]: what the model's head makes of hidden states, each for itself."""
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
         num_read = len(hidden_UD)
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
-        with _standing_in(self._base, hidden_UD[None]):
+        given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_UD[None])
+        with standing_in(self._base, lambda *_, **__: given):
             ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
             scores_1UK: torch.Tensor = inner(self.model)(input_ids=ids).logits
         return scores_1UK[0, :num_read]
@@ -100,23 +123,6 @@ class Scorer:
         """Switch off what training has no use for: decoders would fill a cache."""
         takes_cache = "use_cache" in inspect.signature(self._base.forward).parameters
         return {"use_cache": False} if takes_cache else {}
-
-
-@contextmanager
-def _standing_in(base: nn.Module, hidden_1UD: torch.Tensor) -> Iterator[None]:
-    """Make ``base`` return these hidden states, whatever it is called with, inside the ``with`` block."""
-    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
-    output = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_1UD)
-    before = vars(base).get("forward")
-    vars(base)["forward"] = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(base)["forward"]
-        else:
-            vars(base)["forward"] = before
 
 
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
