@@ -160,6 +160,11 @@ class Task(Config):
         """
         raise NotImplementedError
 
+    def spell(self, predictions: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Return what ``decode`` gave with token ids, where there are some, written out as text."""
+        del tokenizer
+        return predictions
+
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise what is to be answered: inputs only, one row each, ready for the model to go on from."""
         raise NotImplementedError
