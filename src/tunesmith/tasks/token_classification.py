@@ -336,10 +336,13 @@ class TokenClassification(Task):
         return found
 
     def shown(self, answer: Any, columns: Columns, row: int) -> Any:
-        """Return the entities as ``text (type)``, or tokens with tags where these stand for themselves."""
-        if not self.has_scheme:
-            return [f"{token}/{tag}" for token, tag in zip(columns["tokens"][row], answer, strict=True)]
-        return [f"{entity['text']} ({entity['label']})" for entity in entities_of(answer, columns, row)]
+        """Return the entities, or the tokens where tags stand for themselves: ``text``, ``label``, ``start``, ``end``."""
+        if self.has_scheme:
+            return entities_of(answer, columns, row)
+        places = zip(columns["tokens"][row], columns["starts"][row], answer, strict=True)
+        return [
+            {"text": token, "label": tag, "start": start, "end": start + len(token)} for token, start, tag in places
+        ]
 
     def truth(self, targets: Targets) -> list[Any]:
         tags = _ragged(targets["tags"])
@@ -388,19 +391,23 @@ class TokenClassification(Task):
         return metrics.entity_metrics_per_kind(truth, predicted, len(self.types), num_rows, weights_RN)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
-        """Return the types with their support, and which types were taken for which over the same tokens."""
+        """Return the types with their support, and which types were taken for which over the same tokens.
+
+        ``counted`` says what that counts; ``unmatched`` names the row and the column of entities that only one side has.
+        """
         truth, predicted, _ = self._compared(outputs, targets)
         support = np.bincount(truth.kinds, minlength=len(self.types)).tolist()
         found: dict[str, Any] = {
-            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)]
+            "counted": "entities" if self.has_scheme else "tokens",
+            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)],
         }
-        if len(self.types) <= MAX_MATRIX:
-            matrix = _confusion(truth, predicted, len(self.types))
-            names = [*self.types, NO_ENTITY]
-            if not self.has_scheme:
-                matrix, names = matrix[:-1, :-1], names[:-1]
-            found |= {"labels": names, "confusion_matrix": matrix.tolist()}
-        return found
+        if len(self.types) > MAX_MATRIX:
+            return found
+        matrix = _confusion(truth, predicted, len(self.types))
+        if not self.has_scheme:
+            return found | {"labels": list(self.types), "confusion_matrix": matrix[:-1, :-1].tolist()}
+        names = {"labels": [*self.types, NO_ENTITY], "unmatched": NO_ENTITY}
+        return found | names | {"confusion_matrix": matrix.tolist()}
 
 
 def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:
