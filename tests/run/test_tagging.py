@@ -80,7 +80,7 @@ def test_a_chain_of_tags_is_learned_from_scratch(configured: Callable[..., RunCo
     assert answer["tags"] == ["O", "B-NAME", "I-NAME", "B-NAME", "O"]
     assert answer["score"] > 0.8
     saved = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    assert saved["id2label"]["5"] == "B-NAME>I-NAME"
+    assert saved["id2label"]["8"] == "B-NAME>I-NAME"
 
 
 def test_files_of_tokens_are_tagged_without_the_tags_column(

@@ -18,7 +18,7 @@ from tunesmith.engine.layout import Scorer, collator_for
 from tunesmith.engine.predict import predict
 from tunesmith.models.lstm_network import LstmForTokenClassification
 from tunesmith.tasks import TokenClassification
-from tunesmith.tasks.crf import MAX_TAGS, negative_log_likelihood_sum, pair_names
+from tunesmith.tasks.crf import MAX_TAGS, negative_log_likelihood_sum, output_names, potentials
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.types import InputError
 
@@ -130,8 +130,12 @@ def test_large_and_half_precision_scores_stay_finite() -> None:
     assert none.item() == 0
 
 
-def test_outputs_are_named_by_their_pairs() -> None:
-    assert pair_names(("O", "B-a")) == ["O>O", "O>B-a", "B-a>O", "B-a>B-a", ">O", ">B-a"]
+def test_outputs_are_named_and_added_by_their_pairs() -> None:
+    names = output_names(("O", "B-a"))
+    assert names == ["O", "B-a", "O>O", "O>B-a", "B-a>O", "B-a>B-a", ">O", ">B-a"]
+    scores = torch.tensor([[1.0, 2, 10, 20, 30, 40, 50, 60]], dtype=torch.bfloat16)
+    assert potentials(scores).tolist() == [[11, 22, 31, 42, 51, 62]]
+    assert potentials(scores).dtype == torch.float32
 
 
 # ---- as a setting of the task --------------------------------------------------------------------
@@ -155,7 +159,7 @@ def test_the_loss_knows_where_rows_end_in_a_batch(max_length: int, tmp_path: Any
     encoded.save(tmp_path)
     encoded = Encoded.load(tmp_path)
     torch.manual_seed(0)
-    model = LstmForTokenClassification(tiny_model("lstm", num_labels=12).config).eval()
+    model = LstmForTokenClassification(tiny_model("lstm", num_labels=15).config).eval()
     collate = collator_for(model, "padded", 1, torch.device("cpu"))
     scorer = Scorer(model, "padded", "token")
     batch = collate(encoded, np.arange(len(encoded))[::-1].copy())

@@ -255,8 +255,8 @@ class TokenClassification(Task):
         return {"num_read": Ragged(tags.lengths, offsets)} if self.crf else {}
 
     def head(self) -> HeadSettings:
-        """Ask for a score for each tag, or, for a CRF, for each tag after each tag (``tasks.crf``)."""
-        names = crf.pair_names(self._labels) if self.crf else self._labels
+        """Ask for a score for each tag, and, for a CRF, for each tag after each tag (``tasks.crf``)."""
+        names = crf.output_names(self._labels) if self.crf else self._labels
         settings = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
         return HeadSettings("AutoModelForTokenClassification", len(names), settings)
 
@@ -273,7 +273,7 @@ class TokenClassification(Task):
         For a CRF: minus the log-probability of the rows' tags, summed.
         """
         if self.crf:
-            return crf.negative_log_likelihood_sum(scores_UK, targets["tags"], targets["num_read"])
+            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], targets["num_read"])
         scores_UK = losses.widen(scores_UK)
         return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
 
@@ -291,13 +291,16 @@ class TokenClassification(Task):
     # ---- scores to answers and numbers ---------------------------------------------------------
 
     def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Keep ``scores``: the logits, float32 [U, K]; for a CRF [U, (K + 1) * K]."""
+        """Keep ``scores``: the logits, float32 [U, K]; for a CRF the log-potentials of pairs, [U, (K + 1) * K]."""
         del targets
-        return {"scores": scores_UK.detach().float()}
+        scores_UK = scores_UK.detach().float()
+        return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
     def _scores(self, outputs: Outputs) -> Ragged:
-        scores = _ragged(outputs["scores"])
-        return Ragged(np.asarray(scores.values).reshape(-1, self.head().num_outputs or 0), scores.offsets)
+        scores, num_tags = _ragged(outputs["scores"]), len(self._labels)
+        return Ragged(
+            np.asarray(scores.values).reshape(-1, num_tags * (num_tags + 1 if self.crf else 1)), scores.offsets
+        )
 
     def _chosen(self, outputs: Outputs) -> IntArray:
         """Return the tag of every token, [T]."""
@@ -336,7 +339,7 @@ class TokenClassification(Task):
         return found
 
     def shown(self, answer: Any, columns: Columns, row: int) -> Any:
-        """Return the entities, or the tokens where tags stand for themselves: ``text``, ``label``, ``start``, ``end``."""
+        """Return the entities, or tokens where tags stand for themselves: ``text``, ``label``, ``start``, ``end``."""
         if self.has_scheme:
             return entities_of(answer, columns, row)
         places = zip(columns["tokens"][row], columns["starts"][row], answer, strict=True)
@@ -393,7 +396,7 @@ class TokenClassification(Task):
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return the types with their support, and which types were taken for which over the same tokens.
 
-        ``counted`` says what that counts; ``unmatched`` names the row and the column of entities that only one side has.
+        ``counted`` says what that counts; ``unmatched`` names row and column of entities that only one side has.
         """
         truth, predicted, _ = self._compared(outputs, targets)
         support = np.bincount(truth.kinds, minlength=len(self.types)).tolist()
