@@ -42,6 +42,8 @@ class Passage:
     size: str = ""
     """``2,345 characters``."""
     note: str = ""
+    absence: str = "empty"
+    """What is said of a text without anything in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +64,22 @@ def answer_views(answers: Sequence[AnswerRecord]) -> list[AnswerView]:
 
 
 def _view(answer: AnswerRecord, *, has_before: bool) -> AnswerView:
-    given = [("After fine-tuning", answer.after)]
-    if has_before:
-        given.insert(0, ("Before fine-tuning", answer.before or ""))
     reference = answer.reference.strip()
+    answers = [passage("After fine-tuning", answer.after, _note(answer.after, reference))]
+    if has_before and answer.before is None:
+        answers.insert(0, Passage("Before fine-tuning", (), absence="not asked for"))
+    elif has_before:
+        answers.insert(0, passage("Before fine-tuning", answer.before or "", _note(answer.before or "", reference)))
     return AnswerView(
         row=answer.row,
         prompt=passage("Prompt", answer.prompt),
-        answers=[
-            passage(name, text, "same as the reference" if reference and text.strip() == reference else "")
-            for name, text in given
-        ],
+        answers=answers,
         reference=passage("Reference", reference) if reference else None,
     )
+
+
+def _note(text: str, reference: str) -> str:
+    return "same as the reference" if reference and text.strip() == reference else ""
 
 
 def passage(name: str, text: str, note: str = "") -> Passage:

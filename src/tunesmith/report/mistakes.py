@@ -48,8 +48,11 @@ class WrongRow:
     text: str
     text_pair: str | None
     sides: Sequence[Side]
-    note: str
-    """How hard it was, where that belongs to neither side."""
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether a side lists spans, which need room."""
+        return any(side.spans or side.num_alike for side in self.sides)
 
 
 def mistakes_title(mistakes: Sequence[Mistake]) -> str:
@@ -63,30 +66,33 @@ def mistakes_title(mistakes: Sequence[Mistake]) -> str:
 
 def wrong_row(mistake: Mistake) -> WrongRow:
     """Put one mistake into words; long texts are cut."""
-    note = _note(mistake)
+    name, value = _size(mistake)
     label, prediction = mistake.label, mistake.prediction
     sides = []
     if label is not None:
         sides.append(_side("true", label, prediction))
     if prediction is not None:
+        note = f"{value} sure" if name == "score" else f"{name} {value}".strip()
         sides.append(_side("predicted", prediction, label, note))
+    elif name:
+        sides.append(Side(name, value))
     return WrongRow(
         row=mistake.row,
         text=_clip(mistake.text, LONGEST_TEXT),
         text_pair=_clip(mistake.text_pair, LONGEST_TEXT) if mistake.text_pair else None,
         sides=sides,
-        note="" if prediction is not None else note,
     )
 
 
-def _note(mistake: Mistake) -> str:
+def _size(mistake: Mistake) -> tuple[str, str]:
+    """Return how large the mistake is, as a name with a value; both empty where nothing says."""
     if math.isfinite(mistake.error):
-        return f"error {readable.number(abs(mistake.error))}"
+        return "error", readable.number(abs(mistake.error))
     if math.isfinite(mistake.score):
-        return f"{readable.percent(mistake.score)} sure"
+        return "score", readable.percent(mistake.score)
     if math.isfinite(mistake.perplexity):
-        return f"perplexity {readable.number(mistake.perplexity)}"
-    return f"loss {readable.number(mistake.loss)}" if math.isfinite(mistake.loss) else ""
+        return "perplexity", readable.number(mistake.perplexity)
+    return ("loss", readable.number(mistake.loss)) if math.isfinite(mistake.loss) else ("", "")
 
 
 def _side(

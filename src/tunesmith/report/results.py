@@ -112,7 +112,7 @@ def headline(evaluation: Evaluation) -> Headline | None:
 
 
 def metric_groups(evaluation: Evaluation) -> list[MetricGroup]:
-    """Return the metrics: shares of 1 on one axis, each of the others on its own."""
+    """Return the metrics in groups: shares of 1 on one axis, each of the others on its own."""
     names = [name for name, estimate in evaluation.metrics.items() if math.isfinite(estimate.value)]
     baseline = evaluation.baseline.metrics if evaluation.baseline else {}
     shared = [name for name in names if readable.is_fraction(name)]
@@ -127,7 +127,8 @@ def metric_groups(evaluation: Evaluation) -> list[MetricGroup]:
         for name in others:
             ends = [source[name].interval for source in (evaluation.metrics, baseline) if name in source]
             rows.append(_metric_row(evaluation, name, whisker_domain(ends)))
-        groups.append(MetricGroup(rows, Markup("")))
+        # The group of the main metric comes first.
+        groups.insert(0 if evaluation.main_metric in others else 1, MetricGroup(rows, Markup("")))
     return groups
 
 
