@@ -15,8 +15,9 @@ from transformers import AutoModelForTokenClassification
 from tiny import VOCABULARY, tiny_model, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.data.tagged import join_tokens
-from tunesmith.engine.layout import Scorer, choose_layout, collator_for
+from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.predict import predict
+from tunesmith.engine.scorer import Scorer
 from tunesmith.tasks import TokenClassification
 from tunesmith.tasks.tag_decoding import best_tags, transitions
 from tunesmith.types import InputError

@@ -81,6 +81,8 @@ class Encoded:
     windows: npt.NDArray[np.int64] | None = None
     """[M + 1]: the first row of each of the M rows of the data, where long ones were cut into several rows here
     (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
+    states: Ragged | None = None
+    """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])

@@ -74,6 +74,8 @@ class Task(Config):
     """Whether plain text files are read as passages of several lines rather than as one row a line."""
     generates: ClassVar[bool] = False
     """Whether predictions are texts that the model writes: ``encode_prompts`` and ``judge_answers`` are there."""
+    corrupts: ClassVar[bool] = False
+    """Whether rows are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
     answer_metrics: ClassVar[frozenset[str]] = frozenset()
     """Those metrics that exist only where answers were generated."""
 
@@ -124,6 +126,14 @@ class Task(Config):
         """Return what the loss and the metrics read of the label columns: ``Encoded.targets`` without tokenising.
 
         Raises ``InputError`` with the problems that ``check`` reports as errors.
+        """
+        raise NotImplementedError
+
+    def corrupt(self, data: Encoded, rows: npt.NDArray[np.int64], seed: int | None) -> Encoded:
+        """Return these rows of ``data``, in this order, as the model is to see them, with what it is to restore.
+
+        What happens to a row depends on the seed and on the row alone, never on the others. Without
+        a seed (evaluation) it depends on the row's content, so that it is the same every time.
         """
         raise NotImplementedError
 
