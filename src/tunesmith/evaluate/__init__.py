@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
-from tunesmith.evaluate.tables import mistakes, predictions_table
+from tunesmith.evaluate.tables import exchanges, mistakes, predictions_table
 from tunesmith.evaluate.tfidf import Baseline, baseline
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
@@ -46,6 +46,8 @@ def evaluate(
             entry[name] = interval(float(values_K[k]), scores.label_resampled[name][:, k], confidence)
     if columns is not None:
         found["mistakes"] = mistakes(task, outputs, targets, columns)
+        if "answers" in outputs:
+            found["answers"] = exchanges(task, outputs, columns, against)
     if against is not None:
         other = score(task, against.outputs, targets, seed=seed, num_resamples=num_resamples)
         found["baseline"] = {
@@ -88,6 +90,7 @@ __all__ = [
     "compare_paired",
     "difference",
     "evaluate",
+    "exchanges",
     "interval",
     "intervals",
     "mistakes",

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.encoded import Ragged
+from tunesmith.evaluate.tfidf import Baseline
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 MAX_MISTAKES = 20
+MAX_EXCHANGES = 50
 MAX_TEXT = 2000
 """Characters of a text that are shown."""
 
@@ -39,6 +41,26 @@ def mistakes(
             entry["error"] = _answer(prediction) - truth
         found.append(entry)
     return found
+
+
+def exchanges(
+    task: Task, outputs: Outputs, columns: Columns, against: Baseline | None = None, limit: int = MAX_EXCHANGES
+) -> list[dict[str, Any]]:
+    """Return the first ``limit`` rows that an answer was written to: prompt, reference, answers before and after."""
+    rows = [row for row, answer in enumerate(outputs["answers"]) if answer is not None][:limit]
+    shown = {name: [values[row] for row in rows] for name, values in columns.items()}
+    predictions = task.decode({name: _select(values, rows) for name, values in outputs.items()}, shown)
+    before = None if against is None else against.outputs.get("answers")
+    return [
+        {
+            "row": str(columns["row"][row]) if "row" in columns else str(row),
+            "prompt": prediction.get("prompt", columns["text"][row]),
+            "reference": prediction.get("reference"),
+            "before": None if before is None else before[row],
+            "after": prediction["answer"],
+        }
+        for row, prediction in zip(rows, predictions, strict=True)
+    ]
 
 
 def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: Columns) -> dict[str, list[Any]]:

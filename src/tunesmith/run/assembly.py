@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
+from tunesmith.data import PreparedData, RawData, RejectedRow, assign_roles, prepare, profile, read
 from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
@@ -21,13 +21,15 @@ from tunesmith.models.structure import origin
 from tunesmith.run.config import RunConfig
 from tunesmith.tasks import detect
 from tunesmith.tasks.base import Columns, Task
-from tunesmith.types import InputError, Problem
+from tunesmith.types import ColumnChoice, InputError, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+PASSAGE = 2000
+"""Characters of a passage, where the task joins lines and the user does not say how."""
 INPUT_ROLES = ("text", "text_pair")
 
 
@@ -42,6 +44,8 @@ class TaskData:
     rejected: tuple[RejectedRow, ...] = ()
     group: str | None = None
     """The column whose values never cross splits: the user's, or the data's own."""
+    passage: int | None = None
+    """How lines of plain text files were joined: the user's word, or the task's."""
 
     def columns(self, split: str) -> dict[str, list[Any]]:
         """Return the canonical columns of a split."""
@@ -59,19 +63,17 @@ def load_data(config: RunConfig) -> TaskData:
     Raises ``InputError`` with everything that makes the data unusable for the task.
     """
     raw = read(config.data)
-    profiles = profile(raw.splits["train"])
-    problems = list(raw.problems)
-    if config.task is None:
-        found = detect(profiles, config.data.columns)
-        task, choices = found.task.model_validate({}), found.choices
-        problems.append(Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want."))
-    else:
-        task = config.task
-        assigned, found_problems = assign_roles(profiles, task.roles_for(profiles), config.data.columns)
-        choices = tuple(assigned)
-        problems += found_problems
+    task, choices, notes = _find_task(config, raw)
+    settings = config.data
+    if task.joins_lines and raw.is_plain_text and settings.passage is None:
+        settings = settings.changed(passage=PASSAGE)
+        raw = read(settings)
+        task, choices, notes = _find_task(config.changed(task=task), raw)
+        notes.append(Problem("note", f"Lines were joined into passages of about {PASSAGE:,} characters.",
+                             "Use --data.passage for other sizes; 0 makes every line a row."))  # fmt: skip
+    problems = [*raw.problems, *notes]
     _raise_errors(problems)
-    prepared = prepare(raw, config.data, choices)
+    prepared = prepare(raw, settings, choices)
     problems += prepared.problems
     data = TaskData(task, prepared, ())
     train_columns = data.columns("train")
@@ -79,7 +81,18 @@ def load_data(config: RunConfig) -> TaskData:
     for split in prepared.splits:
         problems += task.check(split, train_columns if split == "train" else data.columns(split))
     _raise_errors(problems)
-    return TaskData(task, prepared, tuple(problems), raw.rejected, config.data.group or raw.group)
+    return TaskData(task, prepared, tuple(problems), raw.rejected, config.data.group or raw.group, settings.passage)
+
+
+def _find_task(config: RunConfig, raw: RawData) -> tuple[Task, tuple[ColumnChoice, ...], list[Problem]]:
+    """Return the task, the columns for its roles, and what there is to say about the choice."""
+    profiles = profile(raw.splits["train"])
+    if config.task is None:
+        found = detect(profiles, config.data.columns)
+        note = Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want.")
+        return found.task.model_validate({}), found.choices, [note]
+    choices, problems = assign_roles(profiles, config.task.roles_for(profiles), config.data.columns)
+    return config.task, tuple(choices), list(problems)
 
 
 def _raise_errors(problems: Sequence[Problem]) -> None:
@@ -160,7 +173,9 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     )
     updates = {
         "task": data.task,
-        "data": config.data.model_copy(update={"columns": columns, "group": data.group} | _absolute_paths(config)),
+        "data": config.data.model_copy(
+            update={"columns": columns, "group": data.group, "passage": data.passage} | _absolute_paths(config)
+        ),
         "train": train,
         "output": str(folder),
     }
