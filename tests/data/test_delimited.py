@@ -111,6 +111,14 @@ def test_a_cut_archive_is_named(read_bytes, compress):
         read_bytes("x.csv.gz", compress(as_csv(TABLE * 500).encode())[:-30])
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_file_that_grows_out_of_all_proportion_is_refused(read_bytes, monkeypatch, compress):
+    monkeypatch.setattr("tunesmith.data.encodings._SMALL", 1 << 20)
+    with pytest.raises(InputError, match="more than 500 times its size"):
+        read_bytes("bomb.csv.gz", compress(b"ab,c\n" * 1_000_000))
+    assert len(read_bytes("good.csv.gz", compress(b"ab,c\n" * 10_000)).splits["train"]) == 10_000
+
+
 class TestHeader:
     def test_a_file_without_one_gets_numbered_columns(self, read_text):
         raw = read_text("SMSData", "ham\tGo until jurong point\nspam\tFree entry in 2\nham\tOk lar joking\n")
@@ -177,6 +185,12 @@ class TestQuotes:
         raw = read_text("x.csv", "text,label\n" + "\n".join(lines) + "\n")
         assert [row.place for row in raw.rejected] == ["x.csv:5"]
         assert len(raw.splits["train"]) == 19
+
+
+def test_a_single_quoted_column_is_not_cut_at_its_commas(read_text):
+    cells = [f'[{{""role"": ""user"", ""content"": ""number {row}""}}]' for row in range(9)]
+    rows = read_text("x.csv", "messages\n" + "".join(f'"{cell}"\n' for cell in cells)).splits["train"]
+    assert rows["messages"][:] == [cell.replace('""', '"') for cell in cells]
 
 
 class TestRaggedRows:

@@ -110,6 +110,14 @@ class TestTypes:
         assert [row["b"] for row in plain(raw)] == [None, "1" + "0" * 20, None]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
+def test_a_single_conversation_is_a_row(read_text, indent, keys):
+    turns = [dict(zip(keys, ("user", f"words {number}"), strict=True)) for number in range(2)]
+    (row,) = plain(read_text("x.json", json.dumps({"messages": turns, "tools": [{}, {}]}, indent=indent)))
+    assert json.loads(row["messages"]) == turns
+
+
 def test_an_object_without_rows_is_explained(read_text):
     with pytest.raises(InputError, match="holds no rows: its keys are 'a', 'b'"):
         read_text("x.json", '{\n"a": 1,\n"b": [1, 2]\n}')

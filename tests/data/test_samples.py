@@ -39,6 +39,23 @@ def test_chinese_reviews_are_two_files(tmp_path, monkeypatch):
     assert found == [("很好", "positive"), ("不错", "positive"), ("很差", "negative")]
 
 
+def test_small_talk_is_questions_with_their_first_answers(tmp_path, monkeypatch):
+    topics = SAMPLES["small-talk"].package.members.values()
+    for name in topics:
+        (tmp_path / name).write_text("categories: [x]\nconversations:\n- - only one\n", encoding="utf-8")
+    talk = "conversations:\n- - What is it?\n  - A thing.\n  - Another thing.\n- - What is it?\n  - A thing.\n"
+    talk += '- - What is it?\n  - |\n    Code:\n\n    x = "1"\n- - 12\n  - a number\n'
+    (tmp_path / "ai.yml").write_text(talk, encoding="utf-8")
+    monkeypatch.setattr("tunesmith.data.samples.fetch", lambda package: tmp_path)
+    raw = read(DataConfig(path="sample:small-talk"))
+    assert raw.group == "question"
+    rows = raw.splits["train"]
+    assert list(zip(rows["question"], rows["answer"], strict=True)) == [
+        ("What is it?", "A thing."),
+        ("What is it?", 'Code:\n\nx = "1"'),
+    ]
+
+
 def test_an_unknown_sample_names_the_nearest():
     with pytest.raises(InputError, match=r"no sample 'rotten-tomatos'. Did you mean 'rotten-tomatoes'"):
         read(DataConfig(path="sample:rotten-tomatos"))

@@ -2,6 +2,7 @@
 
 from tunesmith.data.columns import assign_roles, profile
 from tunesmith.data.config import CleanConfig, DataConfig
+from tunesmith.data.conversations import conversation_roles
 from tunesmith.data.prediction import read_for_prediction
 from tunesmith.data.prepare import prepare
 from tunesmith.data.readers import read
@@ -19,6 +20,7 @@ __all__ = [
     "RejectedRow",
     "Source",
     "assign_roles",
+    "conversation_roles",
     "prepare",
     "profile",
     "read",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from tunesmith.data.clean import Tally, tidy_parts
 from tunesmith.data.columns import assign_roles, profile
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import conversation_roles
+from tunesmith.data.encodings import has_marks
 from tunesmith.data.forms import Columns, Form, Misfit, as_text, plain_text, require_columns
 from tunesmith.data.messages import (
     Message,
@@ -72,12 +73,16 @@ class Conversations(Form):
     )
     fitting = MESSAGES
 
-    def __init__(self, columns: Columns, shape: tuple[str, ...], *, for_prediction: bool) -> None:
+    def __init__(
+        self, columns: Columns, shape: tuple[str, ...], quoted: frozenset[str], *, for_prediction: bool
+    ) -> None:
+        """``shape`` is how most rows are written; the texts of roles in ``quoted`` are JSON strings."""
         fields = [("text", pa.string()), (MESSAGES, pa.string())]
         if "tools" in columns:
             fields.append(("tools", pa.string()))
         super().__init__(columns, fields, ["text"])
         self._shape = shape
+        self._quoted = quoted
         self._for_prediction = for_prediction
         self._unknown_roles: Counter[str] = Counter()
         self._num_rows = 0
@@ -87,14 +92,17 @@ class Conversations(Form):
     def learn(
         cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
     ) -> tuple[Self, list[Problem]]:
+        quoted = frozenset(
+            role for role in (*_TEXT_ROLES, PROMPT, COMPLETION) if role in columns and _is_json(datasets, columns[role])
+        )
+        form = cls(columns, (), quoted, for_prediction=for_prediction)
         shapes: Counter[tuple[str, ...]] = Counter()
-        sources = {role: names for role, names in columns.items() if role in (MESSAGES, PROMPT, COMPLETION)}
+        parts = [role for role in (MESSAGES, PROMPT, COMPLETION) if role in columns]
         for dataset in datasets:
-            for batch in batches(dataset, [names[0] for names in sources.values()]):
-                cells = {role: batch.column(names[0]).to_pylist() for role, names in sources.items()}
-                shapes.update(_shape({role: cells[role][row] for role in cells}) for row in range(batch.num_rows))
-        common = max(shapes, key=lambda shape: ("" not in shape, shapes[shape], shape), default=())
-        return cls(columns, common, for_prediction=for_prediction), []
+            for batch in batches(dataset, list(dict.fromkeys(columns[role][0] for role in parts))):
+                shapes.update(map(_shape, form._cells(batch, parts)))
+        form._shape = max(shapes, key=lambda shape: ("" not in shape, shapes[shape], shape), default=())
+        return form, []
 
     @classmethod
     def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
@@ -128,57 +136,52 @@ class Conversations(Form):
 
     def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
         places = batch.column(ROW)
-        cells = {role: self._column(role, batch.column(names[0])) for role, names in self.columns.items()}
-        wrong = {misfit.what: np.zeros(batch.num_rows, dtype=np.bool_) for misfit in self.misfits}
+        found = [self._row(cells) for cells in self._cells(batch, self.columns)]
+        contents = tidy_parts([[turn["content"] for turn in row] for row, _, _ in found], clean, tally, places)
         rows: list[list[Message]] = []
-        tools: list[str | None] = []
-        for index in range(batch.num_rows):
-            try:
-                found, schemas = self._row({role: column[index] for role, column in cells.items()})
-            except MisfitError as error:
-                wrong[error.what][index] = True
-                if error.what == "unknown role":
-                    self._unknown_roles[error.detail] += 1
-                found, schemas = [], None
-            rows.append(found)
-            tools.append(schemas)
-        contents = tidy_parts([[message["content"] for message in row] for row in rows], clean, tally, places)
         written: list[str | None] = []
-        for index, (row, texts) in enumerate(zip(rows, contents, strict=True)):
-            messages = [{**message, "content": text} for message, text in zip(row, texts, strict=True)]
-            rows[index] = messages = [turn for turn in messages if turn["role"] != "system" or turn["content"].strip()]
-            flaw = find_flaw(messages) if row and not self._for_prediction else ""
-            if flaw:
-                wrong[flaw][index] = True
-            written.append(json.dumps(messages, ensure_ascii=False) if row and not flaw else None)
-            self._num_rows += bool(row) and not flaw
-            self._num_messages += len(messages) if row and not flaw else 0
-        for what, mask in wrong.items():
-            tally.add(what, mask, places)
+        reasons: list[str] = []
+        for (given, _, reason), texts in zip(found, contents, strict=True):
+            messages = [{**turn, "content": text} for turn, text in zip(given, texts, strict=True)]
+            messages = [turn for turn in messages if turn["role"] != "system" or turn["content"].strip()]
+            flaw = reason or ("" if self._for_prediction else find_flaw(messages))
+            self._num_rows += not flaw
+            self._num_messages += 0 if flaw else len(messages)
+            rows.append(messages)
+            written.append(None if flaw else json.dumps(messages, ensure_ascii=False))
+            reasons.append(flaw)
+        for misfit in self.misfits:
+            tally.add(misfit.what, np.array([reason == misfit.what for reason in reasons], dtype=np.bool_), places)
         arrays = [pa.array([transcript(row) for row in rows], pa.string()), pa.array(written, pa.string())]
         if "tools" in self.schema.names:
-            arrays.append(pa.array(tools, pa.string()))
+            arrays.append(pa.array([tools for _, tools, _ in found], pa.string()))
         return pa.RecordBatch.from_arrays([*arrays, places], schema=self.schema)
 
-    @staticmethod
-    def _column(role: str, array: pa.Array) -> list[Any]:
-        cells: list[Any] = (as_text(array) if role in _TEXT_ROLES else array).to_pylist()
-        return cells
+    def _cells(self, batch: pa.RecordBatch, roles: Iterable[str]) -> Iterator[Cells]:
+        """Yield every row's cells of these roles."""
+        columns = {}
+        for role in roles:
+            array = batch.column(self.columns[role][0])
+            column = (as_text(array) if role in _TEXT_ROLES else array).to_pylist()
+            columns[role] = list(map(_unquoted, column)) if role in self._quoted else column
+        for row in range(batch.num_rows):
+            yield {role: column[row] for role, column in columns.items()}
 
-    def _row(self, cells: Cells) -> tuple[list[Message], str | None]:
-        """Return a row's messages and its tools as JSON; raise ``MisfitError`` where it has none."""
+    def _row(self, cells: Cells) -> tuple[list[Message], str | None, str]:
+        """Return a row's messages and its tools as JSON, or none and what it is a misfit for."""
         try:
             if not self._for_prediction and not _agrees(_shape(cells), self._shape):
-                raise MisfitError("other form")
+                return [], None, "other form"
             messages = _read_row(cells)
-            if not messages:
-                raise MisfitError("no conversation")
-            schemas = read_tools(cells.get("tools"))
-            if any("tool_calls" in message for message in messages):
-                json.dumps(messages)  # arguments may be nested too deeply to be written
-            return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False)
+            schemas = read_tools(decode_cell(cells.get("tools")))
+            json.dumps(messages)  # what calls hold may be nested too deeply to be written
+            return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False), ""
+        except MisfitError as error:
+            if error.what == "unknown role":
+                self._unknown_roles[error.detail] += 1
+            return [], None, error.what
         except RecursionError:
-            raise MisfitError("no conversation") from None
+            return [], None, "no conversation"
 
     def misfit_words(self, misfit: Misfit) -> str:
         if misfit.what != "unknown role" or not self._unknown_roles:
@@ -205,6 +208,32 @@ class Conversations(Form):
 
 
 _SHAPE_NAMES = {"pairs": "objects of question and answer", "turns": "texts by turns"}
+
+
+def _is_json(datasets: Sequence[Dataset], sources: tuple[str, ...]) -> bool:
+    """Say whether all cells of a column are JSON, some of them lists or objects: its texts are then JSON strings."""
+    has_nested = False
+    for dataset in datasets:
+        for batch in batches(dataset, sources[:1]):
+            for cell in batch.column(0).to_pylist():
+                if cell is None:
+                    continue
+                try:
+                    value = json.loads(cell) if isinstance(cell, str) else None
+                except (ValueError, RecursionError):
+                    return False
+                if value is None:
+                    return False
+                has_nested = has_nested or isinstance(value, (list, dict))
+    return has_nested
+
+
+def _unquoted(cell: Any) -> Any:
+    """Return what a JSON string says; other JSON stays as it is written."""
+    if not isinstance(cell, str) or not cell.startswith('"'):
+        return cell
+    text = json.loads(cell)
+    return cell if has_marks(text) else text
 
 
 def _shape(cells: Cells) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ CONTEXT = Role(
 COMPLETION = Role(
     "completion",
     tuple(_COMPLETION_NAMES.split()),
-    (*_TEXT_KINDS, "object", "list"),
+    (*_TEXT_KINDS, "boolean", "integer", "float", "object", "list"),
     purpose="what is to be answered",
 )
 HISTORY = Role(
@@ -138,7 +138,8 @@ def _find(profiles: Mapping[str, ColumnProfile], role: Role) -> ColumnProfile | 
         (role.names.index(name), column)
         for column in profiles.values()
         if (name := matching_name(column.name, role.names, exact=True)) is not None
-        and (column.kind in _TEXT_KINDS or (column.kind in role.kinds and _holds_messages(column)))
+        and column.kind in role.kinds
+        and (column.kind not in ("object", "list") or _holds_messages(column))
     ]
     return min(found, key=lambda pair: pair[0])[1] if found else None
 

@@ -29,7 +29,8 @@ _USUAL_NAMES = """
     hypothesis query passage context tweet utterance post phrase label labels class category categories target
     sentiment polarity score rating stars intent topic similarity tag tags input output prompt response instruction
     source id idx index qid uid guid name date author genre split year v1 v2 y x
-    标签 类别 分类 文本 内容 评论 句子 标题
+    messages conversations conversation dialog dialogue chat completion system tools history
+    标签 类别 分类 文本 内容 评论 句子 标题 指令 问题 回答 输入 输出 对话
 """
 _KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
 _NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
@@ -265,6 +266,8 @@ def _quoting(lines: Sequence[str], delimiter: str) -> Quoting:
         return "none" if delimiter == "\t" else "double"
     if delimiter == "\t":
         return "double" if _quotes_have_meaning(lines, delimiter) else "none"
+    if _is_one_quoted_column(lines, delimiter):
+        return "double"
     num_escaped = sum('\\"' in line for line in lines)
     num_doubled = sum('""' in line for line in lines)
     if num_escaped > num_doubled:
@@ -275,6 +278,13 @@ def _quoting(lines: Sequence[str], delimiter: str) -> Quoting:
     quoted, _ = _agreement(lines, delimiter, "double")
     literal, _ = _agreement(lines, delimiter, "none")
     return "none" if literal > quoted + 0.2 else "double"
+
+
+def _is_one_quoted_column(lines: Sequence[str], delimiter: str) -> bool:
+    """Say whether every row is a single cell once quotes are heeded, and some need theirs."""
+    parsed = _parse(lines, delimiter, "double")
+    is_one = all(not record.error and len(record.cells) == 1 for record in parsed)
+    return is_one and any(record.lines[0].startswith('"') and delimiter in record.cells[0] for record in parsed)
 
 
 def _quotes_have_meaning(lines: Sequence[str], delimiter: str) -> bool:

@@ -277,6 +277,9 @@ def _object_rows(path: Path, name: str, encoding: str) -> Iterator[JsonRow]:
 
 def _columns_of(value: dict[str, Any]) -> Callable[[], Iterator[Any]] | None:
     lists = {key: item for key, item in value.items() if isinstance(item, list)}
+    if any(map(_are_messages, lists.values())):
+        # A conversation is one row, and this is one.
+        return lambda: iter([value])
     rows = next((lists[key] for key in ("data", "rows", "examples", "items") if key in lists), None)
     if rows is None and len(lists) == 1:
         rows = next(iter(lists.values()))
@@ -289,6 +292,10 @@ def _columns_of(value: dict[str, Any]) -> Callable[[], Iterator[Any]] | None:
         index = list(next(iter(tables.values())))
         return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
     return None
+
+
+def _are_messages(items: list[Any]) -> bool:
+    return bool(items) and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
 
 
 # Types

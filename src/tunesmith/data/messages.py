@@ -42,6 +42,7 @@ _ROLE_NAMES = {
     CALL: "function_call tool_call tool_calls function_calls",
 }
 _ROLE_OF_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
+_PART_KINDS = ("text", "input_text", "output_text", "tool_result", "reasoning", "thinking", "tool_call")
 _TRAIN_KEYS = ("train", "loss", "loss_weight", "weight")
 _MASK_KEYS = ("mask", "masked")
 _MAX_LITERAL = 1 << 20
@@ -215,17 +216,13 @@ def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]
         # Results are often left as the objects that they are.
         given = "" if given is None else json.dumps(given, ensure_ascii=False)
     for part in given if isinstance(given, list) else [given]:
-        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
-        text = _first(part, (kind, *_CONTENT_KEYS)) if isinstance(part, Mapping) and isinstance(kind, str) else part
+        kind, text = _read_part(part)
         if kind == "tool_call":
             calls += read_calls(text)
-        elif kind in ("text", "input_text", "output_text", "reasoning", "thinking", "tool_result") and (
-            text is None or isinstance(text, (str, int, float))
-        ):
-            written = text if isinstance(text, str) else "" if text is None else json.dumps(text)
-            (reasoning if kind in ("reasoning", "thinking") else texts).append(written)
+        elif kind in ("reasoning", "thinking"):
+            reasoning.append(text)
         else:
-            raise MisfitError("content")
+            texts.append(text)
     content = "".join(texts)
     if role == "assistant" and "<tool_call>" in content:
         content, tagged = _tagged_calls(content)
@@ -234,6 +231,22 @@ def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]
         found = _TAGGED_RESULT.findall(content)
         content = "\n".join(result.strip() for result in found) if found else content
     return content, "".join(reasoning), calls
+
+
+def _read_part(part: Any) -> tuple[str, Any]:
+    """Return kind and text of a part of a turn's content; the content of a call is left as it is."""
+    kind: Any = "text"
+    text = part
+    if isinstance(part, Mapping):
+        kind = part.get("type", "text")
+        if kind not in _PART_KINDS or not part.keys() & {kind, *_CONTENT_KEYS}:
+            raise MisfitError("content")
+        text = _first(part, (kind, *_CONTENT_KEYS))
+    if kind == "tool_call" or isinstance(text, str):
+        return kind, text
+    if text is not None and not isinstance(text, (int, float)):
+        raise MisfitError("content")
+    return kind, "" if text is None else json.dumps(text)
 
 
 def _are_parts(given: Any) -> bool:

@@ -213,8 +213,8 @@ def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
 
 
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
-    """Say whether a file of any name holds tagged sentences; who describes its columns says that it does not."""
-    is_described = config.delimiter is not None or config.header is not None
+    """Say whether a file of any name holds tagged sentences; who describes it otherwise says that it does not."""
+    is_described = config.delimiter is not None or config.header is not None or bool(config.passage)
     return file.suffix not in DELIMITED and not is_described and looks_like_conll(file.path, encoding)
 
 
