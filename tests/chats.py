@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-SPECIAL = (
-    "<pad> <s> </s> <bos> <eos> <|begin_of_text|> <|end_of_text|> <|im_start|> <|im_end|> <|start_header_id|> "
-    "<|end_header_id|> <|eot_id|> <start_of_turn> <end_of_turn> [INST] [/INST] [AVAILABLE_TOOLS] "
-    "[/AVAILABLE_TOOLS] [TOOL_CALLS] [TOOL_RESULTS] [/TOOL_RESULTS]"
-).split()
+_SPECIAL = """
+    <pad> <s> </s> <bos> <eos> <|begin_of_text|> <|end_of_text|> <|im_start|> <|im_end|> <|start_header_id|>
+    <|end_header_id|> <|eot_id|> <start_of_turn> <end_of_turn> [INST] [/INST] [AVAILABLE_TOOLS]
+    [/AVAILABLE_TOOLS] [TOOL_CALLS] [TOOL_RESULTS] [/TOOL_RESULTS]
+"""
 EDGES = {
     "chatml": ("<|im_start|>", "<|im_end|>"),
     "marked": ("<|im_start|>", "<|im_end|>"),
@@ -96,7 +96,7 @@ def _backend() -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=512,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],
+        special_tokens=[AddedToken(token, special=True) for token in _SPECIAL.split()],
         show_progress=False,
     )
     texts = [message["content"] for message in (*SEVERAL, *WITH_TOOLS)] + [json.dumps(TOOLS)]

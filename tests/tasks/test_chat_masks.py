@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -249,11 +250,12 @@ def test_a_system_message_for_those_without_one() -> None:
 
 def test_bytes_are_those_of_the_text() -> None:
     """Characters of several tokens count once, special tokens not at all."""
-    encoded = encoded_of("chatml", WITHOUT_SYSTEM)
+    answers = ["Ünïcödé 漢字 🙂", "plain"]
+    messages = [message for answer in answers for message in (user("?"), assistant(answer))]
+    encoded = encoded_of("chatml", messages)
     num_bytes = encoded.targets["num_bytes"]
     assert isinstance(num_bytes, Ragged)
     assert num_bytes.values.dtype == np.int32
-    answers = [message["content"] for message in WITHOUT_SYSTEM if message["role"] == "assistant"]
     assert num_bytes[0].sum() == sum(len(f"{answer}\n".encode()) for answer in answers)
     assert (num_bytes[0] == 0).sum() > len(answers), "some characters are several tokens"
     assert len(num_bytes[0]) == len(labels_of(encoded)[0])
@@ -290,16 +292,12 @@ def test_any_conversation_trains_its_answers(turns: list[tuple[str, str]], name:
     tokenizer = chat_tokenizer(name)
     encoded = encoded_of(name, messages)
     found = "".join(piece for row in trained_texts(name, encoded) for piece in row)
-    if all(token not in found for _, answer in turns for token in (answer,)):
-        contents = [answer.strip() if name in ("llama3", "mistral", "gemma") else answer for _, answer in turns]
-        assert all(content.lstrip("\n") in found for content in contents)
+    for _, answer in turns:
+        assert (answer.strip() if name in ("llama3", "mistral", "gemma") else answer.lstrip("\n")) in found
     columns = columns_of([messages])
-    try:
+    with contextlib.suppress(InputError):  # nothing of it may fit
         short = CausalLM().bind(columns).encode(columns, tokenizer, max_length)
-    except InputError as error:
-        assert "too long" in str(error)
-        return
-    assert short.lengths.max(initial=0) <= max_length
+        assert short.lengths.max(initial=0) <= max_length
     prompts = CausalLM().bind(columns).encode_prompts(columns, tokenizer, max_length)
     assert len(prompts) == 1
     assert 0 < prompts.lengths[0] <= max_length
@@ -323,9 +321,5 @@ def test_odd_conversations_end_in_rows_or_problems(messages: list[Any], name: st
     columns = {"text": [""], "messages": [json.dumps(messages)], "row": ["a:1"]}
     task = CausalLM(train_on=train_on).bind(columns)
     task.check("train", columns)
-    try:
-        encoded = task.encode(columns, chat_tokenizer(name), 64)
-    except InputError as error:
-        assert error.problems[0].message
-        return
-    assert encoded.num_data_rows == 1
+    with contextlib.suppress(InputError):
+        assert task.encode(columns, chat_tokenizer(name), 64).num_data_rows == 1

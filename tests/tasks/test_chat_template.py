@@ -79,10 +79,12 @@ def test_blocks_are_trimmed_and_loops_controlled_as_in_transformers() -> None:
     text = (
         "  {% for message in messages %}\n    {% if loop.index > 2 %}{% break %}{% endif %}\n"
         "{% if message.role == 'system' %}{% continue %}{% endif %}\n"
-        "{{ [message.content, loop.index0 ~ 1]|join('|') }}{{ '%s-%d' % ('a', 3) }}{{ 2 ** 3 + 7 // 2 }}\n  {% endfor %}\n"
+        "{{ [message.content, loop.index0 ~ 1]|join('|') }}{{ '%s-%d' % ('a', 3) }}{{ 2 ** 3 + 7 // 2 }}\n"
+        "  {% endfor %}\n"
         "{{ messages[1:]|map(attribute='role')|list }}{{ 'x'.replace('x', 'y').ljust(3) }}{{ '{:>4}'.format(1) }}|\n"
         "{% set ns = namespace(n=0) %}{% for m in messages if m.role != 'user' %}{% set ns.n = ns.n + 1 %}{% endfor %}"
-        "{{ ns.n }}{{ messages|length }}{{ {'b': [1, (2,)]}|tojson(indent=2, sort_keys=true) }}{{ 'aé'|upper|indent }}\n"
+        "{{ ns.n }}{{ messages|length }}{{ {'b': [1, (2,)]}|tojson(indent=2, sort_keys=true) }}\n"
+        "{{ 'aé'|upper|indent }}"
     )
     tokenizer = chat_tokenizer("chatml")
     tokenizer.chat_template = text
@@ -130,7 +132,7 @@ HOSTILE = {
     "long": "{{ 'a' * 10**9 }}",
     "doubled": "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
     "nested": "{% set n = namespace(x=[]) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
-    "keys": "{% set n = namespace(x=(1,)) %}{% for i in range(99) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1} }}",
+    "keys": "{% set n = namespace(x=()) %}{% for i in range(99) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1} }}",
     "written": "{% set x = 'a' * 900000 %}{% for i in range(99999) %}{{ x }}{% endfor %}",
     "kept": "{% set x %}{% for i in range(99999) %}" + "a" * 99 + "{% endfor %}{% endset %}{{ x }}",
     "number": "{{ (9 ** 9) ** (9 ** 9) }}",
