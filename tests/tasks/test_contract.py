@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from tiny import tiny_tokenizer
+from chats import assistant, columns_of, user
+from tiny import VOCABULARY, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.data.tagged import join_tokens
 from tunesmith.tasks import TASKS, Task
@@ -51,6 +52,11 @@ class Case:
     @property
     def columns(self) -> dict[str, list[Any]]:
         places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
+        if self.task == "causal_lm":
+            if not self.label:
+                return {"text": TEXTS, "row": places}
+            pairs = zip(TEXTS, self.label, strict=True)
+            return columns_of([[user(text), assistant(label)] for text, label in pairs]) | {"row": places}
         if self.task == "token_classification":
             tokens = [text.split() for text in TEXTS]
             starts = [join_tokens(words)[1] for words in tokens]
@@ -86,6 +92,8 @@ CASES: dict[str, Case] = {
     "regression, absolute": Case("regression", [str(number) for number in NUMBERS], {"loss": "mae"}),
     "entities": Case("token_classification", ENTITIES),
     "entities, weights": Case("token_classification", ENTITIES, {"class_weights": {"O": 0.3}, "label_smoothing": 0.1}),
+    "chats": Case("causal_lm", TEXTS[::-1], {"template": "chatml"}),
+    "plain texts": Case("causal_lm", []),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
 
@@ -95,15 +103,26 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer() -> Any:
     return tiny_tokenizer()
 
 
-def scores_for(task: Task, seed: int = 0) -> torch.Tensor:
+def targets_of(task: Task, case: Case) -> dict[str, Any]:
+    """Return the targets of the rows; those of tasks that write texts come from the tokenizer alone."""
+    if not task.generates:
+        return dict(task.targets(case.columns))
+    tokenizer = tiny_tokenizer()
+    task.adapt(tokenizer)
+    return dict(task.encode(case.columns, tokenizer, 256).data_targets)
+
+
+def scores_for(task: Task, case: Case, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    num_units = len(TEXTS) if task.reads == "row" else sum(len(text.split()) for text in TEXTS)
-    return torch.randn(num_units, task.head().num_outputs, generator=generator, dtype=torch.float64)
+    target = next(iter(targets_of(task, case).values()))
+    num_units = len(target) if task.reads == "row" else len(target.values)
+    num_scores = task.head().num_outputs or VOCABULARY
+    return torch.randn(num_units, num_scores, generator=generator, dtype=torch.float64)
 
 
 def as_tensors(targets: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -116,12 +135,14 @@ def rows_of(values: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 
 
 def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-    targets = task.targets(case.columns)
-    kept = task.collect(scores_for(task), as_tensors(targets))
+    targets = targets_of(task, case)
+    kept = task.collect(scores_for(task, case), as_tensors(targets))
     outputs: dict[str, Any] = {name: value.numpy() for name, value in kept.items()}
     if task.reads == "token":
         offsets = next(iter(targets.values())).offsets
         outputs = {name: Ragged(value, offsets) for name, value in outputs.items()}
+    if task.generates:
+        outputs |= task.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
     return outputs, targets
 
 
@@ -152,10 +173,11 @@ def test_good_rows_have_no_errors(case: Case) -> None:
 
 def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Path) -> None:
     task = case.bound()
-    encoded = task.encode(case.columns, tokenizer, max_length=64)
+    task.adapt(tokenizer)
+    encoded = task.encode(case.columns, tokenizer, max_length=256)
     assert len(encoded) == len(TEXTS)
     assert encoded.num_truncated == 0
-    for name, target in task.targets(case.columns).items():
+    for name, target in targets_of(task, case).items():
         found = encoded.targets[name]
         assert isinstance(found, Ragged) == (task.reads == "token")
         assert len(found) == len(TEXTS)
@@ -169,6 +191,8 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
 
 def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
     task = case.bound()
+    if task.generates:
+        pytest.skip("what is to be predicted is a part of the text itself")
     columns = {name: values for name, values in case.columns.items() if name not in task.truths}
     encoded = task.encode(columns, tokenizer, max_length=64)
     assert encoded.targets == {}
@@ -177,7 +201,7 @@ def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
 
 def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
-    scores, targets = scores_for(task), as_tensors(task.targets(case.columns))
+    scores, targets = scores_for(task, case), as_tensors(targets_of(task, case))
     whole, units = task.loss_sum(scores, targets), task.count_units(targets)
     assert whole.shape == ()
     parts = [
@@ -191,16 +215,16 @@ def test_loss_adds_up_over_micro_batches(case: Case) -> None:
 
 def test_loss_is_wide_finite_and_trains(case: Case) -> None:
     task = case.bound()
-    targets = as_tensors(task.targets(case.columns))
+    targets = as_tensors(targets_of(task, case))
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        loss = task.loss_sum(scores_for(task).to(dtype), targets)
+        loss = task.loss_sum(scores_for(task, case).to(dtype), targets)
         assert loss.dtype == torch.float32
         assert torch.isfinite(loss)
-    extreme = (scores_for(task).float() * 1e4).requires_grad_()
+    extreme = (scores_for(task, case).float() * 1e4).requires_grad_()
     task.loss_sum(extreme, targets).backward()
     assert extreme.grad is not None
     assert torch.isfinite(extreme.grad).all()
-    scores = scores_for(task).requires_grad_()
+    scores = scores_for(task, case).requires_grad_()
     optimizer = torch.optim.Adam([scores], lr=0.3)
     first = task.loss_sum(scores, targets)
     for _ in range(30):
@@ -247,6 +271,8 @@ def test_decoded_rows_are_json_and_match_the_truth_when_right(case: Case) -> Non
     decoded = task.decode(outputs, case.columns)
     assert json.loads(json.dumps(decoded, allow_nan=False)) == decoded
     assert len(decoded) == len(TEXTS)
+    if task.generates:
+        return  # a text is more or less probable, not right or wrong
     answers = [next(row[name] for name in ("label", "value", "tags") if name in row) for row in decoded]
     right = [answer == truth for answer, truth in zip(answers, task.truth(targets), strict=True)]
     np.testing.assert_array_equal(task.errors(outputs, targets) == 0, right)
@@ -274,6 +300,9 @@ def test_other_predictions_become_outputs(case: Case) -> None:
 
 def test_head_names_every_output(case: Case) -> None:
     head = case.bound().head()
+    if head.num_outputs is None:
+        assert head.config == {}
+        return
     assert len(head.config["id2label"]) == head.num_outputs
     assert {k: name for name, k in head.config["label2id"].items()} == head.config["id2label"]
     from transformers import BertConfig
@@ -285,6 +314,8 @@ def test_head_names_every_output(case: Case) -> None:
 
 def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     task = case.bound()
+    if task.generates:
+        pytest.skip("any text can be learned")
     (truth,) = task.truths
     given = case.columns[truth]
     last = "never seen" if task.reads == "row" else ["never seen"] * len(given[-1])
@@ -294,3 +325,20 @@ def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     assert problems[0].rows == ("rows.csv:11",)
     assert "never seen" in str(problems[0])
     assert problems[0].fix
+
+
+def test_tasks_that_write_say_where_answers_begin_and_end(case: Case, tokenizer: Any) -> None:
+    task = case.bound()
+    if not task.generates:
+        assert not task.answer_metrics
+        return
+    task.adapt(tokenizer)
+    assert task.adapt(tokenizer) == [], "doing it twice changes nothing"
+    prompts = task.encode_prompts(case.columns, tokenizer, 40)
+    assert len(prompts) == len(TEXTS)
+    assert prompts.targets == {}
+    assert 0 < prompts.lengths.min() <= prompts.lengths.max() <= 40
+    assert all(0 <= token < len(tokenizer) for token in task.stop_tokens(tokenizer))
+    assert task.answer_metrics < set(task.higher_is_better)
+    judged = task.judge_answers([*TEXTS[:-1], None], case.columns)
+    assert {len(values) for values in judged.values()} == {len(TEXTS)}
