@@ -12,7 +12,8 @@ from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import attention
 from tunesmith.engine.batch import EXACT, FEW, MAX_GROUP_WASTE, MIN_GROUP_ROWS, Shapes, find_borders
-from tunesmith.engine.layout import Scorer, choose_layout, collator_for
+from tunesmith.engine.layout import choose_layout, collator_for
+from tunesmith.engine.scorer import Scorer
 
 FLAT = ["bert", "roberta", "distilbert", "modernbert", "llama", "qwen3", "gpt2"]
 PADDED_ONLY = [name for name in ARCHITECTURES if name not in FLAT]

@@ -15,11 +15,12 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.config import TrainConfig
-from tunesmith.engine.layout import Scorer, choose_layout, collator_for
+from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, compute_gradients, train
 from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict
+from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.tasks.classification import Classification
 from tunesmith.types import InputError, RunError
@@ -136,13 +137,13 @@ def test_bf16_weights_keep_updates_below_their_own_resolution() -> None:
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_step_with_a_broken_loss_is_not_made(poison: float, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = training(epochs=3)
-    original = loop_module._loss
+    original = loop_module.loss_sum
 
-    def poisoned(where: Training, batch: Any) -> torch.Tensor:
-        loss = original(where, batch)
-        return loss * poison if where.step == 2 else loss
+    def poisoned(scorer: Any, task: Any, batch: Any) -> torch.Tensor:
+        loss = original(scorer, task, batch)
+        return loss * poison if parts.step == 2 else loss
 
-    monkeypatch.setattr(loop_module, "_loss", poisoned)
+    monkeypatch.setattr(loop_module, "loss_sum", poisoned)
     before: dict[str, torch.Tensor] = {}
     for info in train(parts):
         now = {name: weight.clone() for name, weight in parts.optimizer.master_weights().items()}
@@ -169,7 +170,7 @@ def test_a_step_without_anything_to_learn_from_is_not_made() -> None:
 
 def test_too_many_broken_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = training(epochs=10, max_skipped_steps=3)
-    monkeypatch.setattr(loop_module, "_loss", lambda where, batch: where.scorer(batch).sum() * float("nan"))
+    monkeypatch.setattr(loop_module, "loss_sum", lambda scorer, task, batch: scorer(batch).sum() * float("nan"))
     infos = []
     with pytest.raises(RunError, match="3 steps in a row"):
         infos += list(train(parts))
@@ -186,14 +187,14 @@ def test_out_of_memory_halves_the_micro_batches_and_keeps_the_gradient(monkeypat
     rows = list(range(8))
     loss, expected = gradients(training(), rows)
     parts = training()
-    original = loop_module._loss
+    original = loop_module.loss_sum
 
-    def limited(where: Training, batch: Any) -> torch.Tensor:
+    def limited(scorer: Any, task: Any, batch: Any) -> torch.Tensor:
         if batch.num_tokens > 30:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
-        return original(where, batch)
+        return original(scorer, task, batch)
 
-    monkeypatch.setattr(loop_module, "_loss", limited)
+    monkeypatch.setattr(loop_module, "loss_sum", limited)
     parts.token_budget = 400
     found_loss, _, note = loop_module._gradients_within_memory(parts, np.array(rows))
     assert "25 tokens" in note
@@ -203,10 +204,10 @@ def test_out_of_memory_halves_the_micro_batches_and_keeps_the_gradient(monkeypat
 
 
 def test_out_of_memory_with_single_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(where: Training, batch: Any) -> torch.Tensor:
+    def never(scorer: Any, task: Any, batch: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr(loop_module, "_loss", never)
+    monkeypatch.setattr(loop_module, "loss_sum", never)
     with pytest.raises(RunError, match="single row"):
         list(train(training()))
 

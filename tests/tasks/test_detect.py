@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.tasks import Classification, Regression, detect
+from tunesmith.tasks import TASKS, Classification, MaskedLM, Regression, detect
 from tunesmith.types import ColumnProfile, InputError
 
 
@@ -47,7 +47,13 @@ def test_overrides_are_obeyed() -> None:
     assert detect(profiles, {"label": "y"}).task is Regression
 
 
-def test_nothing_to_predict_is_an_error() -> None:
+def test_columns_without_any_text_are_an_error() -> None:
     with pytest.raises(InputError) as caught:
-        detect({"text": text()})
+        detect({"price": numbers("float", 700, "0.25", "3.8", name="price")})
     assert caught.value.problems
+
+
+def test_masked_lm_has_to_be_asked_for() -> None:
+    """Whatever else suits the columns is preferred; plain text is what models that write text learn from."""
+    assert MaskedLM.fit_score({"text": text()})[0] < 0.1
+    assert "causal_lm" not in TASKS or detect({"text": text()}).task is TASKS["causal_lm"]

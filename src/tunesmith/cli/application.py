@@ -27,6 +27,7 @@ COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
+    "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
     "data": ("tunesmith.cli.data:data_group", "Look at a data set as tunesmith sees it."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),

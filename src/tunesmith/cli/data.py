@@ -42,8 +42,12 @@ class InspectCommand(ConfigCommand):
 
 @data_group.command("inspect", cls=InspectCommand, short_help="Say what was found in a data set, and why.")
 @click.argument("file", metavar="FILE")
+@click.option(
+    "--show-mask", is_flag=True, help="Show rows as --model reads them, the tokens that are trained coloured."
+)
+@click.option("--rows", type=click.IntRange(min=1), default=NUM_EXAMPLES, show_default=True, help="Rows to show.")
 @click.pass_context
-def inspect_command(context: click.Context, file: str) -> None:
+def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows: int) -> None:
     """Say what FILE holds as tunesmith reads it: format, columns, task, splits, labels, lengths, problems.
 
     FILE is anything that --data takes: a file, a folder, hub:owner/name or sample:NAME.
@@ -53,6 +57,8 @@ def inspect_command(context: click.Context, file: str) -> None:
     from tunesmith.data import prepare, profile, read
 
     settings = build_config(InspectConfig, flags_of(context), {"data": file})
+    if show_mask and settings.model is None:
+        raise InputError("--show-mask needs a model: it shows the rows in its tokens.", "Add --model NAME.")
     console = stdout_console()
     raw = read(settings.data)
     profiles = profile(raw.splits["train"])
@@ -64,8 +70,16 @@ def inspect_command(context: click.Context, file: str) -> None:
     _show_splits(console, prepared)
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
-    _show_examples(console, prepared.splits["train"])
-    _show_problems(console, [*raw.problems, *problems, *prepared.problems, *_check_labels(task, prepared)])
+    _show_examples(console, prepared.splits["train"], rows)
+    columns = {split: _columns(table) for split, table in prepared.splits.items()}
+    task = task.bind(columns["train"])
+    problems += [*prepared.problems, *(one for split, table in columns.items() for one in task.check(split, table))]
+    if show_mask and settings.model is not None:
+        from tunesmith.cli.mask import show_masks
+
+        first = {name: values[:rows] for name, values in columns["train"].items()}
+        problems += show_masks(console, task, first, settings.model)
+    _show_problems(console, [*raw.problems, *problems])
 
 
 def _find_task(
@@ -82,12 +96,6 @@ def _find_task(
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise InputError(errors)
     return settings.task, choices, ["chosen by you"], list(problems)
-
-
-def _check_labels(task: Task, prepared: PreparedData) -> list[Problem]:
-    columns = {split: _columns(rows) for split, rows in prepared.splits.items()}
-    task = task.bind(columns["train"])
-    return [problem for split, rows in columns.items() for problem in task.check(split, rows)]
 
 
 def _columns(rows: Dataset) -> Mapping[str, Sequence[Any]]:
@@ -191,9 +199,9 @@ def _show_percentiles(console: Console, title: str, columns: Mapping[str, Sequen
     print_table(console, table)
 
 
-def _show_examples(console: Console, rows: Dataset) -> None:
+def _show_examples(console: Console, rows: Dataset, num_rows: int) -> None:
     console.print("\n[bold]Examples[/bold]")
-    for index in range(min(NUM_EXAMPLES, len(rows))):
+    for index in range(min(num_rows, len(rows))):
         row = rows[index]
         console.print(f"  {row['row']}", style="dim", markup=False)
         for name, value in row.items():

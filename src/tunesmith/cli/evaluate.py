@@ -14,13 +14,14 @@ import click
 @click.option(
     "--split", default="test", show_default=True, help="Which rows of the run's own data: train, validation, test."
 )
+@click.option("--answers", type=click.IntRange(min=0), help="Have answers written to this many rows and compare them.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON, as in evaluation.json.")
-def evaluate_command(run: Path, data: str | None, split: str, as_json: bool) -> None:
+def evaluate_command(run: Path, data: str | None, split: str, answers: int | None, *, as_json: bool) -> None:
     """Measure the run in folder RUN; every figure comes with its confidence interval."""
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
     from tunesmith.run import Run
 
-    evaluation = Run.open(run).evaluate(data, split)
+    evaluation = Run.open(run).evaluate(data, split, answers=answers)
     if as_json:
         click.echo(json.dumps(evaluation, ensure_ascii=False, indent=1))
     else:

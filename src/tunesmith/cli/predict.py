@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunesmith.cli.writing import writing_options
 from tunesmith.files.atomic import write_bytes
 from tunesmith.files.space import require_writable
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from tunesmith.run import Run
+    from tunesmith.run import Run, Writing
 
 Row = dict[str, Any]
 
@@ -33,6 +34,7 @@ Row = dict[str, Any]
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="A .jsonl, .csv or .parquet file to write."
 )
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
+@writing_options
 def predict_command(
     run: Path,
     *,
@@ -41,13 +43,14 @@ def predict_command(
     data: str | None,
     output: Path | None,
     probabilities: bool,
+    **options: Any,
 ) -> None:
     """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
     _check_inputs(texts, text_pairs, data)
     writer = _writer_for(output)
-    from tunesmith.run import Run
+    from tunesmith.run import Run, Writing
 
-    rows = _predict(Run.open(run), texts, text_pairs, data)
+    rows = _predict(Run.open(run), texts, text_pairs, data, Writing(**options))
     if not probabilities:
         rows = [{name: value for name, value in row.items() if name != "probabilities"} for row in rows]
     writer(rows)
@@ -63,12 +66,14 @@ def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | N
         raise InputError(f"There are {len(texts)} --text and {len(text_pairs)} --text-pair.", "Give one to each other.")
 
 
-def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], data: str | None) -> list[Row]:
+def _predict(
+    run: Run, texts: Sequence[str], text_pairs: Sequence[str], data: str | None, writing: Writing
+) -> list[Row]:
     if data == "-":
         texts = sys.stdin.read().splitlines()
     elif data is not None:
-        return [{"row": number, **row} for number, row in enumerate(run.predict_file(data), start=1)]
-    predictions = run.predict(texts, text_pairs or None)
+        return [{"row": number, **row} for number, row in enumerate(run.predict_file(data, writing), start=1)]
+    predictions = run.predict(texts, text_pairs or None, writing)
     pairs: Sequence[Row] = [{"text_pair": text} for text in text_pairs] or [{}] * len(texts)
     return [{"text": text, **pair, **row} for text, pair, row in zip(texts, pairs, predictions, strict=True)]
 

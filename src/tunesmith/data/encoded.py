@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -81,6 +81,10 @@ class Encoded:
     windows: npt.NDArray[np.int64] | None = None
     """[M + 1]: the first row of each of the M rows of the data, where long ones were cut into several rows here
     (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
+    extras: Mapping[str, Array | Ragged] = field(default_factory=dict)
+    """What the task needs to make the rows anew (``Task.corrupt``): arrays of any shape, which no batch holds."""
+    states: Ragged | None = None
+    """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -107,6 +111,20 @@ class Encoded:
         assert isinstance(values, Ragged), "only what is read token by token can be cut into windows"
         return Ragged(values.values, values.offsets[self.windows])
 
+    def select(self, rows: npt.NDArray[np.int64]) -> Self:
+        """Return these rows, in this order, as a split of their own: of windows, where long rows were cut into some."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
+        return type(self)(
+            inputs={name: ragged.select(rows) for name, ragged in self.inputs.items()},
+            targets={
+                name: target.select(rows) if isinstance(target, Ragged) else target[rows]
+                for name, target in self.targets.items()
+            },
+            reads=None if self.reads is None else self.reads.select(rows),
+            states=None if self.states is None else self.states.select(rows),
+        )
+
     def data_rows(self, rows: Sequence[int]) -> list[int]:
         """Return which rows of the data the given rows here are from, each once, in order."""
         if self.windows is None:
@@ -116,9 +134,8 @@ class Encoded:
 
     def save(self, folder: Path) -> None:
         """Write the arrays into ``folder``, which must exist and be private to the caller."""
-        described: dict[str, object] = {"num_truncated": self.num_truncated, "inputs": [], "targets": {}}
+        described: dict[str, object] = {"num_truncated": self.num_truncated, "inputs": list(self.inputs)}
         for name, ragged in self.inputs.items():
-            described["inputs"].append(name)  # type: ignore[attr-defined]
             _save_ragged(folder, f"inputs.{name}", ragged)
         described["reads"] = self.reads is not None
         if self.reads is not None:
@@ -126,12 +143,8 @@ class Encoded:
         described["windows"] = self.windows is not None
         if self.windows is not None:
             np.save(folder / "windows.npy", self.windows, allow_pickle=False)
-        for name, target in self.targets.items():
-            described["targets"][name] = "ragged" if isinstance(target, Ragged) else "array"  # type: ignore[index]
-            if isinstance(target, Ragged):
-                _save_ragged(folder, f"targets.{name}", target)
-            else:
-                np.save(folder / f"targets.{name}.npy", target, allow_pickle=False)
+        described["targets"] = _save_named(folder, "targets", self.targets)
+        described["extras"] = _save_named(folder, "extras", self.extras)
         (folder / "encoded.json").write_text(json.dumps(described), encoding="utf-8")
 
     @classmethod
@@ -140,14 +153,29 @@ class Encoded:
         described = json.loads((folder / "encoded.json").read_text(encoding="utf-8"))
         return cls(
             inputs={name: _load_ragged(folder, f"inputs.{name}") for name in described["inputs"]},
-            targets={
-                name: _load_ragged(folder, f"targets.{name}") if kind == "ragged" else _load(folder, f"targets.{name}")
-                for name, kind in described["targets"].items()
-            },
+            targets=_load_named(folder, "targets", described["targets"]),
             reads=_load_ragged(folder, "reads") if described["reads"] else None,
             windows=np.load(folder / "windows.npy", allow_pickle=False) if described.get("windows") else None,
             num_truncated=described["num_truncated"],
+            extras=_load_named(folder, "extras", described.get("extras", {})),
         )
+
+
+def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged]) -> dict[str, str]:
+    """Write arrays under their names; return of each whether it is ragged."""
+    for name, value in values.items():
+        if isinstance(value, Ragged):
+            _save_ragged(folder, f"{prefix}.{name}", value)
+        else:
+            np.save(folder / f"{prefix}.{name}.npy", value, allow_pickle=False)
+    return {name: "ragged" if isinstance(value, Ragged) else "array" for name, value in values.items()}
+
+
+def _load_named(folder: Path, prefix: str, kinds: Mapping[str, str]) -> dict[str, Array | Ragged]:
+    return {
+        name: _load_ragged(folder, f"{prefix}.{name}") if kind == "ragged" else _load(folder, f"{prefix}.{name}")
+        for name, kind in kinds.items()
+    }
 
 
 def _save_ragged(folder: Path, name: str, ragged: Ragged) -> None:

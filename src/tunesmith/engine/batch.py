@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from tunesmith.data.encoded import Encoded, Ragged
 
@@ -107,6 +108,8 @@ class Batch:
     """Set in the flat layout only."""
     read_tokens: torch.Tensor | None = None
     """[U]: which real tokens, counted over the whole batch, the head reads; None when it reads rows."""
+    states: torch.Tensor | None = None
+    """Flat: [1, T, D]. Padded: [B, L, D]. What the frozen layers make of the tokens, where that was computed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Collator:
             last_tokens=torch.from_numpy(ends - 1).to(self.device),
             num_tokens=int(ends[-1]),
             borders=find_borders(lengths.tolist(), self.device, self.shapes) if flat else None,
+            states=None if data.states is None else self._states(data.states, rows, lengths),
             read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
         )
 
@@ -159,11 +163,33 @@ class Collator:
             inputs[name] = self._tensor(block)
         return inputs
 
+    def _states(self, states: Ragged, rows: IntArray, lengths: IntArray) -> torch.Tensor:
+        real_TD = states_to_tensor(states.take(rows))
+        if self.layout == "flat":
+            return functional.pad(real_TD, (0, 0, 0, num_filler_tokens(lengths, self.shapes)))[None].to(self.device)
+        mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+        block = real_TD.new_zeros((*mask.shape, real_TD.shape[1]))
+        block[mask] = real_TD
+        return block.to(self.device)
+
     def _target(self, target: npt.NDArray[np.generic] | Ragged, rows: IntArray) -> torch.Tensor:
         return self._tensor(target.take(rows) if isinstance(target, Ragged) else target[rows])
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def states_to_numpy(states_TD: torch.Tensor) -> npt.NDArray[Any]:
+    """Return hidden states as an array: bf16, which numpy has not, as its bits."""
+    states_TD = states_TD.cpu().contiguous()
+    array: npt.NDArray[Any] = (states_TD.view(torch.uint16) if states_TD.dtype == torch.bfloat16 else states_TD).numpy()
+    return array
+
+
+def states_to_tensor(states_TD: npt.NDArray[Any]) -> torch.Tensor:
+    """Return what ``states_to_numpy`` was given."""
+    tensor = torch.from_numpy(np.ascontiguousarray(states_TD))
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
 
 
 def _tokens_read(reads: Ragged, rows: IntArray, first_tokens: IntArray) -> IntArray:

@@ -1,121 +1,32 @@
-"""From a batch to the scores its loss reads, in either layout.
+"""Which layout a model can take: the flat one, wherever it is proven equal to the padded one.
 
-The padded layout calls the model as ``transformers`` wrote it. The flat layout calls its
-base model on one row of real tokens and then the model's own head on what the task reads:
-one token a row, or every token. Whether a model can be run flat is not taken from a list:
-``choose_layout`` compares both layouts on a few rows of random tokens and says why not
-when they differ.
+Whether a model can be run flat is not taken from a list: ``choose_layout`` compares the flat
+layout with the model as ``transformers`` wrote it on a few rows of random tokens, and says
+why not when they differ.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.attention import FLAT_ATTENTION, borders_of, register
+from tunesmith.engine.attention import FLAT_ATTENTION, register
 from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
 from tunesmith.engine.precision import Precision
+from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.models.structure import base_model, inner
-
-Reads = Literal["row", "token"]
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
 
 PROBE_TOLERANCE = 1e-3
 """Largest difference of scores, relative to their size, for two layouts to count as equal in float32."""
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Calls a model on batches of one layout; the only thing the loop knows of a model."""
-
-    model: nn.Module
-    layout: LayoutName
-    reads: Reads
-
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
-        if self.layout == "flat":
-            return self._flat(batch)
-        scores: torch.Tensor = self.model(**batch.inputs).logits
-        if self.reads == "row":
-            return scores
-        return scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
-
-    def surrounding(self, batch: Batch) -> Any:
-        """Return the context in which the forward and backward pass of ``batch`` run."""
-        return borders_of(batch.borders) if self.layout == "flat" else nullcontext()
-
-    @cached_property
-    def _switches(self) -> dict[str, bool]:
-        """Switch off what training has no use for: decoders would fill a cache."""
-        takes_cache = "use_cache" in inspect.signature(base_model(inner(self.model)).forward).parameters
-        return {"use_cache": False} if takes_cache else {}
-
-    def _flat(self, batch: Batch) -> torch.Tensor:
-        model: nn.Module = inner(self.model)
-        base = base_model(model)
-        hidden_TD: torch.Tensor = base(**batch.inputs, **self._switches).last_hidden_state[0]
-        if self.reads == "row":
-            return row_scores(model, hidden_TD, batch)
-        return token_scores(model, hidden_TD[batch.read_tokens])
-
-
-def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Apply a sequence-classification head to the token that represents each row: [B, K].
-
-    Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
-    on the first token a pooler and classifier (BERT), a classification head module
-    (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
-    (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
-    """
-    if hasattr(model, "score"):
-        return _tensor(model.score(hidden_TD[batch.last_tokens]))
-    first_BD = hidden_TD[batch.first_tokens]
-    if hasattr(model, "pre_classifier"):
-        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD)))))
-    if hasattr(model, "head") and hasattr(model, "drop"):
-        pooled_BD = _mean_rows(hidden_TD, batch) if model.config.classifier_pooling == "mean" else first_BD
-        return _tensor(model.classifier(model.drop(model.head(pooled_BD))))
-    pooler = getattr(base_model(model), "pooler", None)
-    if pooler is not None:
-        return _tensor(model.classifier(model.dropout(pooler(first_BD[:, None]))))
-    return _tensor(model.classifier(first_BD[:, None]))
-
-
-def token_scores(model: Any, hidden_UD: torch.Tensor) -> torch.Tensor:
-    """Apply a token head to the tokens read: [U, K]."""
-    if hasattr(model, "head") and hasattr(model, "drop"):
-        return _tensor(model.classifier(model.drop(model.head(hidden_UD))))
-    dropout = getattr(model, "dropout", nn.Identity())
-    head = getattr(model, "classifier", None) or getattr(model, "score", None)
-    if head is None:
-        raise NotImplementedError("no token head that the flat layout knows")
-    return _tensor(head(dropout(hidden_UD)))
-
-
-def _tensor(scores: Any) -> torch.Tensor:
-    assert isinstance(scores, torch.Tensor)
-    return scores
-
-
-def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    lengths = batch.last_tokens - batch.first_tokens + 1
-    row_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TD.device), lengths)
-    real_TD = hidden_TD[: batch.num_tokens]
-    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
-    return total_BD / lengths[:, None]
 
 
 def position_offset(model: nn.Module) -> int:
@@ -159,7 +70,7 @@ def shapes_for(precision: Precision, device: torch.device) -> Shapes:
 
 
 def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float:
-    """Return the largest difference between the two layouts' scores, relative to their size."""
+    """Return the largest difference between the flat scores and the model's own, relative to their size."""
     config: Any = inner(model).config
     before = copy.copy(config._attn_implementation)
     was_training = model.training
@@ -167,20 +78,25 @@ def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float
     device = next(model.parameters()).device
     pad_token_id = getattr(config, "pad_token_id", None) or 0
     data = _probe_rows(vocab_size, pad_token_id, reads)
-    scores = []
+    rows = np.arange(len(data))
     try:
-        for layout in ("padded", "flat"):
-            if layout == "flat":
-                _set_attention(model, FLAT_ATTENTION)
-            scorer = Scorer(model, layout, reads)
-            batch = collator_for(model, layout, pad_token_id, device, FEW)(data, np.arange(len(data)))
-            with torch.no_grad(), scorer.surrounding(batch):
-                scores.append(scorer(batch).double())
+        with torch.no_grad():
+            padded = _as_written(model, collator_for(model, "padded", pad_token_id, device)(data, rows))
+            _set_attention(model, FLAT_ATTENTION)
+            batch = collator_for(model, "flat", pad_token_id, device, FEW)(data, rows)
+            scorer = Scorer(model, "flat", reads, FEW)
+            with scorer.surrounding(batch):
+                flat = scorer(batch).double()
     finally:
         _set_attention(model, before)
         model.train(was_training)
-    padded, flat = scores
     return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
+
+
+def _as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the scores of a padded batch from the model's whole ``forward``."""
+    scores: torch.Tensor = model(**batch.inputs).logits.double()
+    return scores if batch.read_tokens is None else scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
 
 
 def _probe_rows(vocab_size: int, pad_token_id: int, reads: Reads) -> Encoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -9,14 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
-from tunesmith.engine.batch import Batch, Collator, IntArray
+from tunesmith.engine.batch import Collator, IntArray
 from tunesmith.engine.config import TrainConfig
-from tunesmith.engine.layout import Scorer
+from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, step_seed
+from tunesmith.engine.scorer import Scorer
 from tunesmith.tasks.base import Task
 from tunesmith.types import RunError, StepInfo
 
@@ -59,7 +62,7 @@ def train(training: Training) -> Iterator[StepInfo]:
     while training.step < plan.total_steps:
         started = time.perf_counter()
         training.prepare_step(training.step / plan.total_steps)
-        training.scorer.model.train()
+        training.scorer.set_training()
         rows = plan.rows_of(training.step)
         loss, num_tokens, note = _gradients_within_memory(training, rows)
         norm = training.optimizer.gradient_norm()
@@ -126,14 +129,18 @@ def compute_gradients(training: Training, rows: IntArray) -> tuple[float, int]:
 
     Without any labelled unit (every row's class weighs 0) there is no gradient and the loss is 0.
     """
-    config, task = training.config, training.task
-    torch.manual_seed(step_seed(config.seed, training.step))
-    batches = [training.collate(training.data, part) for part in _split(training, rows)]
-    num_units = sum(task.count_units(batch.targets) for batch in batches)
+    task, seed = training.task, step_seed(training.config.seed, training.step)
+    torch.manual_seed(seed)
+    data, places = training.data, rows
+    if task.corrupts:
+        data, places = task.corrupt(data, rows, seed), np.arange(len(rows))
+    batches = [training.collate(data, part) for part in _split(training, data, places)]
+    units = [task.count_units(batch.targets) for batch in batches]
+    num_units = sum(units)
     loss = 0.0
-    for batch in batches if num_units else ():
+    for batch in itertools.compress(batches, units):
         with training.scorer.surrounding(batch):
-            batch_loss = _loss(training, batch) / num_units
+            batch_loss = loss_sum(training.scorer, task, batch) / num_units
             batch_loss.backward()  # type: ignore[no-untyped-call]
         training.optimizer.collect()
         loss += float(batch_loss.detach())
@@ -142,15 +149,9 @@ def compute_gradients(training: Training, rows: IntArray) -> tuple[float, int]:
     return loss, sum(batch.num_tokens for batch in batches)
 
 
-def _split(training: Training, rows: IntArray) -> Iterator[IntArray]:
+def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:
     budget = training.token_budget or training.config.micro_batch_tokens
-    lengths = training.data.lengths[rows]
-    return micro_batches(rows, lengths, training.collate.layout, budget, training.config.micro_batch_rows)
-
-
-def _loss(training: Training, batch: Batch) -> torch.Tensor:
-    scores = training.scorer(batch)
-    return training.task.loss_sum(scores if scores.dtype == torch.float64 else scores.float(), batch.targets)
+    return micro_batches(rows, data.lengths[rows], training.collate.layout, budget, training.config.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:

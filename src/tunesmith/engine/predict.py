@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
-from tunesmith.engine.batch import Collator, IntArray
-from tunesmith.engine.layout import Scorer
+from tunesmith.engine.batch import Batch, Collator, IntArray
+from tunesmith.engine.losses import chunks, part_of, widened
 from tunesmith.engine.order import micro_batches
+from tunesmith.engine.scorer import Scorer
 from tunesmith.tasks.base import Task
 
 
@@ -21,6 +22,8 @@ class Scored:
 
     outputs: dict[str, Array | Ragged]
     """What the task's ``collect`` kept, in the order of the data's rows: an entry per row, or per token read."""
+    targets: dict[str, Array | Ragged]
+    """What the outputs are judged by, in the same order: the data's targets, or those that corrupting set."""
     loss: float | None
     """Mean loss per labelled unit; None without targets."""
 
@@ -38,29 +41,44 @@ def predict(
     """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise."""
     was_training = scorer.model.training
     scorer.model.eval()
+    if task.corrupts:
+        data = task.corrupt(data, np.arange(len(data)), None)
     pieces: list[dict[str, Array]] = []
     rows_seen: list[IntArray] = []
-    loss_sum, num_units = 0.0, 0.0
+    loss, num_units = 0.0, 0.0
     try:
         for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
             check()
             batch = collate(data, rows)
-            with scorer.surrounding(batch):
-                scores = scorer(batch)
-            scores = scores if scores.dtype == torch.float64 else scores.float()
-            if batch.targets:
-                loss_sum += float(task.loss_sum(scores, batch.targets))
-                num_units += task.count_units(batch.targets)
-            collected = task.collect(scores, batch.targets)
-            pieces.append({name: tensor.cpu().numpy() for name, tensor in collected.items()})
+            for scores, targets in _scored_parts(scorer, task, batch):
+                if targets:
+                    loss += float(task.loss_sum(scores, targets))
+                    num_units += task.count_units(targets)
+                collected = task.collect(scores, targets)
+                pieces.append({name: tensor.cpu().numpy() for name, tensor in collected.items()})
             rows_seen.append(batch.rows)
     finally:
         scorer.model.train(was_training)
     if not pieces:
-        return Scored({}, None)
+        return Scored({}, data.data_targets, None)
     seen = np.concatenate(rows_seen)
     outputs = {name: _in_row_order(np.concatenate([piece[name] for piece in pieces]), seen, data) for name in pieces[0]}
-    return Scored(outputs, loss_sum / num_units if num_units else None)
+    return Scored(outputs, data.data_targets, loss / num_units if num_units else None)
+
+
+def _scored_parts(
+    scorer: Scorer, task: Task, batch: Batch
+) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor]]]:
+    """Yield the scores of a batch with their targets, a chunk of units at a time where there are many."""
+    with scorer.surrounding(batch):
+        if scorer.reads == "row":
+            yield widened(scorer(batch)), batch.targets
+            return
+        hidden_UD = scorer.hidden(batch)
+        parts = list(chunks(scorer, task, len(hidden_UD)))
+        for part in parts:
+            targets = part_of(batch.targets, part) if len(parts) > 1 else batch.targets
+            yield widened(scorer.head(hidden_UD[part])), targets
 
 
 def _in_row_order(values: Array, rows_seen: IntArray, data: Encoded) -> Array | Ragged:

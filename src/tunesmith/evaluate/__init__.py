@@ -33,6 +33,7 @@ def evaluate(
     scores = score(task, outputs, targets, seed=seed, num_resamples=num_resamples)
     found: dict[str, Any] = {
         "task": task.name,
+        "title": task.title,
         "num_rows": len(next(iter(outputs.values()))),
         "confidence": confidence,
         "num_resamples": num_resamples,

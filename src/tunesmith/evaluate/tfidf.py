@@ -37,11 +37,11 @@ class Baseline:
     """What the baseline predicted for the test rows, in the form of the task's outputs."""
 
     name: str
-    outputs: Mapping[str, Array]
+    outputs: Mapping[str, Any]
     seconds: float
     num_parameters: int
-    num_rows: int
-    """Training rows it learned from."""
+    num_rows: int | None
+    """Training rows it learned from; None where it did not learn from them."""
 
 
 def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: int) -> Baseline | None:
@@ -51,8 +51,9 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
     (one to three) those of other text. A pair of texts gives both vectors, their absolute
     difference and product, and their cosine.
     """
-    fit = _FITS.get(task.head().config.get("problem_type", ""))
-    if fit is None:
+    head = task.head()
+    fit = _FITS.get(head.config.get("problem_type", ""))
+    if fit is None or head.num_outputs is None:
         return None
     began = time.perf_counter()
     train_columns = _sample(train_columns, seed)
@@ -61,7 +62,7 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
     with warnings.catch_warnings():
         # Stopping before full convergence is a choice here: the last digits cost most of the time.
         warnings.simplefilter("ignore")
-        model, predictions, num_parameters = fit(train_features, targets, test_features, task.head().num_outputs, seed)
+        model, predictions, num_parameters = fit(train_features, targets, test_features, head.num_outputs, seed)
     return Baseline(
         name=f"TF-IDF of {units} + {model}",
         outputs=task.outputs_from(predictions),

@@ -1,9 +1,10 @@
 """Runs: one training from configuration to run directory, and the finished run opened again."""
 
 from tunesmith.run.config import EvaluationConfig, RunConfig
+from tunesmith.run.judging import Writing
 from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.run.signals import Stopped
 from tunesmith.run.trained import Run
 from tunesmith.run.training import train
 
-__all__ = ["EvaluationConfig", "Observer", "Run", "RunConfig", "RunPlan", "Stopped", "train"]
+__all__ = ["EvaluationConfig", "Observer", "Run", "RunConfig", "RunPlan", "Stopped", "Writing", "train"]

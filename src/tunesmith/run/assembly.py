@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.data import PreparedData, RejectedRow, assign_roles, prepare, profile, read
 from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.engine.batch import Collator
-from tunesmith.engine.layout import Scorer, choose_layout, collator_for, shapes_for
+from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
 from tunesmith.engine.precision import choose_device, choose_precision, place
+from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
@@ -129,12 +130,13 @@ def make_network(loaded: LoadedModel, config: RunConfig, task: Task, surgery: Ca
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     place(model, precision, device)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
+    shapes = shapes_for(precision, device)
     return Network(
         model=model,
         tokenizer=loaded.tokenizer,
         max_length=loaded.max_length,
-        scorer=Scorer(model, layout, task.reads),
-        collate=collator_for(model, layout, pad_token_id, device, shapes_for(precision, device)),
+        scorer=Scorer(model, layout, task.reads, shapes),
+        collate=collator_for(model, layout, pad_token_id, device, shapes),
         precision=precision,
         device=device,
         layout_reason=reason,

@@ -26,7 +26,13 @@ class EvaluationConfig(Config):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals."""
     baseline: bool = True
-    """Train the TF-IDF baseline on the same rows and judge it beside the model."""
+    """Judge a rival beside the model: TF-IDF with a linear model, trained on the same rows, or, for language models,
+    the model as it was before training."""
+    answers: int = Field(default=0, ge=0)
+    """Have answers written to this many of the judged rows and compare them with the references (exact match, ROUGE,
+    chrF, BLEU), before and after training. For tasks that generate."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens."""
 
 
 class RunConfig(Config):

@@ -18,7 +18,7 @@ from tunesmith.files.manifest import MANIFEST, verify_manifest
 from tunesmith.run.config import RunConfig
 from tunesmith.types import InputError, Problem
 
-LIVING = ("checkpoints", "tensorboard", "report.html", "README.md", "rejected.jsonl")
+LIVING = ("checkpoints", "untuned", "tensorboard", "report.html", "README.md", "rejected.jsonl")
 """What the manifest leaves out: it has its own, or is made again at will."""
 
 
@@ -39,6 +39,11 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def untuned(self) -> Path:
+        """What the model made of the judged rows before training; there until the run ends."""
+        return self.path / "untuned"
 
     @property
     def tensorboard(self) -> Path:

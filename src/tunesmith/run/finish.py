@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
-from tunesmith.engine.predict import predict
-from tunesmith.evaluate import Baseline, baseline, evaluate, predictions_table
-from tunesmith.files.atomic import new_folder, write_text
+from tunesmith.evaluate import baseline, predictions_table
+from tunesmith.files.atomic import new_folder, remove_folder, write_text
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import rename, sync_folder
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.card import model_card
+from tunesmith.run.judging import figures, judge
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def finish(session: Session, *, peak_memory: int) -> None:
     directory.write_json("environment", environment)
     config = directory.read_config().model_dump(mode="json")
     write_text(directory.path / "README.md", model_card(config, summary, evaluation, environment))
+    remove_folder(directory.untuned)
     directory.seal()
     observers.finished(summary | {"evaluation": evaluation})
 
@@ -91,24 +92,13 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
         return None, None
     columns = data.columns(split)
     encoded: Encoded = network.encode_cached(task, columns, data.prepared.hashes[split])
-    budget = session.config.train.micro_batch_tokens
-    scored = predict(network.scorer, network.collate, task, encoded, budget)
-    rival: Baseline | None = None
-    if settings.baseline:
+    judged = judge(network, task, encoded, columns, session.config, working=session.observers.working)
+    rival = session.rival
+    if settings.baseline and task.rival == "classical":
         session.observers.working("training the baseline")
         rival = baseline(task, data.columns("train"), columns, session.config.train.seed)
-    evaluation = evaluate(
-        task,
-        scored.outputs,
-        encoded.data_targets,
-        seed=session.config.train.seed,
-        num_resamples=settings.num_resamples,
-        confidence=settings.confidence,
-        columns=columns,
-        against=rival,
-    )
-    table = predictions_table(task, scored.outputs, encoded.data_targets, columns)
-    return {"split": split, "loss": scored.loss, **evaluation}, table
+    evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
+    return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
 
 
 def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
@@ -137,6 +127,7 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "precision": network.precision,
         "device": str(network.device),
         "max_length": network.max_length,
+        "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
         "problems": [asdict(problem) for problem in session.problems],

@@ -13,6 +13,7 @@ from tunesmith.types import InputError
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
     from tunesmith.run.session import Session
+    from tunesmith.tasks.base import Task
 
 
 def claim(directory: RunDirectory, *, resume: bool, overwrite: bool) -> None:
@@ -80,11 +81,19 @@ def check_same_data(session: Session) -> None:
         )
 
 
+def check_answers(task: Task, num_answers: int) -> None:
+    """Refuse to have answers written by a task that writes none."""
+    if num_answers and not task.generates:
+        raise InputError(
+            f"evaluation.answers: the task {task.name} writes no answers.", "Leave it out, or use the task causal_lm."
+        )
+
+
 def check_session(session: Session) -> None:
     """Refuse what can be seen to fail before hours are spent."""
     config, task = session.config, session.data.task
     metric = config.train.early_stopping.metric
-    known = [*task.higher_is_better, "loss"]
+    known = [*(name for name in task.higher_is_better if name not in task.answer_metrics), "loss"]
     if metric is not None and metric not in known:
         raise InputError(
             f"train.early_stopping.metric: '{metric}' is no metric of the task {task.name}.",
@@ -95,6 +104,7 @@ def check_session(session: Session) -> None:
             "Early stopping needs validation rows, and there are none.",
             "Give --data.validation FILE, or set --data.validation_fraction above 0.",
         )
+    check_answers(task, config.evaluation.answers)
     if config.train.layout == "flat" and session.network.scorer.layout != "flat":
         raise InputError(
             f"train.layout: flat was asked for, but {session.network.layout_reason}.", "Use --train.layout auto."

@@ -15,6 +15,7 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.evaluate import Baseline
 from tunesmith.run.assembly import Network, TaskData
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
@@ -53,6 +54,8 @@ class Session:
     observers: Observers
     stop: StopRequests
     problems: list[Problem]
+    rival: Baseline | None = None
+    """The model before its first step, where that is what it is judged against."""
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -128,7 +131,7 @@ def _evaluate(session: Session) -> bool:
         return False
     progress.evaluation_due = False
     ones = np.ones((1, session.validation.num_data_rows))
-    measured = task.measure(scored.outputs, session.validation.data_targets, ones)
+    measured = task.measure(scored.outputs, scored.targets, ones)
     metrics = {name: float(values[0]) for name, values in measured.items()}
     record = {
         "kind": "evaluation",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.canonical import TRUTHS
+from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
-from tunesmith.evaluate import evaluate
 from tunesmith.models import load_trained, tokenizer_hash
 from tunesmith.run.assembly import Network, load_data, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
+from tunesmith.run.guards import check_answers
+from tunesmith.run.judging import Writing, encode_prompts, figures, judge, sampling_for, write_answers
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import ColumnChoice, InputError
 
@@ -67,6 +71,7 @@ class Run:
             loaded = self.config.model.load(head, [], self.config.train.seed)
         else:
             loaded = load_trained(self.folder, head, self.summary["max_length"])
+        self.task.adapt(loaded.tokenizer)
         recorded = self.directory.read_json("environment")["tokenizer"]["sha256"]
         if tokenizer_hash(loaded.tokenizer) != recorded:
             raise InputError(
@@ -80,31 +85,30 @@ class Run:
         method = self.config.method
         return method.load(model, self.folder) if method.saves_adapter else model
 
-    def evaluate(self, data: str | None = None, split: str = "test") -> dict[str, Any]:
+    def evaluate(self, data: str | None = None, split: str = "test", *, answers: int | None = None) -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.
 
-        Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
+        ``answers`` is how many rows answers are written to, for tasks that generate; the run's own setting
+        when not given. Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
         """
         columns, name = self._labelled_columns(data, split)
         problems = self.task.check(name, columns)
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise InputError(errors)
-        encoded = self.network.encode(self.task, columns)
-        scored = self._score(encoded)
-        settings = self.config.evaluation
-        evaluation = evaluate(
-            self.task,
-            scored.outputs,
-            encoded.data_targets,
-            seed=self.config.train.seed,
-            num_resamples=settings.num_resamples,
-            confidence=settings.confidence,
-            columns=columns,
-        )
-        return {"split": name, "loss": scored.loss, **evaluation}
+        config = self.config
+        if answers is not None:
+            check_answers(self.task, answers)
+            config = config.changed(evaluation=config.evaluation.changed(answers=answers))
+        judged = judge(self.network, self.task, self.network.encode(self.task, columns), columns, config)
+        return figures(self.task, judged, columns, config, split=name)
 
-    def predict(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``), ``score`` and more."""
+    def predict(
+        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None, writing: Writing | None = None
+    ) -> list[dict[str, Any]]:
+        """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
+
+        ``writing`` says how answers are written, for tasks that generate.
+        """
         columns: dict[str, list[Any]] = {"text": list(texts)}
         if self._takes_pairs != (text_pairs is not None):
             expected = "pairs of texts" if self._takes_pairs else "single texts"
@@ -116,22 +120,49 @@ class Run:
             if len(text_pairs) != len(texts):
                 raise InputError(f"There are {len(texts)} texts and {len(text_pairs)} second texts.")
             columns["text_pair"] = list(text_pairs)
-        return self._predict(columns)
+        return self._predict(columns, writing)
 
-    def _predict(self, columns: Columns) -> list[dict[str, Any]]:
-        if not columns["text"]:
-            return []
-        columns = self.task.complete(columns)
-        return self.task.decode(self._score(self.network.encode(self.task, columns)).outputs, columns)
-
-    def predict_file(self, path: str) -> list[dict[str, Any]]:
+    def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
         """Return one prediction per row of a file, in the file's order, none left out."""
         columns = read_for_prediction(path, self._choices, self.config.data)[:]
-        return self._predict({name: values for name, values in columns.items() if name not in self.task.truths})
+        given = {name: values for name, values in columns.items() if name not in self.task.truths}
+        return self._predict(given, writing)
 
-    def _score(self, encoded: Any) -> Any:
+    def chat(self, messages: Sequence[Mapping[str, Any]], writing: Writing | None = None) -> Iterator[str]:
+        """Yield the model's answer to a conversation, piece by piece as it is written.
+
+        ``messages`` are ``{"role", "content"}`` with the roles system, user and assistant, the last
+        one the user's. Closing the iterator ends the work. Raises ``InputError`` for tasks that write no answers.
+        """
+        if not self.task.generates:
+            raise InputError(
+                f"The run in {self.folder} was trained for {self.task.title.lower()}: it writes no answers.",
+                "Use 'tunesmith predict', or chat with a run of the task causal_lm.",
+            )
+        network, writing = self.network, writing or Writing()
+        columns = self.task.complete({"messages": [json.dumps(list(messages), ensure_ascii=False)]})
+        prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
+        shown = ""
+        tokens: list[int] = []
+        with closing(stream(network.model, prompt.tolist(), sampling_for(network, self.task, writing))) as answer:
+            for token in answer:
+                tokens.append(token)
+                text = str(network.tokenizer.decode(tokens, skip_special_tokens=True))
+                if text.endswith("\ufffd"):  # a character of which only some bytes are there
+                    continue
+                yield text[len(shown) :]
+                shown = text
+
+    def _predict(self, columns: Columns, writing: Writing | None) -> list[dict[str, Any]]:
+        if not len(next(iter(columns.values()))):
+            return []
+        columns = self.task.complete(columns)
         network = self.network
-        return predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
+        if self.task.generates:
+            return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
+        encoded = network.encode(self.task, columns)
+        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
+        return self.task.decode(scored.outputs, columns)
 
     def _labelled_columns(self, data: str | None, split: str) -> tuple[dict[str, list[Any]], str]:
         if data is not None:

@@ -18,7 +18,7 @@ from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
-from tunesmith.models import tokenizer_hash
+from tunesmith.models import record, tokenizer_hash
 from tunesmith.run.assembly import load_data, make_network, parameter_counts, resolve, texts_of
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
@@ -29,7 +29,8 @@ from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
 from tunesmith.run.session import Session, drive, restore
 from tunesmith.run.signals import StopRequests, stop_requests
-from tunesmith.types import Problem
+from tunesmith.run.untuned import judge_untuned
+from tunesmith.types import InputError, Problem
 
 
 def train(
@@ -65,10 +66,12 @@ def train(
         if resume:
             check_same_config(directory, resolved)
             check_same_data(session)
-            restore(session)
         directory.write_config(resolved)  # first of all: it is what makes the folder a run
         directory.write_json("environment", _environment(session, started))
         directory.write_rejected(session.data.rejected)
+        session.rival = judge_untuned(session)  # before anything is restored
+        if resume:
+            restore(session)
         recorders = [
             MetricsFile(directory.metrics, session.training.step),
             TensorBoard(directory.tensorboard, session.training.step),
@@ -100,6 +103,7 @@ def _compose(
     observers.working("loading the model")
     train_columns = data.columns("train")
     loaded = config.model.load(task.head(), texts_of(train_columns), config.train.seed)
+    notes = task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
     network = make_network(loaded, config, task, config.method.apply)
     observers.working("tokenising")
@@ -134,7 +138,8 @@ def _compose(
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [])
     check_session(session)
-    for problem in (*data.problems, *_length_notes(encoded, network.max_length)):
+    _require_units(encoded, network.max_length)
+    for problem in (*data.problems, *notes, *_length_notes(encoded, network.max_length)):
         session.note(problem)
     return session, resolve(config, data, network, learning_rate, directory.path)
 
@@ -166,7 +171,11 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
         "machine": machine(),
         "seed": session.config.train.seed,
         "data": {"source": session.config.data.path, "hashes": dict(session.data.prepared.hashes)},
-        "model": {"source": session.network.source, "hub_id": session.network.hub_id},
+        "model": {
+            "source": session.network.source,
+            "hub_id": session.network.hub_id,
+            **record(session.network.model),
+        },
         "tokenizer": {"sha256": tokenizer_hash(session.network.tokenizer)},
         "git": git_state(Path.cwd()),
         "started": started.isoformat(timespec="seconds"),
@@ -186,6 +195,16 @@ def _length_notes(encoded: Encoded, max_length: int) -> list[Problem]:
             count=encoded.num_truncated,
         )
     ]
+
+
+def _require_units(encoded: Encoded, max_length: int) -> None:
+    """Refuse rows of which truncation or masking left nothing to learn from."""
+    if encoded.reads is not None and not len(encoded.reads.values):
+        raise InputError(
+            f"Nothing is left to learn from: none of the {len(encoded):,} training rows, cut to {max_length} tokens, "
+            "holds a token that is trained.",
+            "Raise --model.max_length, or look at the rows with: tunesmith data inspect FILE --model M --show-mask",
+        )
 
 
 def _seed_everything(seed: int, *, deterministic: bool) -> None:

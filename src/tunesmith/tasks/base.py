@@ -74,6 +74,8 @@ class Task(Config):
     """Whether plain text files are read as passages of several lines rather than as one row a line."""
     generates: ClassVar[bool] = False
     """Whether predictions are texts that the model writes: ``encode_prompts`` and ``judge_answers`` are there."""
+    corrupts: ClassVar[bool] = False
+    """Whether rows are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
     answer_metrics: ClassVar[frozenset[str]] = frozenset()
     """Those metrics that exist only where answers were generated."""
 
@@ -127,6 +129,14 @@ class Task(Config):
         """
         raise NotImplementedError
 
+    def corrupt(self, data: Encoded, rows: npt.NDArray[np.int64], seed: int | None) -> Encoded:
+        """Return these rows of ``data``, in this order, as the model is to see them, with what it is to restore.
+
+        What happens to a row depends on the seed and on the row alone, never on the others. Without
+        a seed (evaluation) it depends on the row's content, so that it is the same every time.
+        """
+        raise NotImplementedError
+
     def head(self) -> HeadSettings:
         """Return what the bound task asks of the model."""
         raise NotImplementedError
@@ -149,6 +159,11 @@ class Task(Config):
         ``columns`` are those of the same rows, for tasks whose answers point into the text.
         """
         raise NotImplementedError
+
+    def spell(self, predictions: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Return what ``decode`` gave with token ids, where there are some, written out as text."""
+        del tokenizer
+        return predictions
 
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise what is to be answered: inputs only, one row each, ready for the model to go on from."""

@@ -10,15 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator, model_validator
 
 from tunesmith import metrics
-from tunesmith.config.base import nearest
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
+from tunesmith.tasks.class_weights import (
+    balanced_positive_weights,
+    balanced_weights,
+    check_weights,
+    complete_weights,
+    weights_tensor,
+)
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
@@ -27,12 +33,6 @@ from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-MAX_CURVES = 12
-"""With more labels than this only the micro-averaged curves are drawn."""
-MAX_MATRIX = 200
-"""With more labels than this no confusion matrix is kept."""
-BoolArray = npt.NDArray[np.bool_]
 
 _LABEL_NAMES = """
     label labels class category target sentiment intent topic tag tags y label_text label_name polarity rating
@@ -120,9 +120,8 @@ class Classification(Task):
     @field_validator("class_weights")
     @classmethod
     def _usable_weights(cls, weights: Any) -> Any:
-        values = weights.values() if isinstance(weights, dict) else weights if isinstance(weights, tuple) else (1.0,)
-        if any(value < 0 for value in values) or not any(value > 0 for value in values):
-            raise ValueError("expected weights that are 0 or more and not all 0")
+        if isinstance(weights, (dict, tuple)):
+            check_weights(weights.values() if isinstance(weights, dict) else weights)
         return weights
 
     @model_validator(mode="after")
@@ -186,28 +185,25 @@ class Classification(Task):
                 raise InputError(message, "Give one weight per label, or a mapping from label to weight.")
             return dict(zip(labels, weights, strict=True))
         if isinstance(weights, dict):
-            unknown = [name for name in weights if name not in labels]
-            if unknown:
-                message = (
-                    f"task.class_weights names labels that do not exist: {quoted(unknown)}; there are {quoted(labels)}."
-                )
-                raise InputError(message, nearest(unknown[0], list(labels)))
-            return {label: weights.get(label, 1.0) for label in labels}
+            return complete_weights(weights, labels)
         counts = Counter(name for names in split for name in names)
-        if multi_label:
-            return {label: (len(split) - counts[label]) / max(counts[label], 1) or 1.0 for label in labels}
-        total = sum(counts[label] for label in labels)
-        return {label: total / (len(labels) * max(counts[label], 1)) for label in labels}
+        return (
+            balanced_positive_weights(labels, counts, len(split)) if multi_label else balanced_weights(labels, counts)
+        )
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows without a (single) label, labels unseen in training, and labels nothing can be learned of."""
-        assert self.labels is not None, "bind the task first"
         names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
         problems = [] if self.multi_label else rows_without_one_label(split, columns, names_N)
-        problems += unknown_labels(split, columns, names_N, self.labels)
+        problems += unknown_labels(split, columns, names_N, self._labels)
         if split == "train":
-            problems += lopsided_labels(names_N, self.labels, multi_label=bool(self.multi_label))
+            problems += lopsided_labels(names_N, self._labels, multi_label=bool(self.multi_label))
         return problems
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        assert self.labels is not None, "bind the task first"
+        return self.labels
 
     # ---- rows to numbers -----------------------------------------------------------------------
 
@@ -217,28 +213,26 @@ class Classification(Task):
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``label``: int64 [N] of label indices, or float32 [N, K] of zeros and ones."""
-        assert self.labels is not None, "bind the task first"
-        index = {name: k for k, name in enumerate(self.labels)}
+        index = {name: k for k, name in enumerate(self._labels)}
         names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
         usable = all(name in index for names in names_N for name in names)
         if not usable or (not self.multi_label and any(len(names) != 1 for names in names_N)):
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
         if not self.multi_label:
             return {"label": np.fromiter((index[names[0]] for names in names_N), dtype=np.int64, count=len(names_N))}
-        label_NK = np.zeros((len(names_N), len(self.labels)), dtype=np.float32)
+        label_NK = np.zeros((len(names_N), len(self._labels)), dtype=np.float32)
         for row, names in enumerate(names_N):
             label_NK[row, [index[name] for name in names]] = 1.0
         return {"label": label_NK}
 
     def head(self) -> HeadSettings:
-        assert self.labels is not None, "bind the task first"
         kind = "multi_label_classification" if self.multi_label else "single_label_classification"
         return HeadSettings(
             "AutoModelForSequenceClassification",
-            len(self.labels),
+            len(self._labels),
             {
-                "id2label": dict(enumerate(self.labels)),
-                "label2id": {name: k for k, name in enumerate(self.labels)},
+                "id2label": dict(enumerate(self._labels)),
+                "label2id": {name: k for k, name in enumerate(self._labels)},
                 "problem_type": kind,
             },
         )
@@ -270,9 +264,8 @@ class Classification(Task):
     def _weights(self, like: torch.Tensor) -> torch.Tensor | None:
         if self.class_weights is None:
             return None
-        assert self.labels is not None, "bind the task first"
         assert isinstance(self.class_weights, dict), "bind the task first"
-        return torch.tensor([self.class_weights[label] for label in self.labels], dtype=like.dtype, device=like.device)
+        return weights_tensor(self.class_weights, self._labels, like)
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
@@ -290,13 +283,12 @@ class Classification(Task):
 
     def probabilities(self, outputs: Outputs) -> FloatArray:
         """Return [N, K]: softmax of the scores, or the sigmoid of each for multi-label."""
-        scores_NK = outputs["scores"].astype(np.float64)
-        if self.multi_label:
-            from scipy.special import expit
+        return sigmoid(outputs["scores"]) if self.multi_label else softmax(outputs["scores"])
 
-            return cast("FloatArray", expit(scores_NK))
-        exponent_NK = np.exp(scores_NK - scores_NK.max(axis=1, keepdims=True))
-        return cast("FloatArray", exponent_NK / exponent_NK.sum(axis=1, keepdims=True))
+    @property
+    def _threshold(self) -> float | None:
+        """The threshold where labels are independent; None where they exclude each other."""
+        return self.threshold if self.multi_label else None
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return ``label``, ``score`` and ``probabilities`` of every row.
@@ -305,39 +297,29 @@ class Classification(Task):
         probability of the least certain of the row's K decisions.
         """
         del columns
-        assert self.labels is not None, "bind the task first"
         probabilities_NK = self.probabilities(outputs)
-        chosen_NK, score_N = self._decide(probabilities_NK)
+        chosen_NK, score_N = decide(probabilities_NK, self._threshold)
         rows = []
         for probabilities, chosen, score in zip(probabilities_NK.tolist(), chosen_NK, score_N.tolist(), strict=True):
-            names = [self.labels[k] for k in np.flatnonzero(chosen)]
+            names = [self._labels[k] for k in np.flatnonzero(chosen)]
             rows.append(
                 {
                     "label": names if self.multi_label else names[0],
                     "score": score,
-                    "probabilities": dict(zip(self.labels, probabilities, strict=True)),
+                    "probabilities": dict(zip(self._labels, probabilities, strict=True)),
                 }
             )
         return rows
 
-    def _decide(self, probabilities_NK: FloatArray) -> tuple[BoolArray, FloatArray]:
-        """Return the chosen labels, boolean [N, K], and the certainty of each row, [N]."""
-        if self.multi_label:
-            chosen_NK = probabilities_NK > self.threshold
-            return chosen_NK, np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK).min(axis=1)
-        chosen_NK = np.arange(probabilities_NK.shape[1]) == probabilities_NK.argmax(axis=1)[:, None]
-        return chosen_NK, probabilities_NK.max(axis=1)
-
     def truth(self, targets: Targets) -> list[Any]:
-        assert self.labels is not None, "bind the task first"
         if self.multi_label:
-            return [[self.labels[k] for k in np.flatnonzero(row)] for row in targets["label"]]
-        return [self.labels[k] for k in targets["label"].astype(np.int64)]
+            return [[self._labels[k] for k in np.flatnonzero(row)] for row in targets["label"]]
+        return [self._labels[k] for k in targets["label"].astype(np.int64)]
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the probability given to what is wrong (of the surest wrong decision); 0 for right rows."""
         probabilities_NK = self.probabilities(outputs)
-        chosen_NK, score_N = self._decide(probabilities_NK)
+        chosen_NK, score_N = decide(probabilities_NK, self._threshold)
         if self.multi_label:
             sure_NK = np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK)
             return cast("FloatArray", np.where(chosen_NK != _positive(targets), sure_NK, 0.0).max(axis=1))
@@ -356,51 +338,19 @@ class Classification(Task):
 
     def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``precision``, ``recall`` and ``f1`` of each label, [R, K] each."""
-        assert self.labels is not None, "bind the task first"
         probabilities_NK = self.probabilities(outputs)
         if self.multi_label:
             return metrics.multi_label_per_class(_positive(targets), probabilities_NK > self.threshold, weights_RN)
         truth_N, predicted_N = targets["label"].astype(np.int64), probabilities_NK.argmax(axis=1)
-        return metrics.single_label_per_class(truth_N, predicted_N, len(self.labels), weights_RN)
+        return metrics.single_label_per_class(truth_N, predicted_N, len(self._labels), weights_RN)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
-        """Return the labels, confusion matrix, support of each label, and curves.
-
-        Multi-label has no confusion matrix; its calibration is that of all N x K decisions.
-        """
-        assert self.labels is not None, "bind the task first"
-        probabilities_NK = self.probabilities(outputs)
-        chosen_NK, score_N = self._decide(probabilities_NK)
+        """Return the labels, the support of each, curves, and the confusion matrix of single labels."""
         if self.multi_label:
             positive_NK = _positive(targets)
-            calibration = metrics.calibration_curve(probabilities_NK.ravel(), positive_NK.ravel())
         else:
-            label_N = targets["label"].astype(np.int64)
-            positive_NK = np.arange(len(self.labels)) == label_N[:, None]
-            calibration = metrics.calibration_curve(score_N, (chosen_NK & positive_NK).any(axis=1))
-        support = positive_NK.sum(axis=0).tolist()
-        found: dict[str, Any] = {
-            "labels": list(self.labels),
-            "per_label": [{"label": name, "support": rows} for name, rows in zip(self.labels, support, strict=True)],
-            "curves": {**self._curves(positive_NK, probabilities_NK), "calibration": calibration},
-        }
-        if not self.multi_label and len(self.labels) <= MAX_MATRIX:
-            matrix = metrics.confusion_matrix(label_N, probabilities_NK.argmax(axis=1), len(self.labels))
-            found["confusion_matrix"] = matrix.tolist()
-        return found
-
-    def _curves(self, positive_NK: BoolArray, probabilities_NK: FloatArray) -> dict[str, list[dict[str, Any]]]:
-        """Return a curve for the second of two labels; else one per label (if few) and the micro-average."""
-        assert self.labels is not None
-        num_labels = len(self.labels)
-        columns = (
-            [1] if num_labels == 2 and not self.multi_label else range(num_labels) if num_labels <= MAX_CURVES else []
-        )
-        drawn = [metrics.ranking_curves(self.labels[k], positive_NK[:, k], probabilities_NK[:, k]) for k in columns]
-        if len(columns) != 1:
-            drawn.append(metrics.ranking_curves("micro-average", positive_NK.ravel(), probabilities_NK.ravel()))
-        pairs = [pair for pair in drawn if pair is not None]
-        return {"roc": [roc for roc, _ in pairs], "precision_recall": [precision for _, precision in pairs]}
+            positive_NK = np.arange(len(self._labels)) == targets["label"].astype(np.int64)[:, None]
+        return report_details(self._labels, positive_NK, self.probabilities(outputs), self._threshold)
 
 
 def _positive(targets: Targets) -> BoolArray:

@@ -44,7 +44,7 @@ def encode_texts(
             return_attention_mask=False,
         )
         num_truncated += _count_truncated(tokenizer, batch, batch_texts, batch_pairs, max_length)
-        ids.extend(np.asarray(row or [_filler(tokenizer)], dtype=np.int32) for row in batch["input_ids"])
+        ids.extend(np.asarray(row or [filler_token(tokenizer)], dtype=np.int32) for row in batch["input_ids"])
         if "token_type_ids" in batch:
             types.extend(np.asarray(row or [0], dtype=np.int32) for row in batch["token_type_ids"])
     inputs = {"input_ids": Ragged.from_rows(ids)}
@@ -72,6 +72,16 @@ def _count_truncated(
     return sum(1 for row in whole["input_ids"] if len(row) > max_length)
 
 
-def _filler(tokenizer: PreTrainedTokenizerBase) -> int:
+def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return what stands for a text of no tokens: the unknown token, or the nearest thing to it."""
     candidates = (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, 0)
     return next(token for token in candidates if isinstance(token, int))
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the ids that a fast tokenizer puts before and after a text."""
+    backend: Any = tokenizer.backend_tokenizer
+    plain, whole = (backend.encode("a", add_special_tokens=special).ids for special in (False, True))
+    num_special = len(whole) - len(plain)
+    first = next((i for i in range(num_special + 1) if whole[i : i + len(plain)] == plain), 0)
+    return whole[:first], whole[first + len(plain) :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tunesmith.config.base import nearest
 from tunesmith.tasks.base import Columns
@@ -56,13 +56,20 @@ def unknown_labels(split: str, columns: Columns, names_N: Names, labels: Sequenc
         for name in names:
             if name not in known:
                 rows.setdefault(name, []).append(i)
+    return unknown_names(split, columns, rows, labels)
+
+
+def unknown_names(
+    split: str, columns: Columns, rows: Mapping[str, Sequence[int]], known: Sequence[str], what: str = "label"
+) -> list[Problem]:
+    """Report labels (or tags) that the task does not know, given the rows of each: the first few one by one."""
     where = "is not among task.labels" if split == "train" else "was not seen in training"
-    fix = "Correct the label, train on rows that have it, or try another data.split_seed if the rows were cut here."
+    fix = f"Correct the {what}, train on rows that have it, or try another data.split_seed if the rows were cut here."
     problems = [
         Problem(
             "error",
-            f"Label '{shortened(name)}' of the {split} rows {where} (known: {quoted(labels)}).",
-            f"{nearest(name, list(labels))} {fix}".strip(),
+            f"{what.capitalize()} '{shortened(name)}' of the {split} rows {where} (known: {quoted(known)}).",
+            f"{nearest(name, list(known))} {fix}".strip(),
             count=len(found),
             rows=places(split, columns, found),
         )
@@ -70,8 +77,8 @@ def unknown_labels(split: str, columns: Columns, names_N: Names, labels: Sequenc
     ]
     rest = [row for found in list(rows.values())[MAX_UNKNOWN:] for row in found]
     if rest:
-        message = f"{len(rows) - MAX_UNKNOWN} more labels of the {split} rows are unknown."
-        fix = "Check that data.columns.label is the right column."
+        message = f"{len(rows) - MAX_UNKNOWN} more {what}s of the {split} rows are unknown."
+        fix = f"Check that data.columns.{what} is the right column."
         problems.append(Problem("error", message, fix, count=len(rest), rows=places(split, columns, rest)))
     return problems
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunesmith.data.encoded import Ragged
-from tunesmith.tasks.encoding import BATCH_ROWS
+from tunesmith.tasks.encoding import BATCH_ROWS, filler_token, special_tokens
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Windows:
     """The windows of a split as they are made: ids, positions read, and how many windows each sentence has."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        self._before, self._after = _special_tokens(tokenizer)
+        self._before, self._after = special_tokens(tokenizer)
         self._room = max(max_length - len(self._before) - len(self._after), 1)
         self.ids: list[list[int]] = []
         self.reads: list[list[int]] = []
@@ -63,7 +63,7 @@ def encode_tokens(columns: Columns, tokenizer: PreTrainedTokenizerBase, max_leng
             "Choose a model whose folder holds a tokenizer.json.",
         )
     windows = Windows(tokenizer, max_length)
-    filler = _filler(tokenizer)
+    filler = filler_token(tokenizer)
     for words_N in _word_ids(columns, tokenizer, filler):
         for words in words_N:
             windows.add(words, filler)
@@ -117,20 +117,6 @@ def _with_spaces(tokens: list[str], starts: Sequence[int]) -> list[str]:
         found.append(f" {token}" if start > end else token)
         end = start + len(token)
     return found
-
-
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the tokenizer puts before and after a text."""
-    plain = tokenizer.backend_tokenizer.encode("a", add_special_tokens=False).ids
-    whole = tokenizer.backend_tokenizer.encode("a", add_special_tokens=True).ids
-    num_special = len(whole) - len(plain)
-    first = next((i for i in range(num_special + 1) if whole[i : i + len(plain)] == plain), 0)
-    return whole[:first], whole[first + len(plain) :]
-
-
-def _filler(tokenizer: Any) -> int:
-    candidates = (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, 0)
-    return int(next(token for token in candidates if isinstance(token, int)))
 
 
 def windows_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]] | None:

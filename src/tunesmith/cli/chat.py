@@ -1,0 +1,102 @@
+"""``tunesmith chat``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunesmith.cli.writing import writing_options
+
+if TYPE_CHECKING:
+    from tunesmith.run import Run, Writing
+
+HELP = "/reset starts anew, /system TEXT sets the system message, /quit (or Ctrl-D) ends, Ctrl-C stops an answer."
+
+
+@click.command(short_help="Talk with a run of the task causal_lm.")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--message", metavar="TEXT", help="Say this one thing, print the answer and end.")
+@click.option("--system", metavar="TEXT", help="The system message.")
+@writing_options
+def chat_command(run: Path, message: str | None, system: str | None, **options: Any) -> None:
+    """Talk with the run in folder RUN; answers appear as they are written.
+
+    Where the input is no terminal, every line of it is a message.
+    """
+    from tunesmith.run import Run, Writing
+
+    conversation = Conversation(Run.open(run), Writing(**options), system)
+    conversation.warm_up()
+    if message is not None:
+        conversation.say(message)
+    elif sys.stdin.isatty():
+        _converse(conversation)
+    else:
+        for line in sys.stdin:
+            if line.strip():
+                conversation.say(line.strip())
+
+
+class Conversation:
+    """What was said so far, and the run that answers."""
+
+    def __init__(self, run: Run, writing: Writing, system: str | None) -> None:
+        self._run = run
+        self._writing = writing
+        self._system = system
+        self._messages: list[dict[str, str]] = []
+
+    def warm_up(self) -> None:
+        """Load the model, so that what is wrong shows before the first message is typed."""
+        if self._run.task.generates:
+            _ = self._run.network
+
+    def reset(self, system: str | None = None) -> None:
+        """Forget what was said; keep the system message unless a new one is given."""
+        self._system = self._system if system is None else system
+        self._messages = []
+
+    def say(self, text: str) -> None:
+        """Send a message and write the answer to stdout as it comes; Ctrl-C keeps what was written so far."""
+        asked = [*self._messages, {"role": "user", "content": text}]
+        pieces: list[str] = []
+        answer = self._answer(asked)
+        try:
+            for piece in answer:
+                pieces.append(piece)
+                click.echo(piece, nl=False)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            click.echo(" [stopped]", nl=False)
+        finally:
+            click.echo()
+        self._messages = [*asked, {"role": "assistant", "content": "".join(pieces).strip()}]
+
+    def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        system = [] if self._system is None else [{"role": "system", "content": self._system}]
+        return self._run.chat([*system, *messages], self._writing)
+
+
+def _converse(conversation: Conversation) -> None:
+    click.secho(HELP, dim=True)
+    while True:
+        try:
+            text = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            click.echo()
+            return
+        command, _, rest = text.partition(" ")
+        if command in ("/quit", "/exit"):
+            return
+        if command == "/reset":
+            conversation.reset()
+        elif command == "/system":
+            conversation.reset(rest.strip())
+        elif command.startswith("/"):
+            click.secho(f"There is no {command}. {HELP}", dim=True)
+        elif text:
+            conversation.say(text)

@@ -1,0 +1,52 @@
+"""Rows as a model reads them, with the tokens that are trained: ``tunesmith data inspect --show-mask``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tunesmith.models.base import ModelSource
+    from tunesmith.tasks.base import Columns, Task
+
+TRAINED, READ = "bold green", "dim"
+
+
+def show_masks(console: Console, task: Task, columns: Columns, source: ModelSource) -> Sequence[Problem]:
+    """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
+    from tunesmith.models.location import locate
+    from tunesmith.models.pretrained import Pretrained, load_tokenizer
+
+    if not task.generates or not isinstance(source, Pretrained):
+        raise InputError(
+            f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
+            "Use it with --task causal_lm and a pretrained model.",
+        )
+    tokenizer = load_tokenizer(locate(source.name, source.revision).folder)
+    problems = task.adapt(tokenizer)
+    max_length = source.max_length or task.head().default_max_length
+    _print_rows(console, task, columns, tokenizer, max_length)
+    return problems
+
+
+def _print_rows(console: Console, task: Task, columns: Columns, tokenizer: Any, max_length: int) -> None:
+    from rich.text import Text
+
+    from tunesmith.tasks.chat.shown import shown_pieces
+
+    encoded = task.encode(columns, tokenizer, max_length)
+    legend = Text.assemble(("trained", TRAINED), ", ", ("read only", READ), f"; rows of at most {max_length} tokens")
+    console.print("\n[bold]Tokens[/bold] (", legend, ")", sep="")
+    for row in range(len(encoded)):
+        (place,) = {str(columns["row"][index]) for index in encoded.data_rows([row])}
+        pieces = shown_pieces(encoded, row, tokenizer)
+        num_trained = int(encoded.reads.lengths[row]) if encoded.reads is not None else 0
+        console.print(f"  {place}: {encoded.lengths[row]} tokens, {num_trained} trained", style="dim", markup=False)
+        text = Text()
+        for piece, is_trained in pieces:
+            text.append(piece, TRAINED if is_trained else READ)
+        console.print(text)

@@ -1,0 +1,160 @@
+"""From a batch to the scores its loss reads, in either layout.
+
+A task that reads rows gets one vector of scores a row: in the padded layout from the model as
+``transformers`` wrote it, in the flat one from its base model and the model's own head on the
+token that stands for each row.
+
+A task that reads tokens gets scores where it reads, and nowhere else: the base model runs on
+everything, the head on the hidden states of the tokens read. The head is not taken apart: the
+model's own ``forward`` is called with its base model standing in for itself, giving the hidden
+states already computed. What the authors do around the output layer (a transform, a norm, a
+scale, a cap) is therefore done.
+
+Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tunesmith.engine.attention import borders_of
+from tunesmith.engine.batch import EXACT, Batch, LayoutName, Shapes
+from tunesmith.engine.prefix import Prefix, standing_in
+from tunesmith.models.structure import base_model, inner
+
+Reads = Literal["row", "token"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Calls a model on batches of one layout; the only thing the loop knows of a model."""
+
+    model: nn.Module
+    layout: LayoutName
+    reads: Reads
+    shapes: Shapes = EXACT
+    """How the number of tokens that the head reads is rounded up."""
+    prefix: Prefix | None = None
+    """What is frozen below everything that is trained."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
+        if self.reads == "token":
+            return self.head(self.hidden(batch))
+        if self.layout == "padded":
+            scores: torch.Tensor = self.model(**batch.inputs).logits
+            return scores
+        return row_scores(inner(self.model), self.base(batch)[0], batch)
+
+    def set_training(self) -> None:
+        """Switch dropout on, but for what is frozen."""
+        self.model.train()
+        if self.prefix is not None:
+            self.prefix.rest()
+
+    @contextmanager
+    def surrounding(self, batch: Batch) -> Iterator[None]:
+        """Surround the passes of ``batch``: attention learns its borders, the prefix stands aside."""
+        with ExitStack() as stack:
+            if self.layout == "flat":
+                stack.enter_context(borders_of(batch.borders))
+            if batch.states is not None:
+                assert self.prefix is not None
+                stack.enter_context(self.prefix.standing_aside(batch.states))
+            yield
+
+    def base(self, batch: Batch) -> torch.Tensor:
+        """Return the base model's last hidden states: [1, T, D] in the flat layout, [B, L, D] in the padded one."""
+        hidden: torch.Tensor = self._base(**batch.inputs, **self._switches).last_hidden_state
+        return hidden
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
+        hidden = self.base(batch)
+        hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
+        return hidden_TD[batch.read_tokens]
+
+    def head(self, hidden_UD: torch.Tensor) -> torch.Tensor:
+        """Return [U, K]: what the model's head makes of hidden states, each for itself."""
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        num_read = len(hidden_UD)
+        hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
+        given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_UD[None])
+        with standing_in(self._base, lambda *_, **__: given):
+            ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
+            scores_1UK: torch.Tensor = inner(self.model)(input_ids=ids).logits
+        return scores_1UK[0, :num_read]
+
+    @cached_property
+    def num_outputs(self) -> int:
+        """K: the size of the vocabulary for a language model, else the number of labels."""
+        whole: Any = inner(self.model)
+        output = whole.get_output_embeddings()
+        return int(whole.config.num_labels if output is None else output.weight.shape[0])
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trained parameters that ``head`` uses; tied output embeddings are among them."""
+        return [parameter for parameter in self._outside_base if parameter.requires_grad]
+
+    @cached_property
+    def _base(self) -> nn.Module:
+        return base_model(inner(self.model))
+
+    @cached_property
+    def _outside_base(self) -> list[nn.Parameter]:
+        whole: Any = inner(self.model)
+        within = {id(parameter) for parameter in self._base.parameters()}
+        output = whole.get_output_embeddings()
+        tied = [] if output is None else [one for one in output.parameters() if id(one) in within]
+        return [*tied, *(one for one in whole.parameters() if id(one) not in within)]
+
+    @cached_property
+    def _switches(self) -> dict[str, bool]:
+        """Switch off what training has no use for: decoders would fill a cache."""
+        takes_cache = "use_cache" in inspect.signature(self._base.forward).parameters
+        return {"use_cache": False} if takes_cache else {}
+
+
+def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Apply a sequence-classification head to the token that represents each row of a flat batch: [B, K].
+
+    Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
+    on the first token a pooler and classifier (BERT), a classification head module
+    (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
+    (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
+    """
+    if hasattr(model, "score"):
+        return _tensor(model.score(hidden_TD[batch.last_tokens]))
+    first_BD = hidden_TD[batch.first_tokens]
+    if hasattr(model, "pre_classifier"):
+        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD)))))
+    if hasattr(model, "head") and hasattr(model, "drop"):
+        pooled_BD = _mean_rows(hidden_TD, batch) if model.config.classifier_pooling == "mean" else first_BD
+        return _tensor(model.classifier(model.drop(model.head(pooled_BD))))
+    pooler = getattr(base_model(model), "pooler", None)
+    if pooler is not None:
+        return _tensor(model.classifier(model.dropout(pooler(first_BD[:, None]))))
+    return _tensor(model.classifier(first_BD[:, None]))
+
+
+def _tensor(scores: Any) -> torch.Tensor:
+    assert isinstance(scores, torch.Tensor)
+    return scores
+
+
+def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    lengths = batch.last_tokens - batch.first_tokens + 1
+    row_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TD.device), lengths)
+    real_TD = hidden_TD[: batch.num_tokens]
+    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
+    return total_BD / lengths[:, None]

@@ -1,0 +1,112 @@
+"""How a model is judged on some rows: scored, asked for answers, measured with intervals.
+
+One path for the end of a run, for the model before its first step, and for a finished run that
+is opened again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.engine.generate import Sampling, generate
+from tunesmith.engine.predict import predict
+from tunesmith.evaluate import Baseline, evaluate
+from tunesmith.tasks.base import Columns, Task
+
+if TYPE_CHECKING:
+    from tunesmith.run.assembly import Network
+    from tunesmith.run.config import RunConfig
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How answers are written."""
+
+    max_new_tokens: int = 256
+    """Longest answer, in tokens."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above, tokens are drawn, the more freely the higher."""
+    top_p: float = 1.0
+    """Draw only from the likeliest tokens that together have this probability."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a model made of some rows."""
+
+    outputs: Mapping[str, Any]
+    targets: Mapping[str, Array | Ragged]
+    loss: float | None
+
+
+def judge(
+    network: Network,
+    task: Task,
+    encoded: Encoded,
+    columns: Columns,
+    config: RunConfig,
+    *,
+    working: Notify = lambda _: None,
+) -> Judged:
+    """Score the rows and, as far as ``evaluation.answers`` asks for it, have answers written."""
+    scored = predict(network.scorer, network.collate, task, encoded, config.train.micro_batch_tokens)
+    outputs: dict[str, Any] = dict(scored.outputs)
+    settings = config.evaluation
+    num_rows = len(next(iter(columns.values())))
+    if num_answers := min(settings.answers, num_rows):
+        asked = {name: values[:num_answers] for name, values in columns.items()}
+
+        def tell(done: int) -> None:
+            working(f"writing answers ({done} of {num_answers})")
+
+        answers = write_answers(network, task, asked, Writing(settings.max_new_tokens), tell)
+        outputs |= task.judge_answers([*answers, *[None] * (num_rows - num_answers)], columns)
+    return Judged(outputs, scored.targets, scored.loss)
+
+
+def figures(
+    task: Task, judged: Judged, columns: Columns, config: RunConfig, *, split: str, rival: Baseline | None = None
+) -> dict[str, Any]:
+    """Return the content of ``evaluation.json``."""
+    settings = config.evaluation
+    evaluation = evaluate(
+        task,
+        judged.outputs,
+        judged.targets,
+        seed=config.train.seed,
+        num_resamples=settings.num_resamples,
+        confidence=settings.confidence,
+        columns=columns,
+        against=rival,
+    )
+    return {"split": split, "loss": judged.loss, **evaluation}
+
+
+def write_answers(
+    network: Network, task: Task, columns: Columns, writing: Writing, check: Callable[[int], None] = lambda _: None
+) -> list[str]:
+    """Return the model's answer to every row; ``check`` is told how many are done."""
+    prompts = encode_prompts(network, task, columns, writing.max_new_tokens)
+    found = generate(network.model, prompts, sampling_for(network, task, writing), check=check)
+    return [text.strip() for text in network.tokenizer.batch_decode(found, skip_special_tokens=True)]
+
+
+def encode_prompts(network: Network, task: Task, columns: Columns, max_new_tokens: int) -> Ragged:
+    """Return the prompts' ids, cut so that prompt and answer fit the length that the model was trained on."""
+    room = max(network.max_length - max_new_tokens, network.max_length // 2)
+    return task.encode_prompts(columns, network.tokenizer, room).inputs["input_ids"]
+
+
+def sampling_for(network: Network, task: Task, writing: Writing) -> Sampling:
+    """Return how answers are searched for with this model's and this task's own end tokens."""
+    return Sampling(
+        stop_tokens=task.stop_tokens(network.tokenizer),
+        pad_token_id=network.tokenizer.pad_token_id or 0,
+        **asdict(writing),
+    )

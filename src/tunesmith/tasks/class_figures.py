@@ -1,0 +1,87 @@
+"""What is made of the scores of labels: probabilities, decisions, and the tables and curves of a report.
+
+Shapes: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith import metrics
+from tunesmith.tasks.base import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+MAX_CURVES = 12
+"""With more labels than this only the micro-averaged curves are drawn."""
+MAX_MATRIX = 200
+"""With more labels than this no confusion matrix is kept."""
+
+
+def softmax(scores_NK: npt.NDArray[np.generic]) -> FloatArray:
+    """Return the probabilities of K exclusive labels, in float64."""
+    scores = np.asarray(scores_NK, dtype=np.float64)
+    exponent_NK = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    return cast("FloatArray", exponent_NK / exponent_NK.sum(axis=1, keepdims=True))
+
+
+def sigmoid(scores_NK: npt.NDArray[np.generic]) -> FloatArray:
+    """Return the probability of each of K independent labels, in float64."""
+    from scipy.special import expit
+
+    return cast("FloatArray", expit(np.asarray(scores_NK, dtype=np.float64)))
+
+
+def decide(probabilities_NK: FloatArray, threshold: float | None) -> tuple[BoolArray, FloatArray]:
+    """Return the chosen labels, boolean [N, K], and the certainty of each row, [N].
+
+    With a threshold labels are independent: those above it are chosen, and a row is as certain
+    as the least certain of its K decisions. Without one the likeliest label is chosen.
+    """
+    if threshold is None:
+        chosen_NK = np.arange(probabilities_NK.shape[1]) == probabilities_NK.argmax(axis=1)[:, None]
+        return chosen_NK, probabilities_NK.max(axis=1)
+    chosen_NK = probabilities_NK > threshold
+    return chosen_NK, np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK).min(axis=1)
+
+
+def report_details(
+    labels: Sequence[str], positive_NK: BoolArray, probabilities_NK: FloatArray, threshold: float | None
+) -> dict[str, Any]:
+    """Return the labels, the support of each, curves and, for exclusive labels, the confusion matrix.
+
+    The calibration of independent labels is that of all N x K decisions.
+    """
+    if threshold is None:
+        chosen_NK, score_N = decide(probabilities_NK, None)
+        calibration = metrics.calibration_curve(score_N, positive_NK[chosen_NK])
+    else:
+        calibration = metrics.calibration_curve(probabilities_NK.ravel(), positive_NK.ravel())
+    support = positive_NK.sum(axis=0).tolist()
+    curves = _ranking_curves(labels, positive_NK, probabilities_NK, exclusive=threshold is None)
+    found: dict[str, Any] = {
+        "labels": list(labels),
+        "per_label": [{"label": name, "support": rows} for name, rows in zip(labels, support, strict=True)],
+        "curves": {**curves, "calibration": calibration},
+    }
+    if threshold is None and len(labels) <= MAX_MATRIX:
+        truth_N, predicted_N = positive_NK.argmax(axis=1), probabilities_NK.argmax(axis=1)
+        found["confusion_matrix"] = metrics.confusion_matrix(truth_N, predicted_N, len(labels)).tolist()
+    return found
+
+
+def _ranking_curves(
+    labels: Sequence[str], positive_NK: BoolArray, probabilities_NK: FloatArray, *, exclusive: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Return a curve for the second of two exclusive labels; else one per label (if few) and the micro-average."""
+    num_labels = len(labels)
+    columns = [1] if num_labels == 2 and exclusive else range(num_labels) if num_labels <= MAX_CURVES else []
+    drawn = [metrics.ranking_curves(labels[k], positive_NK[:, k], probabilities_NK[:, k]) for k in columns]
+    if len(columns) != 1:
+        drawn.append(metrics.ranking_curves("micro-average", positive_NK.ravel(), probabilities_NK.ravel()))
+    pairs = [pair for pair in drawn if pair is not None]
+    return {"roc": [roc for roc, _ in pairs], "precision_recall": [precision for _, precision in pairs]}
