@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from chats import assistant, columns_of, user
 from tiny import VOCABULARY, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.data.tagged import join_tokens
@@ -51,6 +52,11 @@ class Case:
     @property
     def columns(self) -> dict[str, list[Any]]:
         places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
+        if self.task == "causal_lm":
+            if not self.label:
+                return {"text": TEXTS, "row": places}
+            pairs = zip(TEXTS, self.label, strict=True)
+            return columns_of([[user(text), assistant(label)] for text, label in pairs]) | {"row": places}
         if self.task == "token_classification":
             tokens = [text.split() for text in TEXTS]
             starts = [join_tokens(words)[1] for words in tokens]
@@ -86,6 +92,8 @@ CASES: dict[str, Case] = {
     "regression, absolute": Case("regression", [str(number) for number in NUMBERS], {"loss": "mae"}),
     "entities": Case("token_classification", ENTITIES),
     "entities, weights": Case("token_classification", ENTITIES, {"class_weights": {"O": 0.3}, "label_smoothing": 0.1}),
+    "chats": Case("causal_lm", TEXTS[::-1], {"template": "chatml"}),
+    "plain texts": Case("causal_lm", []),
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
     "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
@@ -98,14 +106,23 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer() -> Any:
     return tiny_tokenizer()
 
 
+def predicts_text(task: Task) -> bool:
+    """Say whether what is to be predicted is a part of the text itself, and no label beside it."""
+    return task.generates or not task.truths
+
+
 def targets_of(task: Task, case: Case) -> dict[str, Any]:
     """Return what the case's rows are judged by; only encoding can tell where the texts themselves are predicted."""
-    return dict(task.targets(case.columns) if task.truths else task.encode(case.columns, tiny_tokenizer(), 64).targets)
+    if not predicts_text(task):
+        return dict(task.targets(case.columns))
+    tokenizer = tiny_tokenizer()
+    task.adapt(tokenizer)
+    return dict(task.encode(case.columns, tokenizer, 256).data_targets)
 
 
 def scores_for(task: Task, case: Case, seed: int = 0) -> torch.Tensor:
@@ -131,6 +148,8 @@ def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]
     if task.reads == "token":
         offsets = next(iter(targets.values())).offsets
         outputs = {name: Ragged(value, offsets) for name, value in outputs.items()}
+    if task.generates:
+        outputs |= task.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
     return outputs, targets
 
 
@@ -161,7 +180,8 @@ def test_good_rows_have_no_errors(case: Case) -> None:
 
 def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Path) -> None:
     task = case.bound()
-    encoded = task.encode(case.columns, tokenizer, max_length=64)
+    task.adapt(tokenizer)
+    encoded = task.encode(case.columns, tokenizer, max_length=256)
     assert len(encoded) == len(TEXTS)
     assert encoded.num_truncated == 0
     for name, target in targets_of(task, case).items():
@@ -179,8 +199,9 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
 def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
     task = case.bound()
     columns = {name: values for name, values in case.columns.items() if name not in task.truths}
-    encoded = task.encode(columns, tokenizer, max_length=64)
-    assert encoded.targets == {} or not task.truths
+    task.adapt(tokenizer)
+    encoded = task.encode(columns, tokenizer, max_length=256)
+    assert encoded.targets == {} or predicts_text(task)
     assert len(encoded) == len(TEXTS)
 
 
@@ -260,7 +281,7 @@ def test_decoded_rows_are_json_and_match_the_truth_when_right(case: Case) -> Non
     decoded = task.decode(outputs, case.columns)
     assert json.loads(json.dumps(decoded, allow_nan=False)) == decoded
     assert len(decoded) == len(TEXTS)
-    if not task.truths:
+    if predicts_text(task):
         pytest.skip("no answer is right or wrong")
     answers = [next(row[name] for name in ("label", "value", "tags") if name in row) for row in decoded]
     right = [answer == truth for answer, truth in zip(answers, task.truth(targets), strict=True)]
@@ -302,7 +323,7 @@ def test_head_names_every_output(case: Case) -> None:
 
 def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     task = case.bound()
-    if not task.truths:
+    if predicts_text(task):
         pytest.skip("there are no labels")
     (truth,) = task.truths
     given = case.columns[truth]
@@ -313,3 +334,20 @@ def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     assert problems[0].rows == ("rows.csv:11",)
     assert "never seen" in str(problems[0])
     assert problems[0].fix
+
+
+def test_tasks_that_write_say_where_answers_begin_and_end(case: Case, tokenizer: Any) -> None:
+    task = case.bound()
+    if not task.generates:
+        assert not task.answer_metrics
+        return
+    task.adapt(tokenizer)
+    assert task.adapt(tokenizer) == [], "doing it twice changes nothing"
+    prompts = task.encode_prompts(case.columns, tokenizer, 40)
+    assert len(prompts) == len(TEXTS)
+    assert prompts.targets == {}
+    assert 0 < prompts.lengths.min() <= prompts.lengths.max() <= 40
+    assert all(0 <= token < len(tokenizer) for token in task.stop_tokens(tokenizer))
+    assert task.answer_metrics < set(task.higher_is_better)
+    judged = task.judge_answers([*TEXTS[:-1], None], case.columns)
+    assert {len(values) for values in judged.values()} == {len(TEXTS)}

@@ -67,8 +67,8 @@ def answer_statistics(answers: Sequence[str | None], references: Sequence[str | 
         # A row of its own keeps the width known where no row has an answer.
         texts = [*pairs, ("", "")]
         rows_of = scorer._extract_corpus_statistics([a for a, _ in texts], [[r for _, r in texts]])
-        found[name] = np.zeros((num_rows, len(rows_of[0])), dtype=np.int64)
-        found[name][rows] = np.array(rows_of[:-1], dtype=np.int64).reshape(len(rows), -1)
+        found[name] = np.zeros((num_rows, len(rows_of[-1])), dtype=np.int64)
+        found[name][rows] = np.array(rows_of, dtype=np.int64)[:-1]
     return found
 
 

@@ -56,13 +56,14 @@ def training_rows(
     An opening message of the assistant, which answers nothing, is trained only where the template can write the
     text before it.
 
-    Raises ``RefusedError`` where the template refuses the conversation, or writes a beginning that the answer's text
-    does not continue.
+    Raises ``RefusedError`` where the template refuses the conversation, leaves out its tool calls, or writes a
+    beginning that the answer's text does not continue.
     """
     trained = trained_messages(messages, train_on)
     if not trained:
         return []
     whole = chat_format.render(messages, tools)
+    _check_calls(messages, whole.text)
     if train_on == "all":
         spans = _without(whole.text, _spans_left_out(chat_format, messages, tools, whole, trained))
         return [_row(whole.text, spans, messages, trained)] if spans else []
@@ -70,6 +71,14 @@ def training_rows(
         spans = _marked_spans(chat_format, messages, tools, whole, trained)
         return [_row(whole.text, spans, messages, trained)] if spans else []
     return _unmarked_rows(chat_format, messages, tools, whole, trained)
+
+
+def _check_calls(messages: Sequence[Message], text: str) -> None:
+    """Refuse conversations whose tool calls the template leaves out: empty answers would be learned in their place."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            if call["function"]["name"] not in text:
+                raise RefusedError("it does not write tool calls")
 
 
 def _row(
@@ -132,8 +141,10 @@ def _span(
 
 def _continued(before: str, after: str, index: int) -> Span:
     if not after.startswith(before):
-        message = f"the text before message {index + 1} changes once that message follows: its own part is not certain"
-        raise RefusedError(message)
+        raise RefusedError(
+            f"it writes what stands before message {index + 1} in another way once that message follows, so that "
+            "no text is certain to be what the model gets"
+        )
     return len(before), len(after)
 
 
@@ -208,7 +219,7 @@ def _spans_left_out(
             _continued(after, whole.text, index)
             span = _span(chat_format, messages, tools, index, after)
             if span is None:
-                raise RefusedError(f"the text of message {index + 1} is not certain")
+                raise RefusedError(f"it does not tell what of the text is message {index + 1}")
             spans.append(span)
     return spans
 
