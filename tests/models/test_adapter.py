@@ -188,7 +188,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Set task_type there"):
         load()
     edit(adapter, task_type="SEQ_CLS", peft_type="IA3")
-    with pytest.raises(InputError, match="not LoRA|does not fit"):
+    with pytest.raises(InputError, match=r"not LoRA|does not fit"):
         load()
     edit(adapter, peft_type="LORA", auto_mapping={"base_model_class": "Evil", "parent_library": "evil"})
     with pytest.raises(InputError, match="code of its own"):

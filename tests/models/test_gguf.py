@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,6 +15,9 @@ from tunesmith.models import Pretrained, gguf_file, structure
 from tunesmith.models.location import locate
 from tunesmith.tasks.base import HeadSettings
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 gguf = pytest.importorskip("gguf")
 
@@ -85,11 +87,12 @@ def tensors_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
         if config.tie_word_embeddings and name == "lm_head.weight":
             continue
         stem, _, kind = name.rpartition(".")
+        stored = tensor
         for part, num_heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
             if name.endswith(f"{part}.weight"):  # llama.cpp rotates neighbours, transformers halves
                 pairs = tensor.reshape(num_heads, 2, config.head_dim // 2, -1)
-                tensor = pairs.transpose(1, 2).reshape(tensor.shape)
-        found[f"{names.get_name(stem)}.{kind}"] = tensor.numpy()
+                stored = pairs.transpose(1, 2).reshape(tensor.shape)
+        found[f"{names.get_name(stem)}.{kind}"] = stored.numpy()
     return found
 
 
