@@ -61,6 +61,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "lora-bias": partial(Lora, rank=2, bias="all"),
 }
 everything = pytest.mark.parametrize(("name", "case"), [(name, case) for name in MODELS for case in METHODS])
+main_methods = pytest.mark.parametrize(("name", "case"), [(name, case) for name in MODELS for case in ("full", "lora")])
 
 
 def load(name: str, folder: Path) -> Any:
@@ -139,7 +140,7 @@ def load_plainly(auto_class: str, base: Path, saved: Path) -> Any:
     return model.eval()
 
 
-@everything
+@main_methods
 def test_a_step_changes_what_is_trainable_and_keeps_ties(name: str, case: str, tmp_path: Path) -> None:
     method, model = applied(name, case, tmp_path)
     method.update(model, 1.0)

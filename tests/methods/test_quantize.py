@@ -36,7 +36,7 @@ everything = pytest.mark.parametrize(("name", "scheme"), [(name, scheme) for nam
 @pytest.fixture(autouse=True, scope="module")
 def _imported() -> Iterator[None]:
     quantized.quantize(base("bert"), "nf4")  # the first import takes seconds
-    yield
+    return
 
 
 def base(name: str) -> Any:
@@ -205,10 +205,9 @@ def test_dora_beside_a_quantised_base(scheme: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_nf4_is_that_of_the_paper(name: str) -> None:
     """QLoRA, appendix E: the 16 values; each weight becomes the nearest, times the largest of its 64."""
-    values = torch.tensor(
-        [-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0]
-        + [0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0]
-    )
+    below = [-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0]
+    above = [0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0]
+    values = torch.tensor(below + above)
     before, after = base(name), base(name)
     quantized.quantize(after, "nf4")
     quantized.dequantize(after)

@@ -131,6 +131,52 @@ def test_decoder_without_padding_token_pads_with_its_end(tmp_path: Path) -> None
     )
 
 
+CAUSAL = HeadSettings("AutoModelForCausalLM", None, default_max_length=40)
+MASKED = HeadSettings("AutoModelForMaskedLM", None)
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen3", "gpt2"])
+def test_a_causal_model_keeps_its_own_settings(arch: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, arch, head="causal", eos_token_id=3)
+    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    loaded = Pretrained(name=str(folder)).load(CAUSAL, [], 0)
+    loaded.model.save_pretrained(tmp_path / "saved")
+    after = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))
+    assert after == {**before, "transformers_version": after["transformers_version"]}
+    assert after["use_cache"] is True
+    assert after["eos_token_id"] == 3 != loaded.tokenizer.eos_token_id
+    assert loaded.max_length == 40
+
+
+def test_end_tokens_that_pad_are_still_trained(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, "llama", head="causal")
+    edit("tokenizer_config.json", pad_token=None)(folder)
+    edit("config.json", pad_token_id=None)(folder)
+    loaded = Pretrained(name=str(folder)).load(CAUSAL, [], 0)
+    assert loaded.tokenizer.pad_token == "<|im_end|>"
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.eos_token_id == 2
+    loaded.model(input_ids=torch.tensor([[5, 2, 9]])).logits.pow(2).sum().backward()
+    gradient = loaded.model.get_input_embeddings().weight.grad
+    assert gradient is not None
+    assert gradient[2].abs().sum() > 0
+    own = Pretrained(name=str(tiny_folder(tmp_path / "own", "llama", head="causal"))).load(CAUSAL, [], 0)
+    assert own.model.get_input_embeddings().padding_idx == own.tokenizer.pad_token_id == 1
+
+
+@pytest.mark.parametrize("arch", ["bert", "roberta"])
+def test_what_reads_to_the_right_cannot_write(arch: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"(?s)reads to the right too.*sample:smollm2-135m-instruct"):
+        Pretrained(name=str(tiny_folder(tmp_path, arch))).load(CAUSAL, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("arch", "head"), [("bart", MASKED), ("llama", MASKED), ("t5", CAUSAL), ("distilbert", CAUSAL)]
+)
+def test_heads_that_a_model_does_not_have(arch: str, head: HeadSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no head for this task"):
+        Pretrained(name=str(tiny_folder(tmp_path, arch))).load(head, [], 0)
+
+
 def test_padding_and_truncation_inside_a_tokenizer_file_are_switched_off(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path)
     before = tokenizer_hash(load(folder).tokenizer)
@@ -192,6 +238,7 @@ def test_long_models_are_capped_unless_told(tmp_path: Path) -> None:
     assert pretrained.choose_max_length(model, tokenizer, 4096) == 4096
     tokenizer.model_max_length = 128
     assert pretrained.choose_max_length(model, tokenizer) == 128
+    assert pretrained.choose_max_length(model, tokenizer, default=64) == 64
     with pytest.raises(InputError, match="at least 3"):
         pretrained.choose_max_length(model, tokenizer, 2)
 

@@ -19,7 +19,9 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput
+
+from tunesmith.models.scratch_heads import SequenceHead
 
 
 class CnnConfig(PretrainedConfig):
@@ -47,7 +49,7 @@ class CnnConfig(PretrainedConfig):
         super().__init__(**settings)
 
     @property
-    def hidden_size(self) -> int:
+    def output_size(self) -> int:
         """H: numbers per token that the encoder gives."""
         return len(self.widths) * self.num_channels
 
@@ -103,26 +105,14 @@ class CnnModel(CnnPreTrainedModel):
         return BaseModelOutput(last_hidden_state=torch.cat(outputs, dim=1).transpose(1, 2))
 
 
-class CnnForSequenceClassification(CnnPreTrainedModel):
+class CnnForSequenceClassification(SequenceHead, CnnPreTrainedModel):
     """The encoder, the maximum of every channel over the row's tokens, and a linear layer."""
 
-    def __init__(self, config: CnnConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.encoder = CnnModel(config)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
-        self.post_init()
+    encoder_class = CnnModel
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
-    ) -> SequenceClassifierOutput:
-        """Return ``logits`` [B, K] for ``input_ids`` and ``attention_mask`` [B, T]."""
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden_BTH = self.encoder(input_ids, mask_BT).last_hidden_state
+    def pool(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         # After the rectifier nothing is below zero, so zero in the padding never wins over a real token.
-        pooled_BH = (hidden_BTH * mask_BT.unsqueeze(-1).to(hidden_BTH.dtype)).amax(dim=1)
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled_BH)))
+        return (hidden_BTH * mask_BT.unsqueeze(-1).to(hidden_BTH.dtype)).amax(dim=1)
 
 
 AutoConfig.register(CnnConfig.model_type, CnnConfig, exist_ok=True)

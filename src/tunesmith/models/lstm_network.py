@@ -20,7 +20,9 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput
+
+from tunesmith.models.scratch_heads import SequenceHead, TokenHead
 
 POOLINGS = ("max", "mean", "last", "attention")
 
@@ -135,34 +137,20 @@ class LstmModel(LstmPreTrainedModel):
         return BaseModelOutput(last_hidden_state=hidden_BTH)
 
 
-class LstmForSequenceClassification(LstmPreTrainedModel):
+class LstmForSequenceClassification(SequenceHead, LstmPreTrainedModel):
     """The encoder, a pooling over the row's tokens, and a linear layer."""
 
-    def __init__(self, config: LstmConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.encoder = LstmModel(config)
+    encoder_class = LstmModel
+
+    def add_layers(self, config: LstmConfig) -> None:
         if config.pooling == "attention":
             self.attention = nn.Sequential(
                 nn.Linear(config.output_size, config.output_size),
                 nn.Tanh(),
                 nn.Linear(config.output_size, 1, bias=False),
             )
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.output_size, int(config.num_labels or 0))
-        self.post_init()
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
-    ) -> SequenceClassifierOutput:
-        """Return ``logits`` [B, K] for ``input_ids`` and ``attention_mask`` [B, T]."""
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden_BTH = self.encoder(input_ids, mask_BT).last_hidden_state
-        pooled_BH = self._pool(hidden_BTH, mask_BT)
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled_BH)))
-
-    def _pool(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        """Return [B, H]: the row as one vector."""
+    def pool(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         lengths_B = mask_BT.sum(dim=1).clamp(min=1)
         positions_T = torch.arange(hidden_BTH.shape[1], device=hidden_BTH.device)
         real_BT1 = (positions_T < lengths_B[:, None]).unsqueeze(-1)
@@ -183,23 +171,10 @@ class LstmForSequenceClassification(LstmPreTrainedModel):
         return torch.cat([forward_BH, backward_BH], dim=1)
 
 
-class LstmForTokenClassification(LstmPreTrainedModel):
+class LstmForTokenClassification(TokenHead, LstmPreTrainedModel):
     """The encoder and a linear layer on every token (the tagger of Graves and Schmidhuber 2005)."""
 
-    def __init__(self, config: LstmConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.encoder = LstmModel(config)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.output_size, int(config.num_labels or 0))
-        self.post_init()
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
-    ) -> TokenClassifierOutput:
-        """Return ``logits`` [B, T, K] for ``input_ids`` and ``attention_mask`` [B, T]."""
-        hidden_BTH = self.encoder(input_ids, attention_mask).last_hidden_state
-        return TokenClassifierOutput(logits=self.classifier(self.dropout(hidden_BTH)))
+    encoder_class = LstmModel
 
 
 AutoConfig.register(LstmConfig.model_type, LstmConfig, exist_ok=True)

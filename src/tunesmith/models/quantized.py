@@ -78,7 +78,7 @@ def dequantize(model: PreTrainedModel) -> None:
     layers = {
         name: module
         for name, module in structure.linear_modules(model).items()
-        if not module.weight.is_floating_point()
+        if not _stored(module).is_floating_point()
     }
     with quiet():
         _replace(model, layers, make)
@@ -95,10 +95,15 @@ def _replace(model: PreTrainedModel, layers: dict[str, nn.Module], make: Callabl
 
 def _weight(module: nn.Module) -> torch.Tensor:
     """Return a layer's weight as [out, in]: GPT-2's Conv1D holds it the other way round."""
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
+    weight = _stored(module)
     whole = weight if isinstance(module, nn.Linear) else weight.T
     return whole.detach().float().contiguous().clone()
+
+
+def _stored(module: nn.Module) -> torch.Tensor:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
 
 
 def _sizes(module: Any) -> tuple[int, int]:
