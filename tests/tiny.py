@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     BartConfig,
     BertConfig,
     DistilBertConfig,
@@ -31,74 +34,63 @@ HIDDEN = 16
 PAD = 1
 END = 2
 MAX_LENGTH = 64
+CHAT_VOCABULARY = 300
+CHAT_MAX_LENGTH = 256
 
 _heads = {"num_attention_heads": 2}
 _stack = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "intermediate_size": 24, **_heads}
-_decoder = {**_stack, "num_key_value_heads": 1, "max_position_embeddings": MAX_LENGTH, "head_dim": 8}
+_encoder = {**_stack, "max_position_embeddings": MAX_LENGTH}
+_decoder = {**_encoder, "num_key_value_heads": 1, "head_dim": 8}
 _ids = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": 3}
 
 
 def _lstm(**settings: Any) -> PretrainedConfig:
     from tunesmith.models.lstm_network import LstmConfig
 
-    sizes = {"embedding_size": HIDDEN, "hidden_size": 8, "num_layers": 2}
-    return LstmConfig(vocab_size=VOCABULARY, **{**sizes, **settings})
+    return LstmConfig(**{"embedding_size": HIDDEN, "hidden_size": 8, "num_layers": 2, **settings})
 
 
 def _cnn(**settings: Any) -> PretrainedConfig:
     from tunesmith.models.cnn_network import CnnConfig
 
-    sizes = {"embedding_size": HIDDEN, "widths": [2, 3], "num_channels": 8}
-    return CnnConfig(vocab_size=VOCABULARY, **{**sizes, **settings})
+    return CnnConfig(**{"embedding_size": HIDDEN, "widths": [2, 3], "num_channels": 8, **settings})
 
 
-_CONFIGS: dict[str, Callable[..., PretrainedConfig]] = {
-    "bert": lambda **s: BertConfig(vocab_size=VOCABULARY, max_position_embeddings=MAX_LENGTH, **_stack, **s),
-    "roberta": lambda **s: RobertaConfig(vocab_size=VOCABULARY, max_position_embeddings=MAX_LENGTH + 2, **_stack, **s),
-    "distilbert": lambda **s: DistilBertConfig(
-        vocab_size=VOCABULARY, dim=HIDDEN, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=MAX_LENGTH, **s
+_CONFIGS: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, Any]]] = {
+    "bert": (BertConfig, _encoder),
+    "roberta": (RobertaConfig, {**_stack, "max_position_embeddings": MAX_LENGTH + 2}),
+    "distilbert": (
+        DistilBertConfig,
+        {"dim": HIDDEN, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": MAX_LENGTH},
     ),
-    "modernbert": lambda **s: ModernBertConfig(
-        vocab_size=VOCABULARY,
-        max_position_embeddings=MAX_LENGTH,
-        global_attn_every_n_layers=2,
-        local_attention=8,
-        cls_token_id=3,
-        sep_token_id=END,
-        **_stack,
-        **s,
+    "modernbert": (
+        ModernBertConfig,
+        {**_encoder, "global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 3, "sep_token_id": END},
     ),
-    "llama": lambda **s: LlamaConfig(vocab_size=VOCABULARY, **_decoder, **s),
-    "qwen3": lambda **s: Qwen3Config(vocab_size=VOCABULARY, **_decoder, **s),
-    "gpt2": lambda **s: GPT2Config(
-        vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=2, n_head=2, n_inner=24, n_positions=MAX_LENGTH, **s
+    "llama": (LlamaConfig, _decoder),
+    "qwen3": (Qwen3Config, _decoder),
+    "gpt2": (GPT2Config, {"n_embd": HIDDEN, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": MAX_LENGTH}),
+    "bart": (
+        BartConfig,
+        {
+            "d_model": HIDDEN,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "decoder_ffn_dim": 24,
+            "max_position_embeddings": MAX_LENGTH,
+            "decoder_start_token_id": END,
+            "forced_eos_token_id": END,
+        },
     ),
-    "bart": lambda **s: BartConfig(
-        vocab_size=VOCABULARY,
-        d_model=HIDDEN,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=24,
-        decoder_ffn_dim=24,
-        max_position_embeddings=MAX_LENGTH,
-        decoder_start_token_id=END,
-        forced_eos_token_id=END,
-        **s,
+    "t5": (
+        T5Config,
+        {"d_model": HIDDEN, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": PAD},
     ),
-    "t5": lambda **s: T5Config(
-        vocab_size=VOCABULARY,
-        d_model=HIDDEN,
-        d_kv=8,
-        d_ff=24,
-        num_layers=2,
-        num_heads=2,
-        decoder_start_token_id=PAD,
-        **s,
-    ),
-    "lstm": _lstm,
-    "cnn": _cnn,
+    "lstm": (_lstm, {}),
+    "cnn": (_cnn, {}),
 }
 
 ARCHITECTURES: list[str] = list(_CONFIGS)
@@ -109,24 +101,40 @@ NEEDS_END: frozenset[str] = frozenset({"bart", "t5"})
 """Architectures that pool at the end token: every row must hold ``END`` equally often."""
 
 
+_AUTO_CLASSES = {
+    "sequence": AutoModelForSequenceClassification,
+    "token": AutoModelForTokenClassification,
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+}
+
+
 def tiny_config(arch: str, num_labels: int = 3, **settings: Any) -> PretrainedConfig:
     """Return the config; ids: padding 1, end 2, begin 3."""
     ids = {**_ids, **({} if arch in ("lstm", "cnn") else {"attn_implementation": "eager"})}
     if arch in ("lstm", "cnn"):
         ids = {"pad_token_id": PAD}
-    return _CONFIGS[arch](num_labels=num_labels, **{**ids, **settings})
+    make, sizes = _CONFIGS[arch]
+    return make(**{"num_labels": num_labels, "vocab_size": VOCABULARY, **sizes, **ids, **settings})
 
 
 def tiny_model(
-    arch: str, num_labels: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0, **settings: Any
+    arch: str,
+    num_labels: int = 3,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    *,
+    head: str = "sequence",
+    **settings: Any,
 ) -> PreTrainedModel:
-    """Return a random classifier in ``eval`` mode: two layers, hidden size 16, 97 tokens.
+    """Return a random model in ``eval`` mode, by default a classifier: two layers, hidden size 16, 97 tokens.
 
-    ``settings`` go into the config (``num_hidden_layers``, ``problem_type``, dropouts).
+    ``head`` is ``sequence``, ``token``, ``causal`` or ``masked``; ``settings`` go into the config
+    (``num_hidden_layers``, ``problem_type``, ``tie_word_embeddings``, ``vocab_size``, dropouts).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(tiny_config(arch, num_labels, **settings))
+        model = _AUTO_CLASSES[head].from_config(tiny_config(arch, num_labels, **settings))
         # Norms and biases start as ones and zeros, which would hide mistakes made with them.
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -166,12 +174,15 @@ SENTENCES = (
 
 
 def tiny_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:
-    """Return a small real tokenizer (``wordpiece`` with [CLS] and [SEP], or ``bpe`` with <s> and </s> ids).
+    """Return a small real tokenizer: ``wordpiece`` with [CLS] and [SEP], ``bpe`` with <s> and </s>, or ``chat``.
 
-    Its ids fit the vocabulary of ``tiny_model`` (97).
+    The ids of the first two fit the vocabulary of ``tiny_model`` (97). ``chat`` needs 300 (``vocab_size``):
+    it reads any text, byte by byte, knows <|im_start|>, <|im_end|> (the end) and <|pad|>, and has a template.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+    if kind == "chat":
+        return _chat_tokenizer()
     if kind == "bpe":
         special = ["<unk>", "<pad>", "</s>", "<s>"]
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -212,18 +223,62 @@ def tiny_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_LENGTH, **names, **extra)
 
 
-def tiny_folder(folder: Path, arch: str = "bert", *, headless: bool = True, seed: int = 0) -> Path:
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""ChatML without a system message of its own."""
+
+
+def _chat_tokenizer() -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    special = ["<|endoftext|>", "<|pad|>", "<|im_end|>", "<|im_start|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=CHAT_VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((*SENTENCES, "user\n", "assistant\n", "system\n"), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=CHAT_MAX_LENGTH,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        unk_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def chat_settings(arch: str) -> dict[str, Any]:
+    """Return what a tiny model needs in its config to read what the ``chat`` tokenizer writes."""
+    longest = {"gpt2": "n_positions"}.get(arch, "max_position_embeddings")
+    return {"vocab_size": CHAT_VOCABULARY, longest: CHAT_MAX_LENGTH}
+
+
+def tiny_folder(
+    folder: Path, arch: str = "bert", *, headless: bool = True, seed: int = 0, head: str = "sequence", **settings: Any
+) -> Path:
     """Save a tiny float32 model of ``arch`` and a tokenizer into ``folder/arch``; return that folder.
 
     With ``headless`` the weights are those of a base model, as on the hub, so that loading it for a
-    task initialises a new head.
+    task initialises a new head. A ``causal`` model is always saved whole, with the ``chat`` tokenizer.
     """
     folder = folder / arch
-    tokenizer = tiny_tokenizer("wordpiece" if arch in ("bert", "distilbert", "modernbert", "lstm", "cnn") else "bpe")
-    model = tiny_model(arch, dtype=torch.float32, seed=seed)
+    kind = "wordpiece" if arch in ("bert", "distilbert", "modernbert", "lstm", "cnn") else "bpe"
+    if head == "causal":
+        kind, headless, settings = "chat", False, {**chat_settings(arch), **settings}
+    model = tiny_model(arch, dtype=torch.float32, seed=seed, head=head, **settings)
     saved = model.base_model if headless and hasattr(model.base_model, "save_pretrained") else model
     with quiet():
         saved.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        tiny_tokenizer(kind).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     return folder

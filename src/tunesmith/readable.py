@@ -18,6 +18,9 @@ from tunesmith.types import Interval
 MISSING = "–"
 """What stands where a number is absent or not finite."""
 
+UNTUNED = "before fine-tuning"
+"""Name of the model as it was before training, where a run is judged against that."""
+
 _MINUS = "\N{MINUS SIGN}"
 
 _TITLES = {
@@ -45,9 +48,17 @@ _TITLES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "kendall": "Kendall correlation",
+    "pseudo_perplexity": "Pseudo-perplexity",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "bleu": "BLEU",
 }
-_LOWER_IS_BETTER = {"loss", "error", "mae", "mse", "rmse", "brier", "ece", "perplexity"}
-_FRACTIONS = {"accuracy", "precision", "recall", "f1", "auc", "jaccard", "match", "hit", "coverage"}
+_LOWER_IS_BETTER = {"loss", "error", "mae", "mse", "rmse", "brier", "ece", "perplexity", "bits"}
+_FRACTIONS = {"accuracy", "precision", "recall", "f1", "auc", "jaccard", "match", "hit", "coverage", "rouge"}
+_PERCENTAGES = {"bleu", "chrf"}
+"""Metrics from 0 to 100, as sacrebleu gives them."""
 
 
 def _words(name: str) -> list[str]:
@@ -71,7 +82,7 @@ def metric_phrase(name: str) -> str:
     """Return a metric's name for the middle of a sentence: ``macro F1``, ``mean absolute error``, ``ROC AUC``."""
     title = metric_title(name)
     first = title.split(" ")[0]
-    is_name = first in {"R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier"}
+    is_name = first in {"R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier", "chrF"}
     return title if is_name or (first.isupper() and len(first) > 1) else title[:1].lower() + title[1:]
 
 
@@ -86,6 +97,16 @@ def is_fraction(name: str) -> bool:
     """Say whether a metric is a share of 1, so that its differences read best in percentage points."""
     words = set(_words(name))
     return name == "average_precision" or (bool(words & _FRACTIONS) and not words & _LOWER_IS_BETTER)
+
+
+def is_percentage(name: str) -> bool:
+    """Say whether a metric runs from 0 to 100, so that its differences are points as they are."""
+    return bool(_PERCENTAGES.intersection(_words(name)))
+
+
+def rival_phrase(name: str) -> str:
+    """Return what a run was judged against as it stands in a sentence: ``better than the baseline``."""
+    return name if name == UNTUNED else "the baseline"
 
 
 def _signed(text: str) -> str:
@@ -218,7 +239,8 @@ def judge(
     A win or a loss is claimed only when the whole interval lies on one side of 0.
     """
     higher = is_higher_better(name) if higher_is_better is None else higher_is_better
-    scale, unit = (100.0, " points") if is_fraction(name) else (1.0, "")
+    scale = 100.0 if is_fraction(name) else 1.0
+    unit = " points" if is_fraction(name) or is_percentage(name) else ""
     sign = scale if higher else -scale
     value = sign * difference.value
     low, high = sorted((sign * difference.low, sign * difference.high))

@@ -70,7 +70,7 @@ def test_every_architecture_loads_with_a_new_head(arch: str, tmp_path: Path, cap
     logits = model(**{key: torch.tensor(value) for key, value in rows.items()}).logits
     alone = model(**loaded.tokenizer(["a wonderful film"], return_tensors="pt")).logits
     torch.testing.assert_close(logits[:1], alone, rtol=0, atol=1e-5)
-    assert json.dumps(record(loaded))
+    assert json.dumps(record(loaded.model))
     assert loaded.source == f"folder {folder}"
 
 

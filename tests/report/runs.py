@@ -122,6 +122,7 @@ def evaluation_of(
     drawn = [labels[1]] if len(labels) == 2 else [*labels, "micro-average"] if len(labels) <= 12 else ["micro-average"]
     result: dict[str, Any] = {
         "task": "classification",
+        "title": "Text classification",
         "split": "test",
         "num_rows": rows,
         "confidence": 0.95,
@@ -166,6 +167,7 @@ def regression_evaluation(rows: int = 1379) -> dict[str, Any]:
     worst = np.argsort(-np.abs(residuals))[:6]
     return {
         "task": "regression",
+        "title": "Text regression",
         "split": "test",
         "num_rows": rows,
         "confidence": 0.95,
@@ -192,6 +194,193 @@ def regression_evaluation(rows: int = 1379) -> dict[str, Any]:
         },
         "difference": {n: _estimate(-shift[n], 0.03) for n in metrics},
     }
+
+
+def _span(text: str, piece: str, label: str) -> dict[str, Any]:
+    start = text.index(piece)
+    return {"text": piece, "label": label, "start": start, "end": start + len(piece)}
+
+
+def _tag_mistakes() -> list[dict[str, Any]]:
+    one = "Empire State Building lit up for Beyoncé tonight, says @nypost <b>"
+    two = "昨天在北京大学见到了李明和他的同事"
+    three = "Alice met Bob, Carl, Dora, Emil, Fay, Gus and Heidi in Rome"
+    people = [_span(three, name, "person") for name in ("Alice", "Bob", "Carl", "Dora", "Emil", "Fay", "Gus")]
+    return [
+        {
+            "row": "test.conll:17",
+            "text": one,
+            "text_pair": None,
+            "label": [_span(one, "Empire State Building", "location"), _span(one, "Beyoncé", "person")],
+            "prediction": [_span(one, "Empire State", "location"), _span(one, "Beyoncé", "person")],
+            "score": 0.98,
+        },
+        {
+            "row": "test.conll:88",
+            "text": two,
+            "text_pair": None,
+            "label": [_span(two, "北京大学", "group"), _span(two, "李明", "person")],
+            "prediction": [_span(two, "北京", "location"), _span(two, "李明", "product")],
+            "score": 0.91,
+        },
+        {
+            "row": "test.conll:121",
+            "text": three,
+            "text_pair": None,
+            "label": [*people, _span(three, "Heidi", "person"), _span(three, "Rome", "location")],
+            "prediction": [*people, _span(three, "Rome", "location")],
+            "score": 0.86,
+        },
+        {"row": "test.conll:140", "text": "so tired", "label": [], "prediction": [_span("so tired", "so", "group")]},
+    ]
+
+
+def entity_evaluation(kinds: int = 6, rows: int = 1287) -> dict[str, Any]:
+    """Return an ``evaluation.json`` of a token classification with named entities."""
+    labels = ["corporation", "creative-work", "group", "location", "person", "product"][:kinds]
+    labels += [f"type {i}" for i in range(len(labels), kinds)]
+    generator = np.random.default_rng(8)
+    matrix = np.zeros((kinds + 1, kinds + 1), dtype=int)
+    matrix[:kinds, :kinds] = generator.poisson(3, (kinds, kinds)) + np.diag(generator.poisson(60, kinds))
+    matrix[:kinds, kinds] = generator.poisson(55, kinds)
+    matrix[kinds, :kinds] = generator.poisson(18, kinds)
+    metrics = {"micro_f1": 0.466, "micro_precision": 0.575, "micro_recall": 0.392, "macro_f1": 0.36, "accuracy": 0.953}
+    return {
+        "task": "token_classification",
+        "title": "Token classification",
+        "split": "test",
+        "num_rows": rows,
+        "confidence": 0.95,
+        "num_resamples": 1000,
+        "main_metric": "micro_f1",
+        "metrics": {name: _estimate(value, 0.03) for name, value in metrics.items()},
+        "counted": "entities",
+        "unmatched": "no entity",
+        "labels": [*labels, "no entity"],
+        "confusion_matrix": matrix.tolist(),
+        "per_label": [
+            {
+                "label": label,
+                "support": int(matrix[i].sum()),
+                **{name: _estimate(0.3 + 0.04 * (i % 6), 0.05) for name in ("precision", "recall", "f1")},
+            }
+            for i, label in enumerate(labels)
+        ],
+        "mistakes": _tag_mistakes(),
+    }
+
+
+def word_evaluation() -> dict[str, Any]:
+    """Return an ``evaluation.json`` of a token classification with parts of speech."""
+    labels = ["ADJ", "NOUN", "VERB"]
+    text = "The quick brown fox jumps over it"
+    tags = ["ADJ", "ADJ", "ADJ", "NOUN", "VERB", "ADJ", "NOUN"]
+    words = [_span(text, word, tag) for word, tag in zip(text.split(), tags, strict=True)]
+    wrong = [*words[:3], words[3] | {"label": "VERB"}, *words[4:]]
+    found = entity_evaluation(3) | {"counted": "tokens", "labels": labels}
+    found["confusion_matrix"] = [row[:3] for row in found["confusion_matrix"][:3]]
+    found["per_label"] = [row | {"label": label} for row, label in zip(found["per_label"], labels, strict=True)]
+    found["mistakes"] = [{"row": "pos.conll:4", "text": text, "label": words, "prediction": wrong, "score": 0.7}]
+    del found["unmatched"]
+    return found
+
+
+CODE = """Use a dictionary that remembers the order:
+
+```python
+def unique(items):
+    return list(dict.fromkeys(items))  # "<b>" & 'x'
+```
+
+It keeps the first of equal items."""
+
+
+def _answers() -> list[dict[str, Any]]:
+    long = "\n".join(f"{i}. 第{i}步：把数据分成训练、验证和测试三部分，然后检查有没有重复。" for i in range(1, 60))
+    return [
+        {
+            "row": "chat.jsonl:3",
+            "prompt": "How do I remove duplicates from a list and keep its order?",
+            "reference": CODE,
+            "before": "You can remove duplicates. You can remove duplicates. You can remove duplicates.",
+            "after": CODE,
+        },
+        {
+            "row": "chat.jsonl:9",
+            "prompt": "请用中文说明如何准备微调的数据。",
+            "reference": "先去重，再划分。",
+            "before": "",
+            "after": long,
+        },
+        {"row": "chat.jsonl:12", "prompt": HOSTILE, "reference": "```", "before": HOSTILE, "after": f"```\n{HOSTILE}"},
+        {"row": "chat.jsonl:15", "prompt": "مرحبا، كيف حالك؟", "reference": "", "before": None, "after": "بخير"},
+    ]
+
+
+def _language_evaluation(task: str, title: str, metrics: dict[str, float], before: dict[str, float]) -> dict[str, Any]:
+    widths = {name: 0.03 * value for name, value in metrics.items()}
+    return {
+        "task": task,
+        "title": title,
+        "split": "test",
+        "num_rows": 500,
+        "confidence": 0.95,
+        "num_resamples": 1000,
+        "main_metric": next(iter(metrics)),
+        "metrics": {name: _estimate(value, widths[name]) for name, value in metrics.items()},
+        "higher_is_better": {
+            name: name not in ("perplexity", "pseudo_perplexity", "bits_per_byte") for name in metrics
+        },
+        "mistakes": [
+            {
+                "row": f"chat.jsonl:{40 + i}",
+                "text": text,
+                "text_pair": None,
+                "loss": 5.1 - i,
+                "perplexity": 164.0 / (i + 1),
+            }
+            for i, text in enumerate(TEXTS)
+        ],
+        "baseline": {
+            "name": "before fine-tuning",
+            "metrics": {name: _estimate(value, 0.03 * value) for name, value in before.items()},
+            "seconds": None,
+            "num_parameters": None,
+            "num_rows": None,
+        },
+        "difference": {name: _estimate(metrics[name] - before[name], widths[name]) for name in before},
+    }
+
+
+def chat_evaluation() -> dict[str, Any]:
+    """Return an ``evaluation.json`` of a chat model, judged against itself before fine-tuning."""
+    metrics = {"perplexity": 4.37, "token_accuracy": 0.681, "bits_per_byte": 0.612}
+    metrics |= {"exact_match": 0.12, "rouge_l": 0.412, "chrf": 43.1, "bleu": 21.7}
+    before = {"perplexity": 11.83, "token_accuracy": 0.522, "bits_per_byte": 1.02}
+    before |= {"exact_match": 0.004, "rouge_l": 0.281, "chrf": 30.2, "bleu": 9.9}
+    return _language_evaluation("causal_lm", "Language modelling", metrics, before) | {"answers": _answers()}
+
+
+def passage_evaluation() -> dict[str, Any]:
+    """Return an ``evaluation.json`` of a masked language model."""
+    metrics, before = (
+        {"pseudo_perplexity": 7.2, "token_accuracy": 0.61},
+        {"pseudo_perplexity": 7.3, "token_accuracy": 0.6},
+    )
+    return _language_evaluation("masked_lm", "Masked language modelling", metrics, before)
+
+
+def perplexity_lines() -> list[dict[str, Any]]:
+    """Return the lines of a ``metrics.jsonl`` whose validation has a perplexity."""
+    lines = metrics_lines()
+    for line in lines:
+        if line["kind"] == "evaluation":
+            line["metrics"] = {
+                "perplexity": 4 + 9 * np.exp(-line["step"] / 90),
+                "token_accuracy": 0.6,
+                "bits_per_byte": 0.7,
+            }
+    return lines
 
 
 def training_of(method: str = "lora", seconds: float = 92.4, status: str = "finished") -> dict[str, Any]:
@@ -358,7 +547,7 @@ INTENTS = [
         "country_support",
     )
 ]
-KINDS = ("two", "six", "many", "multi", "regression", "partial", "failed")
+KINDS = ("two", "six", "many", "multi", "regression", "entities", "words", "chat", "passages", "partial", "failed")
 
 
 def write_kind(kind: str, folder: Path) -> Path:
@@ -408,6 +597,24 @@ def write_kind(kind: str, folder: Path) -> Path:
             environment=environment,
             evaluation=regression_evaluation(),
             lines=metrics_lines(checks=False),
+        )
+    if kind in ("entities", "words"):
+        return write_run(
+            folder,
+            config=config_of(task="token_classification", crf=kind == "entities"),
+            training=training_of() | {"best_metric": {"name": "micro_f1", "value": 0.561}},
+            environment=environment,
+            evaluation=entity_evaluation() if kind == "entities" else word_evaluation(),
+            lines=metrics_lines(checks=False),
+        )
+    if kind in ("chat", "passages"):
+        return write_run(
+            folder,
+            config=config_of(task="causal_lm" if kind == "chat" else "masked_lm"),
+            training=training_of() | {"best_metric": {"name": "perplexity", "value": 4.21}},
+            environment=environment,
+            evaluation=chat_evaluation() if kind == "chat" else passage_evaluation(),
+            lines=perplexity_lines(),
         )
     if kind == "partial":
         return write_run(folder, config=config_of(), lines=metrics_lines(57))

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from tunesmith.report import write_report
+from tunesmith.report.answers import segments_of
 from tunesmith.types import InputError
 
 runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("runs.py"))))
@@ -97,6 +98,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_page_is_whole_and_has_every_section(pages: dict[str, Path], kind: str) -> None:
     page, checker = check(pages[kind])
     assert [name for name in checker.headings if name in SECTIONS] == list(SECTIONS)
+    assert ("Answers" in checker.headings) == (kind == "chat")
     assert not re.search(r"\bnan\b(?! ?\.)|\binf\b|None|undefined", visible(page).replace("loss is nan", ""))
 
 
@@ -158,6 +160,119 @@ def test_multi_label_and_regression(pages: dict[str, Path]) -> None:
     for section in ("Predicted and true", "Residuals", "Largest errors"):
         assert section in regression
     assert "Confusion" not in regression
+
+
+def test_entities_and_words(pages: dict[str, Path]) -> None:
+    page = pages["entities"].read_text(encoding="utf-8")
+    text = visible(page)
+    assert "entities that were missed" in text
+    assert "The evaluation holds no curves" not in text
+    matrix = page.partition('class="confusion')[2].partition("</table>")[0]
+    assert matrix.count('class="unmatched"') == 2
+    assert matrix.count('class="nothing"') == 1
+    assert re.search(r'class="total">entities<', matrix)
+    mistakes = page.partition('<ol class="mistakes">')[2].partition("</ol>")[0]
+    assert "missed: Empire State Building location found: Beyoncé person" in visible(mistakes)
+    assert "predicted wrong: Empire State location right: Beyoncé person 98% sure" in visible(mistakes)
+    assert "true missed: Heidi person and 8 on both sides predicted 8 on both sides" in visible(mistakes)
+    assert "true (none) predicted wrong: so group" in visible(mistakes)
+    words = pages["words"].read_text(encoding="utf-8")
+    assert "unmatched" not in words.partition("</style>")[2]
+    assert "percent of the true label’s tokens" in words
+    assert "true missed: fox NOUN and 6 on both sides" not in visible(words)
+    assert "missed: fox NOUN found: jumps VERB" in visible(words)
+
+
+def test_many_types_of_entities_get_a_map(tmp_path: Path) -> None:
+    folder = runs.write_run(tmp_path / "run", evaluation=runs.entity_evaluation(25))
+    page, _ = check(write_report([folder], tmp_path / "report.html"))
+    assert "stands for entities that only one side has" in page
+    assert '<th class="number">Entities</th>' in page
+
+
+def test_language_models_are_judged_against_themselves(pages: dict[str, Path]) -> None:
+    chat = visible(pages["chat"].read_text(encoding="utf-8"))
+    for golden in (
+        "Language modelling · LoRA",
+        "Better than before fine-tuning by 7.460 in perplexity [7.3",
+        "Perplexity lower is better",
+        "Bits per byte lower is better",
+        "ROUGE-L",
+        "+13.1 points",
+        "chrF",
+        "+12.9 points",
+        "BLEU",
+        "Least expected rows",
+        "perplexity 164.0",
+    ):
+        assert golden in chat, golden
+    for word in ("baseline", "Baseline", "(none)", "Confusion", "curves"):
+        assert word not in chat, word
+    passages = visible(pages["passages"].read_text(encoding="utf-8"))
+    assert "Pseudo-perplexity" in passages
+    assert "No clear difference from before fine-tuning: +0.100 in pseudo-perplexity" in passages
+
+
+def test_answers_stand_side_by_side(pages: dict[str, Path]) -> None:
+    page = pages["chat"].read_text(encoding="utf-8")
+    answers = page.partition('<ol class="answers">')[2].partition("</ol>")[0]
+    assert answers.count('class="reply') == 8
+    assert answers.count("same as the reference") == 1
+    code = '<pre tabindex="0"><code>def unique(items):\n    return list(dict.fromkeys(items))'
+    assert answers.count(code) == 2
+    assert "```python" not in answers
+    assert answers.count('<details class="long">') == 1
+    assert "show all 2,164 characters" in answers
+    assert "59. 第59步" in answers
+    assert "(not asked for)" in answers
+    assert "(empty)" in answers
+    assert "&lt;script&gt;alert(&#34;x&#34;)" in answers
+
+
+def test_answers_of_the_model_alone_and_long_ones(tmp_path: Path) -> None:
+    given = [{"row": i, "prompt": "x" * 30_000, "before": None, "after": "y"} for i in range(50)]
+    folder = runs.write_run(tmp_path / "run", evaluation=runs.chat_evaluation() | {"answers": given})
+    page, _ = check(write_report([folder], tmp_path / "report.html"))
+    answers = page.partition('<ol class="answers">')[2].partition("</ol>")[0]
+    assert "Before fine-tuning" not in answers
+    assert "Reference" not in answers
+    assert answers.count("show all 30,000 characters") == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "segments"),
+    [
+        ("", []),
+        ("a\n\nb", [("prose", "a\n\nb")]),
+        ("```\n  x\n```", [("code", "  x")]),
+        ("say:\n~~~c++\nint x;\n```\n~~~\nend", [("prose", "say:"), ("code", "int x;\n```"), ("prose", "end")]),
+        ("````\n```\n````\n", [("code", "```")]),
+        ("```js\nopen", [("code", "open")]),
+        ("use ``` here", [("prose", "use ``` here")]),
+    ],
+)
+def test_code_is_found_in_answers(text: str, segments: list[tuple[str, str]]) -> None:
+    assert [(segment.kind, segment.text) for segment in segments_of(text)] == segments
+
+
+def test_runs_against_their_own_models_are_compared(tmp_path: Path) -> None:
+    folders = []
+    for name, perplexity in (("one", 11.83), ("two", 25.5)):
+        evaluation = runs.chat_evaluation()
+        evaluation["baseline"]["metrics"]["perplexity"]["value"] = perplexity
+        config = runs.config_of(task="causal_lm") | {"model": {"name": f"org/{name}"}}
+        folders.append(
+            runs.write_run(tmp_path / name, config=config, training=runs.training_of(), evaluation=evaluation)
+        )
+    folders.append(runs.write_run(tmp_path / "three", config=runs.config_of(task="causal_lm"), lines=[]))
+    page, _ = check(write_report(folders, tmp_path / "report.html"))
+    table = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    assert table.count("<tr") == 5
+    assert table.count('<tr class="baseline">') == 2
+    assert "before fine-tuning org/two none" in visible(table)
+    assert "Language modelling: Perplexity (lower is better)" in visible(page)
+    assert "paired differences from the model before fine-tuning" in page
+    assert "baseline" not in visible(page.partition("<details")[0])
 
 
 def test_missing_parts_are_stated(pages: dict[str, Path]) -> None:

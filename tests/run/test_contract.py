@@ -32,6 +32,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "regression": ("regression", {}, lambda i: {"label": i % 9 / 2}),
     "entities": ("token_classification", {"class_weights": "balanced"}, tagged),
     "masked": ("masked_lm", {"probability": 0.3}, lambda i: {}),
+    "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,3 +46,53 @@ def test_spans_are_learned_and_predicted_as_spans(configured: Callable[..., RunC
     again = run.evaluate()
     assert again["metrics"]["micro_f1"]["value"] == run.evaluation["metrics"]["micro_f1"]["value"]
     assert "token-classification" in (run.folder / "README.md").read_text(encoding="utf-8")
+
+
+def write_pairs(path: Path, num_rows: int = 160) -> Path:
+    """Write CoNLL in which a word opens an entity or continues one: only the tag before it tells."""
+    generator = random.Random(0)
+    lines = []
+    for _ in range(num_rows):
+        tag = "O"
+        for _ in range(generator.randint(3, 12)):
+            word = generator.choice(("mark", "mark", "the", "film"))
+            tag = "O" if word != "mark" else "I-NAME" if tag == "B-NAME" else "B-NAME"
+            lines.append(f"{word}\t{tag}\n")
+        lines.append("\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_chain_of_tags_is_learned_from_scratch(configured: Callable[..., RunConfig], tmp_path: Path) -> None:
+    model = {"name": "lstm", "embedding_size": 16, "hidden_size": 16, "dropout": 0.0}
+    config = configured(
+        data=str(write_pairs(tmp_path / "pairs.conll")),
+        task={"name": "token_classification", "crf": True},
+        model=model,
+        train={"epochs": 12, "learning_rate": 2e-2},
+    )
+    run = Run.open(train(config))
+    assert run.evaluation["metrics"]["micro_f1"]["value"] > 0.95
+    again = run.evaluate()
+    assert again["metrics"]["micro_f1"]["value"] == run.evaluation["metrics"]["micro_f1"]["value"]
+    answer = run.predict(["the mark mark mark film"])[0]
+    assert answer["tags"] == ["O", "B-NAME", "I-NAME", "B-NAME", "O"]
+    assert 0 < answer["score"] <= 1
+    saved = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    assert saved["id2label"]["8"] == "B-NAME>I-NAME"
+
+
+def test_files_of_tokens_are_tagged_without_the_tags_column(
+    configured: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    run = Run.open(train(configured(data=str(write_pairs(tmp_path / "pairs.conll")), train={"epochs": 1})))
+    with_tags = tmp_path / "more.conll"
+    with_tags.write_text("the\tO\nmark\tO\n\nfilm\tO\n", encoding="utf-8")
+    other_columns = tmp_path / "other.conll"
+    other_columns.write_text("the\tDT\nmark\tNN\n\nfilm\tNN\n", encoding="utf-8")
+    lists = tmp_path / "lists.jsonl"
+    lists.write_text('{"tokens": ["the", "mark"]}\n{"tokens": ["film"]}\n', encoding="utf-8")
+    expected = run.predict_file(str(lists))
+    assert [row["tokens"] for row in expected] == [["the", "mark"], ["film"]]
+    assert run.predict_file(str(with_tags)) == expected
+    assert run.predict_file(str(other_columns)) == expected

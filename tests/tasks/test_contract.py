@@ -88,6 +88,7 @@ CASES: dict[str, Case] = {
     "entities, weights": Case("token_classification", ENTITIES, {"class_weights": {"O": 0.3}, "label_smoothing": 0.1}),
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
+    "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
 
@@ -185,13 +186,17 @@ def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
 
 def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
-    scores, targets = scores_for(task, case), as_tensors(targets_of(task, case))
+    scores, given = scores_for(task, case), targets_of(task, case)
+    targets = as_tensors(given)
     whole, units = task.loss_sum(scores, targets), task.count_units(targets)
     assert whole.shape == ()
-    parts = [
-        ({name: value[rows] for name, value in targets.items()}, scores[rows])
-        for rows in (slice(0, 1), slice(1, 4), slice(4, None))
-    ]
+    slices = [slice(0, 1), slice(1, 4), slice(4, None)]
+    if task.sums_over_units:
+        parts = [({name: value[some] for name, value in targets.items()}, scores[some]) for some in slices]
+    else:
+        scored = Ragged(scores.numpy(), next(iter(given.values())).offsets)
+        rows = [list(range(len(TEXTS)))[some] for some in slices]
+        parts = [(as_tensors(rows_of(given, some)), torch.from_numpy(scored.take(some))) for some in rows]
     torch.testing.assert_close(sum(task.loss_sum(s, t) for t, s in parts), whole, rtol=0, atol=1e-12)
     assert sum(task.count_units(t) for t, _ in parts) == pytest.approx(units, abs=1e-12)
     assert units > 0

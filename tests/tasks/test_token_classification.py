@@ -204,7 +204,10 @@ def test_entities_point_into_the_text() -> None:
     ]
     assert COLUMNS["text"][0][6:13] == "songs ,"
     assert all(0.99 < one["score"] <= 1 for one in first["entities"])
-    assert TASK.shown(first["tags"], COLUMNS, 0) == ["songs , (a)", "cast (b)"]
+    assert TASK.shown(first["tags"], COLUMNS, 0) == [
+        {"text": "songs ,", "label": "a", "start": 6, "end": 13},
+        {"text": "cast", "label": "b", "start": 20, "end": 24},
+    ]
     assert not TASK.errors(outputs, {"tags": targets}).any()
 
 
@@ -242,3 +245,27 @@ def test_what_is_wrong_with_tags_is_named() -> None:
         TokenClassification(class_weights={"B-z": 2.0}).bind(COLUMNS)
     with pytest.raises(ValueError, match="I-q"):
         TokenClassification(labels=("O", "I-q"))
+
+
+def test_confusion_tells_missed_and_invented_entities_apart() -> None:
+    targets = TASK.targets(COLUMNS)
+    truth = targets["tags"]
+    assert isinstance(truth, Ragged)
+    predicted = truth.values.copy()
+    predicted[4] = 1  # "cast" is an a instead of a b
+    predicted[9] = 0  # "time" is missed
+    predicted[13] = 3  # "long" is invented
+    scores = np.full((len(predicted), 5), -5.0, dtype=np.float32)
+    scores[np.arange(len(predicted)), predicted] = 5.0
+    details = TASK.details({"scores": Ragged(scores, truth.offsets)}, targets)
+    assert details["labels"] == ["a", "b", details["unmatched"]]
+    assert details["confusion_matrix"] == [[3, 0, 1], [1, 2, 0], [0, 1, 0]]
+    assert details["counted"] == "entities"
+    assert [row["support"] for row in details["per_label"]] == [4, 3]
+    words = columns_of([(["a", "b"], ["x", "y"]), (["c"], ["y"])])
+    plain = TokenClassification().bind(words)
+    outputs = {"scores": Ragged(np.eye(2, dtype=np.float32)[[0, 0, 1]], np.array([0, 2, 3]))}
+    details = plain.details(outputs, plain.targets(words))
+    assert (details["counted"], details["confusion_matrix"]) == ("tokens", [[1, 0], [1, 1]])
+    assert "unmatched" not in details
+    assert plain.shown(["x", "y"], words, 0)[1] == {"text": "b", "label": "y", "start": 2, "end": 3}

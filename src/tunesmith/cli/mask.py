@@ -18,7 +18,8 @@ TRAINED, READ = "bold green", "dim"
 
 def show_masks(console: Console, task: Task, columns: Columns, source: ModelSource) -> Sequence[Problem]:
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
-    from tunesmith.models.pretrained import Pretrained, load_tokenizer, locate
+    from tunesmith.models.location import locate
+    from tunesmith.models.pretrained import Pretrained, load_tokenizer
 
     if not task.generates or not isinstance(source, Pretrained):
         raise InputError(

@@ -40,6 +40,8 @@ class Side:
     labels: Sequence[Any]
     dataset: Dataset
     text_roles: tuple[str, ...]
+    reads_beginning: bool = True
+    """Whether models read the beginning of a text only."""
 
     def place(self, row: int) -> str:
         """Return where a row stands in the user's files."""
@@ -182,6 +184,8 @@ def _joined(side: Side, row: int) -> str:
 
 
 def _long_texts(side: Side) -> list[Problem]:
+    if not side.reads_beginning:
+        return []
     table = side.dataset.data.table
     is_long = np.zeros(len(side.dataset), dtype=np.bool_)
     longest = 0

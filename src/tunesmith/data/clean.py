@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data import cells
 from tunesmith.data.config import CleanConfig
 from tunesmith.types import MAX_ROWS_SHOWN, Problem, Severity
 
 # NUL and the other C0 and C1 controls but for tab and line ends, and the byte order mark.
 _CONTROLS = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\x{80}-\\x{9f}\\x{feff}]"
-_WHITE_SPACE = "".join(
-    chr(code) for code in (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))
-)
-_WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
+WHITE_SPACE = "".join(chr(code) for code in (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))
+WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -65,20 +63,41 @@ def plural(count: int) -> str:
 
 def tidy_text(texts: pa.Array, config: CleanConfig, tally: Tally, rows: pa.Array) -> pa.Array:
     """Return a text column brought to one Unicode form, without control characters and outer white space."""
+    for what, changed, differs in _tidied(texts, config):
+        tally.add(what, differs, rows)
+        texts = changed
+    return texts
+
+
+def tidy_parts(parts_N: Sequence[Sequence[str]], config: CleanConfig, tally: Tally, rows: pa.Array) -> list[list[str]]:
+    """Tidy every one of the texts that each row consists of as ``tidy_text`` does; a row is counted once."""
+    lengths = [len(parts) for parts in parts_N]
+    row_of = np.repeat(np.arange(len(parts_N)), lengths)
+    flat = pa.array([part for parts in parts_N for part in parts], pa.string())
+    for what, changed, differs in _tidied(flat, config):
+        mask = np.zeros(len(parts_N), dtype=np.bool_)
+        mask[row_of[differs]] = True
+        tally.add(what, mask, rows)
+        flat = changed
+    tidied = iter(flat.to_pylist())
+    return [list(islice(tidied, length)) for length in lengths]
+
+
+def _tidied(texts: pa.Array, config: CleanConfig) -> Iterator[tuple[str, pa.Array, BoolArray]]:
+    """Yield, for every step that changes something: its name, all texts after it, and which it changed."""
     steps: list[tuple[str, Callable[[pa.Array], pa.Array]]] = []
     if config.unicode != "none":
         steps.append(("unicode", lambda array: pc.utf8_normalize(array, form=config.unicode)))
     if config.control_characters:
         steps.append(("controls", lambda array: pc.replace_substring_regex(array, _CONTROLS, "")))
     if config.whitespace:
-        steps.append(("whitespace", lambda array: pc.utf8_trim(array, characters=_WHITE_SPACE)))
+        steps.append(("whitespace", lambda array: pc.utf8_trim(array, characters=WHITE_SPACE)))
     for what, step in steps:
         changed = step(texts)
         differs = pc.fill_null(pc.not_equal(changed, texts), False)
         if pc.any(differs).as_py():
-            tally.add(what, differs.to_numpy(zero_copy_only=False), rows)
+            yield what, changed, differs.to_numpy(zero_copy_only=False)
             texts = changed
-    return texts
 
 
 def tidy_notes(tally: Tally) -> list[Problem]:
@@ -128,82 +147,11 @@ def tidy_notes(tally: Tally) -> list[Problem]:
     ]
 
 
-def misfit_notes(tally: Tally) -> list[Problem]:
-    """Return warnings of rows of tagged tokens that cannot be learned from."""
-    fix = "Mend them, or refuse them with data.bad_rows refuse."
-    return [
-        *tally.problem("lengths", "{rows} left out: not as many tags as tokens.", fix, is_warning=True),
-        *tally.problem(
-            "tags",
-            "{rows} left out: their tags do not fit the scheme of the others (an I- that continues nothing, an entity "
-            "without its end, a tag of another kind or none).",
-            fix,
-            is_warning=True,
-        ),
-        *tally.problem(
-            "spans",
-            "{rows} left out: their spans overlap, are empty, lie outside of the text, or lack start, end or label.",
-            fix,
-            is_warning=True,
-        ),
-    ]
-
-
 def is_blank(texts: pa.Array) -> BoolArray:
     """[N]: whether a text is missing or has nothing but white space and control characters."""
-    visible = pc.utf8_trim(pc.replace_substring_regex(texts, _CONTROLS, ""), characters=_WHITE_SPACE)
+    visible = pc.utf8_trim(pc.replace_substring_regex(texts, _CONTROLS, ""), characters=WHITE_SPACE)
     blank: BoolArray = pc.fill_null(pc.equal(pc.utf8_length(visible), 0), True).to_numpy(zero_copy_only=False)
     return blank
-
-
-# Labels
-
-
-@dataclass
-class LabelForm:
-    """How the cells of a text column that holds labels are to be read: learned from all rows, then applied."""
-
-    is_integer: bool = True
-    is_number: bool = True
-    is_list: bool = True
-    is_anything: bool = False
-
-    def learn(self, labels: pa.Array) -> None:
-        """Look at more cells."""
-        texts = pc.utf8_trim(labels, characters=_WHITE_SPACE)
-        present = texts.filter(pc.invert(pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))))
-        present = present.drop_null()
-        if self.is_number and len(present):
-            self.is_anything = True
-            matches = pc.match_substring_regex(present, f"^(?:{cells.FLOAT})$")
-            self.is_number = bool(pc.all(matches).as_py())
-            # A double holds whole numbers exactly up to 2^53.
-            if self.is_number and self.is_integer:
-                numbers = pc.cast(present, pa.float64())
-                whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**53))
-                self.is_integer = bool(pc.all(whole).as_py())
-        if self.is_list and len(present):
-            self.is_list = all(cells.parse_list(text) is not None for text in pc.unique(present).to_pylist())
-
-    def read(self, labels: pa.Array) -> pa.Array:
-        """Return the cells as whole numbers, numbers, lists or, where none of these fits all, as text."""
-        if self.is_anything and self.is_number:
-            texts = pc.utf8_trim(labels, characters=_WHITE_SPACE)
-            missing = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))
-            numbers = pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), texts), pa.float64())
-            return pc.cast(numbers, pa.int64()) if self.is_integer else numbers
-        if self.is_anything and self.is_list:
-            parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
-            rows = [None if items is None else [str(item) for item in items] for items in parsed]
-            return pa.array(rows, pa.list_(pa.string()))
-        return labels
-
-    @property
-    def type(self) -> pa.DataType:
-        """The Arrow type that ``read`` gives."""
-        if self.is_anything and self.is_number:
-            return pa.int64() if self.is_integer else pa.float64()
-        return pa.list_(pa.string()) if self.is_anything and self.is_list else pa.string()
 
 
 def is_unlabelled(labels: pa.Array) -> BoolArray:

@@ -28,6 +28,9 @@ _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
 
+_SECOND_TEXT = "text_pair"
+"""The one role that may stay empty and is still looked for by content."""
+
 _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("category", "boolean", "list"),
     ("integer",),
@@ -233,13 +236,16 @@ class _Assignment:
     # Usual names
 
     def _by_name(self, role: Role, *, exact: bool) -> None:
+        if not exact and not role.required and role.name != _SECOND_TEXT:
+            # What need not be there must not be found by half a name.
+            return
         best: tuple[int, str, str] | None = None
         for column in self._free():
             if column.kind not in role.kinds or is_id_like(column):
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue
-            found = _matching_name(column.name, role.names, exact=exact)
+            found = matching_name(column.name, role.names, exact=exact)
             if found is not None and (best is None or role.names.index(found) < best[0]):
                 best = (role.names.index(found), column.name, found)
         if best is not None:
@@ -269,13 +275,13 @@ class _Assignment:
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
             return
-        is_pair = len(texts) == 2 and any(not each.required and _is_text_role(each) for each in self._roles)
+        is_pair = len(texts) == 2 and any(each.name == _SECOND_TEXT for each in self._roles)
         column = texts[0] if is_pair else max(texts, key=lambda each: each.mean_length)
         why = "the only text" if len(texts) == 1 else "the first of two texts" if is_pair else "the longest text"
         self._choose(role.name, [column.name], f"{why}; {_describe(column)}")
 
     def _pair_by_content(self, role: Role) -> None:
-        if not _is_text_role(role) or not self._chosen.get("text"):
+        if role.name != _SECOND_TEXT or not self._chosen.get("text"):
             return
         matched = self._matched_names.get("text")
         is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
@@ -319,7 +325,7 @@ class _Assignment:
         unfit = [
             column
             for column in self._profiles.values()
-            if _matching_name(column.name, role.names, exact=True) and column.kind not in role.kinds
+            if matching_name(column.name, role.names, exact=True) and column.kind not in role.kinds
         ]
         but = f" '{unfit[0].name}' holds {unfit[0].kind}, not {' or '.join(role.kinds)}." if unfit else ""
         return Problem(
@@ -337,7 +343,7 @@ def _is_binary(column: ColumnProfile) -> bool:
     return column.kind == "boolean" or (column.kind == "integer" and column.low == 0 and column.high == 1)
 
 
-def _matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | None:
+def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | None:
     """Return the usual name that a column's name is (``exact``), or has among its words."""
     lowered = column.strip().lower()
     if exact:

@@ -33,6 +33,7 @@ _USUAL_NAMES = """
 """
 _KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
 _NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
+_NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
 
@@ -185,6 +186,9 @@ def detect(
         return Dialect(delimiter, quoting, header=False, columns=("column_1",), num_skipped=num_skipped)
     if header is None:
         header = _has_header(rows[0], rows[1:], like)
+        if delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
+            # The first line of running text may be a title.
+            header = header and rows[0][0].strip().lower() in _KNOWN_NAMES
     names = unique_names(rows[0] if header else [""] * _width(rows, delimiter))
     return Dialect(delimiter, quoting, header, tuple(names), num_skipped)
 
@@ -201,7 +205,7 @@ def _parse(lines: Sequence[str], delimiter: str | None, quoting: Quoting) -> lis
 def _separator(lines: Sequence[str], suffix: str, given: str | None) -> tuple[str | None, Quoting]:
     if given is not None:
         return given, _quoting(lines, given)
-    native = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(suffix)
+    native = _NATIVE_DELIMITERS.get(suffix)
     candidates = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
     best, best_quoting, best_agreement = None, "none", 0.0
     for candidate in candidates:

@@ -16,9 +16,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAX_LINE = 32 * 1024 * 1024
 """Characters; longer lines are bad rows (a whole book has about a million)."""
@@ -29,6 +32,10 @@ _MAX_STRAY_CONTROLS = 16
 _REPLACE = "tunesmith.mark"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLOCK = 1 << 20
+MAX_EXPANSION = 500
+"""Times its size that a compressed file may grow to: real tables stay far below, bombs far above."""
+_SMALL = 256 * 1024 * 1024
+"""Bytes that any file may hold once decompressed."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -65,7 +72,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     compression = compression_of(path)
     try:
         with _opened(path, compression) as file:
-            yield file
+            yield io.BufferedReader(_Guarded(file, path), _BLOCK) if compression else file
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(path, error) from error
     except OSError as error:
@@ -83,6 +90,32 @@ def _opened(path: Path, compression: str) -> IO[bytes]:
     if compression == ".xz":
         return lzma.open(path, "rb")
     return path.open("rb")
+
+
+class _Guarded(io.RawIOBase):
+    """The decompressed bytes of a file, as long as they are in proportion to its size."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__()
+        self._file = file
+        self._path = path
+        self._left = max(_SMALL, MAX_EXPANSION * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        content = self._file.read(len(view))
+        view[: len(content)] = content
+        self._left -= len(content)
+        if self._left < 0:
+            raise InputError(
+                f"{self._path.name} grows to more than {MAX_EXPANSION} times its size when decompressed; it was not "
+                "read on.",
+                "Decompress it yourself if its content is what you expect.",
+            )
+        return len(content)
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

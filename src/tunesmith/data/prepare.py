@@ -10,21 +10,21 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
-from tunesmith.data.canonical import MISFITS, Canonical, RowKeys, canonical_batches, make_canonical, row_keys, summaries
-from tunesmith.data.clean import Tally, is_blank, is_unlabelled, misfit_notes, plural, tidy_notes
+from tunesmith.data.canonical import learn_form
+from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
 from tunesmith.data.config import DataConfig
+from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.records import SPLITS, PreparedData, RawData
 from tunesmith.data.tables import TableWriter, batches, column_names, open_table, read_report, write_report
 from tunesmith.files.cache import cached_folder
@@ -35,7 +35,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 2
+_VERSION = 3
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -132,32 +132,34 @@ def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[
 def _build(
     given: Mapping[str, Dataset], config: DataConfig, choices: Sequence[ColumnChoice], group: str | None, folder: Path
 ) -> tuple[dict[str, str], list[Problem]]:
-    canonical, problems = make_canonical(given.values(), choices)
-    parts = [
-        _tidy(name, given[name], canonical, config, group=group, folder=folder) for name in SPLITS if name in given
-    ]
-    _drop_misfits(parts, canonical, config)
-    _drop_empty(parts, canonical, config)
-    problems += _duplicates(parts, config)
+    form, problems = learn_form(given.values(), choices)
+    parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
+    problems += form.notes()
+    _drop_misfits(parts, form, config)
+    _drop_empty(parts, form, config)
+    _drop_duplicates(parts, config)
+    if form.label is not None:
+        problems += [problem for part in parts for problem in _contradictions(part)]
     if config.limit is not None:
         for part in parts:
             _apply_limit(part, config.limit)
     _require_rows(parts)
-    sides, notes = _cut(parts, config, has_group=group is not None)
+    sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
     if config.clean.leaks:
         _drop_leaks(parts, sides)
     problems += notes
     total = Tally()
     for part in parts:
         total.merge(part.tally)
-    hashes = _write(parts, sides, canonical, folder)
+    hashes = _write(parts, sides, form.schema, folder)
     finished = {
         name: Side(
             name,
             np.concatenate([part.keys.texts[sides[part.name] == side] for part in parts]),
             [label for part in parts for label in itertools.compress(part.labels, sides[part.name] == side)],
             open_table(folder / f"{name}.arrow", hashes[name]),
-            canonical.texts,
+            form.texts,
+            form.reads_beginning,
         )
         for side, name in enumerate(SPLITS)
         if name in hashes
@@ -167,12 +169,10 @@ def _build(
     parts.clear()  # closes the temporary tables
     for path in temporary:
         perform("unlink", path, path.unlink)
-    return hashes, [*tidy_notes(total), *misfit_notes(total), *problems, *found]
+    return hashes, [*tidy_notes(total), *form.misfit_notes(total), *problems, *found]
 
 
-def _tidy(
-    name: str, dataset: Dataset, canonical: Canonical, config: DataConfig, *, group: str | None, folder: Path
-) -> _Split:
+def _tidy(name: str, dataset: Dataset, form: Form, config: DataConfig, *, group: str | None, folder: Path) -> _Split:
     """Write the split's canonical, tidied rows to a temporary table and learn each row's keys and label."""
     tally = Tally()
     path = folder / f"tidy-{name}.arrow"
@@ -180,14 +180,13 @@ def _tidy(
     labels: list[Any] = []
     shared: dict[str, Any] = {}
     group_values = batches(dataset, [group]) if group is not None and group in dataset.column_names else None
-    with TableWriter(path, canonical.schema) as writer:
-        for batch in canonical_batches(dataset, canonical, config.clean, tally):
+    with TableWriter(path, form.schema) as writer:
+        for batch in form.batches(dataset, config.clean, tally):
             writer.add_batch(batch)
             values = next(group_values).column(0).to_pylist() if group_values is not None else None
-            keys.append(row_keys(batch, canonical, values))
-            if canonical.label is not None:
-                # Few distinct values: rows share one object each.
-                labels.extend(shared.setdefault(str(value), value) for value in summaries(batch, canonical))
+            keys.append(row_keys(batch, form, values))
+            # Few distinct values: rows share one object each.
+            labels.extend(shared.setdefault(str(value), value) for value in form.summaries(batch))
     tidied = open_table(path, hash_json([name, config.model_dump(mode="json")]))
     num_rows = writer.num_rows
     return _Split(
@@ -201,23 +200,18 @@ def _tidy(
     )
 
 
-def _drop_misfits(parts: Sequence[_Split], canonical: Canonical, config: DataConfig) -> None:
-    """Leave out rows whose tags could not be read, or refuse them; ``canonical_batches`` has counted them."""
-    if canonical.tags is None or canonical.label is None:
-        return
+def _drop_misfits(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:
+    """Leave out the rows that do not fit their form, or refuse them; ``make_batch`` has counted them."""
     total = Tally()
     for part in parts:
         total.merge(part.tally)
-        column = part.dataset.data.table.column(canonical.label)
-        part.keep &= pc.is_valid(column).to_numpy()
-    if config.bad_rows == "refuse" and any(what in total.counts for what in MISFITS):
-        raise InputError(
-            replace(problem, severity="error", fix="Mend them, or leave them out with data.bad_rows quarantine.")
-            for problem in misfit_notes(total)
-        )
+        fits = [form.fits(batch) for batch in batches(part.dataset)]
+        part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
+    if config.bad_rows == "refuse":
+        form.refuse_misfits(total)
 
 
-def _drop_empty(parts: Sequence[_Split], canonical: Canonical, config: DataConfig) -> None:
+def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:
     if not config.clean.empty_rows:
         return
     for part in parts:
@@ -225,35 +219,31 @@ def _drop_empty(parts: Sequence[_Split], canonical: Canonical, config: DataConfi
         labels = [np.zeros(0, dtype=np.bool_)]
         for batch in batches(part.dataset):
             blank = np.zeros(batch.num_rows, dtype=np.bool_)
-            for role in canonical.texts:
-                blank |= is_blank(batch.column(role))
+            for name in form.texts:
+                blank |= is_blank(batch.column(name))
             texts.append(blank)
-            if canonical.label is not None:
-                labels.append(is_unlabelled(batch.column(canonical.label)))
+            if form.label is not None:
+                labels.append(is_unlabelled(batch.column(form.label)))
         part.drop("empty text", np.concatenate(texts))
-        if canonical.label is not None:
+        if form.label is not None:
             part.drop("empty label", np.concatenate(labels))
 
 
-def _duplicates(parts: Sequence[_Split], config: DataConfig) -> list[Problem]:
-    """Leave out repeated rows of each split, and report texts that stand there with different labels."""
-    problems = []
+def _drop_duplicates(parts: Sequence[_Split], config: DataConfig) -> None:
+    """Leave out repeated rows of each split."""
     for part in parts:
         rows = np.flatnonzero(part.keep)
-        identity = part.keys.identity[rows]
         if config.clean.duplicates and len(rows):
-            _, first = np.unique(identity, return_index=True)
+            _, first = np.unique(part.keys.identity[rows], return_index=True)
             repeated = np.zeros(len(part.keep), dtype=np.bool_)
             repeated[rows] = True
             repeated[rows[first]] = False
             part.drop("duplicate", repeated)
-            rows = np.flatnonzero(part.keep)
-        problems += _contradictions(part, rows)
-    return problems
 
 
-def _contradictions(part: _Split, rows: npt.NDArray[np.int64]) -> list[Problem]:
+def _contradictions(part: _Split) -> list[Problem]:
     """Report rows with the same texts and different labels."""
+    rows = np.flatnonzero(part.keep)
     _, of_text, counts = np.unique(part.keys.exact[rows], return_inverse=True, return_counts=True)
     repeated = rows[counts[of_text] > 1]
     seen: dict[int, set[int]] = {}
@@ -296,7 +286,7 @@ def _require_rows(parts: Sequence[_Split]) -> None:
 
 
 def _cut(
-    parts: Sequence[_Split], config: DataConfig, *, has_group: bool
+    parts: Sequence[_Split], config: DataConfig, *, has_group: bool, has_labels: bool
 ) -> tuple[dict[str, npt.NDArray[np.int8]], list[Problem]]:
     """Return each part's sides ([N]: index into SPLITS, -1 where a row is left out), and what was decided."""
     names = {part.name for part in parts}
@@ -322,7 +312,8 @@ def _cut(
         )
         cut = splitting.cut(units, strata, validation, test, lambda keys: _draw(keys, config.split_seed))
         sides[part.name][rows] = cut
-        notes.append(_cut_note(cut, validation, test, has_group))
+        how = "by content, whole groups" if has_group else "by content, the same mix of labels"
+        notes.append(_cut_note(cut, validation, test, how if has_group or has_labels else "by content"))
     return sides, notes
 
 
@@ -334,9 +325,8 @@ def _draw(keys: splitting.Keys, seed: int) -> splitting.Keys:
     return cast("splitting.Keys", state ^ (state >> np.uint64(31)))
 
 
-def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, has_group: bool) -> Problem:
+def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: str) -> Problem:
     counts = [int((cut == side).sum()) for side in range(3)]
-    kind = "whole groups" if has_group else "the same mix of labels"
     made = [
         f"{count} {name}"
         for name, count, share in zip(SPLITS[1:], counts[1:], (validation, test), strict=True)
@@ -347,8 +337,7 @@ def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, has_gro
     advice = "Large groups or much repeated texts make the parts uneven." if is_far else ""
     return Problem(
         "warning" if is_far else "note",
-        f"{' and '.join(made)} rows were cut from the training rows, by content ({kind}); "
-        f"{counts[0]} are left to train on.",
+        f"{' and '.join(made)} rows were cut from the training rows ({how}); {counts[0]} are left to train on.",
         advice,
     )
 
@@ -374,15 +363,13 @@ def _crossing_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np
 
 
 def _write(
-    parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], canonical: Canonical, folder: Path
+    parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], schema: pa.Schema, folder: Path
 ) -> dict[str, str]:
     """Write every split's table and return the hashes of their contents."""
     present = [name for side, name in enumerate(SPLITS) if any((found == side).any() for found in sides.values())]
     digests = {name: hashlib.sha256() for name in present}
     with ExitStack() as stack:
-        writers = {
-            name: stack.enter_context(TableWriter(folder / f"{name}.arrow", canonical.schema)) for name in present
-        }
+        writers = {name: stack.enter_context(TableWriter(folder / f"{name}.arrow", schema)) for name in present}
         for part in parts:
             start = 0
             for batch in batches(part.dataset):
@@ -394,5 +381,5 @@ def _write(
                         writers[name].add_batch(kept)
                         digests[name].update(part.keys.digest[start + rows].tobytes())
                 start += batch.num_rows
-    header = str(canonical.schema.remove_metadata()).encode()
+    header = str(schema.remove_metadata()).encode()
     return {name: hashlib.sha256(header + digest.digest()).hexdigest() for name, digest in digests.items()}

@@ -20,8 +20,19 @@ from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, open_text
 from tunesmith.data.jsons import read_json
+from tunesmith.data.passages import read_passages
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source
-from tunesmith.data.sources import COLUMNAR, CONLL, DELIMITED, JSON, DataFile, find_files, split_named
+from tunesmith.data.sources import (
+    BY_CONTENT,
+    COLUMNAR,
+    CONLL,
+    DELIMITED,
+    JSON,
+    PLAIN,
+    DataFile,
+    find_files,
+    split_named,
+)
 from tunesmith.data.tables import Rejections, batches, open_table, read_rejections, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
@@ -30,7 +41,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 2
+_VERSION = 3
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -48,6 +59,10 @@ class _Table:
     problems: tuple[Problem, ...]
     rejected: tuple[RejectedRow, ...]
     has_header: bool
+    is_plain_text: bool = False
+    """Whether it is a file of text without columns."""
+    num_read: int = 0
+    """Rows that could be read; of passages, lines."""
 
 
 def read(config: DataConfig) -> RawData:
@@ -72,6 +87,7 @@ def read(config: DataConfig) -> RawData:
         sources=tuple(table.source for split in SPLITS for table in parts.get(split, [])),
         rejected=rejected,
         group=group,
+        is_plain_text=all(table.is_plain_text for tables in parts.values() for table in tables),
     )
 
 
@@ -123,7 +139,13 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         sha256 = hash_file(file.path)
     except OSError as error:
         raise InputError(f"{file.path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    options = {"delimiter": config.delimiter, "header": config.header, "like": list(like), "encoding": config.encoding}
+    options = {
+        "delimiter": config.delimiter,
+        "header": config.header,
+        "like": list(like),
+        "encoding": config.encoding,
+        "passage": config.passage if _may_be_plain(file, config) else 0,
+    }
     key = hash_json([_VERSION, sha256, file.path.name, file.suffix, options])
 
     def build(folder: Path) -> None:
@@ -142,7 +164,15 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         file.path.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
     )
     has_header = bool(details.get("dialect", {}).get("header", True))
-    return _Table(dataset, source, problems, rejected, has_header)
+    return _Table(
+        dataset,
+        source,
+        problems,
+        rejected,
+        has_header,
+        bool(details.get("is_plain_text")),
+        details.get("num_read", len(dataset)),
+    )
 
 
 def _read_into(
@@ -164,12 +194,22 @@ def _read_into(
         details, more = read_json(path, name, encoding, target, rejections)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
         details, more = read_conll(path, name, encoding, target, rejections)
+    elif config.passage and _may_be_plain(file, config):
+        details, more = read_passages(path, name, encoding, config.passage, target=target, rejected=rejections)
     else:
         options = DelimitedOptions(config.delimiter, config.header, like)
         details, more = read_delimited(
             path, name, file.suffix, encoding, options=options, target=target, rejected=rejections
         )
+        dialect = details["dialect"]
+        is_lines = dialect["delimiter"] is None and not dialect["header"]
+        details["is_plain_text"] = is_lines and _may_be_plain(file, config)
     return {**details, "encoding": encoding}, problems + more
+
+
+def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
+    """Say whether a file can be text without columns; who describes its columns says that it is not."""
+    return file.suffix in PLAIN | BY_CONTENT and config.delimiter is None and not config.header
 
 
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
@@ -216,7 +256,7 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
         raise InputError(f"{name} cannot be read: {error}", "Choose another data set or configuration.") from error
     _, problems = read_report(folder)
     rows = open_table(folder / "rows.arrow", key)
-    return _Table(rows, Source(name, split, key, len(rows), "hub"), problems, (), has_header=True)
+    return _Table(rows, Source(name, split, key, len(rows), "hub"), problems, (), has_header=True, num_read=len(rows))
 
 
 def _judge_rejected(parts: Parts, bad_rows: str) -> list[Problem]:
@@ -227,7 +267,7 @@ def _judge_rejected(parts: Parts, bad_rows: str) -> list[Problem]:
         if not count:
             continue
         first = table.rejected[0]
-        message = f"{table.source.name}: {count} of {count + len(table.dataset)} rows cannot be read"
+        message = f"{table.source.name}: {count} of {count + table.num_read} rows cannot be read"
         detail = f"the first, {first.place}: {first.reason}"
         problem = Problem(
             "warning",
@@ -236,7 +276,7 @@ def _judge_rejected(parts: Parts, bad_rows: str) -> list[Problem]:
             count=count,
             rows=tuple(row.place for row in table.rejected[:5]),
         )
-        if count > len(table.dataset):
+        if count > table.num_read:
             fix = "The file is probably written otherwise: see data.delimiter, data.encoding and data.header."
             errors.append(replace(problem, severity="error", message=f"{message}; {detail}.", fix=fix))
         elif bad_rows == "refuse":

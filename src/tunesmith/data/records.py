@@ -53,6 +53,8 @@ class RawData:
     """Every row that was left out because it could not be read."""
     group: str | None = None
     """Column that the data's own author says must not cross splits; ``data.group`` goes before it."""
+    is_plain_text: bool = False
+    """Whether all splits come from text files without columns, which ``data.passage`` can join into passages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from tunesmith.config.base import nearest
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -60,6 +62,27 @@ def _chinese_reviews(folder: Path) -> Iterator[tuple[str, ...]]:
                 yield text, label
 
 
+_SMALL_TALK = """
+    ai botprofile coding computers conversations emotion food gossip greetings health history humor literature money
+    movies politics psychology science sports tech_support trivia
+"""
+_TOPICS = tuple(_SMALL_TALK.split())
+
+
+def _small_talk(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Yield a question with its first answer once each; what follows are other answers, or other people's turns."""
+    seen: set[tuple[str, str]] = set()
+    for topic in _TOPICS:
+        content = (folder / f"{topic}.yml").read_text(encoding="utf-8")
+        for turns in yaml.safe_load(content)["conversations"]:
+            if len(turns) < 2 or not all(isinstance(turn, str) and turn.strip() for turn in turns[:2]):
+                continue
+            question, answer = (turn.strip() for turn in turns[:2])
+            if (question, answer) not in seen:
+                seen.add((question, answer))
+                yield question, answer
+
+
 SAMPLES: dict[str, Sample] = {
     sample.name: sample
     for sample in (
@@ -91,6 +114,19 @@ SAMPLES: dict[str, Sample] = {
             ),
             columns=("text", "label"),
             rows=_chinese_reviews,
+        ),
+        Sample(
+            name="small-talk",
+            description="898 questions and remarks in English with a short answer: trivia, small talk, bits of code",
+            package=Package(
+                "chatterbot-corpus",
+                "1.3.3",
+                "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+                {f"chatterbot_corpus/data/english/{topic}.yml": f"{topic}.yml" for topic in _TOPICS},
+            ),
+            columns=("question", "answer"),
+            rows=_small_talk,
+            group="question",
         ),
     )
 }

@@ -28,14 +28,14 @@ def mistakes(
     for row, prediction, truth in zip(rows, predictions, truths, strict=True):
         entry = {
             "row": str(columns["row"][row]) if "row" in columns else str(row),
-            "text": _shortened(columns["text"][row]),
+            "text": _shortened(prediction.get("prompt", columns["text"][row])),
             "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
-            "label": task.shown(truth, columns, row),
+            "label": task.shown(prediction.get("reference", truth), columns, row),
             "prediction": task.shown(_answer(prediction), columns, row),
         }
         if "score" in prediction:
             entry["score"] = prediction["score"]
-        else:
+        elif truth is not None:
             entry["error"] = _answer(prediction) - truth
         found.append(entry)
     return found
@@ -46,7 +46,8 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
 
     Tagged tokens have their ``tokens`` and, in predictions, ``entities``.
     ``targets`` may be empty (prediction without labels): then there is no ``label`` column.
-    Labels and predictions of multi-label rows are lists.
+    Labels and predictions of multi-label rows are lists. Rows that the model writes an answer to have the
+    reference as their label; where it wrote none, the prediction is the perplexity of the row.
     """
     predictions = task.decode(outputs, columns)
     table: dict[str, list[Any]] = {
@@ -57,8 +58,11 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
     for role in ("text", "text_pair", "tokens"):
         if role in columns:
             table[role] = list(columns[role])
-    if targets:
-        table["label"] = task.truth(targets)
+    truths = task.truth(targets) if targets else []
+    if any("reference" in prediction for prediction in predictions):
+        table["label"] = [prediction["reference"] for prediction in predictions]
+    elif any(truth is not None for truth in truths):
+        table["label"] = truths
     table["prediction"] = [_answer(prediction) for prediction in predictions]
     if predictions and "score" in predictions[0]:
         table["score"] = [prediction["score"] for prediction in predictions]
@@ -70,7 +74,7 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
 
 
 def _answer(prediction: dict[str, Any]) -> Any:
-    return next(prediction[name] for name in ("label", "tags", "value") if name in prediction)
+    return next(prediction[name] for name in ("label", "tags", "value", "answer", "perplexity") if name in prediction)
 
 
 def _select(values: Any, rows: list[int]) -> Any:

@@ -37,8 +37,9 @@ class Freeze(WholeModel):
     all_but_head: bool | None = None
     """Whether only the head is trained; when not given, yes unless another option is."""
     gradual: bool = False
-    """Thaw from the top (Howard & Ruder 2018, section 3.3): the head alone at first, then one more layer at a
-    time, in stages of equal length; what ``layers`` and ``embeddings`` freeze is never thawed."""
+    """Thaw from the top (Howard & Ruder 2018, section 3.3): the head alone at first (the top layer where the model
+    has no head of its own), then one more layer at a time, in stages of equal length; what ``layers`` and
+    ``embeddings`` freeze is never thawed."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -72,6 +73,11 @@ class Freeze(WholeModel):
                 "Set method.layers or method.gradual, or use the method 'full' or 'lora'.",
             )
         ever = self._ever_trained(model)
+        if not ever:
+            raise InputError(
+                f"Everything would be frozen: {type(model).__name__} has no head of its own for the task.",
+                f"Set method.layers below {num_layers}, or use the method 'full' or 'lora'.",
+            )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in ever)
         self.update(model, 0.0)
@@ -87,13 +93,12 @@ class Freeze(WholeModel):
         """
         if not self.gradual:
             return
-        lowest = self._lowest(model)
-        top = structure.num_layers(model) + 1
-        num_stages = top - lowest + 1
-        # 3 of 10 steps are exactly 0.3 of the way, whatever the binary fraction says.
-        stage = min(num_stages - 1, int(progress * num_stages + 1e-9))
         depths = structure.parameter_depths(model)
         ever = self._ever_trained(model)
+        top = max(depths[name] for name in ever)  # a language model has no head of its own: its top layer is first
+        num_stages = top - self._lowest(model) + 1
+        # 3 of 10 steps are exactly 0.3 of the way, whatever the binary fraction says.
+        stage = min(num_stages - 1, int(progress * num_stages + 1e-9))
         for name, parameter in model.named_parameters():
             trained = name in ever and depths[name] >= top - stage
             if parameter.requires_grad != trained:

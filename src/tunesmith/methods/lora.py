@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from tunesmith.config.base import nearest
 from tunesmith.methods.base import Method, ParameterGroup
 from tunesmith.methods.groups import group_parameters
 from tunesmith.models import structure
+from tunesmith.models.quantized import quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_adapter_folder
 from tunesmith.types import InputError, Problem
@@ -40,7 +41,9 @@ class Lora(Method):
     """LoRA (Hu et al. 2022): ``W x`` becomes ``W x + (alpha / rank) B A x``; ``A`` and ``B`` are trained, ``W`` is not.
 
     The task's head is trained whole and saved with the adapter, and so is whatever else of the
-    model has new weights (BERT's pooler, when the checkpoint had none). Saved in PEFT's format:
+    model has new weights (BERT's pooler, when the checkpoint had none). A language model's output
+    layer is no head: it is neither adapted nor trained, unless its own weights are new; what is tied
+    to the embeddings never is. Saved in PEFT's format:
     plain ``transformers`` and ``peft`` load it. ``A`` is initialised from torch's global random
     state; ``B`` is zero, so that training starts from the pretrained model exactly.
     """
@@ -68,6 +71,8 @@ class Lora(Method):
     """Which biases of the base model are trained as well."""
     init: Literal["default", "gaussian"] = "default"
     """How ``A`` is initialised: uniform (He et al. 2015, as in Microsoft's LoRA code), or Gaussian."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Keep the frozen linear layers in 4 bits (`nf4`: QLoRA, Dettmers et al. 2023) or 8 bits (`int8`)."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -76,8 +81,14 @@ class Lora(Method):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.quantize != "none" and self.bias != "none":
+            raise ValueError("biases of quantised layers cannot be trained; set bias to none, or quantize to none")
+        return self
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
-        """Return the ``PeftModel`` around ``model``, whose own weights are frozen.
+        """Return the ``PeftModel`` around ``model``, whose own weights are frozen (and quantised, if asked for).
 
         Raises ``InputError`` when the model has no linear layer, or a target's name fits none.
         """
@@ -100,7 +111,12 @@ class Lora(Method):
             task_type=_task_type(model),
             revision=known.revision if known else None,
         )
+        self._quantize(model)
         return _wrap(model, config)
+
+    def _quantize(self, model: PreTrainedModel) -> None:
+        if self.quantize != "none":
+            quantize(model, self.quantize)
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -142,6 +158,7 @@ class Lora(Method):
             raise InputError(f"{folder / 'adapter_config.json'} describes a {config.peft_type} adapter, not LoRA.")
         config.inference_mode = False
         config.base_model_name_or_path = None
+        self._quantize(model)
         with torch.random.fork_rng(devices=[]):  # A's first values are replaced below
             try:
                 trained = _wrap(model, config)
@@ -175,11 +192,13 @@ class Lora(Method):
                 )
             return linear
         head = tuple(f"{name}." for name in structure.new_modules(model))
+        tied = structure.tied_modules(model)
         adaptable = {
             name: module
             for name, module in model.named_modules()
             if (structure.is_linear(module) or isinstance(module, (nn.Embedding, nn.Conv1d)))
             and not f"{name}.".startswith(head or ("\0",))
+            and name not in tied
         }
         if not self.target_modules:
             raise InputError("method.target_modules is empty.", f"Name modules, or set it to {ALL_LINEAR}.")
@@ -191,14 +210,21 @@ class Lora(Method):
             }
             found |= fitting
             if not fitting:
-                problems.append(_unknown_target(wanted, adaptable, head))
+                problems.append(_unknown_target(wanted, adaptable, head, tied))
         if problems:
             raise InputError(problems)
         return found
 
 
-def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...]) -> Problem:
+def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: list[str]) -> Problem:
     known = sorted({name.rpartition(".")[2] for name in adaptable})
+    if any(name == wanted or name.endswith(f".{wanted}") for name in tied):
+        return Problem(
+            "error",
+            f"method.target_modules names {wanted!r}, whose weight other modules share ({', '.join(tied)}): an adapter "
+            "would change it in one place only.",
+            "Leave it out.",
+        )
     if f"{wanted}.".startswith(head or ("\0",)):
         return Problem(
             "error",
@@ -218,8 +244,12 @@ def _wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     from peft import get_peft_model
 
     head = set(structure.head_parameter_names(model))
+    loose = set(structure.loose_parameter_names(model))
     with quiet():
         wrapped: PeftModel = get_peft_model(model, config)
+    for name, parameter in wrapped.named_parameters():
+        if structure.plain_name(name) in loose:  # PEFT trains modules only
+            parameter.requires_grad_(True)
     if config.modules_to_save is not None:
         config.modules_to_save = sorted(set(config.modules_to_save))  # PEFT repeats usual names
     trained = {structure.plain_name(name) for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
@@ -236,14 +266,22 @@ def _config(model: nn.Module) -> LoraConfig:
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return adapter and head by PEFT's file names."""
+    """Return adapter and head by PEFT's file names, each weight once."""
     from peft import get_peft_model_state_dict
 
     with quiet():
         state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    # With bias "all", PEFT lists the head's biases a second and third time under its wrapper's own names.
+    # PEFT loads every weight that it finds by its name in a file, so that loose ones need no module of their own.
+    loose = set(structure.loose_parameter_names(model))
+    state |= {name: tensor.detach() for name, tensor in model.named_parameters() if structure.plain_name(name) in loose}
+    # With bias "all", PEFT lists the head's biases a second and third time under its wrapper's own names,
+    # and that of a tied output layer under both of its names.
+    named = {structure.plain_name(name) for name, _ in model.named_parameters()}
     return {
-        name: tensor for name, tensor in state.items() if not re.search(r"\.(modules_to_save|original_module)\.", name)
+        name: tensor
+        for name, tensor in state.items()
+        if not re.search(r"\.(modules_to_save|original_module)\.", name)
+        and ("lora_" in name or structure.plain_name(name) in named)
     }
 
 

@@ -1,5 +1,6 @@
 """Metrics as pure functions of arrays, computed for many weightings of the rows at once."""
 
+from tunesmith.metrics.answers import answer_metrics, answer_statistics, require_answer_metrics
 from tunesmith.metrics.classification import (
     calibration_bins,
     confusion_matrix,
@@ -9,12 +10,15 @@ from tunesmith.metrics.classification import (
     single_label_per_class,
 )
 from tunesmith.metrics.curves import calibration_curve, ranking_curves
+from tunesmith.metrics.language import language_metrics
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
 __all__ = [
     "Entities",
+    "answer_metrics",
+    "answer_statistics",
     "areas",
     "average_ranks",
     "calibration_bins",
@@ -23,12 +27,14 @@ __all__ = [
     "entity_metrics",
     "entity_metrics_per_kind",
     "find_entities",
+    "language_metrics",
     "macro_areas",
     "match_entities",
     "multi_label_metrics",
     "multi_label_per_class",
     "ranking_curves",
     "regression_metrics",
+    "require_answer_metrics",
     "single_label_metrics",
     "single_label_per_class",
 ]

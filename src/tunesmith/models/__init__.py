@@ -11,9 +11,9 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.models import structure
 from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.cnn import Cnn
+from tunesmith.models.location import Location
 from tunesmith.models.lstm import Lstm
 from tunesmith.models.pretrained import (
-    Location,
     Pretrained,
     check_vocabulary,
     choose_max_length,
@@ -24,6 +24,7 @@ from tunesmith.models.pretrained import (
 from tunesmith.models.safety import check_model_folder
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from tunesmith.tasks.base import HeadSettings
@@ -56,7 +57,8 @@ def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None
     tokenizer = load_tokenizer(folder, config)
     model = load_weights(Location(folder, f"folder {folder}", str(folder)), config, head, 0, complete=True)
     check_vocabulary(model, tokenizer)
-    return LoadedModel(model, tokenizer, choose_max_length(model, tokenizer, max_length), f"folder {folder}")
+    length = choose_max_length(model, tokenizer, max_length, head.default_max_length)
+    return LoadedModel(model, tokenizer, length, f"folder {folder}")
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -77,14 +79,11 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hash_json({"tokenizer": content, "special_tokens": special, "chat_template": template})
 
 
-def record(loaded: LoadedModel) -> dict[str, Any]:
-    """Return what a run records of its model: source, sizes, tokenizer's hash. JSON-ready."""
-    known = structure.origin(loaded.model)
+def record(model: nn.Module) -> dict[str, Any]:
+    """Return what a run records of its model: architecture, commit, weights that were initialised. JSON-ready."""
+    known = structure.origin(model)
     return {
-        "source": loaded.source,
+        **structure.describe(model),
         "revision": known.revision if known else None,
-        "max_length": loaded.max_length,
-        "tokenizer_hash": tokenizer_hash(loaded.tokenizer),
         "new_parameters": sorted(known.new_parameters) if known else [],
-        **structure.describe(loaded.model),
     }

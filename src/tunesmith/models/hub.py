@@ -12,7 +12,9 @@ from tunesmith.types import InputError
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.tiktoken")
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 
-LOCAL_ADVICE = "Give a local folder, or sample:minilm, which comes from the Python package index."
+LOCAL_ADVICE = (
+    "Give a local folder, or sample:minilm or sample:smollm2-135m-instruct, which come from the Python package index."
+)
 
 
 def is_hub_id(name: str) -> bool:

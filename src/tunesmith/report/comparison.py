@@ -10,19 +10,12 @@ from markupsafe import Markup
 
 from tunesmith import readable
 from tunesmith.readable import MISSING, Verdict, metric_title
+from tunesmith.report.facts import Fact, trained_share
 from tunesmith.report.load import RunRecord
-from tunesmith.report.records import Baseline, Evaluation
+from tunesmith.report.records import Baseline
+from tunesmith.report.results import BASELINE_COLOUR, MODEL_COLOUR, verdict_of
 from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whiskers
-from tunesmith.report.view import (
-    BASELINE_COLOUR,
-    MODEL_COLOUR,
-    Fact,
-    method_title,
-    model_title,
-    task_title,
-    trained_share,
-    verdict_of,
-)
+from tunesmith.report.titles import method_title, model_title, task_name, task_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +29,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One run, or the baseline."""
+    """One run, or what runs were judged against."""
 
     name: str
     link: str
@@ -63,6 +56,8 @@ class Comparison:
     interval_name: str
     rows: Sequence[ComparisonRow]
     axis: Markup
+    rival: str
+    """What the runs were judged against, in a sentence."""
     warnings: Sequence[str]
 
 
@@ -72,43 +67,46 @@ def compare(records: Sequence[RunRecord], names: Sequence[str], keys: Sequence[s
     A run without an evaluation stands with the others of its task.
     """
     metrics = [(record.evaluation.main_metric if record.evaluation else None) or "" for record in records]
+    tasks = [task_name(record) for record in records]
     groups: dict[tuple[str, str], list[int]] = {}
-    for index, record in enumerate(records):
-        title = task_title(record)
-        alike = (other for i, other in enumerate(metrics) if other and task_title(records[i]) == title)
-        groups.setdefault((title, metrics[index] or next(alike, "")), []).append(index)
+    for index, task in enumerate(tasks):
+        alike = (other for i, other in enumerate(metrics) if other and tasks[i] == task)
+        groups.setdefault((task, metrics[index] or next(alike, "")), []).append(index)
     return [
-        _comparison(title, metric, [(records[i], names[i], keys[i]) for i in chosen])
-        for (title, metric), chosen in groups.items()
+        _comparison(metric, [(records[i], names[i], keys[i]) for i in chosen]) for (_, metric), chosen in groups.items()
     ]
 
 
-def _comparison(title: str, metric: str, runs: Sequence[tuple[RunRecord, str, str]]) -> Comparison:
-    evaluations = [record.evaluation for record, _, _ in runs if record.evaluation and record.evaluation.metrics]
-    baselines = _baselines(evaluations, metric)
+def _comparison(metric: str, runs: Sequence[tuple[RunRecord, str, str]]) -> Comparison:
+    judged = [record for record, _, _ in runs if record.evaluation and record.evaluation.metrics]
+    evaluations = [record.evaluation for record in judged if record.evaluation]
+    baselines = _baselines(judged, metric)
     ends = [evaluation.metrics[metric].interval for evaluation in evaluations]
-    ends += [baseline.metrics[metric].interval for baseline in baselines]
+    ends += [baseline.metrics[metric].interval for baseline, _ in baselines]
     domain = whisker_domain(ends, floor=0.0 if readable.is_fraction(metric) else None)
     rows = [_row(record, name, key, metric, domain) for record, name, key in runs]
-    rows += [_baseline_row(baseline, metric, domain) for baseline in baselines]
+    rows += [_baseline_row(baseline, model, metric, domain) for baseline, model in baselines]
+    is_untuned = bool(baselines) and all(baseline.name == readable.UNTUNED for baseline, _ in baselines)
     higher = readable.is_higher_better(metric, evaluations[0].higher_is_better if evaluations else None)
     return Comparison(
-        title=title,
+        title=next((task_title(record) for record in judged), task_title(runs[0][0])),
         metric=(metric_title(metric) + ("" if higher else " (lower is better)")) if metric else "Not evaluated yet",
         interval_name=f"{readable.percent(evaluations[0].confidence)} interval" if evaluations else "",
         rows=rows,
         axis=whisker_axis(domain) if ends else Markup(""),
+        rival="the model before fine-tuning" if is_untuned else "the baseline",
         warnings=_warnings([record for record, _, _ in runs]),
     )
 
 
-def _baselines(evaluations: Sequence[Evaluation], metric: str) -> list[Baseline]:
-    """Return each distinct baseline once: runs on the same data have the same one."""
-    distinct: dict[tuple[str, float], Baseline] = {}
-    for evaluation in evaluations:
-        baseline = evaluation.baseline
+def _baselines(records: Sequence[RunRecord], metric: str) -> list[tuple[Baseline, str]]:
+    """Return each distinct baseline once (runs on the same data share it), with its model where that is the run's."""
+    distinct: dict[tuple[str, float], tuple[Baseline, str]] = {}
+    for record in records:
+        baseline = record.evaluation.baseline if record.evaluation else None
         if baseline and metric in baseline.metrics:
-            distinct.setdefault((baseline.name, round(baseline.metrics[metric].value, 9)), baseline)
+            model = model_title(record) if baseline.name == readable.UNTUNED else ""
+            distinct.setdefault((baseline.name, round(baseline.metrics[metric].value, 9)), (baseline, model))
     return list(distinct.values())
 
 
@@ -154,21 +152,26 @@ def _row(record: RunRecord, name: str, key: str, metric: str, domain: tuple[floa
     )
 
 
-def _baseline_row(baseline: Baseline, metric: str, domain: tuple[float, float]) -> ComparisonRow:
+def _baseline_row(baseline: Baseline, model: str, metric: str, domain: tuple[float, float]) -> ComparisonRow:
     estimate = baseline.metrics[metric].interval
     return ComparisonRow(
         name=baseline.name,
         link="",
-        method="baseline",
-        model="",
+        method="none" if baseline.name == readable.UNTUNED else "baseline",
+        model=model,
         parameters=Cost(readable.compact(baseline.num_parameters), baseline.num_parameters),
         value=readable.number(estimate.value),
         bounds=readable.bounds(estimate),
         sort=estimate.value,
         strip=whiskers([Whisker(baseline.name, estimate, BASELINE_COLOUR)], domain),
         verdict=None,
-        seconds=Cost(readable.duration(baseline.seconds), baseline.seconds),
+        seconds=_baseline_time(baseline),
         memory=Cost(MISSING, math.nan),
         saved=Cost(MISSING, math.nan),
         is_baseline=True,
     )
+
+
+def _baseline_time(baseline: Baseline) -> Cost:
+    seconds = math.nan if baseline.name == readable.UNTUNED else baseline.seconds  # nothing was trained
+    return Cost(readable.duration(seconds), seconds)

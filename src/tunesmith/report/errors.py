@@ -1,4 +1,4 @@
-"""What the page says about a run's errors: confusion, scores by label, single mistakes."""
+"""What the page says about a run's errors by label: confusion, and the scores of each."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from markupsafe import Markup
 
 from tunesmith import readable
 from tunesmith.report.figures import confusion_map
-from tunesmith.report.records import Evaluation, Mistake
+from tunesmith.report.records import Evaluation
 from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whiskers
 
 MOST_LABELS_IN_TABLE = 20
 """Labels up to which the confusion matrix is a table with numbers."""
-
-
 MOST_PAIRS = 20
-
-
-LONGEST_TEXT = 1_200
-"""Characters of a wrongly predicted text that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +34,9 @@ class Confusion:
     """The confusion matrix: as a table, or for many labels as a map with the worst pairs, or per label."""
 
     labels: Sequence[str] = ()
+    counted: str = "rows"
+    unmatched: str = ""
+    """The label that stands for what only the truth or only the prediction has, where there is one."""
     rows: Sequence[tuple[str, Sequence[Cell], str]] = ()
     map: Markup | None = None
     pairs: Sequence[tuple[str, str, str, str]] = ()
@@ -66,18 +63,6 @@ class LabelRow:
     strip: Markup
 
 
-@dataclass(frozen=True, slots=True)
-class WrongRow:
-    """One mistake."""
-
-    row: str
-    text: str
-    text_pair: str | None
-    label: str
-    prediction: str
-    score: str
-
-
 def confusion(evaluation: Evaluation) -> Confusion | None:
     """Lay out the confusion matrix; ``None`` where there is none (or none that is square)."""
     matrix = evaluation.confusion_matrix
@@ -93,15 +78,24 @@ def confusion(evaluation: Evaluation) -> Confusion | None:
     rows = [[float(v) for v in row if isinstance(v, int | float)] for row in matrix]
     if any(len(row) != len(rows) for row in rows):
         return None
+    counted, unmatched = evaluation.counted, evaluation.unmatched or ""
     if len(rows) > MOST_LABELS_IN_TABLE:
-        return Confusion(labels, map=confusion_map(rows, labels), pairs=_pairs(rows, labels))
-    return Confusion(
-        labels,
-        rows=[
-            (labels[i], [_cell(amount, sum(row), hit=i == j) for j, amount in enumerate(row)], readable.count(sum(row)))
-            for i, row in enumerate(rows)
-        ],
-    )
+        chart = confusion_map(rows, labels, counted)
+        return Confusion(labels, counted, unmatched, map=chart, pairs=_pairs(rows, labels))
+    return Confusion(labels, counted, unmatched, rows=_table(rows, labels, unmatched))
+
+
+def _table(
+    matrix: Sequence[Sequence[float]], labels: Sequence[str], unmatched: str
+) -> list[tuple[str, Sequence[Cell], str]]:
+    """Return label, cells and sum of every row; what neither truth nor prediction has is not counted."""
+    found: list[tuple[str, Sequence[Cell], str]] = []
+    for i, row in enumerate(matrix):
+        cells = [_cell(amount, sum(row), hit=i == j) for j, amount in enumerate(row)]
+        if labels[i] == unmatched:
+            cells[i] = Cell("", "", "0", "nothing")
+        found.append((labels[i], cells, readable.count(sum(row))))
+    return found
 
 
 def _hits(table: Any) -> tuple[float, float, float, float]:
@@ -151,25 +145,3 @@ def label_rows(evaluation: Evaluation) -> tuple[Sequence[LabelRow], Markup]:
         for row in scores
     ]
     return rows, whisker_axis(domain)
-
-
-def _clip(text: str) -> str:
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT].rstrip()} … ({readable.count(len(text))} characters)"
-
-
-def wrong_row(mistake: Mistake, is_regression: bool) -> WrongRow:
-    """Put one mistake into words; long texts are cut."""
-    if is_regression:
-        score = f"error {readable.number(abs(mistake.error))}" if math.isfinite(mistake.error) else ""
-    else:
-        score = f"{readable.percent(mistake.score)} sure" if math.isfinite(mistake.score) else ""
-    return WrongRow(
-        row=mistake.row,
-        text=_clip(mistake.text),
-        text_pair=_clip(mistake.text_pair) if mistake.text_pair else None,
-        label=mistake.label or "(none)",
-        prediction=mistake.prediction or "(none)",
-        score=score,
-    )

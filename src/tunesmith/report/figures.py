@@ -144,9 +144,11 @@ def _metric_chart(names: Sequence[str], curves: dict[str, list[tuple[float, floa
     return Figure(title, chart, note)
 
 
-def curve_figures(curves: Curves, *, multi_label: bool = False) -> list[Figure]:
+def curve_figures(curves: Curves | None, *, multi_label: bool = False) -> list[Figure]:
     """Return ROC, precision-recall and reliability charts, as far as they were recorded."""
     figures: list[Figure] = []
+    if curves is None:
+        return figures
     if any(curve.points for curve in curves.roc):
         figures.append(_curves(curves.roc, "ROC curve", "false positive rate", "true positive rate", diagonal=True))
     if any(curve.points for curve in curves.precision_recall):
@@ -296,7 +298,7 @@ def _residuals(residuals: Residuals) -> Figure:
     )
 
 
-def confusion_map(matrix: Sequence[Sequence[float]], labels: Sequence[str]) -> Markup:
+def confusion_map(matrix: Sequence[Sequence[float]], labels: Sequence[str], counted: str = "rows") -> Markup:
     """Return the compact heat map for many labels."""
     right = sum(row[i] for i, row in enumerate(matrix))
     total = sum(map(sum, matrix)) or 1.0
@@ -304,7 +306,7 @@ def confusion_map(matrix: Sequence[Sequence[float]], labels: Sequence[str]) -> M
         matrix,
         labels,
         title="Confusion matrix",
-        description=f"{len(matrix)} labels; {percent(right / total)} of the rows are on the diagonal.",
+        description=f"{len(matrix)} labels; {percent(right / total)} of the {counted} are on the diagonal.",
     )
 
 

@@ -96,16 +96,43 @@ class Curves(Record):
     calibration: tuple[CalibrationBin, ...] = ()
 
 
+class SpanRecord(Record):
+    """A piece of a row's text with its label: an entity, or a single token."""
+
+    text: Text = ""
+    label: Text
+    start: int
+    end: int
+
+
+Answer = Annotated[tuple[SpanRecord, ...] | Text, Field(union_mode="left_to_right")] | None
+"""What is true of a row or predicted for it: a text, or spans of its text; None where there is no such thing."""
+
+
 class Mistake(Record):
-    """One wrong prediction (classification) or one large error (regression)."""
+    """One wrong prediction, one large error, or one row that was little expected."""
 
     row: Text = ""
     text: Text = ""
     text_pair: str | None = None
-    label: Text = ""
-    prediction: Text = ""
+    label: Answer = None
+    prediction: Answer = None
     score: Number = math.nan
+    """Probability of a wrong prediction."""
     error: Number = math.nan
+    """Predicted minus true value."""
+    loss: Number = math.nan
+    perplexity: Number = math.nan
+
+
+class AnswerRecord(Record):
+    """What the model answered to the prompt of a row, before fine-tuning (where that was asked for) and after."""
+
+    row: Text = ""
+    prompt: Text = ""
+    reference: Text = ""
+    before: str | None = None
+    after: Text = ""
 
 
 class Residuals(Record):
@@ -116,7 +143,7 @@ class Residuals(Record):
 
 
 class Baseline(Record):
-    """The simple model that the run has to beat."""
+    """What the run has to beat: a simple model, or its own model before fine-tuning."""
 
     name: str = "Baseline"
     metrics: dict[str, Estimate] = Field(default_factory=dict)
@@ -128,6 +155,8 @@ class Evaluation(Record):
     """``evaluation.json``."""
 
     task: str = ""
+    title: str = ""
+    """The task in words."""
     split: str = "test"
     num_rows: Number = math.nan
     confidence: float = 0.95
@@ -138,9 +167,15 @@ class Evaluation(Record):
     labels: tuple[Text, ...] = ()
     confusion_matrix: tuple[tuple[float, ...], ...] | tuple[tuple[tuple[float, ...], ...], ...] = ()
     """Rows are the truth. For several labels a row: one 2 by 2 matrix per label."""
+    counted: str = "rows"
+    """What the matrix and the labels' support count: rows, entities, tokens."""
+    unmatched: str | None = None
+    """The label that stands, in the matrix, for things that only the truth or only the prediction has."""
     per_label: tuple[LabelScores, ...] = ()
-    curves: Curves = Curves()
+    curves: Curves | None = None
+    """None where the task has no curves."""
     mistakes: tuple[Mistake, ...] = ()
+    answers: tuple[AnswerRecord, ...] = ()
     scatter: tuple[tuple[Number, Number], ...] = ()
     residuals: Residuals | None = None
     baseline: Baseline | None = None

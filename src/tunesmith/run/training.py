@@ -18,7 +18,7 @@ from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
-from tunesmith.models import tokenizer_hash
+from tunesmith.models import record, tokenizer_hash
 from tunesmith.run.assembly import load_data, make_network, parameter_counts, resolve, texts_of
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
@@ -171,7 +171,11 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
         "machine": machine(),
         "seed": session.config.train.seed,
         "data": {"source": session.config.data.path, "hashes": dict(session.data.prepared.hashes)},
-        "model": {"source": session.network.source, "hub_id": session.network.hub_id},
+        "model": {
+            "source": session.network.source,
+            "hub_id": session.network.hub_id,
+            **record(session.network.model),
+        },
         "tokenizer": {"sha256": tokenizer_hash(session.network.tokenizer)},
         "git": git_state(Path.cwd()),
         "started": started.isoformat(timespec="seconds"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.tasks.base import Task
+from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.regression import Regression
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "regression": Regression,
     "token_classification": TokenClassification,
+    "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
 }
 
@@ -80,4 +82,14 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
     return listed + [Problem("error", f"No task suits the columns ({reason}).", fix) for reason in reasons]
 
 
-__all__ = ["TASKS", "Classification", "Detection", "MaskedLM", "Regression", "Task", "TokenClassification", "detect"]
+__all__ = [
+    "TASKS",
+    "CausalLM",
+    "Classification",
+    "Detection",
+    "MaskedLM",
+    "Regression",
+    "Task",
+    "TokenClassification",
+    "detect",
+]

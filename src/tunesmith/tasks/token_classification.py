@@ -6,24 +6,24 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged
-from tunesmith.tasks import losses
+from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.label_checks import quoted
-from tunesmith.tasks.labels import sorted_labels
-from tunesmith.tasks.tag_decoding import best_tags, transitions
+from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
+from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split
 from tunesmith.tasks.token_encoding import encode_tokens, ragged, windows_of
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IntArray = npt.NDArray[np.int64]
-Split = Literal["space", "word", "character"]
 
 NO_ENTITY = "no entity"
 """Row and column of the confusion matrix for entities that only one side has."""
@@ -80,6 +79,9 @@ class TokenClassification(Task):
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """Weight of each tag in the loss: a mapping (tags left out weigh 1), or `balanced`: inversely to the tag's
     frequency in training."""
+    crf: bool = False
+    """Whether a row's tags are learned and predicted as one sequence: a linear-chain conditional random field, in which
+    a tag's score depends on the tag before it. Slower; worth most for models trained from scratch."""
 
     reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (_TOKENS, _TAGS)
@@ -115,6 +117,17 @@ class TokenClassification(Task):
             raise ValueError("expected weights that are 0 or more and not all 0")
         return weights
 
+    @model_validator(mode="after")
+    def _usable_chain(self) -> Self:
+        if self.crf and (self.label_smoothing or self.class_weights is not None):
+            raise ValueError(
+                "crf learns whole sequences of tags: class_weights and label_smoothing, which are of single tags, "
+                "cannot be used with it; leave them out, or set crf to false"
+            )
+        if self.crf and len(self.labels or ()) > crf.MAX_TAGS:
+            raise ValueError(_too_many_tags(len(self.labels or ())))
+        return self
+
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
         """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
@@ -135,15 +148,17 @@ class TokenClassification(Task):
     def bind(self, columns: Columns) -> Self:
         """Fill in the tags, how texts are cut, and the weight of each tag.
 
-        Raises ``InputError`` when there are no tags, or the weights do not fit them.
+        Raises ``InputError`` when there are no tags, too many for a CRF, or the weights do not fit them.
         """
         counts = Counter(tag for tags in columns["tags"] for tag in tags)
         labels = self.labels
         if labels is None:
-            labels = _complete_scheme(counts)
+            labels = complete_scheme(counts)
         if not labels:
             raise InputError("The training rows hold no tags.", "Check data.columns.tags.")
-        split = self.split or _how_split(columns["tokens"])
+        if self.crf and len(labels) > crf.MAX_TAGS:
+            raise InputError(f"task.crf: {_too_many_tags(len(labels))}.", "Leave task.crf out.")
+        split = self.split or how_split(columns["tokens"])
         return self.changed(labels=labels, split=split, class_weights=self._bound_weights(labels, counts))
 
     def _bound_weights(self, labels: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, float] | None:
@@ -217,12 +232,13 @@ class TokenClassification(Task):
         targets: dict[str, Array | Ragged] = {}
         if "tags" in columns:
             # Windows follow each other as the tokens do: the same values, cut at other places.
-            targets = {"tags": Ragged(_ragged(self.targets(columns)["tags"]).values, reads.offsets)}
+            tags = Ragged(_ragged(self.targets(columns)["tags"]).values, reads.offsets)
+            targets = {"tags": tags, **self._num_read(tags)}
         inputs = {"input_ids": ragged(windows.ids)}
         return Encoded(inputs, targets, windows.num_truncated, reads, windows_of(windows))
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
-        """Return ``tags``: int64, an index for each token of each row."""
+        """Return ``tags``: int64, an index for each token of each row; for a CRF also ``num_read``, their number."""
         index = {label: k for k, label in enumerate(self._labels)}
         try:
             rows = [[index[tag] for tag in tags] for tags in columns["tags"]]
@@ -230,22 +246,34 @@ class TokenClassification(Task):
             rows = []
         if [len(row) for row in rows] != [len(tokens) for tokens in columns["tokens"]]:
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
-        return {"tags": Ragged.from_rows(rows, dtype=np.int64)}
+        found = Ragged.from_rows(rows, dtype=np.int64)
+        return {"tags": found, **self._num_read(found)}
+
+    def _num_read(self, tags: Ragged) -> dict[str, Ragged]:
+        """Return where chains begin and end, for a CRF: one number a row, or one for each window of a row."""
+        offsets = np.arange(len(tags) + 1, dtype=np.int64)
+        return {"num_read": Ragged(tags.lengths, offsets)} if self.crf else {}
 
     def head(self) -> HeadSettings:
-        return HeadSettings(
-            "AutoModelForTokenClassification",
-            len(self._labels),
-            {
-                "id2label": dict(enumerate(self._labels)),
-                "label2id": {label: k for k, label in enumerate(self._labels)},
-            },
-        )
+        """Ask for a score for each tag, and, for a CRF, for each tag after each tag (``tasks.crf``)."""
+        names = crf.output_names(self._labels) if self.crf else self._labels
+        settings = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
+        return HeadSettings("AutoModelForTokenClassification", len(names), settings)
 
     # ---- loss ----------------------------------------------------------------------------------
 
+    @property
+    def sums_over_units(self) -> bool:
+        """A chain's loss is that of whole rows."""
+        return not self.crf
+
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
+        """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean.
+
+        For a CRF: minus the log-probability of the rows' tags, summed.
+        """
+        if self.crf:
+            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], targets["num_read"])
         scores_UK = losses.widen(scores_UK)
         return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
 
@@ -263,18 +291,31 @@ class TokenClassification(Task):
     # ---- scores to answers and numbers ---------------------------------------------------------
 
     def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Keep ``scores``: the logits, float32 [U, K]."""
+        """Keep ``scores``: the logits, float32 [U, K]; for a CRF the log-potentials of pairs, [U, (K + 1) * K]."""
         del targets
-        return {"scores": scores_UK.detach().float()}
+        scores_UK = scores_UK.detach().float()
+        return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
-    def _chosen(self, outputs: Outputs) -> tuple[IntArray, FloatArray]:
-        """Return the tag of every token, [T], and its probability, [T]."""
-        scores = _ragged(outputs["scores"])
-        scores_TK = np.asarray(scores.values, dtype=np.float64).reshape(-1, len(self._labels))
-        chosen_T = best_tags(Ragged(scores_TK, scores.offsets), *transitions(self._labels))
-        exponent_TK = np.exp(scores_TK - scores_TK.max(axis=1, keepdims=True, initial=-np.inf))
-        probability_T = exponent_TK[np.arange(len(chosen_T)), chosen_T] / exponent_TK.sum(axis=1)
-        return chosen_T, probability_T
+    def _scores(self, outputs: Outputs) -> Ragged:
+        scores, num_tags = _ragged(outputs["scores"]), len(self._labels)
+        return Ragged(
+            np.asarray(scores.values).reshape(-1, num_tags * (num_tags + 1 if self.crf else 1)), scores.offsets
+        )
+
+    def _chosen(self, outputs: Outputs) -> IntArray:
+        """Return the tag of every token, [T]."""
+        return best_tags(self._scores(outputs), *transitions(self._labels))
+
+    def _probabilities(self, outputs: Outputs, chosen_T: IntArray) -> FloatArray:
+        """Return the probability of every token's tag, [T]: its own, or, for a CRF, over all sequences of the row."""
+        scores = self._scores(outputs)
+        if self.crf:
+            probability_TK = tag_probabilities(scores, *transitions(self._labels))
+        else:
+            scores_TK = np.asarray(scores.values, dtype=np.float64)
+            probability_TK = np.exp(scores_TK - scores_TK.max(axis=1, keepdims=True, initial=-np.inf))
+            probability_TK /= probability_TK.sum(axis=1, keepdims=True)
+        return probability_TK[np.arange(len(chosen_T)), chosen_T]
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return ``tags`` and ``score`` (of the least certain one) of each row; given ``columns``, tokens and entities.
@@ -282,7 +323,8 @@ class TokenClassification(Task):
         Every entity has ``text``, ``label``, ``start`` and ``end`` (characters of the row's text)
         and ``score``, the probability of its least certain tag. Tags without a scheme make no entities.
         """
-        chosen_T, probability_T = self._chosen(outputs)
+        chosen_T = self._chosen(outputs)
+        probability_T = self._probabilities(outputs, chosen_T)
         offsets = _ragged(outputs["scores"]).offsets
         found = []
         for row, (first, last) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
@@ -292,15 +334,18 @@ class TokenClassification(Task):
             if columns is not None:
                 answer["tokens"] = list(columns["tokens"][row])
                 if self.has_scheme:
-                    answer["entities"] = _entities_of(tags, columns, row, scores)
+                    answer["entities"] = entities_of(tags, columns, row, scores)
             found.append(answer)
         return found
 
     def shown(self, answer: Any, columns: Columns, row: int) -> Any:
-        """Return the entities as ``text (type)``, or tokens with tags where these stand for themselves."""
-        if not self.has_scheme:
-            return [f"{token}/{tag}" for token, tag in zip(columns["tokens"][row], answer, strict=True)]
-        return [f"{entity['text']} ({entity['label']})" for entity in _entities_of(answer, columns, row)]
+        """Return the entities, or tokens where tags stand for themselves: ``text``, ``label``, ``start``, ``end``."""
+        if self.has_scheme:
+            return entities_of(answer, columns, row)
+        places = zip(columns["tokens"][row], columns["starts"][row], answer, strict=True)
+        return [
+            {"text": token, "label": tag, "start": start, "end": start + len(token)} for token, start, tag in places
+        ]
 
     def truth(self, targets: Targets) -> list[Any]:
         tags = _ragged(targets["tags"])
@@ -308,7 +353,8 @@ class TokenClassification(Task):
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the probability of the surest wrong tag; 0 for rows whose tags are all right."""
-        chosen_T, probability_T = self._chosen(outputs)
+        chosen_T = self._chosen(outputs)
+        probability_T = self._probabilities(outputs, chosen_T)
         tags = _ragged(targets["tags"])
         row_T = np.repeat(np.arange(len(tags)), tags.lengths)
         errors_N = np.zeros(len(tags))
@@ -330,7 +376,7 @@ class TokenClassification(Task):
         """Return true and predicted entities, and how many tags of each row are right, [N]."""
         tags = _ragged(targets["tags"])
         true_T = np.asarray(tags.values, dtype=np.int64)
-        chosen_T, _ = self._chosen(outputs)
+        chosen_T = self._chosen(outputs)
         row_T = np.repeat(np.arange(len(tags)), tags.lengths)
         right_N = np.bincount(row_T, weights=(chosen_T == true_T).astype(np.float64), minlength=len(tags))
         return self._found(true_T, tags.offsets), self._found(chosen_T, tags.offsets), right_N.astype(np.float64)
@@ -348,19 +394,23 @@ class TokenClassification(Task):
         return metrics.entity_metrics_per_kind(truth, predicted, len(self.types), num_rows, weights_RN)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
-        """Return the types with their support, and which types were taken for which over the same tokens."""
+        """Return the types with their support, and which types were taken for which over the same tokens.
+
+        ``counted`` says what that counts; ``unmatched`` names row and column of entities that only one side has.
+        """
         truth, predicted, _ = self._compared(outputs, targets)
         support = np.bincount(truth.kinds, minlength=len(self.types)).tolist()
         found: dict[str, Any] = {
-            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)]
+            "counted": "entities" if self.has_scheme else "tokens",
+            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)],
         }
-        if len(self.types) <= MAX_MATRIX:
-            matrix = _confusion(truth, predicted, len(self.types))
-            names = [*self.types, NO_ENTITY]
-            if not self.has_scheme:
-                matrix, names = matrix[:-1, :-1], names[:-1]
-            found |= {"labels": names, "confusion_matrix": matrix.tolist()}
-        return found
+        if len(self.types) > MAX_MATRIX:
+            return found
+        matrix = _confusion(truth, predicted, len(self.types))
+        if not self.has_scheme:
+            return found | {"labels": list(self.types), "confusion_matrix": matrix[:-1, :-1].tolist()}
+        names = {"labels": [*self.types, NO_ENTITY], "unmatched": NO_ENTITY}
+        return found | names | {"confusion_matrix": matrix.tolist()}
 
 
 def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:
@@ -378,46 +428,5 @@ def _ragged(values: Any) -> Ragged:
     return values
 
 
-def _complete_scheme(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the tags seen, in order; of BIO tags both of every type, so that every entity can be predicted."""
-    kinds = sorted_labels({tag[2:] for tag in counts if tag[:2] in ("B-", "I-")})
-    is_bio = kinds and all(tag == tagged.OUTSIDE or tag[:2] in ("B-", "I-") for tag in counts)
-    if not is_bio:
-        return sorted_labels(counts)
-    return (tagged.OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
-
-
-def _how_split(tokens_N: Sequence[Sequence[str]]) -> Split:
-    """Say how texts have to be cut to give tokens like these."""
-    counts = Counter(token for tokens in tokens_N for token in tokens)
-    total = sum(counts.values())
-    if 2 * sum(count for token, count in counts.items() if len(token) == 1 and not token.isascii()) > total:
-        return "character"
-    alone = sum(counts[mark] for mark in ",.!?;:")
-    attached = sum(count for token, count in counts.items() if len(token) > 1 and token[-1] in ",!?;:")
-    return "word" if alone > 2 * attached else "space"
-
-
-def _entities_of(
-    tags: Sequence[str], columns: Columns, row: int, scores: Sequence[float] | None = None
-) -> list[dict[str, Any]]:
-    """Return the entities of a row's BIO tags, with their places in its text."""
-    tokens, starts, text = columns["tokens"][row], columns["starts"][row], columns["text"][row]
-    found: list[dict[str, Any]] = []
-    kind = ""
-    for index, tag in enumerate(tags):
-        is_inside = tag[:2] in ("B-", "I-")
-        if is_inside:
-            end = int(starts[index]) + len(tokens[index])
-            if tag[:2] == "B-" or tag[2:] != kind:
-                found.append({"text": "", "label": tag[2:], "start": int(starts[index]), "end": end})
-                if scores is not None:
-                    found[-1]["score"] = scores[index]
-            else:
-                found[-1]["end"] = end
-                if scores is not None:
-                    found[-1]["score"] = min(found[-1]["score"], scores[index])
-        kind = tag[2:] if is_inside else ""
-    for entity in found:
-        entity["text"] = text[entity["start"] : entity["end"]]
-    return found
+def _too_many_tags(number: int) -> str:
+    return f"crf is for at most {crf.MAX_TAGS} tags; there are {number}"

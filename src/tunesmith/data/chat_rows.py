@@ -1,0 +1,266 @@
+"""Conversations: the form of chat, instructions with answers, and tool calls.
+
+Whatever they are written as, they become ``text`` (a transcript), ``messages`` (JSON of the
+canonical messages of ``messages.py``) and, where a column of tools was chosen, ``tools`` (JSON).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data.clean import Tally, tidy_parts
+from tunesmith.data.columns import assign_roles, profile
+from tunesmith.data.config import CleanConfig
+from tunesmith.data.conversations import conversation_roles
+from tunesmith.data.forms import Columns, Form, Misfit, as_text, plain_text, require_columns
+from tunesmith.data.messages import (
+    Message,
+    MisfitError,
+    decode_cell,
+    find_flaw,
+    read_history,
+    read_messages,
+    read_tools,
+    shape_of,
+    transcript,
+)
+from tunesmith.data.records import ROW
+from tunesmith.data.tables import batches, column_names
+from tunesmith.types import ColumnChoice, Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"
+"""Roles of which a row consists: all its messages, or what is asked and what is answered."""
+_TEXT_ROLES = ("context", "system")
+_LISTS = ("messages", "sharegpt")
+"""Shapes of a prompt or an answer that is a list of messages rather than a text."""
+_MAX_DETAILS = 5
+
+Cells = Mapping[str, Any]
+"""A row's cells by role."""
+
+
+class Conversations(Form):
+    """``text``, ``messages`` and perhaps ``tools``; a row's turns are checked for what cannot be learned from."""
+
+    truths: ClassVar[tuple[str, ...]] = (COMPLETION,)
+    misfits: ClassVar[tuple[Misfit, ...]] = (
+        Misfit(
+            "no conversation",
+            "there is no conversation in them (a list of messages with role and content or from and value was "
+            "expected, or a prompt).",
+            refuses_prediction=True,
+        ),
+        Misfit("other form", "they are written otherwise than most rows."),
+        Misfit("unknown role", "a turn has a role that is not known.", refuses_prediction=True),
+        Misfit("content", "a turn holds something other than text (such as an image).", refuses_prediction=True),
+        Misfit("call", "a tool call lacks its name or an object of arguments.", refuses_prediction=True),
+        Misfit("tools", "the tools are no list of schemas with names.", refuses_prediction=True),
+        Misfit("history", "the history holds no pairs of question and answer.", refuses_prediction=True),
+        Misfit("empty turn", "a turn of user or assistant is empty."),
+        Misfit("no call", "a tool's result follows no call of it."),
+        Misfit("no result", "a call is left without a result before the user's next turn."),
+        Misfit("no answer", "there is no turn of the assistant to learn."),
+    )
+    fitting = MESSAGES
+
+    def __init__(self, columns: Columns, shape: tuple[str, ...], *, for_prediction: bool) -> None:
+        fields = [("text", pa.string()), (MESSAGES, pa.string())]
+        if "tools" in columns:
+            fields.append(("tools", pa.string()))
+        super().__init__(columns, fields, ["text"])
+        self._shape = shape
+        self._for_prediction = for_prediction
+        self._unknown_roles: Counter[str] = Counter()
+        self._num_rows = 0
+        self._num_messages = 0
+
+    @classmethod
+    def learn(
+        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
+    ) -> tuple[Self, list[Problem]]:
+        shapes: Counter[tuple[str, ...]] = Counter()
+        sources = {role: names for role, names in columns.items() if role in (MESSAGES, PROMPT, COMPLETION)}
+        for dataset in datasets:
+            for batch in batches(dataset, [names[0] for names in sources.values()]):
+                cells = {role: batch.column(names[0]).to_pylist() for role, names in sources.items()}
+                shapes.update(_shape({role: cells[role][row] for role in cells}) for row in range(batch.num_rows))
+        common = max(shapes, key=lambda shape: ("" not in shape, shapes[shape], shape), default=())
+        return cls(columns, common, for_prediction=for_prediction), []
+
+    @classmethod
+    def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+        """Return the columns of the training as far as they are there, else columns of any chat form, else one text.
+
+        Only what is asked must be there: context, history, tools and answers may be missing.
+        """
+        columns = column_names(dataset)
+        known = [choice for choice in choices if choice.column in columns]
+        asked = [choice for choice in choices if choice.role in (MESSAGES, PROMPT)]
+        if any(choice.role in (MESSAGES, PROMPT) for choice in known):
+            return known
+        profiles = profile(dataset)
+        roles = conversation_roles(profiles, for_prediction=True)
+        if roles is not None:
+            found, problems = assign_roles(profiles, roles, {})
+            if not any(problem.severity == "error" for problem in problems):
+                return list(found)
+        if len(columns) == 1 or "text" in columns:
+            return [ColumnChoice(PROMPT, columns[0] if len(columns) == 1 else "text", "texts to be answered")]
+        require_columns(path, columns, asked)
+        return known
+
+    @property
+    def label(self) -> str | None:
+        return None
+
+    def contents(self, batch: pa.RecordBatch) -> list[Any]:
+        names = [name for name in (MESSAGES, "tools") if name in self.schema.names]
+        return [repr(parts) for parts in zip(*(batch.column(name).to_pylist() for name in names), strict=True)]
+
+    def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
+        places = batch.column(ROW)
+        cells = {role: self._column(role, batch.column(names[0])) for role, names in self.columns.items()}
+        wrong = {misfit.what: np.zeros(batch.num_rows, dtype=np.bool_) for misfit in self.misfits}
+        rows: list[list[Message]] = []
+        tools: list[str | None] = []
+        for index in range(batch.num_rows):
+            try:
+                found, schemas = self._row({role: column[index] for role, column in cells.items()})
+            except MisfitError as error:
+                wrong[error.what][index] = True
+                if error.what == "unknown role":
+                    self._unknown_roles[error.detail] += 1
+                found, schemas = [], None
+            rows.append(found)
+            tools.append(schemas)
+        contents = tidy_parts([[message["content"] for message in row] for row in rows], clean, tally, places)
+        written: list[str | None] = []
+        for index, (row, texts) in enumerate(zip(rows, contents, strict=True)):
+            messages = [{**message, "content": text} for message, text in zip(row, texts, strict=True)]
+            rows[index] = messages = [turn for turn in messages if turn["role"] != "system" or turn["content"].strip()]
+            flaw = find_flaw(messages) if row and not self._for_prediction else ""
+            if flaw:
+                wrong[flaw][index] = True
+            written.append(json.dumps(messages, ensure_ascii=False) if row and not flaw else None)
+            self._num_rows += bool(row) and not flaw
+            self._num_messages += len(messages) if row and not flaw else 0
+        for what, mask in wrong.items():
+            tally.add(what, mask, places)
+        arrays = [pa.array([transcript(row) for row in rows], pa.string()), pa.array(written, pa.string())]
+        if "tools" in self.schema.names:
+            arrays.append(pa.array(tools, pa.string()))
+        return pa.RecordBatch.from_arrays([*arrays, places], schema=self.schema)
+
+    @staticmethod
+    def _column(role: str, array: pa.Array) -> list[Any]:
+        cells: list[Any] = (as_text(array) if role in _TEXT_ROLES else array).to_pylist()
+        return cells
+
+    def _row(self, cells: Cells) -> tuple[list[Message], str | None]:
+        """Return a row's messages and its tools as JSON; raise ``MisfitError`` where it has none."""
+        try:
+            if not self._for_prediction and not _agrees(_shape(cells), self._shape):
+                raise MisfitError("other form")
+            messages = _read_row(cells)
+            if not messages:
+                raise MisfitError("no conversation")
+            schemas = read_tools(cells.get("tools"))
+            if any("tool_calls" in message for message in messages):
+                json.dumps(messages)  # arguments may be nested too deeply to be written
+            return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False)
+        except RecursionError:
+            raise MisfitError("no conversation") from None
+
+    def misfit_words(self, misfit: Misfit) -> str:
+        if misfit.what != "unknown role" or not self._unknown_roles:
+            return misfit.words
+        names = ", ".join(f"'{name[:40]}'" for name, _ in self._unknown_roles.most_common(_MAX_DETAILS))
+        return (
+            f"a turn has a role that is not known ({names}); known are system, user, assistant and tool, or human, gpt."
+        )
+
+    def notes(self) -> list[Problem]:
+        if not self._num_rows:
+            return []
+        mean = self._num_messages / self._num_rows
+        number = "1 row" if self._num_rows == 1 else f"{self._num_rows} rows"
+        return [Problem("note", f"Rows are conversations ({self._form_name()}): {number}, {mean:.1f} messages each.")]
+
+    def _form_name(self) -> str:
+        if MESSAGES in self.columns:
+            return ", ".join(_SHAPE_NAMES.get(shape, shape) for shape in self._shape)
+        prompt, completion = (self.columns[role][0] for role in (PROMPT, COMPLETION) if role in self.columns)
+        if prompt == "instruction" and completion == "output":
+            return "alpaca"
+        return f"{prompt} and {completion}"
+
+
+_SHAPE_NAMES = {"pairs": "objects of question and answer", "turns": "texts by turns"}
+
+
+def _shape(cells: Cells) -> tuple[str, ...]:
+    """Say how a row's conversation is written: the shape of each of its parts, empty for those that are missing."""
+    return tuple(_shape_of_cell(role, cells[role]) for role in (MESSAGES, PROMPT, COMPLETION) if role in cells)
+
+
+def _shape_of_cell(role: str, cell: Any) -> str:
+    try:
+        value = decode_cell(cell)
+        shape = shape_of(value) or ""
+    except (MisfitError, RecursionError):
+        return ""
+    if role == MESSAGES or shape in _LISTS:
+        return shape
+    return "" if cell is None or (isinstance(cell, str) and not cell.strip()) else "text"
+
+
+def _agrees(shape: tuple[str, ...], common: tuple[str, ...]) -> bool:
+    return all(own in ("", others) for own, others in zip(shape, common, strict=False))
+
+
+def _read_row(cells: Cells) -> list[Message]:
+    if MESSAGES in cells:
+        messages = read_messages(decode_cell(cells[MESSAGES]))
+    else:
+        messages = read_history(decode_cell(cells.get("history")))
+        messages += _read_prompt(cells[PROMPT], cells.get("context"))
+        messages += _read_completion(cells.get(COMPLETION))
+    system = cells.get("system")
+    if system and system.strip() and (not messages or messages[0]["role"] != "system"):
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def _read_prompt(cell: Any, context: Any) -> list[Message]:
+    """Return the messages of what is asked: a text, with its context on a line of its own, or a list of messages."""
+    value = decode_cell(cell)
+    if shape_of(value) in _LISTS:
+        # The assistant's turns in it are given, not to be learned.
+        return [{"train": False, **turn} if turn["role"] == "assistant" else turn for turn in read_messages(value)]
+    parts = [text for text in (_text(cell), _text(context)) if text.strip()]
+    return [{"role": "user", "content": "\n".join(parts)}]
+
+
+def _read_completion(cell: Any) -> list[Message]:
+    value = decode_cell(cell)
+    if shape_of(value) in _LISTS:
+        return read_messages(value)
+    text = _text(cell)
+    return [{"role": "assistant", "content": text}] if text.strip() else []
+
+
+def _text(cell: Any) -> str:
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    if isinstance(cell, (bool, int, float)):
+        return plain_text(cell)
+    raise MisfitError("content")

@@ -1,0 +1,279 @@
+"""What every form of rows has in common: how it becomes canonical columns, what does not fit, and each row's keys.
+
+A form is a class in a file of its own: labelled texts (``labelled.py``), tagged tokens
+(``tagged_rows.py``), conversations (``chat_rows.py``). ``canonical.py`` picks the one that the
+chosen columns ask for; nobody else asks which it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.config.base import nearest
+from tunesmith.data.clean import BoolArray, Tally
+from tunesmith.data.config import CleanConfig
+from tunesmith.data.records import ROW
+from tunesmith.data.tables import batches, column_names
+from tunesmith.types import ColumnChoice, InputError, Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Keys = npt.NDArray[np.uint64]
+
+Columns = Mapping[str, tuple[str, ...]]
+"""By role, the user's columns (several where a label is spread over columns of 0 and 1)."""
+
+_LEFT_OUT = "Mend them, or refuse them with data.bad_rows refuse."
+_REFUSED = "Mend them, or leave them out with data.bad_rows quarantine."
+_UNREADABLE = "Mend them: there must be one prediction per row."
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A reason why a row of this form cannot be learned from."""
+
+    what: str
+    """As ``Tally`` counts it."""
+    words: str
+    """What is wrong, as it follows on "3 rows left out: "."""
+    refuses_prediction: bool = False
+    """Whether nothing can be predicted from such a row either."""
+
+
+class Form(ABC):
+    """Rows of one form: where their canonical columns come from and how they are made."""
+
+    truths: ClassVar[tuple[str, ...]] = ()
+    """Roles that hold what is to be predicted, and may be missing where it is predicted."""
+    misfits: ClassVar[tuple[Misfit, ...]] = ()
+    fitting: str | None = None
+    """A canonical column that is null exactly where the row is a misfit; None where every row fits."""
+
+    def __init__(self, columns: Columns, fields: Sequence[tuple[str, pa.DataType]], texts: Sequence[str]) -> None:
+        self.columns = columns
+        self.schema = pa.schema([*fields, ("row", pa.string())])
+        """The canonical columns, then ``row``."""
+        self.texts = tuple(texts)
+        """Canonical columns of text by which rows are compared."""
+
+    @classmethod
+    @abstractmethod
+    def learn(
+        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
+    ) -> tuple[Self, list[Problem]]:
+        """Learn from all rows of all splits how the columns are read."""
+
+    @classmethod
+    def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+        """Return which columns of a file to predict on fill the roles; ``choices`` are those of the training.
+
+        Raises ``InputError`` when an input column is missing.
+        """
+        columns = column_names(dataset)
+        inputs = [choice for choice in choices if choice.role not in cls.truths]
+        truths = [choice for choice in choices if choice.role in cls.truths]
+        if len(columns) == 1 and len(inputs) == 1:
+            return [ColumnChoice(inputs[0].role, columns[0], "the only column")]
+        require_columns(path, columns, inputs)
+        return [*inputs, *(truths if all(choice.column in columns for choice in truths) else [])]
+
+    @property
+    def label(self) -> str | None:
+        """The canonical column of what is to be predicted, when there is one."""
+        return None
+
+    @property
+    def reads_beginning(self) -> bool:
+        """Whether a model reads a text's beginning and no more, so that very long texts are worth a note."""
+        return self.label is not None
+
+    @abstractmethod
+    def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
+        """Return the canonical columns of some rows, tidied, none left out; count what was changed or does not fit."""
+
+    def batches(self, dataset: Dataset, clean: CleanConfig, tally: Tally) -> Iterator[pa.RecordBatch]:
+        """Yield all rows of a data set as canonical batches."""
+        sources = list(dict.fromkeys(column for columns in self.columns.values() for column in columns))
+        for batch in batches(dataset, [*sources, ROW]):
+            yield self.make_batch(batch, clean, tally)
+
+    def fits(self, batch: pa.RecordBatch) -> BoolArray:
+        """[N]: which rows of a canonical batch can be learned from."""
+        if self.fitting is None:
+            return np.ones(batch.num_rows, dtype=np.bool_)
+        mask: BoolArray = pc.is_valid(batch.column(self.fitting)).to_numpy(zero_copy_only=False)
+        return mask
+
+    def summaries(self, batch: pa.RecordBatch) -> list[Any]:
+        """Return what each row's label is counted by; nothing where there are no labels."""
+        cells: list[Any] = [] if self.label is None else batch.column(self.label).to_pylist()
+        return cells
+
+    def contents(self, batch: pa.RecordBatch) -> list[Any]:
+        """Return what makes rows of the same texts differ: their labels, or all that a text leaves out."""
+        return batch.column(self.label).to_pylist() if self.label else [None] * batch.num_rows
+
+    def notes(self) -> list[Problem]:
+        """Return what is worth saying about the rows made so far."""
+        return []
+
+    def misfit_words(self, misfit: Misfit) -> str:
+        """Return what is wrong with rows of this misfit."""
+        return misfit.words
+
+    def misfit_notes(self, tally: Tally) -> list[Problem]:
+        """Return a warning for every misfit that ``tally`` has counted."""
+        return [
+            problem
+            for misfit in self.misfits
+            for problem in tally.problem(
+                misfit.what, f"{{rows}} left out: {_escaped(self.misfit_words(misfit))}", _LEFT_OUT, is_warning=True
+            )
+        ]
+
+    def refuse_misfits(self, tally: Tally, *, for_prediction: bool = False) -> None:
+        """Raise ``InputError`` with the misfits counted; for prediction, with those that leave nothing to predict."""
+        problems = [
+            replace(problem, severity="error", fix=_UNREADABLE if for_prediction else _REFUSED)
+            for misfit in self.misfits
+            if misfit.refuses_prediction or not for_prediction
+            for problem in tally.problem(misfit.what, f"{{rows}} cannot be used: {_escaped(self.misfit_words(misfit))}")
+        ]
+        if problems:
+            raise InputError(problems)
+
+
+def _escaped(words: str) -> str:
+    return words.replace("{", "{{").replace("}", "}}")
+
+
+def require_columns(path: str, columns: Sequence[str], choices: Sequence[ColumnChoice]) -> None:
+    """Raise ``InputError`` when a file lacks a chosen column."""
+    missing = [choice for choice in choices if choice.column not in columns]
+    if missing:
+        raise InputError(
+            Problem(
+                "error",
+                f"{path} has no column '{choice.column}' ({choice.role}). {nearest(choice.column, list(columns))}",
+                f"Columns: {', '.join(columns)}. Name the columns as in the training data.",
+            )
+            for choice in missing
+        )
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Return any column as text; lists as JSON, whole numbers without a decimal point."""
+    if pa.types.is_string(array.type):
+        return array
+    if pa.types.is_list(array.type):
+        cells = array.to_pylist()
+        return pa.array([None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in cells], pa.string())
+    if pa.types.is_floating(array.type):
+        return pa.array([None if cell is None else plain_text(cell) for cell in array.to_pylist()], pa.string())
+    return pc.cast(array, pa.string())
+
+
+def plain_text(item: Any) -> str:
+    """Return a scalar as it would be written by hand."""
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, float) and item.is_integer():
+        return str(int(item))
+    return str(item)
+
+
+# ---- keys ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """Numbers of 64 bits made of each row's content, [N] each.
+
+    Among a million rows, two that differ share one with a probability of about 3 in 100 million.
+    """
+
+    texts: Keys
+    """Texts, letter case and runs of white space put aside."""
+    exact: Keys
+    """Texts as they are."""
+    whole: Keys
+    """Texts and label."""
+    groups: Keys
+    """The group's value; 0 where there is none."""
+    digest: npt.NDArray[np.void]
+    """SHA-256 of texts and label, 32 bytes."""
+
+    @property
+    def identity(self) -> Keys:
+        """Texts, label and group; the factor makes equal sums of different parts unlikely."""
+        return self.whole + self.groups * np.uint64(0x9E3779B97F4A7C15)
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Return the keys of all parts, one after the other."""
+        empty = np.zeros(0, dtype=np.uint64)
+        if not parts:
+            return cls(empty, empty, empty, empty, np.zeros(0, dtype="V32"))
+        return cls(
+            texts=np.concatenate([part.texts for part in parts]),
+            exact=np.concatenate([part.exact for part in parts]),
+            whole=np.concatenate([part.whole for part in parts]),
+            groups=np.concatenate([part.groups for part in parts]),
+            digest=np.concatenate([part.digest for part in parts]),
+        )
+
+
+def row_keys(batch: pa.RecordBatch, form: Form, groups: Sequence[Any] | None) -> RowKeys:
+    """Return the keys of a canonical batch's rows. A row without a group value is a group of its own."""
+    num_rows = batch.num_rows
+    texts = list(zip(*(batch.column(role).to_pylist() for role in form.texts), strict=True)) or [()] * num_rows
+    digests = []
+    for row_texts, content in zip(texts, form.contents(batch), strict=True):
+        # Lengths keep the borders between texts; a missing text differs from an empty one.
+        exact = "".join("-" if text is None else f"{len(text)}:{text}" for text in row_texts)
+        plain = "\x1f".join(" ".join(text.casefold().split()) if text else "" for text in row_texts)
+        whole = hashlib.sha256(f"{exact}\n{_content_text(content)}".encode()).digest()
+        digests.append((_short(plain), _short(exact), whole))
+    full = np.frombuffer(b"".join(whole for _, _, whole in digests), dtype="V32")
+    plain_keys = np.array([plain for plain, _, _ in digests], dtype=np.uint64)
+    if groups is None:
+        group_keys = np.zeros(num_rows, dtype=np.uint64)
+    else:
+        group_keys = np.array(
+            [
+                plain if value is None else max(_short(f"group {value}"), 1)
+                for value, plain in zip(groups, plain_keys.tolist(), strict=True)
+            ],
+            dtype=np.uint64,
+        )
+    return RowKeys(
+        plain_keys,
+        np.array([exact for _, exact, _ in digests], dtype=np.uint64),
+        np.ascontiguousarray(full.view(np.uint64).reshape(num_rows, 4)[:, 0]),
+        group_keys,
+        full,
+    )
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, list):
+        return json.dumps(sorted(content), ensure_ascii=False)
+    return f"{type(content).__name__} {content}"
+
+
+def _short(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,347 @@
+"""Messages of a conversation, however they are written, in one canonical form.
+
+A canonical message is ``{"role", "content"}`` with a role of ``ROLES`` and, only where the
+source gives them, ``tool_calls`` (a list of ``{"type": "function", "function": {"name",
+"arguments"}}`` with arguments as an object), ``name``, ``tool_call_id``, ``reasoning_content``
+and ``train`` (whether the turn is to be learned). Nothing here trusts the source: whatever a
+cell holds, reading it returns messages or raises ``MisfitError``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tunesmith.data.encodings import has_marks
+
+Message = dict[str, Any]
+Shape = Literal["messages", "sharegpt", "pairs", "turns"]
+"""How a list of messages is written: role and content; from and value; objects of a question and its answer; texts,
+by turns the user's and the assistant's."""
+
+ROLES = ("system", "user", "assistant", "tool")
+CALL = "function_call"
+"""A role of sharegpt: an assistant turn that is a call."""
+
+_ROLE_KEYS = ("role", "from", "speaker")
+_CONTENT_KEYS = ("content", "value", "text")
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_PAIR_KEYS = (
+    ("human", "user", "input", "question", "query", "prompt", "instruction"),
+    ("assistant", "bot", "gpt", "output", "answer", "response", "completion"),
+)
+_ROLE_NAMES = {
+    "system": "system developer system_prompt 系统",
+    "user": "user human usr prompter 用户 人类",
+    "assistant": "assistant gpt chatgpt bot chatbot model ai bard bing 助手 助理",
+    "tool": "tool function observation tool_response tool_result tool_results function_response ipython 工具",
+    CALL: "function_call tool_call tool_calls function_calls",
+}
+_ROLE_OF_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
+_TRAIN_KEYS = ("train", "loss", "loss_weight", "weight")
+_MASK_KEYS = ("mask", "masked")
+_MAX_LITERAL = 1 << 20
+_TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_TAGGED_RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+
+
+class MisfitError(Exception):
+    """A cell that does not hold what it should; ``what`` is the misfit's name, ``detail`` what was found."""
+
+    def __init__(self, what: str, detail: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.detail = detail
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+
+def decode_cell(cell: Any) -> Any:
+    """Return what a cell holds: JSON text (also within JSON text) or a Python literal becomes its value.
+
+    Text that is neither stays text. Raises ``MisfitError`` for half characters that no text can hold.
+    """
+    value = cell
+    for _ in range(2):
+        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", '"')):
+            break
+        decoded = _decode(value)
+        if decoded is None:
+            break
+        # Lone surrogates can hide in escapes.
+        if "\\" in value and has_marks(json.dumps(decoded, ensure_ascii=False)):
+            raise MisfitError("no conversation")
+        value = decoded
+    return value
+
+
+def _decode(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if len(text) > _MAX_LITERAL or text.lstrip().startswith('"'):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Tables written by pandas hold lists as Python writes them.
+            return json.loads(json.dumps(ast.literal_eval(text.strip())))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Return a list of messages as one, a single message as a list of it, None for anything else."""
+    if isinstance(value, Mapping):
+        value = value["messages"] if isinstance(value.get("messages"), list) else [value]
+    return value if isinstance(value, list) and value else None
+
+
+def shape_of(value: Any) -> Shape | None:
+    """Say how a decoded cell's messages are written; None where they are none."""
+    items = as_list(value)
+    if items is None:
+        return None
+    first = items[0]
+    if isinstance(first, str):
+        return "turns"
+    if not isinstance(first, Mapping):
+        return None
+    if "from" in first:
+        return "sharegpt"
+    if any(key in first for key in _ROLE_KEYS):
+        return "messages"
+    return "pairs" if _pair(first) is not None else None
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+
+def read_messages(value: Any) -> list[Message]:
+    """Return a decoded cell's canonical messages; raise ``MisfitError`` where it holds none."""
+    shape = shape_of(value)
+    items = as_list(value)
+    if shape is None or items is None:
+        raise MisfitError("no conversation")
+    if shape == "turns":
+        if not all(isinstance(item, str) for item in items):
+            raise MisfitError("no conversation")
+        return [{"role": ROLES[1 + index % 2], "content": item} for index, item in enumerate(items)]
+    if shape == "pairs":
+        return [message for item in items for message in _read_pair(item)]
+    return [_read_message(item) for item in items]
+
+
+def read_history(value: Any) -> list[Message]:
+    """Return the earlier turns of a decoded cell: pairs of texts, or messages; raise ``MisfitError`` otherwise."""
+    if value is None or value in ("", [], {}):
+        return []
+    items = as_list(value)
+    if items is None:
+        raise MisfitError("history")
+    if all(isinstance(item, (list, tuple)) for item in items):
+        return [message for item in items for message in _read_pair(item, "history")]
+    if shape_of(value) == "turns" and len(items) % 2:
+        raise MisfitError("history")
+    return read_messages(value)
+
+
+def _pair(item: Any) -> tuple[Any, Any, Any] | None:
+    """Return system, question and answer of a pair, or None."""
+    if isinstance(item, (list, tuple)):
+        return (None, *item) if len(item) == 2 else None
+    if not isinstance(item, Mapping):
+        return None
+    question, answer = (next((item[key] for key in keys if key in item), None) for keys in _PAIR_KEYS)
+    return None if question is None and answer is None else (item.get("system"), question, answer)
+
+
+def _read_pair(item: Any, what: str = "no conversation") -> list[Message]:
+    pair = _pair(item)
+    if pair is None or not all(text is None or isinstance(text, str) for text in pair):
+        raise MisfitError(what)
+    return [{"role": role, "content": text} for role, text in zip(ROLES, pair, strict=False) if text is not None]
+
+
+def _read_message(item: Any) -> Message:
+    if not isinstance(item, Mapping):
+        raise MisfitError("no conversation")
+    given_role = _first(item, _ROLE_KEYS)
+    if not isinstance(given_role, str):
+        raise MisfitError("no conversation")
+    role = _ROLE_OF_NAME.get(re.sub(r"[\s-]+", "_", given_role.strip().lower()))
+    if role is None:
+        raise MisfitError("unknown role", given_role.strip())
+    given = _first(item, _CONTENT_KEYS)
+    if role == CALL:
+        message: Message = {"role": "assistant", "content": "", "tool_calls": read_calls(given)}
+    else:
+        content, reasoning, calls = _read_content(given, role)
+        message = {"role": role, "content": content}
+        calls += read_calls(item["tool_calls"]) if item.get("tool_calls") else []
+        calls += read_calls(item["function_call"]) if item.get("function_call") else []
+        if calls and role != "assistant":
+            raise MisfitError("call")
+        if calls:
+            message["tool_calls"] = calls
+        reasoning = next((item[key] for key in _REASONING_KEYS if isinstance(item.get(key), str)), "") or reasoning
+        if reasoning:
+            message["reasoning_content"] = reasoning
+    for key in ("name", "tool_call_id"):
+        if isinstance(item.get(key), str) and item[key]:
+            message[key] = item[key]
+    train = _read_mark(item)
+    if train is not None:
+        message["train"] = train
+    return message
+
+
+def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((item[key] for key in keys if item.get(key) is not None), None)
+
+
+def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]]:
+    """Return the text of a turn, its reasoning, and the calls written into it."""
+    texts: list[str] = []
+    reasoning: list[str] = []
+    calls: list[dict[str, Any]] = []
+    if role == "tool" and not isinstance(given, str) and not _are_parts(given):
+        # Results are often left as the objects that they are.
+        given = "" if given is None else json.dumps(given, ensure_ascii=False)
+    for part in given if isinstance(given, list) else [given]:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        text = _first(part, (kind, *_CONTENT_KEYS)) if isinstance(part, Mapping) and isinstance(kind, str) else part
+        if kind == "tool_call":
+            calls += read_calls(text)
+        elif kind in ("text", "input_text", "output_text", "reasoning", "thinking", "tool_result") and (
+            text is None or isinstance(text, (str, int, float))
+        ):
+            written = text if isinstance(text, str) else "" if text is None else json.dumps(text)
+            (reasoning if kind in ("reasoning", "thinking") else texts).append(written)
+        else:
+            raise MisfitError("content")
+    content = "".join(texts)
+    if role == "assistant" and "<tool_call>" in content:
+        content, tagged = _tagged_calls(content)
+        calls += tagged
+    elif role == "tool" and "<tool_response>" in content:
+        found = _TAGGED_RESULT.findall(content)
+        content = "\n".join(result.strip() for result in found) if found else content
+    return content, "".join(reasoning), calls
+
+
+def _are_parts(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(part, Mapping) and "type" in part for part in given)
+
+
+def _tagged_calls(content: str) -> tuple[str, list[dict[str, Any]]]:
+    """Take calls between ``<tool_call>`` tags out of a text; the text stays as it is where they are no calls."""
+    try:
+        calls = [call for written in _TAGGED_CALL.findall(content) for call in read_calls(written)]
+    except MisfitError:
+        return content, []
+    return (_TAGGED_CALL.sub("", content).strip(), calls) if calls else (content, [])
+
+
+def _read_mark(item: Mapping[str, Any]) -> bool | None:
+    """Return whether the source wants a turn learned; ``mask`` hides it from the loss."""
+    for keys, is_mask in ((_TRAIN_KEYS, False), (_MASK_KEYS, True)):
+        for key in keys:
+            given = item.get(key)
+            if isinstance(given, str) and given.strip().lower() in ("true", "false", "0", "1"):
+                given = given.strip().lower() in ("true", "1")
+            if isinstance(given, (bool, int, float)):
+                return bool(given) != is_mask
+    return None
+
+
+# ---- tools ---------------------------------------------------------------------------------------
+
+
+def read_calls(value: Any) -> list[dict[str, Any]]:
+    """Return tool calls in canonical form; raise ``MisfitError`` where a call has no name or no object of arguments."""
+    value = decode_cell(value)
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise MisfitError("call")
+    return [_read_call(item) for item in items]
+
+
+def _read_call(item: Any) -> dict[str, Any]:
+    item = decode_cell(item)
+    if not isinstance(item, Mapping):
+        raise MisfitError("call")
+    function = item["function"] if isinstance(item.get("function"), Mapping) else item
+    name = function.get("name")
+    arguments = decode_cell(_first(function, ("arguments", "parameters", "args", "input")))
+    if arguments is None or arguments == "":
+        arguments = {}
+    if not isinstance(name, str) or not name.strip() or not isinstance(arguments, Mapping):
+        raise MisfitError("call")
+    call: dict[str, Any] = {"type": "function", "function": {"name": name.strip(), "arguments": dict(arguments)}}
+    if isinstance(item.get("id"), str) and item["id"]:
+        call["id"] = item["id"]
+    return call
+
+
+def read_tools(value: Any) -> list[dict[str, Any]] | None:
+    """Return tool schemas, each as ``{"type": "function", "function": {...}}``; None where there are none.
+
+    Raises ``MisfitError`` for anything but schemas with a name.
+    """
+    value = decode_cell(value)
+    if value is None or value in ("", [], {}):
+        return None
+    tools = []
+    for given in value if isinstance(value, list) else [value]:
+        item = decode_cell(given)
+        function = item.get("function", item) if isinstance(item, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise MisfitError("tools")
+        tools.append(dict(item) if "function" in item else {"type": "function", "function": dict(item)})
+    return tools
+
+
+# ---- whole conversations -------------------------------------------------------------------------
+
+
+def find_flaw(messages: Sequence[Message]) -> str:
+    """Return what keeps a conversation from being learned, as a misfit's name; nothing where all is well."""
+    called: set[str] = set()
+    has_call = is_open = False
+    for message in messages:
+        role, calls = message["role"], message.get("tool_calls", ())
+        if role == "user":
+            if is_open:
+                return "no result"
+            has_call = False
+        if role in ("user", "assistant") and not calls and not message["content"].strip():
+            return "empty turn"
+        if calls:
+            has_call = is_open = True
+            called |= {call["id"] for call in calls if "id" in call}
+        if role == "tool":
+            is_stray = bool(called) and message.get("tool_call_id", next(iter(called), "")) not in called
+            if not has_call or is_stray:
+                return "no call"
+            is_open = False
+    is_learned = any(message["role"] == "assistant" and message.get("train", True) for message in messages)
+    return "" if is_learned else "no answer"
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Return a conversation as people read it."""
+    lines = []
+    for message in messages:
+        said = [message["content"]] if message["content"] or not message.get("tool_calls") else []
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            said.append(f"{function['name']}({json.dumps(function['arguments'], ensure_ascii=False)})")
+        lines.append(f"{message['role']}: {' '.join(said)}")
+    return "\n".join(lines)

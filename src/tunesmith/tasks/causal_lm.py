@@ -1,0 +1,359 @@
+"""Language modelling: chats, instructions and plain texts, learned token by token.
+
+Shapes: N rows, T tokens of all rows that are judged, U tokens read in a micro-batch, K tokens of the
+vocabulary, R replicates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch.nn import functional
+
+from tunesmith import metrics
+from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.tasks import losses
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.chat import encoding
+from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
+from tunesmith.tasks.chat.masks import TrainOn, trained_messages
+from tunesmith.tasks.chat.sandbox import RefusedError
+from tunesmith.tasks.chat.template import (
+    CHATML_NAME,
+    NAMES_TAKEN,
+    ChatFormat,
+    Message,
+    chatml_for,
+    resolve_template,
+)
+from tunesmith.tasks.chat.tokens import TextTokenizer
+from tunesmith.tasks.columns import TEXT, place, places
+from tunesmith.types import ColumnProfile, InputError, Problem, Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ANSWER_METRICS = ("exact_match", "rouge_l", "chrf", "bleu")
+_STATISTICS = "answer_"
+"""What the names of the outputs that judge answers begin with."""
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+
+
+class CausalLM(Task):
+    """Write on: chats and instructions (the answers are learned) or plain texts."""
+
+    name: Literal["causal_lm"] = "causal_lm"
+
+    title: ClassVar[str] = "Language modelling"
+
+    train_on: TrainOn = "assistant"
+    """What of a conversation is learned: every answer of the assistant (`assistant`), the last one (`last`), or all of
+    the text (`all`). A message's own mark in the data (`train`) goes before it."""
+    template: str | None = None
+    """How conversations are written: the model's own chat template when not given; `chatml`; a Jinja file; or Jinja
+    text."""
+    template_arguments: dict[str, Any] = Field(default_factory=dict)
+    """Further variables of the template, such as `enable_thinking: false`."""
+    system: str | None = None
+    """System message of conversations that have none."""
+    too_long: TooLong = "truncate"
+    """What becomes of conversations longer than the model reads: shortened (`truncate`: the oldest exchanges first, the
+    end of an answer last) or left out (`drop`)."""
+    form: Literal["chat", "text"] | None = None
+    """Whether rows are conversations or plain texts; seen from the training rows when not given."""
+
+    reads: ClassVar[Literal["row", "token"]] = "token"
+    roles: ClassVar[tuple[Role, ...]] = (TEXT,)
+    truths: ClassVar[tuple[str, ...]] = ("completion",)
+    rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
+    joins_lines: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
+    answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "perplexity": False,
+        "token_accuracy": True,
+        "bits_per_byte": False,
+        **dict.fromkeys(ANSWER_METRICS, True),
+    }
+
+    # ---- configuration -------------------------------------------------------------------------
+
+    @field_validator("template_arguments")
+    @classmethod
+    def _usable_arguments(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(NAMES_TAKEN & arguments.keys())
+        unfit = [name for name in arguments if not name.isidentifier() or name.startswith("_")]
+        if taken or unfit:
+            raise ValueError(f"expected names that a template can read and the data does not fill: {taken + unfit}")
+        return arguments
+
+    @classmethod
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
+        """Ask for conversations, for instructions with answers, or for plain texts, as the columns are."""
+        from tunesmith.data.conversations import conversation_roles
+
+        return conversation_roles(profiles) or cls.roles
+
+    @classmethod
+    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
+        if "messages" in profiles:
+            return 0.95, f"column '{profiles['messages'].name}' holds conversations"
+        if "completion" in profiles:
+            names = [profiles[role].name for role in ("prompt", "completion") if role in profiles]
+            return 0.95, f"columns '{' and '.join(names)}' are instructions with answers".replace(" and ", "' and '", 1)
+        name = profiles["text"].name if "text" in profiles else "?"
+        return 0.1, f"column '{name}' holds texts, and nothing else is to be learned"
+
+    def bind(self, columns: Columns) -> Self:
+        """Note whether rows are conversations, and put a template file's text in the place of its name.
+
+        Raises ``InputError`` for a template that cannot be read.
+        """
+        form = self.form or ("chat" if "messages" in columns else "text")
+        return self.changed(form=form, template=resolve_template(self.template))
+
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        """Report rows that hold nothing to learn. What only the template can tell, ``encode`` tells."""
+        if self._is_chat(columns):
+            idle = [
+                row
+                for row, cell in enumerate(columns["messages"])
+                if not trained_messages(read_messages(cell, self.system), self.train_on)
+            ]
+            what, fix = "no message to learn", "Check task.train_on, and the marks of the messages (train, weight)."
+        else:
+            idle = [row for row, text in enumerate(columns["text"]) if not (text or "").strip()]
+            what, fix = "no text", "Remove them, or check data.columns.text."
+        if not idle:
+            return []
+        num_rows, shown = len(columns["text"]), places(split, columns, idle)
+        if len(idle) == num_rows:
+            return [Problem("error", f"None of the {split} rows has anything to learn: {what}.", fix, num_rows, shown)]
+        message = f"{len(idle)} of {num_rows} {split} rows have {what}; they count for nothing."
+        return [Problem("warning", message, fix, len(idle), shown)]
+
+    # ---- template ------------------------------------------------------------------------------
+
+    def adapt(self, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+        """Give the tokenizer the chat template that is used, where rows are conversations or one is asked for.
+
+        Raises ``InputError`` for a template that cannot be read.
+        """
+        source = resolve_template(self.template)
+        if source is None and (self.form == "text" or tokenizer.chat_template):
+            return []
+        tokenizer.chat_template = chatml_for(tokenizer) if source in (None, CHATML_NAME) else source
+        if source is not None:
+            return []
+        message = "The model's tokenizer has no chat template: conversations are written in ChatML."
+        return [Problem("warning", message, "Give task.template if the model was trained with another format.")]
+
+    def _format(self, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+        return ChatFormat.of(tokenizer, self.template_arguments)
+
+    def _is_chat(self, columns: Columns) -> bool:
+        return "messages" in columns
+
+    def _conversations(self, columns: Columns) -> Iterator[tuple[list[Message], list[Any] | None]]:
+        tools = columns.get("tools") or [None] * len(columns["messages"])
+        for cell, tool in zip(columns["messages"], tools, strict=True):
+            yield read_messages(cell, self.system), read_tools(tool)
+
+    # ---- rows to numbers -----------------------------------------------------------------------
+
+    def complete(self, columns: Columns) -> Columns:
+        """Make a user's message of every plain text, where the model was trained on conversations."""
+        if self.form != "chat" or self._is_chat(columns):
+            return columns
+        return {**columns, "messages": [[{"role": "user", "content": text or ""}] for text in columns["text"]]}
+
+    def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise rows; what is trained is read. A row of the data may become several rows here, or none.
+
+        None becomes of conversations without anything to train (prompts), and of those too long that are dropped.
+
+        Raises ``InputError`` with all conversations that the template refuses, or where none of the rows that have
+        something to learn keeps any of it.
+        """
+        columns = self.complete(columns)
+        texts = TextTokenizer(tokenizer)
+        if not self._is_chat(columns):
+            return encoding.encode_documents([text or "" for text in columns["text"]], texts, max_length)
+        encoder = encoding.ConversationEncoder(
+            self._format(tokenizer), texts, max_length, train_on=self.train_on, too_long=self.too_long
+        )
+        encoded = encoder.encode(self._conversations(columns), lambda row: place("row", columns, row))
+        if not len(encoded) and encoded.num_truncated:
+            message = f"All {encoded.num_truncated} conversations are too long for the model's {max_length} tokens."
+            raise InputError(message, "Raise model.max_length, or shorten their prompts.")
+        return encoded
+
+    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
+        """Raise ``NotImplementedError``: what is to be predicted are tokens, which ``encode`` alone makes."""
+        raise NotImplementedError("the targets of language modelling come from the tokenizer: use encode().targets")
+
+    def head(self) -> HeadSettings:
+        return HeadSettings("AutoModelForCausalLM", None, default_max_length=1024)
+
+    # ---- loss ----------------------------------------------------------------------------------
+
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
+        return losses.cross_entropy_sum(scores_UK, targets["labels"], None, 0.0)
+
+    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+        """Return the number of tokens to predict."""
+        return float(targets["labels"].numel())
+
+    # ---- scores to answers and numbers ---------------------------------------------------------
+
+    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
+        scores_UK, labels_U = losses.widen(scores_UK.detach()), targets["labels"].long()
+        loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
+        return {"loss": loss_U.float(), "right": (scores_UK.argmax(dim=-1) == labels_U).to(torch.uint8)}
+
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return perplexity, token accuracy and bits per byte, and of generated answers their own metrics."""
+        found: dict[str, FloatArray] = {}
+        if "loss" in outputs:
+            loss, right, num_bytes = outputs["loss"], outputs["right"], _ragged(targets["num_bytes"])
+            tokens_N = _ragged(loss).lengths.astype(np.float64)
+            found = metrics.language_metrics(_sums(loss), tokens_N, _sums(right), _sums(num_bytes), weights_RN)
+        statistics = {
+            name.removeprefix(_STATISTICS): value for name, value in outputs.items() if name.startswith(_STATISTICS)
+        }
+        if "given" in statistics and statistics["given"].any():
+            judged = metrics.answer_metrics(statistics, weights_RN)
+            found |= {name: judged[name] for name in ANSWER_METRICS}
+        return found
+
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        """Return for each row the ``answer`` generated, where any was, and the ``perplexity`` (None without tokens).
+
+        Given ``columns`` of conversations, also the ``prompt`` as a transcript and the ``reference`` (None without).
+        """
+        num_rows = len(next(iter(outputs.values())))
+        found: list[dict[str, Any]] = [{} for _ in range(num_rows)]
+        if "answers" in outputs:
+            for row, answer in zip(found, outputs["answers"], strict=True):
+                row["answer"] = answer
+        if "loss" in outputs:
+            with np.errstate(over="ignore"):
+                perplexity_N = np.exp(_means(outputs["loss"]))
+            for row, value in zip(found, perplexity_N.tolist(), strict=True):
+                row["perplexity"] = value if np.isfinite(value) else None
+        if columns is not None and self._is_chat(columns):
+            for row, cell in zip(found, columns["messages"], strict=True):
+                prompt, reference = _parted(read_messages(cell, self.system))
+                row["prompt"] = transcript(prompt)
+                row["reference"] = None if reference is None else reference["content"]
+        return found
+
+    def truth(self, targets: Targets) -> list[Any]:
+        """Return None for every row: token numbers tell a reader nothing. ``decode`` gives the ``reference``."""
+        return [None] * len(_ragged(targets["labels"]))
+
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
+        """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
+        del targets
+        return np.nan_to_num(_means(outputs["loss"]))
+
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
+        """Return how much was judged: ``num_tokens``, ``num_bytes``, and ``num_answers`` where some were generated."""
+        num_bytes = int(np.sum(_ragged(targets["num_bytes"]).values, dtype=np.int64))
+        found = {"num_tokens": len(_ragged(targets["labels"]).values), "num_bytes": num_bytes}
+        if "answers" in outputs:
+            found["num_answers"] = sum(answer is not None for answer in outputs["answers"])
+        return found
+
+    # ---- generation ----------------------------------------------------------------------------
+
+    def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise conversations up to the answer to be written (one at their end is the reference and left out).
+
+        Plain texts are tokenised to be gone on from. ``max_length`` must leave room for the answer.
+        """
+        columns = self.complete(columns)
+        texts = TextTokenizer(tokenizer)
+        if not self._is_chat(columns):
+            return encoding.encode_beginnings([text or "" for text in columns["text"]], texts, max_length)
+        prompts = ((_parted(messages)[0], tools) for messages, tools in self._conversations(columns))
+        chat_format = self._format(tokenizer)
+        return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
+
+    def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+        """Return the tokenizer's end token and the token that the template writes after an answer."""
+        found = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
+        if self.form != "text" and tokenizer.chat_template:
+            answer = "A1B2C3"
+            messages = [{"role": "user", "content": "Z9"}, {"role": "assistant", "content": answer}]
+            try:
+                text = self._format(tokenizer).render(messages).text
+            except RefusedError:
+                return frozenset(found)
+            if (start := text.rfind(answer)) >= 0:
+                after = TextTokenizer(tokenizer).special_after(text, start + len(answer))
+                found |= set() if after is None else {after}
+        return frozenset(found)
+
+    def judge_answers(self, answers: Sequence[str | None], columns: Columns) -> dict[str, Array]:
+        """Return ``answers`` (the texts) and, where there are references, what ``measure`` needs of them.
+
+        Thoughts (``<think>``) before an answer are not judged, unless the reference has some.
+
+        Raises ``MissingExtraError`` where the packages that judge answers are not installed.
+        """
+        found: dict[str, Array] = {"answers": np.array([*answers, None], dtype=np.object_)[:-1]}
+        if not self._is_chat(columns):
+            return found
+        replies = [_parted(read_messages(cell))[1] for cell in columns["messages"]]
+        references = [None if reply is None else str(reply["content"]) for reply in replies]
+        judged = [
+            answer if answer is None or _THOUGHTS.match(reference or "") else _THOUGHTS.sub("", answer)
+            for answer, reference in zip(answers, references, strict=True)
+        ]
+        if any(
+            answer is not None and reference is not None for answer, reference in zip(judged, references, strict=True)
+        ):
+            statistics = metrics.answer_statistics(judged, references)
+            found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
+        return found
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Return messages as people read them; a single one without its role."""
+    if len(messages) == 1:
+        return str(messages[0]["content"])
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
+    """Return what is to be answered, and the answer where the conversation ends with one."""
+    if messages and messages[-1]["role"] == "assistant":
+        return messages[:-1], messages[-1]
+    return messages, None
+
+
+def _ragged(values: Any) -> Ragged:
+    assert isinstance(values, Ragged)
+    return values
+
+
+def _sums(values: Any) -> FloatArray:
+    """Return [N]: the sum over each row's tokens."""
+    values = _ragged(values)
+    row_T = np.repeat(np.arange(len(values)), values.lengths)
+    return np.bincount(row_T, weights=values.values, minlength=len(values)).astype(np.float64)
+
+
+def _means(values: Any) -> FloatArray:
+    """Return [N]: the mean over each row's tokens; nan for rows without any."""
+    lengths_N = _ragged(values).lengths
+    means: FloatArray = np.where(lengths_N > 0, _sums(values) / np.maximum(lengths_N, 1), np.nan)
+    return means

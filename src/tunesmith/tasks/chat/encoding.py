@@ -1,0 +1,243 @@
+"""Conversations, documents and prompts as rows of numbers."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.tasks.chat.fitting import fitted, num_tokens
+from tunesmith.tasks.chat.masks import TextRow, TrainOn, training_rows
+from tunesmith.tasks.chat.sandbox import RefusedError
+from tunesmith.tasks.chat.template import ChatFormat, Message
+from tunesmith.tasks.chat.tokens import TextTokenizer, Tokens
+from tunesmith.types import MAX_ROWS_SHOWN, InputError, Problem
+
+TooLong = Literal["truncate", "drop"]
+
+Conversation = tuple[list[Message], list[Any] | None]
+"""Messages and tools."""
+
+BATCH_ROWS = 500
+MAX_REASONS = 10
+"""Different words of refusal that are told."""
+
+
+class Refusals:
+    """Conversations that the template refuses, by its words."""
+
+    def __init__(self, place: Callable[[int], str]) -> None:
+        self._place = place
+        self._rows: dict[str, list[int]] = {}
+
+    def add(self, row: int, error: RefusedError) -> None:
+        self._rows.setdefault(str(error)[:300], []).append(row)
+
+    def raise_if_any(self) -> None:
+        """Raise ``InputError`` with every reason and the places of its rows."""
+        problems = []
+        for words, rows in list(self._rows.items())[:MAX_REASONS]:
+            message = f"The chat template refuses {len(rows)} conversation{'s' if len(rows) > 1 else ''}: {words}"
+            fix = "Mend or remove these rows, or use another template (task.template)."
+            places = tuple(self._place(row) for row in rows[:MAX_ROWS_SHOWN])
+            problems.append(Problem("error", message, fix, len(rows), places))
+        if problems:
+            raise InputError(problems)
+
+
+class _Rows:
+    """Rows of numbers as they are made, and how many each row of the data has."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Tokens] = []
+        self._firsts = [0]
+        self.num_truncated = 0
+
+    def add(self, tokens: Tokens) -> None:
+        self._tokens.append(tokens)
+
+    def close(self) -> None:
+        """Say that the next rows belong to the next row of the data."""
+        self._firsts.append(len(self._tokens))
+
+    def encoded(self) -> Encoded:
+        """Return the rows; ``windows`` where not each row of the data is one row."""
+        reads = [tokens.reads for tokens in self._tokens]
+        targets = {
+            "labels": _ragged(
+                [tokens.ids[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int64
+            ),
+            "num_bytes": _ragged(
+                [tokens.num_bytes[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int32
+            ),
+        }
+        firsts = np.array(self._firsts, dtype=np.int64)
+        is_one_each = np.array_equal(firsts, np.arange(len(firsts)))
+        return Encoded(
+            {"input_ids": _ragged([tokens.ids for tokens in self._tokens], np.int32)},
+            targets,
+            self.num_truncated,
+            _ragged(reads, np.int32),
+            None if is_one_each else firsts,
+        )
+
+
+def _ragged(rows: Sequence[np.ndarray[Any, Any]], dtype: Any) -> Ragged:
+    return Ragged.from_rows(rows, dtype) if rows else Ragged(np.empty(0, dtype), np.zeros(1, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationEncoder:
+    """Conversations to rows of numbers."""
+
+    chat_format: ChatFormat
+    tokenizer: TextTokenizer
+    max_length: int
+    train_on: TrainOn = "assistant"
+    too_long: TooLong = "truncate"
+
+    def encode(self, conversations: Iterator[Conversation], place: Callable[[int], str]) -> Encoded:
+        """Encode conversations; ``place`` says where one stands in the user's files.
+
+        A row of the data has as many rows as ``training_rows`` gives it; none where nothing of it is trained, or
+        it is too long and dropped. Raises ``InputError`` with every conversation that the template refuses.
+        """
+        refusals, rows = Refusals(place), _Rows()
+        for first, batch in _batches(conversations):
+            texts: list[list[TextRow]] = []
+            for row, conversation in enumerate(batch, start=first):
+                try:
+                    texts.append(training_rows(self.chat_format, *conversation, self.train_on))
+                except RefusedError as error:
+                    refusals.add(row, error)
+                    texts.append([])
+            tokens = iter(self.tokenizer.rows([text for several in texts for text in several]))
+            for row, (conversation, several) in enumerate(zip(batch, texts, strict=True), start=first):
+                for text in several:
+                    one: Tokens | None = next(tokens)
+                    if num_tokens(one) > self.max_length:
+                        rows.num_truncated += 1
+                        try:
+                            one = self._shortened(text, conversation)
+                        except RefusedError as error:
+                            refusals.add(row, error)
+                    if one is not None and len(one.reads):
+                        rows.add(one)
+                rows.close()
+        refusals.raise_if_any()
+        return rows.encoded()
+
+    def _shortened(self, text: TextRow, conversation: Conversation) -> Tokens | None:
+        """Return a too long row made to fit, or None for one that is dropped."""
+        if self.too_long == "drop":
+            return None
+        messages, tools = conversation
+        # The marks say which of the messages this row trains, wherever they come to stand.
+        needed = messages[: text.trained[-1] + 1]
+        marked = [{**message, "train": index in text.trained} for index, message in enumerate(needed)]
+
+        def measure(kept: list[Message]) -> Tokens | None:
+            found = training_rows(self.chat_format, kept, tools, self.train_on)
+            return self.tokenizer.rows(found[-1:])[0] if found else None
+
+        tokens = fitted(measure, marked, self.max_length)
+        return None if tokens is None else tokens.part(0, self.max_length)
+
+
+def encode_documents(texts: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+    """Encode plain texts, every token of which is trained.
+
+    Texts longer than ``max_length`` become several rows, each of which begins with the last token of the one
+    before: every token but a text's first is predicted exactly once.
+    """
+    rows, length = _Rows(), max(max_length, 2)
+    for first in range(0, len(texts), BATCH_ROWS):
+        for tokens in tokenizer.documents(texts[first : first + BATCH_ROWS]):
+            for start in range(0, len(tokens) - 1, length - 1):
+                rows.add(tokens.part(start, start + length))
+            rows.close()
+    return rows.encoded()
+
+
+def encode_prompts(
+    conversations: Iterator[Conversation],
+    chat_format: ChatFormat,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    place: Callable[[int], str],
+) -> Encoded:
+    """Encode conversations up to where the model is to answer: one row each, inputs only.
+
+    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning.
+    """
+    refusals = Refusals(place)
+    ids: list[np.ndarray[Any, Any]] = []
+    num_truncated = 0
+
+    def measure(messages: list[Message], tools: list[Any] | None) -> Tokens:
+        return tokenizer.prompts([chat_format.render(messages, tools, add_generation_prompt=True).text])[0]
+
+    for first, batch in _batches(conversations):
+        texts = []
+        for row, (messages, tools) in enumerate(batch, start=first):
+            try:
+                texts.append(chat_format.render(messages, tools, add_generation_prompt=True).text)
+            except RefusedError as error:
+                refusals.add(row, error)
+                texts.append("")
+        for row, (messages, tools) in enumerate(batch, start=first):
+            tokens = tokenizer.prompts([texts[row - first]])[0]
+            if len(tokens) > max_length:
+                num_truncated += 1
+                try:
+                    tokens = fitted(functools.partial(measure, tools=tools), messages, max_length) or tokens
+                except RefusedError as error:
+                    refusals.add(row, error)
+            ids.append(_last(tokens, max_length, tokenizer))
+    refusals.raise_if_any()
+    return Encoded({"input_ids": _ragged(ids, np.int32)}, {}, num_truncated)
+
+
+def encode_beginnings(texts: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+    """Encode plain texts for the model to go on from; too long ones lose their beginning."""
+    tokens = [
+        one
+        for first in range(0, len(texts), BATCH_ROWS)
+        for one in tokenizer.documents(texts[first : first + BATCH_ROWS], ended=False)
+    ]
+    ids = [_last(one, max_length, tokenizer) for one in tokens]
+    return Encoded({"input_ids": _ragged(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))
+
+
+def _last(tokens: Tokens, max_length: int, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
+    """Return the last ids; one filler where there are none, as a row is never empty."""
+    ids = tokens.ids[max(len(tokens) - max_length, 0) :]
+    return ids if len(ids) else np.array([tokenizer.filler], dtype=np.int32)
+
+
+def _batches(conversations: Iterator[Conversation]) -> Iterator[tuple[int, list[Conversation]]]:
+    """Yield batches with the number of their first conversation."""
+    first = 0
+    while batch := list(itertools.islice(conversations, BATCH_ROWS)):
+        yield first, batch
+        first += len(batch)
+
+
+def read_messages(cell: Any, system: str | None = None) -> list[Message]:
+    """Return a canonical ``messages`` cell (JSON text or a list), ``system`` before those without such a message."""
+    messages: list[Message] = json.loads(cell) if isinstance(cell, str) else [dict(message) for message in cell or ()]
+    if system is not None and not any(message["role"] == "system" for message in messages):
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def read_tools(cell: Any) -> list[Any] | None:
+    """Return a canonical ``tools`` cell; None where there are none."""
+    tools = json.loads(cell) if isinstance(cell, str) else cell
+    return list(tools) if tools else None

@@ -1,0 +1,58 @@
+"""What tags stand for: the whole scheme that some tags belong to, the entities that tags mark, how tokens were cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tunesmith.data import tagged
+from tunesmith.tasks.base import Columns
+from tunesmith.tasks.labels import sorted_labels
+
+Split = Literal["space", "word", "character"]
+
+
+def complete_scheme(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the tags seen, in order; of BIO tags both of every type, so that every entity can be predicted."""
+    kinds = sorted_labels({tag[2:] for tag in counts if tag[:2] in ("B-", "I-")})
+    is_bio = kinds and all(tag == tagged.OUTSIDE or tag[:2] in ("B-", "I-") for tag in counts)
+    if not is_bio:
+        return sorted_labels(counts)
+    return (tagged.OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+
+
+def how_split(tokens_N: Sequence[Sequence[str]]) -> Split:
+    """Say how texts have to be cut to give tokens like these."""
+    counts = Counter(token for tokens in tokens_N for token in tokens)
+    total = sum(counts.values())
+    if 2 * sum(count for token, count in counts.items() if len(token) == 1 and not token.isascii()) > total:
+        return "character"
+    alone = sum(counts[mark] for mark in ",.!?;:")
+    attached = sum(count for token, count in counts.items() if len(token) > 1 and token[-1] in ",!?;:")
+    return "word" if alone > 2 * attached else "space"
+
+
+def entities_of(
+    tags: Sequence[str], columns: Columns, row: int, scores: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """Return the entities of a row's BIO tags, with their places in its text."""
+    tokens, starts, text = columns["tokens"][row], columns["starts"][row], columns["text"][row]
+    found: list[dict[str, Any]] = []
+    kind = ""
+    for index, tag in enumerate(tags):
+        is_inside = tag[:2] in ("B-", "I-")
+        if is_inside:
+            end = int(starts[index]) + len(tokens[index])
+            if tag[:2] == "B-" or tag[2:] != kind:
+                found.append({"text": "", "label": tag[2:], "start": int(starts[index]), "end": end})
+                if scores is not None:
+                    found[-1]["score"] = scores[index]
+            else:
+                found[-1]["end"] = end
+                if scores is not None:
+                    found[-1]["score"] = min(found[-1]["score"], scores[index])
+        kind = tag[2:] if is_inside else ""
+    for entity in found:
+        entity["text"] = text[entity["start"] : entity["end"]]
+    return found
