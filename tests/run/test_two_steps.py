@@ -129,7 +129,7 @@ def test_a_real_encoder_adapts_to_reviews_and_classifies_them(configured: Config
         train(
             configured(
                 model={"name": "sample:minilm", "max_length": 48},
-                data={"path": "sample:rotten-tomatoes", "limit": 900},
+                data={"path": "sample:rotten-tomatoes", "limit": 700},
                 task="masked_lm",
                 output=str(tmp_path / "adapted"),
                 train={"epochs": 2, "learning_rate": 5e-4},
@@ -141,7 +141,7 @@ def test_a_real_encoder_adapts_to_reviews_and_classifies_them(configured: Config
         train(
             configured(
                 model={"name": str(adapted.folder), "max_length": 48},
-                data={"path": "sample:rotten-tomatoes", "limit": 600},
+                data={"path": "sample:rotten-tomatoes", "limit": 1200},
                 output=str(tmp_path / "classifier"),
                 train={"epochs": 3, "learning_rate": 1e-4},
             )
