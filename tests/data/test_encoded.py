@@ -44,3 +44,27 @@ def test_encoded_splits_come_back_from_disk_memory_mapped(tmp_path: Path) -> Non
         assert isinstance(expected, Ragged)
         np.testing.assert_array_equal(found.values, expected.values)
         np.testing.assert_array_equal(found.offsets, expected.offsets)
+
+
+def test_extras_come_back_and_rows_are_selected(tmp_path: Path) -> None:
+    rows = [[5, 6, 7], [8], [9, 10]]
+    encoded = Encoded(
+        inputs={"input_ids": Ragged.from_rows(rows)},
+        targets={"label": np.array([1, 0, 2]), "tags": Ragged.from_rows([[1, 2], [], [3]])},
+        reads=Ragged.from_rows([[0, 2], [], [1]]),
+        windows=np.array([0, 2, 3]),
+        extras={"words": Ragged.from_rows(rows), "candidates": np.arange(7)},
+    )
+    encoded.save(tmp_path)
+    again = Encoded.load(tmp_path)
+    assert again.extras.keys() == encoded.extras.keys()
+    np.testing.assert_array_equal(again.extras["candidates"], np.arange(7))
+    assert isinstance(again.extras["words"], Ragged)
+    np.testing.assert_array_equal(again.extras["words"].offsets, [0, 3, 4, 6])
+    assert again.select(np.arange(3)) is again
+    some = again.select(np.array([2, 0]))
+    assert [some.inputs["input_ids"][row].tolist() for row in range(2)] == [[9, 10], [5, 6, 7]]
+    assert some.targets["label"].tolist() == [2, 1]
+    assert some.reads is not None
+    assert [some.reads[row].tolist() for row in range(2)] == [[1], [0, 2]]
+    assert some.windows is None
