@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import warnings
@@ -7,10 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from tunesmith.data.encoded import Ragged
 from tunesmith.run.card import model_card
+from tunesmith.tasks.crf import potentials
+from tunesmith.tasks.tag_decoding import best_tags
 
 runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("runs.py"))))
 LABELS = ["fresh", "rotten"]
@@ -108,53 +113,107 @@ def test_outside_text_does_nothing_in_markdown() -> None:
     compile(code(text), "card", "exec")
 
 
+def test_language_models() -> None:
+    config = runs.config_of("full", "causal_lm", form="chat")
+    training = runs.training_of("full") | {"auto_class": "AutoModelForCausalLM"}
+    text = model_card(config, training, runs.chat_evaluation(), runs.environment_of())
+    matter = front_matter(text)
+    assert matter["pipeline_tag"] == "text-generation"
+    assert matter["tags"] == ["tunesmith", "language-modelling", "full-fine-tuning"]
+    for golden in (
+        "it answers in a conversation.",
+        "Perplexity: better than before fine-tuning by 7.460 in perplexity",
+        "| Metric | This model | Before fine-tuning | Gain |",
+        "| ROUGE-L | 0.412 [0.400, 0.424] | 0.281 [0.273, 0.289] | +13.1 points [11.9, 14.3] |",
+        "| Perplexity (lower is better) |",
+        "that need not be true",
+        "add_generation_prompt=True",
+    ):
+        assert golden in text, golden
+    assert "baseline" not in text
+    assert "labels" not in text
+    text = model_card(runs.config_of("full", "causal_lm", form="text"), training, None, {})
+    assert "goes on with a text" in text
+    assert "apply_chat_template" not in text
+    masked = model_card(runs.config_of("lora", "masked_lm"), {"auto_class": "AutoModelForMaskedLM"}, None, {})
+    assert front_matter(masked)["pipeline_tag"] == "fill-mask"
+    unknown = model_card(runs.config_of("full", "new_task"), {"auto_class": "AutoModelForSomething"}, None, {})
+    assert "pipeline_tag" not in front_matter(unknown)
+    assert "AutoModelForSomething.from_pretrained(folder)" in unknown
+
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "single": ("SequenceClassification", {"labels": LABELS}),
+    "multi": ("SequenceClassification", {"labels": LABELS, "multi_label": True}),
+    "regression": ("SequenceClassification", {}),
+    "tags": ("TokenClassification", {"labels": ["O", "B-x", "I-x"]}),
+    "chains": ("TokenClassification", {"labels": ["O", "B-x", "I-x"], "crf": True, "split": "character"}),
+    "chat": ("CausalLM", {"form": "chat", "system": "Be 'brief'.", "template_arguments": {"enable_thinking": False}}),
+    "text": ("CausalLM", {"form": "text"}),
+    "masked": ("MaskedLM", {}),
+}
+"""Kind of model -> what its auto class ends in, settings of the task."""
+NUM_OUTPUTS = {"single": 2, "multi": 2, "regression": 1, "tags": 3, "chains": 15}
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("kind", ["single", "multi", "regression"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_code_of_the_card_runs(
     method: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The code block runs as it stands, offline, on a tiny random model saved in the plain layout."""
+    import transformers
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import BertConfig, LlamaConfig, PreTrainedTokenizerFast
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    num_labels = 1 if kind == "regression" else 2
-    config = BertConfig(
-        vocab_size=8,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=16,
-        num_labels=num_labels,
-    )
-    model = BertForSequenceClassification(config)
+    sizes = {
+        "vocab_size": 8,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "max_position_embeddings": 300,
+        "bos_token_id": None,
+        "eos_token_id": 4,
+    }
+    auto_class = f"AutoModelFor{KINDS[kind][0]}"
+    config = LlamaConfig(**sizes) if "Causal" in auto_class else BertConfig(**sizes)
+    if kind in NUM_OUTPUTS:
+        config.num_labels = NUM_OUTPUTS[kind]
+    model = getattr(transformers, auto_class).from_config(config)
     base, folder = tmp_path / "base", tmp_path / "run"
     model.save_pretrained(base)
     if method == "lora":
-        from peft import LoraConfig, TaskType, get_peft_model
+        from peft import LoraConfig, get_peft_model
 
         model.name_or_path = model.config.name_or_path = str(base)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=["query"])).save_pretrained(
-                folder
-            )
+            names = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS", "CausalLM": "CAUSAL_LM"}
+            target = "q_proj" if "Causal" in auto_class else "query"
+            lora = LoraConfig(task_type=names.get(KINDS[kind][0]), target_modules=[target])
+            get_peft_model(model, lora).save_pretrained(folder)
     else:
         model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1, "Your": 2, "text": 3, ".": 4}, unk_token="[UNK]"))
+    vocabulary = {"[UNK]": 0, "[PAD]": 1, "Your": 2, "text": 3, ".": 4, "[MASK]": 5, "user": 6}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", model_max_length=16
-    ).save_pretrained(folder)
-    task = {"single": {"labels": LABELS}, "multi": {"labels": LABELS, "multi_label": True}, "regression": {}}[kind]
-    name = "regression" if kind == "regression" else "classification"
-    text = model_card(runs.config_of(method, name, **task), {}, None, {})
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=16, **special)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+    tokenizer.save_pretrained(folder)
+    text = model_card(runs.config_of(method, "any", **KINDS[kind][1]), {"auto_class": auto_class}, None, {})
     monkeypatch.chdir(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(compile(code(text), "card", "exec"), {})
+        names: dict[str, Any] = {}
+        exec(compile(code(text), "card", "exec"), names)
     printed = capsys.readouterr().out
     assert printed.strip()
+    if kind == "chains":
+        scores = Ragged(potentials(names["scores"]).numpy(), np.array([0, 4]))
+        assert names["tags"][::-1] == best_tags(scores, np.zeros((3, 3)), np.zeros(3)).tolist()
+        assert [word for word, _ in ast.literal_eval(printed)] == list("一段文字")

@@ -82,6 +82,13 @@ def test_verdict_words() -> None:
     )
     lower = readable.judge("mae", Interval(-0.121, -0.144, -0.098))
     assert lower.sentence == "Better than the baseline by 0.121 in mean absolute error [0.098, 0.144]."
+    percentage = readable.judge("bleu", Interval(4.31, 2.2, 6.4))
+    assert percentage.sentence == "Better than the baseline by 4.3 points [2.2, 6.4]."
+    itself = readable.judge("perplexity", Interval(0.2, 0.1, 0.3), against=readable.rival_phrase("before fine-tuning"))
+    assert itself.sentence == "Worse than before fine-tuning by 0.200 in perplexity [0.100, 0.300]."
+    assert readable.rival_phrase("TF-IDF") == "the baseline"
+    assert readable.metric_phrase("rouge_l") == "ROUGE-L"
+    assert readable.metric_phrase("chrf") == "chrF"
 
 
 def test_verdict_never_shows_a_win_that_reads_as_zero() -> None:
@@ -118,6 +125,13 @@ def test_no_claim_when_the_interval_includes_zero(value: float, low: float, high
         ("rmse", "Root mean squared error", False, False),
         ("hamming_loss", "Hamming loss", False, False),
         ("mcc", "Matthews correlation", True, False),
+        ("perplexity", "Perplexity", False, False),
+        ("pseudo_perplexity", "Pseudo-perplexity", False, False),
+        ("bits_per_byte", "Bits per byte", False, False),
+        ("token_accuracy", "Token accuracy", True, True),
+        ("rouge_l", "ROUGE-L", True, True),
+        ("chrf", "chrF", True, False),
+        ("bleu", "BLEU", True, False),
     ],
 )
 def test_metric_names(name: str, title: str, higher: bool, fraction: bool) -> None:

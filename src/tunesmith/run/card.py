@@ -9,8 +9,19 @@ from typing import Any
 
 import yaml
 
-from tunesmith.readable import compact, count, duration, is_higher_better, judge, metric_title, number, size
+from tunesmith.readable import (
+    compact,
+    count,
+    duration,
+    is_higher_better,
+    judge,
+    metric_title,
+    number,
+    rival_phrase,
+    size,
+)
 from tunesmith.readable import interval as interval_text
+from tunesmith.run import usage
 from tunesmith.types import Interval
 
 Json = Mapping[str, Any]
@@ -18,6 +29,11 @@ Json = Mapping[str, Any]
 SCRATCH_MODELS = ("lstm", "cnn")
 """Models that are built by tunesmith itself: plain transformers cannot load them."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FATES = {
+    **dict.fromkeys((usage.TOKENS, usage.MASKED), "read in pieces that do not see each other"),
+    usage.CAUSAL: "more than it was trained on",
+}
+"""Auto class -> what becomes of texts that are too long; others are cut."""
 _METHODS = {"full": "full fine-tuning", "freeze": "training of the head and the upper layers only", "lora": "LoRA"}
 
 
@@ -29,14 +45,14 @@ def model_card(config: Json, training: Json, evaluation: Json | None, environmen
     not known is left out. Nothing is read from disk.
     """
     parts = [
-        _front_matter(config, evaluation, environment),
+        _front_matter(config, training, evaluation, environment),
         f"# {_title(config)}",
-        _summary(config, environment),
-        "## How to use\n\n" + _usage(config, environment),
+        _summary(config, training, environment),
+        "## How to use\n\n" + _usage(config, training, environment),
         "## Results\n\n" + _results(evaluation),
         "## Training data\n\n" + _data(config, training, environment),
         "## Training\n\n" + _settings(config, training, environment),
-        "## Limits\n\n" + _limits(config, evaluation),
+        "## Limits\n\n" + _limits(config, training, evaluation),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -60,16 +76,9 @@ def _is_scratch(config: Json) -> bool:
     return _section(config, "model").get("name") in SCRATCH_MODELS
 
 
-def _is_regression(config: Json) -> bool:
-    return _section(config, "task").get("name") == "regression"
-
-
-def _is_tagging(config: Json) -> bool:
-    return _section(config, "task").get("name") == "token_classification"
-
-
-def _is_multi_label(config: Json) -> bool:
-    return _section(config, "task").get("multi_label") is True
+def _auto_class(training: Json) -> str:
+    """Return the ``transformers`` auto class of the model, which says more about it than a task's name."""
+    return str(training.get("auto_class") or usage.SEQUENCE)
 
 
 def _base_model(config: Json, environment: Json) -> str | None:
@@ -106,18 +115,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _front_matter(config: Json, evaluation: Json | None, environment: Json) -> str:
+def _front_matter(config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
     method, base = _method(config), _base_model(config, environment)
     library = "tunesmith" if _is_scratch(config) else "peft" if method == "lora" else "transformers"
     fields: dict[str, Any] = {"library_name": library}
     if base and not _is_scratch(config):
         fields["base_model"] = base
         fields["base_model_relation"] = "adapter" if method == "lora" else "finetune"
-    task = str(_section(config, "task").get("name") or "classification")
-    fields["pipeline_tag"] = "token-classification" if _is_tagging(config) else "text-classification"
-    kind = "token-classification" if _is_tagging(config) else f"text-{task}"
-    tags = ["tunesmith", kind, method if method != "full" else "full-fine-tuning"]
-    fields["tags"] = list(dict.fromkeys(tags))
+    kind = usage.PIPELINES.get(_auto_class(training))
+    if kind:
+        fields["pipeline_tag"] = kind
+    title = str((evaluation or {}).get("title") or kind or "")
+    words = "-".join(re.findall(r"\w+", title.lower()))
+    tags = ["tunesmith", words, method if method != "full" else "full-fine-tuning"]
+    fields["tags"] = list(dict.fromkeys(filter(None, tags)))
     if evaluation and evaluation.get("metrics"):
         fields["metrics"] = [str(name) for name in evaluation["metrics"]]
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
@@ -139,7 +150,7 @@ def _title(config: Json) -> str:
     return _plain(_model_name(config)) + (f" fine-tuned on {_plain(data)}" if data else ", fine-tuned")
 
 
-def _summary(config: Json, environment: Json) -> str:
+def _summary(config: Json, training: Json, environment: Json) -> str:
     task = _section(config, "task")
     name = "LSTM" if task and _section(config, "model").get("name") == "lstm" else _model_name(config)
     made = (
@@ -147,15 +158,8 @@ def _summary(config: Json, environment: Json) -> str:
         if _is_scratch(config)
         else f"fine-tuned by {_METHODS.get(_method(config), _method(config))}"
     )
-    if _is_regression(config):
-        purpose = "predicts a number from a text"
-    elif _is_tagging(config):
-        purpose = "gives every token of a text a tag"
-    elif _is_multi_label(config):
-        purpose = "gives a text any number of labels"
-    else:
-        purpose = "gives a text one label"
-    text = f"{_plain(name)}, {made} with tunesmith; it {purpose}."
+    purpose = _purpose(_auto_class(training), task)
+    text = f"{_plain(name)}, {made} with tunesmith" + (f"; it {purpose}." if purpose else ".")
     labels = task.get("labels")
     if isinstance(labels, list | tuple) and labels:
         shown = ", ".join(f"“{_plain(label)}”" for label in labels[:20])
@@ -165,95 +169,27 @@ def _summary(config: Json, environment: Json) -> str:
     return text
 
 
-def _usage(config: Json, environment: Json) -> str:
+def _purpose(auto_class: str, task: Json) -> str:
+    """Return what the model does, as a verb with its object."""
+    if auto_class == usage.SEQUENCE:
+        if usage.predicts_number(auto_class, task):
+            return "predicts a number from a text"
+        return "gives a text any number of labels" if task.get("multi_label") is True else "gives a text one label"
+    if auto_class == usage.CAUSAL:
+        return "goes on with a text" if task.get("form") == "text" else "answers in a conversation"
+    return {
+        usage.TOKENS: "gives every token of a text a tag",
+        usage.MASKED: "restores masked words of a text",
+    }.get(auto_class, "")
+
+
+def _usage(config: Json, training: Json, environment: Json) -> str:
     if _is_scratch(config):
-        return "This network is built by tunesmith, which is needed to load it:\n\n" + _code(
-            "import tunesmith", "", 'run = tunesmith.Run.open(".")  # this folder', 'print(run.predict(["Your text."]))'
-        )
-    return _use_adapter(config, environment) if _method(config) == "lora" else _use_full(config)
-
-
-def _code(*lines: str) -> str:
-    return "```python\n" + "\n".join(lines) + "\n```"
-
-
-def _use_full(config: Json) -> str:
-    if _is_tagging(config):
-        return _use_tagger()
-    options, after = "", ""
-    if _is_regression(config):
-        options, after = ', function_to_apply="none"', _unscale(config)
-    elif _is_multi_label(config):
-        options = ', function_to_apply="sigmoid", top_k=None'
-        after = f"\nLabels with a score above {_threshold(config)} are predicted."
-    intro = "It loads in plain `transformers`; tunesmith is not needed:\n\n"
-    code = _code(
-        "from transformers import pipeline",
-        "",
-        f'predict = pipeline("text-classification", model="."{options})  # this folder',
-        'print(predict("Your text."))',
-    )
-    return intro + code + '\n\nOf a pair of texts, give `{"text": ..., "text_pair": ...}`.' + after
-
-
-def _use_tagger() -> str:
-    return "It loads in plain `transformers`; tunesmith is not needed:\n\n" + _code(
-        "from transformers import pipeline",
-        "",
-        'predict = pipeline("token-classification", model=".", aggregation_strategy="first")  # this folder',
-        'print(predict("Your text."))',
-    )
-
-
-def _use_adapter(config: Json, environment: Json) -> str:
-    labels = _section(config, "task").get("labels")
-    names = ["value"] if _is_regression(config) else [str(label) for label in labels or []]
-    base = _base_model(config, environment)
-    head = {"num_labels": len(names)} if names else {}
-    arguments = "".join(f", {key}={value}" for key, value in head.items())
-    auto_class = "AutoModelForTokenClassification" if _is_tagging(config) else "AutoModelForSequenceClassification"
-    base_line = f"base = {auto_class}.from_pretrained(settings.base_model_name_or_path"
-    if _is_regression(config):
-        decode = "print(scores[0].item())"
-    elif _is_tagging(config):
-        decode = "print([labels[k] for k in scores[0].argmax(-1).tolist()])  # a tag for each piece of a word"
-    elif _is_multi_label(config):
-        decode = f"print([label for label, p in zip(labels, scores.sigmoid()[0].tolist()) if p > {_threshold(config)}])"
-    else:
-        decode = "print(dict(zip(labels, scores.softmax(-1)[0].tolist())))"
-    label_line = [] if _is_regression(config) else [f"labels = {names!r}"]
-    code = _code(
-        "import torch",
-        "from peft import PeftConfig, PeftModel",
-        f"from transformers import {auto_class}, AutoTokenizer",
-        "",
-        'folder = "."  # this folder',
-        *label_line,
-        "settings = PeftConfig.from_pretrained(folder)",
-        f"{base_line}{arguments})",
-        "model = PeftModel.from_pretrained(base, folder).eval()",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "with torch.no_grad():",
-        '    scores = model(**tokenizer("Your text.", return_tensors="pt", truncation=True)).logits',
-        decode,
-    )
-    where = f"`{base}`" if base else "the starting weights named in `adapter_config.json`"
-    after = _unscale(config) if _is_regression(config) else ""
-    return f"This folder holds a LoRA adapter of {where}; plain `peft` loads it:\n\n{code}{after}"
-
-
-def _threshold(config: Json) -> float:
-    return float(_section(config, "task").get("threshold") or 0.5)
-
-
-def _unscale(config: Json) -> str:
-    """Say how to get from the model's output to the user's units where targets were standardised."""
-    task = _section(config, "task")
-    if task.get("standardize") and task.get("mean") is not None and task.get("std") is not None:
-        return (
-            f"\n\nThe model learned standardised values: multiply its output by {task['std']} and add {task['mean']}."
-        )
-    return ""
+        return usage.use_with_tunesmith()
+    auto_class, task = _auto_class(training), _section(config, "task")
+    if _method(config) == "lora":
+        return usage.use_adapter(auto_class, task, _base_model(config, environment))
+    return usage.use_full(auto_class, task)
 
 
 def _results(evaluation: Json | None) -> str:
@@ -273,7 +209,8 @@ def _results(evaluation: Json | None) -> str:
             gain = judge(name, gap, higher_is_better=higher).gain if gap else ""
             row += [interval_text(_estimate(rival.get(name))), gain]
         rows.append(row)
-    head = ["Metric", "This model"] + ([_plain(baseline.get("name") or "Baseline"), "Gain"] if has_baseline else [])
+    against = _plain(baseline.get("name") or "baseline")
+    head = ["Metric", "This model"] + ([against[:1].upper() + against[1:], "Gain"] if has_baseline else [])
     return "\n\n".join(part for part in (_verdict(evaluation), _table(head, rows), _footnote(evaluation)) if part)
 
 
@@ -284,7 +221,9 @@ def _verdict(evaluation: Json) -> str:
     if gap is None:
         return ""
     higher = is_higher_better(name, evaluation.get("higher_is_better"))
-    against = f"the baseline ({_plain((evaluation.get('baseline') or {}).get('name') or 'a simple model')})"
+    rival = str((evaluation.get("baseline") or {}).get("name") or "a simple model")
+    against = rival_phrase(rival)
+    against += "" if against == rival else f" ({_plain(rival)})"
     verdict = judge(name, gap, against=against, higher_is_better=higher, confidence=_confidence(evaluation))
     return f"{metric_title(name)}: {verdict.sentence[:1].lower()}{verdict.sentence[1:]}"
 
@@ -346,18 +285,20 @@ def _settings(config: Json, training: Json, environment: Json) -> str:
     return _table(["Setting", "Value"], facts) + "\n\nThe whole configuration is in `config.yaml`."
 
 
-def _limits(config: Json, evaluation: Json | None) -> str:
+def _limits(config: Json, training: Json, evaluation: Json | None) -> str:
     lines = [
         "The numbers above hold for rows like the tested ones; on other kinds of text they may be worse.",
         "The model repeats what its training rows and starting weights hold, their errors and prejudices included.",
         "The licences of the starting weights and of the data apply to it too.",
     ]
+    auto_class, task = _auto_class(training), _section(config, "task")
     length = _section(config, "model").get("max_length")
     if length:
-        cut = "read in pieces that do not see each other" if _is_tagging(config) else "cut"
-        lines.insert(1, f"Texts longer than {length} tokens are {cut}.")
-    if not _is_regression(config) and not _is_tagging(config):
+        lines.insert(1, f"Texts longer than {length} tokens are {_FATES.get(auto_class, 'cut')}.")
+    if auto_class == usage.SEQUENCE and task.get("labels"):
         lines.insert(1, "Every text gets its answer from the labels above, whether one fits or not.")
+    if auto_class == usage.CAUSAL:
+        lines.insert(1, "It writes what is likely after its training; that need not be true.")
     if not evaluation:
         lines.insert(0, "It was not evaluated: nothing is known about how good it is.")
     return "\n".join(f"- {line}" for line in lines)
