@@ -162,6 +162,7 @@ def test_the_code_of_the_card_runs(
     method: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The code block runs as it stands, offline, on a tiny random model saved in the plain layout."""
+    import torch
     import transformers
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -183,6 +184,7 @@ def test_the_code_of_the_card_runs(
     config = LlamaConfig(**sizes) if "Causal" in auto_class else BertConfig(**sizes)
     if kind in NUM_OUTPUTS:
         config.num_labels = NUM_OUTPUTS[kind]
+    torch.manual_seed(0)
     model = getattr(transformers, auto_class).from_config(config)
     base, folder = tmp_path / "base", tmp_path / "run"
     model.save_pretrained(base)
@@ -212,7 +214,7 @@ def test_the_code_of_the_card_runs(
         names: dict[str, Any] = {}
         exec(compile(code(text), "card", "exec"), names)
     printed = capsys.readouterr().out
-    assert printed.strip()
+    assert printed  # a random language model may have written nothing but special tokens, which are left out
     if kind == "chains":
         scores = Ragged(potentials(names["scores"]).numpy(), np.array([0, 4]))
         assert names["tags"][::-1] == best_tags(scores, np.zeros((3, 3)), np.zeros(3)).tolist()
