@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -241,3 +243,16 @@ def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(quantized, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(InputError, match=r"(?s)needs the package 'bitsandbytes'.*tunesmith\[quantize\]"):
         Lora(quantize="nf4").apply(base("bert"))
+
+
+@pytest.mark.slow
+def test_nothing_is_printed() -> None:
+    program = (
+        "from transformers import BertConfig, BertForSequenceClassification as Bert\n"
+        "from tunesmith.methods import Lora\n"
+        "sizes = dict(hidden_size=64, num_attention_heads=1, num_hidden_layers=1, intermediate_size=64, vocab_size=9)\n"
+        "for scheme in ('none', 'nf4', 'int8'):\n"
+        "    Lora(quantize=scheme).apply(Bert(BertConfig(**sizes)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
