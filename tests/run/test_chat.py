@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from tiny import tiny_folder
 from tunesmith.cli.application import tunesmith
+from tunesmith.models.quiet import quiet
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.run.observers import Observer
 from tunesmith.run.signals import Stopped
@@ -141,7 +142,8 @@ def test_saved_models_give_the_same_scores_in_plain_libraries(
     if method == "full":
         plain = AutoModelForCausalLM.from_pretrained(run.folder)
     else:
-        plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), run.folder)
+        with quiet():
+            plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), run.folder)
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     ids = tokenizer.apply_chat_template(conversation(1)["messages"], return_tensors="pt", return_dict=True)["input_ids"]
     network = run.network

@@ -91,7 +91,8 @@ def _find_task(config: RunConfig, raw: RawData) -> tuple[Task, tuple[ColumnChoic
         found = detect(profiles, config.data.columns)
         note = Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want.")
         return found.task.model_validate({}), found.choices, [note]
-    choices, problems = assign_roles(profiles, config.task.roles_for(profiles), config.data.columns)
+    overrides = config.data.columns
+    choices, problems = assign_roles(profiles, config.task.roles_for(profiles, overrides), overrides)
     return config.task, tuple(choices), list(problems)
 
 

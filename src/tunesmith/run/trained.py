@@ -123,8 +123,8 @@ class Run:
         return self._predict(columns, writing)
 
     def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per row of a file, in the file's order, none left out."""
-        columns = read_for_prediction(path, self._choices, self.config.data)[:]
+        """Return one prediction per row of a file (per line of a plain text), in its order, none left out."""
+        columns = read_for_prediction(path, self._choices, self.config.data.changed(passage=0))[:]
         given = {name: values for name, values in columns.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
