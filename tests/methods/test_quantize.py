@@ -80,6 +80,8 @@ def test_layers_below_the_head_are_rounded_and_nothing_else(name: str, scheme: s
     quantized.quantize(after, scheme)  # type: ignore[arg-type]
     linear = structure.linear_modules(before)
     assert set(structure.linear_modules(after)) == set(linear)
+    sizes = [structure.num_weights(parameter) for parameter in after.parameters()]
+    assert sum(sizes) == sum(parameter.numel() for parameter in before.parameters())
     for key, module in after.named_modules():
         is_rounded = module.weight.dtype in (torch.uint8, torch.int8) if hasattr(module, "weight") else False
         assert is_rounded == (key in linear), key
