@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunesmith.evaluate import mistakes, predictions_table
-from tunesmith.tasks import Classification, Regression
+from tunesmith.tasks import Classification, MaskedLM, Regression
 
 COLUMNS = {
     "text": ["first", "second", "third", "x" * 5000],
@@ -67,3 +67,17 @@ def test_table_becomes_parquet() -> None:
     assert table["label"][2] == ["a", "b"]
     number = predictions_table(Regression(), {"value": np.ones(4, dtype=np.float32)}, {}, {"text": COLUMNS["text"]})
     assert list(number) == ["row", "text", "prediction"]
+
+
+def test_texts_that_are_modelled_have_no_mistakes_but_perplexities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is right or wrong of such rows, whatever ``decode`` says of them."""
+    answers = [{"value": 8.0, "score": 0.1}, {"perplexity": 9.0, "reference": "r", "answer": "a"}, {"perplexity": 7.0}]
+    monkeypatch.setattr(MaskedLM, "errors", lambda *_: np.array([8.0, 9.0, 0.0]))
+    monkeypatch.setattr(MaskedLM, "truth", lambda *_: [None, None])
+    monkeypatch.setattr(MaskedLM, "decode", lambda *_: [answers[1], answers[0]])
+    found = mistakes(MaskedLM(), {}, {}, {"text": ["p", "q", "r"]})
+    shared = {"text_pair": None}
+    assert found == [
+        {"row": "1", "text": "q", **shared, "label": "r", "prediction": "a", "perplexity": 9.0},
+        {"row": "0", "text": "p", **shared, "perplexity": 8.0},
+    ]

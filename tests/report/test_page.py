@@ -204,6 +204,7 @@ def test_language_models_are_judged_against_themselves(pages: dict[str, Path]) -
         "BLEU",
         "Least expected rows",
         "perplexity 164.0",
+        "reference A reference. answer An answer. perplexity 82.00",
     ):
         assert golden in chat, golden
     for word in ("baseline", "Baseline", "(none)", "Confusion", "curves"):

@@ -19,7 +19,11 @@ MAX_TEXT = 2000
 def mistakes(
     task: Task, outputs: Outputs, targets: Targets, columns: Columns, limit: int = MAX_MISTAKES
 ) -> list[dict[str, Any]]:
-    """Return the ``limit`` worst mistakes: the surest wrong labels, or the largest errors, with their texts."""
+    """Return the ``limit`` worst mistakes: the surest wrong labels, or the largest errors, with their texts.
+
+    Of rows that nothing is simply right or wrong for (texts that are modelled), the least expected ones: their
+    ``perplexity``, and the reference and the answer where there are any.
+    """
     errors_N = task.errors(outputs, targets)
     worst = np.argsort(-errors_N, kind="stable")[:limit]
     rows = [int(row) for row in worst if errors_N[row] > 0]
@@ -32,12 +36,18 @@ def mistakes(
             "row": str(columns["row"][row]) if "row" in columns else str(row),
             "text": _shortened(prediction.get("prompt", columns["text"][row])),
             "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
-            "label": task.shown(prediction.get("reference", truth), columns, row),
-            "prediction": task.shown(_answer(prediction), columns, row),
         }
+        if truth is None:
+            known = {"label": prediction.get("reference"), "prediction": prediction.get("answer")}
+            entry |= {name: value for name, value in known.items() if value is not None}
+            entry["perplexity"] = prediction.get("perplexity", prediction.get("value"))
+            found.append(entry)
+            continue
+        entry["label"] = task.shown(truth, columns, row)
+        entry["prediction"] = task.shown(_answer(prediction), columns, row)
         if "score" in prediction:
             entry["score"] = prediction["score"]
-        elif truth is not None:
+        else:
             entry["error"] = _answer(prediction) - truth
         found.append(entry)
     return found

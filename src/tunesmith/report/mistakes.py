@@ -68,12 +68,14 @@ def wrong_row(mistake: Mistake) -> WrongRow:
     """Put one mistake into words; long texts are cut."""
     name, value = _size(mistake)
     label, prediction = mistake.label, mistake.prediction
+    # Many texts would do as an answer: one that differs from the reference is no wrong prediction.
+    is_text = math.isfinite(mistake.perplexity)
     sides = []
     if label is not None:
-        sides.append(_side("true", label, prediction))
+        sides.append(_side("reference" if is_text else "true", label, prediction))
     if prediction is not None:
         note = f"{value} sure" if name == "score" else f"{name} {value}".strip()
-        sides.append(_side("predicted", prediction, label, note))
+        sides.append(_side("answer" if is_text else "predicted", prediction, label, note))
     elif name:
         sides.append(Side(name, value))
     return WrongRow(

@@ -6,6 +6,7 @@ scale), never from the task's name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -170,7 +171,7 @@ def _write(task: Json) -> Sequence[str]:
         messages.append({"role": "user", "content": "Your question."})
         more = "".join(f", {name}={value!r}" for name, value in (task.get("template_arguments") or {}).items())
         inputs = [
-            f"messages = {messages!r}",
+            f"messages = {json.dumps(messages, ensure_ascii=False)}",
             "inputs = tokenizer.apply_chat_template(",
             f'    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{more}',
             ")",
