@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: install
 install: $(STAMP)  ## Make .venv with tunesmith, in editable form, and the tools of development.
@@ -24,6 +24,10 @@ $(STAMP): pyproject.toml constraints.txt
 .PHONY: quickstart
 quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; about two minutes.
 	$(BIN)/python examples/quickstart.py
+
+.PHONY: quickstart-chat
+quickstart-chat: install  ## Fine-tune SmolLM2 on questions with answers by LoRA, and ask it before and after.
+	$(BIN)/python examples/quickstart_chat.py
 
 .PHONY: test
 test: install  ## Run the tests, the slow ones left out.

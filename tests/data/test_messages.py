@@ -117,19 +117,15 @@ def test_hostile_cells(cell: str) -> None:
     assert reason == ("" if cell == "['\\d']" else "no conversation")
 
 
-def test_half_characters_in_escapes_stay_escapes() -> None:
-    table = pa.table(
-        {
-            "q": ['"\\ud800"', '"half"', '[{"role": "user", "content": "x"}]'],
-            "a": ["y"] * 3,
-            "__row__": ["f:1", "f:2", "f:3"],
-        }
-    )
+def test_texts_that_a_reader_left_as_json_strings_lose_their_quotes() -> None:
+    nested = '[{"role": "user", "content": "x"}]'
+    table = pa.table({"q": ['"\\ud800"', '"a \\"b\\""', nested], "a": ["y"] * 3, "__row__": ["f:1", "f:2", "f:3"]})
     from datasets import Dataset
 
     form, _ = learn_form([Dataset(table)], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")])
     (batch,) = form.batches(Dataset(table), CleanConfig(), Tally())
-    assert batch.column("text").to_pylist()[:2] == ['user: "\\ud800"\nassistant: y', "user: half\nassistant: y"]
+    assert batch.column("text").to_pylist() == ["", 'user: a "b"\nassistant: y', ""]
+    assert form.fits(batch).tolist() == [False, True, False]
 
 
 def test_deep_arguments_cost_their_row_only() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,8 @@ def test_layers_below_the_head_are_rounded_and_nothing_else(name: str, scheme: s
     quantized.quantize(after, scheme)  # type: ignore[arg-type]
     linear = structure.linear_modules(before)
     assert set(structure.linear_modules(after)) == set(linear)
+    sizes = [structure.num_weights(parameter) for parameter in after.parameters()]
+    assert sum(sizes) == sum(parameter.numel() for parameter in before.parameters())
     for key, module in after.named_modules():
         is_rounded = module.weight.dtype in (torch.uint8, torch.int8) if hasattr(module, "weight") else False
         assert is_rounded == (key in linear), key
@@ -241,3 +245,16 @@ def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(quantized, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(InputError, match=r"(?s)needs the package 'bitsandbytes'.*tunesmith\[quantize\]"):
         Lora(quantize="nf4").apply(base("bert"))
+
+
+@pytest.mark.slow
+def test_nothing_is_printed() -> None:
+    program = (
+        "from transformers import BertConfig, BertForSequenceClassification as Bert\n"
+        "from tunesmith.methods import Lora\n"
+        "sizes = dict(hidden_size=64, num_attention_heads=1, num_hidden_layers=1, intermediate_size=64, vocab_size=9)\n"
+        "for scheme in ('none', 'nf4', 'int8'):\n"
+        "    Lora(quantize=scheme).apply(Bert(BertConfig(**sizes)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

@@ -51,6 +51,11 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("models"), "llama", head="causal")
+
+
 @pytest.fixture
 def configured(reviews: Path, bert_folder: Path, tmp_path: Path) -> Callable[..., RunConfig]:
     """Return a function that builds a configuration: sections as keywords over small defaults."""

@@ -12,6 +12,7 @@ import pytest
 from tunesmith.methods import METHODS
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.tasks import TASKS
+from tunesmith.types import InputError
 
 Configure = Callable[..., RunConfig]
 Rows = list[dict[str, Any]]
@@ -32,6 +33,8 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "regression": ("regression", {}, lambda i: {"label": i % 9 / 2}),
     "entities": ("token_classification", {"class_weights": "balanced"}, tagged),
     "masked": ("masked_lm", {"probability": 0.3}, lambda i: {}),
+    "chat": ("causal_lm", {}, lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]}),
+    "texts": ("causal_lm", {}, lambda i: {}),
     "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
 }
@@ -62,15 +65,23 @@ def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("layout", ["flat", "padded"])
 @pytest.mark.parametrize("method", METHOD_ROWS)
 @pytest.mark.parametrize("task", TASK_ROWS)
-def test_trains_saves_and_reopens(configured: Configure, tmp_path: Path, task: str, method: str, layout: str) -> None:
+def test_trains_saves_and_reopens(
+    configured: Configure, llama_folder: Path, tmp_path: Path, task: str, method: str, layout: str
+) -> None:
     name, settings, make = TASK_ROWS[task]
+    model = {"model": str(llama_folder)} if name == "causal_lm" else {}
     config = configured(
+        **model,
         data=str(write_rows(tmp_path, make)),
         task={"name": name, **settings},
         method=METHOD_ROWS[method],
-        train={"epochs": 1, "layout": layout, "learning_rate": None},
+        train={"epochs": 1.5, "layout": layout, "learning_rate": None},
         evaluation={"num_resamples": 20},
     )
+    if name == "causal_lm" and method == "probe":  # a language model has no head of its own
+        with pytest.raises(InputError, match="no head"):
+            train(config)
+        return
     run = Run.open(train(config))
     assert run.summary["layout"] == layout
     assert 0 < run.summary["num_trained_parameters"] <= run.summary["num_parameters"]
@@ -81,4 +92,4 @@ def test_trains_saves_and_reopens(configured: Configure, tmp_path: Path, task: s
     pairs = ["a film"] if task == "pairs" else None
     prediction = run.predict(["this film"], pairs)[0]
     json.dumps(prediction)
-    assert {"label", "value", "tags"} & set(prediction)
+    assert {"label", "value", "tags", "answer", "pseudo_perplexity"} & set(prediction)

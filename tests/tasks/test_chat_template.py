@@ -170,7 +170,7 @@ def test_hostile_templates_end_quickly(name: str) -> None:
     start = time.thread_time()
     with pytest.raises(InputError, match="chat template was stopped"):
         ChatTemplate(HOSTILE[name]).render({"messages": [user("a")]})
-    assert time.thread_time() - start < 1.5
+    assert time.thread_time() - start < 2.0
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def _find_task(
     if settings.task is None:
         found = detect(profiles, settings.data.columns)
         return found.task.model_validate({}), found.choices, found.reasons, []
-    choices, problems = assign_roles(profiles, settings.task.roles_for(profiles), settings.data.columns)
+    overrides = settings.data.columns
+    choices, problems = assign_roles(profiles, settings.task.roles_for(profiles, overrides), overrides)
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise InputError(errors)
     return settings.task, choices, ["chosen by you"], list(problems)

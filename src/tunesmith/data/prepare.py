@@ -143,10 +143,10 @@ def _build(
     if config.limit is not None:
         for part in parts:
             _apply_limit(part, config.limit)
-    _require_rows(parts)
+    _require_rows(parts, form)
     sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
     if config.clean.leaks:
-        _drop_leaks(parts, sides)
+        _drop_leaks(parts, sides, form)
     problems += notes
     total = Tally()
     for part in parts:
@@ -275,14 +275,16 @@ def _apply_limit(part: _Split, limit: int) -> None:
     part.drop("limit", beyond)
 
 
-def _require_rows(parts: Sequence[_Split]) -> None:
+def _require_rows(parts: Sequence[_Split], form: Form) -> None:
     for part in parts:
         if not part.keep.any():
             reasons = ", ".join(f"{count} {what}" for what, count in part.tally.counts.items())
-            raise InputError(
+            nothing = Problem(
+                "error",
                 f"Of {len(part.keep)} {part.name} rows none can be used ({reasons or 'there are none'}).",
                 "Check data.columns: is the text in the chosen text column, the label in the label column?",
             )
+            raise InputError([nothing, *form.misfit_notes(part.tally)])
 
 
 def _cut(
@@ -342,14 +344,14 @@ def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: st
     )
 
 
-def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:
+def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]], form: Form) -> None:
     """Leave out training rows whose texts also stand in validation or test."""
     train = parts[0]
     held_out = np.concatenate([part.keys.texts[sides[part.name] > 0] for part in parts])
     leaking = np.isin(train.keys.texts, held_out) & (sides["train"] == 0)
     train.drop("leak", leaking)
     sides["train"][leaking] = -1
-    _require_rows([train])
+    _require_rows([train], form)
 
 
 def _crossing_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]]) -> int:

@@ -56,6 +56,9 @@ class TrainConfig(Config):
     """Tokens per forward and backward pass; a step of more is accumulated over several."""
     micro_batch_rows: PositiveInt | None = None
     """Rows per forward and backward pass, besides the limit on tokens."""
+    keep_states: bool = True
+    """Compute what frozen layers below everything trained make of the rows once, and train on that. Nothing changes
+    but the time."""
     evaluate_steps: PositiveInt | None = None
     """Evaluate on the validation rows every so many steps; once an epoch when not given."""
     checkpoint_steps: PositiveInt | None = None

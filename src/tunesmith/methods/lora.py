@@ -95,7 +95,8 @@ class Lora(Method):
         targets = self._find_targets(model)
         modules_to_save = structure.new_modules(model)
         known = structure.origin(model)
-        from peft import LoraConfig
+        with quiet():  # importing PEFT imports bitsandbytes, which has something to say
+            from peft import LoraConfig
 
         config = LoraConfig(
             r=self.rank,
@@ -147,7 +148,8 @@ class Lora(Method):
         when files are damaged or the adapter belongs to another model.
         """
         check_adapter_folder(folder)
-        from peft import LoraConfig, set_peft_model_state_dict
+        with quiet():
+            from peft import LoraConfig, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         try:

@@ -161,7 +161,8 @@ def _head_of(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any])
 
 def _load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return ``model`` with the adapter's layers and weights; ``InputError`` unless all of them fit."""
-    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+    with quiet():
+        from peft import LoraConfig, PeftModel, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     what = f"The adapter in {folder} does not fit {type(model).__name__}"

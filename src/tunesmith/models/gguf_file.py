@@ -156,7 +156,7 @@ def _known_splittings() -> set[str]:
     """Return the ways of cutting text that the installed ``transformers`` knows by name."""
     try:
         from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-    except ImportError:  # releases before 5.2 cut every text in GPT-2's way
+    except ImportError:  # an older release, which cuts every text in GPT-2's way
         return set()
     return set(GGUF_PRE_TOKENIZER_SPLITS)
 

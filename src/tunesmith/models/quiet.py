@@ -13,7 +13,7 @@ _LOGGERS = ("transformers", "peft", "huggingface_hub", "tokenizers", "bitsandbyt
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back progress bars, log lines below errors and warnings of the Hugging Face libraries.
+    """Hold back progress bars, log lines below errors and warnings of the libraries that load and save models.
 
     Everything is as before on exit. What matters in those messages (new or missing weights) is
     reported by ``tunesmith.models`` itself.

@@ -11,6 +11,7 @@ included.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -290,6 +291,12 @@ def align(model: nn.Module) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.data_ptr() % 64:
             tensor.data = tensor.data.clone()
+
+
+def num_weights(parameter: nn.Parameter) -> int:
+    """Return how many weights a parameter holds: in 4 bits there are two in every byte."""
+    quantised = getattr(parameter, "quant_state", None)
+    return parameter.numel() if quantised is None else math.prod(quantised.shape)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
-from tunesmith.models.structure import origin
+from tunesmith.models.structure import num_weights, origin
 from tunesmith.run.config import RunConfig
 from tunesmith.tasks import detect
 from tunesmith.tasks.base import Columns, Task
@@ -91,7 +91,8 @@ def _find_task(config: RunConfig, raw: RawData) -> tuple[Task, tuple[ColumnChoic
         found = detect(profiles, config.data.columns)
         note = Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want.")
         return found.task.model_validate({}), found.choices, [note]
-    choices, problems = assign_roles(profiles, config.task.roles_for(profiles), config.data.columns)
+    overrides = config.data.columns
+    choices, problems = assign_roles(profiles, config.task.roles_for(profiles, overrides), overrides)
     return config.task, tuple(choices), list(problems)
 
 
@@ -171,8 +172,12 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     train = config.train.model_copy(
         update={"learning_rate": learning_rate, "precision": network.precision, "layout": network.scorer.layout}
     )
+    model = config.model
+    if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
+        model = model.changed(name=str(place.absolute()))
     updates = {
         "task": data.task,
+        "model": model,
         "data": config.data.model_copy(
             update={"columns": columns, "group": data.group, "passage": data.passage} | _absolute_paths(config)
         ),
@@ -190,5 +195,5 @@ def _absolute_paths(config: RunConfig) -> dict[str, str]:
 def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:
     """Return the number of all parameters and of those that are ever trained."""
     names = set(trained)
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    sizes = {name: num_weights(parameter) for name, parameter in model.named_parameters()}
     return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)

@@ -18,7 +18,7 @@ from tunesmith.files.manifest import MANIFEST, verify_manifest
 from tunesmith.run.config import RunConfig
 from tunesmith.types import InputError, Problem
 
-LIVING = ("checkpoints", "untuned", "tensorboard", "report.html", "README.md", "rejected.jsonl")
+LIVING = ("checkpoints", "untuned", "states", "tensorboard", "report.html", "README.md", "rejected.jsonl")
 """What the manifest leaves out: it has its own, or is made again at will."""
 
 
@@ -44,6 +44,11 @@ class RunDirectory:
     def untuned(self) -> Path:
         """What the model made of the judged rows before training; there until the run ends."""
         return self.path / "untuned"
+
+    @property
+    def states(self) -> Path:
+        """What frozen layers make of the rows; there until the run ends."""
+        return self.path / "states"
 
     @property
     def tensorboard(self) -> Path:

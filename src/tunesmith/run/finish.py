@@ -43,6 +43,7 @@ def finish(session: Session, *, peak_memory: int) -> None:
     config = directory.read_config().model_dump(mode="json")
     write_text(directory.path / "README.md", model_card(config, summary, evaluation, environment))
     remove_folder(directory.untuned)
+    remove_folder(directory.states)
     directory.seal()
     observers.finished(summary | {"evaluation": evaluation})
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.files.atomic import sweep
 from tunesmith.files.space import require_space
+from tunesmith.metrics import require_answer_metrics
 from tunesmith.run.directory import RunDirectory
 from tunesmith.types import InputError
 
@@ -87,6 +88,8 @@ def check_answers(task: Task, num_answers: int) -> None:
         raise InputError(
             f"evaluation.answers: the task {task.name} writes no answers.", "Leave it out, or use the task causal_lm."
         )
+    if num_answers:
+        require_answer_metrics()
 
 
 def check_session(session: Session) -> None:

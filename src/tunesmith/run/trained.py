@@ -123,8 +123,8 @@ class Run:
         return self._predict(columns, writing)
 
     def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per row of a file, in the file's order, none left out."""
-        columns = read_for_prediction(path, self._choices, self.config.data)[:]
+        """Return one prediction per row of a file (per line of a plain text), in its order, none left out."""
+        columns = read_for_prediction(path, self._choices, self.config.data.changed(passage=0))[:]
         given = {name: values for name, values in columns.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
@@ -162,7 +162,7 @@ class Run:
             return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
         encoded = network.encode(self.task, columns)
         scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
-        return self.task.decode(scored.outputs, columns)
+        return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 
     def _labelled_columns(self, data: str | None, split: str) -> tuple[dict[str, list[Any]], str]:
         if data is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
+from tunesmith.engine.prefix import find_prefix
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
 from tunesmith.models import record, tokenizer_hash
@@ -24,6 +26,7 @@ from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.finish import finish
+from tunesmith.run.frozen import keep_states
 from tunesmith.run.guards import check_same_config, check_same_data, check_session, claim
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
@@ -72,6 +75,7 @@ def train(
         session.rival = judge_untuned(session)  # before anything is restored
         if resume:
             restore(session)
+        keep_states(session)
         recorders = [
             MetricsFile(directory.metrics, session.training.step),
             TensorBoard(directory.tensorboard, session.training.step),
@@ -125,13 +129,14 @@ def _compose(
     )
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
+    optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)
     training = Training(
-        scorer=network.scorer,
+        scorer=replace(network.scorer, prefix=find_prefix(network.model, optimizer.names)),
         collate=network.collate,
         task=task,
         data=encoded,
         plan=plan,
-        optimizer=MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties),
+        optimizer=optimizer,
         learning_rate=learning_rate,
         config=config.train,
         prepare_step=lambda progress: config.method.update(network.model, progress),

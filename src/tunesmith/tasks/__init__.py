@@ -40,10 +40,11 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
     """
     from tunesmith.data import assign_roles
 
+    overrides = overrides or {}
     found: list[tuple[float, str, type[Task], tuple[ColumnChoice, ...]]] = []
     refused: dict[str, list[Problem]] = {}
     for name, task in TASKS.items():
-        choices, problems = assign_roles(profiles, task.roles_for(profiles), overrides or {})
+        choices, problems = assign_roles(profiles, task.roles_for(profiles, overrides), overrides)
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:
             refused[name] = errors

@@ -80,9 +80,12 @@ class Task(Config):
     """Those metrics that exist only where answers were generated."""
 
     @classmethod
-    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
-        """Return the roles to fill from these columns (by name): ``roles``, unless data comes in several forms."""
-        del profiles
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
+        """Return the roles to fill from these columns (by name): ``roles``, unless data comes in several forms.
+
+        ``overrides`` (role to column) are the user's own word.
+        """
+        del profiles, overrides
         return cls.roles
 
     @classmethod

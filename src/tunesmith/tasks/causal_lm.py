@@ -93,11 +93,11 @@ class CausalLM(Task):
         return arguments
 
     @classmethod
-    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
         """Ask for conversations, for instructions with answers, or for plain texts, as the columns are."""
         from tunesmith.data.conversations import conversation_roles
 
-        return conversation_roles(profiles) or cls.roles
+        return conversation_roles(profiles, overrides) or cls.roles
 
     @classmethod
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:

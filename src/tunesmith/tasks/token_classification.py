@@ -129,9 +129,9 @@ class TokenClassification(Task):
         return self
 
     @classmethod
-    def roles_for(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
+    def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
         """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
-        has_spans = any(
+        has_spans = _ENTITIES.name in overrides or any(
             column.kind in _ENTITIES.kinds and column.name.strip().lower() in _ENTITIES.names
             for column in profiles.values()
         )
