@@ -79,5 +79,5 @@ def test_texts_that_are_modelled_have_no_mistakes_but_perplexities(monkeypatch: 
     shared = {"text_pair": None}
     assert found == [
         {"row": "1", "text": "q", **shared, "label": "r", "prediction": "a", "perplexity": 9.0},
-        {"row": "0", "text": "p", **shared, "perplexity": 8.0},
+        {"row": "0", "text": "p", **shared, "label": None, "prediction": None, "perplexity": 8.0},
     ]

@@ -38,8 +38,7 @@ def mistakes(
             "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
         }
         if truth is None:
-            known = {"label": prediction.get("reference"), "prediction": prediction.get("answer")}
-            entry |= {name: value for name, value in known.items() if value is not None}
+            entry |= {"label": prediction.get("reference"), "prediction": prediction.get("answer")}
             entry["perplexity"] = prediction.get("perplexity", prediction.get("value"))
             found.append(entry)
             continue
