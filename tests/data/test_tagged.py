@@ -155,9 +155,9 @@ def test_spans_of_characters_keep_text_and_offsets(tmp_path: Path) -> None:
 
 def test_numbered_characters_lose_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.dev"
-    path.write_text("科0\tO\n技1\tO\n20\tO\n\n李0\tB-PER\n开1\tI-PER\n复2\tI-PER\n", encoding="utf-8")
+    path.write_text("科0\tO\n技1\tO\n20\tO\n\ufffd\ufffd0\tO\n\n李0\tB-PER\n开1\tI-PER\n复2\tI-PER\n", encoding="utf-8")
     prepared = load(path)
-    assert rows_of(prepared)["text"] == ["科技2", "李开复"]
+    assert rows_of(prepared)["text"] == ["科技2 \ufffd\ufffd", "李开复"]
     assert any("numbers were removed" in problem.message for problem in prepared.problems)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tunesmith.run import Run, RunConfig, train
+from tunesmith.types import InputError
 
 WORDS = ("great", "film", "cast", "plot")
 
@@ -96,3 +98,8 @@ def test_files_of_tokens_are_tagged_without_the_tags_column(
     assert [row["tokens"] for row in expected] == [["the", "mark"], ["film"]]
     assert run.predict_file(str(with_tags)) == expected
     assert run.predict_file(str(other_columns)) == expected
+    alone = tmp_path / "alone.conll"
+    alone.write_text("the\nmark\n\nfilm\n", encoding="utf-8")
+    assert run.predict_file(str(alone)) == expected
+    with pytest.raises(InputError, match="role 'tags'"):
+        train(configured(data=str(alone), task="token_classification", output=str(tmp_path / "other")))

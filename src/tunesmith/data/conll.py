@@ -1,7 +1,8 @@
 """CoNLL files: a token a line with its tags in columns, blank lines between sentences.
 
 The first column is the token, the last the tag; what lies between stays available as
-lists of its own. A sentence is a row, and a bad line costs its sentence.
+lists of its own. A single column holds tokens to predict on. A sentence is a row, and a bad
+line costs its sentence.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _MIN_SAMPLE_SENTENCES = 2
 _MAX_TAGS = 100
 _DOCUMENT = "-DOCSTART-"
 _TAG = re.compile(r"O|[BIMELSUW]-\S+")
-_NUMBERED = re.compile(r".[0-9]+", re.DOTALL)
+_NUMBERED = re.compile(r"([0-9]|[^0-9]+)[0-9]+")
+"""A character (one that could not be decoded may be several) and its number."""
 
 
 @dataclass(slots=True)
@@ -89,20 +91,20 @@ def read_conll(
 
     Sentences with a bad line go to ``rejected``, under that line. Characters that carry the
     number of their place in a word (``科0 技1``) lose it, if all of the file do. Raises
-    ``InputError`` when the lines have no second column.
+    ``InputError`` when there are no tokens.
     """
     with open_text(path, encoding) as text:
         form = _find_form(list(islice(Lines(text), _SAMPLE_LINES)))
-    if form is None or form.num_columns < 2:
+    if form is None:
         raise InputError(
-            f"{name} has a single column: tokens without tags.",
+            f"{name} holds no tokens.",
             "Expected a token and its tag on every line, with a tab or a space between, and blank lines between "
             "sentences.",
         )
     is_numbered = all(
         sentence.is_numbered for sentence in _sentences(path, encoding, form) if not sentence.reason and sentence.cells
     )
-    names = ["tokens", *(f"column_{index}" for index in range(2, form.num_columns)), "tags"]
+    names = ["tokens", *(f"column_{index}" for index in range(2, form.num_columns)), "tags"][: form.num_columns]
     schema = pa.schema([*((column, pa.list_(pa.string())) for column in names), (ROW, pa.string())])
     with TableWriter(target, schema) as writer:
         for sentence in _sentences(path, encoding, form):
@@ -111,7 +113,7 @@ def read_conll(
                 continue
             columns = [list(column) for column in zip(*sentence.cells, strict=True)]
             if is_numbered:
-                columns[0] = [token[0] for token in columns[0]]
+                columns[0] = [token.rstrip("0123456789") or token[0] for token in columns[0]]
             writer.add([*columns, f"{name}:{sentence.line}"], sum(len(token) for token in columns[0]) * 3)
     problems = []
     if is_numbered and writer.num_rows:
@@ -179,7 +181,7 @@ def _add_line(sentence: Sentence, lines: Lines, line: str, form: Form, encoding:
     elif len(cells) != form.num_columns:
         reason = "a token without a tag" if len(cells) == 1 else f"{len(cells)} columns, not {form.num_columns}"
         sentence.blame(lines.number, reason, line)
-    elif not cells[-1]:
+    elif form.num_columns > 1 and not cells[-1]:
         sentence.blame(lines.number, "a token without a tag", line)
     elif not cells[0]:
         sentence.blame(lines.number, "a tag without a token", line)

@@ -41,7 +41,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 3
+_VERSION = 4
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (

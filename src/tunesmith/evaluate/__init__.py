@@ -6,7 +6,7 @@ from typing import Any
 
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
 from tunesmith.evaluate.tables import exchanges, mistakes, predictions_table
-from tunesmith.evaluate.tfidf import Baseline, baseline
+from tunesmith.evaluate.tfidf import Baseline, baseline, has_baseline
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 DEFAULT_RESAMPLES = 1000
@@ -91,6 +91,7 @@ __all__ = [
     "difference",
     "evaluate",
     "exchanges",
+    "has_baseline",
     "interval",
     "intervals",
     "mistakes",

@@ -44,6 +44,12 @@ class Baseline:
     """Training rows it learned from; None where it did not learn from them."""
 
 
+def has_baseline(task: Task) -> bool:
+    """Say whether ``baseline`` knows how to predict what the task does."""
+    head = task.head()
+    return task.rival == "classical" and head.config.get("problem_type", "") in _FITS
+
+
 def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: int) -> Baseline | None:
     """Fit the baseline on the training rows and predict the test rows; None for tasks that have none.
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
-from tunesmith.evaluate import baseline, predictions_table
+from tunesmith.evaluate import baseline, has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder, write_text
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import rename, sync_folder
+from tunesmith.models.structure import inner
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.card import model_card
 from tunesmith.run.judging import figures, judge
@@ -71,6 +72,7 @@ def _save_model(session: Session) -> int:
     staging = folder / ".model"
     if staging.exists():
         shutil.rmtree(staging)
+    _name_end_tokens(session)
     with new_folder(staging) as temporary:
         session.config.method.save(session.network.model, temporary)
         model_files = [path.name for path in temporary.iterdir()]
@@ -81,6 +83,17 @@ def _save_model(session: Session) -> int:
     staging.rmdir()
     sync_folder(folder)
     return sum((folder / name).stat().st_size for name in model_files if (folder / name).is_file())
+
+
+def _name_end_tokens(session: Session) -> None:
+    """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
+    task, network = session.data.task, session.network
+    settings = getattr(inner(network.model), "generation_config", None)
+    if not task.generates or settings is None:
+        return
+    own = settings.eos_token_id
+    ends = {*task.stop_tokens(network.tokenizer), *(own if isinstance(own, list) else [] if own is None else [own])}
+    settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
 
 
 def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
@@ -95,7 +108,7 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
     encoded: Encoded = network.encode_cached(task, columns, data.prepared.hashes[split])
     judged = judge(network, task, encoded, columns, session.config, working=session.observers.working)
     rival = session.rival
-    if settings.baseline and task.rival == "classical":
+    if settings.baseline and has_baseline(task):
         session.observers.working("training the baseline")
         rival = baseline(task, data.columns("train"), columns, session.config.train.seed)
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
