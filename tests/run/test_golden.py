@@ -11,39 +11,75 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 
-CASES: dict[str, list[str]] = {
-    "full": ["--method", "full", "--train.schedule", "cosine", "--train.learning_rate", "0.02"],
-    "lora": [
-        "--method",
-        "lora",
-        "--method.rank",
-        "4",
-        "--train.micro_batch_rows",
-        "5",
-        "--train.learning_rate",
-        "0.03",
-    ],
-    "lstm": ["--model", "lstm", "--model.dropout", "0.1", "--train.learning_rate", "0.01"],
+
+@dataclass(frozen=True)
+class Case:
+    """A command line: its flags, and what the rows and the model are."""
+
+    flags: str
+    rows: str = "reviews"
+    model: str = "bert"
+
+
+CASES = {
+    "full": Case("--method full --train.schedule cosine --train.learning_rate 0.02"),
+    "lora": Case("--method lora --method.rank 4 --train.micro_batch_rows 5 --train.learning_rate 0.03"),
+    "lstm": Case("--model.dropout 0.1 --train.learning_rate 0.01", model="lstm"),
+    "top layer": Case("--method freeze --method.layers 1 --method.embeddings true --train.learning_rate 0.02"),
+    "chat": Case("--method lora --method.rank 4 --train.learning_rate 0.01", "chats", "llama"),
+    "plain text": Case("--task causal_lm --model.max_length 64 --train.learning_rate 0.01", "texts", "llama"),
+    "masked": Case("--task masked_lm --train.learning_rate 0.01", "texts"),
+    "chain of tags": Case(
+        "--task token_classification --task.crf true --model.dropout 0.1 --train.learning_rate 0.01", "tags", "lstm"
+    ),
 }
 
 
-def curve(case: str, folder: Path) -> list[float]:
+def write(rows: str, folder: Path) -> Path:
+    """Write the rows of a case."""
+    from conftest import write_reviews
+
+    random = Random(0)
+    words = ("great", "dull", "film", "plot", "and", "the")
+    if rows == "reviews":
+        return write_reviews(folder / "reviews.csv", 120)
+    if rows == "tags":
+        path = folder / "tags.conll"
+        sentences = [[random.choice(words) for _ in range(random.randint(2, 9))] for _ in range(120)]
+        tagged = ([f"{word} {'B-X' if word == 'film' else 'O'}" for word in sentence] for sentence in sentences)
+        path.write_text("".join("\n".join(lines) + "\n\n" for lines in tagged), encoding="utf-8")
+        return path
+    texts = [" ".join(random.choices(words, k=random.randint(3, 20))) for _ in range(120)]
+    made = [{"text": text} if rows == "texts" else {"prompt": f"say {text}", "completion": text} for text in texts]
+    path = folder / f"{rows}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return path
+
+
+def curve(name: str, folder: Path) -> list[float]:
     """Train on the command line and return the loss of every step."""
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    from conftest import write_reviews
     from tiny import tiny_folder
 
-    data, model = write_reviews(folder / "reviews.csv", 120), tiny_folder(folder)
-    command = [sys.executable, "-m", "tunesmith", "train", "--model", str(model), "--data", str(data), "--quiet"]
-    command += ["--output", str(folder / "run"), "--train.precision", "fp32"]
-    command += ["--train.epochs", "5", "--train.batch_size", "16", "--evaluation.num_resamples", "0", *CASES[case]]
+    case = CASES[name]
+    model = {
+        "lstm": lambda: "lstm",
+        "bert": lambda: str(tiny_folder(folder)),
+        "llama": lambda: str(tiny_folder(folder, "llama", head="causal")),
+    }[case.model]()
+    command = [sys.executable, "-m", "tunesmith", "train", "--model", model, "--data", str(write(case.rows, folder))]
+    command += ["--quiet", "--output", str(folder / "run"), "--train.precision", "fp32", "--train.epochs", "5"]
+    command += ["--train.batch_size", "16", "--evaluation.num_resamples", "0", "--evaluation.baseline", "false"]
     environment = {**os.environ, "TUNESMITH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command += case.flags.split()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
