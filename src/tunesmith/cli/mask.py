@@ -39,7 +39,11 @@ def _print_rows(console: Console, task: Task, columns: Columns, tokenizer: Any, 
     from tunesmith.tasks.chat.shown import shown_pieces
 
     encoded = task.encode(columns, tokenizer, max_length)
-    legend = Text.assemble(("trained", TRAINED), ", ", ("read only", READ), f"; rows of at most {max_length} tokens")
+    # Without colours, brackets tell what is trained.
+    opening, closing = ("", "") if console.is_terminal else ("⟦", "⟧")
+    legend = Text.assemble(
+        (f"{opening}trained{closing}", TRAINED), ", ", ("read only", READ), f"; rows of at most {max_length} tokens"
+    )
     console.print("\n[bold]Tokens[/bold] (", legend, ")", sep="")
     for row in range(len(encoded)):
         (place,) = {str(columns["row"][index]) for index in encoded.data_rows([row])}
@@ -48,5 +52,5 @@ def _print_rows(console: Console, task: Task, columns: Columns, tokenizer: Any, 
         console.print(f"  {place}: {encoded.lengths[row]} tokens, {num_trained} trained", style="dim", markup=False)
         text = Text()
         for piece, is_trained in pieces:
-            text.append(piece, TRAINED if is_trained else READ)
+            text.append(f"{opening}{piece}{closing}" if is_trained else piece, TRAINED if is_trained else READ)
         console.print(text)
