@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 from tunesmith.methods import METHODS
-from tunesmith.run import Run, RunConfig, train
+from tunesmith.run import Run, RunConfig, Stopped, train
+from tunesmith.run.observers import Observer
 from tunesmith.tasks import TASKS
 from tunesmith.types import InputError
 
@@ -93,3 +96,46 @@ def test_trains_saves_and_reopens(
     prediction = run.predict(["this film"], pairs)[0]
     json.dumps(prediction)
     assert {"label", "value", "tags", "answer", "pseudo_perplexity"} & set(prediction)
+
+
+class StopAfter(Observer):
+    """Asks a training to stop after a few steps, as a shell does."""
+
+    def stepped(self, info: Any, total_steps: int) -> None:
+        if info.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("task", TASK_ROWS)
+def test_resumed_equals_uninterrupted_and_flat_equals_padded(
+    configured: Configure, llama_folder: Path, tmp_path: Path, task: str
+) -> None:
+    name, settings, make = TASK_ROWS[task]
+    model = str(llama_folder) if name == "causal_lm" else configured().model.name
+    data = str(write_rows(tmp_path, make))
+
+    def config(folder: str, layout: str) -> RunConfig:
+        return configured(
+            data=data,
+            model={"name": model, "dropout": 0.0},
+            task={"name": name, **settings},
+            method={"name": "lora", "rank": 2},
+            train={"epochs": 1.5, "layout": layout},
+            evaluation={"num_resamples": 0, "baseline": False},
+            output=str(tmp_path / folder),
+        )
+
+    whole = train(config("whole", "flat"))
+    with pytest.raises(Stopped):
+        train(config("resumed", "flat"), observers=[StopAfter()])
+    resumed = train(config("resumed", "flat"), resume=True)
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert losses(resumed) == losses(whole)
+    assert losses(train(config("padded", "padded"))) == pytest.approx(losses(whole), rel=1e-3, abs=1e-5)
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the loss of every step of a run."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [one["loss"] for one in map(json.loads, lines) if one["kind"] == "step"]
