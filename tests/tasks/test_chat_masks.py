@@ -184,6 +184,22 @@ def test_all_is_the_whole_text_but_for_marked_messages() -> None:
     assert "b<|im_end|>" not in "".join(pieces[0])
 
 
+def test_a_system_message_that_is_written_only_while_no_answer_follows_stays_before_every_answer() -> None:
+    tokenizer = chat_tokenizer("mistral")
+    encoded = encoded_of("mistral", SEVERAL)
+    assert encoded.windows is not None
+    assert encoded.windows.tolist() == [0, 3]
+    for row, asked in enumerate((2, 4, 6)):
+        prompt = tokenizer.apply_chat_template(SEVERAL[:asked], tokenize=False, add_generation_prompt=True)
+        assert "Be brief." in prompt
+        pieces = shown_pieces(encoded, row, tokenizer)
+        read, trained = (
+            "".join(piece for piece, is_trained in pieces if is_trained == which) for which in (False, True)
+        )
+        assert read == prompt
+        assert trained == f" {SEVERAL[asked]['content'].strip()}</s>"
+
+
 def test_marks_that_are_not_one_an_answer() -> None:
     template = (
         "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.reasoning_content %}{% generation %}"

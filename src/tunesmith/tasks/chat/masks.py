@@ -100,7 +100,13 @@ def _unmarked_rows(
     for index in trained:
         is_last = index == len(messages) - 1
         after = whole.text if is_last else chat_format.render(messages[: index + 1], tools).text
-        span = _span(chat_format, messages, tools, index, after)
+        try:
+            span = _span(chat_format, messages, tools, index, after)
+        except RefusedError:
+            moved = _beside_a_moved_system(chat_format, messages, tools, index)
+            if moved is None:
+                raise
+            after, span = moved
         if span is None:
             continue
         spans, indices = [span], [index]
@@ -137,6 +143,27 @@ def _span(
     common = _common_length(before, after)
     _continued(chat_format.render(base, tools).text, after[:common], index)
     return common, len(after)
+
+
+def _beside_a_moved_system(
+    chat_format: ChatFormat, messages: Sequence[Message], tools: Sequence[Any] | None, index: int
+) -> tuple[str, Span] | None:
+    """Return text and span of an answer whose template writes the system message only while no answer follows.
+
+    Mistral's formats put it into the last message of the user and leave it out once that is answered. The model
+    is asked with it: the row is the prompt as it is asked, and what the template writes for the answer where
+    there is no system message. None where that does not explain the text either.
+    """
+    others = [message for message in messages[: index + 1] if message["role"] != "system"]
+    if messages[index]["role"] != "assistant" or len(others) in (1, index + 1):
+        return None
+    prompt = chat_format.render(messages[:index], tools, add_generation_prompt=True).text
+    before = chat_format.render(others[:-1], tools, add_generation_prompt=True).text
+    after = chat_format.render(others, tools).text
+    if not after.startswith(before):
+        return None
+    text = prompt + after[len(before) :]
+    return text, (len(prompt), len(text))
 
 
 def _continued(before: str, after: str, index: int) -> Span:
