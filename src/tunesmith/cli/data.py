@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from rich.console import Console
 
-    from tunesmith.cli.inspect_config import InspectConfig
     from tunesmith.data import PreparedData, RawData
     from tunesmith.tasks import Task
 
@@ -54,49 +53,32 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     """
     from tunesmith.cli.inspect_config import InspectConfig
     from tunesmith.cli.tables import stdout_console
-    from tunesmith.data import prepare, profile, read
+    from tunesmith.data import prepare
+    from tunesmith.run.rows import find_rows
 
     settings = build_config(InspectConfig, flags_of(context), {"data": file})
     if show_mask and settings.model is None:
         raise InputError("--show-mask needs a model: it shows the rows in its tokens.", "Add --model NAME.")
     console = stdout_console()
-    raw = read(settings.data)
-    profiles = profile(raw.splits["train"])
-    _show_sources(console, raw)
-    _show_columns(console, profiles)
-    task, choices, reasons, problems = _find_task(settings, profiles)
-    _show_roles(console, task, choices, reasons)
-    prepared = prepare(raw, settings.data, choices)
+    found = find_rows(settings.data, settings.task)
+    _show_sources(console, found.raw)
+    _show_columns(console, found.profiles)
+    _show_roles(console, found.task, found.choices, found.reasons or ["chosen by you"])
+    prepared = prepare(found.raw, found.data, found.choices)
     _show_splits(console, prepared)
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
     _show_examples(console, prepared.splits["train"], rows)
     columns = {split: _columns(table) for split, table in prepared.splits.items()}
-    task = task.bind(columns["train"])
-    problems += [*prepared.problems, *(one for split, table in columns.items() for one in task.check(split, table))]
+    task = found.task.bind(columns["train"])
+    problems = [*found.problems, *prepared.problems]
+    problems += [one for split, table in columns.items() for one in task.check(split, table)]
     if show_mask and settings.model is not None:
         from tunesmith.cli.mask import show_masks
 
         first = {name: values[:rows] for name, values in columns["train"].items()}
         problems += show_masks(console, task, first, settings.model)
-    _show_problems(console, [*raw.problems, *problems])
-
-
-def _find_task(
-    settings: InspectConfig, profiles: Mapping[str, ColumnProfile]
-) -> tuple[Task, Sequence[ColumnChoice], Sequence[str], list[Problem]]:
-    """Return the task, its columns and why; as a run would choose them."""
-    from tunesmith.data import assign_roles
-    from tunesmith.tasks import detect
-
-    if settings.task is None:
-        found = detect(profiles, settings.data.columns)
-        return found.task.model_validate({}), found.choices, found.reasons, []
-    overrides = settings.data.columns
-    choices, problems = assign_roles(profiles, settings.task.roles_for(profiles, overrides), overrides)
-    if errors := [problem for problem in problems if problem.severity == "error"]:
-        raise InputError(errors)
-    return settings.task, choices, ["chosen by you"], list(problems)
+    _show_problems(console, problems)
 
 
 def _columns(rows: Dataset) -> Mapping[str, Sequence[Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data import PreparedData, RawData, RejectedRow, assign_roles, prepare, profile, read
+from tunesmith.data import PreparedData, RejectedRow, prepare
 from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
@@ -19,17 +19,15 @@ from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.structure import num_weights, origin
 from tunesmith.run.config import RunConfig
-from tunesmith.tasks import detect
+from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
-from tunesmith.types import ColumnChoice, InputError, Problem
+from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-PASSAGE = 2000
-"""Characters of a passage, where the task joins lines and the user does not say how."""
 INPUT_ROLES = ("text", "text_pair")
 
 
@@ -62,18 +60,9 @@ def load_data(config: RunConfig) -> TaskData:
 
     Raises ``InputError`` with everything that makes the data unusable for the task.
     """
-    raw = read(config.data)
-    task, choices, notes = _find_task(config, raw)
-    settings = config.data
-    if task.joins_lines and raw.is_plain_text and settings.passage is None:
-        settings = settings.changed(passage=PASSAGE)
-        raw = read(settings)
-        task, choices, notes = _find_task(config.changed(task=task), raw)
-        notes.append(Problem("note", f"Lines were joined into passages of about {PASSAGE:,} characters.",
-                             "Use --data.passage for other sizes; 0 makes every line a row."))  # fmt: skip
-    problems = [*raw.problems, *notes]
-    _raise_errors(problems)
-    prepared = prepare(raw, settings, choices)
+    found = find_rows(config.data, config.task)
+    task, problems = found.task, list(found.problems)
+    prepared = prepare(found.raw, found.data, found.choices)
     problems += prepared.problems
     data = TaskData(task, prepared, ())
     train_columns = data.columns("train")
@@ -81,19 +70,8 @@ def load_data(config: RunConfig) -> TaskData:
     for split in prepared.splits:
         problems += task.check(split, train_columns if split == "train" else data.columns(split))
     _raise_errors(problems)
-    return TaskData(task, prepared, tuple(problems), raw.rejected, config.data.group or raw.group, settings.passage)
-
-
-def _find_task(config: RunConfig, raw: RawData) -> tuple[Task, tuple[ColumnChoice, ...], list[Problem]]:
-    """Return the task, the columns for its roles, and what there is to say about the choice."""
-    profiles = profile(raw.splits["train"])
-    if config.task is None:
-        found = detect(profiles, config.data.columns)
-        note = Problem("note", f"Task found: {found.reasons[0]}.", "Use --task if that is not what you want.")
-        return found.task.model_validate({}), found.choices, [note]
-    overrides = config.data.columns
-    choices, problems = assign_roles(profiles, config.task.roles_for(profiles, overrides), overrides)
-    return config.task, tuple(choices), list(problems)
+    group = config.data.group or found.raw.group
+    return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage)
 
 
 def _raise_errors(problems: Sequence[Problem]) -> None:

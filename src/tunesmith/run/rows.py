@@ -1,0 +1,61 @@
+"""From what the user named to rows with a task: the same for a run and for a look at the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
+from tunesmith.tasks import Task, detect
+from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
+
+PASSAGE = 2000
+"""Characters of a passage, where the task joins lines and the user does not say how."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """Rows as they were read, and what is to be learned from them."""
+
+    raw: RawData
+    data: DataConfig
+    """As given, with what the task decides filled in."""
+    profiles: dict[str, ColumnProfile]
+    task: Task
+    choices: tuple[ColumnChoice, ...]
+    reasons: tuple[str, ...]
+    """Why this task: its own reason first, then those against the others; empty when the user chose it."""
+    problems: tuple[Problem, ...]
+    """What reading and choosing noticed; no errors."""
+
+
+def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
+    """Read the rows, and find the task (unless the user chose one) and the columns for its roles.
+
+    Tasks that read running text get plain text files as passages. Raises ``InputError`` when
+    there is nothing to read, or no task or columns are found.
+    """
+    found = _find(data, task)
+    if found.task.joins_lines and found.raw.is_plain_text and data.passage is None:
+        note = Problem(
+            "note",
+            f"Lines were joined into passages of about {PASSAGE:,} characters.",
+            "Use --data.passage for other sizes; 0 makes every line a row.",
+        )
+        again = _find(data.changed(passage=PASSAGE), found.task)
+        problems = (*again.problems, *found.problems[len(found.raw.problems) :], note)
+        return FoundRows(again.raw, again.data, again.profiles, again.task, again.choices, found.reasons, problems)
+    return found
+
+
+def _find(data: DataConfig, task: Task | None) -> FoundRows:
+    raw = read(data)
+    profiles = dict(profile(raw.splits["train"]))
+    if task is None:
+        detected = detect(profiles, data.columns)
+        note = Problem("note", f"Task found: {detected.reasons[0]}.", "Use --task if that is not what you want.")
+        task, problems = detected.task.model_validate({}), (*raw.problems, note)
+        return FoundRows(raw, data, profiles, task, detected.choices, detected.reasons, problems)
+    choices, found = assign_roles(profiles, task.roles_for(profiles, data.columns), data.columns)
+    if errors := [problem for problem in found if problem.severity == "error"]:
+        raise InputError(errors)
+    return FoundRows(raw, data, profiles, task, tuple(choices), (), (*raw.problems, *found))
