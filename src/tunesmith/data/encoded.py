@@ -63,6 +63,12 @@ class Ragged:
         return type(self)(self.take(rows) if len(rows) else self.values[:0], offsets)
 
 
+def as_ragged(values: object) -> Ragged:
+    """Return values that are ragged, as the caller knows: those of tasks that read tokens."""
+    assert isinstance(values, Ragged)
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One split, ready for the engine.

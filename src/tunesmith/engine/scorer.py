@@ -29,7 +29,7 @@ from torch.nn import functional
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, LayoutName, Shapes
 from tunesmith.engine.prefix import Prefix, standing_in
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.structure import base_model, inner, output_embeddings
 
 Reads = Literal["row", "token"]
 
@@ -98,9 +98,11 @@ class Scorer:
     @cached_property
     def num_outputs(self) -> int:
         """K: the size of the vocabulary for a language model, else the number of labels."""
-        whole: Any = inner(self.model)
-        output = whole.get_output_embeddings()
-        return int(whole.config.num_labels if output is None else output.weight.shape[0])
+        output: Any = output_embeddings(self.model)
+        if output is not None:
+            return int(output.weight.shape[0])
+        config: Any = inner(self.model).config
+        return int(config.num_labels)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the trained parameters that ``head`` uses; tied output embeddings are among them."""
@@ -114,7 +116,7 @@ class Scorer:
     def _outside_base(self) -> list[nn.Parameter]:
         whole: Any = inner(self.model)
         within = {id(parameter) for parameter in self._base.parameters()}
-        output = whole.get_output_embeddings()
+        output = output_embeddings(whole)
         tied = [] if output is None else [one for one in output.parameters() if id(one) in within]
         return [*tied, *(one for one in whole.parameters() if id(one) not in within)]
 

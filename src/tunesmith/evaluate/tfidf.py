@@ -57,10 +57,11 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
     (one to three) those of other text. A pair of texts gives both vectors, their absolute
     difference and product, and their cosine.
     """
-    head = task.head()
-    fit = _FITS.get(head.config.get("problem_type", ""))
-    if fit is None or head.num_outputs is None:
+    if not has_baseline(task):
         return None
+    head = task.head()
+    fit = _FITS[head.config["problem_type"]]
+    assert head.num_outputs is not None
     began = time.perf_counter()
     train_columns = _sample(train_columns, seed)
     targets = cast("Array", task.targets(train_columns)["label"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file
+from tunesmith.models.failures import explained
 from tunesmith.models.quiet import quiet
 from tunesmith.types import InputError, MissingExtraError
 
@@ -54,7 +55,7 @@ def convert_gguf(path: Path) -> Path:
 def _convert(path: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
-    with _alone(path) as place, _explained(path):
+    with _alone(path) as place, _reading(path):
         config = AutoConfig.from_pretrained(place, gguf_file=path.name, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=path.name, local_files_only=True)
         _split_as_trained(tokenizer, path)
@@ -174,16 +175,8 @@ def _alone(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever reading a file raises into an ``InputError`` that names it; keep progress bars quiet."""
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting of transformers reaches
-            yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"The model file {path} cannot be read: {reason}",
-            "Download it again, or give the model as a folder of safetensors.",
-        ) from error
+def _reading(path: Path) -> Iterator[None]:
+    """Explain whatever reading a file raises; keep progress bars quiet, one that no setting reaches among them."""
+    fix = "Download it again, or give the model as a folder of safetensors."
+    with explained(f"The model file {path} cannot be read", fix), quiet(), contextlib.redirect_stderr(io.StringIO()):
+        yield

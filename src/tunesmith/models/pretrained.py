@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from tunesmith.models import structure
 from tunesmith.models.base import LoadedModel, ModelSource
+from tunesmith.models.failures import explained
 from tunesmith.models.location import Location, locate
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_model_folder
@@ -76,7 +77,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
     import transformers
     from transformers import AutoConfig
 
-    with explained("config", folder), quiet():
+    with _loading("config", folder), quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     auto_class = getattr(transformers, head.auto_class)
     # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
@@ -114,7 +115,7 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
     """
     from transformers import AutoTokenizer
 
-    with explained("tokenizer", folder), quiet():
+    with _loading("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -148,7 +149,7 @@ def load_weights(
     import transformers
 
     auto_class = getattr(transformers, head.auto_class)
-    with explained("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
+    with _loading("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, found = auto_class.from_pretrained(
             location.folder,
@@ -296,16 +297,7 @@ def position_limit(model: PreTrainedModel) -> int | None:
     return limit
 
 
-@contextmanager
-def explained(what: str, folder: Path) -> Iterator[None]:
-    """Turn whatever a third-party loader raises into an ``InputError`` that names the folder."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"The model's {what} in {folder} cannot be loaded: {reason}",
-            "Download or save the model again, or choose another one.",
-        ) from error
+def _loading(what: str, folder: Path) -> AbstractContextManager[None]:
+    """Explain whatever goes wrong inside the ``with`` block as a failure to load this part of a folder's model."""
+    fix = "Download or save the model again, or choose another one."
+    return explained(f"The model's {what} in {folder} cannot be loaded", fix)

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from torch.nn import functional
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.chat import encoding
@@ -222,8 +222,8 @@ class CausalLM(Task):
         """Return perplexity, token accuracy and bits per byte, and of generated answers their own metrics."""
         found: dict[str, FloatArray] = {}
         if "loss" in outputs:
-            loss, right, num_bytes = outputs["loss"], outputs["right"], _ragged(targets["num_bytes"])
-            tokens_N = _ragged(loss).lengths.astype(np.float64)
+            loss, right, num_bytes = outputs["loss"], outputs["right"], as_ragged(targets["num_bytes"])
+            tokens_N = as_ragged(loss).lengths.astype(np.float64)
             found = metrics.language_metrics(_sums(loss), tokens_N, _sums(right), _sums(num_bytes), weights_RN)
         statistics = {
             name.removeprefix(_STATISTICS): value for name, value in outputs.items() if name.startswith(_STATISTICS)
@@ -257,7 +257,7 @@ class CausalLM(Task):
 
     def truth(self, targets: Targets) -> list[Any]:
         """Return None for every row: token numbers tell a reader nothing. ``decode`` gives the ``reference``."""
-        return [None] * len(_ragged(targets["labels"]))
+        return [None] * len(as_ragged(targets["labels"]))
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
@@ -266,8 +266,8 @@ class CausalLM(Task):
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return how much was judged: ``num_tokens``, ``num_bytes``, and ``num_answers`` where some were generated."""
-        num_bytes = int(np.sum(_ragged(targets["num_bytes"]).values, dtype=np.int64))
-        found = {"num_tokens": len(_ragged(targets["labels"]).values), "num_bytes": num_bytes}
+        num_bytes = int(np.sum(as_ragged(targets["num_bytes"]).values, dtype=np.int64))
+        found = {"num_tokens": len(as_ragged(targets["labels"]).values), "num_bytes": num_bytes}
         if "answers" in outputs:
             found["num_answers"] = sum(answer is not None for answer in outputs["answers"])
         return found
@@ -340,20 +340,15 @@ def _parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
     return messages, None
 
 
-def _ragged(values: Any) -> Ragged:
-    assert isinstance(values, Ragged)
-    return values
-
-
 def _sums(values: Any) -> FloatArray:
     """Return [N]: the sum over each row's tokens."""
-    values = _ragged(values)
+    values = as_ragged(values)
     row_T = np.repeat(np.arange(len(values)), values.lengths)
     return np.bincount(row_T, weights=values.values, minlength=len(values)).astype(np.float64)
 
 
 def _means(values: Any) -> FloatArray:
     """Return [N]: the mean over each row's tokens; nan for rows without any."""
-    lengths_N = _ragged(values).lengths
+    lengths_N = as_ragged(values).lengths
     means: FloatArray = np.where(lengths_N > 0, _sums(values) / np.maximum(lengths_N, 1), np.nan)
     return means

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
 
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
@@ -140,7 +140,7 @@ class MaskedLM(Task):
         """
         if seed is None:
             return data.select(rows)
-        ids, words = _ragged(data.extras["ids"]).select(rows), _ragged(data.extras["words"]).select(rows)
+        ids, words = as_ragged(data.extras["ids"]).select(rows), as_ragged(data.extras["words"]).select(rows)
         keys_R = masking.random_keys(seed, rows)
         units = masking.find_units(words, whole_words=self.whole_words)
         chosen_U = masking.choose_share(units, keys_R, self.probability)
@@ -185,7 +185,7 @@ class MaskedLM(Task):
         certain one, and ``fillers`` lists ``{"token", "probability"}`` for each, as ids until ``spell``.
         """
         del columns
-        loss, fillers, probabilities = (_ragged(outputs[name]) for name in ("loss", "fillers", "probabilities"))
+        loss, fillers, probabilities = (as_ragged(outputs[name]) for name in ("loss", "fillers", "probabilities"))
         found: list[dict[str, Any]] = []
         for row in range(len(loss)):
             losses = loss[row].astype(np.float64)
@@ -222,7 +222,7 @@ class MaskedLM(Task):
 
     def truth(self, targets: Targets) -> list[Any]:
         """Return None for every row: there is no label."""
-        return [None] * len(_ragged(targets["token"]))
+        return [None] * len(as_ragged(targets["token"]))
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's masked tokens, in nats."""
@@ -244,7 +244,7 @@ class MaskedLM(Task):
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return ``num_tokens``, how many tokens were masked."""
         del targets
-        return {"num_tokens": len(_ragged(outputs["loss"]).values)}
+        return {"num_tokens": len(as_ragged(outputs["loss"]).values)}
 
 
 def _in_full(windows: Windows, vocabulary: Vocabulary) -> Encoded:
@@ -311,17 +311,12 @@ def _filled(fillers_Mk: Array, probabilities_Mk: Array) -> dict[str, Any]:
 
 def _sums(outputs: Outputs) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return of each row, [N]: the sum of its losses, how many of its tokens are right, and how many were judged."""
-    loss = _ragged(outputs["loss"])
+    loss = as_ragged(outputs["loss"])
     is_judged_T = ~np.isnan(loss.values)
     row_T = np.repeat(np.arange(len(loss)), loss.lengths)
 
     def per_row(values_T: Sequence[float] | Array) -> FloatArray:
         return np.bincount(row_T, weights=values_T, minlength=len(loss)).astype(np.float64)
 
-    right_T = _ragged(outputs["right"]).values
+    right_T = as_ragged(outputs["right"]).values
     return per_row(np.where(is_judged_T, loss.values, 0.0)), per_row(right_T & is_judged_T), per_row(is_judged_T)
-
-
-def _ragged(values: Any) -> Ragged:
-    assert isinstance(values, Ragged)
-    return values

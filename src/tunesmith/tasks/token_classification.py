@@ -17,14 +17,15 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split
-from tunesmith.tasks.token_encoding import encode_tokens, ragged, windows_of
+from tunesmith.tasks.token_encoding import encode_tokens, windows_of
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class TokenClassification(Task):
     @field_validator("class_weights")
     @classmethod
     def _usable_weights(cls, weights: Any) -> Any:
-        if isinstance(weights, dict) and (min(weights.values(), default=0) < 0 or not any(weights.values())):
-            raise ValueError("expected weights that are 0 or more and not all 0")
+        if isinstance(weights, dict):
+            check_weights(weights.values())
         return weights
 
     @model_validator(mode="after")
@@ -162,18 +163,9 @@ class TokenClassification(Task):
         return self.changed(labels=labels, split=split, class_weights=self._bound_weights(labels, counts))
 
     def _bound_weights(self, labels: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, float] | None:
-        weights = self.class_weights
-        if isinstance(weights, dict):
-            if unknown := [tag for tag in weights if tag not in labels]:
-                message = (
-                    f"task.class_weights names tags that do not exist: {quoted(unknown)}; there are {quoted(labels)}."
-                )
-                raise InputError(message, nearest(unknown[0], list(labels)))
-            return {label: weights.get(label, 1.0) for label in labels}
-        if weights is None:
-            return None
-        total = sum(counts.get(label, 0) for label in labels)
-        return {label: total / (len(labels) * max(counts.get(label, 0), 1)) for label in labels}
+        if isinstance(self.class_weights, dict):
+            return complete_weights(self.class_weights, labels, "tags")
+        return None if self.class_weights is None else balanced_weights(labels, counts)
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows whose tags are missing or of another number than the tokens, unknown tags, and a single tag."""
@@ -228,13 +220,13 @@ class TokenClassification(Task):
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         columns = self.complete(columns)
         windows = encode_tokens(columns, tokenizer, max_length)
-        reads = ragged(windows.reads)
+        reads = Ragged.from_rows(windows.reads)
         targets: dict[str, Array | Ragged] = {}
         if "tags" in columns:
             # Windows follow each other as the tokens do: the same values, cut at other places.
-            tags = Ragged(_ragged(self.targets(columns)["tags"]).values, reads.offsets)
+            tags = Ragged(as_ragged(self.targets(columns)["tags"]).values, reads.offsets)
             targets = {"tags": tags, **self._num_read(tags)}
-        inputs = {"input_ids": ragged(windows.ids)}
+        inputs = {"input_ids": Ragged.from_rows(windows.ids)}
         return Encoded(inputs, targets, windows.num_truncated, reads, windows_of(windows))
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
@@ -286,7 +278,7 @@ class TokenClassification(Task):
         if self.class_weights is None:
             return None
         assert isinstance(self.class_weights, dict), "bind the task first"
-        return torch.tensor([self.class_weights[label] for label in self._labels], dtype=like.dtype, device=like.device)
+        return weights_tensor(self.class_weights, self._labels, like)
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
@@ -297,7 +289,7 @@ class TokenClassification(Task):
         return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
     def _scores(self, outputs: Outputs) -> Ragged:
-        scores, num_tags = _ragged(outputs["scores"]), len(self._labels)
+        scores, num_tags = as_ragged(outputs["scores"]), len(self._labels)
         return Ragged(
             np.asarray(scores.values).reshape(-1, num_tags * (num_tags + 1 if self.crf else 1)), scores.offsets
         )
@@ -325,7 +317,7 @@ class TokenClassification(Task):
         """
         chosen_T = self._chosen(outputs)
         probability_T = self._probabilities(outputs, chosen_T)
-        offsets = _ragged(outputs["scores"]).offsets
+        offsets = as_ragged(outputs["scores"]).offsets
         found = []
         for row, (first, last) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
             tags = [self._labels[k] for k in chosen_T[first:last]]
@@ -348,14 +340,14 @@ class TokenClassification(Task):
         ]
 
     def truth(self, targets: Targets) -> list[Any]:
-        tags = _ragged(targets["tags"])
+        tags = as_ragged(targets["tags"])
         return [[self._labels[int(k)] for k in tags[row]] for row in range(len(tags))]
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the probability of the surest wrong tag; 0 for rows whose tags are all right."""
         chosen_T = self._chosen(outputs)
         probability_T = self._probabilities(outputs, chosen_T)
-        tags = _ragged(targets["tags"])
+        tags = as_ragged(targets["tags"])
         row_T = np.repeat(np.arange(len(tags)), tags.lengths)
         errors_N = np.zeros(len(tags))
         # A wrong tag counts, however improbable it was.
@@ -374,7 +366,7 @@ class TokenClassification(Task):
 
     def _compared(self, outputs: Outputs, targets: Targets) -> tuple[metrics.Entities, metrics.Entities, FloatArray]:
         """Return true and predicted entities, and how many tags of each row are right, [N]."""
-        tags = _ragged(targets["tags"])
+        tags = as_ragged(targets["tags"])
         true_T = np.asarray(tags.values, dtype=np.int64)
         chosen_T = self._chosen(outputs)
         row_T = np.repeat(np.arange(len(tags)), tags.lengths)
@@ -384,13 +376,13 @@ class TokenClassification(Task):
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return the metrics of entities, and the share of right tags as ``accuracy``."""
         truth, predicted, right_N = self._compared(outputs, targets)
-        tokens_N = _ragged(targets["tags"]).lengths.astype(np.float64)
+        tokens_N = as_ragged(targets["tags"]).lengths.astype(np.float64)
         return metrics.entity_metrics(truth, predicted, len(self.types), weights_RN, right_N=right_N, tokens_N=tokens_N)
 
     def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``precision``, ``recall`` and ``f1`` of each type, [R, C] each."""
         truth, predicted, _ = self._compared(outputs, targets)
-        num_rows = len(_ragged(targets["tags"]))
+        num_rows = len(as_ragged(targets["tags"]))
         return metrics.entity_metrics_per_kind(truth, predicted, len(self.types), num_rows, weights_RN)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
@@ -421,11 +413,6 @@ def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: 
     np.add.at(matrix[:, num_kinds], np.delete(truth.kinds, first), 1)
     np.add.at(matrix[num_kinds], np.delete(predicted.kinds, second), 1)
     return matrix
-
-
-def _ragged(values: Any) -> Ragged:
-    assert isinstance(values, Ragged)
-    return values
 
 
 def _too_many_tags(number: int) -> str:

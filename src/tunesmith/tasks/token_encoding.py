@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunesmith.data.encoded import Ragged
 from tunesmith.tasks.encoding import BATCH_ROWS, filler_token, special_tokens
 from tunesmith.types import InputError
 
@@ -68,11 +67,6 @@ def encode_tokens(columns: Columns, tokenizer: PreTrainedTokenizerBase, max_leng
         for words in words_N:
             windows.add(words, filler)
     return windows
-
-
-def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
-    """Return rows of integers as a ragged array."""
-    return Ragged.from_rows(rows)
 
 
 def _word_ids(columns: Columns, tokenizer: Any, filler: int) -> Iterator[list[list[list[int]]]]:

@@ -70,26 +70,22 @@ class _Rows:
         """Return the rows; ``windows`` where not each row of the data is one row."""
         reads = [tokens.reads for tokens in self._tokens]
         targets = {
-            "labels": _ragged(
+            "labels": Ragged.from_rows(
                 [tokens.ids[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int64
             ),
-            "num_bytes": _ragged(
+            "num_bytes": Ragged.from_rows(
                 [tokens.num_bytes[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int32
             ),
         }
         firsts = np.array(self._firsts, dtype=np.int64)
         is_one_each = np.array_equal(firsts, np.arange(len(firsts)))
         return Encoded(
-            {"input_ids": _ragged([tokens.ids for tokens in self._tokens], np.int32)},
+            {"input_ids": Ragged.from_rows([tokens.ids for tokens in self._tokens], np.int32)},
             targets,
             self.num_truncated,
-            _ragged(reads, np.int32),
+            Ragged.from_rows(reads, np.int32),
             None if is_one_each else firsts,
         )
-
-
-def _ragged(rows: Sequence[np.ndarray[Any, Any]], dtype: Any) -> Ragged:
-    return Ragged.from_rows(rows, dtype) if rows else Ragged(np.empty(0, dtype), np.zeros(1, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +197,7 @@ def encode_prompts(
                     refusals.add(row, error)
             ids.append(_last(tokens, max_length, tokenizer))
     refusals.raise_if_any()
-    return Encoded({"input_ids": _ragged(ids, np.int32)}, {}, num_truncated)
+    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, num_truncated)
 
 
 def encode_beginnings(texts: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> Encoded:
@@ -212,7 +208,7 @@ def encode_beginnings(texts: Sequence[str], tokenizer: TextTokenizer, max_length
         for one in tokenizer.documents(texts[first : first + BATCH_ROWS], ended=False)
     ]
     ids = [_last(one, max_length, tokenizer) for one in tokens]
-    return Encoded({"input_ids": _ragged(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))
+    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))
 
 
 def _last(tokens: Tokens, max_length: int, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
