@@ -282,3 +282,9 @@ def tiny_folder(
         tiny_tokenizer(kind).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     return folder
+
+
+def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of the gradients by parameter name; those of tables may come as rows."""
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {name: grad.to_dense() if grad.is_sparse else grad.clone() for name, grad in found.items()}

@@ -82,10 +82,21 @@ def test_errors_reach_the_reader_of_a_stream(model: PreTrainedModel) -> None:
 
 
 def test_memory_is_bounded_and_work_can_be_stopped(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generate(model, prompts(), sampling())
     monkeypatch.setattr(generation, "MAX_CACHED_TOKENS", 2 * (14 + 12))
+    made: list[tuple[int, int]] = []
+
+    class Watched(generation.Decoder):
+        def __init__(self, model: Any, num_slots: int, capacity: int) -> None:
+            made.append((num_slots, capacity))
+            super().__init__(model, num_slots, capacity)
+
+    monkeypatch.setattr(generation, "Decoder", Watched)
     seen: list[int] = []
-    generate(model, prompts(), sampling(), check=seen.append)
-    assert seen == [0, 2, 4]
+    assert generate(model, prompts(), sampling(), check=seen.append) == expected
+    assert seen == list(range(len(prompts()) + 1))
+    assert made
+    assert all(num_slots * capacity <= 2 * (14 + 12) for num_slots, capacity in made)
 
     def stop(done: int) -> None:
         if done:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
 
-from tiny import PAD, VOCABULARY, tiny_config
+from tiny import PAD, VOCABULARY, gradients_of, tiny_config
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import losses
 from tunesmith.engine.batch import EXACT, FEW, Shapes
@@ -77,7 +77,7 @@ def ours(model: PreTrainedModel, layout: str, data: Encoded, shapes: Shapes = EX
     with scorer.surrounding(batch):
         loss = loss_sum(scorer, Tokens(), batch) / len(batch.targets["labels"])
         loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), gradients_of(model)
 
 
 def theirs(model: PreTrainedModel, data: Encoded, causal: bool) -> tuple[float, dict[str, Any]]:
@@ -100,7 +100,7 @@ def theirs(model: PreTrainedModel, data: Encoded, causal: bool) -> tuple[float, 
     loss = functional.cross_entropy(scores.flatten(0, 1), shifted.flatten())
     assert loss.item() == pytest.approx(output.loss.item(), abs=1e-6)
     loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), gradients_of(model)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
@@ -113,7 +113,8 @@ def test_loss_and_gradients_are_those_of_transformers(
     model = language_model(arch, tie_word_embeddings=tied)
     expected_loss, expected = theirs(model, data, arch in CAUSAL)
     if chunked:
-        monkeypatch.setattr(losses, "MAX_SCORES", 7 * VOCABULARY)
+        for limit in ("MAX_SCORES", "MAX_SCORES_OF_TRAINED_HEADS"):
+            monkeypatch.setattr(losses, limit, 7 * VOCABULARY)
     found = {"padded": ours(model, "padded", data)}
     layout, reason = choose_layout(model, "token", VOCABULARY, "auto")
     assert layout == "flat", reason
@@ -146,7 +147,8 @@ def test_only_parts_of_the_scores_exist_at_once(monkeypatch: pytest.MonkeyPatch)
     sizes = []
     head = Scorer.head
     monkeypatch.setattr(Scorer, "head", lambda self, hidden: sizes.append(len(hidden)) or head(self, hidden))
-    monkeypatch.setattr(losses, "MAX_SCORES", 10 * VOCABULARY)
+    for limit in ("MAX_SCORES", "MAX_SCORES_OF_TRAINED_HEADS"):
+        monkeypatch.setattr(losses, limit, 10 * VOCABULARY)
     data = rows(causal=True)
     model = language_model("llama")
     ours(model, "padded", data)
@@ -163,7 +165,8 @@ def test_adapters_learn_through_a_frozen_head(monkeypatch: pytest.MonkeyPatch) -
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     data = rows(causal=True)
     whole_loss, whole = ours(model, "padded", data)
-    monkeypatch.setattr(losses, "MAX_SCORES", 7 * VOCABULARY)
+    for limit in ("MAX_SCORES", "MAX_SCORES_OF_TRAINED_HEADS"):
+        monkeypatch.setattr(losses, limit, 7 * VOCABULARY)
     loss, gradients = ours(model, "padded", data)
     assert all("lora_" in name for name in gradients)
     assert loss == pytest.approx(whole_loss, abs=1e-12)

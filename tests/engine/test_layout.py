@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForTokenClassification
 
-from tiny import ARCHITECTURES, VOCABULARY, tiny_model
+from tiny import ARCHITECTURES, VOCABULARY, gradients_of, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import attention
 from tunesmith.engine.batch import EXACT, FEW, MAX_GROUP_WASTE, MIN_GROUP_ROWS, Shapes, find_borders
@@ -53,7 +53,7 @@ def loss_and_gradients(model, layout, data, shapes=EXACT):
         loss = functional.cross_entropy(scores, batch.targets["label"], reduction="sum") / len(data)
         loss.backward()
     back = np.argsort(batch.rows)
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    gradients = gradients_of(model)
     return scores.detach()[back], loss.item(), gradients
 
 

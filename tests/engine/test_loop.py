@@ -71,8 +71,8 @@ def training(
 
 def gradients(parts: Training, rows: list[int]) -> tuple[float, dict[str, torch.Tensor]]:
     parts.optimizer.discard()
-    loss, _ = compute_gradients(parts, np.array(rows))
-    return loss, {name: m.grad.clone() for name, m in zip(parts.optimizer.names, parts.optimizer.masters, strict=True)}
+    losses, _ = compute_gradients(parts, np.array(rows))
+    return float(sum(losses)), {name: gradient.clone() for name, gradient in parts.optimizer.gradients().items()}
 
 
 @pytest.mark.parametrize("settings", [{"micro_batch_rows": 1}, {"micro_batch_rows": 3}, {"micro_batch_tokens": 25}])
@@ -196,11 +196,12 @@ def test_out_of_memory_halves_the_micro_batches_and_keeps_the_gradient(monkeypat
 
     monkeypatch.setattr(loop_module, "loss_sum", limited)
     parts.token_budget = 400
-    found_loss, _, note = loop_module._gradients_within_memory(parts, np.array(rows))
-    assert "25 tokens" in note
-    assert found_loss == pytest.approx(loss, abs=1e-12)
-    for name, master in zip(parts.optimizer.names, parts.optimizer.masters, strict=True):
-        torch.testing.assert_close(master.grad, expected[name], rtol=0, atol=1e-10, msg=name)
+    step = loop_module.Step(parts, np.array(rows), seed=0)
+    loop_module.within_memory([step], lambda: loop_module._compute(step))
+    assert "25 tokens" in step.note
+    assert float(sum(step.losses)) == pytest.approx(loss, abs=1e-12)
+    for name, gradient in parts.optimizer.gradients().items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10, msg=name)
 
 
 def test_out_of_memory_with_single_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

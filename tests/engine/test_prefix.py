@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tiny import VOCABULARY, tiny_model
+from tiny import VOCABULARY, gradients_of, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import EXACT, FEW
 from tunesmith.engine.layout import choose_layout, collator_for
@@ -18,6 +19,7 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
+from tunesmith.models import structure
 
 LENGTHS = [3, 17, 5, 5, 9, 30, 4, 11]
 TOP = {
@@ -53,7 +55,7 @@ def gradients(scorer: Scorer, collate: Any, data: Encoded) -> tuple[torch.Tensor
     with scorer.surrounding(batch):
         scores = scorer(batch)
         functional.cross_entropy(scores, batch.targets["label"]).backward()
-    return scores.detach(), {n: p.grad.clone() for n, p in scorer.model.named_parameters() if p.grad is not None}
+    return scores.detach(), gradients_of(scorer.model)
 
 
 @pytest.mark.parametrize("shapes", [EXACT, FEW], ids=["exact", "few"])
@@ -91,6 +93,59 @@ def test_kept_states_change_nothing(name: str, arch: str, layout: str, shapes: A
     assert found[1].keys() == expected[1].keys()
     for key, gradient in expected[1].items():
         torch.testing.assert_close(found[1][key], gradient, rtol=0, atol=1e-10, msg=key)
+
+
+@pytest.mark.parametrize("reads", ["row", "token"])
+@pytest.mark.parametrize("layout", ["flat", "padded"])
+@pytest.mark.parametrize("arch", list(PROJECTIONS))
+def test_what_the_head_reads_is_enough_to_train_it(arch: str, layout: str, reads: Any, tmp_path: Path) -> None:
+    model = tiny_model(arch, head="sequence" if reads == "row" else "token")
+    model.set_attn_implementation("sdpa")
+    trained = method_of("probe", arch).apply(model)
+    assert choose_layout(trained, reads, VOCABULARY, layout)[0] == layout
+    prefix = find_prefix(trained, [n for n, parameter in trained.named_parameters() if parameter.requires_grad])
+    assert prefix is not None
+    assert prefix.is_all
+    scorer = Scorer(trained, layout, reads, EXACT, prefix)
+    assert scorer.reads_apart == (layout == "flat" or reads == "token")
+    if not scorer.reads_apart:
+        return
+    collate = collator_for(trained, layout, model.config.pad_token_id, torch.device("cpu"))
+    plain = rows()
+    if reads == "token":
+        read = Ragged.from_rows([np.arange(0, length, 2) for length in LENGTHS])
+        plain = replace(plain, reads=read, targets={"label": Ragged.from_rows([row % 3 for row in read], np.int64)})
+    expected = gradients(scorer, collate, plain)
+
+    def read_states(batch: Any) -> torch.Tensor:
+        with scorer.surrounding(batch):
+            return scorer.read(batch)
+
+    kept = prefix.save_read_states(plain, collate, read_states, 40, tmp_path / "states.npy")
+    hooks = [m.register_forward_hook(lambda *_: pytest.fail("a frozen layer was run")) for m in prefix.layers]
+    found = gradients(scorer, collate, kept)
+    for handle in hooks:
+        handle.remove()
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-10)
+    assert found[1].keys() == expected[1].keys()
+    for key, gradient in expected[1].items():
+        torch.testing.assert_close(found[1][key], gradient, rtol=0, atol=1e-10, msg=key)
+    batch = collate(kept, np.arange(len(kept)))
+    assert batch.num_tokens == sum(LENGTHS)
+    some = kept.select(np.array([5, 2]))
+    torch.testing.assert_close(
+        collate(some, np.array([1, 0])).read_states, collate(kept, np.array([2, 5])).read_states, rtol=0, atol=0
+    )
+
+
+def test_new_weights_below_the_head_leave_no_prefix() -> None:
+    model = tiny_model("bert")
+    new = frozenset({"bert.embeddings.token_type_embeddings.weight", "classifier.weight", "classifier.bias"})
+    structure.set_origin(model, structure.Origin("org/name", "abc", new))
+    trained = method_of("probe", "bert").apply(model)
+    names = [name for name, parameter in trained.named_parameters() if parameter.requires_grad]
+    assert "bert.embeddings.token_type_embeddings.weight" in names
+    assert find_prefix(trained, names) is None
 
 
 def test_states_in_bf16_come_back_bit_for_bit(tmp_path: Path) -> None:

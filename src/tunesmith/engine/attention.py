@@ -1,11 +1,11 @@
 """Attention over a flat batch, registered as an attention function of ``transformers``.
 
-The function receives one row of T tokens and runs one dense attention per group of
-(nearly) equal sequences, so that no work is done across sequences and almost none on
-padding. Where the sequences are comes from ``borders_of``: a context that surrounds the
-forward *and* the backward pass, since recomputed layers run their forward in the latter.
+The function receives one row of T tokens and attends within each sequence: on the CPU by native code
+(``kernels.attention``); else by one dense attention per group of (nearly) equal sequences, so that no work is done
+across sequences and almost none on padding. Where the sequences are comes from ``surroundings``: a context that
+surrounds the forward *and* the backward pass, since recomputed layers run their forward in the latter.
 
-Shapes: T tokens, n rows of length L in a group, H heads, D numbers per head.
+Shapes: T tokens, n rows of length L in a group, H heads, G heads of keys and values, D numbers per head.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from torch import nn
 from torch.nn import functional
 
 from tunesmith.engine.batch import Borders, Group
+from tunesmith.engine.cuda import attention as variable_length
+from tunesmith.kernels import attention as native
+from tunesmith.kernels import noise
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -31,6 +34,9 @@ FLAT_ATTENTION = "tunesmith_flat"
 
 MATMUL_MAX_LENGTH = 256
 """Up to this length plain batched matmul beats the tiled kernel, whose backward is slow on short rows."""
+
+ATTENTION_SITES = 2**20
+"""Added to a layer's number, this is the name of the dropout of its weights."""
 
 _borders: ContextVar[Borders | None] = ContextVar("borders", default=None)
 
@@ -43,6 +49,11 @@ def borders_of(borders: Borders | None) -> Iterator[None]:
         yield
     finally:
         _borders.reset(token)
+
+
+def current_borders() -> Borders | None:
+    """Return the borders of the flat row that is being computed; None outside of ``borders_of``."""
+    return _borders.get()
 
 
 def register() -> None:
@@ -69,49 +80,87 @@ def flat_attention(  # noqa: PLR0917 (the interface of transformers)
 ) -> tuple[torch.Tensor, None]:
     """Attend within each sequence of a flat batch.
 
-    ``query`` is [1, H, T, D]; ``key`` and ``value`` are [1, H_kv, T, D] where H_kv divides H.
+    ``query`` is [1, H, T, D]; ``key`` and ``value`` are [1, G, T, D] where G divides H.
     Returns [1, T, H, D] and no weights. Raises ``NotImplementedError`` for variants it does not
     compute (soft-capping, position bias), so that they are never silently left out.
     """
-    borders = _borders.get()
+    borders = current_borders()
     assert borders is not None, "flat attention outside of borders_of()"
     for name in ("softcap", "position_bias", "s_aux", "head_mask"):
         if unsupported.get(name) is not None:
             raise NotImplementedError(f"flat attention does not compute '{name}'")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query_THD, key_THD, value_THD = (tensor.transpose(1, 2)[0] for tensor in (query, key, value))
-    settings = _Settings(scale, dropout, causal, sliding_window)
-    attended = [_attend_group(group, query_THD, key_THD, value_THD, settings) for group in borders.groups]
-    return torch.cat(attended)[None], None
+    number = getattr(module, "layer_idx", None)
+    mask = None if number is None else noise.draw(ATTENTION_SITES + number, dropout)
+    settings = Settings(scale, causal, sliding_window, mask, 0.0 if mask is not None else dropout)
+    query_THD, key_TGD, value_TGD = (tensor.transpose(1, 2)[0] for tensor in (query, key, value))
+    attended_TD = attend(query_THD, key_TGD, value_TGD, borders, settings)
+    return attended_TD.view(1, *query_THD.shape), None
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class Settings:
+    """One attention."""
+
     scale: float
-    dropout: float
     causal: bool
-    window: int | None
+    window: int | None = None
+    """A token sees ``window - 1`` tokens back and, unless causal, as many ahead."""
+    mask: noise.Mask | None = None
+    """Dropout of the weights by keys."""
+    dropout: float = 0.0
+    """Dropout of the weights by torch's generator."""
+
+    def pattern(self, borders: Borders) -> native.Pattern:
+        """Return the same for native code, which knows no generator."""
+        behind = native.EVERYTHING if self.window is None else self.window - 1
+        return native.Pattern(
+            borders.cumulative_lengths, self.scale, 0 if self.causal else behind, behind, mask=self.mask
+        )
+
+
+def attend(
+    query_THD: torch.Tensor, key_TGD: torch.Tensor, value_TGD: torch.Tensor, borders: Borders, settings: Settings
+) -> torch.Tensor:
+    """Return [T, H * D]: each token's view of its own sequence."""
+    lies_well = all(tensor.stride(2) == 1 for tensor in (query_THD, key_TGD, value_TGD))
+    if lies_well and not settings.dropout and native.serves(query_THD, query_THD.shape[2]):
+        return native.attend(query_THD, key_TGD, value_TGD, settings.pattern(borders))
+    if settings.mask is None and variable_length.supports(query_THD, settings.dropout):
+        return variable_length.attend(
+            query_THD,
+            key_TGD,
+            value_TGD,
+            borders,
+            scale=settings.scale,
+            causal=settings.causal,
+            window=settings.window,
+        ).flatten(1)
+    groups = [_attend_group(group, query_THD, key_TGD, value_TGD, settings) for group in borders.groups]
+    return torch.cat(groups).flatten(1)
 
 
 def _attend_group(
     group: Group,
     query_THD: torch.Tensor,
-    key_THD: torch.Tensor,
-    value_THD: torch.Tensor,
-    settings: _Settings,
+    key_TGD: torch.Tensor,
+    value_TGD: torch.Tensor,
+    settings: Settings,
 ) -> torch.Tensor:
     """Return the group's part of the output: [its tokens, H, D]."""
-    query_nHLD, key_nHLD, value_nHLD = (_to_block(tensor, group) for tensor in (query_THD, key_THD, value_THD))
+    query_nHLD, key_nHLD, value_nHLD = (_to_block(tensor, group) for tensor in (query_THD, key_TGD, value_TGD))
     num_repeats = query_nHLD.shape[1] // key_nHLD.shape[1]
     if num_repeats > 1:
         key_nHLD, value_nHLD = (tensor.repeat_interleave(num_repeats, dim=1) for tensor in (key_nHLD, value_nHLD))
     mask = _mask(group, settings.causal, settings.window, query_THD.device)
-    if group.length <= MATMUL_MAX_LENGTH:
+    if group.length <= MATMUL_MAX_LENGTH or settings.mask is not None:
         scores_nHLL = torch.matmul(query_nHLD * settings.scale, key_nHLD.transpose(2, 3))
         if mask is not None:
             scores_nHLL = scores_nHLL.masked_fill(mask, -math.inf)
         weights_nHLL = functional.dropout(torch.softmax(scores_nHLL, dim=-1), settings.dropout)
+        if settings.mask is not None:
+            weights_nHLL = weights_nHLL * _noise(settings.mask, group, query_nHLD)
         output_nHLD = torch.matmul(weights_nHLL, value_nHLD)
     else:
         allowed = None if mask is None else ~mask
@@ -119,6 +168,15 @@ def _attend_group(
             query_nHLD, key_nHLD, value_nHLD, attn_mask=allowed, dropout_p=settings.dropout, scale=settings.scale
         )
     return _from_block(output_nHLD, group)
+
+
+def _noise(mask: noise.Mask, group: Group, query_nHLD: torch.Tensor) -> torch.Tensor:
+    """Return the factors of a group's weights: [n, H, L, L]."""
+    tokens = torch.arange(group.start, group.start + group.num_tokens)
+    factors = mask.attention_factors(query_nHLD.shape[1], tokens, group.length).to(query_nHLD)
+    if group.gather is not None:
+        factors = factors[group.gather]
+    return factors.view(group.num_rows, group.length, *factors.shape[1:]).transpose(1, 2)
 
 
 def _mask(group: Group, causal: bool, window: int | None, device: torch.device) -> torch.Tensor | None:

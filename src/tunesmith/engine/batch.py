@@ -15,7 +15,7 @@ targets, losses and outputs do not depend on the layout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,10 @@ import torch
 from torch.nn import functional
 
 from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.engine.cuda.transfer import to_device
+from tunesmith.kernels.noise import token_keys
+
+HOST = torch.device("cpu")
 
 LayoutName = Literal["flat", "padded"]
 
@@ -110,6 +114,20 @@ class Batch:
     """[U]: which real tokens, counted over the whole batch, the head reads; None when it reads rows."""
     states: torch.Tensor | None = None
     """Flat: [1, T, D]. Padded: [B, L, D]. What the frozen layers make of the tokens, where that was computed before."""
+    read_states: torch.Tensor | None = None
+    """[U, D]: what a frozen model makes of all that the head reads, where that was computed before. There are no
+    ``inputs`` then."""
+    noise_keys: torch.Tensor | None = None
+    """[T] int32: what dropout's noise depends on; None for torch's generator, or for no dropout at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSource:
+    """What the noise of a step depends on."""
+
+    seed: int
+    names: IntArray | None = None
+    """What identifies each row of the data; its index when not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +138,60 @@ class Collator:
     pad_token_id: int = 0
     position_offset: int = 0
     """Position of the first token (RoBERTa counts from ``padding_idx + 1``)."""
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = HOST
     shapes: Shapes = EXACT
     """For the flat layout."""
 
-    def __call__(self, data: Encoded, rows: IntArray) -> Batch:
-        """Lay out ``rows`` of ``data``; they are sorted by length, longest last."""
+    def __call__(self, data: Encoded, rows: IntArray, noise: NoiseSource | None = None) -> Batch:
+        """Lay out ``rows`` of ``data`` on the device; sorted by length, longest last. ``noise`` is for training."""
+        return to_device(self.on_host(data, rows, noise), self.device)
+
+    def on_host(self, data: Encoded, rows: IntArray, noise: NoiseSource | None = None) -> Batch:
+        """Lay out ``rows`` of ``data`` in the host's memory, where what the loop must know of them costs no wait."""
         lengths = data.lengths[rows]
         order = np.argsort(lengths, kind="stable")
         rows, lengths = rows[order], lengths[order]
         ends = np.cumsum(lengths)
         flat = self.layout == "flat"
+        noise_keys = self._noise_keys(noise, rows, lengths) if noise is not None and flat else None
+        if data.read_states is not None:
+            return self._batch_of_read_states(data, rows, lengths, noise_keys)
         inputs = self._flat_inputs(data, rows, lengths) if flat else self._padded_inputs(data, rows, lengths)
         return Batch(
             rows=rows,
             inputs=inputs,
             targets={name: self._target(target, rows) for name, target in data.targets.items()},
+            first_tokens=torch.from_numpy(ends - lengths),
+            last_tokens=torch.from_numpy(ends - 1),
+            num_tokens=int(ends[-1]),
+            borders=find_borders(lengths.tolist(), HOST, self.shapes) if flat else None,
+            states=None if data.states is None else self._states(data.states, rows, lengths),
+            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
+            noise_keys=noise_keys,
+        )
+
+    def _batch_of_read_states(
+        self, data: Encoded, rows: IntArray, lengths: IntArray, noise_keys: torch.Tensor | None
+    ) -> Batch:
+        found, ends = data.read_states, np.cumsum(lengths)
+        read = found.take(rows) if isinstance(found, Ragged) else np.asarray(found)[rows]
+        return Batch(
+            rows=rows,
+            inputs={},
+            targets={name: self._target(target, rows) for name, target in data.targets.items()},
             first_tokens=torch.from_numpy(ends - lengths).to(self.device),
             last_tokens=torch.from_numpy(ends - 1).to(self.device),
             num_tokens=int(ends[-1]),
-            borders=find_borders(lengths.tolist(), self.device, self.shapes) if flat else None,
-            states=None if data.states is None else self._states(data.states, rows, lengths),
-            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
+            borders=None,
+            noise_keys=noise_keys,
+            read_states=states_to_tensor(read).to(self.device),
         )
+
+    def _noise_keys(self, noise: NoiseSource, rows: IntArray, lengths: IntArray) -> torch.Tensor | None:
+        if self.device.type != "cpu":
+            return None  # the accelerator's own generator is as fast
+        keys = token_keys(noise.seed, rows if noise.names is None else noise.names[rows], lengths)
+        return functional.pad(torch.from_numpy(keys), (0, num_filler_tokens(lengths, self.shapes)))
 
     def _flat_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
         num_filler = num_filler_tokens(lengths, self.shapes)
@@ -166,17 +215,17 @@ class Collator:
     def _states(self, states: Ragged, rows: IntArray, lengths: IntArray) -> torch.Tensor:
         real_TD = states_to_tensor(states.take(rows))
         if self.layout == "flat":
-            return functional.pad(real_TD, (0, 0, 0, num_filler_tokens(lengths, self.shapes)))[None].to(self.device)
+            return functional.pad(real_TD, (0, 0, 0, num_filler_tokens(lengths, self.shapes)))[None]
         mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
         block = real_TD.new_zeros((*mask.shape, real_TD.shape[1]))
         block[mask] = real_TD
-        return block.to(self.device)
+        return block
 
     def _target(self, target: npt.NDArray[np.generic] | Ragged, rows: IntArray) -> torch.Tensor:
         return self._tensor(target.take(rows) if isinstance(target, Ragged) else target[rows])
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def states_to_numpy(states_TD: torch.Tensor) -> npt.NDArray[Any]:

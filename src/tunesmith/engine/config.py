@@ -56,6 +56,18 @@ class TrainConfig(Config):
     """Tokens per forward and backward pass; a step of more is accumulated over several."""
     micro_batch_rows: PositiveInt | None = None
     """Rows per forward and backward pass, besides the limit on tokens."""
+    checkpointing: Literal["auto", "never", "always"] = "auto"
+    """Activation checkpointing: layers keep their inputs only and compute the rest again in the backward pass, for a
+    third more work. auto does so where a step would not fit into memory otherwise, after making micro-batches
+    smaller."""
+    compile: Literal["auto", "never", "always"] = "auto"
+    """Compile the model's layers. auto does so on CUDA, for runs long enough to pay for it."""
+    kernels: Literal["auto", "own", "liger"] = "auto"
+    """Kernels of the package liger-kernel on CUDA: auto takes those for norms and gated layers that are proven equal on
+    this model, where the package is installed; liger takes its loss, too; own takes none."""
+    cuda_graphs: bool = False
+    """Replay the base model's kernels from CUDA graphs: for models below a billion weights, in bf16 and the flat
+    layout, without dropout in attention."""
     keep_states: bool = True
     """Compute what frozen layers below everything trained make of the rows once, and train on that. Nothing changes
     but the time."""

@@ -1,185 +1,197 @@
-"""Writing answers: many prompts in batches of similar length, or one, token by token.
+"""Writing answers: many prompts at once, or one, token by token.
 
-The search is that of ``transformers`` (its cache, its sampling); what is added is the order, the
-bounds on memory, and the way back to the attention that training uses.
+Prompts wait, longest first, for a slot of the cache to become free; answers that have ended leave theirs. A model that
+cannot be run that way is written with by ``transformers`` itself (``engine.plain_generation``), batch by batch.
 
-Shapes: B prompts of at most L tokens.
+Shapes: B texts at work, V entries of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Event, Thread
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from tunesmith.data.encoded import Ragged
+from tunesmith.engine.choice import Chooser
+from tunesmith.engine.decoding.decoder import Decoder
+from tunesmith.engine.decoding.ready import find_way, ready
+from tunesmith.engine.plain_generation import generate_plain, stream_plain
+from tunesmith.engine.sampling import Sampling
 from tunesmith.models.structure import inner
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from torch import nn
+
+__all__ = ["Sampling", "generate", "stream"]
 
 MAX_CACHED_TOKENS = 16_384
-"""Tokens, prompts and answers together, that the caches of a batch may hold."""
-MAX_ROWS = 32
-STANDARD_ATTENTION = "sdpa"
+"""Tokens, prompts and answers together, that the cache may hold."""
+MAX_ROWS = 64
+PROMPT_TOKENS = 4096
+"""Tokens of prompts that are read at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen: the likeliest one, or drawn."""
-
-    max_new_tokens: int
-    stop_tokens: frozenset[int]
-    """Ids that end an answer; not part of it."""
-    pad_token_id: int
-    temperature: float = 0.0
-    """0 takes the likeliest token; above, scores are divided by it before drawing."""
-    top_p: float = 1.0
-    """Draw only from the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
-    seed: int = 0
-
-    def config(self, model: Any) -> GenerationConfig:
-        """Return the same for ``transformers``; ids that the model itself names as ends count too."""
-        from transformers import GenerationConfig
-
-        own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-        stops = {*self.stop_tokens, *(own if isinstance(own, list) else [] if own is None else [own])}
-        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        return GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=sorted(stops) or None,
-            pad_token_id=self.pad_token_id,
-            use_cache=True,
-            **(drawn if self.temperature > 0 else {"do_sample": False}),
-        )
-
-
-@torch.inference_mode()
 def generate(
     model: nn.Module, prompts: Ragged, sampling: Sampling, *, check: Callable[[int], None] = lambda _: None
 ) -> list[list[int]]:
     """Return the answer to every prompt as token ids, in the order of the prompts.
 
-    ``check`` is called with the number of answers that are done, between batches, and may raise.
+    ``check`` is called with the number of answers that are done, whenever there are more, and may raise.
     Equal prompts, weights and seeds give equal answers.
     """
+    if not len(prompts):
+        return []
+    way = find_way(model) if _is_simple(model) else None
+    if way is None:
+        return generate_plain(model, prompts, sampling, check=check)
     answers: list[list[int]] = [[] for _ in range(len(prompts))]
-    device = next(model.parameters()).device
     done = 0
-    with _ready(model, sampling.seed) as whole:
-        config = sampling.config(whole)
-        stops = set(config.eos_token_id or ())
-        for rows in _batches(prompts.lengths, sampling.max_new_tokens):
-            check(done)
-            ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
-            found = whole.generate(
-                input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
-            )
-            for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
-                answers[row] = _until(tokens, stops)
-            done += len(rows)
+    check(done)
+    with ready(model, way):
+        for rows in _shifts(prompts.lengths, sampling.max_new_tokens):
+            longest = int(prompts.lengths[rows].max()) + sampling.max_new_tokens
+            decoder = Decoder(model, min(_num_slots(longest), len(rows)), longest)
+            chooser = Chooser(sampling, inner(model))
+            for row, answer in _write(decoder, chooser, [(row, prompts[row]) for row in rows], sampling):
+                answers[row] = answer
+                done += 1
+                check(done)
     return answers
 
 
-def stream(model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> Generator[int, None, None]:
-    """Yield the answer to one prompt token by token; closing the iterator ends the work."""
-    from transformers import StoppingCriteriaList
-    from transformers.generation.streamers import BaseStreamer
+def stream(
+    model: nn.Module, prompt: Sequence[int], sampling: Sampling, *, keep: bool = False
+) -> Generator[int, None, None]:
+    """Yield the answer to one prompt token by token; closing the iterator ends the work.
 
-    tokens: SimpleQueue[int | BaseException | None] = SimpleQueue()
-    is_closed = Event()
-
-    class Streamer(BaseStreamer):
-        is_prompt = True
-
-        def put(self, value: torch.Tensor) -> None:
-            if self.is_prompt:
-                self.is_prompt = False
+    With ``keep``, what was prepared of the model stays for the next answer: for one that is not trained any more.
+    """
+    way = find_way(model) if _is_simple(model) else None
+    if way is None:
+        yield from stream_plain(model, prompt, sampling)
+        return
+    chooser = Chooser(sampling, inner(model))
+    ids = np.asarray(prompt, dtype=np.int64)
+    with ExitStack() as stack:
+        stack.enter_context(ready(model, way, keep=keep))
+        decoder = Decoder(model, 1, len(ids) + sampling.max_new_tokens)
+        scores_BV = decoder.fill([0], [ids])
+        chooser.begin(0, ids)
+        for number in range(sampling.max_new_tokens):
+            token = int(chooser.choose(scores_BV, [0])[0])
+            if token in chooser.stops:
                 return
-            for token in value.reshape(-1).tolist():
-                tokens.put(token)
-
-        def end(self) -> None:
-            tokens.put(None)
-
-    @torch.inference_mode()
-    def work() -> None:
-        try:
-            with _ready(model, sampling.seed) as whole:
-                ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
-                whole.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    generation_config=sampling.config(whole),
-                    streamer=Streamer(),
-                    stopping_criteria=StoppingCriteriaList([lambda *_, **__: is_closed.is_set()]),
-                )
-        except BaseException as error:  # handed to the thread that reads
-            tokens.put(error)
-
-    stops = set(sampling.config(inner(model)).eos_token_id or ())
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (token := tokens.get()) is not None:
-            if isinstance(token, BaseException):
-                raise token
-            if token in stops:
-                break
             yield token
-    finally:
-        is_closed.set()
-        thread.join()
+            if number + 1 < sampling.max_new_tokens:
+                scores_BV = decoder.step(np.array([token]))
 
 
-@contextmanager
-def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
-    """Yield the model set for generation: no dropout, an attention that knows caches, random numbers of its own."""
-    whole: Any = inner(model)
-    attention = whole.config._attn_implementation
-    was_training = model.training
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        whole.set_attn_implementation(STANDARD_ATTENTION)
-        model.eval()
-        try:
-            yield whole
-        finally:
-            whole.set_attn_implementation(attention)
-            model.train(was_training)
+@dataclass(slots=True)
+class _Text:
+    """One answer being written."""
+
+    row: int
+    answer: list[int] = field(default_factory=list)
 
 
-def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int) -> Iterator[list[int]]:
-    """Yield rows of similar length, longest first, so that what does not fit shows at once."""
-    rows: list[int] = []
-    longest = 0
-    for row in np.argsort(-lengths, kind="stable").tolist():
-        longest = longest or int(lengths[row])
-        if rows and (len(rows) == MAX_ROWS or (len(rows) + 1) * (longest + max_new_tokens) > MAX_CACHED_TOKENS):
-            yield rows
-            rows, longest = [], int(lengths[row])
-        rows.append(row)
-    if rows:
-        yield rows
+def _write(
+    decoder: Decoder, chooser: Chooser, waiting: Sequence[tuple[int, Any]], sampling: Sampling
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield every row with its answer as it ends. The text in the first slots are those at work."""
+    queue = deque(waiting)
+    texts: list[_Text] = []
+    tokens: list[int] = []
+    while queue or texts:
+        if queue and _is_worth_reading(len(texts), len(queue), decoder.num_slots):
+            first = len(texts)
+            taken = _take(queue, decoder.num_slots - first)
+            for row, prompt in taken:
+                chooser.begin(row, prompt)
+                texts.append(_Text(row))
+            scores_BV = decoder.fill(range(first, len(texts)), [prompt for _, prompt in taken])
+            tokens += chooser.choose(scores_BV, [text.row for text in texts[first:]]).tolist()
+        else:
+            scores_BV = decoder.step(np.array(tokens))
+            tokens = chooser.choose(scores_BV, [text.row for text in texts]).tolist()
+            first = 0
+        for slot in range(len(texts) - 1, first - 1, -1):
+            text, token = texts[slot], tokens[slot]
+            if token not in chooser.stops:
+                text.answer.append(token)
+                if len(text.answer) < sampling.max_new_tokens:
+                    continue
+            yield text.row, text.answer
+            last = len(texts) - 1
+            if slot != last:
+                decoder.move(last, slot)
+                texts[slot], tokens[slot] = texts[last], tokens[last]
+            texts.pop()
+            tokens.pop()
 
 
-def _left_padded(prompts: Sequence[Any], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    length = max(len(prompt) for prompt in prompts)
-    ids_BL = np.full((len(prompts), length), pad_token_id, dtype=np.int64)
-    mask_BL = np.zeros((len(prompts), length), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        ids_BL[row, length - len(prompt) :] = prompt
-        mask_BL[row, length - len(prompt) :] = 1
-    return torch.from_numpy(ids_BL), torch.from_numpy(mask_BL)
+def _is_worth_reading(num_texts: int, num_waiting: int, num_slots: int) -> bool:
+    """Say whether to read prompts now: few at a time take almost as long as a step of many."""
+    free = num_slots - num_texts
+    return free > 0 and (num_texts == 0 or free >= min(num_waiting, max(num_slots // 8, 1)))
 
 
-def _until(tokens: Sequence[int], stops: set[int]) -> list[int]:
-    end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
-    return list(tokens[:end])
+def _take(queue: deque[tuple[int, Any]], most: int) -> list[tuple[int, Any]]:
+    """Take prompts that are read at once: at most so many, and so many tokens."""
+    taken = [queue.popleft()]
+    num_tokens = len(taken[0][1])
+    while queue and len(taken) < most and num_tokens + len(queue[0][1]) <= PROMPT_TOKENS:
+        taken.append(queue.popleft())
+        num_tokens += len(taken[-1][1])
+    return taken
+
+
+def _num_slots(longest: int) -> int:
+    """Return how many texts of ``longest`` tokens are written at once."""
+    return max(min(MAX_ROWS, MAX_CACHED_TOKENS // longest), 1)
+
+
+def _shifts(lengths: np.typing.NDArray[np.int64], max_new_tokens: int) -> Iterator[np.typing.NDArray[np.int64]]:
+    """Yield rows that share a cache, longest first, so that what does not fit shows at once.
+
+    Every slot has room for the longest of them: where others are much shorter, they get a cache of more slots.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        longest = int(lengths[order[0]]) + max_new_tokens
+        num_slots = _num_slots(longest)
+        fits = [_num_slots(int(length) + max_new_tokens) < 2 * num_slots for length in lengths[order]]
+        end = max(fits.index(False) if False in fits else len(order), min(num_slots, len(order)))
+        yield order[:end]
+        order = order[end:]
+
+
+SIMPLE = {
+    "bos_token_id",
+    "cache_implementation",
+    "do_sample",
+    "eos_token_id",
+    "max_length",
+    "max_new_tokens",
+    "pad_token_id",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "transformers_version",
+    "use_cache",
+}
+"""What a model may say about writing with it; anything else is left to ``transformers``."""
+
+
+def _is_simple(model: nn.Module) -> bool:
+    """Say whether the next token is chosen in a way that ``Chooser`` knows."""
+    own: Any = getattr(inner(model), "generation_config", None)
+    if own is None:
+        return True
+    said = {name for name, value in own.to_diff_dict().items() if value not in (None, False) and name[0] != "_"}
+    return said <= SIMPLE

@@ -18,6 +18,7 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.attention import FLAT_ATTENTION, register
 from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
+from tunesmith.engine.blocks.install import install, is_installed, uninstall
 from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.models.structure import base_model, inner
@@ -37,24 +38,39 @@ def position_offset(model: nn.Module) -> int:
     return int(padding_idx) + 1 if counts_from_padding and padding_idx is not None else 0
 
 
-def choose_layout(model: nn.Module, reads: Reads, vocab_size: int, wanted: str) -> tuple[LayoutName, str]:
+def choose_layout(
+    model: nn.Module, reads: Reads, vocab_size: int, wanted: str, *, fused: bool = True
+) -> tuple[LayoutName, str]:
     """Return the layout to use and why, trying the flat one where ``wanted`` is ``auto`` or ``flat``.
 
     The model is compared with itself on a few rows of random tokens, without dropout. On
-    return it is set to the attention function of the layout chosen.
+    return it is set to the attention function of the layout chosen. With ``fused``, blocks and keyed noise
+    stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made for the CPU).
     """
     if wanted == "padded":
         return "padded", "as configured"
-    difference = _try(lambda: _layout_difference(model, reads, vocab_size))
-    if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
-        _set_attention(model, FLAT_ATTENTION)
-        return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
+    for with_blocks in (True, False) if fused else (False,):
+        if with_blocks:
+            install(model)
+        difference = _try(lambda: _layout_difference(model, reads, vocab_size))
+        if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
+            _set_attention(model, FLAT_ATTENTION)
+            return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
+        uninstall(model)
     reason = (
         difference
         if isinstance(difference, str)
         else f"its scores would differ from those of the padded layout by {difference:.1g}"
     )
     return "padded", reason
+
+
+def use_layout_of(like: nn.Module, layout: LayoutName, model: nn.Module) -> None:
+    """Set ``model`` to the layout that was chosen for an equal one, with blocks where that has them."""
+    if layout == "flat":
+        if is_installed(like):
+            install(model)
+        _set_attention(model, FLAT_ATTENTION)
 
 
 def collator_for(

@@ -7,18 +7,21 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
-from tunesmith.engine.batch import Collator, IntArray
+from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
 from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
-from tunesmith.engine.order import StepPlan, micro_batches, step_seed
+from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
 from tunesmith.tasks.base import Task
 from tunesmith.types import RunError, StepInfo
@@ -50,6 +53,46 @@ class Training:
     """Tokens per micro-batch; halved when memory runs out. 0 stands for the configured one."""
 
 
+@dataclass
+class Step:
+    """One optimizer step under way: its micro-batches, and what they gave of its loss."""
+
+    training: Training
+    rows: IntArray
+    seed: int
+    """Of everything random in it: dropout, masked tokens."""
+    started: float = field(default_factory=time.perf_counter)
+    batches: list[Batch] = field(default_factory=list)
+    """Those with something to learn from, in the host's memory."""
+    num_units: float = 0.0
+    """Labelled units of the whole step."""
+    num_tokens: int = 0
+    """Real tokens."""
+    losses: list[torch.Tensor] = field(default_factory=list)
+    """Parts that add up to the step's loss: scalars on the device."""
+    note: str = ""
+    generator_state: torch.Tensor | None = None
+
+    @contextmanager
+    def randomness(self) -> Iterator[None]:
+        """Let torch's generator go on, inside the block, from where this step left it; from its seed at first."""
+        if self.generator_state is None:
+            set_seed(self.seed, self.training.collate.device)
+        else:
+            torch.set_rng_state(self.generator_state)
+        yield
+        self.generator_state = torch.get_rng_state()
+
+    def mean_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the share of one of ``batches`` in the step's loss, to be differentiated."""
+        return loss_sum(self.training.scorer, self.training.task, batch) / self.num_units
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Take note of what ``mean_loss`` gave, after its backward pass."""
+        self.training.optimizer.collect()
+        self.losses.append(loss.detach())
+
+
 def train(training: Training) -> Iterator[StepInfo]:
     """Make the remaining steps, yielding after each one.
 
@@ -57,41 +100,59 @@ def train(training: Training) -> Iterator[StepInfo]:
     whole step, so that the way a step is split changes nothing but rounding. Raises
     ``RunError`` after too many steps in a row without an update.
     """
-    config, plan = training.config, training.plan
-    training.token_budget = training.token_budget or config.micro_batch_tokens
-    while training.step < plan.total_steps:
-        started = time.perf_counter()
-        training.prepare_step(training.step / plan.total_steps)
-        training.scorer.set_training()
-        rows = plan.rows_of(training.step)
-        loss, num_tokens, note = _gradients_within_memory(training, rows)
-        norm = training.optimizer.gradient_norm()
-        skipped = _why_skip(training, loss, norm)
-        rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
-        if skipped:
-            training.optimizer.discard()
-            training.num_skipped += 1
-        else:
-            _update(training, norm, rate)
-        training.step += 1
-        yield StepInfo(
-            step=training.step,
-            epoch=plan.epoch_after(training.step),
-            loss=loss,
-            learning_rate=rate,
-            gradient_norm=norm,
-            num_rows=len(rows),
-            num_tokens=num_tokens,
-            seconds=time.perf_counter() - started,
-            skipped=skipped,
-            rows=tuple(rows.tolist()) if skipped else (),
-            note=note,
+    while training.step < training.plan.total_steps:
+        step = begin_step(training)
+        within_memory([step], partial(_compute, step))
+        info = finish_step(step)
+        yield info
+        require_updates(training, info)
+
+
+def begin_step(training: Training) -> Step:
+    """Return the next step of ``training``, whose gradients are still to be computed."""
+    training.token_budget = training.token_budget or training.config.micro_batch_tokens
+    training.prepare_step(training.step / training.plan.total_steps)
+    training.scorer.set_training()
+    return Step(training, training.plan.rows_of(training.step), step_seed(training.config.seed, training.step))
+
+
+def finish_step(step: Step) -> StepInfo:
+    """Update the weights by the gradients that have been computed, unless there is a reason not to."""
+    training, config, plan = step.training, step.training.config, step.training.plan
+    if step.num_units:
+        training.optimizer.add_penalties()
+    *parts, norm = numbers(*step.losses, training.optimizer.gradient_norm())  # where a step waits for the device
+    loss = sum(parts, 0.0)
+    skipped = _why_skip(training, loss, norm)
+    rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
+    if skipped:
+        training.optimizer.discard()
+        training.num_skipped += 1
+    else:
+        _update(training, norm, rate)
+    training.step += 1
+    return StepInfo(
+        step=training.step,
+        epoch=plan.epoch_after(training.step),
+        loss=loss,
+        learning_rate=rate,
+        gradient_norm=norm,
+        num_rows=len(step.rows),
+        num_tokens=step.num_tokens,
+        seconds=time.perf_counter() - step.started,
+        skipped=skipped,
+        rows=tuple(step.rows.tolist()) if skipped else (),
+        note=step.note,
+    )
+
+
+def require_updates(training: Training, info: StepInfo) -> None:
+    """Raise ``RunError`` when too many steps in a row, ``info`` being the last one, made no update."""
+    if training.num_skipped >= training.config.max_skipped_steps:
+        raise RunError(
+            f"{training.num_skipped} steps in a row made no update, the last one (step {training.step}) because "
+            f"{info.skipped}. Lower train.learning_rate, set train.clip_norm, or look at the rows named above."
         )
-        if training.num_skipped >= config.max_skipped_steps:
-            raise RunError(
-                f"{training.num_skipped} steps in a row made no update, the last one (step {training.step}) because "
-                f"{skipped}. Lower train.learning_rate, set train.clip_norm, or look at the rows named above."
-            )
 
 
 def _update(training: Training, norm: float, rate: float) -> None:
@@ -103,50 +164,77 @@ def _update(training: Training, norm: float, rate: float) -> None:
     training.num_skipped = 0
 
 
-def _gradients_within_memory(training: Training, rows: IntArray) -> tuple[float, int, str]:
-    """Compute the step's gradient, halving the micro-batches for as long as memory does not suffice."""
-    note = ""
+def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
+    """Lay out ``steps`` and ``compute`` their gradients, with smaller micro-batches until memory suffices."""
     while True:
+        for step in steps:
+            _lay_out(step)
         try:
-            return *compute_gradients(training, rows), note
+            compute()
+            return
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            training.optimizer.discard()
-            if training.token_budget < 2 * int(training.data.lengths[rows].min()):
-                raise RunError(
-                    f"Out of memory with micro-batches of a single row ({training.data.lengths[rows].max()} tokens). "
-                    "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
-                ) from error
-            training.token_budget //= 2
-        note = f"out of memory: micro-batches now hold {training.token_budget} tokens (the gradient stays the same)"
+            for step in steps:
+                step.training.optimizer.discard()
+            _halve_budgets(steps, error)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def compute_gradients(training: Training, rows: IntArray) -> tuple[float, int]:
-    """Fill the masters' gradients for one step over ``rows``; return its loss and its real tokens.
+def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
+    shortest = min(int(step.training.data.lengths[step.rows].min()) for step in steps)
+    budget = max(step.training.token_budget for step in steps)
+    if budget < 2 * shortest:
+        longest = max(int(step.training.data.lengths[step.rows].max()) for step in steps)
+        raise RunError(
+            f"Out of memory with micro-batches of a single row ({longest} tokens). "
+            "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+        ) from error
+    for step in steps:
+        step.training.token_budget = min(step.training.token_budget, budget // 2)
+        step.note = (
+            f"out of memory: micro-batches now hold {step.training.token_budget} tokens (the gradient stays the same)"
+        )
 
-    Without any labelled unit (every row's class weighs 0) there is no gradient and the loss is 0.
+
+def compute_gradients(training: Training, rows: IntArray) -> tuple[list[torch.Tensor], int]:
+    """Fill the masters' gradients for one step over ``rows``; return the parts of its loss and its real tokens.
+
+    The loss is the sum of its parts, scalars on the device. Without any labelled unit (every row's
+    class weighs 0) there are neither parts nor a gradient. Nothing here waits for an accelerator:
+    batches are built, and their units counted, on the host.
     """
-    task, seed = training.task, step_seed(training.config.seed, training.step)
-    torch.manual_seed(seed)
-    data, places = training.data, rows
-    if task.corrupts:
-        data, places = task.corrupt(data, rows, seed), np.arange(len(rows))
-    batches = [training.collate(data, part) for part in _split(training, data, places)]
-    units = [task.count_units(batch.targets) for batch in batches]
-    num_units = sum(units)
-    loss = 0.0
-    for batch in itertools.compress(batches, units):
-        with training.scorer.surrounding(batch):
-            batch_loss = loss_sum(training.scorer, task, batch) / num_units
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-        training.optimizer.collect()
-        loss += float(batch_loss.detach())
-    if num_units:
+    step = Step(training, rows, step_seed(training.config.seed, training.step))
+    _lay_out(step)
+    _compute(step)
+    if step.num_units:
         training.optimizer.add_penalties()
-    return loss, sum(batch.num_tokens for batch in batches)
+    return step.losses, step.num_tokens
+
+
+def _compute(step: Step) -> None:
+    for built in step.batches:
+        batch = to_device(built, step.training.collate.device)
+        with step.training.scorer.surrounding(batch), step.randomness():
+            loss = step.mean_loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        step.add(loss)
+
+
+def _lay_out(step: Step) -> None:
+    """Split the step into micro-batches of the size that now holds."""
+    training, task = step.training, step.training.task
+    data, places, noise = training.data, step.rows, NoiseSource(step.seed)
+    if task.corrupts:
+        data, places = task.corrupt(data, step.rows, step.seed), np.arange(len(step.rows))
+        noise = NoiseSource(step.seed, step.rows)
+    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, places)]
+    units = [task.count_units(batch.targets) for batch in batches]
+    step.batches = list(itertools.compress(batches, units))
+    step.num_units = sum(units)
+    step.num_tokens = sum(batch.num_tokens for batch in batches)
+    step.losses, step.generator_state = [], None
 
 
 def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:

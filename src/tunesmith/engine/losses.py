@@ -25,8 +25,11 @@ from tunesmith.tasks.base import Task
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
 
-MAX_SCORES = 2**24
-"""Scores that are computed at once; a few copies of them in float32 are the peak of the head's memory."""
+MAX_SCORES = 2**23
+"""Scores that are computed at once: few enough to stay in the processor's cache."""
+
+MAX_SCORES_OF_TRAINED_HEADS = 2**25
+"""The same where the head is trained: after each part its gradient, as large as its weights, is added up."""
 
 Targets = Mapping[str, torch.Tensor]
 
@@ -41,18 +44,25 @@ def loss_sum(scorer: Scorer, task: Task, batch: Batch) -> torch.Tensor:
     if scorer.reads == "row":
         return task.loss_sum(widened(scorer(batch)), batch.targets)
     hidden_UD = scorer.hidden(batch)
+    if scorer.fused_loss is not None:
+        return scorer.fused_loss(hidden_UD, batch.targets["labels"])
     parts = list(chunks(scorer, task, len(hidden_UD)))
     if len(parts) <= 1:
-        return task.loss_sum(widened(scorer.head(hidden_UD)), batch.targets)
+        return task.loss_sum(scorer.head(hidden_UD), batch.targets)
     loss: torch.Tensor = _ChunkedLoss.apply(hidden_UD, scorer, task, batch.targets, parts, *scorer.head_parameters())
     return loss
+
+
+def max_scores(scorer: Scorer) -> int:
+    """Return how many scores are computed at once."""
+    return MAX_SCORES_OF_TRAINED_HEADS if scorer.head_parameters() else MAX_SCORES
 
 
 def chunks(scorer: Scorer, task: Task, num_units: int) -> Iterator[slice]:
     """Yield the slices of units whose scores are computed at once: one, where the loss is no sum over units."""
     size = num_units
     if task.sums_over_units:
-        whole = max(MAX_SCORES // scorer.num_outputs, 1)
+        whole = max(max_scores(scorer) // scorer.num_outputs, 1)
         size = max(whole // scorer.shapes.tokens, 1) * scorer.shapes.tokens if whole < num_units else num_units
     for start in range(0, num_units, max(size, 1)):
         yield slice(start, min(start + size, num_units))
@@ -80,7 +90,7 @@ class _ChunkedLoss(torch.autograd.Function):
         for part in parts:
             with torch.enable_grad():
                 hidden = hidden_UD[part].detach().requires_grad_()
-                loss = task.loss_sum(widened(scorer.head(hidden)), part_of(targets, part))
+                loss = task.loss_sum(scorer.head(hidden), part_of(targets, part))
             gradients = torch.autograd.grad(loss, [hidden, *parameters], allow_unused=True)
             total += loss.detach()
             assert gradients[0] is not None

@@ -8,6 +8,7 @@ are therefore not lost. With fp32 weights the model's own parameters are the mas
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from pydantic import Field
 from torch import nn
 
 from tunesmith.config.base import Config
+from tunesmith.kernels import adamw
+from tunesmith.kernels.adamw import RowGradient
+from tunesmith.kernels.library import serves
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.types import InputError
 
@@ -121,37 +125,48 @@ class MasterOptimizer:
                 }
             )
         self.optimizer = config.build(torch_groups)
-        self._split = [
-            (parameter, master)
-            for parameter, master in zip(self.parameters, self.masters, strict=True)
-            if parameter is not master
-        ]
+        self._collected: list[torch.Tensor | RowGradient | None] = [None] * len(self.masters)
+        self._rows_with_moments: dict[int, torch.Tensor] = {}
+        self._factor = 1.0
 
     def collect(self) -> None:
-        """Add the gradients of bf16 weights to their masters' in fp32, and clear them."""
-        for parameter, master in self._split:
-            if parameter.grad is None:
+        """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32."""
+        for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+            given = parameter.grad
+            if given is None or (parameter is master and not given.is_sparse):
                 continue
-            if master.grad is None:
-                master.grad = parameter.grad.to(master.dtype)
+            before = self._collected[index]
+            if before is None:
+                self._collected[index] = RowGradient.of(given) if given.is_sparse else given
+            elif isinstance(before, RowGradient):
+                assert given.is_sparse, "a table has gradients of one kind"
+                self._collected[index] = before.plus(RowGradient.of(given))
             else:
-                master.grad.add_(parameter.grad)
+                self._collected[index] = before.to(master.dtype).add_(given)
             parameter.grad = None
 
     def discard(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.parameters, *self.masters):
             tensor.grad = None
+        self._collected = [None] * len(self.masters)
+        self._factor = 1.0
 
     @property
     def has_gradients(self) -> bool:
         """Whether any master has a gradient."""
-        return any(master.grad is not None for master in self.masters)
+        return any(gradient is not None for gradient in self._gradients())
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Return the gradients by parameter name, whole and in fp32 or wider."""
+        found = zip(self.names, self._gradients(), self.masters, strict=True)
+        return {name: _whole(gradient, master) for name, gradient, master in found if gradient is not None}
 
     def add_penalties(self) -> None:
         """Add the gradients of the L1 and L2 penalties."""
         if not (self.penalties.l1 or self.penalties.l2):
             return
+        self._to_masters()
         with torch.no_grad():
             for master in self._decayed:
                 if master.grad is None:
@@ -161,31 +176,99 @@ class MasterOptimizer:
                 if self.penalties.l2:
                     master.grad.add_(master, alpha=2 * self.penalties.l2)
 
-    def gradient_norm(self) -> float:
-        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider."""
-        gradients = [master.grad for master in self.masters if master.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    def gradient_norm(self) -> torch.Tensor:
+        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device."""
+        given = (gradient for gradient in self._gradients() if gradient is not None)
+        gradients = [gradient.values if isinstance(gradient, RowGradient) else gradient for gradient in given]
+        if not gradients:
+            return torch.zeros(())
+        if all(map(serves, gradients)):
+            return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
+        return torch.nn.utils.get_total_norm([gradient.float() for gradient in gradients])
 
     def scale_gradients(self, factor: float) -> None:
-        """Multiply every gradient by ``factor``."""
-        torch._foreach_mul_([master.grad for master in self.masters if master.grad is not None], factor)
+        """Multiply every gradient by ``factor`` in the coming step."""
+        self._factor *= factor
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Update the masters at ``learning_rate`` (times each group's scale) and the weights from them."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["scale"]
-        self.optimizer.step()
-        for parameter, master in self._split:
-            if master.grad is not None:
-                parameter.copy_(master)
+        if not self._step_in_one_pass():
+            self._to_masters()
+            if self._factor != 1:
+                torch._foreach_mul_([master.grad for master in self.masters if master.grad is not None], self._factor)
+            self.optimizer.step()
+            for parameter, master in zip(self.parameters, self.masters, strict=True):
+                if parameter is not master and master.grad is not None:
+                    parameter.copy_(master)
         self.discard()
+
+    def _gradients(self) -> list[torch.Tensor | RowGradient | None]:
+        """Return every master's gradient, in fp32 or as it came."""
+        return [
+            master.grad if collected is None else collected
+            for master, collected in zip(self.masters, self._collected, strict=True)
+        ]
+
+    def _to_masters(self) -> None:
+        """Make what was collected the masters' gradients in fp32."""
+        for index, collected in enumerate(self._collected):
+            if collected is not None:
+                self.masters[index].grad = _whole(collected, self.masters[index])
+        self._collected = [None] * len(self.masters)
+
+    @property
+    def steps_in_one_pass(self) -> bool:
+        """Whether native code makes the steps, from gradients as they come."""
+        return (
+            type(self.optimizer) is torch.optim.AdamW
+            and not any(group["amsgrad"] or group["maximize"] for group in self.optimizer.param_groups)
+            and all(map(serves, self.masters))
+        )
+
+    def _step_in_one_pass(self) -> bool:
+        """Make the step by native code; return whether it could."""
+        if not self.steps_in_one_pass:
+            return False
+        shadows = [
+            None if parameter is master else parameter
+            for parameter, master in zip(self.parameters, self.masters, strict=True)
+        ]
+        parts = list(zip(self._gradients(), self.masters, shadows, strict=True))
+        if not all(
+            gradient is None or adamw.serves_all(gradient, master, shadow) for gradient, master, shadow in parts
+        ):
+            return False
+        groups = [group for group in self.optimizer.param_groups for _ in group["params"]]
+        for index, (gradient, master, shadow) in enumerate(parts):
+            if gradient is None:
+                continue
+            state, group = self.optimizer.state[master], groups[index]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(master), torch.zeros_like(master)
+            state["step"] += 1
+            moments = state["exp_avg"], state["exp_avg_sq"]
+            settings = adamw.AdamW(
+                group["lr"], group["betas"], group["eps"], group["weight_decay"], int(state["step"]), self._factor
+            )
+            if isinstance(gradient, RowGradient):
+                known = self._rows_with_moments.get(index)
+                self._rows_with_moments[index] = adamw.update_rows(
+                    settings, gradient, master, moments, shadow, with_moments=known
+                )
+            else:
+                adamw.update(settings, gradient, master, moments, shadow)
+        return True
 
     @torch.no_grad()
     def write_weights(self) -> None:
         """Set the model's weights from the masters."""
-        for parameter, master in self._split:
-            parameter.copy_(master)
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            if parameter is not master:
+                parameter.copy_(master)
 
     def master_weights(self) -> dict[str, torch.Tensor]:
         """Return the fp32 masters by parameter name."""
@@ -211,11 +294,20 @@ class MasterOptimizer:
         return tensors, values
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        """Set the optimizer's state from ``state()``."""
+        """Set the optimizer's state from ``state()``, on the devices where torch keeps it."""
         masters = dict(zip(self.names, self.masters, strict=True))
+        self._rows_with_moments.clear()
+        counts_on_device = {
+            id(master): bool(group.get("fused") or group.get("capturable"))
+            for group in self.optimizer.param_groups
+            for master in group["params"]
+        }
         for entry, value in (*tensors.items(), *values.items()):
             name, _, key = entry.rpartition("/")
-            self.optimizer.state[masters[name]][key] = value
+            master = masters[name]
+            # Unless the step is made by one kernel, torch counts steps on the host.
+            stays = not isinstance(value, torch.Tensor) or (key == "step" and not counts_on_device[id(master)])
+            self.optimizer.state[master][key] = value if stays else value.to(master.device)
 
 
 def _master(parameter: nn.Parameter) -> torch.Tensor:
@@ -223,3 +315,8 @@ def _master(parameter: nn.Parameter) -> torch.Tensor:
     if parameter.dtype in (torch.float32, torch.float64):
         return parameter
     return parameter.detach().float().requires_grad_()
+
+
+def _whole(gradient: torch.Tensor | RowGradient, master: torch.Tensor) -> torch.Tensor:
+    dense = gradient.dense(master) if isinstance(gradient, RowGradient) else gradient
+    return dense.to(master.dtype)

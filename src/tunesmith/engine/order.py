@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tunesmith.engine.batch import IntArray, LayoutName
 
@@ -58,6 +59,18 @@ def epoch_order(num_rows: int, seed: int, epoch: int) -> IntArray:
 def step_seed(seed: int, step: int) -> int:
     """Return the seed of a step's random numbers (dropout), so that they depend on nothing before it."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed torch's random numbers on the CPU and on ``device``.
+
+    ``torch.manual_seed`` also notes down, with its whole stack, a call for every kind of device that
+    was never used.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def micro_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -58,3 +59,14 @@ def choose_precision(wanted: str, device: torch.device, *, from_scratch: bool) -
 def place(model: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
     """Move the model to the device in the number format; the optimizer keeps fp32 masters itself."""
     return model.to(device=device, dtype=DTYPES[precision])
+
+
+def be_deterministic(*, wanted: bool) -> None:
+    """Refuse operations whose result may vary from run to run, or allow them again.
+
+    cuBLAS repeats its results only with a workspace of fixed size, which it reads from the environment
+    when it is first used; attention's backward pass then adds up in a fixed order, too.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)

@@ -15,6 +15,14 @@ from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
 from tunesmith.tasks.base import Task
 
+CPU_TOKENS = 2048
+"""Tokens of a micro-batch without a backward pass: on a CPU more of them leave the caches."""
+
+
+def forward_tokens(token_budget: int, device: torch.device) -> int:
+    """Return the tokens of a micro-batch that is only scored, where training takes ``token_budget``."""
+    return min(token_budget, CPU_TOKENS) if device.type == "cpu" else token_budget
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -41,6 +49,7 @@ def predict(
     """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise."""
     was_training = scorer.model.training
     scorer.model.eval()
+    token_budget = forward_tokens(token_budget, collate.device)
     if task.corrupts:
         data = task.corrupt(data, np.arange(len(data)), None)
     pieces: list[dict[str, Array]] = []

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.batch import Batch, Collator, states_to_numpy
+from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
 from tunesmith.engine.order import micro_batches
 from tunesmith.models import structure
 
@@ -39,6 +40,13 @@ class Prefix:
     """From the bottom up; at least one."""
     later: tuple[nn.Module, ...]
     """The layers above them."""
+    is_all: bool = False
+    """Whether nothing but the head is trained, which reads what the base model gives."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether ``rest`` was called since the model was last set to training or to scoring."""
+        return not self.base.training and all(layer.training for layer in self.later)
 
     def rest(self) -> None:
         """Switch the prefix's dropout off, after the model was set to training."""
@@ -62,23 +70,37 @@ class Prefix:
         ``run`` calls the base model on a batch. ``check`` is called between batches and may raise.
         """
         offsets = data.inputs["input_ids"].offsets
-        kept: np.memmap[Any, Any] | None = None
+        kept = _Kept(path, offsets)
         with torch.inference_mode(), _evaluating(self.base):
             for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
                 check()
                 batch = collate(data, rows)
-                states = states_to_numpy(_real_tokens(self._topmost_states(batch, run), batch))
-                if kept is None:
-                    shape = (int(offsets[-1]), states.shape[1])
-                    kept = np.lib.format.open_memmap(path, mode="w+", dtype=states.dtype, shape=shape)
-                start = 0
-                for row in batch.rows.tolist():
-                    length = int(offsets[row + 1] - offsets[row])
-                    kept[offsets[row] : offsets[row + 1]] = states[start : start + length]
-                    start += length
-        assert kept is not None
-        kept.flush()
-        return replace(data, states=Ragged(np.load(path, mmap_mode="r", allow_pickle=False), offsets))
+                kept.write(_real_tokens(self._topmost_states(batch, run), batch), batch.rows)
+        return replace(data, states=Ragged(kept.mapped(), offsets))
+
+    def save_read_states(
+        self,
+        data: Encoded,
+        collate: Collator,
+        read: Callable[[Batch], torch.Tensor],
+        token_budget: int,
+        path: Path,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> Encoded:
+        """Return ``data`` with what the head reads, and nothing more, kept in the file ``path``, memory-mapped.
+
+        For models of which nothing but the head is trained. ``read`` returns [U, D]: what the head
+        reads of a batch. ``check`` is called between batches and may raise.
+        """
+        kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
+        with torch.inference_mode(), _evaluating(self.base):
+            for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+                check()
+                batch = collate(data, rows)
+                kept.write(read(batch), batch.rows)
+        states = kept.mapped()
+        return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
 
     def _topmost_states(self, batch: Batch, run: Callable[[Batch], Any]) -> torch.Tensor:
         found: list[torch.Tensor] = []
@@ -107,6 +129,32 @@ class Prefix:
             yield
 
 
+class _Kept:
+    """A file of hidden states of rows, written batch by batch in whatever order rows come."""
+
+    def __init__(self, path: Path, offsets: npt.NDArray[np.int64]) -> None:
+        self._path = path
+        self._offsets = offsets
+        self._file: np.memmap[Any, Any] | None = None
+
+    def write(self, states_SD: torch.Tensor, rows: IntArray) -> None:
+        """Write the states of ``rows``, which follow each other in the order of ``rows``."""
+        states = states_to_numpy(states_SD)
+        if self._file is None:
+            shape = (int(self._offsets[-1]), states.shape[1])
+            self._file = np.lib.format.open_memmap(self._path, mode="w+", dtype=states.dtype, shape=shape)
+        starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
+        before = np.cumsum(lengths) - lengths
+        self._file[np.repeat(starts - before, lengths) + np.arange(len(states))] = states
+
+    def mapped(self) -> npt.NDArray[Any]:
+        """Return all that was written, mapped from the file."""
+        assert self._file is not None
+        self._file.flush()
+        mapped: npt.NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+
 class _Enough(Exception):  # noqa: N818 (no error)
     """Ends a forward pass whose rest nobody needs."""
 
@@ -125,7 +173,20 @@ def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
     if lowest <= 1 or [index for index, _ in found] != list(range(len(found))):
         return None
     layers = [model.get_submodule(name) for _, name in found]
-    return Prefix(structure.base_model(whole), tuple(layers[: lowest - 1]), tuple(layers[lowest - 1 :]))
+    prefix = Prefix(
+        structure.base_model(whole), tuple(layers[: lowest - 1]), tuple(layers[lowest - 1 :]), lowest > len(layers)
+    )
+    return prefix if _is_below(prefix, model, trained) else None
+
+
+def _is_below(prefix: Prefix, model: nn.Module, trained: Collection[str]) -> bool:
+    """Say whether everything trained comes after the prefix: weights that are new may stand anywhere."""
+    frozen = {id(parameter) for layer in prefix.layers for parameter in layer.parameters()}
+    ids = [id(parameter) for parameter in model.parameters()]
+    last_frozen = max((place for place, parameter in enumerate(ids) if parameter in frozen), default=-1)
+    named = dict(model.named_parameters())
+    ever = {id(named[name]) for name in trained}
+    return all(place > last_frozen for place, parameter in enumerate(ids) if parameter in ever)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -27,8 +27,10 @@ from torch import nn
 from torch.nn import functional
 
 from tunesmith.engine.attention import borders_of
-from tunesmith.engine.batch import EXACT, Batch, LayoutName, Shapes
+from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
+from tunesmith.engine.blocks.block import Reading, reading
 from tunesmith.engine.prefix import Prefix, standing_in
+from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.structure import base_model, inner, output_embeddings
 
 Reads = Literal["row", "token"]
@@ -45,11 +47,17 @@ class Scorer:
     """How the number of tokens that the head reads is rounded up."""
     prefix: Prefix | None = None
     """What is frozen below everything that is trained."""
+    fused_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    """From hidden states [U, D] and labels [U] to the sum of their cross-entropy, where another kernel computes it."""
+    graphs: Callable[[Batch], torch.Tensor | None] | None = None
+    """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
         if self.reads == "token":
             return self.head(self.hidden(batch))
+        if batch.read_states is not None:
+            return row_head(inner(self.model), batch.read_states)
         if self.layout == "padded":
             scores: torch.Tensor = self.model(**batch.inputs).logits
             return scores
@@ -57,6 +65,8 @@ class Scorer:
 
     def set_training(self) -> None:
         """Switch dropout on, but for what is frozen."""
+        if self.model.training and (self.prefix is None or self.prefix.is_resting):
+            return  # as it was left: walking through hundreds of modules takes longer than training a head
         self.model.train()
         if self.prefix is not None:
             self.prefix.rest()
@@ -65,35 +75,69 @@ class Scorer:
     def surrounding(self, batch: Batch) -> Iterator[None]:
         """Surround the passes of ``batch``: attention learns its borders, the prefix stands aside."""
         with ExitStack() as stack:
-            if self.layout == "flat":
+            if batch.borders is not None:
                 stack.enter_context(borders_of(batch.borders))
+                stack.enter_context(reading(self._reading(batch, batch.borders)))
+            stack.enter_context(noise_of(batch))
             if batch.states is not None:
                 assert self.prefix is not None
                 stack.enter_context(self.prefix.standing_aside(batch.states))
             yield
 
+    @contextmanager
+    def having_run(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Let ``hidden`` be what ``base`` gives inside the block: it has been computed."""
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+        with standing_in(self._base, lambda *_, **__: given):
+            yield
+
+    def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
+        """Return which tokens' last hidden states are read; None where all may be."""
+        tokens = batch.read_tokens if self.reads == "token" else tokens_of_rows(inner(self.model), batch)
+        return None if tokens is None else Reading.of(tokens, borders)
+
     def base(self, batch: Batch) -> torch.Tensor:
         """Return the base model's last hidden states: [1, T, D] in the flat layout, [B, L, D] in the padded one."""
-        hidden: torch.Tensor = self._base(**batch.inputs, **self._switches).last_hidden_state
+        captured = None if self.graphs is None else self.graphs(batch)
+        if captured is not None:
+            return captured
+        pooler = getattr(self._base, "pooler", None)
+        with ExitStack() as stack:
+            if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
+                stack.enter_context(standing_in(pooler, lambda *_, **__: None))
+            hidden: torch.Tensor = self._base(**batch.inputs, **self.switches).last_hidden_state
         return hidden
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
+        if batch.read_states is not None:
+            return batch.read_states
         hidden = self.base(batch)
         hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
         return hidden_TD[batch.read_tokens]
 
+    @property
+    def reads_apart(self) -> bool:
+        """Whether what the head reads can be had apart from the head: not of rows in the padded layout."""
+        return self.reads == "token" or self.layout == "flat"
+
+    def read(self, batch: Batch) -> torch.Tensor:
+        """Return [U, D]: all that the head reads, of rows or of tokens."""
+        if self.reads == "token":
+            return self.hidden(batch)
+        return row_states(inner(self.model), self.base(batch)[0], batch)
+
     def head(self, hidden_UD: torch.Tensor) -> torch.Tensor:
         """Return [U, K]: what the model's head makes of hidden states, each for itself."""
-        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
         num_read = len(hidden_UD)
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
-        given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_UD[None])
-        with standing_in(self._base, lambda *_, **__: given):
+        with self.having_run(hidden_UD[None]):
             ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
             scores_1UK: torch.Tensor = inner(self.model)(input_ids=ids).logits
-        return scores_1UK[0, :num_read]
+        scores_UK = scores_1UK.squeeze(0)
+        return scores_UK if len(scores_UK) == num_read else scores_UK[:num_read]
 
     @cached_property
     def num_outputs(self) -> int:
@@ -121,32 +165,62 @@ class Scorer:
         return [*tied, *(one for one in whole.parameters() if id(one) not in within)]
 
     @cached_property
-    def _switches(self) -> dict[str, bool]:
-        """Switch off what training has no use for: decoders would fill a cache."""
+    def switches(self) -> dict[str, bool]:
+        """Arguments of the base model that switch off what training has no use for: decoders would fill a cache."""
         takes_cache = "use_cache" in inspect.signature(self._base.forward).parameters
         return {"use_cache": False} if takes_cache else {}
 
 
+def noise_of(batch: Batch) -> AbstractContextManager[None]:
+    """Let dropout take the noise of ``batch``, where that is keyed."""
+    keys = batch.noise_keys
+    return nullcontext() if keys is None else keyed_by(keys, keys[batch.first_tokens])
+
+
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Apply a sequence-classification head to the token that represents each row of a flat batch: [B, K].
+    """Apply a sequence-classification head to what represents each row of a flat batch: [B, K].
 
     Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
     on the first token a pooler and classifier (BERT), a classification head module
     (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
     (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
     """
+    return row_head(model, row_states(model, hidden_TD, batch))
+
+
+def row_states(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return [B, D]: what represents each row of a flat batch, its last token, its first one, or the mean of all."""
     if hasattr(model, "score"):
-        return _tensor(model.score(hidden_TD[batch.last_tokens]))
-    first_BD = hidden_TD[batch.first_tokens]
+        return hidden_TD[batch.last_tokens]
+    if _has_mean_head(model) and model.config.classifier_pooling == "mean":
+        return _mean_rows(hidden_TD, batch)
+    return hidden_TD[batch.first_tokens]
+
+
+def row_head(model: Any, states_BD: torch.Tensor) -> torch.Tensor:
+    """Apply a sequence-classification head to what represents each row: [B, K]."""
+    if hasattr(model, "score"):
+        return _tensor(model.score(states_BD))
     if hasattr(model, "pre_classifier"):
-        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(first_BD)))))
-    if hasattr(model, "head") and hasattr(model, "drop"):
-        pooled_BD = _mean_rows(hidden_TD, batch) if model.config.classifier_pooling == "mean" else first_BD
-        return _tensor(model.classifier(model.drop(model.head(pooled_BD))))
+        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(states_BD)))))
+    if _has_mean_head(model):
+        return _tensor(model.classifier(model.drop(model.head(states_BD))))
     pooler = getattr(base_model(model), "pooler", None)
     if pooler is not None:
-        return _tensor(model.classifier(model.dropout(pooler(first_BD[:, None]))))
-    return _tensor(model.classifier(first_BD[:, None]))
+        return _tensor(model.classifier(model.dropout(pooler(states_BD[:, None]))))
+    return _tensor(model.classifier(states_BD[:, None]))
+
+
+def _has_mean_head(model: Any) -> bool:
+    return hasattr(model, "head") and hasattr(model, "drop")
+
+
+def tokens_of_rows(model: Any, batch: Batch) -> torch.Tensor | None:
+    """Return the tokens that ``row_scores`` reads, [B] ascending; None for all."""
+    if hasattr(model, "score"):
+        return batch.last_tokens
+    averages = _has_mean_head(model) and model.config.classifier_pooling == "mean"
+    return None if averages else batch.first_tokens
 
 
 def _tensor(scores: Any) -> torch.Tensor:
@@ -156,7 +230,9 @@ def _tensor(scores: Any) -> torch.Tensor:
 
 def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
     lengths = batch.last_tokens - batch.first_tokens + 1
-    row_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=hidden_TD.device), lengths)
+    row_of_token = torch.repeat_interleave(
+        torch.arange(len(lengths), device=hidden_TD.device), lengths, output_size=batch.num_tokens
+    )
     real_TD = hidden_TD[: batch.num_tokens]
     total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
     return total_BD / lengths[:, None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +72,17 @@ class Pretrained(ModelSource):
         max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
         tokenizer.model_max_length = max_length
         return LoadedModel(model, tokenizer, max_length, location.source)
+
+    def load_again(self, loaded: LoadedModel, seed: int) -> LoadedModel:
+        """Return what ``load`` with another seed would give for the head of ``loaded``, which ``load`` has just given.
+
+        Weights that come from files share their memory with those of ``loaded``.
+        """
+        model = load_weights_again(loaded.model, seed)
+        if self.dropout is not None:
+            set_dropout(model, self.dropout)
+        let_padding_learn(model, loaded.tokenizer)
+        return replace(loaded, model=model)
 
 
 def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = None) -> PretrainedConfig:
@@ -168,6 +181,27 @@ def load_weights(
     _check_complete(model, location.folder, new, mismatched, complete=complete)
     structure.align(model)
     loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Return a model that ``load_weights`` gave once more, its new weights initialised from another seed.
+
+    The other weights share their memory with those of ``model``.
+    """
+    known = structure.origin(model)
+    assert known is not None
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in known.new_parameters}
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        again = type(model).from_pretrained(
+            None, config=copy.deepcopy(model.config), state_dict=weights, dtype=torch.float32
+        )
+    structure.set_origin(again, known)
+    again.name_or_path = model.name_or_path
+    if hasattr(model, "generation_config"):
+        again.generation_config = copy.deepcopy(model.generation_config)
+    loaded: PreTrainedModel = again.eval()  # type: ignore[no-untyped-call]
     return loaded
 
 

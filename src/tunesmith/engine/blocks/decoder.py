@@ -1,0 +1,87 @@
+"""Decoder layers of Llama's kind: norm, rotary attention, norm, gated feed-forward (Touvron et al. 2023, section 2.2).
+
+Shapes: T tokens, Q tokens that are read, D numbers each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tunesmith.engine.attention import Settings
+from tunesmith.engine.batch import Borders
+from tunesmith.engine.blocks.block import Block, Reading
+from tunesmith.engine.blocks.projection import project
+from tunesmith.kernels import attention as native
+from tunesmith.kernels.rows import add_rms_norm, gated
+
+PARTS = {
+    "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling"),
+    "mlp": ("gate_proj", "up_proj", "down_proj", "act_fn"),
+    "input_layernorm": ("weight", "variance_epsilon"),
+    "post_attention_layernorm": ("weight", "variance_epsilon"),
+}
+"""What a layer must have."""
+
+FORBIDDEN = ("self_attn.q_norm", "pre_feedforward_layernorm", "self_attn.sinks", "block_sparse_moe")
+
+
+class DecoderBlock(Block):
+    """A layer whose parts have Llama's names (SmolLM, Qwen2, Mistral, ... have them too)."""
+
+    def compute(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any], /
+    ) -> torch.Tensor | None:
+        """Return [T, D]; with ``read``, zeros for all tokens that are not read."""
+        own, feed = self.layer.self_attn, self.layer.mlp
+        inputs = self.linear(own.q_proj, own.k_proj, own.v_proj)
+        outputs = self.linear(own.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)
+        if inputs is None or outputs is None:
+            return None
+        depth = own.head_dim
+        mask = self.attention_mask(own.attention_dropout)
+        pattern = Settings(own.scaling, causal=True, window=self.window, mask=mask)
+        rotation = self.rotation(*settings["position_embeddings"])
+        norm = self.layer.input_layernorm
+        stream, normed = add_rms_norm(hidden_TD, None, norm.weight, norm.variance_epsilon)
+        if read is None or not native.serves(hidden_TD, depth):
+            packed = project(normed, inputs)
+            attended = self.attend(
+                packed, inputs[0].weight.shape[0] // depth, depth, pattern, borders, rotation=rotation
+            )
+            return self._rest(attended, stream, outputs)
+        query = project(normed[read.tokens], [inputs[0].of(read.tokens)])
+        key, value = project(normed, inputs[1:]).chunk(2, dim=1)
+        query, key, value = (tensor.view(len(tensor), -1, depth) for tensor in (query, key, value))
+        attended = native.attend(
+            query, key, value, replace(pattern.pattern(borders), rotation=rotation, queries=read.queries)
+        )
+        outputs = [layer.of(read.tokens) for layer in outputs]
+        result_QD = self._rest(attended, stream[read.tokens], outputs)
+        return torch.zeros_like(hidden_TD).index_copy(0, read.tokens, result_QD)
+
+    def _rest(self, attended: torch.Tensor, stream: torch.Tensor, outputs: Any) -> torch.Tensor:
+        """Return what follows attention, for any number of tokens."""
+        first, gate, up, down = outputs
+        norm = self.layer.post_attention_layernorm
+        stream, normed = add_rms_norm(project(attended, [first]), stream, norm.weight, norm.variance_epsilon)
+        return stream + project(gated(project(normed, [gate, up]), self.activation), [down])
+
+    def rotation(self, cosines: torch.Tensor, sines: torch.Tensor) -> native.Rotation:
+        """Return the rotation in float32, prepared once for all layers."""
+        prepared = self.shared.get("rotation")
+        if prepared is None or prepared[0] is not cosines:
+            made = native.Rotation(*(tensor[0].float().contiguous() for tensor in (cosines, sines)))
+            prepared = self.shared["rotation"] = (cosines, made)
+        rotation: native.Rotation = prepared[1]
+        return rotation
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens back a token sees, itself included: said by the layer, or else by the configuration."""
+        own = self.layer.self_attn
+        found: int | None = getattr(own if hasattr(own, "sliding_window") else own.config, "sliding_window", None)
+        return found

@@ -1,0 +1,78 @@
+"""Encoder layers of BERT's kind: attention, norm, feed-forward, norm; norms follow residuals (Devlin et al. 2019).
+
+Shapes: T tokens, Q tokens that are read, D numbers each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.engine.attention import Settings
+from tunesmith.engine.batch import Borders
+from tunesmith.engine.blocks.block import Block, Reading
+from tunesmith.engine.blocks.projection import project
+from tunesmith.kernels import attention as native
+from tunesmith.kernels.noise import Mask
+from tunesmith.kernels.rows import activate, add_layer_norm
+
+PARTS = {
+    "attention.self": ("query", "key", "value", "dropout"),
+    "attention.output": ("dense", "LayerNorm", "dropout"),
+    "intermediate": ("dense", "intermediate_act_fn"),
+    "output": ("dense", "LayerNorm", "dropout"),
+}
+"""What a layer must have."""
+
+FORBIDDEN = ("crossattention",)
+
+
+class EncoderBlock(Block):
+    """A layer whose parts have BERT's names (RoBERTa, XLM-R, ELECTRA, CamemBERT, ... have them too)."""
+
+    def compute(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, _settings: Mapping[str, Any], /
+    ) -> torch.Tensor | None:
+        """Return [T, D]; with ``read``, zeros for all tokens that are not read."""
+        attention, inner, outer = self.layer.attention, self.layer.intermediate, self.layer.output
+        own = attention.self
+        inputs = self.linear(own.query, own.key, own.value)
+        outputs = self.linear(attention.output.dense, inner.dense, outer.dense)
+        if inputs is None or outputs is None:
+            return None
+        depth = own.attention_head_size
+        weights_mask = self.attention_mask(own.dropout.p)
+        masks = self.mask(attention.output.dropout), self.mask(outer.dropout)
+        pattern = Settings(depth**-0.5, bool(own.is_causal), mask=weights_mask)
+        if read is None or not native.serves(hidden_TD, depth):
+            packed = project(hidden_TD, inputs)
+            attended = self.attend(packed, own.num_attention_heads, depth, pattern, borders)
+            return self._rest(attended, hidden_TD, outputs, masks)
+        query = project(hidden_TD[read.tokens], [inputs[0].of(read.tokens)])
+        key, value = project(hidden_TD, inputs[1:]).chunk(2, dim=1)
+        query, key, value = (tensor.view(len(tensor), -1, depth) for tensor in (query, key, value))
+        attended = native.attend(query, key, value, replace(pattern.pattern(borders), queries=read.queries))
+        few = (None if mask is None else mask.of(read.tokens) for mask in masks)
+        outputs = [layer.of(read.tokens) for layer in outputs]
+        result_QD = self._rest(attended, hidden_TD[read.tokens], outputs, tuple(few))
+        return torch.zeros_like(hidden_TD).index_copy(0, read.tokens, result_QD)
+
+    def _rest(
+        self, attended: torch.Tensor, residual: torch.Tensor, outputs: Any, masks: tuple[Mask | None, ...]
+    ) -> torch.Tensor:
+        """Return what follows attention, for any number of tokens."""
+        first, second, third = outputs
+        between = _normed(
+            project(attended, [first], with_bias=False), first, residual, self.layer.attention.output, masks[0]
+        )
+        wide = activate(project(between, [second], with_bias=False), second.bias, self.activation)
+        return _normed(project(wide, [third], with_bias=False), third, between, self.layer.output, masks[1])
+
+
+def _normed(x: torch.Tensor, linear: Any, residual: torch.Tensor, module: Any, mask: Mask | None) -> torch.Tensor:
+    norm: nn.LayerNorm = module.LayerNorm
+    return add_layer_norm(x, linear.bias, residual, norm.weight, norm.bias, epsilon=norm.eps, mask=mask)

@@ -1,0 +1,126 @@
+"""Putting blocks in the place of a model's layers, and keyed noise in that of its dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.engine.blocks import decoder, encoder
+from tunesmith.engine.blocks.block import Block
+from tunesmith.kernels import noise
+from tunesmith.kernels.rows import EAGER, Activation
+from tunesmith.models import structure
+
+_KINDS: tuple[tuple[Any, type[Block], str], ...] = (
+    (encoder, encoder.EncoderBlock, "intermediate.intermediate_act_fn"),
+    (decoder, decoder.DecoderBlock, "mlp.act_fn"),
+)
+
+
+@dataclass
+class KeyedDropout:
+    """Stands in for the ``forward`` of a dropout module: the noise is that of the tokens' keys."""
+
+    module: nn.Dropout
+    site: int
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.module.training or not self.module.p:
+            return x
+        return noise.dropout(x, self.site, self.module.p)
+
+
+def install(model: nn.Module) -> None:
+    """Put blocks in the place of the layers that are recognised, and keyed noise in that of every dropout."""
+    sites = dropout_sites(model)
+    for module, site in sites.items():
+        assert isinstance(module, nn.Dropout)
+        vars(module)["forward"] = KeyedDropout(module, site).forward
+    for table in _tables(model):
+        table.sparse = True
+    names = [name for _, name in structure.layers(model)]
+    shared: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        layer = model.get_submodule(name)
+        block = _block(layer, index, index == len(names) - 1, sites, shared)
+        if block is not None:
+            vars(layer)["forward"] = block.forward
+
+
+def dropout_sites(model: nn.Module) -> dict[nn.Module, int]:
+    """Return names of all modules that drop: equal for equal places of models of one architecture."""
+    return {module: site for site, module in enumerate(model.modules()) if type(module) is nn.Dropout}
+
+
+def blocks_of(model: nn.Module) -> Iterator[tuple[nn.Module, Block]]:
+    """Yield the layers in whose place blocks are, from the bottom up, with their blocks."""
+    for _, name in structure.layers(model):
+        layer = model.get_submodule(name)
+        block = getattr(vars(layer).get("forward"), "__self__", None)
+        if isinstance(block, Block):
+            yield layer, block
+
+
+def uninstall(model: nn.Module) -> None:
+    """Give layers and dropouts their own ``forward`` back."""
+    for module in model.modules():
+        if _is_stood_in(module):
+            del vars(module)["forward"]
+    for table in _tables(model):
+        table.sparse = False
+
+
+def is_installed(model: nn.Module) -> bool:
+    """Say whether ``install`` was called on ``model`` and not undone."""
+    return any(map(_is_stood_in, model.modules()))
+
+
+def _is_stood_in(module: nn.Module) -> bool:
+    return isinstance(getattr(vars(module).get("forward"), "__self__", None), Block | KeyedDropout)
+
+
+def _tables(model: nn.Module) -> list[nn.Embedding]:
+    """Return the trained embeddings of words: of a large table, few rows have a gradient in any one step.
+
+    One that serves as output layer too has a gradient everywhere.
+    """
+    found = structure.inner(model).get_input_embeddings()
+    output = structure.output_embeddings(model)
+    if type(found) is not nn.Embedding or not found.weight.requires_grad or found.max_norm is not None:
+        return []
+    return [] if output is not None and output.weight is found.weight else [found]
+
+
+def _block(
+    layer: nn.Module, index: int, is_last: bool, sites: Mapping[nn.Module, int], shared: dict[str, Any]
+) -> Block | None:
+    for kind, block, activation_name in _KINDS:
+        if _has(layer, kind.PARTS) and not any(_part(layer, name) is not None for name in kind.FORBIDDEN):
+            activation = _activation(_part(layer, activation_name))
+            if activation is not None:
+                return block(layer, index, is_last, sites, activation, shared)
+    return None
+
+
+def _has(layer: nn.Module, parts: Mapping[str, tuple[str, ...]]) -> bool:
+    return all(_part(layer, f"{place}.{name}") is not None for place, names in parts.items() for name in names)
+
+
+def _part(layer: Any, path: str) -> Any:
+    for name in path.split("."):
+        layer = getattr(layer, name, None)
+        if layer is None:
+            return None
+    return layer
+
+
+def _activation(function: Any) -> Activation | None:
+    """Return which activation a function is, told by what it computes."""
+    x = torch.linspace(-6, 6, 97)
+    with torch.no_grad():
+        computed = function(x)
+        return next((name for name, known in EAGER.items() if torch.allclose(known(x), computed, atol=1e-6)), None)

@@ -1,0 +1,60 @@
+"""Compiling one layer and using the result for all of them ("regional compilation"), for any number of tokens.
+
+The layers of a stack are equal, so that torch compiles the first one and finds its code again for the
+others. T is marked as varying: a flat micro-batch has another one each time. Flat attention, which
+looks the borders up and is a kernel of its own, is left out of the compiled code.
+
+Compiling takes minutes of a run's time and pays back a share of every step: ``worth_compiling`` weighs
+the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.engine.attention import FLAT_ATTENTION, flat_attention
+from tunesmith.engine.blocks.install import uninstall
+from tunesmith.models import structure
+
+COMPILE_SECONDS = 90.0
+"""What compiling a layer forward and backward is taken to cost. An assumption: not measured on a GPU."""
+
+SAVED_SHARE = 0.1
+"""Share of a step's time that compiled layers are taken to save. An assumption: not measured on a GPU."""
+
+MARGIN = 2.0
+"""What is saved must be so many times what it costs, since both are only guessed."""
+
+FLOPS_PER_SECOND = 2e14
+"""Rate of training that the guess is made with: about a fifth of what an H100 multiplies in bf16 at its best."""
+
+
+def worth_compiling(num_weights: int, num_tokens: float, device_type: str) -> bool:
+    """Say whether a run over ``num_tokens`` tokens (all steps together) is long enough for compiling to pay.
+
+    A step of T tokens is taken to cost 6 operations per weight and token, and a GPU to make
+    ``FLOPS_PER_SECOND`` of them. On other devices the answer is no.
+    """
+    if device_type != "cuda":
+        return False
+    seconds = 6.0 * num_weights * num_tokens / FLOPS_PER_SECOND
+    return SAVED_SHARE * seconds > MARGIN * COMPILE_SECONDS
+
+
+def compile_layers(model: nn.Module, backend: Any = "inductor") -> int:
+    """Compile the layers of ``model`` in place, when they are first called, and return how many there are.
+
+    Weights, names and what is saved stay as they are. Random numbers of compiled dropout are others
+    than those of torch's own, drawn from the same seed. Blocks, made of native code, give way.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(FLAT_ATTENTION, torch.compiler.disable(flat_attention))  # type: ignore[no-untyped-call]
+    uninstall(model)
+    layers = [model.get_submodule(name) for _, name in structure.layers(model)]
+    for layer in layers:
+        vars(layer)["forward"] = torch.compile(layer.forward, backend=backend, dynamic=True)
+    return len(layers)

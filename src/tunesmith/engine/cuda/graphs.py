@@ -1,0 +1,123 @@
+"""CUDA graphs of the base model, for models so small that launching kernels takes longer than running them.
+
+A graph replays kernels on fixed addresses with fixed sizes. Micro-batches are therefore rounded up to a
+few buckets: T to a multiple of a share of the budget, the number of rows and the longest length to powers
+of two. What is added are filler tokens in a sequence of their own and empty sequences, which no other
+sequence sees. The head and the loss, whose sizes differ from batch to batch, stay outside.
+
+Graphs need bf16 weights: the gradients lie at fixed addresses too, and only those of weights with
+separate masters are moved away before the next micro-batch overwrites them.
+
+Shapes: T tokens, D numbers per hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tunesmith.engine.attention import borders_of
+from tunesmith.engine.batch import Batch, Borders
+
+MAX_WEIGHTS = 1_000_000_000
+"""Larger models keep a GPU busy by themselves."""
+
+BUCKETS_PER_BUDGET = 4
+"""T is rounded up to multiples of this share of the budget: an eighth of it is filler, on average."""
+
+TILE = 128
+"""Tokens that the kernel works on at once: shorter longest lengths are all the same to it."""
+
+MOST_GRAPHS = 16
+"""Buckets that are captured; batches of further ones run without a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The sizes that a graph is captured for."""
+
+    tokens: int
+    """T, filler included."""
+    rows: int
+    """Sequences, the filler's and empty ones included."""
+    length: int
+    """Longest sequence, the filler's included."""
+
+    def lengths(self, cumulative: torch.Tensor) -> torch.Tensor:
+        """Return cumulative lengths, int32 [rows + 1], for those of a batch: then the filler, then empty sequences."""
+        return functional.pad(cumulative, (0, self.rows + 1 - len(cumulative)), value=self.tokens)
+
+
+def bucket_of(num_tokens: int, num_rows: int, longest: int, budget: int) -> Bucket:
+    """Return the smallest bucket that holds ``num_rows`` sequences of ``num_tokens`` tokens in all.
+
+    ``budget`` is the most that a micro-batch holds; a single longer row has a bucket of its own.
+    """
+    unit = max(budget // BUCKETS_PER_BUDGET, 1)
+    tokens = -(-num_tokens // unit) * unit
+    return Bucket(tokens, _power_of_two(num_rows + 1), _power_of_two(max(longest, tokens - num_tokens, TILE)))
+
+
+def _power_of_two(number: int) -> int:
+    """Return the smallest power of two that is no less than ``number``."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+@dataclass
+class BaseGraphs:
+    """Runs a base model on flat batches from captured graphs, one for every bucket and set of trained weights."""
+
+    base: nn.Module
+    settings: Mapping[str, Any]
+    """Further arguments of the base model: ``use_cache``."""
+    budget: int
+    _captured: dict[Any, nn.Module] = field(default_factory=dict)
+
+    def __call__(self, batch: Batch) -> torch.Tensor | None:
+        """Return the hidden states [1, T, D] of the batch's real tokens and its filler; None to run without a graph."""
+        if batch.borders is None or batch.states is not None or not torch.is_grad_enabled():
+            return None
+        cumulative = batch.borders.cumulative_lengths
+        num_tokens = next(iter(batch.inputs.values())).shape[1]
+        bucket = bucket_of(num_tokens, len(cumulative) - 1, batch.borders.max_length, self.budget)
+        names = tuple(sorted(batch.inputs))
+        trained = tuple(parameter.requires_grad for parameter in self.base.parameters())
+        key = (bucket, names, trained, self.base.training)
+        arguments = [functional.pad(batch.inputs[name], (0, bucket.tokens - num_tokens)) for name in names]
+        arguments.append(bucket.lengths(cumulative))
+        if key not in self._captured:
+            if len(self._captured) >= MOST_GRAPHS:
+                return None
+            self._captured[key] = _captured(_Fixed(self.base, self.settings, names, bucket), arguments)
+        hidden: torch.Tensor = self._captured[key](*arguments)
+        return hidden[:, :num_tokens]
+
+
+class _Fixed(nn.Module):
+    """The base model as a function of tensors alone."""
+
+    def __init__(self, base: nn.Module, settings: Mapping[str, Any], names: tuple[str, ...], bucket: Bucket) -> None:
+        super().__init__()
+        self.base, self.settings, self.names, self.bucket = base, settings, names, bucket
+        self.train(base.training)
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Return [1, T, D] for the inputs in the order of ``names`` and the cumulative lengths."""
+        *inputs, cumulative = tensors
+        with borders_of(Borders((), cumulative, self.bucket.length)):
+            given = dict(zip(self.names, inputs, strict=True))
+            hidden: torch.Tensor = self.base(**given, **self.settings).last_hidden_state
+        return hidden
+
+
+def _captured(fixed: _Fixed, arguments: list[torch.Tensor]) -> nn.Module:
+    """Return ``fixed`` with its forward and backward passes captured (three warm-up passes, then the capture)."""
+    samples = tuple(argument.clone() for argument in arguments)
+    graphed = torch.cuda.make_graphed_callables(fixed, samples, allow_unused_input=True)
+    assert isinstance(graphed, nn.Module)
+    return graphed

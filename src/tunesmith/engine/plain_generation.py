@@ -1,0 +1,151 @@
+"""Writing answers with the search of ``transformers`` (its cache, its sampling), for models that need it.
+
+What is added is the order, the bounds on memory, and the way back to the attention that training uses.
+
+Shapes: B prompts of at most L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunesmith.data.encoded import Ragged
+from tunesmith.engine.sampling import Sampling
+from tunesmith.models.structure import inner
+
+MAX_CACHED_TOKENS = 16_384
+"""Tokens, prompts and answers together, that the caches of a batch may hold."""
+MAX_ROWS = 32
+STANDARD_ATTENTION = "sdpa"
+
+
+@torch.inference_mode()
+def generate_plain(
+    model: nn.Module, prompts: Ragged, sampling: Sampling, *, check: Callable[[int], None] = lambda _: None
+) -> list[list[int]]:
+    """Return the answer to every prompt as token ids, in the order of the prompts.
+
+    ``check`` is called with the number of answers that are done, between batches, and may raise.
+    Equal prompts, weights and seeds give equal answers.
+    """
+    answers: list[list[int]] = [[] for _ in range(len(prompts))]
+    device = next(model.parameters()).device
+    done = 0
+    with _ready(model, sampling.seed) as whole:
+        config = sampling.config(whole)
+        stops = sampling.stops(whole)
+        for rows in _batches(prompts.lengths, sampling.max_new_tokens):
+            check(done)
+            ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
+            found = whole.generate(
+                input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
+            )
+            for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
+                answers[row] = _until(tokens, stops)
+            done += len(rows)
+    return answers
+
+
+def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> Generator[int, None, None]:
+    """Yield the answer to one prompt token by token; closing the iterator ends the work."""
+    from transformers import StoppingCriteriaList
+    from transformers.generation.streamers import BaseStreamer
+
+    tokens: SimpleQueue[int | BaseException | None] = SimpleQueue()
+    is_closed = Event()
+
+    class Streamer(BaseStreamer):
+        is_prompt = True
+
+        def put(self, value: torch.Tensor) -> None:
+            if self.is_prompt:
+                self.is_prompt = False
+                return
+            for token in value.reshape(-1).tolist():
+                tokens.put(token)
+
+        def end(self) -> None:
+            tokens.put(None)
+
+    @torch.inference_mode()
+    def work() -> None:
+        try:
+            with _ready(model, sampling.seed) as whole:
+                ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
+                whole.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    generation_config=sampling.config(whole),
+                    streamer=Streamer(),
+                    stopping_criteria=StoppingCriteriaList([lambda *_, **__: is_closed.is_set()]),
+                )
+        except BaseException as error:  # handed to the thread that reads
+            tokens.put(error)
+
+    stops = sampling.stops(inner(model))
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (token := tokens.get()) is not None:
+            if isinstance(token, BaseException):
+                raise token
+            if token in stops:
+                break
+            yield token
+    finally:
+        is_closed.set()
+        thread.join()
+
+
+@contextmanager
+def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
+    """Yield the model set for generation: no dropout, an attention that knows caches, random numbers of its own."""
+    whole: Any = inner(model)
+    attention = whole.config._attn_implementation
+    was_training = model.training
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        whole.set_attn_implementation(STANDARD_ATTENTION)
+        model.eval()
+        try:
+            yield whole
+        finally:
+            whole.set_attn_implementation(attention)
+            model.train(was_training)
+
+
+def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int) -> Iterator[list[int]]:
+    """Yield rows of similar length, longest first, so that what does not fit shows at once."""
+    rows: list[int] = []
+    longest = 0
+    for row in np.argsort(-lengths, kind="stable").tolist():
+        longest = longest or int(lengths[row])
+        if rows and (len(rows) == MAX_ROWS or (len(rows) + 1) * (longest + max_new_tokens) > MAX_CACHED_TOKENS):
+            yield rows
+            rows, longest = [], int(lengths[row])
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+def _left_padded(prompts: Sequence[Any], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    length = max(len(prompt) for prompt in prompts)
+    ids_BL = np.full((len(prompts), length), pad_token_id, dtype=np.int64)
+    mask_BL = np.zeros((len(prompts), length), dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        ids_BL[row, length - len(prompt) :] = prompt
+        mask_BL[row, length - len(prompt) :] = 1
+    return torch.from_numpy(ids_BL), torch.from_numpy(mask_BL)
+
+
+def _until(tokens: Sequence[int], stops: Collection[int]) -> list[int]:
+    end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
+    return list(tokens[:end])

@@ -1,0 +1,88 @@
+"""Activation checkpointing: a layer keeps its input only, and runs forward again when its gradient is due.
+
+Chen et al. 2016 (arXiv:1604.06174), by ``torch.utils.checkpoint``, a layer at a time, for whatever layers
+a model has. Results are the same to the bit: random numbers are drawn again as they were.
+
+In the backward pass a layer runs in whatever thread differentiates, on CUDA one of torch's own. The
+borders of the batch and its noise belong to the thread of the loop; they are therefore carried along.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from tunesmith.engine.attention import borders_of, current_borders
+from tunesmith.kernels import noise
+from tunesmith.models import structure
+
+CACHES = ("past_key_values", "past_key_value", "layer_past")
+"""Arguments by which a layer would write to a cache a second time."""
+
+
+def can_recompute(model: nn.Module) -> bool:
+    """Say whether the model has layers that can be run again: a stack, of an architecture that allows it."""
+    return bool(getattr(structure.inner(model), "supports_gradient_checkpointing", False)) and bool(_layers(model))
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Let every layer of the model forget its activations in training; ``forward`` is wrapped in place.
+
+    Doing it twice changes nothing. What is frozen and rests in ``eval`` mode keeps nothing anyway and
+    is left as it is, and so is everything outside of training.
+    """
+    for layer in _layers(model):
+        forward = layer.forward
+        if not hasattr(forward, "recomputes"):
+            vars(layer)["forward"] = _recomputing(layer, forward)
+
+
+@contextmanager
+def as_configured(model: nn.Module, *, recompute: bool) -> Iterator[None]:
+    """Undo ``recompute_layers`` at the end of the ``with`` block, for tests and comparisons."""
+    before = [(layer, vars(layer).get("forward")) for layer in _layers(model)]
+    if recompute:
+        recompute_layers(model)
+    try:
+        yield
+    finally:
+        for layer, forward in before:
+            vars(layer).pop("forward", None)
+            if forward is not None:
+                vars(layer)["forward"] = forward
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    found = (model.get_submodule(name) for _, name in structure.layers(model))
+    return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]
+
+
+def _recomputing(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def recomputing(*arguments: Any, **settings: Any) -> Any:
+        if not (layer.training and torch.is_grad_enabled()):
+            return forward(*arguments, **settings)
+        settings.update((name, None) for name in CACHES if name in settings)
+        if "use_cache" in settings:
+            settings["use_cache"] = False
+        return checkpoint(forward, *arguments, use_reentrant=False, context_fn=_contexts, **settings)
+
+    vars(recomputing)["recomputes"] = True
+    return recomputing
+
+
+def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return what surrounds a layer's first run and its second one, in another thread maybe."""
+    return nullcontext(), _both(borders_of(current_borders()), noise.as_now())
+
+
+@contextmanager
+def _both(first: AbstractContextManager[None], second: AbstractContextManager[None]) -> Iterator[None]:
+    with first, second:
+        yield

@@ -1,0 +1,235 @@
+"""Fused blocks: scores and gradients of the model's own code, with noise, adapters, windows and few readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from tiny import gradients_of
+from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.engine import layout
+from tunesmith.engine.batch import FEW, NoiseSource
+from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.blocks.install import KeyedDropout, uninstall
+from tunesmith.engine.layout import choose_layout, collator_for
+from tunesmith.engine.scorer import Reads, Scorer
+from tunesmith.kernels import attention, library, noise, rows
+from tunesmith.models.quiet import quiet
+
+VOCABULARY = 90
+LENGTHS = (3, 8, 8, 17, 33, 40, 70)
+STACK: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 96,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+}
+
+needs_native = pytest.mark.skipif(library.library() is None, reason="no C compiler: there is nothing to compare with")
+
+
+def encoder(dropout: float, **settings: Any) -> dict[str, Any]:
+    noise = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return {**STACK, "num_attention_heads": 2, **noise, **settings}
+
+
+def decoder(dropout: float, **settings: Any) -> dict[str, Any]:
+    return {
+        **STACK,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "attention_dropout": dropout,
+        **settings,
+    }
+
+
+MODELS: dict[str, tuple[Callable[[float], nn.Module], Reads]] = {
+    "bert": (lambda p: BertForSequenceClassification(BertConfig(**encoder(p))), "row"),
+    "bert with tanh": (lambda p: BertForSequenceClassification(BertConfig(**encoder(p, hidden_act="gelu_new"))), "row"),
+    "bert on tokens": (lambda p: BertForTokenClassification(BertConfig(**encoder(p))), "token"),
+    "roberta": (lambda p: RobertaForSequenceClassification(RobertaConfig(**encoder(p))), "row"),
+    "llama": (lambda p: LlamaForCausalLM(LlamaConfig(**decoder(p))), "token"),
+    "llama on rows": (lambda p: LlamaForSequenceClassification(LlamaConfig(**decoder(p))), "row"),
+    "qwen2": (lambda p: Qwen2ForCausalLM(Qwen2Config(**decoder(p))), "token"),
+    "mistral's window": (lambda p: MistralForCausalLM(MistralConfig(**decoder(p, sliding_window=9))), "token"),
+}
+
+
+@contextmanager
+def without_blocks() -> Iterator[None]:
+    before = layout.install
+    layout.install = lambda model: None
+    try:
+        yield
+    finally:
+        layout.install = before
+
+
+@contextmanager
+def without_native_code() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (rows, noise, attention):
+            patch.setattr(module, "serves", lambda *_: False)
+        yield
+
+
+def rows_of(reads: Reads) -> Encoded:
+    generator = np.random.default_rng(0)
+    tokens = [generator.integers(5, VOCABULARY, length) for length in LENGTHS]
+    positions = Ragged.from_rows([np.arange(1, length, 2) for length in LENGTHS]) if reads == "token" else None
+    return Encoded(inputs={"input_ids": Ragged.from_rows(tokens)}, targets={}, reads=positions)
+
+
+def build(name: str, dropout: float, *, lora: bool) -> tuple[nn.Module, Reads]:
+    torch.manual_seed(0)
+    make, reads = MODELS[name]
+    model = make(dropout)
+    if lora:
+        with quiet():
+            model = get_peft_model(
+                model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=dropout)
+            )
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                nn.init.normal_(parameter, std=0.05)
+    return model.train(bool(dropout)), reads
+
+
+def computed(
+    model: nn.Module, reads: Reads, groups: list[list[int]] | None = None
+) -> tuple[dict[int, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the scores by row and the gradients of a loss, the rows in one or several micro-batches."""
+    chosen, _ = choose_layout(model, reads, VOCABULARY, "auto")
+    assert chosen == "flat"
+    scorer = Scorer(model, chosen, reads, FEW)
+    collate = collator_for(model, chosen, 0, torch.device("cpu"), FEW)
+    found: dict[int, torch.Tensor] = {}
+    data = rows_of(reads)
+    for group in groups or [list(range(len(LENGTHS)))]:
+        batch = collate(data, np.array(group), NoiseSource(123456789))
+        with scorer.surrounding(batch):
+            scores = scorer(batch)
+            weights = torch.linspace(-1, 1, scores.shape[1])
+            (scores * weights).sum().backward()
+        counts = [1 if data.reads is None else int(data.reads.lengths[row]) for row in batch.rows]
+        found |= dict(zip(batch.rows.tolist(), scores.detach().split(counts), strict=True))
+    return found, gradients_of(model)
+
+
+def assert_equal(mine: Any, expected: Any, tolerance: float = 2e-5) -> None:
+    for ours, theirs in zip(mine, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        largest = max(float(value.abs().max()) for value in theirs.values())
+        for key, value in theirs.items():
+            assert (ours[key] - value).abs().max() <= tolerance * max(float(value.abs().max()), 1e-3 * largest), key
+
+
+def num_blocks(model: nn.Module) -> int:
+    return sum(isinstance(getattr(vars(module).get("forward"), "__self__", None), Block) for module in model.modules())
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_block_computes_what_the_layer_computes(name: str, lora: bool) -> None:
+    model, reads = build(name, 0.0, lora=lora)
+    mine = computed(model, reads)
+    assert num_blocks(model) == 3
+    plain, _ = build(name, 0.0, lora=lora)
+    with without_blocks():
+        expected = computed(plain, reads)
+    assert num_blocks(plain) == 0
+    assert_equal(mine, expected)
+
+
+@needs_native
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", MODELS)
+def test_native_code_and_torch_drop_the_same(name: str, lora: bool) -> None:
+    mine = computed(*build(name, 0.3, lora=lora))
+    with without_native_code():
+        expected = computed(*build(name, 0.3, lora=lora))
+    assert_equal(mine, expected)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "llama", "llama on rows"])
+def test_noise_does_not_depend_on_micro_batches(name: str, lora: bool) -> None:
+    mine = computed(*build(name, 0.3, lora=lora), groups=[[6], [1, 3], [0, 5, 2], [4]])
+    assert_equal(mine, computed(*build(name, 0.3, lora=lora)))
+
+
+def test_a_dropout_that_is_used_twice_drops_different_numbers() -> None:
+    keys = torch.from_numpy(noise.token_keys(1, np.arange(2), np.array([20, 30])))
+    dropout = KeyedDropout(nn.Dropout(0.5), 3)
+    x = torch.ones(50, 64)
+    with noise.keyed_by(keys):
+        first, second = dropout.forward(x), dropout.forward(x)
+    with noise.keyed_by(keys):
+        again = dropout.forward(x)
+    assert torch.equal(first, again)
+    assert 0.4 < float((first == second).float().mean()) < 0.6
+
+
+def test_blocks_can_be_taken_out_again() -> None:
+    model, reads = build("bert", 0.1, lora=False)
+    choose_layout(model, reads, VOCABULARY, "auto")
+    uninstall(model)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_model_whose_layer_computes_something_else_gets_no_block() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            for name, child in layer.named_children():
+                self.add_module(name, child)
+
+        def forward(self, hidden_states: torch.Tensor, **settings: Any) -> torch.Tensor:
+            residual = hidden_states
+            attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **settings)
+            hidden_states = residual + 0.5 * attended
+            return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+    model, reads = build("llama", 0.0, lora=False)
+    layers = model.get_submodule("model.layers")
+    layers[1] = Scaled(layers[1])
+    layout_name, _ = choose_layout(model, reads, VOCABULARY, "auto")
+    assert layout_name == "flat"
+    assert num_blocks(model) == 0
+
+
+def test_on_padded_rows_a_block_leaves_the_work_to_the_layer() -> None:
+    model, reads = build("bert", 0.0, lora=False)
+    model.eval()
+    ids = torch.randint(5, VOCABULARY, (2, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    with torch.no_grad():
+        before = model(input_ids=ids, attention_mask=mask).logits
+        choose_layout(model, reads, VOCABULARY, "auto")
+        model.set_attn_implementation("sdpa")
+        assert torch.allclose(model(input_ids=ids, attention_mask=mask).logits, before)
+    assert any(isinstance(getattr(vars(m).get("forward"), "__self__", None), KeyedDropout) for m in model.modules())
