@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
-from datasets import Dataset
 
 from tunesmith.data import assign_roles, profile
+from tunesmith.data.tables import Rows
 from tunesmith.types import Role
 
 TEXT = Role("text", ("text", "sentence", "review", "question", "sentence1", "premise", "title"), ("text", "category"))
@@ -22,7 +23,7 @@ CLASSES = [["good", "bad", "fair"][row % 3] for row in range(N)]
 
 
 def profiles(**columns):
-    return profile(Dataset.from_dict(columns))
+    return profile(Rows(pa.table(columns), ""))
 
 
 def chosen(found, roles=CLASSIFICATION, **overrides):

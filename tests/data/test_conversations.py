@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from datasets import Dataset
 
 from data.chats import SUFFIXES, assistant, choose, load, messages_of, user, write
 from tunesmith.data import DataConfig, assign_roles, conversation_roles, profile, read, read_for_prediction
+from tunesmith.data.tables import Rows
 from tunesmith.types import ColumnChoice, InputError
 
 QUESTIONS = [f"What comes after the number {number}, please tell me?" for number in range(8)]
@@ -337,7 +338,7 @@ FEW = ["yes", "no"] * (N // 2)
     ],
 )
 def test_conversations_are_told_from_other_tables(columns: dict[str, Any], wanted: dict[str, str] | None) -> None:
-    profiles = profile(Dataset.from_dict(columns))
+    profiles = profile(Rows(pa.table(columns), ""))
     roles = conversation_roles(profiles)
     assert (roles is not None) == (wanted is not None)
     if roles is not None:

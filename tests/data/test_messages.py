@@ -26,6 +26,7 @@ from tunesmith.data.messages import (
     read_tools,
     transcript,
 )
+from tunesmith.data.tables import Rows
 from tunesmith.types import ColumnChoice
 
 REASONS = {misfit.what for misfit in Conversations.misfits}
@@ -92,9 +93,7 @@ def test_any_cell_gives_a_row(cells: list[tuple[object, object, object, bool]], 
             "__row__": pa.array([f"f:{index}" for index in range(len(cells))], pa.string()),
         }
     )
-    from datasets import Dataset
-
-    dataset = Dataset(table)
+    dataset = Rows(table, "")
     for roles in ({"messages": "m", "tools": "t", "system": "h"}, {"prompt": "m", "completion": "t", "history": "h"}):
         choices = [ColumnChoice(role, column, "") for role, column in roles.items()]
         form, _ = learn_form([dataset], choices, for_prediction=for_prediction)
@@ -120,10 +119,8 @@ def test_hostile_cells(cell: str) -> None:
 def test_texts_that_a_reader_left_as_json_strings_lose_their_quotes() -> None:
     nested = '[{"role": "user", "content": "x"}]'
     table = pa.table({"q": ['"\\ud800"', '"a \\"b\\""', nested], "a": ["y"] * 3, "__row__": ["f:1", "f:2", "f:3"]})
-    from datasets import Dataset
-
-    form, _ = learn_form([Dataset(table)], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")])
-    (batch,) = form.batches(Dataset(table), CleanConfig(), Tally())
+    form, _ = learn_form([Rows(table, "")], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")])
+    (batch,) = form.batches(Rows(table, ""), CleanConfig(), Tally())
     assert batch.column("text").to_pylist() == ["", 'user: a "b"\nassistant: y', ""]
     assert form.fits(batch).tolist() == [False, True, False]
 
@@ -135,10 +132,8 @@ def test_deep_arguments_cost_their_row_only() -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"deep": deep}}]}
     good = json.dumps([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}])
     table = pa.table({"m": [json.dumps([call]), good], "__row__": ["f:1", "f:2"]})
-    from datasets import Dataset
-
-    form, _ = learn_form([Dataset(table)], [ColumnChoice("messages", "m", "")])
-    (batch,) = form.batches(Dataset(table), CleanConfig(), Tally())
+    form, _ = learn_form([Rows(table, "")], [ColumnChoice("messages", "m", "")])
+    (batch,) = form.batches(Rows(table, ""), CleanConfig(), Tally())
     assert batch.column("messages")[1].as_py() == good
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import hashlib
 import random
 
+import pyarrow as pa
 import pytest
-from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import CleanConfig, DataConfig, RawData, prepare, read, read_for_prediction
+from tunesmith.data.tables import Rows
+from tunesmith.files.hashing import hash_json
 from tunesmith.types import ColumnChoice, InputError
 
 CHOICES = (ColumnChoice("text", "t", "test"), ColumnChoice("label", "y", "test"))
@@ -30,7 +32,7 @@ def raw_of(group=None, **splits):
         }
         if rows and len(rows[0]) == 3:
             columns["g"] = [row[2] for row in rows]
-        made[name] = Dataset.from_dict(columns)
+        made[name] = Rows(pa.table(columns), hash_json(columns))
     return RawData(made, (), (), (), group)
 
 
@@ -243,10 +245,8 @@ class TestLabels:
         assert "20 rows without a label left out" in messages(data)
 
     def test_several_columns_become_lists(self):
-        table = Dataset.from_dict(
-            {"t": [words(number) for number in range(30)], "rude": [0, 1, 1] * 10, "sly": ["0", "1", ""] * 10,
-             "__row__": [f"x:{number}" for number in range(30)]}
-        )  # fmt: skip
+        columns = {"t": [words(number) for number in range(30)], "rude": [0, 1, 1] * 10, "sly": ["0", "1", ""] * 10}
+        table = Rows(pa.table({**columns, "__row__": [f"x:{number}" for number in range(30)]}), "sets")
         choices = (CHOICES[0], ColumnChoice("label", "rude", ""), ColumnChoice("label", "sly", ""))
         data = prepare(RawData({"train": table, "test": table}, (), ()), DataConfig(path="x"), choices)
         assert data.splits["test"]["label"][:3] == [[], ["rude", "sly"], ["rude"]]
@@ -254,7 +254,7 @@ class TestLabels:
     def test_types_agree_between_splits(self):
         data = prepared(raw_of(train=[(words(i), "1") for i in range(20)], test=[(words(50), "1.5")]))
         assert data.splits["train"]["label"][0] == 1.0
-        assert data.splits["train"].features == data.splits["test"].features
+        assert data.splits["train"].schema == data.splits["test"].schema
 
 
 class TestAudit:
@@ -302,7 +302,7 @@ def test_a_limit_keeps_the_mix():
 
 def test_a_split_without_labels_is_set_aside():
     raw = raw_of(train=ROWS[:50], validation=ROWS[50:60])
-    unlabelled = Dataset.from_dict({"t": ["some words"], "__row__": ["test.tsv:1"]})
+    unlabelled = Rows(pa.table({"t": ["some words"], "__row__": ["test.tsv:1"]}), "unlabelled")
     data = prepared(RawData({**raw.splits, "test": unlabelled}, (), ()))
     assert set(data.splits) == {"train", "validation"}
     assert "test rows have no column 'y' (label)" in messages(data)
@@ -357,7 +357,10 @@ def test_from_file_to_columns(tmp_path):
     data = prepare(read(config), config, CHOICES)
     assert sum(len(rows) for rows in data.splits.values()) == 300
     assert data.splits["train"].column_names == ["text", "label", "row"]
-    assert data.splits["train"].cache_files
+    before = pa.total_allocated_bytes()
+    again = prepare(read(config), config, CHOICES)
+    assert again.splits["train"]["text"][0] == data.splits["train"]["text"][0]
+    assert pa.total_allocated_bytes() == before  # the rows lie on disk
 
 
 def test_rows_without_any_of_several_labels():

@@ -173,7 +173,9 @@ def test_blocks_of_replicates_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_bins_hold_their_upper_border() -> None:
-    np.testing.assert_array_equal(calibration_bins(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0])), [0, 0, 1, 14])
+    np.testing.assert_array_equal(
+        calibration_bins(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0, np.nan])), [0, 0, 1, 14, 0]
+    )
 
 
 def test_confident_and_wrong_is_finite() -> None:

@@ -104,8 +104,8 @@ def test_how_a_step_is_split_changes_nothing(settings: dict[str, Any]) -> None:
             config=config,
             prepare_step=lambda _: None,
         )
-        loss, _ = compute_gradients(parts, np.array([0, 9, 4, 10, 6, 3, 1, 2]))
-        return loss, [master.grad for master in parts.optimizer.masters if master.grad is not None]
+        losses, _ = compute_gradients(parts, np.array([0, 9, 4, 10, 6, 3, 1, 2]))
+        return float(sum(losses)), [master.grad for master in parts.optimizer.masters if master.grad is not None]
 
     loss, expected = gradient()
     other_loss, found = gradient(**settings)

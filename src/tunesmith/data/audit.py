@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
 from tunesmith.data.clean import plural
+from tunesmith.data.tables import Rows
 from tunesmith.types import MAX_ROWS_SHOWN, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 LONG_TEXT = 10_000
 """Characters; hardly any encoder reads that far."""
@@ -38,14 +36,14 @@ class Side:
     texts: npt.NDArray[np.uint64]
     """[N]: key of each row's texts."""
     labels: Sequence[Any]
-    dataset: Dataset
+    dataset: Rows
     text_roles: tuple[str, ...]
     reads_beginning: bool = True
     """Whether models read the beginning of a text only."""
 
     def place(self, row: int) -> str:
         """Return where a row stands in the user's files."""
-        return str(self.dataset.data.table.column("row")[row])
+        return str(self.dataset.table.column("row")[row])
 
 
 def audit(sides: Mapping[str, Side], num_crossing_groups: int) -> list[Problem]:
@@ -179,14 +177,14 @@ def _told_labels(train: Side) -> list[Problem]:
 
 
 def _joined(side: Side, row: int) -> str:
-    table = side.dataset.data.table
+    table = side.dataset.table
     return " ".join(str(table.column(role)[row]) for role in side.text_roles)
 
 
 def _long_texts(side: Side) -> list[Problem]:
     if not side.reads_beginning:
         return []
-    table = side.dataset.data.table
+    table = side.dataset.table
     is_long = np.zeros(len(side.dataset), dtype=np.bool_)
     longest = 0
     for role in side.text_roles:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
+from tunesmith.data.tables import Rows
 from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 _FORM_OF_ROLE: dict[str, type[Form]] = {
     "tokens": TaggedTokens,
@@ -32,7 +29,7 @@ def form_of(choices: Iterable[ColumnChoice]) -> type[Form]:
 
 
 def learn_form(
-    datasets: Iterable[Dataset], choices: Sequence[ColumnChoice], *, for_prediction: bool = False
+    datasets: Iterable[Rows], choices: Sequence[ColumnChoice], *, for_prediction: bool = False
 ) -> tuple[Form, list[Problem]]:
     """Learn from all rows of all splits how the chosen columns are read."""
     columns: dict[str, tuple[str, ...]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
 """No leading zeros: 007 is a name, not a number."""
@@ -52,16 +52,16 @@ def parse_list(text: str) -> list[str | int | float] | None:
     return None
 
 
-def list_separator(values: Sequence[str]) -> str:
+def list_separator(values: Sequence[str] | Mapping[str, int]) -> str:
     """Return the character that joins several labels in one cell (``joy|anger``), or nothing.
 
     That needs cells with and without it, parts that are short, at least one that also stands
-    alone, and most parts in several combinations.
+    alone, and most parts in several combinations. ``values`` may be counted already.
     """
     distinct = Counter(values)
     for separator in _SEPARATORS:
         joined = [value for value in distinct if separator in value]
-        if len(joined) < 2 or sum(distinct[value] for value in joined) < 0.02 * len(values):
+        if len(joined) < 2 or sum(distinct[value] for value in joined) < 0.02 * distinct.total():
             continue
         combinations: Counter[str] = Counter()
         for value in distinct:

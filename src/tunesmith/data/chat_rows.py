@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,11 +32,8 @@ from tunesmith.data.messages import (
     transcript,
 )
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import batches, column_names
+from tunesmith.data.tables import Rows, batches, column_names
 from tunesmith.types import ColumnChoice, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"
 """Roles of which a row consists: all its messages, or what is asked and what is answered."""
@@ -89,9 +86,7 @@ class Conversations(Form):
         self._num_messages = 0
 
     @classmethod
-    def learn(
-        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
-    ) -> tuple[Self, list[Problem]]:
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
         quoted = frozenset(
             role for role in (*_TEXT_ROLES, PROMPT, COMPLETION) if role in columns and _is_json(datasets, columns[role])
         )
@@ -105,7 +100,7 @@ class Conversations(Form):
         return form, []
 
     @classmethod
-    def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+    def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
         """Return the columns of the training as far as they are there, else columns of any chat form, else one text.
 
         Only what is asked must be there: context, history, tools and answers may be missing.
@@ -210,7 +205,7 @@ class Conversations(Form):
 _SHAPE_NAMES = {"pairs": "objects of question and answer", "turns": "texts by turns"}
 
 
-def _is_json(datasets: Sequence[Dataset], sources: tuple[str, ...]) -> bool:
+def _is_json(datasets: Sequence[Rows], sources: tuple[str, ...]) -> bool:
     """Say whether all cells of a column are JSON, some of them lists or objects: its texts are then JSON strings."""
     has_nested = False
     for dataset in datasets:

@@ -18,7 +18,7 @@ from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 
 def read_columnar(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Problem]]:
@@ -188,3 +188,10 @@ def load_hub(name: str, config: str | None) -> DatasetDict:
             datasets.enable_progress_bars()
     assert isinstance(loaded, datasets.DatasetDict)
     return loaded
+
+
+def hub_batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Hugging Face data set in order, as record batches."""
+    arrow = dataset.with_format("arrow")
+    for start in range(0, len(dataset), BATCH_ROWS):
+        yield from arrow[start : start + BATCH_ROWS].combine_chunks().to_batches()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from tunesmith.config.base import nearest
 from tunesmith.data import cells
 from tunesmith.data.records import ROW
+from tunesmith.data.tables import Rows
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 _SAMPLE_ROWS = 2_000
 _BLOCK_ROWS = 10
@@ -43,26 +41,22 @@ MAX_EXAMPLE_LENGTH = 40
 """Longer values are not shown as the reason for a choice."""
 
 
-def profile(dataset: Dataset) -> dict[str, ColumnProfile]:
+def profile(rows: Rows) -> dict[str, ColumnProfile]:
     """Look at the content of every column, on up to 2,000 rows spread over the data.
 
     Counts refer to the rows looked at, ``num_rows`` too.
     """
-    table = _spread_sample(dataset)
+    table = _spread_sample(rows)
     return {name: _profile_column(name, table.column(name).to_pylist()) for name in table.column_names if name != ROW}
 
 
-def _spread_sample(dataset: Dataset) -> pa.Table:
+def _spread_sample(rows: Rows) -> pa.Table:
     """Return short runs of rows at even distances; slices of a memory-mapped table cost nothing."""
-    num_rows = len(dataset)
-    if num_rows <= _SAMPLE_ROWS or dataset._indices is not None:
-        step = max(num_rows // _SAMPLE_ROWS, 1)
-        table: pa.Table = dataset.with_format("arrow")[: num_rows if step == 1 else None]
-        return table.take(list(range(0, num_rows, step))) if step > 1 else table
+    if len(rows) <= _SAMPLE_ROWS:
+        return rows.table
     num_blocks = _SAMPLE_ROWS // _BLOCK_ROWS
-    starts = [block * (num_rows - _BLOCK_ROWS) // (num_blocks - 1) for block in range(num_blocks)]
-    table = dataset.data.table
-    return pa.concat_tables([table.slice(start, _BLOCK_ROWS) for start in starts])
+    starts = [block * (len(rows) - _BLOCK_ROWS) // (num_blocks - 1) for block in range(num_blocks)]
+    return pa.concat_tables([rows.table.slice(start, _BLOCK_ROWS) for start in starts])
 
 
 def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-FORMAT = 3
+FORMAT = 4
 """Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
 
 
@@ -32,13 +33,11 @@ class Ragged:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int] | Array], dtype: npt.DTypeLike = np.int32) -> Self:
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = _offsets_of(np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)))
         if rows and isinstance(rows[0], np.ndarray):
             values = np.concatenate([np.asarray(row, dtype=dtype) for row in rows])
         else:
-            values = np.fromiter((item for row in rows for item in row), dtype=dtype, count=int(offsets[-1]))
+            values = np.fromiter(chain.from_iterable(rows), dtype=dtype, count=int(offsets[-1]))
         return cls(values, offsets)
 
     def __len__(self) -> int:
@@ -58,9 +57,48 @@ class Ragged:
 
     def select(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Self:
         """Return these rows, in that order, as a ragged array of their own."""
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(self.lengths[np.asarray(rows, dtype=np.int64)], out=offsets[1:])
+        offsets = _offsets_of(self.lengths[np.asarray(rows, dtype=np.int64)])
         return type(self)(self.take(rows) if len(rows) else self.values[:0], offsets)
+
+
+class RaggedBuilder:
+    """A ragged array as it is made, batch by batch: what is held are the values and a length for each row."""
+
+    def __init__(self, dtype: npt.DTypeLike = np.int32) -> None:
+        self._dtype = np.dtype(dtype)
+        self._values: list[Array] = []
+        self._lengths: list[npt.NDArray[np.int64]] = []
+        self.num_rows = 0
+        self.num_values = 0
+
+    def add(self, values: Array, lengths: npt.NDArray[np.int64]) -> None:
+        """Add rows, given as ``Ragged`` holds them: all values [T] one after the other, and each row's length [N]."""
+        self._values.append(values)
+        self._lengths.append(lengths)
+        self.num_rows += len(lengths)
+        self.num_values += len(values)
+
+    def finish(self) -> Ragged:
+        """Return all rows; the builder is empty afterwards."""
+        values = np.empty(self.num_values, dtype=self._dtype)
+        place = 0
+        # Each piece is given back as soon as it is copied: there is never a second copy of them all.
+        self._values.reverse()
+        while self._values:
+            piece = self._values.pop()
+            values[place : place + len(piece)] = piece
+            place += len(piece)
+        offsets = _offsets_of(np.concatenate([np.zeros(0, dtype=np.int64), *self._lengths]))
+        self._lengths = []
+        self.num_rows = self.num_values = 0
+        return Ragged(values, offsets)
+
+
+def _offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return [N + 1]: where rows of these lengths start."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def as_ragged(values: object) -> Ragged:
@@ -91,6 +129,9 @@ class Encoded:
     """What the task needs to make the rows anew (``Task.corrupt``): arrays of any shape, which no batch holds."""
     states: Ragged | None = None
     """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
+    read_states: Array | Ragged | None = None
+    """What a frozen model made of all that the head reads, [N, D] or ragged [U, D] like ``reads``; never saved either.
+    Where it is there, nothing below the head needs to run."""
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -129,6 +170,9 @@ class Encoded:
             },
             reads=None if self.reads is None else self.reads.select(rows),
             states=None if self.states is None else self.states.select(rows),
+            read_states=self.read_states[rows]
+            if isinstance(self.read_states, np.ndarray)
+            else self.read_states and self.read_states.select(rows),
         )
 
     def data_rows(self, rows: Sequence[int]) -> list[int]:

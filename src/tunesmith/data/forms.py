@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,8 @@ from tunesmith.config.base import nearest
 from tunesmith.data.clean import BoolArray, Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import batches, column_names
+from tunesmith.data.tables import Rows, batches, column_names
 from tunesmith.types import ColumnChoice, InputError, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Keys = npt.NDArray[np.uint64]
 
@@ -69,13 +66,11 @@ class Form(ABC):
 
     @classmethod
     @abstractmethod
-    def learn(
-        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
-    ) -> tuple[Self, list[Problem]]:
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
         """Learn from all rows of all splits how the columns are read."""
 
     @classmethod
-    def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+    def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
         """Return which columns of a file to predict on fill the roles; ``choices`` are those of the training.
 
         Raises ``InputError`` when an input column is missing.
@@ -102,7 +97,7 @@ class Form(ABC):
     def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
         """Return the canonical columns of some rows, tidied, none left out; count what was changed or does not fit."""
 
-    def batches(self, dataset: Dataset, clean: CleanConfig, tally: Tally) -> Iterator[pa.RecordBatch]:
+    def batches(self, dataset: Rows, clean: CleanConfig, tally: Tally) -> Iterator[pa.RecordBatch]:
         """Yield all rows of a data set as canonical batches."""
         sources = list(dict.fromkeys(column for columns in self.columns.values() for column in columns))
         for batch in batches(dataset, [*sources, ROW]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,11 +14,8 @@ from tunesmith.data.clean import WHITE_SPACE, Tally, tidy_text
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, as_text, plain_text
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import batches
+from tunesmith.data.tables import Rows, batches
 from tunesmith.types import Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 LABEL = "label"
 
@@ -37,9 +34,7 @@ class LabelledTexts(Form):
         self._label_form = label_form
 
     @classmethod
-    def learn(
-        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
-    ) -> tuple[Self, list[Problem]]:
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
         del for_prediction
         if LABEL not in columns:
             return cls(columns, None, None), []
@@ -82,10 +77,10 @@ class LabelledTexts(Form):
         return labels
 
 
-def _label_type(given: Sequence[Dataset], sources: tuple[str, ...]) -> tuple[pa.DataType, LabelForm | None]:
+def _label_type(given: Sequence[Rows], sources: tuple[str, ...]) -> tuple[pa.DataType, LabelForm | None]:
     if len(sources) > 1:
         return pa.list_(pa.string()), None
-    kinds = {dataset.features.arrow_schema.field(sources[0]).type for dataset in given}
+    kinds = {dataset.schema.field(sources[0]).type for dataset in given}
     if len(kinds) == 1 and not pa.types.is_string(kind := kinds.pop()):
         if pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return pa.string(), None
@@ -99,7 +94,7 @@ def _label_type(given: Sequence[Dataset], sources: tuple[str, ...]) -> tuple[pa.
     return form.type, form
 
 
-def _look_alikes(given: Sequence[Dataset], source: str) -> list[Problem]:
+def _look_alikes(given: Sequence[Rows], source: str) -> list[Problem]:
     """Warn of labels that differ only in case or in white space: cleaning joins the latter."""
     names: set[str] = set()
     for dataset in given:

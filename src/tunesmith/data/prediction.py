@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunesmith.data.canonical import form_of, learn_form
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import DataConfig
 from tunesmith.data.readers import read
-from tunesmith.data.tables import TableWriter, open_table
+from tunesmith.data.tables import Rows, TableWriter, open_table
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import ColumnChoice, InputError
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 _VERSION = 3
 """Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
-def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: DataConfig) -> Dataset:
+def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: DataConfig) -> Rows:
     """Read rows to predict on: the input roles, the label where the file has it, and ``row``.
 
     Texts are tidied as for training, but no row is left out: order and count are the file's.
@@ -35,7 +31,7 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
         raise InputError(f"{path} holds several splits ({', '.join(raw.splits)}).", "Name one file.")
     dataset = raw.splits[name]
     known = form_of(choices).choices_for(path, dataset, choices)
-    key = hash_json([_VERSION, dataset._fingerprint, [[choice.role, choice.column] for choice in known],
+    key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column] for choice in known],
                      config.clean.model_dump(mode="json")])  # fmt: skip
 
     def build(folder: Path) -> None:
@@ -46,4 +42,4 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
                 writer.add_batch(batch)
         form.refuse_misfits(tally, for_prediction=True)
 
-    return open_table(cached_folder("prediction", key, build) / "rows.arrow", key)
+    return open_table(cached_folder("prediction", key, build, hashes=True) / "rows.arrow", key)

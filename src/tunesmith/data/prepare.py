@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,13 @@ from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_no
 from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.records import SPLITS, PreparedData, RawData
-from tunesmith.data.tables import TableWriter, batches, column_names, open_table, read_report, write_report
+from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-_VERSION = 3
+_VERSION = 4
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -48,7 +45,7 @@ class _Split:
     """One split on its way: what is known of its N rows."""
 
     name: str
-    dataset: Dataset
+    dataset: Rows
     keys: RowKeys
     labels: list[Any]
     tally: Tally
@@ -78,7 +75,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     key = hash_json(
         {
             "version": _VERSION,
-            "splits": {name: dataset._fingerprint for name, dataset in given.items()},
+            "splits": {name: dataset.fingerprint for name, dataset in given.items()},
             "choices": [[choice.role, choice.column] for choice in choices],
             "group": group,
             "clean": config.clean.model_dump(mode="json"),
@@ -88,16 +85,18 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
 
     def build(folder: Path) -> None:
         hashes, found = _build(given, config, choices, group, folder)
-        write_report(folder, {"hashes": hashes}, [*problems, *found])
+        write_report(folder, {"hashes": hashes}, found)
 
-    folder = cached_folder("prepared", key, build)
+    folder = cached_folder("prepared", key, build, hashes=True)
     report, described = read_report(folder)
     hashes: dict[str, str] = report["hashes"]
     return PreparedData(
         splits={name: open_table(folder / f"{name}.arrow", sha256) for name, sha256 in hashes.items()},
         choices=tuple(choices),
-        problems=described,
+        # What was said of splits set aside is not of the rows that the cache's key stands for.
+        problems=(*problems, *described),
         hashes=hashes,
+        key=key,
     )
 
 
@@ -111,7 +110,7 @@ def _group_column(raw: RawData, config: DataConfig) -> str | None:
     return config.group or (raw.group if raw.group in columns else None)
 
 
-def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[str, Dataset], list[Problem]]:
+def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[str, Rows], list[Problem]]:
     """Return the splits that have all chosen columns; a public test file without labels is set aside."""
     usable, problems = {}, []
     for name, dataset in raw.splits.items():
@@ -130,7 +129,7 @@ def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[
 
 
 def _build(
-    given: Mapping[str, Dataset], config: DataConfig, choices: Sequence[ColumnChoice], group: str | None, folder: Path
+    given: Mapping[str, Rows], config: DataConfig, choices: Sequence[ColumnChoice], group: str | None, folder: Path
 ) -> tuple[dict[str, str], list[Problem]]:
     form, problems = learn_form(given.values(), choices)
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
@@ -172,7 +171,7 @@ def _build(
     return hashes, [*tidy_notes(total), *form.misfit_notes(total), *problems, *found]
 
 
-def _tidy(name: str, dataset: Dataset, form: Form, config: DataConfig, *, group: str | None, folder: Path) -> _Split:
+def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: str | None, folder: Path) -> _Split:
     """Write the split's canonical, tidied rows to a temporary table and learn each row's keys and label."""
     tally = Tally()
     path = folder / f"tidy-{name}.arrow"
@@ -196,7 +195,7 @@ def _tidy(name: str, dataset: Dataset, form: Form, config: DataConfig, *, group:
         labels or [None] * num_rows,
         tally,
         np.ones(num_rows, dtype=np.bool_),
-        tidied.data.table.column("row"),
+        tidied.table.column("row"),
     )
 
 
@@ -356,12 +355,13 @@ def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]],
 
 def _crossing_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]]) -> int:
     """Return how many groups have rows on several sides (only splits that were given can cross)."""
-    seen: dict[int, set[int]] = {}
-    for part in parts:
-        for group, side in zip(part.keys.groups, sides[part.name], strict=True):
-            if group and side >= 0:
-                seen.setdefault(int(group), set()).add(int(side))
-    return sum(len(found) > 1 for found in seen.values())
+    groups = np.concatenate([part.keys.groups for part in parts])
+    side_N = np.concatenate([sides[part.name] for part in parts])
+    counts = (groups != 0) & (side_N >= 0)
+    # Each group once for every side: one that is there several times has several sides.
+    sides_of = [np.unique(groups[counts & (side_N == side)]) for side in np.unique(side_N[counts])]
+    _, num_sides = np.unique(np.concatenate(sides_of) if sides_of else groups[:0], return_counts=True)
+    return int((num_sides > 1).sum())
 
 
 def _write(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tunesmith.data import samples
-from tunesmith.data.columnar import load_hub, read_columnar, write_batches
+from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_batches
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
@@ -33,7 +33,7 @@ from tunesmith.data.sources import (
     find_files,
     split_named,
 )
-from tunesmith.data.tables import Rejections, batches, open_table, read_rejections, read_report, write_report
+from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
 from tunesmith.types import InputError, Problem
@@ -54,7 +54,7 @@ _GUESSED = (
 class _Table:
     """One file, read."""
 
-    dataset: Dataset
+    dataset: Rows
     source: Source
     problems: tuple[Problem, ...]
     rejected: tuple[RejectedRow, ...]
@@ -154,7 +154,7 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         rejections.close()
         write_report(folder, details, problems)
 
-    folder = cached_folder("rows", key, build)
+    folder = cached_folder("rows", key, build, hashes=True)
     details, problems = read_report(folder)
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
@@ -242,16 +242,15 @@ def _read_hub(given: str, split: str) -> Parts:
 
 
 def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
-    fingerprint = str(dataset._fingerprint)
-    key = hash_json([_VERSION, "hub", name, fingerprint])
+    key = hash_json([_VERSION, "hub", name, str(dataset._fingerprint)])
 
     def build(folder: Path) -> None:
         schema = dataset.features.arrow_schema
-        problems = write_batches(batches(dataset), schema, name, folder / "rows.arrow")
+        problems = write_batches(hub_batches(dataset), schema, name, folder / "rows.arrow")
         write_report(folder, {"format": "hub"}, problems)
 
     try:
-        folder = cached_folder("rows", key, build)
+        folder = cached_folder("rows", key, build, hashes=True)
     except pa.ArrowException as error:
         raise InputError(f"{name} cannot be read: {error}", "Choose another data set or configuration.") from error
     _, problems = read_report(folder)
@@ -288,18 +287,16 @@ def _judge_rejected(parts: Parts, bad_rows: str) -> list[Problem]:
     return warnings
 
 
-def _join(split: str, tables: Sequence[_Table]) -> Dataset:
+def _join(split: str, tables: Sequence[_Table]) -> Rows:
     """Return the rows of a split's files one after the other."""
     if len(tables) == 1:
         return tables[0].dataset
-    schemas: Mapping[str, Any] = {table.source.name: table.dataset.features.arrow_schema for table in tables}
+    schemas: Mapping[str, Any] = {table.source.name: table.dataset.schema for table in tables}
     if len({str(schema.remove_metadata()) for schema in schemas.values()}) > 1:
         described = "; ".join(f"{name}: {', '.join(schema.names)}" for name, schema in schemas.items())
         raise InputError(
             f"The pieces of {split} have different columns ({described}).", "Give them one form, or join them."
         )
-    from datasets import Dataset
-    from datasets.table import concat_tables
-
-    fingerprint = hash_json([table.source.sha256 for table in tables])
-    return Dataset(concat_tables([table.dataset.data for table in tables]), fingerprint=fingerprint[:32])
+    # Not the files' content alone: how each was read is in its own key.
+    fingerprint = hash_json([table.dataset.fingerprint for table in tables])
+    return Rows(pa.concat_tables([table.dataset.table for table in tables]), fingerprint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.types import ColumnChoice, Problem
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from tunesmith.data.tables import Rows
 
 ROW = "__row__"
 """Column of raw rows that says where a row stands, as ``reviews.csv:17``."""
@@ -45,7 +45,7 @@ class Source:
 class RawData:
     """The user's rows with their own columns, memory-mapped, plus ``__row__``."""
 
-    splits: Mapping[str, Dataset]
+    splits: Mapping[str, Rows]
     """By ``train``, ``validation`` and ``test``, as far as the user gave them."""
     problems: tuple[Problem, ...]
     sources: tuple[Source, ...]
@@ -61,13 +61,15 @@ class RawData:
 class PreparedData:
     """Rows in a task's canonical columns (the roles) plus ``row``, the place a row came from."""
 
-    splits: Mapping[str, Dataset]
+    splits: Mapping[str, Rows]
     """``train`` always; ``validation`` and ``test`` as given or cut."""
     choices: tuple[ColumnChoice, ...]
     problems: tuple[Problem, ...]
     """What was cleaned, cut and noticed here, with counts; what reading noticed stands in ``RawData.problems``."""
     hashes: Mapping[str, str]
     """SHA-256 of each split's canonical content in its order, places left out."""
+    key: str = ""
+    """Stands in the cache for all of this: rows with their places, and what was noticed."""
 
 
 def problem_to_dict(problem: Problem) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from tunesmith.types import InputError
 Keys = npt.NDArray[np.uint64]
 NUM_BANDS = 10
 """Bands of equal size that a numeric label is cut into."""
+_LOOK_EVERY = 64
+"""Units (by number, that is, now and then) after which it is asked whether all shares are filled."""
 _MIN_STRATUM = 4
 """Combinations of labels with fewer rows are put into one stratum."""
 
@@ -153,6 +155,8 @@ def _take(
     for unit in order:
         if num_free <= num_left:
             return
+        if unit % _LOOK_EVERY == 0 and not ((quotas_S > taken_S) & (free_S > 1)).any():
+            break  # no stratum takes any more
         stratum = stratum_M[unit]
         room = quotas_S[stratum] - taken_S[stratum]
         # A unit of many rows may overshoot by less than it would fall short without it.

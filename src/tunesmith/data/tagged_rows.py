@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,9 @@ from tunesmith.data.clean import Tally, tidy_parts
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, Misfit
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import batches, column_names
+from tunesmith.data.tables import Rows, batches, column_names
 from tunesmith.data.tagged import TagForm, as_strings, join_tokens, parse_spans, split_words, tag_spans, types_of
 from tunesmith.types import ColumnChoice, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 TOKENS, TAGS, ENTITIES = "tokens", "tags", "entities"
 
@@ -48,9 +45,7 @@ class TaggedTokens(Form):
         self._tag_form = tag_form
 
     @classmethod
-    def learn(
-        cls, datasets: Sequence[Dataset], columns: Columns, *, for_prediction: bool
-    ) -> tuple[Self, list[Problem]]:
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
         del for_prediction
         tag_form = TagForm()
         if TAGS in columns:
@@ -60,7 +55,7 @@ class TaggedTokens(Form):
         return cls(columns, tag_form), []
 
     @classmethod
-    def choices_for(cls, path: str, dataset: Dataset, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+    def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
         columns = column_names(dataset)
         inputs = [choice for choice in choices if choice.role not in cls.truths]
         if [choice.role for choice in inputs] == [TOKENS] and inputs[0].column not in columns:

@@ -26,17 +26,18 @@ def cache_root() -> Path:
     return root.absolute() / "tunesmith"
 
 
-def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
+def cached_folder(kind: str, key: str, build: Callable[[Path], None], *, hashes: bool = False) -> Path:
     """Return the folder of ``key``, calling ``build`` with an empty one to fill when there is none.
 
     Only complete folders carry the key's name. Processes may race: each builds its own, the
     first to finish wins, all get the winner's. One whose files are missing or of another
-    size than recorded is built again.
+    size than recorded is built again; with ``hashes`` also one whose content has changed,
+    which costs about as much as to read it.
     """
     if not _SAFE_NAME.fullmatch(key):
         key = hash_bytes(key.encode("utf-8"))
     folder = cache_root() / kind / key
-    if _is_complete(folder):
+    if _is_complete(folder, hashes=hashes):
         return folder
     sweep(folder.parent, min_age_seconds=_MAX_BUILD_SECONDS)
     damaged = folder.exists()
@@ -45,10 +46,10 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], None]) -> Path:
             build(temporary)
     except OSError:
         # Somebody else finished first: renaming onto their folder failed, and theirs will do.
-        if not _is_complete(folder):
+        if not _is_complete(folder, hashes=hashes):
             raise
     return folder
 
 
-def _is_complete(folder: Path) -> bool:
-    return folder.is_dir() and not verify_manifest(folder, hashes=False)
+def _is_complete(folder: Path, *, hashes: bool) -> bool:
+    return folder.is_dir() and not verify_manifest(folder, hashes=hashes)

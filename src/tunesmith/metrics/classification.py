@@ -118,8 +118,8 @@ def confusion_matrix(truth_N: IntArray, predicted_N: IntArray, num_classes: int)
 
 
 def calibration_bins(confidence_N: FloatArray) -> IntArray:
-    """Return each row's bin: bin m holds confidences in (m / M, (m + 1) / M], and 0 goes to the first."""
-    bins = np.ceil(confidence_N * NUM_CALIBRATION_BINS).astype(np.int64) - 1
+    """Return each row's bin: bin m holds confidences in (m / M, (m + 1) / M], and 0 (and nan) goes to the first."""
+    bins = np.ceil(np.nan_to_num(confidence_N) * NUM_CALIBRATION_BINS).astype(np.int64) - 1
     return np.clip(bins, 0, NUM_CALIBRATION_BINS - 1)
 
 

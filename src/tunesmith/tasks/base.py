@@ -52,6 +52,10 @@ class HeadSettings:
     """Longest row in tokens when the user names none and the model allows more."""
 
 
+CHECKS = 1
+"""Part of the cache's keys: raise it when a task's ``check`` finds other problems than before."""
+
+
 class Task(Config):
     """What is learned. One file and one entry of ``TASKS`` each."""
 
@@ -70,6 +74,8 @@ class Task(Config):
     rival: ClassVar[Literal["classical", "untuned"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
     the model as it was before training."""
+    not_encoded: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change nothing of what ``encode`` gives, so that rows need not be tokenised anew when they do."""
     joins_lines: ClassVar[bool] = False
     """Whether plain text files are read as passages of several lines rather than as one row a line."""
     generates: ClassVar[bool] = False
@@ -116,6 +122,11 @@ class Task(Config):
         """
         del tokenizer
         return []
+
+    @property
+    def shortening(self) -> str:
+        """What becomes of rows that are too long, as it follows on "3 rows are longer than 512 tokens and"."""
+        return "lose their end"
 
     def complete(self, columns: Columns) -> Columns:
         """Return the canonical columns of rows that may have been given as plain texts."""

@@ -164,6 +164,12 @@ class CausalLM(Task):
         for cell, tool in zip(columns["messages"], tools, strict=True):
             yield read_messages(cell, self.system), read_tools(tool)
 
+    @property
+    def shortening(self) -> str:
+        if self.too_long == "drop":
+            return "are left out"
+        return "are shortened: of their oldest exchanges first, then of the middle of long messages"
+
     # ---- rows to numbers -----------------------------------------------------------------------
 
     def complete(self, columns: Columns) -> Columns:
@@ -183,7 +189,7 @@ class CausalLM(Task):
         columns = self.complete(columns)
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
-            return encoding.encode_documents([text or "" for text in columns["text"]], texts, max_length)
+            return encoding.encode_documents(columns["text"], texts, max_length)
         encoder = encoding.ConversationEncoder(
             self._format(tokenizer), texts, max_length, train_on=self.train_on, too_long=self.too_long
         )
@@ -282,7 +288,7 @@ class CausalLM(Task):
         columns = self.complete(columns)
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
-            return encoding.encode_beginnings([text or "" for text in columns["text"]], texts, max_length)
+            return encoding.encode_beginnings(columns["text"], texts, max_length)
         prompts = ((_parted(messages)[0], tools) for messages, tools in self._conversations(columns))
         chat_format = self._format(tokenizer)
         return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))

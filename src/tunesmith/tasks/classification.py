@@ -6,7 +6,7 @@ Shapes: N rows of a split, B rows of a micro-batch, K labels, R bootstrap replic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ from tunesmith.tasks.class_weights import (
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
-from tunesmith.tasks.labels import find_delimiter, is_list, label_name, sorted_labels, split_cell
+from tunesmith.tasks.labels import LabelCells, find_delimiter, is_list, label_name, sorted_labels
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Classification(Task):
             purpose="what is to be predicted: a label, or a list of labels",
         ),
     )
+    not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights", "focal_gamma", "threshold"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "accuracy": True,
         "macro_f1": True,
@@ -152,29 +153,29 @@ class Classification(Task):
 
         Raises ``InputError`` when there are no labels, or the weights do not fit them.
         """
-        cells = columns["label"]
+        cells = LabelCells.of(columns["label"])
         multi_label, delimiter = self._form(cells)
-        split = [split_cell(cell, delimiter) for cell in cells]
+        counts = cells.name_counts(delimiter)
         labels = self.labels
         if labels is None:
-            labels = sorted_labels(name for names in split for name in names)
+            labels = sorted_labels(counts)
         if not labels:
             raise InputError("The training rows hold no labels.", "Check data.columns.label.")
-        weights = self._bound_weights(labels, split, multi_label)
+        weights = self._bound_weights(labels, counts, len(cells.codes), multi_label=multi_label)
         return self.changed(labels=labels, multi_label=multi_label, delimiter=delimiter, class_weights=weights)
 
-    def _form(self, cells: Sequence[Any]) -> tuple[bool, str | None]:
+    def _form(self, cells: LabelCells) -> tuple[bool, str | None]:
         """Return whether rows hold several labels, and what separates them."""
         if self.multi_label is False:
             return False, None
-        lists = any(is_list(cell) for cell in cells)
+        lists = any(is_list(cell) for cell in cells.cells)
         delimiter = self.delimiter
         if delimiter is None and not lists:
             delimiter = find_delimiter(cells, self.labels, certain=self.multi_label is True)
         return bool(self.multi_label or lists or delimiter), delimiter
 
     def _bound_weights(
-        self, labels: tuple[str, ...], split: list[tuple[str, ...]], multi_label: bool
+        self, labels: tuple[str, ...], counts: Mapping[str, int], num_rows: int, *, multi_label: bool
     ) -> dict[str, float] | None:
         weights = self.class_weights
         if weights is None:
@@ -186,18 +187,17 @@ class Classification(Task):
             return dict(zip(labels, weights, strict=True))
         if isinstance(weights, dict):
             return complete_weights(weights, labels)
-        counts = Counter(name for names in split for name in names)
-        return (
-            balanced_positive_weights(labels, counts, len(split)) if multi_label else balanced_weights(labels, counts)
-        )
+        return balanced_positive_weights(labels, counts, num_rows) if multi_label else balanced_weights(labels, counts)
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows without a (single) label, labels unseen in training, and labels nothing can be learned of."""
-        names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
-        problems = [] if self.multi_label else rows_without_one_label(split, columns, names_N)
-        problems += unknown_labels(split, columns, names_N, self._labels)
+        cells = LabelCells.of(columns["label"])
+        names_D = cells.split(self.delimiter)
+        problems = [] if self.multi_label else rows_without_one_label(split, columns, cells, names_D)
+        problems += unknown_labels(split, columns, cells, names_D, self._labels)
         if split == "train":
-            problems += lopsided_labels(names_N, self._labels, multi_label=bool(self.multi_label))
+            counts = cells.name_counts(self.delimiter)
+            problems += lopsided_labels(counts, len(cells.codes), self._labels, multi_label=bool(self.multi_label))
         return problems
 
     @property
@@ -214,16 +214,18 @@ class Classification(Task):
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``label``: int64 [N] of label indices, or float32 [N, K] of zeros and ones."""
         index = {name: k for k, name in enumerate(self._labels)}
-        names_N = [split_cell(cell, self.delimiter) for cell in columns["label"]]
-        usable = all(name in index for names in names_N for name in names)
-        if not usable or (not self.multi_label and any(len(names) != 1 for names in names_N)):
+        cells = LabelCells.of(columns["label"])
+        names_D = cells.split(self.delimiter)
+        usable = all(name in index for names in names_D for name in names)
+        if not usable or (not self.multi_label and any(len(names) != 1 for names in names_D)):
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
         if not self.multi_label:
-            return {"label": np.fromiter((index[names[0]] for names in names_N), dtype=np.int64, count=len(names_N))}
-        label_NK = np.zeros((len(names_N), len(self._labels)), dtype=np.float32)
-        for row, names in enumerate(names_N):
-            label_NK[row, [index[name] for name in names]] = 1.0
-        return {"label": label_NK}
+            label_D = np.array([index[names[0]] for names in names_D], dtype=np.int64)
+            return {"label": label_D[cells.codes]}
+        label_DK = np.zeros((len(names_D), len(self._labels)), dtype=np.float32)
+        for row, names in enumerate(names_D):
+            label_DK[row, [index[name] for name in names]] = 1.0
+        return {"label": label_DK[cells.codes]}
 
     def head(self) -> HeadSettings:
         kind = "multi_label_classification" if self.multi_label else "single_label_classification"
@@ -299,17 +301,15 @@ class Classification(Task):
         del columns
         probabilities_NK = self.probabilities(outputs)
         chosen_NK, score_N = decide(probabilities_NK, self._threshold)
-        rows = []
-        for probabilities, chosen, score in zip(probabilities_NK.tolist(), chosen_NK, score_N.tolist(), strict=True):
-            names = [self._labels[k] for k in np.flatnonzero(chosen)]
-            rows.append(
-                {
-                    "label": names if self.multi_label else names[0],
-                    "score": score,
-                    "probabilities": dict(zip(self._labels, probabilities, strict=True)),
-                }
-            )
-        return rows
+        label_N: list[Any]
+        if self.multi_label:
+            label_N = [[self._labels[k] for k in np.flatnonzero(chosen)] for chosen in chosen_NK]
+        else:
+            label_N = [self._labels[k] for k in chosen_NK.argmax(axis=1).tolist()]
+        return [
+            {"label": label, "score": score, "probabilities": dict(zip(self._labels, probabilities, strict=True))}
+            for label, score, probabilities in zip(label_N, score_N.tolist(), probabilities_NK.tolist(), strict=True)
+        ]
 
     def truth(self, targets: Targets) -> list[Any]:
         if self.multi_label:

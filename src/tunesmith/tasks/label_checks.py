@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from tunesmith.config.base import nearest
 from tunesmith.tasks.base import Columns
 from tunesmith.tasks.columns import places
+from tunesmith.tasks.labels import LabelCells
 from tunesmith.types import Problem
 
 MAX_NAME = 40
@@ -18,7 +19,7 @@ MIN_TEXTS = 20
 """From this many labels on, labels that mostly occur once are taken for free text."""
 
 Names = Sequence[tuple[str, ...]]
-"""The label names of each row."""
+"""The label names of each distinct cell."""
 
 
 def quoted(names: Sequence[str], limit: int = 8) -> str:
@@ -32,11 +33,11 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
-def rows_without_one_label(split: str, columns: Columns, names_N: Names) -> list[Problem]:
+def rows_without_one_label(split: str, columns: Columns, labels: LabelCells, names_D: Names) -> list[Problem]:
     """Report rows with no label or several, where exactly one is expected."""
     problems = []
-    missing = [i for i, names in enumerate(names_N) if not names]
-    several = [i for i, names in enumerate(names_N) if len(names) > 1]
+    missing = labels.rows_where([not names for names in names_D])
+    several = labels.rows_where([len(names) > 1 for names in names_D])
     for rows, what, fix in (
         (missing, "no label", "Fill in the label or remove the rows."),
         (several, "several labels", "Set task.multi_label to true, or give one label a row."),
@@ -48,15 +49,18 @@ def rows_without_one_label(split: str, columns: Columns, names_N: Names) -> list
     return problems
 
 
-def unknown_labels(split: str, columns: Columns, names_N: Names, labels: Sequence[str]) -> list[Problem]:
-    """Report each label that the task does not know, with its rows."""
-    known = set(labels)
-    rows: dict[str, list[int]] = {}
-    for i, names in enumerate(names_N):
+def unknown_labels(
+    split: str, columns: Columns, labels: LabelCells, names_D: Names, known: Sequence[str]
+) -> list[Problem]:
+    """Report each label that the task does not know, with its rows, in the order in which they first come."""
+    is_known = set(known)
+    cells: dict[str, list[int]] = {}
+    for cell, names in enumerate(names_D):
         for name in names:
-            if name not in known:
-                rows.setdefault(name, []).append(i)
-    return unknown_names(split, columns, rows, labels)
+            if name not in is_known:
+                cells.setdefault(name, []).append(cell)
+    rows = {name: labels.rows_of(found) for name, found in cells.items()}
+    return unknown_names(split, columns, rows, known)
 
 
 def unknown_names(
@@ -83,23 +87,28 @@ def unknown_names(
     return problems
 
 
-def lopsided_labels(names_N: Names, labels: Sequence[str], *, multi_label: bool) -> list[Problem]:
-    """Report training labels nothing can be learned of: the only one, those on no row, those on every row."""
-    counts = Counter(name for names in names_N for name in names)
+def lopsided_labels(
+    counts: Mapping[str, int], num_rows: int, labels: Sequence[str], *, multi_label: bool
+) -> list[Problem]:
+    """Report training labels nothing can be learned of: the only one, those on no row, those on every row.
+
+    ``counts`` say how many of the rows have a label.
+    """
+    counts = Counter(counts)
     present = [label for label in labels if counts[label]]
     if not multi_label and len(present) == 1:
         message = f"Every training row has the same label, '{present[0]}': there is nothing to learn."
         fix = "Check data.columns.label, or add rows with another label."
-        return [Problem("error", message, fix, count=len(names_N))]
-    if len(labels) >= MIN_TEXTS and len(labels) > 0.5 * len(names_N):
-        message = f"The {len(names_N)} training rows have {len(labels)} labels, such as {quoted(labels, 3)}: free text?"
+        return [Problem("error", message, fix, count=num_rows)]
+    if len(labels) >= MIN_TEXTS and len(labels) > 0.5 * num_rows:
+        message = f"The {num_rows} training rows have {len(labels)} labels, such as {quoted(labels, 3)}: free text?"
         return [Problem("error", message, "Check data.columns.label: labels have to recur.", count=len(labels))]
     absent = [label for label in labels if not counts[label]]
     problems = []
     if absent:
         message = f"No training row has the label {quoted(absent)}: it will hardly ever be predicted."
         problems.append(Problem("warning", message, "Remove it from task.labels or add rows.", count=len(absent)))
-    always = [label for label in labels if multi_label and counts[label] == len(names_N)]
+    always = [label for label in labels if multi_label and counts[label] == num_rows]
     if always:
         message = f"Every training row has the label {quoted(always)}: it tells nothing."
         problems.append(Problem("warning", message, "Remove the label, or add rows without it.", count=len(always)))

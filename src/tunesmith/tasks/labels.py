@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from tunesmith.data.cells import list_separator
+from tunesmith.data.tables import coded
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
@@ -50,18 +55,71 @@ def split_cell(cell: Any, delimiter: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def find_delimiter(cells: Iterable[Any], known: Sequence[str] | None, *, certain: bool) -> str | None:
+@dataclass(frozen=True)
+class LabelCells:
+    """The cells of a label column: what each distinct cell says, and which of them stands in each row."""
+
+    cells: list[Any]
+    """[D]: the distinct cells, in the order in which they first come."""
+    codes: npt.NDArray[np.int64]
+    """[N]: the distinct cell of each row."""
+
+    @classmethod
+    def of(cls, column: Sequence[Any]) -> Self:
+        return cls(*coded(column))
+
+    @property
+    def counts(self) -> list[int]:
+        """[D]: rows of each distinct cell."""
+        counts: list[int] = np.bincount(self.codes, minlength=len(self.cells)).tolist()
+        return counts
+
+    def split(self, delimiter: str | None) -> list[tuple[str, ...]]:
+        """[D]: the names of the labels in each distinct cell."""
+        return [split_cell(cell, delimiter) for cell in self.cells]
+
+    def rows_where(self, holds: Sequence[bool]) -> list[int]:
+        """Return the rows whose cell is one of those for which ``holds`` [D] is true."""
+        chosen = np.array([*holds, False])  # of no cells, no dtype could be told
+        rows: list[int] = np.flatnonzero(chosen[self.codes]).tolist()
+        return rows
+
+    def rows_of(self, cells: Sequence[int]) -> list[int]:
+        """Return the rows in which one of these distinct cells stands."""
+        order, starts = self._sorted
+        rows: list[int] = np.sort(np.concatenate([order[starts[cell] : starts[cell + 1]] for cell in cells])).tolist()
+        return rows
+
+    @cached_property
+    def _sorted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The rows by cell, and where each cell's begin."""
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.counts)])
+        return np.argsort(self.codes, kind="stable"), starts
+
+    def name_counts(self, delimiter: str | None) -> Counter[str]:
+        """Return how many rows have each label."""
+        found: Counter[str] = Counter()
+        for names, count in zip(self.split(delimiter), self.counts, strict=True):
+            for name in names:
+                found[name] += count
+        return found
+
+
+def find_delimiter(label_cells: LabelCells, known: Sequence[str] | None, *, certain: bool) -> str | None:
     """Return what separates several labels within a cell, or None when cells hold one label each.
 
     With ``known`` labels, a delimiter is one that cuts some cell, not itself a label, into
     labels. ``certain`` (the user said that there are several) believes the one that most
     cells contain. Otherwise the parts have to recur as ``list_separator`` demands.
     """
-    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    texts: Counter[str] = Counter()
+    for cell, count in zip(label_cells.cells, label_cells.counts, strict=True):
+        if isinstance(cell, str) and cell.strip():
+            texts[cell.strip()] += count
     if known is not None:
-        return next((mark for mark in DELIMITERS if _cuts_into(set(texts), mark, frozenset(known))), None)
+        return next((mark for mark in DELIMITERS if _cuts_into(texts, mark, frozenset(known))), None)
     if certain:
-        found = {mark: sum(mark in text for text in texts) for mark in DELIMITERS}
+        found = {mark: sum(count for text, count in texts.items() if mark in text) for mark in DELIMITERS}
         best = max(DELIMITERS, key=lambda mark: found[mark])
         return best if found[best] else None
     return list_separator(texts) or None

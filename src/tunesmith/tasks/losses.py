@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from tunesmith.kernels import cross_entropy
+
 
 def widen(scores: torch.Tensor) -> torch.Tensor:
     """Return half-precision scores as float32, wider ones unchanged."""
@@ -17,7 +19,12 @@ def widen(scores: torch.Tensor) -> torch.Tensor:
 def cross_entropy_sum(
     scores_BK: torch.Tensor, labels_B: torch.Tensor, weights_K: torch.Tensor | None, smoothing: float
 ) -> torch.Tensor:
-    """Return torch's cross-entropy (class weights and label smoothing as there), summed."""
+    """Return torch's cross-entropy (class weights and label smoothing as there), summed.
+
+    The scores may be overwritten where a gradient will be asked for.
+    """
+    if weights_K is None and not smoothing:
+        return cross_entropy.cross_entropy_sum(scores_BK, labels_B)
     return functional.cross_entropy(
         widen(scores_BK), labels_B.long(), weight=weights_K, label_smoothing=smoothing, reduction="sum"
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.encoded import Ragged
-from tunesmith.tasks.encoding import BATCH_ROWS, filler_token, special_tokens
+from tunesmith.data.encoded import Ragged, RaggedBuilder
+from tunesmith.tasks.encoding import BATCH_ROWS, encode_batch, filler_token, flat, lengths_of, special_tokens
 from tunesmith.tasks.masking import NEVER
 from tunesmith.types import InputError
 
@@ -81,32 +81,42 @@ def encode_windows(
     room = max(max_length - len(before) - len(after), 1)
     nothing = [] if before or after else [filler_token(tokenizer)]  # a row never comes out empty
     around_before, around_after = [NEVER] * len(before), [NEVER] * len(after)
-    ids_N: list[list[int]] = []
-    words_N: list[list[int]] = []
-    firsts = [0]
-    for ids, words in _tokenised(texts, tokenizer):
-        for first, last in _cuts(words, room):
-            ids_N.append([*before, *(ids[first:last] or nothing), *after])
-            words_N.append([*around_before, *(words[first:last] or [NEVER] * len(nothing)), *around_after])
-        firsts.append(len(ids_N))
-    ids_R, words_R = Ragged.from_rows(ids_N), Ragged.from_rows(words_N)
-    words_R.values[np.isin(ids_R.values, list(special_ids))] = NEVER  # those written in the texts themselves
-    return Windows(ids_R, words_R, np.array(firsts, dtype=np.int64))
+    ids_R, words_R = RaggedBuilder(), RaggedBuilder()
+    counts: list[IntArray] = []
+    for batch in _tokenised(texts, tokenizer):
+        ids_N: list[list[int]] = []
+        words_N: list[list[int]] = []
+        cuts_N = [list(_cuts(words, room)) for _, words in batch]
+        for (ids, words), cuts in zip(batch, cuts_N, strict=True):
+            for first, last in cuts:
+                ids_N.append([*before, *(ids[first:last] or nothing), *after])
+                words_N.append([*around_before, *(words[first:last] or [NEVER] * len(nothing)), *around_after])
+        values, lengths = flat(ids_N), lengths_of(ids_N)
+        word_numbers = flat(words_N)
+        word_numbers[np.isin(values, list(special_ids))] = NEVER  # those written in the texts themselves
+        ids_R.add(values, lengths)
+        words_R.add(word_numbers, lengths)
+        counts.append(lengths_of(cuts_N))
+    firsts = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *counts]))
+    return Windows(ids_R.finish(), words_R.finish(), firsts)
 
 
-def _tokenised(texts: Sequence[str | None], tokenizer: Any) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the ids of each text and the word number of each."""
+def _tokenised(texts: Sequence[str | None], tokenizer: Any) -> Iterator[list[tuple[list[int], list[int]]]]:
+    """Yield, batch by batch, the ids of each text and the word number of each."""
     backend = tokenizer.backend_tokenizer
     pieces = backend.encode("a b", add_special_tokens=False).word_ids
     tells_words = len(set(pieces)) == len(pieces) > 1  # some tokenizers take a whole text for one word
     for start in range(0, len(texts), BATCH_ROWS):
         batch = [text or "" for text in texts[start : start + BATCH_ROWS]]
-        for text, encoding in zip(batch, backend.encode_batch(batch, add_special_tokens=False), strict=True):
+        found = encode_batch(tokenizer, batch, add_special_tokens=False, aligned=True)
+        rows = []
+        for text, encoding in zip(batch, found, strict=True):
             if tells_words and text.isascii():
                 words = [NEVER if word is None else word for word in encoding.word_ids]
             else:
                 words = _word_numbers(text, encoding.word_ids, encoding.offsets)
-            yield encoding.ids, words
+            rows.append((encoding.ids, words))
+        yield rows
 
 
 def _word_numbers(text: str, words: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -20,7 +20,7 @@ from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT
-from tunesmith.tasks.losses import widen
+from tunesmith.tasks.losses import cross_entropy_sum, widen
 from tunesmith.tasks.masked_encoding import Vocabulary, Windows, encode_windows, vocabulary_of
 from tunesmith.tasks.masking import NOT_JUDGED, TURNS, Fates, Masked
 from tunesmith.types import ColumnProfile, Problem, Role
@@ -75,6 +75,9 @@ class MaskedLM(Task):
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     joins_lines: ClassVar[bool] = True
     corrupts: ClassVar[bool] = True
+    not_encoded: ClassVar[frozenset[str]] = frozenset(
+        {"probability", "whole_words", "mask_share", "random_share", "num_fillers"}
+    )
     higher_is_better: ClassVar[Mapping[str, bool]] = {"pseudo_perplexity": False, "token_accuracy": True}
 
     # ---- configuration -------------------------------------------------------------------------
@@ -152,7 +155,7 @@ class MaskedLM(Task):
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
-        return _losses(scores_UK, targets["token"]).sum()
+        return cross_entropy_sum(scores_UK, targets["token"], None, 0.0)
 
     def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
         """Return the number of tokens read whose id is known."""

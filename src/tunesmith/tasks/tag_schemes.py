@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tunesmith.data import tagged
+from tunesmith.data.tables import item_counts
 from tunesmith.tasks.base import Columns
 from tunesmith.tasks.labels import sorted_labels
 
@@ -24,7 +24,7 @@ def complete_scheme(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 def how_split(tokens_N: Sequence[Sequence[str]]) -> Split:
     """Say how texts have to be cut to give tokens like these."""
-    counts = Counter(token for tokens in tokens_N for token in tokens)
+    counts = item_counts(tokens_N)
     total = sum(counts.values())
     if 2 * sum(count for token, count in counts.items() if len(token) == 1 and not token.isascii()) > total:
         return "character"

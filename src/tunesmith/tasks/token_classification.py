@@ -5,7 +5,6 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,15 +16,17 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
-from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_ragged
+from tunesmith.data.tables import item_counts
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
+from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split
-from tunesmith.tasks.token_encoding import encode_tokens, windows_of
+from tunesmith.tasks.token_encoding import encode_tokens
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class TokenClassification(Task):
     reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (_TOKENS, _TAGS)
     truths: ClassVar[tuple[str, ...]] = ("tags",)
+    not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "micro_f1": True,
         "micro_precision": True,
@@ -151,7 +153,7 @@ class TokenClassification(Task):
 
         Raises ``InputError`` when there are no tags, too many for a CRF, or the weights do not fit them.
         """
-        counts = Counter(tag for tags in columns["tags"] for tag in tags)
+        counts = item_counts(columns["tags"])
         labels = self.labels
         if labels is None:
             labels = complete_scheme(counts)
@@ -188,7 +190,7 @@ class TokenClassification(Task):
             message = f"Tag '{tag}' of the {split} rows {where} (known: {quoted(self._labels)})."
             hint = f"{nearest(tag, list(self._labels))} {fix}".strip()
             problems.append(Problem("error", message, hint, len(rows), places(split, columns, rows)))
-        if split == "train" and not problems and len({tag for tags in columns["tags"] for tag in tags}) == 1:
+        if split == "train" and not problems and len(item_counts(columns["tags"])) == 1:
             message = "Every training token has the same tag: there is nothing to learn."
             problems.append(Problem("error", message, "Check data.columns.tags."))
         return problems
@@ -220,26 +222,28 @@ class TokenClassification(Task):
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         columns = self.complete(columns)
         windows = encode_tokens(columns, tokenizer, max_length)
-        reads = Ragged.from_rows(windows.reads)
+        ids, reads, firsts = windows.finish()
         targets: dict[str, Array | Ragged] = {}
         if "tags" in columns:
             # Windows follow each other as the tokens do: the same values, cut at other places.
             tags = Ragged(as_ragged(self.targets(columns)["tags"]).values, reads.offsets)
             targets = {"tags": tags, **self._num_read(tags)}
-        inputs = {"input_ids": Ragged.from_rows(windows.ids)}
-        return Encoded(inputs, targets, windows.num_truncated, reads, windows_of(windows))
+        return Encoded({"input_ids": ids}, targets, windows.num_truncated, reads, firsts)
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``tags``: int64, an index for each token of each row; for a CRF also ``num_read``, their number."""
         index = {label: k for k, label in enumerate(self._labels)}
         try:
-            rows = [[index[tag] for tag in tags] for tags in columns["tags"]]
+            indices = (index[tag] for tags in columns["tags"] for tag in tags)
+            found = RaggedBuilder(np.int64)
+            found.add(np.fromiter(indices, dtype=np.int64), lengths_of(columns["tags"]))
+            tags = found.finish()
+            fits = np.array_equal(tags.lengths, lengths_of(columns["tokens"]))
         except (KeyError, TypeError):
-            rows = []
-        if [len(row) for row in rows] != [len(tokens) for tokens in columns["tokens"]]:
+            fits = False
+        if not fits:
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
-        found = Ragged.from_rows(rows, dtype=np.int64)
-        return {"tags": found, **self._num_read(found)}
+        return {"tags": tags, **self._num_read(tags)}
 
     def _num_read(self, tags: Ragged) -> dict[str, Ragged]:
         """Return where chains begin and end, for a CRF: one number a row, or one for each window of a row."""
@@ -264,9 +268,9 @@ class TokenClassification(Task):
 
         For a CRF: minus the log-probability of the rows' tags, summed.
         """
+        scores_UK = losses.widen(scores_UK)
         if self.crf:
             return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], targets["num_read"])
-        scores_UK = losses.widen(scores_UK)
         return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
 
     def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tunesmith.tasks.encoding import BATCH_ROWS, filler_token, special_tokens
+from tunesmith.data.encoded import Ragged, RaggedBuilder
+from tunesmith.tasks.encoding import (
+    BATCH_ROWS,
+    encode_batch,
+    filler_token,
+    flat,
+    lengths_of,
+    special_tokens,
+)
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -21,34 +31,52 @@ class Windows:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self._before, self._after = special_tokens(tokenizer)
+        self._filler = filler_token(tokenizer)
         self._room = max(max_length - len(self._before) - len(self._after), 1)
-        self.ids: list[list[int]] = []
-        self.reads: list[list[int]] = []
-        self.firsts: list[int] = [0]
+        self._ids, self._reads = RaggedBuilder(), RaggedBuilder()
+        self._counts: list[npt.NDArray[np.int64]] = []
         self.num_truncated = 0
 
-    def add(self, words: Sequence[Sequence[int]], filler: int) -> None:
-        """Add a sentence, as the ids of each of its words; windows end between words and do not overlap.
+    def add(self, sentences: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Add sentences, as the ids of each of their words; windows end between words and do not overlap.
 
         A word longer than a window loses its end, which costs nothing but context: its first piece is read.
         """
-        ids, reads = list(self._before), list[int]()
+        ids_N: list[list[int]] = []
+        reads_N: list[list[int]] = []
+        counts = []
+        for words in sentences:
+            num_before = len(ids_N)
+            for window in self._cut(words):
+                ids = [*self._before, *chain.from_iterable(window), *self._after]
+                ids_N.append(ids or [self._filler])  # a row never comes out empty
+                reads_N.append(list(accumulate(map(len, window[:-1]), initial=len(self._before))) if window else [])
+            counts.append(len(ids_N) - num_before)
+        self._ids.add(flat(ids_N), lengths_of(ids_N))
+        self._reads.add(flat(reads_N), lengths_of(reads_N))
+        self._counts.append(np.array(counts, dtype=np.int64))
+
+    def _cut(self, words: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
+        """Return the words of each window; a sentence without words has one window of none."""
+        if sum(map(len, words)) <= self._room:
+            return [words]
         self.num_truncated += any(len(word) > self._room for word in words)
+        windows: list[list[Sequence[int]]] = [[]]
+        length = 0
         for whole in words:
             word = whole[: self._room]
-            if len(ids) - len(self._before) + len(word) > self._room:
-                self._close(ids, reads)
-                ids, reads = list(self._before), []
-            reads.append(len(ids))
-            ids += word
-        if not words and not self._before and not self._after:
-            ids.append(filler)  # a row never comes out empty
-        self._close(ids, reads)
-        self.firsts.append(len(self.ids))
+            if length + len(word) > self._room:
+                windows.append([])
+                length = 0
+            windows[-1].append(word)
+            length += len(word)
+        return list(windows)
 
-    def _close(self, ids: list[int], reads: list[int]) -> None:
-        self.ids.append([*ids, *self._after])
-        self.reads.append(reads)
+    def finish(self) -> tuple[Ragged, Ragged, npt.NDArray[np.int64] | None]:
+        """Return ids, positions read, and the first window of each sentence (None where each is one window)."""
+        counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._counts])
+        firsts = None if (counts[1:] == 1).all() else np.cumsum(counts)
+        return self._ids.finish(), self._reads.finish(), firsts
 
 
 def encode_tokens(columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Windows:
@@ -62,10 +90,8 @@ def encode_tokens(columns: Columns, tokenizer: PreTrainedTokenizerBase, max_leng
             "Choose a model whose folder holds a tokenizer.json.",
         )
     windows = Windows(tokenizer, max_length)
-    filler = filler_token(tokenizer)
-    for words_N in _word_ids(columns, tokenizer, filler):
-        for words in words_N:
-            windows.add(words, filler)
+    for words_N in _word_ids(columns, tokenizer, filler_token(tokenizer)):
+        windows.add(words_N)
     return windows
 
 
@@ -79,7 +105,7 @@ def _word_ids(columns: Columns, tokenizer: Any, filler: int) -> Iterator[list[li
         if needs_space:
             starts = columns["starts"][first : first + BATCH_ROWS]
             batch = [_with_spaces(tokens, places) for tokens, places in zip(batch, starts, strict=True)]
-        found = backend.encode_batch(batch, is_pretokenized=True, add_special_tokens=False)
+        found = encode_batch(tokenizer, batch, add_special_tokens=False, is_pretokenized=True, aligned=True)
         sentences = []
         for tokens, encoding in zip(batch, found, strict=True):
             words: list[list[int]] = [[] for _ in tokens]
@@ -111,9 +137,3 @@ def _with_spaces(tokens: list[str], starts: Sequence[int]) -> list[str]:
         found.append(f" {token}" if start > end else token)
         end = start + len(token)
     return found
-
-
-def windows_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Return the first window of each sentence, or None when every sentence is one window."""
-    firsts = np.asarray(windows.firsts, dtype=np.int64)
-    return None if int(firsts[-1]) == len(firsts) - 1 else firsts

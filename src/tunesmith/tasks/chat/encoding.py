@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.tasks.chat.fitting import fitted, num_tokens
+from tunesmith.data.encoded import Encoded, Ragged, RaggedBuilder
+from tunesmith.tasks.chat.fitting import fitted
 from tunesmith.tasks.chat.masks import TextRow, TrainOn, training_rows
 from tunesmith.tasks.chat.sandbox import RefusedError
 from tunesmith.tasks.chat.template import ChatFormat, Message
-from tunesmith.tasks.chat.tokens import TextTokenizer, Tokens
+from tunesmith.tasks.chat.tokens import TextTokenizer, TokenRows, Tokens
+from tunesmith.tasks.encoding import lengths_of
 from tunesmith.types import MAX_ROWS_SHOWN, InputError, Problem
 
 TooLong = Literal["truncate", "drop"]
@@ -55,36 +57,31 @@ class _Rows:
     """Rows of numbers as they are made, and how many each row of the data has."""
 
     def __init__(self) -> None:
-        self._tokens: list[Tokens] = []
-        self._firsts = [0]
+        self._ids, self._reads = RaggedBuilder(), RaggedBuilder()
+        self._labels, self._num_bytes = RaggedBuilder(np.int64), RaggedBuilder()
+        self._counts: list[npt.NDArray[np.int64]] = []
         self.num_truncated = 0
 
-    def add(self, tokens: Tokens) -> None:
-        self._tokens.append(tokens)
-
-    def close(self) -> None:
-        """Say that the next rows belong to the next row of the data."""
-        self._firsts.append(len(self._tokens))
+    def add(self, rows: TokenRows, counts: npt.NDArray[np.int64]) -> None:
+        """Add the rows of some rows of the data, each of which has as many as ``counts`` says."""
+        rows_U, places_U = rows.reads
+        num_reads = np.bincount(rows_U, minlength=len(rows))
+        self._ids.add(rows.tokens.ids, rows.lengths)
+        self._reads.add(places_U - 1 - rows.offsets[rows_U], num_reads)
+        self._labels.add(rows.tokens.ids[places_U], num_reads)
+        self._num_bytes.add(rows.tokens.num_bytes[places_U], num_reads)
+        self._counts.append(counts)
 
     def encoded(self) -> Encoded:
         """Return the rows; ``windows`` where not each row of the data is one row."""
-        reads = [tokens.reads for tokens in self._tokens]
-        targets = {
-            "labels": Ragged.from_rows(
-                [tokens.ids[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int64
-            ),
-            "num_bytes": Ragged.from_rows(
-                [tokens.num_bytes[1:][read] for tokens, read in zip(self._tokens, reads, strict=True)], np.int32
-            ),
-        }
-        firsts = np.array(self._firsts, dtype=np.int64)
-        is_one_each = np.array_equal(firsts, np.arange(len(firsts)))
+        counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._counts])
+        is_one_each = bool((counts[1:] == 1).all())
         return Encoded(
-            {"input_ids": Ragged.from_rows([tokens.ids for tokens in self._tokens], np.int32)},
-            targets,
+            {"input_ids": self._ids.finish()},
+            {"labels": self._labels.finish(), "num_bytes": self._num_bytes.finish()},
             self.num_truncated,
-            Ragged.from_rows(reads, np.int32),
-            None if is_one_each else firsts,
+            self._reads.finish(),
+            None if is_one_each else np.cumsum(counts),
         )
 
 
@@ -113,19 +110,23 @@ class ConversationEncoder:
                 except RefusedError as error:
                     refusals.add(row, error)
                     texts.append([])
-            tokens = iter(self.tokenizer.rows([text for several in texts for text in several]))
-            for row, (conversation, several) in enumerate(zip(batch, texts, strict=True), start=first):
-                for text in several:
-                    one: Tokens | None = next(tokens)
-                    if num_tokens(one) > self.max_length:
-                        rows.num_truncated += 1
-                        try:
-                            one = self._shortened(text, conversation)
-                        except RefusedError as error:
-                            refusals.add(row, error)
-                    if one is not None and len(one.reads):
-                        rows.add(one)
-                rows.close()
+            tokens = self.tokenizer.rows([text for several in texts for text in several])
+            of_row = np.repeat(np.arange(len(batch)), lengths_of(texts))
+            too_long = np.flatnonzero(tokens.lengths > self.max_length)
+            if len(too_long):
+                rows.num_truncated += len(too_long)
+                flat_texts = [text for several in texts for text in several]
+                kept: list[Tokens | None] = list(tokens)
+                for index in too_long.tolist():
+                    row = int(of_row[index])
+                    try:
+                        kept[index] = self._shortened(flat_texts[index], batch[row])
+                    except RefusedError as error:
+                        refusals.add(first + row, error)
+                of_row = of_row[[one is not None for one in kept]]
+                tokens = TokenRows.join([one for one in kept if one is not None])
+            learned = np.unique(tokens.reads[0])  # those of which nothing is learned are left out
+            rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)))
         refusals.raise_if_any()
         return rows.encoded()
 
@@ -146,7 +147,7 @@ class ConversationEncoder:
         return None if tokens is None else tokens.part(0, self.max_length)
 
 
-def encode_documents(texts: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+def encode_documents(texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int) -> Encoded:
     """Encode plain texts, every token of which is trained.
 
     Texts longer than ``max_length`` become several rows, each of which begins with the last token of the one
@@ -154,10 +155,13 @@ def encode_documents(texts: Sequence[str], tokenizer: TextTokenizer, max_length:
     """
     rows, length = _Rows(), max(max_length, 2)
     for first in range(0, len(texts), BATCH_ROWS):
-        for tokens in tokenizer.documents(texts[first : first + BATCH_ROWS]):
-            for start in range(0, len(tokens) - 1, length - 1):
-                rows.add(tokens.part(start, start + length))
-            rows.close()
+        tokens = tokenizer.documents([text or "" for text in texts[first : first + BATCH_ROWS]])
+        # Of a text of one token, which follows nothing, there is no row.
+        counts = -(-(tokens.lengths - 1).clip(min=0) // (length - 1))
+        number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        firsts = np.repeat(tokens.offsets[:-1], counts) + number * (length - 1)
+        lasts = np.minimum(firsts + length, np.repeat(tokens.offsets[1:], counts))
+        rows.add(tokens.parts(firsts, lasts), counts)
     return rows.encoded()
 
 
@@ -187,8 +191,9 @@ def encode_prompts(
             except RefusedError as error:
                 refusals.add(row, error)
                 texts.append("")
+        prompts = tokenizer.prompts(texts)
         for row, (messages, tools) in enumerate(batch, start=first):
-            tokens = tokenizer.prompts([texts[row - first]])[0]
+            tokens = prompts[row - first]
             if len(tokens) > max_length:
                 num_truncated += 1
                 try:
@@ -200,12 +205,12 @@ def encode_prompts(
     return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, num_truncated)
 
 
-def encode_beginnings(texts: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+def encode_beginnings(texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int) -> Encoded:
     """Encode plain texts for the model to go on from; too long ones lose their beginning."""
     tokens = [
         one
         for first in range(0, len(texts), BATCH_ROWS)
-        for one in tokenizer.documents(texts[first : first + BATCH_ROWS], ended=False)
+        for one in tokenizer.documents([text or "" for text in texts[first : first + BATCH_ROWS]], ended=False)
     ]
     ids = [_last(one, max_length, tokenizer) for one in tokens]
     return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))

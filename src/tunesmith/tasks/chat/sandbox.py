@@ -225,6 +225,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         budget = current()
+        if operator == "+" and type(left) is str and type(right) is str:
+            return budget.joined(left, right)
         budget.operator(operator, left, right)
         return budget.keep(super().call_binop(context, operator, left, right))
 
@@ -354,6 +356,7 @@ class ChatTemplate:
         try:
             with Spending(Budget(0)):
                 self._template: Template = environment.from_string(source)
+            self._template.globals = dict(self._template.globals)  # a chain of mappings is slow to copy each time
         except TemplateSyntaxError as error:
             message = f"The chat template cannot be read: line {error.lineno}: {error.message}"
             raise InputError(message, "Correct the template, or give another as task.template.") from None
@@ -403,10 +406,12 @@ def _length(variables: Mapping[str, Any]) -> int:
         value = stack.pop()
         if isinstance(value, str):
             length += len(value)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             stack += value.values()
         elif isinstance(value, list | tuple):
             stack += value
+        elif value is not None and not isinstance(value, int) and isinstance(value, Mapping):
+            stack += value.values()
     return length
 
 
