@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[[], Method]] = {
     "lora-all-options": partial(
         Lora, rank=4, alpha=3, rslora=True, dora=True, lora_plus_ratio=4, layer_decay=0.5, init="gaussian"
     ),
+    "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
 }
 WITHOUT_LINEAR = ("lstm", "cnn")
@@ -134,7 +136,7 @@ def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> N
     assert torch.equal(logits(plain), logits(model))
 
 
-@pytest.mark.parametrize("case", ["lora", "lora-all-options", "lora-bias"])
+@pytest.mark.parametrize("case", ["lora", "lora-all-options", "lora-top", "lora-bias"])
 @pytest.mark.parametrize("arch", TRANSFORMERS)
 def test_adapter_folder_loads_in_plain_peft(arch: str, case: str, tmp_path: Path) -> None:
     from peft import PeftModel
@@ -245,6 +247,38 @@ def test_lora_on_embeddings(tmp_path: Path) -> None:
     shake(model, method)
     method.save(model, tmp_path)
     assert torch.equal(logits(method.load(tiny_model("bert"), tmp_path).eval()), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("all", "all"), ("top-1", "top 1"), ("top 2", "top 2"), (1, (1,)), ("1, 0", (1, 0)), ([0], (0,))],
+)
+def test_lora_adapts_the_layers_asked_for(given: Any, kept: Any) -> None:
+    method = Lora(rank=2, layers_to_transform=given)
+    assert method.layers_to_transform == kept
+    model = method.apply(tiny_model("bert"))
+    adapted = {
+        structure.plain_name(name) for name, p in model.named_parameters() if p.requires_grad and "lora_" in name
+    }
+    expected = {"all": {0, 1}, "top 1": {1}, "top 2": {0, 1}}.get(kept, set(kept))
+    assert {int(name.split(".")[3]) for name in adapted if ".layer." in name} == expected
+    assert kept == "all" or not [name for name in adapted if ".layer." not in name]
+    again = Lora.model_validate(method.model_dump(mode="json"))
+    assert again == method
+
+
+@pytest.mark.parametrize("wrong", ["top", "top 0", "bottom 2", "-1", -1, [], True, "1.5", {"top": 2}])
+def test_lora_refuses_what_names_no_layers(wrong: Any) -> None:
+    with pytest.raises((ValidationError, InputError), match="layers_to_transform"):
+        Lora(layers_to_transform=wrong).apply(tiny_model("bert"))
+
+
+@pytest.mark.parametrize("wrong", ["top 3", "0,2"])
+def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
+    with pytest.raises(InputError, match="has 2 layers"):
+        Lora(layers_to_transform=wrong).apply(tiny_model("bert"))
+    with pytest.raises(InputError, match="in layer 1"):
+        Lora(layers_to_transform=1, target_modules=("word_embeddings",)).apply(tiny_model("bert"))
 
 
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)

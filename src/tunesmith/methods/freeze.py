@@ -21,7 +21,7 @@ class Freeze(WholeModel):
     """Freeze the embeddings and the lowest layers, or everything but the head; optionally thaw from the top.
 
     Without options everything but the head is frozen (a linear probe). A pooler whose weights are
-    new counts as head. Dropout inside frozen layers stays active while training, and batch norms
+    new counts as head. Layers that stay frozen below everything trained run without dropout; batch norms
     would still update their running statistics (no text model here has any): freezing concerns
     what the optimizer changes, nothing else.
     """

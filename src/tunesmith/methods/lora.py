@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
+LAYERS = r"^(all|top [1-9][0-9]*)$"
+
 # The task type makes plain `peft` pick the class whose forward suits the head.
 _TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -61,6 +63,9 @@ class Lora(Method):
     """Dropout before ``A``."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
     """Which modules are adapted: every linear layer below the head, or module names (or their last parts)."""
+    layers_to_transform: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[str, Field(pattern=LAYERS)] = "all"
+    """Which layers are adapted: all, `top 2` (or as many), or indices counted from 0 at the bottom, such as `4,5`; of
+    an encoder-decoder, the encoder's come first. What is below the lowest one is computed once for the whole run."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023), for high ranks."""
     dora: bool = False
@@ -80,6 +85,15 @@ class Lora(Method):
         if isinstance(value, str) and value != ALL_LINEAR:
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("layers_to_transform", mode="before")
+    @classmethod
+    def _list_layers(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value,)
+        if isinstance(value, str) and re.fullmatch(r"[\d\s,]*\d[\d\s,]*", value):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return re.sub(r"^top[\s_-]*(?=\d)", "top ", value.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -184,7 +198,22 @@ class Lora(Method):
         return trained
 
     def _find_targets(self, model: PreTrainedModel) -> dict[str, nn.Module]:
-        """Return the modules to adapt, by full name."""
+        """Return the modules to adapt, by full name: those of ``target_modules`` within ``layers_to_transform``."""
+        found = self._named_targets(model)
+        if self.layers_to_transform == "all":
+            return found
+        layers = structure.layers(model)
+        wanted = _layer_indices(self.layers_to_transform, max((index for index, _ in layers), default=-1) + 1)
+        within = tuple(f"{prefix}." for index, prefix in layers if index in wanted)
+        chosen = {name: module for name, module in found.items() if name.startswith(within)}
+        if not chosen:
+            raise InputError(
+                f"method.layers_to_transform: none of method.target_modules is in {_shown(wanted)}.",
+                "Choose other layers or other modules.",
+            )
+        return chosen
+
+    def _named_targets(self, model: PreTrainedModel) -> dict[str, nn.Module]:
         linear = structure.linear_modules(model)
         if self.target_modules == ALL_LINEAR:
             if not linear:
@@ -216,6 +245,30 @@ class Lora(Method):
         if problems:
             raise InputError(problems)
         return found
+
+
+def _layer_indices(given: tuple[int, ...] | str, num_layers: int) -> set[int]:
+    """Return the layers, counted from 0, that ``layers_to_transform`` names."""
+    if isinstance(given, str):
+        number = int(given.removeprefix("top "))
+        wanted = set(range(num_layers - number, num_layers))
+        too_many = number > num_layers
+    else:
+        wanted = set(given)
+        too_many = not wanted or max(wanted) >= num_layers
+    if too_many:
+        shown = given if isinstance(given, str) else ",".join(map(str, given)) or "empty"
+        raise InputError(
+            f"method.layers_to_transform is {shown}, but the model has {num_layers} layers.",
+            f"Choose among 0 to {num_layers - 1}, or write 'top N' with N up to {num_layers}."
+            if num_layers
+            else "Leave it out.",
+        )
+    return wanted
+
+
+def _shown(layers: set[int]) -> str:
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, sorted(layers)))}"
 
 
 def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: list[str]) -> Problem:
