@@ -20,10 +20,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tunesmith.api import finetune
     from tunesmith.report import write_report
-    from tunesmith.run import Run, RunConfig, train
+    from tunesmith.run import Run, RunConfig, train, train_together
     from tunesmith.types import InputError, RunError
 
-__all__ = ["InputError", "Run", "RunConfig", "RunError", "__version__", "finetune", "train", "write_report"]
+__all__ = [
+    "InputError",
+    "Run",
+    "RunConfig",
+    "RunError",
+    "__version__",
+    "finetune",
+    "train",
+    "train_together",
+    "write_report",
+]
 
 _HOMES = {
     "InputError": "tunesmith.types",
@@ -31,6 +41,7 @@ _HOMES = {
     "Run": "tunesmith.run",
     "RunConfig": "tunesmith.run",
     "train": "tunesmith.run",
+    "train_together": "tunesmith.run",
     "finetune": "tunesmith.api",
     "write_report": "tunesmith.report",
 }

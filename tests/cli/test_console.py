@@ -59,7 +59,7 @@ def test_without_a_terminal_there_is_a_line_at_every_tenth() -> None:
     lines = stream.getvalue().splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert [line.split("  ")[0] for line in steps] == [f"step {n}/100" for n in [1, *range(10, 101, 10)]]
-    assert all(re.search(r"loss 1\.000  2\.00k tokens/s  \S+ MB  .* left$", line) for line in steps)
+    assert all(re.search(r"loss 1\.000  2\.00k tokens/s  \S+ [MG]B  .* left$", line) for line in steps)
     assert "Warning: a [bold] warning" in lines
     assert "  → mend it" in lines
     assert "validation after step 100: loss 0.500, Accuracy 0.750, Macro F1 0.500" in lines

@@ -148,7 +148,7 @@ def test_saved_models_give_the_same_scores_in_plain_libraries(
     ids = tokenizer.apply_chat_template(conversation(1)["messages"], return_tensors="pt", return_dict=True)["input_ids"]
     network = run.network
     network.model.eval()
-    from tunesmith.engine.generate import _ready
+    from tunesmith.engine.plain_generation import _ready
 
     with torch.no_grad(), _ready(network.model, 0) as whole:
         expected = whole(input_ids=ids).logits

@@ -7,6 +7,8 @@ import sys
 
 def main() -> None:
     """Run the command line with the arguments of this process and exit with its status."""
+    from tunesmith.cli import collecting
     from tunesmith.cli.application import run
 
+    collecting.start()
     sys.exit(run(sys.argv[1:]))

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cli import collecting
 from tunesmith.readable import compact, duration, metric_title, number, size
 from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.types import Problem, StepInfo
@@ -102,6 +103,7 @@ class ConsoleObserver(Observer):
         self._last_tenth = 0
 
     def started(self, plan: RunPlan) -> None:
+        collecting.settle()  # what was imported on the way here stays
         self._meter = Meter(plan, time.monotonic())
         if self.quiet:
             return

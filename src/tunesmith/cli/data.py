@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +14,10 @@ from tunesmith.readable import count, percent
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from rich.console import Console
 
     from tunesmith.data import PreparedData, RawData
+    from tunesmith.data.tables import Rows
     from tunesmith.tasks import Task
 
 MAX_LABELS = 20
@@ -69,7 +70,7 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
     _show_examples(console, prepared.splits["train"], rows)
-    columns = {split: _columns(table) for split, table in prepared.splits.items()}
+    columns = {split: table.columns() for split, table in prepared.splits.items()}
     task = found.task.bind(columns["train"])
     problems = [*found.problems, *prepared.problems]
     problems += [one for split, table in columns.items() for one in task.check(split, table)]
@@ -79,10 +80,6 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
         first = {name: values[:rows] for name, values in columns["train"].items()}
         problems += show_masks(console, task, first, settings.model)
     _show_problems(console, problems)
-
-
-def _columns(rows: Dataset) -> Mapping[str, Sequence[Any]]:
-    return {name: list(rows[name]) for name in rows.column_names}
 
 
 def _show_sources(console: Console, raw: RawData) -> None:
@@ -165,7 +162,7 @@ def _show_labels(console: Console, prepared: PreparedData) -> None:
 def _show_lengths(console: Console, prepared: PreparedData) -> None:
     rows = prepared.splits["train"]
     texts = [name for name in ("text", "text_pair") if name in rows.column_names]
-    lengths = {name: sorted(len(text or "") for text in rows[name]) for name in texts}
+    lengths: dict[str, Sequence[float]] = {name: sorted(len(text or "") for text in rows[name]) for name in texts}
     if len(rows):
         _show_percentiles(console, "Characters per text", lengths)
 
@@ -182,10 +179,9 @@ def _show_percentiles(console: Console, title: str, columns: Mapping[str, Sequen
     print_table(console, table)
 
 
-def _show_examples(console: Console, rows: Dataset, num_rows: int) -> None:
+def _show_examples(console: Console, rows: Rows, num_rows: int) -> None:
     console.print("\n[bold]Examples[/bold]")
-    for index in range(min(num_rows, len(rows))):
-        row = rows[index]
+    for row in islice(rows, num_rows):
         console.print(f"  {row['row']}", style="dim", markup=False)
         for name, value in row.items():
             if name not in ("row", "starts") and value is not None:

@@ -8,7 +8,7 @@ true-or-false key may stand alone: ``--train.deterministic`` means true, and
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, get_origin
 
@@ -53,6 +53,20 @@ class FlagTree:
             return True
         return any(path.startswith(f"{key.path}.") and _is_mapping(key) for key in self.keys)
 
+    def spell(self, name: str) -> str:
+        """Return the key as it is spelled in the configuration: ``batch-size`` is ``batch_size``."""
+        spelled = name.replace("-", "_")
+        return spelled if self.accepts(spelled) else name
+
+    def unknown(self, name: str, path: str, own_options: Iterable[str] = ()) -> Problem:
+        """Return the problem of ``name``, which stands for no key; the nearest one is named."""
+        known = [*own_options, *(f"--{path}" for path in self.names())]
+        last = path.rsplit(".", 1)[-1]
+        same = [option for option in known if option.rsplit(".", 1)[-1].removeprefix("--") == last]
+        near = same or difflib.get_close_matches(f"--{path}", known, n=1, cutoff=0.6)
+        fix = f"Did you mean {near[0]}?" if near else "See --help for all options."
+        return Problem("error", f"There is no option {name}.", fix)
+
     def is_boolean(self, path: str) -> bool:
         """Say whether the key takes nothing but true, false and null."""
         types = [flat_types(key.field.annotation) for key in self.keys if key.path == path]
@@ -91,13 +105,13 @@ def split_flags(arguments: Sequence[str], tree: FlagTree, own_options: Mapping[s
             if own_options.get(name) and not equals and waiting:
                 rest.append(waiting.pop(0))
             continue
-        path = _spell(name.removeprefix("--"), tree)
+        path = tree.spell(name.removeprefix("--"))
         if not equals:
             value = _take_value(path, tree, waiting)
         if tree.accepts(path):
             pairs.append((path, value))
         else:
-            problems.append(_unknown(name, path, tree, own_options))
+            problems.append(tree.unknown(name, path, own_options))
     return ParsedFlags(tuple(pairs), tuple(rest), tuple(problems))
 
 
@@ -182,27 +196,12 @@ def _show_default(value: object) -> str:
     return f"default: {value}"
 
 
-def _spell(path: str, tree: FlagTree) -> str:
-    """Return the key as it is spelled in the configuration: ``batch-size`` is ``batch_size``."""
-    spelled = path.replace("-", "_")
-    return spelled if tree.accepts(spelled) else path
-
-
 def _take_value(path: str, tree: FlagTree, waiting: list[str]) -> str:
     following = waiting[0] if waiting else None
     alone = following is None or following.startswith("--")
     if tree.is_boolean(path):
         alone = alone or following not in _BOOLEANS
     return "true" if alone else waiting.pop(0)
-
-
-def _unknown(name: str, path: str, tree: FlagTree, own_options: Mapping[str, bool]) -> Problem:
-    known = [*own_options, *(f"--{path}" for path in tree.names())]
-    last = path.rsplit(".", 1)[-1]
-    same = [option for option in known if option.rsplit(".", 1)[-1].removeprefix("--") == last]
-    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    fix = f"Did you mean {near[0]}?" if near else "See --help for all options."
-    return Problem("error", f"There is no option {name}.", fix)
 
 
 def _paths_of(key: Key) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.readable import Verdict, count, interval, judge, metric_title, percent
+from tunesmith.readable import Verdict, count, interval, judge, metric_title, number, percent
 from tunesmith.types import Interval
 
 if TYPE_CHECKING:
@@ -48,6 +48,21 @@ def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
         if baseline:
             cells.append(_gain(name, differences.get(name)))
         table.add_row(*cells)
+    return table
+
+
+def runs_table(evaluations: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return the main metric of several runs of one task, by their names, and their losses."""
+    first = next(iter(evaluations.values()))
+    metric = first["main_metric"]
+    table = new_table(f"{first['split']}: {count(first['num_rows'])} rows")
+    table.add_column("run")
+    for header in (f"{metric_title(metric)} [{percent(first['confidence'])} interval]", "loss"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, evaluation in evaluations.items():
+        loss = evaluation["loss"]
+        figures = interval(_interval(evaluation["metrics"].get(metric)))
+        table.add_row(_escape(name), figures, number(loss) if loss is not None else "")
     return table
 
 

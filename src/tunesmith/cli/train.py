@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
+from tunesmith.cli.flags import ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.cli.sweep import Variant, variants
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 
@@ -25,43 +28,139 @@ class TrainCommand(ConfigCommand):
 
 
 @click.command(cls=TrainCommand, short_help="Fine-tune a model on your data.")
-@click.argument("config", metavar="[CONFIG.yaml]", required=False, type=click.Path(path_type=Path))
+@click.argument("configs", metavar="[CONFIG.yaml]...", required=False, nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--sweep",
+    metavar="KEY=A,B,...",
+    multiple=True,
+    help="Train a run for each value (for each combination, given several times), together on one base model. "
+    "Each run has a folder of its own in the output folder.",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run in the folder given as --output.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the output folder.")
 @click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
 @click.pass_context
-def train_command(context: click.Context, config: Path | None, resume: bool, overwrite: bool, quiet: bool) -> None:
+def train_command(
+    context: click.Context,
+    *,
+    configs: tuple[Path, ...],
+    sweep: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     """Fine-tune a model on your data, as CONFIG.yaml and the flags say; flags go first.
+
+    Several LoRA runs on one base model are trained together, in one pass over it: those of several
+    files, or of the values to --sweep.
 
     \b
     tunesmith train --model sample:minilm --data reviews.csv
     tunesmith train --model lstm --data reviews.csv --output runs/lstm
     tunesmith train config.yaml --method lora --method.rank 16
+    tunesmith train config.yaml --method lora --sweep train.seed=0,1,2,3
     """  # noqa: D301
-    settings = _configure(context, config, resume=resume)
+    plans = _configure(context, configs, sweep, resume=resume)
+    if len(plans) == 1:
+        _train_one(plans[0].config, resume=resume, overwrite=overwrite, quiet=quiet)
+    else:
+        _train_many(plans, resume=resume, overwrite=overwrite, quiet=quiet)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run to be trained."""
+
+    name: str
+    config: RunConfig
+
+
+def _train_one(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool) -> None:
     from tunesmith.cli.console import ConsoleObserver
     from tunesmith.run import train
 
-    folder = train(settings, resume=resume, overwrite=overwrite, observers=[ConsoleObserver(quiet=quiet)])
-    page = _write_report(folder)
+    folder = train(config, resume=resume, overwrite=overwrite, observers=[ConsoleObserver(quiet=quiet)])
+    page = _write_report([folder], folder)
     if not quiet:
         _show_result(folder, page)
 
 
-def _configure(context: click.Context, path: Path | None, *, resume: bool) -> RunConfig:
-    """Lay the flags over the file and report all problems of both together."""
+def _train_many(plans: Sequence[_Plan], *, resume: bool, overwrite: bool, quiet: bool) -> None:
+    from tunesmith.cli.console_of_many import ConsoleOfMany
+    from tunesmith.run import SomeRunsFailedError, train_together
+
+    console = ConsoleOfMany([plan.name for plan in plans], quiet=quiet)
+    configs = [plan.config for plan in plans]
+    try:
+        train_together(
+            configs, resume=resume, overwrite=overwrite, observers=[[observer] for observer in console.observers]
+        )
+    except SomeRunsFailedError as error:
+        _conclude([plan for plan in plans if Path(plan.config.output or "") in error.finished], quiet=quiet)
+        raise
+    _conclude(plans, quiet=quiet)
+
+
+def _conclude(plans: Sequence[_Plan], *, quiet: bool) -> None:
+    """Write a report of every run and one of all side by side; show their main figures."""
+    folders = [Path(plan.config.output or "") for plan in plans]
+    for folder in folders:
+        _write_report([folder], folder)
+    page = _write_report(folders, folders[0].parent)
+    if not quiet:
+        _show_results(plans, page)
+
+
+def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool) -> list[_Plan]:
+    """Lay flags and swept values over the files; report all problems together."""
     from tunesmith.run import RunConfig
 
     flags = flags_of(context)
-    if path is None and resume:
-        path = _saved_config(flags.pairs)
-    base: dict[str, Any] = {}
-    if path is not None:
+    command = context.command
+    assert isinstance(command, TrainCommand)
+    axes = [*sweeps, *(str(path) for path in paths if sweeps and _is_axis(path))]
+    made, problems = variants(axes, command.flag_tree())
+    paths = [path for path in paths if str(path) not in axes]
+    if not paths and resume and (saved := _saved_config(flags.pairs)):
+        paths = [saved]
+    found = [*flags.problems, *problems]
+    plans: list[_Plan] = []
+    files: Sequence[Path | None] = paths or [None]
+    for path in files:
         try:
-            base = load_yaml(path)
+            base = load_yaml(path) if path is not None else {}
         except ConfigError as error:
-            raise ConfigError([*error.problems, *flags.problems]) from error
-    return build_config(RunConfig, flags, base)
+            raise ConfigError([*error.problems, *found]) from error
+        stem = path.stem if path is not None and len(paths) > 1 else ""
+        for variant in made or [Variant("", ())]:
+            laid = replace(flags, pairs=(*flags.pairs, *variant.pairs), problems=())
+            try:
+                plans.append(_plan(build_config(RunConfig, laid, base), laid, stem, variant))
+            except ConfigError as error:
+                found += [problem for problem in error.problems if problem not in found]
+    if found:
+        raise ConfigError(found)
+    return plans
+
+
+def _is_axis(path: Path) -> bool:
+    """Say whether an argument is a further KEY=A,B,... of --sweep rather than a file."""
+    return "=" in str(path) and not path.exists()
+
+
+def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) -> _Plan:
+    """Give one of several runs a name, and a folder of its own."""
+    from tunesmith.run.training import default_output
+
+    given = config.output
+    if stem and given and "output" not in dict(flags.pairs):
+        parts = [given, variant.name]  # the file's own
+    else:
+        parts = [given or default_output(config), stem, variant.name]
+    name = "-".join(filter(None, (stem, variant.name)))
+    if not name:
+        return _Plan("", config)
+    return _Plan(name, config.model_copy(update={"output": str(Path(*filter(None, parts)))}))
 
 
 def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
@@ -71,10 +170,10 @@ def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
     return saved if saved is not None and saved.is_file() else None
 
 
-def _write_report(folder: Path) -> Path:
+def _write_report(folders: Sequence[Path], place: Path) -> Path:
     from tunesmith.report import write_report
 
-    return write_report([folder], folder / "report.html")
+    return write_report(folders, place / "report.html")
 
 
 def _show_result(folder: Path, page: Path) -> None:
@@ -89,3 +188,21 @@ def _show_result(folder: Path, page: Path) -> None:
     console.print(f"run      {folder}", f"report   {page}", sep="\n", markup=False, soft_wrap=True)
     pair = " --text-pair '...'" if "text_pair" in directory.read_config().data.columns else ""
     console.print(f"predict  tunesmith predict {folder} --text '...'{pair}", markup=False, soft_wrap=True)
+
+
+def _show_results(plans: Sequence[_Plan], page: Path) -> None:
+    from tunesmith.cli.tables import print_table, runs_table, stdout_console
+    from tunesmith.run.directory import RunDirectory
+
+    console = stdout_console()
+    judged = {
+        plan.name: RunDirectory(folder).read_json("evaluation")
+        for plan in plans
+        if ((folder := Path(plan.config.output or "")) / "evaluation.json").exists()
+    }
+    if judged:
+        print_table(console, runs_table(judged))
+    console.print()
+    for plan in plans:
+        console.print(f"run      {plan.config.output}", markup=False, soft_wrap=True)
+    console.print(f"report   {page}", markup=False, soft_wrap=True)

@@ -4,7 +4,19 @@ from tunesmith.run.config import EvaluationConfig, RunConfig
 from tunesmith.run.judging import Writing
 from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.run.signals import Stopped
+from tunesmith.run.together import SomeRunsFailedError, train_together
 from tunesmith.run.trained import Run
 from tunesmith.run.training import train
 
-__all__ = ["EvaluationConfig", "Observer", "Run", "RunConfig", "RunPlan", "Stopped", "Writing", "train"]
+__all__ = [
+    "EvaluationConfig",
+    "Observer",
+    "Run",
+    "RunConfig",
+    "RunPlan",
+    "SomeRunsFailedError",
+    "Stopped",
+    "Writing",
+    "train",
+    "train_together",
+]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data import PreparedData, RejectedRow, prepare
 from tunesmith.data.encoded import FORMAT, Encoded
+from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
-from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
+from tunesmith.engine.cuda import liger
+from tunesmith.engine.layout import choose_layout, collator_for, shapes_for, use_layout_of
 from tunesmith.engine.precision import choose_device, choose_precision, place
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
+from tunesmith.models.quantized import quantize_like
+from tunesmith.models.sharing import share_frozen
 from tunesmith.models.structure import num_weights, origin
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
-from tunesmith.tasks.base import Columns, Task
+from tunesmith.tasks.base import CHECKS, Columns, Task
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -45,9 +51,9 @@ class TaskData:
     passage: int | None = None
     """How lines of plain text files were joined: the user's word, or the task's."""
 
-    def columns(self, split: str) -> dict[str, list[Any]]:
-        """Return the canonical columns of a split."""
-        return dict(self.prepared.splits[split][:])
+    def columns(self, split: str) -> Columns:
+        """Return the canonical columns of a split, of which only what is used is read from disk."""
+        return self.prepared.splits[split].columns()
 
     @property
     def judged_split(self) -> str:
@@ -64,14 +70,22 @@ def load_data(config: RunConfig) -> TaskData:
     task, problems = found.task, list(found.problems)
     prepared = prepare(found.raw, found.data, found.choices)
     problems += prepared.problems
-    data = TaskData(task, prepared, ())
-    train_columns = data.columns("train")
-    task = task.bind(train_columns)
-    for split in prepared.splits:
-        problems += task.check(split, train_columns if split == "train" else data.columns(split))
+    task = task.bind(prepared.splits["train"].columns())
+    problems += _checked(task, prepared)
     _raise_errors(problems)
     group = config.data.group or found.raw.group
     return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage)
+
+
+def _checked(task: Task, prepared: PreparedData) -> tuple[Problem, ...]:
+    """Return what the bound task finds wrong with the splits; each is looked through once and for all."""
+
+    def build(folder: Path) -> None:
+        found = [problem for name, rows in prepared.splits.items() for problem in task.check(name, rows.columns())]
+        write_report(folder, {}, found)
+
+    key = hash_json([CHECKS, task.model_dump(mode="json"), prepared.key])
+    return read_report(cached_folder("checked", key, build, hashes=True))[1]
 
 
 def _raise_errors(problems: Sequence[Problem]) -> None:
@@ -79,9 +93,9 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
         raise InputError(errors)
 
 
-def texts_of(columns: Columns) -> list[str]:
-    """Return all input texts of some rows."""
-    return [text for role in INPUT_ROLES for text in columns.get(role, ())]
+def texts_of(columns: Columns) -> Iterator[str]:
+    """Yield all input texts of some rows."""
+    return (text for role in INPUT_ROLES for text in columns.get(role, ()))
 
 
 @dataclass(frozen=True)
@@ -105,22 +119,47 @@ class Network:
         """Tokenise rows that are used once."""
         return task.encode(columns, self.tokenizer, self.max_length)
 
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """What the tokenizer does, as one hash; the tokenizer does not change any more."""
+        return tokenizer_hash(self.tokenizer)
+
     def encode_cached(self, task: Task, columns: Columns, content_hash: str) -> Encoded:
         """Tokenise a split, or memory-map it if the same content was tokenised the same way before."""
-        key = hash_json(
-            [FORMAT, task.model_dump(mode="json"), tokenizer_hash(self.tokenizer), self.max_length, content_hash]
-        )
-        folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder))
+        settings = task.model_dump(mode="json", exclude=set(task.not_encoded))
+        libraries = {name: version(name) for name in ("tokenizers", "transformers")}
+        key = hash_json([FORMAT, libraries, settings, self.tokenizer_sha256, self.max_length, content_hash])
+        folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder), hashes=True)
         return Encoded.load(folder)
 
 
-def make_network(loaded: LoadedModel, config: RunConfig, task: Task, surgery: Callable[[Any], nn.Module]) -> Network:
-    """Apply the method to a loaded model and put it on its device, in its precision and layout."""
+def make_network(
+    loaded: LoadedModel,
+    config: RunConfig,
+    task: Task,
+    surgery: Callable[[Any], nn.Module],
+    like: Network | None = None,
+) -> Network:
+    """Apply the method to a loaded model and put it on its device, in its precision and layout.
+
+    ``like`` was made before of the same model: its layout is taken over, and its frozen weights are used in place
+    of equal ones.
+    """
     device = choose_device(config.train.device)
-    model = surgery(loaded.model)
-    layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), config.train.layout)
+    if like is None:
+        model = surgery(loaded.model)
+        wanted, fused = config.train.layout, device.type == "cpu"
+        layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), wanted, fused=fused)
+    else:
+        quantize_like(loaded.model, like.model)
+        model = surgery(loaded.model)
+        share_frozen(model, like.model)
+        layout, reason = like.scorer.layout, like.layout_reason
+        use_layout_of(like.model, layout, model)
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     place(model, precision, device)
+    if liger.wants_kernels(config.train.kernels, device):
+        liger.use_kernels(model)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)
     return Network(

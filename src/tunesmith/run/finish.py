@@ -8,9 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
-from tunesmith.evaluate import baseline, has_baseline, predictions_table
+from tunesmith.evaluate import Baseline, baseline, has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder, write_text
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import rename, sync_folder
@@ -105,14 +104,24 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
         session.note(Problem("warning", message, "Give --data.test FILE, or set --data.test_fraction above 0."))
         return None, None
     columns = data.columns(split)
-    encoded: Encoded = network.encode_cached(task, columns, data.prepared.hashes[split])
-    judged = judge(network, task, encoded, columns, session.config, working=session.observers.working)
+    judged = judge(network, task, session.encoded(split), columns, session.config, working=session.observers.working)
     rival = session.rival
     if settings.baseline and has_baseline(task):
-        session.observers.working("training the baseline")
-        rival = baseline(task, data.columns("train"), columns, session.config.train.seed)
+        rival = _classical(session, split)
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
     return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
+
+
+def _classical(session: Session, split: str) -> Baseline | None:
+    """Return the baseline of this split: it depends on the rows alone, so that runs with other seeds have the same."""
+    data, seed = session.data, session.config.data.split_seed
+    key = ["baseline", data.task.model_dump(mode="json"), data.prepared.hashes["train"], data.prepared.hashes[split]]
+
+    def train() -> Baseline | None:
+        session.observers.working("training the baseline")
+        return baseline(data.task, data.columns("train"), data.columns(split), seed)
+
+    return session.shared.once([*key, seed], train)
 
 
 def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
@@ -135,6 +144,7 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "tokens_per_second": progress.num_tokens / step_seconds,
         "rows_per_second": progress.num_rows / step_seconds,
         "peak_memory_bytes": peak_memory,
+        **(session.settled.record() if session.settled is not None else {}),
         "saved_bytes": saved_bytes,
         "layout": network.scorer.layout,
         "layout_reason": network.layout_reason,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ class RunPlan:
     first_step: int
     """Steps already made, when a run is resumed."""
     folder: Path
+
+
+HAND_OVER_SECONDS = 1.0
+"""How long numbers for TensorBoard wait at most while steps go on."""
 
 
 class Observer:
@@ -120,28 +125,51 @@ class MetricsFile(Observer):
 
 
 class TensorBoard(Observer):
-    """Writes event files for TensorBoard into ``tensorboard/`` of the run."""
+    """Writes event files for TensorBoard into ``tensorboard/`` of the run.
+
+    Steps are handed over together once a second: the writer has a thread of its own, and waking it
+    for every number costs more than a step of a small model.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+        self._waiting: list[tuple[dict[str, float], int, float]] = []
+        self._handed_over = time.time()
 
     def stepped(self, info: StepInfo, total_steps: int) -> None:  # noqa: ARG002
-        self._writer.add_scalar("train/loss", info.loss, info.step)
-        self._writer.add_scalar("train/learning_rate", info.learning_rate, info.step)
-        self._writer.add_scalar("train/gradient_norm", info.gradient_norm, info.step)
-        self._writer.add_scalar("train/tokens_per_second", info.num_tokens / max(info.seconds, 1e-9), info.step)
+        values = {
+            "train/loss": info.loss,
+            "train/learning_rate": info.learning_rate,
+            "train/gradient_norm": info.gradient_norm,
+            "train/tokens_per_second": info.num_tokens / max(info.seconds, 1e-9),
+        }
+        self._take(values, info.step)
 
     def evaluated(self, record: dict[str, Any]) -> None:
         split = record["split"]
+        values = {f"{split}/{name}": value for name, value in record["metrics"].items()}
         if record["loss"] is not None:
-            self._writer.add_scalar(f"{split}/loss", record["loss"], record["step"])
-        for name, value in record["metrics"].items():
-            self._writer.add_scalar(f"{split}/{name}", value, record["step"])
+            values[f"{split}/loss"] = record["loss"]
+        self._take(values, record["step"])
 
     def close(self) -> None:
+        self._hand_over()
         self._writer.close()
+
+    def _take(self, values: dict[str, float], step: int) -> None:
+        now = time.time()
+        self._waiting.append((values, step, now))
+        if now - self._handed_over >= HAND_OVER_SECONDS:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        for values, step, moment in self._waiting:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step, walltime=moment)
+        self._waiting.clear()
+        self._handed_over = time.time()
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NoReturn
 
 import numpy as np
 
@@ -18,10 +17,12 @@ from tunesmith.engine.predict import predict
 from tunesmith.evaluate import Baseline
 from tunesmith.run.assembly import Network, TaskData
 from tunesmith.run.config import RunConfig
+from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.observers import Observers
+from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests
-from tunesmith.types import Problem
+from tunesmith.types import Problem, StepInfo
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Progress:
 
 @dataclass
 class Session:
-    """One training as it goes on; composed by ``train``, driven by ``_drive``."""
+    """One training as it goes on; composed and driven by ``train``."""
 
     config: RunConfig
     directory: RunDirectory
@@ -56,6 +57,10 @@ class Session:
     problems: list[Problem]
     rival: Baseline | None = None
     """The model before its first step, where that is what it is judged against."""
+    shared: Shared = field(default_factory=Shared)
+    """What other runs of this process have in common with it."""
+    settled: Settled | None = None
+    """How steps are made on the device at hand; set before the first one."""
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -65,47 +70,95 @@ class Session:
         name = self.config.train.early_stopping.metric or self.data.task.main_metric()
         return name, directions[name]
 
+    def encoded(self, split: str) -> Encoded:
+        """Return the tokens of a split."""
+        return self.shared.encoded(self.network, self.data, split)
+
     def note(self, problem: Problem) -> None:
         self.problems.append(problem)
         self.observers.noted(problem)
 
 
+class Course:
+    """What happens between a session's steps, whoever makes these: notes, evaluations, checkpoints."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._clock = 0.0
+        """Up to when the session's time has been counted."""
+        self._saved_step: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is to be made any more."""
+        training = self.session.training
+        return training.step >= training.plan.total_steps or _should_stop_early(self.session)
+
+    def begin(self) -> None:
+        """Make the evaluation that was cut short when the session was stopped, if one was."""
+        self._clock = time.perf_counter()
+        if self.session.progress.evaluation_due:
+            _evaluate(self.session)
+
+    def after(self, info: StepInfo) -> None:
+        """Take note of the step just made; evaluate and save when it is time to."""
+        session, config, progress = self.session, self.session.config.train, self.session.progress
+        self._clock = time.perf_counter() - info.seconds
+        plan = session.training.plan
+        progress.step_seconds += info.seconds
+        progress.num_tokens += info.num_tokens
+        progress.num_rows += info.num_rows
+        progress.num_skipped += bool(info.skipped)
+        session.observers.stepped(info, plan.total_steps)
+        if info.note:
+            session.note(Problem("warning", f"Step {info.step}: {info.note}."))
+        if info.skipped:
+            session.note(_skip_warning(session, info.step, info.skipped, info.rows))
+        evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
+        evaluation_due = evaluation_due or info.step == plan.total_steps
+        if evaluation_due:
+            _evaluate(session)
+        if evaluation_due or _is_due(info.step, config.checkpoint_steps):
+            self.save()
+        self._count_time()
+
+    def save(self) -> None:
+        """Save a checkpoint, unless there is one of this step already."""
+        if self._saved_step == self.session.training.step:
+            return
+        self._count_time()
+        _save(self.session)
+        self._saved_step = self.session.training.step
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.session.progress.seconds += now - self._clock
+        self._clock = now
+
+
 def drive(session: Session) -> None:
     """Make the steps; evaluate, save and stop when it is time to."""
-    training, config, progress = session.training, session.config.train, session.progress
-    evaluate_steps = config.evaluate_steps or training.plan.steps_per_epoch
-    clock = time.perf_counter()
-
-    def save() -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        progress.seconds, clock = progress.seconds + now - clock, now
-        _save(session)
-
+    course = Course(session)
     with session.stop.deferred():
-        if progress.evaluation_due and not _evaluate(session):
-            save()
-            _stop(session)
-        steps = train_steps(training)
+        course.begin()
+        _stop_if_asked(course)
+        steps = train_steps(session.training)
         while not _should_stop_early(session) and (info := next(steps, None)) is not None:
-            progress.step_seconds += info.seconds
-            progress.num_tokens += info.num_tokens
-            progress.num_rows += info.num_rows
-            progress.num_skipped += bool(info.skipped)
-            session.observers.stepped(info, training.plan.total_steps)
-            if info.note:
-                session.note(Problem("warning", f"Step {info.step}: {info.note}."))
-            if info.skipped:
-                session.note(_skip_warning(session, info.step, info.skipped, info.rows))
-            is_last = info.step == training.plan.total_steps
-            evaluation_due = info.step % evaluate_steps == 0 or is_last
-            if evaluation_due:
-                _evaluate(session)
-            if evaluation_due or session.stop.received or _is_due(info.step, config.checkpoint_steps):
-                save()
-            if session.stop.received:
-                _stop(session)
-        progress.seconds += time.perf_counter() - clock
+            course.after(info)
+            _stop_if_asked(course)
+
+
+def _stop_if_asked(course: Course) -> None:
+    session = course.session
+    if session.stop.received is None:
+        return
+    course.save()
+    folder = session.directory.path
+    raise Stopped(
+        session.stop.received,
+        f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
+        f"Continue with: tunesmith train {session.directory.config} --output {folder} --resume",
+    )
 
 
 def _is_due(step: int, every: int | None) -> bool:
@@ -170,16 +223,6 @@ def _save(session: Session) -> None:
     checkpoints.save(session.training, folder, asdict(progress))
     keep = {progress.best_step} if progress.best_step is not None else set()
     checkpoints.rotate(folder, session.config.train.keep_checkpoints, keep)
-
-
-def _stop(session: Session) -> NoReturn:
-    assert session.stop.received is not None
-    folder = session.directory.path
-    raise Stopped(
-        session.stop.received,
-        f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
-        f"Continue with: tunesmith train {session.directory.config} --output {folder} --resume",
-    )
 
 
 def restore(session: Session) -> None:

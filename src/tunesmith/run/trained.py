@@ -144,7 +144,8 @@ class Run:
         prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
         shown = ""
         tokens: list[int] = []
-        with closing(stream(network.model, prompt.tolist(), sampling_for(network, self.task, writing))) as answer:
+        sampling = sampling_for(network, self.task, writing)
+        with closing(stream(network.model, prompt.tolist(), sampling, keep=True)) as answer:
             for token in answer:
                 tokens.append(token)
                 text = str(network.tokenizer.decode(tokens, skip_special_tokens=True))
@@ -164,7 +165,7 @@ class Run:
         scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 
-    def _labelled_columns(self, data: str | None, split: str) -> tuple[dict[str, list[Any]], str]:
+    def _labelled_columns(self, data: str | None, split: str) -> tuple[Columns, str]:
         if data is not None:
             columns = dict(read_for_prediction(data, self._choices, self.config.data)[:])
             if not set(self.task.truths) <= columns.keys():

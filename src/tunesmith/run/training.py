@@ -17,22 +17,26 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
+from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
-from tunesmith.models import record, tokenizer_hash
-from tunesmith.run.assembly import load_data, make_network, parameter_counts, resolve, texts_of
+from tunesmith.models import record
+from tunesmith.run.assembly import parameter_counts, resolve
 from tunesmith.run.config import RunConfig
+from tunesmith.run.device import settle
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.finish import finish
-from tunesmith.run.frozen import keep_states
+from tunesmith.run.frozen import keep_states, wants_states
 from tunesmith.run.guards import check_same_config, check_same_data, check_session, claim
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
 from tunesmith.run.session import Session, drive, restore
+from tunesmith.run.shared import Shared
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.untuned import judge_untuned
+from tunesmith.tasks.base import Task
 from tunesmith.types import InputError, Problem
 
 
@@ -53,41 +57,64 @@ def train(
         RunError: Training could not go on; checkpoints made so far stay.
         Stopped: A signal asked to stop; a checkpoint was saved if training had begun.
     """
-    directory = RunDirectory(Path(config.output or default_output(config)))
-    require_writable(directory.path)
+    directory = directory_of(config)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
-        stack.callback(directory.remove_if_empty)
-        stack.enter_context(locked(directory.path))
-        if resume and directory.is_finished:
+        if not enter(stack, directory, resume=resume, overwrite=overwrite):
             return directory.path
-        claim(directory, resume=resume, overwrite=overwrite)
         watching = Observers(list(observers))
         stack.callback(watching.close)
-        session, resolved = _compose(config, directory, watching, stop)
-        started = datetime.now(UTC)
-        if resume:
-            check_same_config(directory, resolved)
-            check_same_data(session)
-        directory.write_config(resolved)  # first of all: it is what makes the folder a run
-        directory.write_json("environment", _environment(session, started))
-        directory.write_rejected(session.data.rejected)
-        session.rival = judge_untuned(session)  # before anything is restored
-        if resume:
-            restore(session)
-        keep_states(session)
-        recorders = [
-            MetricsFile(directory.metrics, session.training.step),
-            TensorBoard(directory.tensorboard, session.training.step),
-        ]
-        for recorder in recorders:
-            stack.callback(recorder.close)
-        session.observers = Observers([*recorders, watching])
-        _announce(session)
+        session, resolved = compose(config, directory, watching, stop, Shared())
+        open_run(session, resolved, resume=resume)
+        if wants_states(session):
+            keep_states(session)
+        session.settled = settle(session)
+        record_steps(stack, session)
         reset_peak(session.network.device)
         drive(session)
         finish(session, peak_memory=peak_bytes(session.network.device))
     return directory.path
+
+
+def directory_of(config: RunConfig) -> RunDirectory:
+    """Return the run directory to be written; ``InputError`` where nothing can be."""
+    directory = RunDirectory(Path(config.output or default_output(config)))
+    require_writable(directory.path)
+    return directory
+
+
+def enter(stack: ExitStack, directory: RunDirectory, *, resume: bool, overwrite: bool) -> bool:
+    """Hold the folder until the stack ends, and make sure that it is ours; return False for a run that is finished."""
+    stack.callback(directory.remove_if_empty)
+    stack.enter_context(locked(directory.path))
+    if resume and directory.is_finished:
+        return False
+    claim(directory, resume=resume, overwrite=overwrite)
+    return True
+
+
+def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
+    """Write what is known before the first step; go back to where the run stood if it is resumed."""
+    directory, started = session.directory, datetime.now(UTC)
+    if resume:
+        check_same_config(directory, resolved)
+        check_same_data(session)
+    directory.write_config(resolved)  # first of all: it is what makes the folder a run
+    directory.write_json("environment", _environment(session, started))
+    directory.write_rejected(session.data.rejected)
+    session.rival = judge_untuned(session)  # before anything is restored
+    if resume:
+        restore(session)
+
+
+def record_steps(stack: ExitStack, session: Session) -> None:
+    """Let every step be recorded in the run directory, until the stack ends, and say what is about to be trained."""
+    directory, step = session.directory, session.training.step
+    recorders = [MetricsFile(directory.metrics, step), TensorBoard(directory.tensorboard, step)]
+    for recorder in recorders:
+        stack.callback(recorder.close)
+    session.observers = Observers([*recorders, session.observers])
+    _announce(session)
 
 
 def default_output(config: RunConfig) -> str:
@@ -96,27 +123,22 @@ def default_output(config: RunConfig) -> str:
     return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
 
 
-def _compose(
-    config: RunConfig, directory: RunDirectory, observers: Observers, stop: StopRequests
+def compose(
+    config: RunConfig, directory: RunDirectory, observers: Observers, stop: StopRequests, shared: Shared
 ) -> tuple[Session, RunConfig]:
     """Build every part; return the session and the resolved configuration."""
     _seed_everything(config.train.seed, deterministic=config.train.deterministic)
     observers.working("reading the data")
-    data = load_data(config)
+    data = shared.data(config)
     task = data.task
     observers.working("loading the model")
-    train_columns = data.columns("train")
-    loaded = config.model.load(task.head(), texts_of(train_columns), config.train.seed)
+    loaded = shared.load(config, data)
     notes = task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
-    network = make_network(loaded, config, task, config.method.apply)
+    network = shared.network(config, data, loaded)
     observers.working("tokenising")
-    hashes = data.prepared.hashes
-    encoded = network.encode_cached(task, train_columns, hashes["train"])
-    has_validation = "validation" in data.prepared.splits
-    validation = (
-        network.encode_cached(task, data.columns("validation"), hashes["validation"]) if has_validation else None
-    )
+    encoded = shared.encoded(network, data, "train")
+    validation = shared.encoded(network, data, "validation") if "validation" in data.prepared.splits else None
     learning_rate = (
         config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
     )
@@ -141,10 +163,10 @@ def _compose(
         config=config.train,
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
-    session = Session(config, directory, data, network, training, validation, observers, stop, [])
+    session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
     check_session(session)
     _require_units(encoded, network.max_length)
-    for problem in (*data.problems, *notes, *_length_notes(encoded, network.max_length)):
+    for problem in (*data.problems, *notes, *_length_notes(task, encoded, network.max_length)):
         session.note(problem)
     return session, resolve(config, data, network, learning_rate, directory.path)
 
@@ -171,9 +193,10 @@ def _announce(session: Session) -> None:
 
 
 def _environment(session: Session, started: datetime) -> dict[str, Any]:
+    tokenizer = ["tokenizer_sha256", session.data.task.model_dump(mode="json")]
     return {
-        "versions": versions(),
-        "machine": machine(),
+        "versions": session.shared.once(["versions"], versions),
+        "machine": session.shared.once(["machine"], machine),
         "seed": session.config.train.seed,
         "data": {"source": session.config.data.path, "hashes": dict(session.data.prepared.hashes)},
         "model": {
@@ -181,21 +204,22 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
             "hub_id": session.network.hub_id,
             **record(session.network.model),
         },
-        "tokenizer": {"sha256": tokenizer_hash(session.network.tokenizer)},
-        "git": git_state(Path.cwd()),
+        "tokenizer": {"sha256": session.shared.once(tokenizer, lambda: session.network.tokenizer_sha256)},
+        "git": session.shared.once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),
     }
 
 
-def _length_notes(encoded: Encoded, max_length: int) -> list[Problem]:
+def _length_notes(task: Task, encoded: Encoded, max_length: int) -> list[Problem]:
     if not encoded.num_truncated:
         return []
-    share = encoded.num_truncated / len(encoded)
+    num_rows = max(len(encoded), encoded.num_data_rows)  # some may have been left out, some cut into several
+    share = encoded.num_truncated / num_rows
     return [
         Problem(
             "warning" if share > 0.05 else "note",
-            f"{encoded.num_truncated:,} of {len(encoded):,} training rows ({share:.1%}) are longer than {max_length} "
-            "tokens and lose their end.",
+            f"{encoded.num_truncated:,} of {num_rows:,} training rows ({share:.1%}) are longer than {max_length} "
+            f"tokens and {task.shortening}.",
             "Raise --model.max_length if the model allows it.",
             count=encoded.num_truncated,
         )
@@ -216,4 +240,4 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (other libraries draw from it)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(deterministic)
+    be_deterministic(wanted=deterministic)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tunesmith.data.encoded import Ragged
 from tunesmith.evaluate import Baseline
 from tunesmith.files.atomic import new_folder
 from tunesmith.files.manifest import verify_manifest
+from tunesmith.models.structure import origin
 from tunesmith.run.judging import judge
 from tunesmith.run.session import Session
 
@@ -31,21 +33,34 @@ def judge_untuned(session: Session) -> Baseline | None:
     folder = session.directory.untuned
     if folder.is_dir() and not verify_manifest(folder):
         return _load(folder)
-    network = session.network
-    session.observers.working(f"evaluating the model {NAME}")
-    columns = data.columns(split)
-    encoded = network.encode_cached(data.task, columns, data.prepared.hashes[split])
-    began = time.perf_counter()
-    judged = judge(network, data.task, encoded, columns, config, working=session.observers.working)
-    found = Baseline(
-        NAME,
-        judged.outputs,
-        time.perf_counter() - began,
-        sum(parameter.numel() for parameter in network.model.parameters()),
-        None,
-    )
+    known = origin(session.network.model)
+    key = [
+        "untuned",
+        data.task.model_dump(mode="json"),
+        data.prepared.hashes[split],
+        config.evaluation.answers,
+        config.evaluation.max_new_tokens,
+        config.train.seed if known is None or known.new_parameters else None,
+    ]
+    found = session.shared.once(key, lambda: _judge(session, split))
+    found = replace(found, num_parameters=sum(parameter.numel() for parameter in session.network.model.parameters()))
     _save(found, folder)
     return found
+
+
+def _judge(session: Session, split: str) -> Baseline:
+    session.observers.working(f"evaluating the model {NAME}")
+    data, network = session.data, session.network
+    began = time.perf_counter()
+    judged = judge(
+        network,
+        data.task,
+        session.encoded(split),
+        data.columns(split),
+        session.config,
+        working=session.observers.working,
+    )
+    return Baseline(NAME, judged.outputs, time.perf_counter() - began, 0, None)
 
 
 def _save(found: Baseline, folder: Path) -> None:

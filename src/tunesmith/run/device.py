@@ -1,0 +1,131 @@
+"""What is settled before the first step for the device at hand: kernels, memory, compiling, graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.engine.cuda import liger
+from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
+from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs
+from tunesmith.engine.memory_plan import MemoryPlan, memory_of, plan_memory
+from tunesmith.engine.recompute import can_recompute, recompute_layers
+from tunesmith.models.structure import base_model, inner
+from tunesmith.readable import size
+from tunesmith.run.assembly import parameter_counts
+from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from tunesmith.run.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was settled, for the run's record."""
+
+    memory: MemoryPlan
+    num_compiled: int = 0
+    """Layers that are compiled."""
+    has_graphs: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return the entries of ``training.json``."""
+        return {
+            "predicted_memory_bytes": self.memory.predicted_bytes,
+            "micro_batch_tokens": self.memory.micro_batch_tokens,
+            "checkpointing": self.memory.checkpointing,
+            "compiled_layers": self.num_compiled,
+            "cuda_graphs": self.has_graphs,
+        }
+
+
+def settle(session: Session, *, alone: bool = True) -> Settled:
+    """Choose and set up how the steps are made on this device; nothing of it changes what they compute.
+
+    Layers that run for several runs at once (not ``alone``) change from pass to pass, and are neither compiled nor
+    captured.
+
+    Raises ``InputError`` where the configuration demands what the model or the device does not allow.
+    """
+    config, training = session.config.train, session.training
+    model, device = training.scorer.model, training.collate.device
+    _require(session)
+    _choose_loss(session)
+    in_use, available = memory_of(device)
+    plan = plan_memory(session.training, config.checkpointing, in_use=in_use, available=available)
+    session.training.token_budget = plan.micro_batch_tokens
+    _tell(session, plan)
+    num_weights, _ = parameter_counts(model, training.optimizer.names)
+    num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
+    pays = worth_compiling(num_weights, num_tokens, device.type)
+    compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
+    num_compiled = compile_layers(model) if compiles and alone else 0
+    if plan.checkpointing:
+        recompute_layers(model)
+    has_graphs = config.cuda_graphs and not plan.checkpointing and alone
+    if has_graphs:
+        scorer = session.training.scorer
+        graphs = BaseGraphs(base_model(inner(model)), scorer.switches, plan.micro_batch_tokens)
+        session.training = replace(session.training, scorer=replace(scorer, graphs=graphs))
+    return Settled(plan, num_compiled, has_graphs)
+
+
+def _require(session: Session) -> None:
+    """Refuse what cannot be had here."""
+    config, training, network = session.config.train, session.training, session.network
+    problems = []
+    if config.checkpointing == "always" and not can_recompute(training.scorer.model):
+        message = (
+            f"train.checkpointing: {type(inner(network.model)).__name__} has no layers that can be computed again."
+        )
+        problems.append(Problem("error", message, "Leave train.checkpointing at auto."))
+    if config.cuda_graphs:
+        num_weights, _ = parameter_counts(network.model, ())
+        hindrances = {
+            f"the device is {network.device.type}": network.device.type != "cuda",
+            f"the layout is {network.scorer.layout}": network.scorer.layout != "flat",
+            f"the precision is {network.precision}": network.precision != "bf16",
+            f"the model has {num_weights:,} weights": num_weights > MAX_WEIGHTS,
+            "layers are compiled": config.compile == "always",
+            "activations are computed again": config.checkpointing == "always",
+        }
+        if reasons := [reason for reason, hinders in hindrances.items() if hinders]:
+            message = f"train.cuda_graphs: graphs cannot be used here, since {' and '.join(reasons)}."
+            fix = (
+                "Set train.cuda_graphs to false, or take a flat layout, bf16 and fewer than a billion weights on CUDA."
+            )
+            problems.append(Problem("error", message, fix))
+    if problems:
+        raise InputError(problems)
+
+
+def _choose_loss(session: Session) -> None:
+    """Take Liger's loss where it was asked for and does the same."""
+    if session.config.train.kernels != "liger" or session.data.task.name != "causal_lm":
+        return
+    scorer = session.training.scorer
+    weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)
+    if weight is None:
+        session.note(Problem("note", f"The loss is computed by tunesmith, not by Liger: {reason}."))
+        return
+    fused = partial(_fused_loss, weight)
+    session.training = replace(session.training, scorer=replace(scorer, fused_loss=fused))
+
+
+def _fused_loss(weight: Any, hidden_UD: Any, labels_U: Any) -> Any:
+    return liger.linear_cross_entropy_sum(hidden_UD, weight, labels_U)
+
+
+def _tell(session: Session, plan: MemoryPlan) -> None:
+    asked = session.config.train.checkpointing == "always"
+    if plan.changes and not (asked and plan.micro_batch_tokens == plan.wanted_tokens):
+        message = f"To fit into memory ({size(plan.available_bytes)} are free), {plan.changes}."
+        session.note(Problem("note", message, "The gradients stay the same."))
+    if not plan.fits:
+        message = (
+            f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "
+            f"({size(plan.available_bytes)} are free)."
+        )
+        fix = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+        session.note(Problem("warning", message, fix))

@@ -1,0 +1,273 @@
+"""Several LoRA runs on one base model, trained in one pass over it; each is the run that it is alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tunesmith.engine.loop import require_updates
+from tunesmith.engine.together import Member, make_steps, obstacle
+from tunesmith.methods.lora import Lora
+from tunesmith.models import Pretrained
+from tunesmith.run.config import RunConfig
+from tunesmith.run.device import settle
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.finish import finish
+from tunesmith.run.frozen import keep_states, wants_states
+from tunesmith.run.memory import peak_bytes, reset_peak
+from tunesmith.run.observers import Observer, Observers
+from tunesmith.run.session import Course, Session
+from tunesmith.run.shared import Shared
+from tunesmith.run.signals import Stopped, StopRequests, stop_requests
+from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, train
+from tunesmith.types import InputError, Problem, RunError
+
+SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
+SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic")
+"""What decides, besides the model, the frozen base and where it is adapted. Everything else may differ."""
+
+
+class SomeRunsFailedError(RunError):
+    """Some of the runs gave up; the others are finished."""
+
+    def __init__(self, message: str, finished: Sequence[Path]) -> None:
+        super().__init__(message)
+        self.finished = list(finished)
+        """The run directories of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A run that is to be trained now."""
+
+    config: RunConfig
+    directory: RunDirectory
+    observers: Sequence[Observer]
+    resume: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrant:
+    """A run that is being trained."""
+
+    session: Session
+    course: Course
+    member: Member
+
+
+def train_together(
+    configs: Sequence[RunConfig],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    observers: Sequence[Sequence[Observer]] = (),
+) -> list[Path]:
+    """Train LoRA runs that share a base model in one pass over it; return their run directories, in order.
+
+    Each is the run that ``train`` makes of its config: the same rows in the same order, the same steps (up to the
+    rounding of matrix products of other sizes), the same folder. Rates, schedules, ranks, seeds, lengths and the data
+    and their split may differ; what must be equal is said when it is not. A run that ends earlier, or gives up, leaves
+    the others to go on.
+
+    Args:
+        configs: The complete configurations, each with an ``output`` of its own.
+        resume: Continue those of the runs that were interrupted and start those that never began.
+        overwrite: Replace what is in the folders.
+        observers: For each run, in the order of ``configs``, those who are told of its steps, evaluations and notes.
+
+    Raises:
+        InputError: The runs cannot be trained together, or one of them not at all; nothing was trained.
+        SomeRunsFailedError: Some of the runs could not go on; the others are finished.
+        RunError: None of them could.
+        Stopped: A signal asked to stop; a checkpoint of every run was saved if training had begun.
+    """
+    if len(configs) == 1:
+        own = observers[0] if observers else ()
+        return [train(configs[0], resume=resume, overwrite=overwrite, observers=own)]
+    directories = [directory_of(config) for config in configs]
+    _require_one_base(configs, directories)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_requests())
+        begun = [resume and directory.config.exists() for directory in directories]
+        if resume and not any(begun):
+            _refuse_to_resume(directories)
+        planned = [
+            _Planned(config, directory, own, again)
+            for config, directory, own, again in zip(
+                configs, directories, observers or [()] * len(configs), begun, strict=True
+            )
+            if enter(stack, directory, resume=again, overwrite=overwrite)
+        ]
+        failures = _train(_compose(stack, planned, stop), stop) if planned else {}
+    if failures:
+        _give_account(failures, directories)
+    return [directory.path for directory in directories]
+
+
+def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) -> list[Session]:
+    """Build every run, then open them all: what cannot be trained is found before anything is written."""
+    shared = Shared(one_base=True)
+    Observers(list(planned[0].observers)).working("reading the data")
+    tasks = sorted({shared.data(one.config).task.name for one in planned})
+    if len(tasks) > 1:
+        message = f"Runs that are trained together need the same task; here it is {', '.join(tasks)}."
+        raise InputError(message, "Choose one with --task.")
+    composed = []
+    for one in planned:
+        watching = Observers(list(one.observers))
+        stack.callback(watching.close)
+        composed.append(compose(one.config, one.directory, watching, stop, shared))
+    shared.release()
+    sessions = [session for session, _ in composed]
+    _require_members(sessions)
+    for one, (session, resolved) in zip(planned, composed, strict=True):
+        open_run(session, resolved, resume=one.resume)
+    if any(map(wants_states, sessions)):
+        for session in sessions:
+            keep_states(session)
+    for session in sessions:
+        session.settled = settle(session, alone=False)
+    message = f"Trained in one pass over the base model with {len(sessions) - 1} other runs; times are its share."
+    for session in sessions:
+        if len(sessions) > 1:
+            session.note(Problem("note", message))
+        record_steps(stack, session)
+    return sessions
+
+
+def _train(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunError]:
+    """Make all steps and finish every run; return why runs gave up, by their folders."""
+    device = sessions[0].network.device
+    reset_peak(device)
+    failures = _drive(sessions, stop)
+    for session in sessions:
+        if session.directory.path in failures:
+            continue
+        try:
+            finish(session, peak_memory=peak_bytes(device))
+        except RunError as error:
+            failures[session.directory.path] = error
+    return failures
+
+
+def _drive(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunError]:
+    """Make the steps of all runs, one of each at a time; a run that ends or gives up leaves."""
+    failures: dict[Path, RunError] = {}
+    active = [_Entrant(session, Course(session), Member.of(session.training)) for session in sessions]
+    with stop.deferred():
+        for entrant in active:
+            entrant.course.begin()
+        _stop_if_asked(active, stop)
+        while active := [
+            one for one in active if not one.course.is_over and one.session.directory.path not in failures
+        ]:
+            infos = make_steps([one.member for one in active])
+            for one, info in zip(active, infos, strict=True):
+                try:
+                    one.course.after(info)
+                    require_updates(one.session.training, info)
+                except RunError as error:
+                    failures[one.session.directory.path] = error
+                    one.session.note(Problem("error", str(error), "The other runs go on."))
+            _stop_if_asked(active, stop)
+    return failures
+
+
+def _stop_if_asked(active: Sequence[_Entrant], stop: StopRequests) -> None:
+    """Save a checkpoint of every run that is being trained and stop, if a signal has asked for it."""
+    if stop.received is None:
+        return
+    for one in active:
+        one.course.save()
+    steps = [one.session.training.step for one in active]
+    reached = f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)} to {max(steps)}"
+    raise Stopped(
+        stop.received,
+        f"Stopped after {reached}; a checkpoint of every run under way ({len(active)}) was saved. "
+        "Continue with the same command and --resume.",
+    )
+
+
+def _require_one_base(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> None:
+    """Refuse configurations that cannot have one base, or would write into one folder."""
+    problems = []
+    if others := sorted({config.method.name for config in configs if not isinstance(config.method, Lora)}):
+        problems.append(
+            Problem(
+                "error",
+                f"Runs are trained together on one frozen base, which the method '{others[0]}' does not leave frozen.",
+                "Use --method lora, or train the runs one by one.",
+            )
+        )
+    if scratch := sorted({config.model.name for config in configs if not isinstance(config.model, Pretrained)}):
+        problems.append(
+            Problem(
+                "error",
+                f"Runs are trained together on one pretrained base; the model '{scratch[0]}' is trained from scratch.",
+                "Choose a pretrained model, or train the runs one by one.",
+            )
+        )
+    first, *rest = [_base_of(config) for config in configs]
+    for key, value in {} if problems else first.items():
+        values = list(dict.fromkeys(map(str, (value, *(one.get(key) for one in rest)))))
+        if len(values) > 1:
+            problems.append(
+                Problem(
+                    "error",
+                    f"Runs that are trained together need the same {key}; here it is {', '.join(values)}.",
+                    f"Give all of them one {key}, or train them one by one.",
+                )
+            )
+    folders = [directory.path.resolve() for directory in directories]
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        problems.append(
+            Problem("error", f"Several runs would be written into {twice[0]}.", "Give each an output of its own.")
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def _base_of(config: RunConfig) -> dict[str, Any]:
+    """Return what must be equal, by key."""
+    values = config.model_dump(mode="json")
+    return {
+        **{f"model.{key}": value for key, value in values["model"].items()},
+        **{f"method.{key}": values["method"].get(key) for key in SAME_METHOD},
+        **{f"train.{key}": values["train"][key] for key in SAME_TRAIN},
+    }
+
+
+def _require_members(sessions: Sequence[Session]) -> None:
+    """Refuse runs that turn out not to fit into one pass."""
+    problems = []
+    for session in sessions:
+        padded = session.network.scorer.layout != "flat"
+        reason = f"its layout is padded ({session.network.layout_reason})" if padded else obstacle(session.training)
+        if reason:
+            problems.append(
+                Problem(
+                    "error",
+                    f"The run in {session.directory.path} cannot be trained in one pass with others: {reason}.",
+                    "Train the runs one by one.",
+                )
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def _refuse_to_resume(directories: Sequence[RunDirectory]) -> NoReturn:
+    folders = ", ".join(str(directory.path) for directory in directories)
+    raise InputError(f"There is nothing to resume: none of {folders} holds a config.yaml.", "Leave out --resume.")
+
+
+def _give_account(failures: Mapping[Path, RunError], directories: Sequence[RunDirectory]) -> NoReturn:
+    """Raise what says which runs gave up and why."""
+    finished = [directory.path for directory in directories if directory.path not in failures]
+    reasons = "\n".join(f"{path}: {error}" for path, error in failures.items())
+    if not finished:
+        raise RunError(f"None of the {len(directories)} runs could go on.\n{reasons}")
+    message = f"{len(failures)} of {len(directories)} runs could not go on; the others are finished.\n{reasons}"
+    raise SomeRunsFailedError(message, finished)

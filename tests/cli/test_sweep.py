@@ -1,0 +1,182 @@
+"""Several runs from one command: swept values, several files, and what is said when they do not go together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tiny import tiny_folder
+from tunesmith.cli.application import run
+from tunesmith.cli.console_of_many import ConsoleOfMany
+from tunesmith.cli.flags import FlagTree
+from tunesmith.cli.sweep import split_values, variants
+from tunesmith.run import RunConfig
+from tunesmith.run.observers import RunPlan
+from tunesmith.types import Problem, StepInfo
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(folder: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def flags(folder: Path) -> list[str]:
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        rows = [(f"{word} film number {n}", word) for n in range(30) for word in ("good", "bad")]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    flags = ["--model", str(tiny_folder(folder)), "--data", str(folder / "reviews.csv"), "--train.epochs", "1"]
+    return [*flags, "--train.precision", "fp32", "--evaluation.num_resamples", "20", "--evaluation.baseline", "false"]
+
+
+def test_every_combination_is_a_variant() -> None:
+    tree = FlagTree(RunConfig)
+    made, problems = variants(["train.seed=0,1", "train.learning-rate=1e-4, 3e-4"], tree)
+    assert not problems
+    assert [one.name for one in made] == [
+        "seed-0-learning_rate-1e-4",
+        "seed-0-learning_rate-3e-4",
+        "seed-1-learning_rate-1e-4",
+        "seed-1-learning_rate-3e-4",
+    ]
+    assert made[1].pairs == (("train.seed", "0"), ("train.learning_rate", "3e-4"))
+    same, _ = variants(["model.name=a/b,c", "method.name=lora"], tree)
+    assert [one.name for one in same] == ["model.name-a-b-method.name-lora", "model.name-c-method.name-lora"]
+    assert [one.pairs for one in variants([], tree)[0]] == [()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train.seed", "expected KEY=VALUE"),
+        ("train.seed=", "expected KEY=VALUE"),
+        ("train.sed=1,2", "Did you mean --train.seed"),
+        ("output=a,b", "folder of its own"),
+    ],
+)
+def test_sweeps_that_cannot_be_read_say_why(text: str, message: str) -> None:
+    assert message in str(variants([text], FlagTree(RunConfig))[1][0])
+
+
+def test_values_are_split_outside_of_brackets_and_quotes() -> None:
+    assert split_values("[query,key], value") == ["[query,key]", "value"]
+    assert split_values("{name: cosine, warmup: 3},linear") == ["{name: cosine, warmup: 3}", "linear"]
+    assert split_values("'a,b',c") == ["'a,b'", "c"]
+
+
+def test_a_sweep_leaves_a_folder_and_a_report_for_each_run(
+    folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "swept"
+    arguments = ["train", *flags, "--method", "lora", "--output", str(place), "--sweep", "train.seed=0,1"]
+    assert run([*arguments, "method.rank=2,4"]) == 0
+    names = ["seed-0-rank-2", "seed-0-rank-4", "seed-1-rank-2", "seed-1-rank-4"]
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == names
+    output, error = capsys.readouterr()
+    for name in names:
+        assert (place / name / "manifest.json").is_file()
+        assert (place / name / "report.html").is_file()
+        assert json.loads((place / name / "adapter_config.json").read_text())["r"] == int(name[-1])
+        assert name in output
+    assert (place / "report.html").is_file()
+    assert "4 runs" in error
+    assert error.count("Task found") == 1
+    assert run([*arguments, "method.rank=2,4", "--resume", "--quiet"]) == 0
+    assert run([*arguments, "method.rank=2,4"]) == 2
+    assert "already holds a finished run" in capsys.readouterr().err
+
+
+def test_several_files_are_several_runs(folder: Path, flags: list[str]) -> None:
+    for name, rank in (("small", 2), ("large", 4)):
+        (folder / f"{name}.yaml").write_text(f"method: {{name: lora, rank: {rank}}}\n")
+    files = [str(folder / "small.yaml"), str(folder / "large.yaml")]
+    assert run(["train", *files, *flags, "--output", str(folder / "files"), "--quiet"]) == 0
+    assert sorted(path.name for path in (folder / "files").iterdir() if path.is_dir()) == ["large", "small"]
+    for name in ("small", "large"):
+        (folder / f"{name}.yaml").write_text(f"method: {{name: lora}}\noutput: {folder / 'own' / name}\n")
+    assert run(["train", *files, *flags, "--sweep", "train.seed=7", "--quiet"]) == 0
+    assert (folder / "own" / "large" / "seed-7" / "manifest.json").is_file()
+
+
+def test_runs_that_do_not_go_together_are_refused(
+    folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", *flags, "--output", str(folder / "refused")]
+    assert run([*arguments, "--sweep", "train.seed=0,1"]) == 2
+    assert "method 'full'" in capsys.readouterr().err
+    assert run([*arguments, "--method", "lora", "--sweep", "method.quantize=none,int8"]) == 2
+    assert "the same method.quantize; here it is none, int8" in capsys.readouterr().err
+    assert run([*arguments, "--method", "lora", "--sweep", "train.sed=0,1", "--train.epochs", "x"]) == 2
+    error = capsys.readouterr().err
+    assert "train.sed" in error
+    assert "train.epochs" in error
+    assert not (folder / "refused").exists()
+
+
+def test_a_run_that_gives_up_leaves_the_reports_of_the_others(
+    folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "failing"
+    arguments = ["train", *flags, "--method", "lora", "--output", str(place), "--train.batch_size", "4"]
+    assert run([*arguments, "--train.clip_norm", "null", "--sweep", "train.learning_rate=1e-3,1e38"]) == 1
+    assert "1 of 2 runs could not go on" in capsys.readouterr().err
+    assert (place / "learning_rate-1e-3" / "report.html").is_file()
+    assert not (place / "learning_rate-1e38" / "report.html").exists()
+
+
+def plan(steps: int) -> RunPlan:
+    return RunPlan(
+        task="classification",
+        model="m",
+        method="lora",
+        layout="flat",
+        precision="fp32",
+        device="cpu",
+        num_parameters=100,
+        num_trained_parameters=10,
+        num_rows={"train": 5},
+        total_steps=steps,
+        first_step=0,
+        folder=Path("x"),
+    )
+
+
+def test_one_terminal_for_many_runs() -> None:
+    stream = io.StringIO()
+    console = ConsoleOfMany(["a", "b"], console=Console(file=stream, width=120, color_system=None))
+    first, second = console.observers
+    for observer in console.observers:
+        observer.working("reading the data")
+        observer.noted(Problem("warning", "the same"))
+    first.started(plan(10))
+    second.started(plan(20))
+    second.noted(Problem("warning", "something of its own"))
+    for step in range(1, 21):
+        for observer, total in ((first, 10), (second, 20)):
+            if step <= total:
+                observer.stepped(StepInfo(step, step / 10, 1.0 * total, 1e-3, 1.0, 4, 50, 0.1), total)
+    second.evaluated({"split": "validation", "step": 20, "loss": 0.5, "metrics": {"accuracy": 0.75}})
+    first.finished({"status": "stopped early", "steps": 10, "seconds": 3.0})
+    lines = stream.getvalue().splitlines()
+    assert lines.count("reading the data …") == 1
+    assert lines.count("Warning: the same") == 1
+    assert "Warning: b: something of its own" in lines
+    progress = [line for line in lines if re.match(r"\d runs?  step", line)]
+    assert len(progress) >= 10
+    assert "1 run  step 20/20" in progress[-1]
+    assert any("loss 10" in line and "to 20" in line for line in progress)
+    assert any(line.startswith("b: validation after step 20") for line in lines)
+    assert any(line.startswith("a: stopped early after 10 steps") for line in lines)

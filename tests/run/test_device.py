@@ -1,0 +1,108 @@
+"""What a run settles for its device: recorded, the same results, and refused where it cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from run.test_training import Watcher, losses
+from tiny import tiny_folder
+from tunesmith.engine.precision import be_deterministic
+from tunesmith.run import RunConfig, train
+from tunesmith.run import device as run_device
+from tunesmith.types import InputError, MissingExtraError
+
+Configure = Callable[..., RunConfig]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_checkpointing_changes_no_loss_and_is_recorded(configured: Configure, tmp_path: Path) -> None:
+    plain = train(configured(output=str(tmp_path / "plain")))
+    again = train(configured(output=str(tmp_path / "again"), train={"checkpointing": "always"}))
+    assert losses(plain) == losses(again)
+    one, two = summary(plain), summary(again)
+    assert (one["checkpointing"], two["checkpointing"]) == (False, True)
+    assert one["micro_batch_tokens"] == 4096
+    assert one["compiled_layers"] == 0
+    assert 0.5 < one["predicted_memory_bytes"] / one["peak_memory_bytes"] < 2  # a tiny model in a large process
+
+
+def test_where_memory_is_short_a_run_makes_do_and_says_so(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+    watcher = Watcher()
+    folder = train(configured(train={"micro_batch_tokens": 512}), observers=[watcher])
+    found = summary(folder)
+    assert found["micro_batch_tokens"] < 512
+    messages = [problem.message for problem in watcher.problems]
+    assert any("To fit into memory" in message and "micro-batches hold" in message for message in messages)
+    assert any("A step may take" in message for message in messages)
+    assert "To fit into memory" in (folder / "training.json").read_text(encoding="utf-8")
+
+
+def test_a_model_without_layers_cannot_be_checkpointed(configured: Configure) -> None:
+    with pytest.raises(InputError, match=r"train\.checkpointing"):
+        train(configured(model="lstm", train={"checkpointing": "always"}))
+
+
+def test_graphs_are_refused_off_cuda_with_every_reason(configured: Configure) -> None:
+    with pytest.raises(InputError, match=r"the device is cpu.*the precision is fp32"):
+        train(configured(train={"cuda_graphs": True}))
+
+
+def test_kernels_that_are_not_installed_are_asked_for_by_name(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.engine.cuda.liger.find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError, match=r"tunesmith\[cuda\]"):
+        train(configured(train={"kernels": "liger"}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_layers_learn_the_same(configured: Configure, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path, "llama", seed=1)
+    model = {"model": str(folder), "train": {"epochs": 1}}
+    plain = train(configured(**model, output=str(tmp_path / "plain")))
+    model["train"] = {"epochs": 1, "compile": "always"}
+    compiled = train(configured(**model, output=str(tmp_path / "compiled")))
+    torch._dynamo.reset()
+    assert summary(compiled)["compiled_layers"] == 2
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
+
+
+def test_repeating_results_on_cuda_needs_a_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    be_deterministic(wanted=True)
+    try:
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        be_deterministic(wanted=False)
+        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_whole_run_on_a_gpu(method: str, configured: Configure) -> None:
+    settings = {"device": "cuda", "precision": "bf16", "epochs": 10}
+    folder = train(configured(train=settings, method=method))
+    found = summary(folder)
+    assert found["device"].startswith("cuda")
+    assert found["layout"] == "flat"
+    assert found["precision"] == "bf16"
+    assert losses(folder)[-1] < losses(folder)[0]
+    assert found["peak_memory_bytes"] > 0
