@@ -50,7 +50,7 @@ format: install  ## Bring the code into its form and mend what can be mended.
 	$(BIN)/ruff check --fix
 
 .PHONY: bench
-bench: install  ## Compare with the Trainer of transformers, quickly; python -m benchmarks --full for all of it.
+bench: install  ## Compare speed and memory with other tools, about five minutes; docs/performance.md has the rest.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks
 

@@ -1,27 +1,89 @@
-"""All benchmarks: ``python -m benchmarks`` for a quick look, ``--full`` for the figures of the docs.
+"""Speed, memory and accuracy beside other tools: ``python -m benchmarks``, or ``--full`` for the docs' figures.
 
-python -m benchmarks [--full] [--json FILE] [--markdown FILE]
+Every case runs tunesmith and its peer in turn, each in a fresh process, several times; see docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plot import svg
+from benchmarks.runner import Settings, chosen, measure
+from benchmarks.table import machine, markdown, update, versions, write_json
+
+QUICK_REPEATS, FULL_REPEATS = 1, 3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="as in the docs; otherwise a few minutes on two cores")
-    parser.add_argument("--json", help="also write the results as JSON")
-    parser.add_argument("--markdown", help="also write the table as Markdown")
-    arguments = parser.parse_args()
-    size = [] if arguments.full else ["--rows", "1500", "--epochs", "1", "--seeds", "0"]
-    outputs = [
-        item for name in ("json", "markdown") if (value := getattr(arguments, name)) for item in (f"--{name}", value)
-    ]
-    sys.exit(subprocess.run([sys.executable, "-m", "benchmarks.quality", *size, *outputs], check=False).returncode)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and show; return 1 when a case failed, 2 when what was asked for is not there."""
+    options = parser().parse_args(arguments)
+    try:
+        cases = chosen(options.only, is_full=options.full)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.list:
+        for case in cases:
+            print(f"{case.name:26} {case.title}; beside {case.peer_name}")
+        return 0
+    settings = Settings(
+        is_full=options.full,
+        repeats=options.repeats or (FULL_REPEATS if options.full else QUICK_REPEATS),
+        rows=options.rows,
+        steps=options.steps,
+        keep=options.keep,
+    )
+    place = {"versions": versions(), "machine": machine()}
+    started = time.perf_counter()
+
+    def save(records: Sequence[dict[str, Any]]) -> None:
+        whole = [{**record, **place} for record in records]
+        if options.json:
+            write_json(whole, options.json)
+        if options.markdown:
+            options.markdown.write_text(markdown(whole), encoding="utf-8")
+        if options.plot:
+            options.plot.write_text(svg(whole), encoding="utf-8")
+
+    def tell(text: str) -> None:
+        print(f"[{time.perf_counter() - started:6.0f} s] {text}", file=sys.stderr, flush=True)
+
+    records = [{**record, **place} for record in measure(cases, settings, tell, save)]
+    table = markdown(records)
+    print(table)
+    if options.update:
+        update(options.update, table)
+    failed = [record for record in records if "error" in record]
+    for record in failed:
+        print(f"{record['case']} failed: {record['error']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument(
+        "--full", action="store_true", help="all cases at the size of the docs (about two hours on 2 cores)"
+    )
+    found.add_argument("--only", nargs="+", metavar="CASE", help="these cases; patterns such as 'minilm-*'")
+    found.add_argument("--list", action="store_true", help="show the cases and stop")
+    found.add_argument("--repeats", type=int, help=f"rounds ({QUICK_REPEATS}; {FULL_REPEATS} with --full)")
+    found.add_argument("--json", type=Path, metavar="FILE", help="write a list of all cases, after every round")
+    found.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
+    found.add_argument("--plot", type=Path, metavar="FILE.svg", help="write bars of the ratios and curves of cost")
+    found.add_argument("--update", type=Path, metavar="PAGE", help="rewrite the table in a page of the docs")
+    found.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the prepared files and what was trained here")
+    found.add_argument("--rows", type=int, help="rows of every case, for a trial of the suite itself")
+    found.add_argument("--steps", type=int, help="steps of every training, for a trial of the suite itself")
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

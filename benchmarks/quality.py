@@ -109,7 +109,7 @@ def run_trainer(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         loaded = config.model.load(data.task.head(), [], seed)
         labels = data.task.head().config["label2id"]
         splits = {
-            split: rows.map(
+            split: rows.to_dataset().map(
                 lambda row: (
                     {**loaded.tokenizer(row["text"], truncation=True, max_length=loaded.max_length)}
                     | {"labels": labels[row["label"]]}

@@ -1,0 +1,1 @@
+"""What tunesmith is compared with; each module runs in processes of its own."""
