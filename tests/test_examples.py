@@ -82,11 +82,12 @@ def parse(arguments: list[str]) -> None:
     command.parse_args(context, waiting)
     if isinstance(command, ConfigCommand):
         flags = flags_of(context)
-        given = context.params.get("config")
+        found = context.params.get("configs") or [context.params.get("config")]
+        given = [path for path in found if path is not None and "=" not in str(path)]
         base: dict[str, Any] = {}
-        if given is not None and (ROOT / given).exists():
-            base = load_yaml(ROOT / given)
-        elif given is not None or context.params.get("resume"):
+        if given and (ROOT / given[0]).exists():
+            base = load_yaml(ROOT / given[0])
+        elif given or context.params.get("resume"):
             base = dict(REQUIRED)
         elif context.params.get("file"):
             base = {"data": context.params["file"]}
