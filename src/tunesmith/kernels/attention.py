@@ -99,8 +99,9 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value = map(_alike, ctx.saved_tensors)
-        _backward(ctx.saved_tensors, gradients[0], (query, key, value), ctx.pattern)
+        given = ctx.saved_tensors  # asked for once: recomputed layers give them once
+        query, key, value = map(_alike, given)
+        _backward(given, gradients[0], (query, key, value), ctx.pattern)
         return query, key, value, None
 
 
