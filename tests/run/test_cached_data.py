@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_nothing_is_read_or_checked_twice(config: RunConfig, monkeypatch: pytest
         raise AssertionError("done a second time")
 
     monkeypatch.setattr("tunesmith.data.readers.read_delimited", fail)
-    monkeypatch.setattr("tunesmith.data.prepare.learn_form", fail)
+    monkeypatch.setattr(import_module("tunesmith.data.prepare"), "learn_form", fail)
     monkeypatch.setattr(Classification, "check", fail)
     load_data(config)
 
