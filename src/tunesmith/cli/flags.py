@@ -28,6 +28,7 @@ RULE = (
     "may stand alone and means true; give 'false' to switch off: --data.clean.duplicates false."
 )
 _BOOLEANS = {"true", "false", "null"}
+HELP = {"-h", "--help"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class ConfigCommand(click.Command):
             if isinstance(parameter, click.Option)
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
-        if not {"-h", "--help"}.intersection(args):
+        if not HELP.intersection(args):
             parsed = split_flags(args, self.flag_tree(), own)
             ctx.meta["tunesmith.flags"] = parsed
             args = list(parsed.rest)

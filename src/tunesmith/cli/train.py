@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunesmith.cli.flags import ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
 from tunesmith.cli.sweep import Variant, variants
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
+from tunesmith.kernels.building import build_ahead
 
 if TYPE_CHECKING:
     from tunesmith.run import RunConfig
@@ -25,6 +26,11 @@ class TrainCommand(ConfigCommand):
         from tunesmith.run import RunConfig
 
         return FlagTree(RunConfig)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not HELP.intersection(args):
+            build_ahead()
+        return super().parse_args(ctx, args)
 
 
 @click.command(cls=TrainCommand, short_help="Fine-tune a model on your data.")

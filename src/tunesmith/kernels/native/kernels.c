@@ -1,4 +1,4 @@
-// All kernels, for float and for bf16. Compiled once per machine by kernels/library.py.
+// All kernels, for float and for bf16. Compiled once per machine by kernels/building.py.
 //
 // OpenMP's functions are not linked: they are found in the library that torch has loaded, so that both share one
 // pool of threads.
