@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.plot import svg
 from benchmarks.runner import Settings, chosen, measure
-from benchmarks.table import machine, markdown, update, versions, write_json
+from benchmarks.table import END, START, has_place, machine, markdown, update, versions, write_json
 
 QUICK_REPEATS, FULL_REPEATS = 1, 3
 
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in cases:
             print(f"{case.name:26} {case.title}; beside {case.peer_name}")
         return 0
+    if problems := list(_unusable(options)):
+        print(*problems, sep="\n", file=sys.stderr)
+        return 2
     settings = Settings(
         is_full=options.full,
         repeats=options.repeats or (FULL_REPEATS if options.full else QUICK_REPEATS),
@@ -62,6 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for record in failed:
         print(f"{record['case']} failed: {record['error']}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _unusable(options: argparse.Namespace) -> Iterator[str]:
+    """Yield what would fail only after hours."""
+    for name in ("repeats", "rows", "steps"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            yield f"--{name} {value}: expected 1 or more."
+    for name in ("json", "markdown", "plot"):
+        path: Path | None = getattr(options, name)
+        if path is not None and not path.absolute().parent.is_dir():
+            yield f"--{name} {path}: there is no folder {path.absolute().parent}."
+    if options.update and not (options.update.is_file() and has_place(options.update)):
+        yield f"--update {options.update}: expected a page with the lines {START} and {END}."
 
 
 def parser() -> argparse.ArgumentParser:

@@ -80,17 +80,17 @@ def ours(job: str = "train", **options: Any) -> Child:
     return Child("benchmarks.ours", job, options)
 
 
-def trainer(**flags: Any) -> Child:
-    return Child("benchmarks.peers.trainer", "train", {"flags": flags})
+def trainer(dtype: str = "float32", **flags: Any) -> Child:
+    return Child("benchmarks.peers.trainer", "train", {"flags": flags, "dtype": dtype})
 
 
-def trl(**flags: Any) -> Child:
-    return Child("benchmarks.peers.trl", "train", {"flags": flags})
+def trl(dtype: str = "float32", **flags: Any) -> Child:
+    return Child("benchmarks.peers.trl", "train", {"flags": flags, "dtype": dtype})
 
 
-BEST = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+BEST: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"}
 """The flags that make the Trainer fastest at the same maths; its fused AdamW is the default already."""
-TRL_BEST = {**BEST, "gradient_checkpointing": False}
+TRL_BEST: dict[str, Any] = {**BEST, "gradient_checkpointing": False}
 TRL_DEFAULT: dict[str, Any] = {}
 
 
@@ -100,7 +100,8 @@ def litgpt(precision: str) -> Child:
 
 def frozen(name: str, method: Mapping[str, Any], rate: float) -> Group:
     quick = replace(Workload(**FROZEN), method=dict(method), learning_rate=rate)
-    children = {"ours": ours(), "best": trainer(**BEST)}
+    dtype = "bfloat16" if method["name"] == "lora" else "float32"
+    children = {"ours": ours(), "best": trainer(dtype, **BEST)}
     return Group(name, children, quick, replace(quick, rows=3200))
 
 
@@ -121,7 +122,7 @@ GROUPS: dict[str, Group] = {
         ),
         Group(
             "minilm-lora",
-            {"ours": ours(), "best": trainer(**BEST), "default": trainer()},
+            {"ours": ours(), "best": trainer("bfloat16", **BEST), "default": trainer()},
             replace(MINILM_LORA, rows=960),
             replace(MINILM_LORA, rows=4800),
         ),
@@ -129,7 +130,7 @@ GROUPS: dict[str, Group] = {
             "smollm2-lora",
             {
                 "ours": ours(),
-                "best": trl(**TRL_BEST),
+                "best": trl("bfloat16", **TRL_BEST),
                 "default": trl(**TRL_DEFAULT),
                 "litgpt": litgpt("bf16-mixed"),
                 "litgpt-true": litgpt("bf16-true"),
@@ -217,6 +218,7 @@ LENGTH_SIZES = {"quick": (16, 64, 256, 1024), "full": (16, 32, 64, 128, 256, 512
 
 _TRAINER, _TRL = "Trainer", "TRL"
 _BEST = "best flags (bf16, grouped by length, fused AdamW)"
+_BEST_LORA = "best flags (bf16, frozen weights too, grouped by length, fused AdamW)"
 
 CASES: dict[str, Case] = {
     case.name: case
@@ -246,7 +248,9 @@ CASES: dict[str, Case] = {
             "compiled",
             f"{_TRAINER}, best flags and torch_compile",
         ),
-        Case("minilm-lora", "minilm-lora", "MiniLM, LoRA r8", "best", f"{_TRAINER} + PEFT, {_BEST}", is_quick=True),
+        Case(
+            "minilm-lora", "minilm-lora", "MiniLM, LoRA r8", "best", f"{_TRAINER} + PEFT, {_BEST_LORA}", is_quick=True
+        ),
         Case(
             "minilm-lora-default",
             "minilm-lora",
@@ -260,7 +264,7 @@ CASES: dict[str, Case] = {
             "smollm2-lora",
             "SmolLM2-135M, LoRA r16",
             "best",
-            f"{_TRL} + PEFT, best flags (bf16, no checkpointing, grouped by length, fused AdamW)",
+            f"{_TRL} + PEFT, best flags (bf16, frozen weights too, no checkpointing, grouped by length, fused AdamW)",
             is_quick=True,
         ),
         Case(
@@ -301,7 +305,6 @@ CASES: dict[str, Case] = {
             f"{_TRAINER}, {_BEST}",
             measure=SECONDS,
             is_quick=True,
-            note="frozen layers run without dropout in ours, with it in the Trainer",
         ),
         Case(
             "frozen-top2",
@@ -310,16 +313,14 @@ CASES: dict[str, Case] = {
             "best",
             f"{_TRAINER}, {_BEST}",
             measure=SECONDS,
-            note="frozen layers run without dropout in ours, with it in the Trainer",
         ),
         Case(
             "frozen-lora-top2",
             "frozen-lora-top2",
             "MiniLM, LoRA in the top two layers, 5 epochs",
             "best",
-            f"{_TRAINER} + PEFT, {_BEST}",
+            f"{_TRAINER} + PEFT, {_BEST_LORA}",
             measure=SECONDS,
-            note="frozen layers run without dropout in ours, with it in the Trainer",
         ),
         Case(
             "adapters-8",

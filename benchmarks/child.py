@@ -73,13 +73,13 @@ def warm_up_steps(num_steps: int) -> int:
 def training_result(
     seconds: Sequence[float], tokens: Sequence[int], losses: Sequence[float], *, warm_up: int | None = None
 ) -> dict[str, Any]:
-    """Return throughput without the warm-up, and the mean loss over the last quarter of the steps.
+    """Return throughput without the warm-up, and mean losses: of all steps, of the first and of the last quarter.
 
     ``seconds``, ``tokens`` (real ones, padding not counted) and ``losses`` have one entry per step.
     """
     assert len(seconds) == len(tokens) == len(losses), (len(seconds), len(tokens), len(losses))
     skipped = warm_up_steps(len(seconds)) if warm_up is None else min(warm_up, len(seconds) - 1)
-    quarter = losses[-max(1, len(losses) // 4) :]
+    quarter = max(1, len(losses) // 4)
     return {
         "num_steps": len(seconds),
         "num_warm_up_steps": skipped,
@@ -87,6 +87,7 @@ def training_result(
         "tokens_per_second": sum(tokens[skipped:]) / sum(seconds[skipped:]),
         "step_seconds": sum(seconds[skipped:]) / len(seconds[skipped:]),
         "warm_up_step_seconds": sum(seconds[:skipped]),
-        "first_loss": losses[0],
-        "final_loss": sum(quarter) / len(quarter),
+        "mean_loss": sum(losses) / len(losses),
+        "first_loss": sum(losses[:quarter]) / quarter,
+        "final_loss": sum(losses[-quarter:]) / quarter,
     }

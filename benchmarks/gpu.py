@@ -111,7 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--only", nargs="+", metavar="CASE", choices=[case.name for case in CASES])
-    found.add_argument("--variants", nargs="+", metavar="VARIANT", help="these tools only")
+    variants = sorted({name for case in CASES for name in case.variants})
+    found.add_argument(
+        "--variants",
+        nargs="+",
+        metavar="VARIANT",
+        choices=variants,
+        help="these tools only",
+    )
     found.add_argument("--steps", type=int, default=20, help="measured steps, after the warm-up")
     found.add_argument("--json", type=Path, metavar="FILE")
     found.add_argument("--list", action="store_true")
@@ -224,7 +231,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _remark(record: dict[str, Any]) -> str:
-    return str(record.get("error") or record.get("unavailable") or "")
+    attention = record["details"]["peer"].get("attention")
+    return str(record.get("error") or record.get("unavailable") or (attention and f"attention: {attention}") or "")
 
 
 def _shown(value: float | None, form: str) -> str:
@@ -393,7 +401,7 @@ def measure_tunesmith(
     num_trained = sum(parameter.numel() for parameter in training.optimizer.parameters)
     return {
         **clock.result(case, rows, num_trained),
-        "final_loss": statistics.fmean(losses[-5:]),
+        "mean_loss": statistics.fmean(losses),
         "predicted_memory_bytes": plan.predicted_bytes,
         "micro_batch_tokens": plan.micro_batch_tokens,
         "checkpointing": plan.checkpointing,
@@ -471,16 +479,31 @@ def _ordered(case: Case, num_steps: int) -> Iterator[dict[str, Any]]:
                 yield {"input_ids": row, "labels": [-100] * half + row[half:]}
 
 
-def _arguments(case: Case, device: Any, dtype: Any, folder: str) -> Any:
+def rows_at_once(case: Case, *, padded: bool = True) -> int:
+    """Return the largest micro-batch that divides a step and holds about as many tokens as tunesmith's.
+
+    Padding to the longest row about doubles the tokens.
+    """
+    most = max(case.micro_batch_tokens // (case.mean_length * (2 if padded else 1)), 1)
+    return max(size for size in range(1, case.rows_per_step + 1) if case.rows_per_step % size == 0 and size <= most)
+
+
+def _peer_dtype(case: Case, dtype: Any) -> Any:
+    """Return the format of a peer's weights: all that are trained have a master in float32, as tunesmith's have."""
+    import torch
+
+    return torch.float32 if case.method == "full" else dtype
+
+
+def _arguments(case: Case, device: Any, dtype: Any, folder: str, *, padded: bool = True) -> Any:
     """Return what the Trainer of transformers and its kin are given."""
     import torch
 
-    rows_at_once = max(case.micro_batch_tokens // (2 * case.mean_length), 1)  # they pad to the longest of them
-    rows_at_once = math.gcd(rows_at_once, case.rows_per_step) if case.rows_per_step % rows_at_once else rows_at_once
+    size = rows_at_once(case, padded=padded)
     return {
         "output_dir": folder,
-        "per_device_train_batch_size": rows_at_once,
-        "gradient_accumulation_steps": case.rows_per_step // rows_at_once,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": case.rows_per_step // size,
         "num_train_epochs": 1,
         "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",
@@ -540,8 +563,8 @@ def measure_trl(case: Case, num_steps: int, *, liger: bool = False) -> dict[str,
         return {"unavailable": "needs CUDA"}
     flash = find_spec("flash_attn") is not None and device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
-        arguments = _arguments(case, device, dtype, folder)
-        model = build_model(case, device, dtype)
+        arguments = _arguments(case, device, dtype, folder, padded=not flash)
+        model = build_model(case, device, _peer_dtype(case, dtype))
         model.set_attn_implementation("flash_attention_2" if flash else "sdpa")
         adapters = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
         flags: Any = {"padding_free": flash, "use_liger_kernel": liger, "max_length": case.longest, "packing": False}
@@ -576,7 +599,7 @@ def measure_trainer(case: Case, num_steps: int) -> dict[str, Any]:
             case,
             num_steps,
             lambda callback: Trainer(
-                model=build_model(case, device, dtype),
+                model=build_model(case, device, _peer_dtype(case, dtype)),
                 args=TrainingArguments(**_arguments(case, device, dtype, folder)),
                 train_dataset=Dataset.from_list(list(_ordered(case, num_steps))),
                 data_collator=DataCollatorWithPadding(_tokenizer(case)),
@@ -587,7 +610,10 @@ def measure_trainer(case: Case, num_steps: int) -> dict[str, Any]:
 
 
 def measure_unsloth(case: Case, num_steps: int) -> dict[str, Any]:
-    """Train with Unsloth's patched model and SFTTrainer, from a folder with the same random weights."""
+    """Train with Unsloth's patched model and SFTTrainer, from a folder with the same random weights.
+
+    In full fine-tuning its weights are what it makes of them, which may have no master in float32.
+    """
     if find_spec("unsloth") is None:
         return {"unavailable": "pip install unsloth"}
     import tempfile

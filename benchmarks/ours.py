@@ -213,8 +213,8 @@ def adapters_alone(spec: dict[str, Any]) -> dict[str, Any]:
 
 def adapters_result(runs: list[Path], seconds: float) -> dict[str, Any]:
     records = [recorded_steps(run) for run in runs]
-    losses = [statistics.fmean(step["loss"] for step in steps[-max(1, len(steps) // 4) :]) for steps in records]
-    return {"seconds": seconds, "final_loss": statistics.fmean(losses), "num_runs": len(runs)}
+    losses = [statistics.fmean(step["loss"] for step in steps) for steps in records]
+    return {"seconds": seconds, "mean_loss": statistics.fmean(losses), "num_runs": len(runs)}
 
 
 def predict(spec: dict[str, Any]) -> dict[str, Any]:

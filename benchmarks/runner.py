@@ -16,11 +16,10 @@ from typing import Any
 
 from benchmarks.cases import CASES, GROUPS, LENGTH_SIZES, TOKEN_SIZES, Case, Child, Group
 from benchmarks.environments import ROOT, UnavailableError, interpreter
-from benchmarks.figures import Round, case_record
+from benchmarks.figures import FAILURES, Round, case_record
 from benchmarks.workloads import Workload
 
 TIMEOUT = 3600
-FAILURES = {"error", "unavailable"}
 Tell = Callable[[str], None]
 GEMM = Child("benchmarks.gemm", "measure")
 
@@ -161,7 +160,7 @@ def _brief(result: Mapping[str, Any]) -> str:
         "rows_per_second": "rows/s",
         "seconds": "s",
         "accuracy": "accuracy",
-        "final_loss": "loss",
+        "mean_loss": "loss",
     }
     return ", ".join(f"{result[key]:,.4g} {unit}" for key, unit in shown.items() if key in result) or "done"
 

@@ -49,7 +49,7 @@ def write_json(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the table, what stands against it, and where it was measured."""
     lines = [
-        "| Case | tunesmith | Peer | Ratio [range] | MFU, ours / peer | Peak memory | First step | Final loss |",
+        "| Case | tunesmith | Peer | Ratio [range] | MFU, ours / peer | Peak memory | First step | Mean loss |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
         *(_row(record) for record in records),
         "",
@@ -100,7 +100,14 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
     found = [f"{name}: {record['note']}."] if record.get("note") else []
     if record.get("loss_agrees") is False:
         share = record["loss_tolerance"]
-        found.append(f"{name}: **final losses differ by more than {share:.0%}**: this is no fair comparison.")
+        found.append(f"{name}: **mean losses differ by more than {share:.0%}**: this is no fair comparison.")
+    if record.get("loss_fell") is False:
+        found.append(f"{name}: the loss has not fallen yet on one side, so that little was learned in this time.")
+    for reason in record.get("failures") or []:
+        what = reason.get("error", reason.get("unavailable"))
+        found += [f"{name}: a round was left out, which failed on the side of {reason['side']}: {what}"]
+    if record.get("peer_setting"):
+        found.append(f"{name}: the peer's best setting: {record['peer_setting']}.")
     if record.get("answers_agree") is False:
         found.append(f"{name}: only {record['same_answers']:.1%} of the answers are equal.")
     trained = record.get("num_trained") or {}
@@ -112,6 +119,12 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
 def number(value: float) -> str:
     """Return a number with three or more significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def has_place(page: Path) -> bool:
+    """Say whether a page has a place for the table."""
+    _, start, after = page.read_text(encoding="utf-8").partition(START)
+    return bool(start) and END in after
 
 
 def update(page: Path, table: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ class Steps:
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
-    """Fine-tune a classifier; ``flags`` are what the variant adds to the recipe."""
+    """Fine-tune a classifier: ``flags`` are added to the recipe, ``dtype`` is that of the frozen weights."""
     import peft  # noqa: F401
+    import torch
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -77,7 +79,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     )
 
     imported()
-    workload, flags = spec["workload"], spec["flags"]
+    workload, flags, dtype = spec["workload"], spec["flags"], spec["dtype"]
     set_seed(spec["seed"])
     tokenizer = AutoTokenizer.from_pretrained(spec["facts"]["model"])
     rows = read_rows(Path(spec["work"]) / "train.jsonl")
@@ -87,7 +89,9 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         {name: encoded[name][index] for name in encoded} | {"labels": labels[row["label"]]}
         for index, row in enumerate(rows)
     ]
-    model = AutoModelForSequenceClassification.from_pretrained(spec["facts"]["model"], num_labels=len(labels))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        spec["facts"]["model"], num_labels=len(labels), dtype=getattr(torch, dtype)
+    )
     model = with_method(model, workload["method"])
     steps = Steps()
     trainer = steps.watch(Trainer)(
@@ -141,13 +145,30 @@ def with_method(model: Any, method: dict[str, Any]) -> Any:
             layers_to_transform=method.get("layers"),
             layers_pattern="layer" if "layers" in method else None,
         )
-        return get_peft_model(model, config)
+        if layers := method.get("layers"):
+            without_dropout([model.base_model.embeddings, *model.base_model.encoder.layer[: min(layers)]])
+        adapted = get_peft_model(model, config)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()  # the head too, whatever the frozen weights are in
+        return adapted
     if method["name"] == "freeze":
         base = model.base_model
         frozen = [base] if not method.get("layers") else [base.embeddings, *base.encoder.layer[: method["layers"]]]
+        without_dropout(frozen)
         for module in frozen:
             module.requires_grad_(False)
     return model
+
+
+def without_dropout(modules: Iterable[Any]) -> None:
+    """Switch dropout off in layers below everything that is trained, as tunesmith does."""
+    import torch
+
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
 
 
 def quality(spec: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from benchmarks.prepare import read_rows
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
-    """Fine-tune a chat model; ``flags`` are what the variant adds to the recipe."""
+    """Fine-tune a chat model: ``flags`` are added to the recipe, ``dtype`` is that of the frozen weights."""
     if find_spec("trl") is None:
         return {"unavailable": "TRL is not installed: pip install trl"}
     import torch
@@ -23,12 +23,12 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     from trl.trainer.sft_trainer import SFTTrainer
 
     imported()
-    workload, flags = spec["workload"], spec["flags"]
+    workload, flags, dtype = spec["workload"], spec["flags"], spec["dtype"]
     set_seed(spec["seed"])
     tokenizer = AutoTokenizer.from_pretrained(spec["facts"]["model"])
     conversations = [row["messages"] for row in read_rows(Path(spec["work"]) / "train.jsonl")]
     rows = Dataset.from_list([{"prompt": messages[:-1], "completion": messages[-1:]} for messages in conversations])
-    model = AutoModelForCausalLM.from_pretrained(spec["facts"]["model"], dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(spec["facts"]["model"], dtype=getattr(torch, dtype))
     method = workload["method"]
     adapters = (
         LoraConfig(task_type="CAUSAL_LM", r=method["rank"], lora_alpha=2 * method["rank"], target_modules="all-linear")

@@ -25,7 +25,15 @@ FACTS = {
 
 
 def measured(speed: float, **more: Any) -> dict[str, Any]:
-    return {"tokens_per_second": speed, "final_loss": 0.5, "precision": "fp32", "peak_memory_bytes": 5, **more}
+    return {
+        "tokens_per_second": speed,
+        "mean_loss": 0.5,
+        "first_loss": 0.6,
+        "final_loss": 0.4,
+        "precision": "fp32",
+        "peak_memory_bytes": 5,
+        **more,
+    }
 
 
 def rounds(*pairs: tuple[float, float]) -> list[dict[str, dict[str, Any]]]:
@@ -53,11 +61,17 @@ def test_the_rate_is_that_of_the_precision() -> None:
 
 def test_losses_that_differ_are_told() -> None:
     found = rounds((1, 1))
-    found[0]["best"]["final_loss"] = 0.6
+    found[0]["best"]["mean_loss"] = 0.6
     assert case_record(CASE, found, FACTS)["loss_agrees"] is False
-    assert losses_agree(1.0, 1.09)
-    assert not losses_agree(1.0, 1.2)
-    assert losses_agree(0.001, 0.015)
+    assert losses_agree(1.0, 1.04)
+    assert not losses_agree(1.0, 1.1)
+
+
+def test_losses_that_did_not_fall_are_told() -> None:
+    found = rounds((1, 1))
+    assert case_record(CASE, found, FACTS)["loss_fell"] is True
+    found[0]["best"]["final_loss"] = found[0]["best"]["first_loss"]
+    assert case_record(CASE, found, FACTS)["loss_fell"] is False
 
 
 @pytest.mark.parametrize("key", ["error", "unavailable"])
@@ -66,6 +80,14 @@ def test_a_child_without_figures_leaves_a_reason(key: str) -> None:
     assert record["ratio"] is None
     assert record[key] == "no disk"
     assert record["side"] == "peer"
+
+
+def test_a_failed_round_leaves_the_others() -> None:
+    found = rounds((200, 100), (300, 100))
+    found[1]["best"] = {"error": "took too long"}
+    record = case_record(CASE, found, FACTS)
+    assert (record["ratio"], record["repeats"]) == (2, 1)
+    assert record["failures"] == [{"error": "took too long", "side": "peer"}]
 
 
 def test_answers_are_compared() -> None:
@@ -101,7 +123,7 @@ def test_throughput_leaves_the_warm_up_out() -> None:
     result = training_result(seconds, [10] * 20, [2.0] * 15 + [1.0] * 5)
     assert result["tokens_per_second"] == 10
     assert result["num_warm_up_steps"] == 5
-    assert result["final_loss"] == 1.0
+    assert (result["first_loss"], result["mean_loss"], result["final_loss"]) == (2.0, 1.75, 1.0)
     assert training_result([2.0, 1.0], [10, 10], [1.0, 1.0])["num_warm_up_steps"] == 0
 
 

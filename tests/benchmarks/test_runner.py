@@ -26,7 +26,7 @@ def train(spec):
     with open(spec["work"] + "/order", "a") as file:
         file.write(spec["name"])
     speed = spec["speed"] * (1 + spec["seed"])
-    return {"tokens_per_second": speed, "final_loss": 1.0, "rows": spec["workload"]["rows"]}
+    return {"tokens_per_second": speed, "mean_loss": 1.0, "rows": spec["workload"]["rows"]}
 
 def prepare(spec):
     if spec["workload"]["rows"] == 13:
@@ -104,6 +104,17 @@ def test_the_command_writes_everything_and_ends_with_one_on_failure(
     assert main(["--only", "*", "--repeats", "1"]) == 1
     assert "broken failed" in capsys.readouterr().err
     assert set(children) == {"peer", "broken"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--json", "nowhere/found.json"), ("--update", "nowhere.md"), ("--repeats", "0")]
+)
+def test_what_could_not_be_written_is_refused_before_measuring(
+    flag: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--only", "cli-help", flag, value]) == 2
+    assert f"{flag} {value}" in capsys.readouterr().err
 
 
 def test_unknown_cases_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
