@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import re
@@ -12,6 +13,8 @@ import pytest
 from rich.console import Console
 
 from tiny import tiny_folder
+from tunesmith.cli import collecting
+from tunesmith.cli import train as train_module
 from tunesmith.cli.application import run
 from tunesmith.cli.console_of_many import ConsoleOfMany
 from tunesmith.cli.flags import FlagTree
@@ -111,6 +114,62 @@ def test_several_files_are_several_runs(folder: Path, flags: list[str]) -> None:
     assert (folder / "own" / "large" / "seed-7" / "manifest.json").is_file()
 
 
+def configure(*arguments: str) -> list[train_module._Plan]:
+    """Return the runs that a command would train."""
+    parameters = ("--model", "lstm", "--data", "reviews.csv", *arguments)
+    context = train_module.train_command.make_context("train", list(parameters))
+    given = context.params
+    return train_module._configure(context, given["configs"], given["sweep"], resume=False)
+
+
+def write(path: Path, text: str = "train: {epochs: 1}\n") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def names(*files: str) -> list[str]:
+        return [plan.name for plan in configure("--output", "out", *[write(Path(file)) for file in files])]
+
+    assert names("one.yaml", "two.yaml") == ["one", "two"]
+    assert names("a/config.yaml", "b/config.yaml", "two.yaml") == ["a-config", "b-config", "two"]
+    assert names("a/x/config.yaml", "b/x/config.yaml", "b/config.yaml") == ["a-x-config", "b-x-config", "b-config"]
+    assert names("config.yaml", "config.yml") == ["config.yaml", "config.yml"]
+    assert names("config.yaml", "a/../a/config.yaml")[1] == "a-config"
+    plans = configure("--output", "out", "a/config.yaml", "b/config.yaml", "--sweep", "train.seed=0")
+    assert [plan.name for plan in plans] == ["a-config-seed-0", "b-config-seed-0"]
+    assert [plan.config.output for plan in plans] == ["out/a-config/seed-0", "out/b-config/seed-0"]
+
+
+def test_a_common_report_is_written_only_where_it_replaces_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    def place_for(*arguments: str) -> Path | None:
+        return train_module._place_of_all(configure(*arguments))
+
+    def files(*outputs: str) -> list[str]:
+        return [write(Path(f"{index}.yaml"), f"output: {output}\n") for index, output in enumerate(outputs)]
+
+    swept = ("--sweep", "train.seed=0,1")
+    assert place_for("--output", "out", *swept) == Path("out")
+    assert place_for("--output", "out", *files("x", "y"), *swept) == Path("out")
+    assert place_for(*swept) == Path("runs/reviews-lstm-full")
+    assert place_for(*files("runs/x", "runs/y")) == Path("runs")
+    assert place_for(*files("x", "y")) is None  # would be ./report.html
+    assert place_for("--output", ".", *swept) is None
+    assert place_for(*files("../x", "../y")) is None
+    assert place_for(*files("x/1", "y/1")) is None
+    write(Path("out/config.yaml"))  # a run, which has a report
+    assert place_for("--output", "out", *swept) is None
+
+
 def test_runs_that_do_not_go_together_are_refused(
     folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +211,22 @@ def plan(steps: int) -> RunPlan:
         first_step=0,
         folder=Path("x"),
     )
+
+
+def test_garbage_is_collected_as_usual_once_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
+    usual = gc.get_threshold()
+    console = ConsoleOfMany(["a", "b"], quiet=True)
+    collecting.start()
+    try:
+        assert gc.get_threshold() != usual
+        for observer in console.observers:
+            observer.started(plan(10))
+            assert gc.get_threshold() == usual
+        assert len(frozen) == 1
+    finally:
+        gc.set_threshold(*usual)
 
 
 def test_one_terminal_for_many_runs() -> None:

@@ -34,6 +34,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("auto", True, CPU, False),
         ("own", True, CUDA, False),
         ("liger", True, CUDA, True),
+        ("liger", True, CPU, False),
+        ("liger", False, CPU, False),
     ],
 )
 def test_when_kernels_are_tried(

@@ -216,6 +216,18 @@ def test_adapters_that_change_the_base_are_refused(
     assert len(caught.value.problems) == 2
 
 
+def test_what_is_off_where_runs_are_trained_together_is_said(configured: Configure, tmp_path: Path) -> None:
+    notes = [Notes(), Notes()]
+    configs = [
+        configured(method="lora", output=str(tmp_path / wish), train={"epochs": 1, "compile": wish})
+        for wish in ("always", "auto")
+    ]
+    folders = train_together(configs, observers=[[one] for one in notes])
+    said = [any("train.compile: always: switched off" in one.message for one in each.problems) for each in notes]
+    assert said == [True, False]
+    assert Run.open(folders[0]).summary["compiled_layers"] == 0
+
+
 def test_two_runs_cannot_have_one_folder(configured: Configure) -> None:
     with pytest.raises(InputError, match="Several runs would be written into"):
         train_together([configured(method="lora"), configured(method="lora", train={"seed": 1})])

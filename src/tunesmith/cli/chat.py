@@ -27,9 +27,10 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
 
     Where the input is no terminal, every line of it is a message.
     """
-    from tunesmith.run import Run, Writing
+    from tunesmith.cli.opened import OpenedRun
+    from tunesmith.run import Writing
 
-    conversation = Conversation(Run.open(run), Writing(**options), system)
+    conversation = Conversation(OpenedRun.open(run), Writing(**options), system)
     conversation.warm_up()
     if message is not None:
         conversation.say(message)

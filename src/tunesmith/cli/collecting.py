@@ -20,6 +20,8 @@ def start() -> None:
 
 
 def settle() -> None:
-    """Collect as usual again, what has been made from now on."""
+    """Collect as usual again, what has been made from now on; nothing happens unless collections are rare."""
+    if gc.get_threshold() != _RARE:
+        return
     gc.freeze()
     gc.set_threshold(*_USUAL)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cli import collecting
 from tunesmith.cli.console import PLAIN_SECONDS, ConsoleObserver, Meter, used_memory
 from tunesmith.readable import compact, duration, number, size
 from tunesmith.run.observers import Observer, RunPlan
@@ -80,6 +81,7 @@ class _OneOfMany(Observer):
         """Steps of all runs until its last one."""
 
     def started(self, plan: RunPlan) -> None:
+        collecting.settle()  # by now every run has its model
         self.meter = Meter(plan, time.monotonic())
         say = self._console.say
         say(f"{plan.task} with {plan.model}, method {plan.method}, on {plan.device} in {plan.precision}")

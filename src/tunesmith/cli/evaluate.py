@@ -18,10 +18,10 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON, as in evaluation.json.")
 def evaluate_command(run: Path, data: str | None, split: str, answers: int | None, *, as_json: bool) -> None:
     """Measure the run in folder RUN; every figure comes with its confidence interval."""
+    from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
-    from tunesmith.run import Run
 
-    evaluation = Run.open(run).evaluate(data, split, answers=answers)
+    evaluation = OpenedRun.open(run).evaluate(data, split, answers=answers)
     if as_json:
         click.echo(json.dumps(evaluation, ensure_ascii=False, indent=1))
     else:

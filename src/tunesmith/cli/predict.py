@@ -48,9 +48,10 @@ def predict_command(
     """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
     _check_inputs(texts, text_pairs, data)
     writer = _writer_for(output)
-    from tunesmith.run import Run, Writing
+    from tunesmith.cli.opened import OpenedRun
+    from tunesmith.run import Writing
 
-    rows = _predict(Run.open(run), texts, text_pairs, data, Writing(**options))
+    rows = _predict(OpenedRun.open(run), texts, text_pairs, data, Writing(**options))
     if not probabilities:
         rows = [{name: value for name, value in row.items() if name != "probabilities"} for row in rows]
     writer(rows)

@@ -79,6 +79,8 @@ class _Plan:
 
     name: str
     config: RunConfig
+    place: Path
+    """The folder that its own lies in."""
 
 
 def _train_one(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool) -> None:
@@ -102,19 +104,32 @@ def _train_many(plans: Sequence[_Plan], *, resume: bool, overwrite: bool, quiet:
             configs, resume=resume, overwrite=overwrite, observers=[[observer] for observer in console.observers]
         )
     except SomeRunsFailedError as error:
-        _conclude([plan for plan in plans if Path(plan.config.output or "") in error.finished], quiet=quiet)
+        finished = [plan for plan in plans if Path(plan.config.output or "") in error.finished]
+        _conclude(finished, _place_of_all(plans), quiet=quiet)
         raise
-    _conclude(plans, quiet=quiet)
+    _conclude(plans, _place_of_all(plans), quiet=quiet)
 
 
-def _conclude(plans: Sequence[_Plan], *, quiet: bool) -> None:
+def _conclude(plans: Sequence[_Plan], place: Path | None, *, quiet: bool) -> None:
     """Write a report of every run and one of all side by side; show their main figures."""
     folders = [Path(plan.config.output or "") for plan in plans]
     for folder in folders:
         _write_report([folder], folder)
-    page = _write_report(folders, folders[0].parent)
+    page = _write_report(folders, place) if place is not None else None
     if not quiet:
         _show_results(plans, page)
+
+
+def _place_of_all(plans: Sequence[_Plan]) -> Path | None:
+    """Return the folder that all runs lie in, or nothing: a report there must not replace another one."""
+    from tunesmith.run.directory import RunDirectory
+
+    places = {plan.place.resolve(): plan.place for plan in plans}
+    if len(places) > 1:
+        return None
+    ((resolved, place),) = places.items()
+    is_ours = not Path.cwd().is_relative_to(resolved) and not RunDirectory(place).config.exists()
+    return place if is_ours else None
 
 
 def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool) -> list[_Plan]:
@@ -132,12 +147,13 @@ def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[s
     found = [*flags.problems, *problems]
     plans: list[_Plan] = []
     files: Sequence[Path | None] = paths or [None]
+    stems = _stems(paths)
     for path in files:
         try:
             base = load_yaml(path) if path is not None else {}
         except ConfigError as error:
             raise ConfigError([*error.problems, *found]) from error
-        stem = path.stem if path is not None and len(paths) > 1 else ""
+        stem = stems[path] if path is not None and len(paths) > 1 else ""
         for variant in made or [Variant("", ())]:
             laid = replace(flags, pairs=(*flags.pairs, *variant.pairs), problems=())
             try:
@@ -154,6 +170,23 @@ def _is_axis(path: Path) -> bool:
     return "=" in str(path) and not path.exists()
 
 
+def _stems(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return names that tell files apart: stems, after as many of the folders as it takes (``a-config``)."""
+    whole = {path: path.parent.resolve() / path.name for path in paths}
+    parts = {path: place.with_suffix("").parts[1:] for path, place in whole.items()}
+    if len(set(parts.values())) < len(parts):  # of one name but for the suffix
+        parts = {path: place.parts[1:] for path, place in whole.items()}
+
+    def name_of(path: Path) -> str:
+        own = parts[path]
+        others = [other for other in parts.values() if other != own]
+        lengths = range(1, len(own) + 1)
+        enough = (length for length in lengths if all(other[-length:] != own[-length:] for other in others))
+        return "-".join(own[-next(enough, len(own)) :])
+
+    return {path: name_of(path) for path in paths}
+
+
 def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) -> _Plan:
     """Give one of several runs a name, and a folder of its own."""
     from tunesmith.run.training import default_output
@@ -165,8 +198,10 @@ def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) ->
         parts = [given or default_output(config), stem, variant.name]
     name = "-".join(filter(None, (stem, variant.name)))
     if not name:
-        return _Plan("", config)
-    return _Plan(name, config.model_copy(update={"output": str(Path(*filter(None, parts)))}))
+        return _Plan("", config, Path(parts[0]).parent)
+    below = list(filter(None, parts[1:]))
+    place = Path(parts[0]) if below else Path(parts[0]).parent
+    return _Plan(name, config.model_copy(update={"output": str(Path(parts[0], *below))}), place)
 
 
 def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
@@ -196,7 +231,7 @@ def _show_result(folder: Path, page: Path) -> None:
     console.print(f"predict  tunesmith predict {folder} --text '...'{pair}", markup=False, soft_wrap=True)
 
 
-def _show_results(plans: Sequence[_Plan], page: Path) -> None:
+def _show_results(plans: Sequence[_Plan], page: Path | None) -> None:
     from tunesmith.cli.tables import print_table, runs_table, stdout_console
     from tunesmith.run.directory import RunDirectory
 
@@ -211,4 +246,5 @@ def _show_results(plans: Sequence[_Plan], page: Path) -> None:
     console.print()
     for plan in plans:
         console.print(f"run      {plan.config.output}", markup=False, soft_wrap=True)
-    console.print(f"report   {page}", markup=False, soft_wrap=True)
+    shown = page or "one in each; the runs have no folder to themselves for a common one (tunesmith report RUN...)"
+    console.print(f"report   {shown}", markup=False, soft_wrap=True)

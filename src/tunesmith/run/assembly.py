@@ -23,7 +23,7 @@ from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.quantized import quantize_like
 from tunesmith.models.sharing import share_frozen
-from tunesmith.models.structure import num_weights, origin
+from tunesmith.models.structure import inner, num_weights, origin
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import CHECKS, Columns, Task
@@ -114,6 +114,8 @@ class Network:
     """Where the weights came from, for the record."""
     hub_id: str | None
     """The hub's name of the same weights, where there is one."""
+    notes: tuple[Problem, ...] = ()
+    """What is to be said to whoever trains it."""
 
     def encode(self, task: Task, columns: Columns) -> Encoded:
         """Tokenise rows that are used once."""
@@ -158,8 +160,7 @@ def make_network(
         use_layout_of(like.model, layout, model)
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     place(model, precision, device)
-    if liger.wants_kernels(config.train.kernels, device):
-        liger.use_kernels(model)
+    notes = _use_kernels(model, config.train.kernels, device)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)
     return Network(
@@ -173,7 +174,24 @@ def make_network(
         layout_reason=reason,
         source=loaded.source,
         hub_id=_hub_id(loaded),
+        notes=notes,
     )
+
+
+def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tuple[Problem, ...]:
+    """Take Liger's kernels where they are wanted and equal; return a warning where none of those asked for is."""
+    if not liger.wants_kernels(wish, device):
+        return ()
+    num_replaced, num_different = liger.use_kernels(model)
+    if wish != "liger" or num_replaced:
+        return ()
+    reason = (
+        f"the results of all {num_different} that it replaces differ"
+        if num_different
+        else f"the package knows none of {type(inner(model)).__name__}"
+    )
+    message = f"train.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
+    return (Problem("warning", message, "Set train.kernels to auto, or choose a model that liger-kernel supports."),)
 
 
 def _hub_id(loaded: LoadedModel) -> str | None:

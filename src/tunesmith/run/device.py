@@ -44,7 +44,7 @@ def settle(session: Session, *, alone: bool = True) -> Settled:
     """Choose and set up how the steps are made on this device; nothing of it changes what they compute.
 
     Layers that run for several runs at once (not ``alone``) change from pass to pass, and are neither compiled nor
-    captured.
+    captured. What was asked for and is left out is said.
 
     Raises ``InputError`` where the configuration demands what the model or the device does not allow.
     """
@@ -68,6 +68,7 @@ def settle(session: Session, *, alone: bool = True) -> Settled:
         scorer = session.training.scorer
         graphs = BaseGraphs(base_model(inner(model)), scorer.switches, plan.micro_batch_tokens)
         session.training = replace(session.training, scorer=replace(scorer, graphs=graphs))
+    _tell_what_is_off(session, plan, alone=alone)
     return Settled(plan, num_compiled, has_graphs)
 
 
@@ -115,6 +116,19 @@ def _choose_loss(session: Session) -> None:
 
 def _fused_loss(weight: Any, hidden_UD: Any, labels_U: Any) -> Any:
     return liger.linear_cross_entropy_sum(hidden_UD, weight, labels_U)
+
+
+def _tell_what_is_off(session: Session, plan: MemoryPlan, *, alone: bool) -> None:
+    """Say what was asked for by name and is not done after all."""
+    config = session.config.train
+    asked = {"train.compile: always": config.compile == "always", "train.cuda_graphs: true": config.cuda_graphs}
+    if (names := [name for name, wanted in asked.items() if wanted]) and not alone:
+        message = f"{' and '.join(names)}: switched off, since the layers run for several runs at once."
+        session.note(Problem("note", message, "The results stay the same. Train the run alone to have it."))
+    elif config.cuda_graphs and plan.checkpointing:
+        message = "train.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
+        fix = "The results stay the same. Lower train.micro_batch_tokens, or set train.checkpointing to never."
+        session.note(Problem("note", message, fix))
 
 
 def _tell(session: Session, plan: MemoryPlan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
@@ -108,6 +109,12 @@ def check_session(session: Session) -> None:
             "Give --data.validation FILE, or set --data.validation_fraction above 0.",
         )
     check_answers(task, config.evaluation.answers)
+    device = session.network.device
+    if config.train.kernels == "liger" and not liger.runs_on(device):
+        raise InputError(
+            f"train.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
+            "Set train.kernels to auto, or choose a GPU with --train.device.",
+        )
     if config.train.layout == "flat" and session.network.scorer.layout != "flat":
         raise InputError(
             f"train.layout: flat was asked for, but {session.network.layout_reason}.", "Use --train.layout auto."

@@ -166,7 +166,7 @@ def compose(
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
     check_session(session)
     _require_units(encoded, network.max_length)
-    for problem in (*data.problems, *notes, *_length_notes(task, encoded, network.max_length)):
+    for problem in (*data.problems, *notes, *network.notes, *_length_notes(task, encoded, network.max_length)):
         session.note(problem)
     return session, resolve(config, data, network, learning_rate, directory.path)
 

@@ -35,11 +35,19 @@ TOLERANCE = {torch.bfloat16: 2e-2, torch.float16: 4e-3, torch.float32: 1e-4}
 PROBE_TOKENS = 32
 
 
+def runs_on(device: torch.device) -> bool:
+    """Say whether the package has kernels for a device: it cannot even be imported without a GPU."""
+    return device.type not in ("cpu", "mps")
+
+
 def wants_kernels(wish: Wish, device: torch.device) -> bool:
     """Say whether Liger's kernels are to be tried.
 
-    ``auto``: on CUDA, where the package is installed. ``liger``: always, and ``MissingExtraError`` without it.
+    ``auto``: on CUDA, where the package is installed. ``liger``: on every GPU, and ``MissingExtraError`` without
+    the package. Never where it has no kernels: a run that was trained with them can be opened there.
     """
+    if not runs_on(device):
+        return False
     installed = find_spec(PACKAGE) is not None
     if wish == "liger" and not installed:
         raise MissingExtraError("train.kernels: liger", "liger-kernel", "cuda")

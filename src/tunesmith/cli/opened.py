@@ -1,0 +1,19 @@
+"""A run as commands open it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from tunesmith.cli import collecting
+from tunesmith.run import Run
+from tunesmith.run.assembly import Network
+
+
+class OpenedRun(Run):
+    """Once its model is there, and everything that loading it imports, garbage is collected as usual again."""
+
+    @cached_property
+    def network(self) -> Network:
+        network = super().network
+        collecting.settle()
+        return network
