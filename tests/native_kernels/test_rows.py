@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,20 +184,3 @@ def test_sums_of_squares(size: int, dtype: torch.dtype) -> None:
 def test_column_sums(dtype: torch.dtype) -> None:
     x = torch.randn(71, 45, generator=torch.Generator().manual_seed(0)).to(dtype)
     assert torch.allclose(rows.column_sums(x).float(), x.float().sum(0), rtol=1e-2, atol=1e-4)
-
-
-def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNESMITH_KERNELS", "0")
-    assert library.library.__wrapped__() is None
-    monkeypatch.delenv("TUNESMITH_KERNELS")
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert library.library.__wrapped__() is None
-
-
-def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = tmp_path / "cc"
-    broken.write_text('#!/bin/sh\necho 1.0\ntest "$1" = --version\n', encoding="utf-8")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    assert library.library.__wrapped__() is None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from pathlib import Path
 
 import torch
 
-from tunesmith.kernels.building import build
+from tunesmith.kernels.building import build, compilers
 
 DTYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -18,14 +19,21 @@ DTYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 @cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled kernels; None where there are none, whatever the reason."""
-    place = build()
-    if place is None:
-        return None
+    for compiler in compilers():
+        place = build(compiler)
+        found = None if place is None else _load(place)
+        if found is not None:
+            return found
+    return None
+
+
+def _load(place: Path) -> ctypes.CDLL | None:
+    """Return a compiled library; None where this machine's loader, or the OpenMP that torch brings, cannot serve it."""
     try:
         found = ctypes.CDLL(str(place))
-    except OSError:
+        found.squares_f32.restype = found.squares_bf16.restype = ctypes.c_double
+    except (OSError, AttributeError):
         return None
-    found.squares_f32.restype = found.squares_bf16.restype = ctypes.c_double
     return found
 
 
