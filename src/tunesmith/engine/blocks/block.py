@@ -111,8 +111,8 @@ class Block:
         rotation: native.Rotation | None = None,
     ) -> torch.Tensor:
         """Attend with queries, keys and values that lie side by side: [T, (H + 2 G) * D] to [T, H * D]."""
-        if native.serves(packed_TP, depth):
-            pattern = replace(settings.pattern(borders), rotation=rotation)
+        pattern = replace(settings.pattern(borders), rotation=rotation)
+        if native.serves_packed(packed_TP, num_heads, depth, pattern):
             return native.attend_packed(packed_TP, num_heads, depth, pattern)
         query, key, value = native.split_heads(packed_TP, num_heads, depth)
         if rotation is not None:
