@@ -22,9 +22,9 @@ from tunesmith.kernels.rows import activate, add_layer_norm
 
 PARTS = {
     "attention.self": ("query", "key", "value", "dropout"),
-    "attention.output": ("dense", "LayerNorm", "dropout"),
+    "attention.output": ("dense", "LayerNorm.weight", "LayerNorm.bias", "dropout"),
     "intermediate": ("dense", "intermediate_act_fn"),
-    "output": ("dense", "LayerNorm", "dropout"),
+    "output": ("dense", "LayerNorm.weight", "LayerNorm.bias", "dropout"),
 }
 """What a layer must have."""
 
