@@ -46,6 +46,7 @@ def update(
         ctypes.c_int64(weights.numel()),
         *map(address, (gradient, weights, *moments, shadow)),
     )
+    _written(weights, *moments, shadow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def update_rows(
         *(ctypes.c_int64(size) for size in weights.shape),
         *map(address, (slots, has_moments, gradient.values, weights, first, second, shadow)),
     )
+    _written(weights, first, second, shadow)
     return has_moments.index_fill_(0, gradient.rows, True)
 
 
@@ -120,6 +122,11 @@ def serves_all(gradient: torch.Tensor | RowGradient, weights: torch.Tensor, shad
         and serves(weights)
         and (shadow is None or (shadow.dtype == torch.bfloat16 and serves(shadow)))
     )
+
+
+def _written(*tensors: torch.Tensor | None) -> None:
+    """Let torch know of tensors that have new numbers, as its own operations in place do."""
+    torch.autograd.graph.increment_version([tensor for tensor in tensors if tensor is not None])
 
 
 class _Native(ctypes.Structure):

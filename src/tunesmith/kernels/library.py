@@ -57,5 +57,5 @@ def serves(*tensors: torch.Tensor | None) -> bool:
 
 
 def address(tensor: torch.Tensor | None) -> ctypes.c_void_p | None:
-    """Return where a tensor's numbers are, or NULL."""
+    """Return where a tensor's numbers are, or NULL; nothing but the caller keeps them there."""
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())

@@ -58,8 +58,8 @@ static inline vfloat activate(int kind, vfloat x, vfloat *slope) {
         *slope = share * (1.0f + x * (1.0f - share));
         return x * share;
     }
-    *slope = choose(x > 0, splat(1), splat(0));
-    return choose(x > 0, x, splat(0));
+    *slope = choose(x <= 0, splat(0), splat(1));  // this way around a NaN stays one
+    return choose(x <= 0, splat(0), x);
 }
 
 #define REAL float
