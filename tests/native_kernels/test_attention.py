@@ -151,3 +151,9 @@ def test_heads_that_share_their_numbers_have_the_sum_of_their_gradients() -> Non
         torch.autograd.grad(mine, few, weights), torch.autograd.grad(expected, few, weights), strict=True
     ):
         assert torch.equal(one, two)
+
+
+def test_nobody_may_ask() -> None:
+    query, key, value = random_heads()
+    nobody = Queries(torch.zeros_like(BORDERS), torch.empty(0, dtype=torch.int32))
+    assert attention.attend(query[:0], key, value, replace(PATTERNS["all"], queries=nobody)).shape == (0, HEADS * DEPTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import threading
@@ -9,16 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from tunesmith.kernels import building, library
+from tunesmith.kernels import adamw, attention, building, decoding, library
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 
-TINY = """
-double squares_f32(void) { return 0; }
-double squares_bf16(void) { return 0; }
+NAMES = [f"{name}_{suffix}" for name in ("squares", *library._NEED_MEMORY) for suffix in library.DTYPES.values()]
+
+TINY = "".join(f"int {name}(void) {{ return 0; }}\n" for name in NAMES)
+TINY += """
 #ifdef OPEN
 void nobody_has_this(void);
 void open(void) { nobody_has_this(); }
@@ -132,3 +135,44 @@ def test_building_ahead_fails_in_silence(monkeypatch: pytest.MonkeyPatch, tmp_pa
         for thread in set(threading.enumerate()) - before:
             thread.join()
     assert not failures
+
+
+HUGE = 2**50
+"""Numbers: more than a process has addresses for, whatever the system promises."""
+
+
+def without_memory() -> list[Callable[[], object]]:
+    """Return calls that need more memory than there is, and would do nothing if they had it."""
+    borders, none = torch.tensor([0, 2**31 - 1], dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    pattern = attention.Pattern(borders, 1.0, queries=attention.Queries(none, none[:0]))
+    nothing = torch.empty(0, 1, 2**15)
+    heads = nothing, nothing, nothing
+    kept = decoding.Attention(torch.empty(1, 1, 32), 1, 32)
+    kept._native.capacity = HUGE
+    no_tokens, width = ctypes.c_int64(0), ctypes.c_int64(HUGE)
+
+    def call(name: str, *arguments: object) -> Callable[[], object]:
+        return lambda: library.kernel(name, torch.float32)(no_tokens, width, *arguments)
+
+    return [
+        lambda: attention._forward(heads, pattern),
+        lambda: attention._backward(heads, nothing.flatten(1), heads, pattern),
+        lambda: kept.packed(torch.zeros(1, 96), 1, decoding.Pattern(none[:1], 1.0)),
+        call("column_sums", None, None),
+        call("activation_backward", None, None, None, 0, None, 1),
+        call("rms_norm_backward", *[None] * 6, 1),
+        call("layer_norm_backward", *[None] * 6, 0, 0, ctypes.c_float(1), None, None, 1, None, None),
+    ]
+
+
+def test_too_little_memory_is_an_error_that_can_be_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    if library.library() is None:
+        pytest.skip("no native code")
+    for call in without_memory():
+        with pytest.raises(MemoryError):
+            call()
+    assert library.kernel("squares", torch.float32)(ctypes.c_int64(2**62), None) == -1
+    monkeypatch.setattr(adamw, "kernel", lambda *_: lambda *_: -1.0)
+    with pytest.raises(MemoryError):
+        adamw.squares(torch.ones(3))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.kernels.library import DTYPES, address, kernel, serves
+from tunesmith.kernels.library import DTYPES, address, kernel, require_memory, serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,9 @@ def update_rows(
 def squares(tensor: torch.Tensor) -> float:
     """Return the sum of squares, summed in double precision."""
     if serves(tensor):
-        return float(kernel("squares", tensor.dtype)(ctypes.c_int64(tensor.numel()), address(tensor)))
+        total = float(kernel("squares", tensor.dtype)(ctypes.c_int64(tensor.numel()), address(tensor)))
+        require_memory(total < 0)
+        return total
     return float(tensor.double().square().sum())
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.kernels.attention import DEPTH_STEP, EVERYTHING, Heads, Rotation, is_list
-from tunesmith.kernels.library import DTYPES, library
+from tunesmith.kernels.library import DTYPES, kernel, library
 from tunesmith.kernels.library import serves as rows_serve
 from tunesmith.kernels.rows import KINDS, Activation, add_rms_norm, gated
 
@@ -54,15 +54,12 @@ class Attention:
     def __init__(self, like_NGD: torch.Tensor, num_slots: int, capacity: int) -> None:
         """Set aside room for ``num_slots`` texts of ``capacity`` tokens, a multiple of 32, with keys like these."""
         _, num_key_heads, depth = like_NGD.shape
-        native = library()
-        assert native is not None
         assert capacity % TILE == 0
         keys = self.keys = like_NGD.new_zeros((num_slots, num_key_heads, capacity // TILE, depth, TILE))
         """[S, G, C / 32, D, 32]: tokens side by side, tile after tile; what was not written yet is 0."""
         values = self.values = like_NGD.new_zeros((num_slots, num_key_heads, capacity, depth))
-        self._kernel = native[f"decoding_{DTYPES[keys.dtype]}"]
+        self._kernel = kernel("decoding", keys.dtype)
         self._kernel.argtypes = [ctypes.c_void_p] * 7
-        self._kernel.restype = None
         self._native = _Native(num_key_heads=num_key_heads, depth=depth, capacity=capacity)
         self._address = ctypes.addressof(self._native)
         self._kept = keys.data_ptr(), values.data_ptr()
