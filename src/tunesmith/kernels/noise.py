@@ -136,7 +136,7 @@ class Mask:
         factors = torch.empty((*rows.shape[:-1], width), dtype=torch.float32)
         step = max(1, _AT_ONCE * len(rows) // max(1, factors.numel()))
         # By all cores, piece by piece: what is needed on the way to the factors stays small.
-        for part, to in zip(rows.split(step), factors.split(step), strict=True):
+        for part, to in zip(torch.split(rows, step), torch.split(factors, step), strict=True):
             # torch compares no unsigned numbers; signed ones have their order once the highest bit is turned.
             hashes = _mix_in_place(part + columns).bitwise_xor_(-(2**31))
             torch.mul(hashes >= self.threshold - 2**31, self.scale, out=to)

@@ -6,7 +6,6 @@ Shapes: T tokens, Q tokens that are read, D numbers each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,9 +47,8 @@ class DecoderBlock(Block):
         norm = self.layer.input_layernorm
         stream, normed = add_rms_norm(hidden_TD, None, norm.weight, norm.variance_epsilon)
         num_heads, num_key_heads = (len(layer.weight) // depth for layer in inputs[:2])
-        queries = None if read is None else read.queries
-        pattern = replace(seeing.pattern(borders), rotation=rotation, queries=queries)
-        if read is None or not native.serves(hidden_TD, num_heads, num_key_heads, depth, pattern):
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_key_heads, depth), seeing, borders, rotation=rotation)
+        if read is None or pattern is None:
             attended = self.attend(project(normed, inputs), num_heads, depth, seeing, borders, rotation=rotation)
             return self._rest(attended, stream, outputs)
         query = project(normed[read.tokens], [inputs[0].of(read.tokens)])

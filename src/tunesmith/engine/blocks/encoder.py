@@ -6,7 +6,6 @@ Shapes: T tokens, Q tokens that are read, D numbers each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,8 +48,8 @@ class EncoderBlock(Block):
         masks = self.mask(attention.output.dropout), self.mask(outer.dropout)
         seeing = Settings(depth**-0.5, bool(own.is_causal), mask=weights_mask)
         num_heads = own.num_attention_heads
-        pattern = replace(seeing.pattern(borders), queries=None if read is None else read.queries)
-        if read is None or not native.serves(hidden_TD, num_heads, num_heads, depth, pattern):
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_heads, depth), seeing, borders)
+        if read is None or pattern is None:
             attended = self.attend(project(hidden_TD, inputs), num_heads, depth, seeing, borders)
             return self._rest(attended, hidden_TD, outputs, masks)
         query = project(hidden_TD[read.tokens], [inputs[0].of(read.tokens)])
