@@ -25,13 +25,14 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
 )
+from transformers.activations import ACT2FN
 
 from tiny import gradients_of
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import layout
 from tunesmith.engine.batch import FEW, NoiseSource
 from tunesmith.engine.blocks.block import Block
-from tunesmith.engine.blocks.install import KeyedDropout, uninstall
+from tunesmith.engine.blocks.install import KeyedDropout, _activation, blocks_of, install, uninstall
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.kernels import attention, library, noise, rows
@@ -220,6 +221,28 @@ def test_a_model_whose_layer_computes_something_else_gets_no_block() -> None:
     layout_name, _ = choose_layout(model, reads, VOCABULARY, "auto")
     assert layout_name == "flat"
     assert num_blocks(model) == 0
+
+
+def test_an_activation_is_known_by_all_of_its_values() -> None:
+    functions = {
+        "relu": nn.ReLU(),
+        "gelu": nn.GELU(),
+        "gelu_tanh": nn.GELU(approximate="tanh"),
+        "silu": nn.SiLU(),
+    }
+    assert {name: _activation(function) for name, function in functions.items()} == {name: name for name in functions}
+    for name in ("gelu_10", "quick_gelu", "relu6", "relu2", "mish", "leaky_relu", "tanh"):
+        assert _activation(ACT2FN[name]) is None, name
+    assert _activation(ACT2FN["gelu_new"]) == "gelu_tanh"
+    assert _activation(ACT2FN["gelu_python"]) == "gelu"
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_layer_whose_norm_lacks_a_part_gets_no_block(part: str) -> None:
+    model, _ = build("bert", 0.0, lora=False)
+    setattr(model.bert.encoder.layer[1].output.LayerNorm, part, None)  # type: ignore[union-attr, index]
+    install(model)
+    assert [block.index for _, block in blocks_of(model)] == [0, 2]
 
 
 def test_on_padded_rows_a_block_leaves_the_work_to_the_layer() -> None:

@@ -20,7 +20,7 @@ from tunesmith.engine.decoding.ready import find_way
 from tunesmith.engine.generate import Sampling, generate
 from tunesmith.engine.layout import choose_layout
 from tunesmith.kernels import decoding as native
-from tunesmith.kernels.attention import split_heads
+from tunesmith.kernels.attention import Rotation, split_heads
 from tunesmith.kernels.library import library
 from tunesmith.methods import Lora
 
@@ -162,9 +162,10 @@ def test_native_attention_to_a_cache_equals_torch(
     torch.manual_seed(0)
     lengths, depth, num_slots = [1, 33, 70, 64], 32, 6
     like = torch.empty(1, num_key_heads, depth, dtype=dtype)
-    assert native.serves(like)
+    heads = torch.empty(1, num_heads, depth, dtype=dtype), like, like
+    assert native.serves(heads)
     cache = Cache(num_slots, 80)
-    both: list[Any] = [cache.of(torch.nn.Identity(), like), Kept(like, num_slots, cache.capacity)]
+    both: list[Any] = [cache.of(torch.nn.Identity(), heads), Kept(like, num_slots, cache.capacity)]
     assert not isinstance(both[0], Kept)
     for slot, length in enumerate(lengths):
         key, value = torch.randn(2, length, num_key_heads, depth).to(dtype)
@@ -186,3 +187,26 @@ def test_native_attention_to_a_cache_equals_torch(
         torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)
         places = places + 1
         step = Step(Places(torch.arange(3), places), places.int(), 72)
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler")
+def test_native_attention_to_a_cache_refuses_what_it_would_misread() -> None:
+    query, key = torch.randn(2, 4, 32), torch.randn(2, 2, 32)
+    assert not native.serves((query.bfloat16(), key, key))
+    assert not native.serves((query[:, :3], key, key))
+    assert not native.serves((query, key, key.double()))
+    assert not native.serves((query[..., :16], key, key))
+    kept, places = native.Attention(key, 4, 32), torch.zeros(2, dtype=torch.int32)
+    pattern = native.Pattern(places, 1.0)
+    packed = torch.cat([part.flatten(1) for part in (query, key, key)], dim=1)
+    turned = query.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(kept((turned, key, key), pattern), kept.packed(packed, 4, pattern))
+    for wrong in (native.Pattern(places.long(), 1.0), native.Pattern(places[:1], 1.0)):
+        with pytest.raises(ValueError, match="place"):
+            kept.packed(packed, 4, wrong)
+    with pytest.raises(ValueError, match="not like those"):
+        kept.packed(packed.bfloat16(), 4, pattern)
+    with pytest.raises(ValueError, match="not like those"):
+        kept((query, key[:, :1], key[:, :1]), pattern)
+    with pytest.raises(ValueError, match="rotation"):
+        kept.packed(packed, 4, native.Pattern(places, 1.0, rotation=Rotation(torch.ones(1, 32), torch.ones(1, 32))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from tunesmith.engine import loop as loop_module
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, compute_gradients, train
-from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties
+from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties, _norm
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
@@ -112,6 +113,20 @@ def test_a_step_is_that_of_plain_transformers_and_torch() -> None:
         assert info.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
     for (name, expected), found in zip(reference.named_parameters(), parts.scorer.model.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, msg=name)
+
+
+def test_the_norm_of_gradients_of_all_formats_is_theirs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(30, 7, generator=generator, dtype=torch.float64).to(dtype)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bfloat16)
+    ]
+    expected = math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
+    assert float(_norm(tensors)) == pytest.approx(expected, rel=1e-6)
+    assert float(_norm([torch.full((2,), 1e100, dtype=torch.float64)])) == pytest.approx(2**0.5 * 1e100)
+    assert float(_norm([torch.full((70_000,), 300.0, dtype=torch.float16)])) == pytest.approx(
+        300 * 70_000**0.5, rel=1e-3
+    )
 
 
 def test_flat_and_padded_train_the_same_model() -> None:

@@ -96,3 +96,64 @@ def test_native_attention_is_attention(name: str, way: str, dtype: torch.dtype, 
     (mine,) = torch.autograd.grad(found, packed, weights)
     (reference,) = torch.autograd.grad(expected[tokens], packed, weights.float())
     assert (mine.float() - reference.float()).abs().max() <= tolerance * reference.float().abs().max()
+
+
+def random_heads() -> attention.Heads:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(NUM_TOKENS, n, DEPTH, generator=generator) for n in (HEADS, KEY_HEADS, KEY_HEADS))
+    return query, key, value
+
+
+def test_native_code_takes_what_it_can_read_and_nothing_else() -> None:
+    query, key, value = random_heads()
+    plain, turned = PATTERNS["all"], PATTERNS["rotated"]
+    cosines, sines = rotation().cosines, rotation().sines
+    assert all(attention.serves_heads((query, key, value), pattern) for pattern in PATTERNS.values())
+    for heads in (
+        (query.bfloat16(), key, value),
+        (query, key.bfloat16(), value),
+        (query, key, value.double()),
+        (query.double(), key.double(), value.double()),
+        (query[..., :32], key, value),
+        (query, key, value[..., :32]),
+        (query[:, :3], key, value),
+        (query[1:], key, value),
+        (query[..., :40], key[..., :40], value[..., :40]),
+        (query, key, value.transpose(0, 2).contiguous().transpose(0, 2)),
+    ):
+        assert not attention.serves_heads(heads, plain)
+    for pattern in (
+        replace(plain, borders=BORDERS.long()),
+        replace(plain, borders=torch.stack([BORDERS, BORDERS], dim=1)[:, 0]),
+        replace(plain, queries=some_queries()[1]),
+        replace(turned, rotation=Rotation(cosines.bfloat16(), sines)),
+        replace(turned, rotation=Rotation(cosines[:, :32], sines[:, :32])),
+        replace(turned, rotation=Rotation(cosines[1:], sines[1:])),
+        replace(plain, mask=mask().of(slice(1, None))),
+    ):
+        assert not attention.serves_heads((query, key, value), pattern)
+    packed = torch.cat([part.flatten(1) for part in (query, key, value)], dim=1)
+    assert attention.serves_packed(packed, HEADS, DEPTH, turned)
+    assert not attention.serves_packed(packed, HEADS - 1, DEPTH, turned)
+    assert not attention.serves_packed(packed, 2 * HEADS, DEPTH, turned)
+    assert not attention.serves_packed(packed.repeat(1, 2)[:, : packed.shape[1]], HEADS, DEPTH, turned)
+
+
+def test_heads_that_share_their_numbers_have_the_sum_of_their_gradients() -> None:
+    query, key, value = random_heads()
+    few = [tensor[:, :1].clone().requires_grad_() for tensor in (key, value)]
+    shared = [tensor.expand(-1, KEY_HEADS, -1) for tensor in few]
+    copied = [tensor.repeat(1, KEY_HEADS, 1) for tensor in few]
+    mine, expected = (attention.attend(query, *both, PATTERNS["all"]) for both in (shared, copied))
+    assert torch.equal(mine, expected)
+    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
+    for one, two in zip(
+        torch.autograd.grad(mine, few, weights), torch.autograd.grad(expected, few, weights), strict=True
+    ):
+        assert torch.equal(one, two)
+
+
+def test_nobody_may_ask() -> None:
+    query, key, value = random_heads()
+    nobody = Queries(torch.zeros_like(BORDERS), torch.empty(0, dtype=torch.int32))
+    assert attention.attend(query[:0], key, value, replace(PATTERNS["all"], queries=nobody)).shape == (0, HEADS * DEPTH)

@@ -16,6 +16,22 @@ def factors(seed: int, rows: list[int], lengths: list[int], call: int = 1, proba
     return noise.Mask(keys, call, probability).factors(64)
 
 
+def test_torch_and_numpy_mix_the_same_bits() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 10_000, dtype=np.uint32)
+    bits[:4] = 0, 2**31 - 1, 2**31, 2**32 - 1
+    mixed = noise._mix_in_place(torch.from_numpy(bits.view(np.int32).copy()))
+    assert np.array_equal(mixed.numpy().view(np.uint32), noise._mix(bits))
+
+
+def test_noise_does_not_depend_on_how_much_of_it_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = torch.from_numpy(noise.token_keys(3, np.arange(4), LENGTHS))
+    mask, tokens = noise.Mask(keys, 1, 0.3), torch.arange(3, 60)
+    whole = mask.factors(50), mask.attention_factors(4, tokens, 40)
+    for at_once in (1, 1000):
+        monkeypatch.setattr(noise, "_AT_ONCE", at_once)
+        assert all(map(torch.equal, whole, (mask.factors(50), mask.attention_factors(4, tokens, 40))))
+
+
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
 def test_the_share_dropped_is_the_probability(probability: float) -> None:
     found = factors(7, list(range(50)), [40] * 50, probability=probability)

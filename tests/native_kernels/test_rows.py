@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +33,8 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor | tuple[torch.Tensor, ...]], s
         lambda x, b, r, g, s: rows.add_layer_norm(x, b, r, g, s, epsilon=1e-5, mask=mask()),
         "MVMVV",
     ),
+    "layer norm without shift": (lambda x, r, g: rows.add_layer_norm(x, None, r, g, None, epsilon=1e-5), "MMV"),
+    "layer norm without gain": (lambda x, r, s: rows.add_layer_norm(x, None, r, None, s, epsilon=1e-5), "MMV"),
     "layer norm without bias": (lambda x, r, g, s: rows.add_layer_norm(x, None, r, g, s, epsilon=1e-5), "MMVV"),
     "rms norm": (lambda x, r, g: rows.add_rms_norm(x, r, g, 1e-5), "MMV"),
     "rms norm alone": (lambda x, g: rows.add_rms_norm(x, None, g, 1e-5), "MV"),
@@ -84,8 +85,8 @@ def test_a_nan_is_never_swallowed() -> None:
     for result in (
         rows.add_layer_norm(x, zeros, torch.zeros(4, 32), ones, zeros, epsilon=1e-5),
         rows.add_rms_norm(x, None, ones, 1e-5)[1],
-        rows.activate(x, None, "gelu"),
-        rows.activate(x, None, "silu"),
+        *(rows.activate(x, None, kind) for kind in rows.EAGER),
+        *(rows.gated(x.repeat(1, 2), kind) for kind in rows.EAGER),
     ):
         assert result[2].isnan().any()
         assert not result[[0, 1, 3]].isnan().any()
@@ -107,6 +108,37 @@ def test_cross_entropy_equals_that_of_torch(dtype: torch.dtype) -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     mine, reference = (torch.autograd.grad(3 * one, hidden)[0].float() for one in (loss, expected))
     assert (mine - reference).abs().max() <= (1e-5 if dtype == torch.float32 else 2e-2) * reference.abs().max()
+
+
+@pytest.mark.parametrize("label", [300, -1, 2**40])
+def test_a_label_that_is_no_class_is_refused(label: int) -> None:
+    scores = torch.randn(5, 300, requires_grad=True)
+    labels = torch.tensor([0, -100, label, 299, 4])
+    with pytest.raises(IndexError):
+        cross_entropy.cross_entropy_sum(scores, labels)
+    with pytest.raises(ValueError, match="4"):
+        cross_entropy.cross_entropy_sum(scores, torch.arange(4))
+    none = cross_entropy.cross_entropy_sum(scores[:0], labels[:0])
+    assert none.item() == 0
+
+
+@needs_native
+def test_torch_knows_of_tensors_that_native_code_writes() -> None:
+    hidden, weight = torch.randn(4, 8, requires_grad=True), torch.randn(300, 8)
+    scores = hidden @ weight.t()
+    squared = scores.square().sum()
+    cross_entropy.cross_entropy_sum(scores, torch.arange(4))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        squared.backward()
+    weights, shadow = torch.randn(6, 3), torch.zeros(6, 3, dtype=torch.bfloat16)
+    written = (weights, torch.zeros(6, 3), torch.zeros(6, 3), shadow)
+    before = [tensor._version for tensor in written]
+    settings = adamw.AdamW(0.01, (0.9, 0.999), 1e-8, 0.1, 1)
+    adamw.update(settings, torch.randn(6, 3), weights, written[1:3], shadow)
+    between = [tensor._version for tensor in written]
+    adamw.update_rows(settings, adamw.RowGradient(torch.tensor([2]), torch.ones(1, 3)), weights, written[1:3], shadow)
+    after = [tensor._version for tensor in written]
+    assert all(one < two < three for one, two, three in zip(before, between, after, strict=True))
 
 
 @needs_native
@@ -185,20 +217,3 @@ def test_sums_of_squares(size: int, dtype: torch.dtype) -> None:
 def test_column_sums(dtype: torch.dtype) -> None:
     x = torch.randn(71, 45, generator=torch.Generator().manual_seed(0)).to(dtype)
     assert torch.allclose(rows.column_sums(x).float(), x.float().sum(0), rtol=1e-2, atol=1e-4)
-
-
-def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNESMITH_KERNELS", "0")
-    assert library.library.__wrapped__() is None
-    monkeypatch.delenv("TUNESMITH_KERNELS")
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert library.library.__wrapped__() is None
-
-
-def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = tmp_path / "cc"
-    broken.write_text('#!/bin/sh\necho 1.0\ntest "$1" = --version\n', encoding="utf-8")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    assert library.library.__wrapped__() is None

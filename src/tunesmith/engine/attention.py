@@ -124,9 +124,10 @@ def attend(
     query_THD: torch.Tensor, key_TGD: torch.Tensor, value_TGD: torch.Tensor, borders: Borders, settings: Settings
 ) -> torch.Tensor:
     """Return [T, H * D]: each token's view of its own sequence."""
-    lies_well = all(tensor.stride(2) == 1 for tensor in (query_THD, key_TGD, value_TGD))
-    if lies_well and not settings.dropout and native.serves(query_THD, query_THD.shape[2]):
-        return native.attend(query_THD, key_TGD, value_TGD, settings.pattern(borders))
+    if query_THD.is_cpu and not settings.dropout:
+        pattern = settings.pattern(borders)
+        if native.serves_heads((query_THD, key_TGD, value_TGD), pattern):
+            return native.attend(query_THD, key_TGD, value_TGD, pattern)
     if settings.mask is None and variable_length.supports(query_THD, settings.dropout):
         return variable_length.attend(
             query_THD,

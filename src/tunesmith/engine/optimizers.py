@@ -184,7 +184,7 @@ class MasterOptimizer:
             return torch.zeros(())
         if all(map(serves, gradients)):
             return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
-        return torch.nn.utils.get_total_norm([gradient.float() for gradient in gradients])
+        return _norm(gradients)
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by ``factor`` in the coming step."""
@@ -315,6 +315,21 @@ def _master(parameter: nn.Parameter) -> torch.Tensor:
     if parameter.dtype in (torch.float32, torch.float64):
         return parameter
     return parameter.detach().float().requires_grad_()
+
+
+def _norm(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the L2 norm of all tensors together, summed in fp32 or wider without wider copies of them."""
+    alike: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        alike.setdefault(tensor.dtype, []).append(tensor)
+    norms = [
+        norm
+        for dtype, group in alike.items()
+        for norm in torch._foreach_norm(group, 2, torch.promote_types(dtype, torch.float32))
+    ]
+    widest = max((norm.dtype for norm in norms), key=lambda dtype: dtype.itemsize)
+    total: torch.Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device, widest) for norm in norms]))
+    return total
 
 
 def _whole(gradient: torch.Tensor | RowGradient, master: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.kernels.library import DTYPES, address, kernel, serves
+from tunesmith.kernels.library import DTYPES, address, kernel, require_memory, serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def update(
         ctypes.c_int64(weights.numel()),
         *map(address, (gradient, weights, *moments, shadow)),
     )
+    _written(weights, *moments, shadow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,16 @@ def update_rows(
         *(ctypes.c_int64(size) for size in weights.shape),
         *map(address, (slots, has_moments, gradient.values, weights, first, second, shadow)),
     )
+    _written(weights, first, second, shadow)
     return has_moments.index_fill_(0, gradient.rows, True)
 
 
 def squares(tensor: torch.Tensor) -> float:
     """Return the sum of squares, summed in double precision."""
     if serves(tensor):
-        return float(kernel("squares", tensor.dtype)(ctypes.c_int64(tensor.numel()), address(tensor)))
+        total = float(kernel("squares", tensor.dtype)(ctypes.c_int64(tensor.numel()), address(tensor)))
+        require_memory(total < 0)
+        return total
     return float(tensor.double().square().sum())
 
 
@@ -120,6 +124,11 @@ def serves_all(gradient: torch.Tensor | RowGradient, weights: torch.Tensor, shad
         and serves(weights)
         and (shadow is None or (shadow.dtype == torch.bfloat16 and serves(shadow)))
     )
+
+
+def _written(*tensors: torch.Tensor | None) -> None:
+    """Let torch know of tensors that have new numbers, as its own operations in place do."""
+    torch.autograd.graph.increment_version([tensor for tensor in tensors if tensor is not None])
 
 
 class _Native(ctypes.Structure):

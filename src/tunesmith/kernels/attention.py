@@ -47,6 +47,16 @@ class Rotation:
     """[T, D] float32."""
     sines: torch.Tensor
 
+    def serves(self, num_tokens: int, depth: int) -> bool:
+        """Say whether native code takes it for so many tokens and numbers per head."""
+        return all(
+            tensor.shape == (num_tokens, depth)
+            and tensor.dtype == torch.float32
+            and tensor.is_cpu
+            and tensor.is_contiguous()
+            for tensor in (self.cosines, self.sines)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -63,19 +73,86 @@ class Pattern:
     queries: Queries | None = None
 
 
-def serves(tensor: torch.Tensor, depth: int) -> bool:
-    """Say whether native code takes such queries."""
-    return depth % DEPTH_STEP == 0 and tensor.is_cpu and tensor.dtype in DTYPES and library() is not None
+def serves(tokens: torch.Tensor, num_heads: int, num_key_heads: int, depth: int, pattern: Pattern) -> bool:
+    """Say whether native code computes such an attention.
+
+    ``tokens`` [T, ...] tells how many tokens there are, and the format and device of the heads.
+    """
+    return (
+        tokens.is_cpu
+        and tokens.dtype in DTYPES
+        and depth % DEPTH_STEP == 0
+        and num_key_heads > 0
+        and num_heads % num_key_heads == 0
+        and _fits(pattern, len(tokens), depth)
+        and library() is not None
+    )
+
+
+def serves_heads(heads: Heads, pattern: Pattern) -> bool:
+    """Say whether native code takes these heads."""
+    query, key, value = heads
+    num_queries, num_heads, depth = query.shape
+    num_tokens, num_key_heads, _ = key.shape
+    return (
+        key.shape == value.shape
+        and key.shape[2] == depth
+        and num_queries == (num_tokens if pattern.queries is None else len(pattern.queries.places))
+        and query.dtype == key.dtype == value.dtype
+        and query.device == key.device == value.device
+        and query.stride(2) == key.stride(2) == value.stride(2) == 1
+        and serves(key, num_heads, num_key_heads, depth, pattern)
+    )
+
+
+def serves_packed(packed_TP: torch.Tensor, num_heads: int, depth: int, pattern: Pattern) -> bool:
+    """Say whether native code takes queries, keys and values side by side."""
+    num_key_heads, rest = divmod(packed_TP.shape[1] - num_heads * depth, 2 * depth)
+    return (
+        not rest
+        and packed_TP.is_contiguous()
+        and pattern.queries is None
+        and serves(packed_TP, num_heads, num_key_heads, depth, pattern)
+    )
+
+
+def _fits(pattern: Pattern, num_tokens: int, depth: int) -> bool:
+    """Say whether all tensors of a pattern are what native code reads without looking."""
+    rotation, queries, mask = pattern.rotation, pattern.queries, pattern.mask
+    return (
+        is_list(pattern.borders)
+        and (queries is None or (is_list(queries.places) and is_list(queries.borders, len(pattern.borders))))
+        and (mask is None or is_list(mask.keys, num_tokens))
+        and (rotation is None or rotation.serves(num_tokens, depth))
+    )
+
+
+def is_list(tensor: torch.Tensor, length: int | None = None) -> bool:
+    """Say whether a tensor is a plain list of int32, of this length if given."""
+    return (
+        tensor.dtype == torch.int32
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and (length is None or len(tensor) == length)
+    )
 
 
 def attend(query_QHD: torch.Tensor, key_TGD: torch.Tensor, value_TGD: torch.Tensor, pattern: Pattern) -> torch.Tensor:
-    """Return [Q, H * D]; the numbers of a head must lie side by side, tokens and heads anywhere."""
-    result: torch.Tensor = _Attend.apply(query_QHD, key_TGD, value_TGD, pattern)  # type: ignore[no-untyped-call]
+    """Return [Q, H * D]; the numbers of a head must lie side by side, tokens and heads anywhere.
+
+    Needs what ``serves_heads`` asks for.
+    """
+    # Gradients lie as the heads do: of heads that share their numbers, several threads would write one.
+    heads = (tensor.contiguous() if 0 in tensor.stride() else tensor for tensor in (query_QHD, key_TGD, value_TGD))
+    result: torch.Tensor = _Attend.apply(*heads, pattern)  # type: ignore[no-untyped-call]
     return result
 
 
 def attend_packed(packed_TP: torch.Tensor, num_heads: int, depth: int, pattern: Pattern) -> torch.Tensor:
-    """Return [T, H * D] for queries, keys and values side by side: [T, (H + 2 G) * D]."""
+    """Return [T, H * D] for queries, keys and values side by side: [T, (H + 2 G) * D].
+
+    Needs what ``serves_packed`` asks for.
+    """
     result: torch.Tensor = _AttendPacked.apply(packed_TP, num_heads, depth, pattern)  # type: ignore[no-untyped-call]
     return result
 
@@ -168,7 +245,6 @@ class _Native(ctypes.Structure):
 def _native(heads: Heads, pattern: Pattern) -> _Native:
     rotation, queries = pattern.rotation, pattern.queries
     query, key, _ = heads
-    assert all(tensor.stride(2) == 1 for tensor in heads)
     return _Native(
         len(pattern.borders) - 1,
         query.shape[1],

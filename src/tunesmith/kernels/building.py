@@ -1,17 +1,20 @@
 """Compiling the native sources beside this file, once per machine; nothing here needs torch.
 
 A C compiler (``$CC``, cc, gcc or clang) that knows OpenMP is all it takes; it takes about two seconds, once.
-Symbols of OpenMP are left open: they resolve to the library that torch brings along.
+Symbols of OpenMP are left open: they resolve to the library that torch brings along. Whether they do is found out by
+loading, which is why the choice among several compilers is made by who loads (``kernels.library``).
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import threading
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from tunesmith.files.cache import cached_folder
@@ -34,31 +37,59 @@ FLAGS = (
 COMPILE_SECONDS = 120
 """A compiler that takes longer is given up on."""
 
+LIBRARY = "kernels.so"
+
 _TURN = threading.Lock()
 
 
-def build() -> Path | None:
-    """Return the shared library, compiled if it has not been before; None where it cannot or shall not be."""
+def compilers() -> list[str]:
+    """Return the compilers to try, the preferred one first; none where there shall be no native code."""
+    if os.environ.get("TUNESMITH_KERNELS") == "0" or platform.system() != "Linux":
+        return []
+    found = map(shutil.which, (os.environ.get("CC") or "cc", "cc", "gcc", "clang"))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def build(compiler: str) -> Path | None:
+    """Return the shared library that a compiler makes, made if it has not been before; None where it cannot."""
     with _TURN:
-        return _build()
+        return _build(compiler)
 
 
 def build_ahead() -> None:
     """Start compiling beside whatever comes next, such as the import of torch; ``build`` waits for it."""
-    threading.Thread(target=build, name="compiler of kernels", daemon=True).start()
+    threading.Thread(target=lambda: any(map(build, compilers())), name="compiler of kernels", daemon=True).start()
 
 
 @cache
-def _build() -> Path | None:
-    if os.environ.get("TUNESMITH_KERNELS") == "0" or platform.system() != "Linux":
-        return None
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
-    if compiler is None:
+def _build(compiler: str) -> Path | None:
+    # Native code makes things quick, nothing more: whatever is wrong here must not stop a run.
+    try:
+        key = _key(compiler)
+    except Exception:
         return None
     try:
-        return cached_folder("kernels", _key(compiler), lambda folder: _compile(compiler, folder)) / "kernels.so"
-    except (OSError, subprocess.SubprocessError):
+        return cached_folder("kernels", key, partial(_compile, compiler), hashes=True) / LIBRARY
+    except subprocess.TimeoutExpired:
         return None
+    except Exception:
+        # The cache may be read-only or full; a compiler that writes there then fails as it does at faulty sources.
+        return _build_beside(compiler)
+
+
+def _build_beside(compiler: str) -> Path | None:
+    """Compile into a folder that stands in for the cache until the process ends."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tunesmith-kernels-", ignore_cleanup_errors=True)
+    except OSError:
+        return None
+    try:
+        _compile(compiler, Path(folder.name))
+    except Exception:
+        folder.cleanup()
+        return None
+    atexit.register(folder.cleanup)
+    return Path(folder.name) / LIBRARY
 
 
 def _key(compiler: str) -> str:
@@ -71,7 +102,7 @@ def _key(compiler: str) -> str:
 def _processor() -> str:
     """Return what ``-march=native`` depends on: a cache may be shared by unlike machines."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.machine()
     wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
@@ -82,7 +113,7 @@ def _compile(compiler: str, folder: Path) -> None:
     compiled = folder / "kernels.o"
     for command in (
         [compiler, *FLAGS, "-c", str(SOURCES / "kernels.c"), "-o", str(compiled)],
-        [compiler, "-shared", str(compiled), "-lm", "-o", str(folder / "kernels.so")],
+        [compiler, "-shared", str(compiled), "-lm", "-o", str(folder / LIBRARY)],
     ):
         subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
     compiled.unlink()

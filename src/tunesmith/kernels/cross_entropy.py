@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from tunesmith.kernels.library import address, kernel, serves
 
+IGNORED = -100
+"""A label that takes no part, as in torch."""
+
 MIN_CLASSES = 256
 """With fewer, torch's own is as good."""
 
@@ -35,11 +38,13 @@ def cross_entropy_sum(scores_UK: torch.Tensor, labels_U: torch.Tensor) -> torch.
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        classes = labels.long().contiguous()
+        _require_classes(classes, *scores.shape)
         ctx.gradient = scores if _may_overwrite(scores) else scores.clone()
         losses = torch.empty(len(scores))
         num_units, num_classes = (ctypes.c_int64(size) for size in scores.shape)
-        classes = labels.long().contiguous()
         kernel("cross_entropy", scores.dtype)(num_units, num_classes, *map(address, (ctx.gradient, classes, losses)))
+        torch.autograd.graph.increment_version(ctx.gradient)
         return losses.sum()
 
     @staticmethod
@@ -48,6 +53,19 @@ class _CrossEntropySum(torch.autograd.Function):
         gradient: torch.Tensor = ctx.gradient
         del ctx.gradient
         return gradient if float(factor) == 1 else gradient.mul_(factor), None
+
+
+def _require_classes(labels: torch.Tensor, num_units: int, num_classes: int) -> None:
+    """Raise what torch raises for labels that do not belong to the scores."""
+    if labels.shape != (num_units,):
+        raise ValueError(f"expected {num_units} labels, one for each row of scores, got {list(labels.shape)}")
+    if not num_units:
+        return
+    least, most = (int(bound) for bound in labels.aminmax())
+    if most >= num_classes:
+        raise IndexError(f"Target {most} is out of bounds: there are {num_classes} classes.")
+    if least < 0 and bool(((labels < 0) & (labels != IGNORED)).any()):
+        raise IndexError("A target below 0 is out of bounds.")
 
 
 def _may_overwrite(scores: torch.Tensor) -> bool:

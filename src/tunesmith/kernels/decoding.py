@@ -11,16 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.kernels.attention import DEPTH_STEP, EVERYTHING, Rotation
-from tunesmith.kernels.library import DTYPES, library
+from tunesmith.kernels.attention import DEPTH_STEP, EVERYTHING, Heads, Rotation, is_list
+from tunesmith.kernels.library import DTYPES, kernel, library
 from tunesmith.kernels.library import serves as rows_serve
 from tunesmith.kernels.rows import KINDS, Activation, add_rms_norm, gated
 
 TILE = 32
 """Tokens whose keys lie side by side."""
-
-Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Queries [B, H, D], keys and values [B, G, D] of the new tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +33,19 @@ class Pattern:
     """Of the new tokens: [B, D]."""
 
 
-def serves(key: torch.Tensor) -> bool:
-    """Say whether native code takes such keys [B, G, D]."""
-    return key.is_cpu and key.dtype in DTYPES and key.shape[2] % DEPTH_STEP == 0 and library() is not None
+def serves(heads: Heads) -> bool:
+    """Say whether native code takes queries [N, H, D], keys and values [N, G, D] like these."""
+    query, key, value = heads
+    return (
+        key.is_cpu
+        and key.dtype in DTYPES
+        and query.dtype == key.dtype == value.dtype
+        and query.shape[2] == key.shape[2]
+        and key.shape == value.shape
+        and key.shape[2] % DEPTH_STEP == 0
+        and query.shape[1] % key.shape[1] == 0
+        and library() is not None
+    )
 
 
 class Attention:
@@ -47,15 +54,12 @@ class Attention:
     def __init__(self, like_NGD: torch.Tensor, num_slots: int, capacity: int) -> None:
         """Set aside room for ``num_slots`` texts of ``capacity`` tokens, a multiple of 32, with keys like these."""
         _, num_key_heads, depth = like_NGD.shape
-        native = library()
-        assert native is not None
         assert capacity % TILE == 0
         keys = self.keys = like_NGD.new_zeros((num_slots, num_key_heads, capacity // TILE, depth, TILE))
         """[S, G, C / 32, D, 32]: tokens side by side, tile after tile; what was not written yet is 0."""
         values = self.values = like_NGD.new_zeros((num_slots, num_key_heads, capacity, depth))
-        self._kernel = native[f"decoding_{DTYPES[keys.dtype]}"]
+        self._kernel = kernel("decoding", keys.dtype)
         self._kernel.argtypes = [ctypes.c_void_p] * 7
-        self._kernel.restype = None
         self._native = _Native(num_key_heads=num_key_heads, depth=depth, capacity=capacity)
         self._address = ctypes.addressof(self._native)
         self._kept = keys.data_ptr(), values.data_ptr()
@@ -74,12 +78,12 @@ class Attention:
         self.values[target, :, :length] = self.values[source, :, :length]
 
     def __call__(self, heads: Heads, pattern: Pattern) -> torch.Tensor:
-        """Return what each new query sees, [B, H * D], once the new keys and values are kept in the first B slots.
-
-        The numbers of a head must lie side by side.
-        """
-        query, key, value = heads
+        """Return what each new query sees, [B, H * D], once the new keys and values are kept in the first B slots."""
+        query, key, value = (tensor if tensor.stride(2) == 1 else tensor.contiguous() for tensor in heads)
         native = self._native
+        expected = len(query), native.num_key_heads, native.depth
+        if not (serves(heads) and key.dtype == self.keys.dtype and key.shape == expected):
+            raise ValueError("the new tokens' heads are not like those that are kept")
         native.num_rows, native.num_heads, depth = query.shape
         native.query_stride, native.query_head_stride, _ = query.stride()
         native.key_stride, native.key_head_stride, _ = key.stride()
@@ -91,6 +95,9 @@ class Attention:
         native = self._native
         num_rows, width = packed_BP.shape
         depth = native.depth
+        wide_enough = width == (num_heads + 2 * native.num_key_heads) * depth
+        if not (wide_enough and packed_BP.dtype == self.keys.dtype and packed_BP.is_contiguous()):
+            raise ValueError("the new tokens' heads are not like those that are kept")
         native.num_rows, native.num_heads = num_rows, num_heads
         native.query_stride = native.key_stride = native.value_stride = width
         native.query_head_stride = native.key_head_stride = native.value_head_stride = depth
@@ -101,6 +108,10 @@ class Attention:
 
     def _run(self, given: tuple[int, int, int], like: torch.Tensor, width: int, pattern: Pattern) -> torch.Tensor:
         native, rotation = self._native, pattern.rotation
+        if not is_list(pattern.places, native.num_rows) or native.num_rows > len(self.keys):
+            raise ValueError("every new token needs a place, and a slot")
+        if rotation is not None and not rotation.serves(native.num_rows, native.depth):
+            raise ValueError("the rotation is not that of the new tokens")
         native.places = pattern.places.data_ptr()
         native.scale = pattern.scale
         native.behind = EVERYTHING if pattern.window is None else pattern.window - 1

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _STRIDE = 0x9E3779B9
 _HEAD_STRIDE = 0x85EBCA6B
 
+_AT_ONCE = 2**18
+"""Numbers that torch mixes at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Noise:
@@ -128,10 +131,16 @@ class Mask:
         return _mix(self.keys.cpu().numpy().view(np.uint32) ^ np.uint32(self.call))
 
     def _factors(self, starts: npt.NDArray[np.uint32], width: int) -> torch.Tensor:
-        with np.errstate(over="ignore"):
-            hashes = _mix(np.arange(width, dtype=np.uint32) * np.uint32(_STRIDE) + starts)
-        kept = torch.from_numpy(hashes >= np.uint32(self.threshold))
-        return kept.to(self.keys.device, torch.float32) * self.scale
+        columns = torch.from_numpy((np.arange(width, dtype=np.uint32) * np.uint32(_STRIDE)).view(np.int32))
+        rows = torch.from_numpy(starts.view(np.int32))
+        factors = torch.empty((*rows.shape[:-1], width), dtype=torch.float32)
+        step = max(1, _AT_ONCE * len(rows) // max(1, factors.numel()))
+        # By all cores, piece by piece: what is needed on the way to the factors stays small.
+        for part, to in zip(torch.split(rows, step), torch.split(factors, step), strict=True):
+            # torch compares no unsigned numbers; signed ones have their order once the highest bit is turned.
+            hashes = _mix_in_place(part + columns).bitwise_xor_(-(2**31))
+            torch.mul(hashes >= self.threshold - 2**31, self.scale, out=to)
+        return factors.to(self.keys.device)
 
 
 class NativeNoise(ctypes.Structure):
@@ -213,6 +222,14 @@ def _dropped(x: torch.Tensor, mask: Mask) -> torch.Tensor:
         ctypes.c_int64(x.numel() // width), ctypes.c_int64(width), address(x), *arguments(mask), address(result)
     )
     return result
+
+
+def _mix_in_place(x: torch.Tensor) -> torch.Tensor:
+    """Do what ``_mix`` does to the bits of int32, whose shifts to the right keep the sign unless it is masked away."""
+    high = torch.empty_like(x)  # once: new memory takes longer than all the rest
+    x.bitwise_xor_(torch.bitwise_right_shift(x, 16, out=high).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)
+    x.bitwise_xor_(torch.bitwise_right_shift(x, 15, out=high).bitwise_and_(0x1FFFF)).mul_(0x846CA68B - 2**32)
+    return x.bitwise_xor_(torch.bitwise_right_shift(x, 16, out=high).bitwise_and_(0xFFFF))
 
 
 def _mix(x: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -31,14 +31,14 @@ def add_layer_norm(
     x_TD: torch.Tensor,
     bias_D: torch.Tensor | None,
     residual_TD: torch.Tensor,
-    gain_D: torch.Tensor,
-    shift_D: torch.Tensor,
+    gain_D: torch.Tensor | None,
+    shift_D: torch.Tensor | None,
     *,
     epsilon: float,
     mask: Mask | None = None,
 ) -> torch.Tensor:
     """Return ``layer_norm(dropout(x + bias) + residual)`` (Ba et al. 2016, eq. 4)."""
-    if serves(x_TD, bias_D, residual_TD, gain_D, shift_D):
+    if gain_D is not None and shift_D is not None and serves(x_TD, bias_D, residual_TD, gain_D, shift_D):
         result: torch.Tensor = _AddLayerNorm.apply(  # type: ignore[no-untyped-call]
             x_TD, bias_D, residual_TD, gain_D, shift_D, epsilon, mask
         )
@@ -47,7 +47,7 @@ def add_layer_norm(
         x_TD = x_TD + bias_D
     if mask is not None:
         x_TD = x_TD * mask.factors(x_TD.shape[-1]).to(x_TD.dtype).view(x_TD.shape)
-    return functional.layer_norm(x_TD + residual_TD, gain_D.shape, gain_D, shift_D, epsilon)
+    return functional.layer_norm(x_TD + residual_TD, x_TD.shape[-1:], gain_D, shift_D, epsilon)
 
 
 def add_rms_norm(
@@ -188,11 +188,11 @@ class _Activate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, bias = ctx.saved_tensors
-        result = torch.empty_like(x)
+        gradient, result = gradients[0].contiguous(), torch.empty_like(x)
         of_bias = torch.empty(x.shape[-1]) if ctx.needs_input_grad[1] else None
         kernel("activation_backward", x.dtype)(
             *_size(x),
-            *map(address, (gradients[0].contiguous(), x, bias)),
+            *map(address, (gradient, x, bias)),
             KINDS[ctx.kind],
             *map(address, (result, of_bias)),
         )

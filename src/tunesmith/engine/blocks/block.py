@@ -101,6 +101,25 @@ class Block:
         return self._draw(ATTENTION_SITES + self.index, probability if self.layer.training else 0.0)
 
     @staticmethod
+    def of_few(
+        read: Reading | None,
+        hidden_TD: torch.Tensor,
+        heads: tuple[int, int, int],
+        settings: Settings,
+        borders: Borders,
+        *,
+        rotation: native.Rotation | None = None,
+    ) -> native.Pattern | None:
+        """Return how native code attends for the tokens that are read alone; None where all tokens have to ask.
+
+        ``heads`` are the numbers of those of queries, those of keys, and numbers per head.
+        """
+        if read is None or not hidden_TD.is_cpu:
+            return None
+        pattern = replace(settings.pattern(borders), rotation=rotation, queries=read.queries)
+        return pattern if native.serves(hidden_TD, *heads, pattern) else None
+
+    @staticmethod
     def attend(
         packed_TP: torch.Tensor,
         num_heads: int,
@@ -111,9 +130,10 @@ class Block:
         rotation: native.Rotation | None = None,
     ) -> torch.Tensor:
         """Attend with queries, keys and values that lie side by side: [T, (H + 2 G) * D] to [T, H * D]."""
-        if native.serves(packed_TP, depth):
+        if packed_TP.is_cpu:
             pattern = replace(settings.pattern(borders), rotation=rotation)
-            return native.attend_packed(packed_TP, num_heads, depth, pattern)
+            if native.serves_packed(packed_TP, num_heads, depth, pattern):
+                return native.attend_packed(packed_TP, num_heads, depth, pattern)
         query, key, value = native.split_heads(packed_TP, num_heads, depth)
         if rotation is not None:
             query, key = (native.rotated(tensor, rotation) for tensor in (query, key))

@@ -6,7 +6,6 @@ Shapes: T tokens, Q tokens that are read, D numbers each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,22 +42,19 @@ class DecoderBlock(Block):
             return None
         depth = own.head_dim
         mask = self.attention_mask(own.attention_dropout)
-        pattern = Settings(own.scaling, causal=True, window=self.window, mask=mask)
+        seeing = Settings(own.scaling, causal=True, window=self.window, mask=mask)
         rotation = self.rotation(*settings["position_embeddings"])
         norm = self.layer.input_layernorm
         stream, normed = add_rms_norm(hidden_TD, None, norm.weight, norm.variance_epsilon)
-        if read is None or not native.serves(hidden_TD, depth):
-            packed = project(normed, inputs)
-            attended = self.attend(
-                packed, inputs[0].weight.shape[0] // depth, depth, pattern, borders, rotation=rotation
-            )
+        num_heads, num_key_heads = (len(layer.weight) // depth for layer in inputs[:2])
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_key_heads, depth), seeing, borders, rotation=rotation)
+        if read is None or pattern is None:
+            attended = self.attend(project(normed, inputs), num_heads, depth, seeing, borders, rotation=rotation)
             return self._rest(attended, stream, outputs)
         query = project(normed[read.tokens], [inputs[0].of(read.tokens)])
         key, value = project(normed, inputs[1:]).chunk(2, dim=1)
         query, key, value = (tensor.view(len(tensor), -1, depth) for tensor in (query, key, value))
-        attended = native.attend(
-            query, key, value, replace(pattern.pattern(borders), rotation=rotation, queries=read.queries)
-        )
+        attended = native.attend(query, key, value, pattern)
         outputs = [layer.of(read.tokens) for layer in outputs]
         result_QD = self._rest(attended, stream[read.tokens], outputs)
         return torch.zeros_like(hidden_TD).index_copy(0, read.tokens, result_QD)

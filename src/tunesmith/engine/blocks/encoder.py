@@ -6,7 +6,6 @@ Shapes: T tokens, Q tokens that are read, D numbers each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,9 +21,9 @@ from tunesmith.kernels.rows import activate, add_layer_norm
 
 PARTS = {
     "attention.self": ("query", "key", "value", "dropout"),
-    "attention.output": ("dense", "LayerNorm", "dropout"),
+    "attention.output": ("dense", "LayerNorm.weight", "LayerNorm.bias", "dropout"),
     "intermediate": ("dense", "intermediate_act_fn"),
-    "output": ("dense", "LayerNorm", "dropout"),
+    "output": ("dense", "LayerNorm.weight", "LayerNorm.bias", "dropout"),
 }
 """What a layer must have."""
 
@@ -47,15 +46,16 @@ class EncoderBlock(Block):
         depth = own.attention_head_size
         weights_mask = self.attention_mask(own.dropout.p)
         masks = self.mask(attention.output.dropout), self.mask(outer.dropout)
-        pattern = Settings(depth**-0.5, bool(own.is_causal), mask=weights_mask)
-        if read is None or not native.serves(hidden_TD, depth):
-            packed = project(hidden_TD, inputs)
-            attended = self.attend(packed, own.num_attention_heads, depth, pattern, borders)
+        seeing = Settings(depth**-0.5, bool(own.is_causal), mask=weights_mask)
+        num_heads = own.num_attention_heads
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_heads, depth), seeing, borders)
+        if read is None or pattern is None:
+            attended = self.attend(project(hidden_TD, inputs), num_heads, depth, seeing, borders)
             return self._rest(attended, hidden_TD, outputs, masks)
         query = project(hidden_TD[read.tokens], [inputs[0].of(read.tokens)])
         key, value = project(hidden_TD, inputs[1:]).chunk(2, dim=1)
         query, key, value = (tensor.view(len(tensor), -1, depth) for tensor in (query, key, value))
-        attended = native.attend(query, key, value, replace(pattern.pattern(borders), queries=read.queries))
+        attended = native.attend(query, key, value, pattern)
         few = (None if mask is None else mask.of(read.tokens) for mask in masks)
         outputs = [layer.of(read.tokens) for layer in outputs]
         result_QD = self._rest(attended, hidden_TD[read.tokens], outputs, tuple(few))

@@ -120,7 +120,8 @@ def _part(layer: Any, path: str) -> Any:
 
 def _activation(function: Any) -> Activation | None:
     """Return which activation a function is, told by what it computes."""
-    x = torch.linspace(-6, 6, 97)
+    # Some are cut off far from 0 (relu6, clipped gelu), others differ around it only.
+    x = torch.cat([torch.linspace(-end, end, 97) for end in (1e-3, 0.1, 6, 100)])
     with torch.no_grad():
         computed = function(x)
         return next((name for name, known in EAGER.items() if torch.allclose(known(x), computed, atol=1e-6)), None)

@@ -198,14 +198,13 @@ class _Project(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         x, *tensors = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        weights, biases, downs, ups = plan.parts(tensors)
+        weights, _, downs, ups = plan.parts(tensors)
         columns = plan.columns(gradients[0].contiguous())
         wanted = plan.parts(ctx.needs_input_grad[2:])
         x_gradient = _input_gradient(columns, weights) if ctx.needs_input_grad[0] else None
         of_weights = [part.t() @ x if want else None for part, want in zip(columns, wanted[0], strict=True)]
         of_biases = [_sums(part) if want else None for part, want in zip(columns, wanted[1], strict=True)]
         of_downs, of_ups = _adapter_gradients(x, plan, columns, downs, ups, ctx.shrunk, x_gradient)
-        assert len(biases) == len(of_biases)
         return x_gradient, None, *of_weights, *of_biases, *of_downs, *of_ups
 
 

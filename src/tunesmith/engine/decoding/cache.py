@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tunesmith.kernels import decoding as native
-from tunesmith.kernels.attention import Rotation, rotated, split_heads
+from tunesmith.kernels.attention import Heads, Rotation, rotated, split_heads
 
 LENGTH_STEP = 32
 """Lengths are rounded up to a multiple of it: libraries compile a kernel for every shape."""
@@ -80,7 +80,7 @@ class Kept:
         for tensor in (self._keys, self._values):
             tensor[target, :, :length] = tensor[source, :, :length]
 
-    def attend(self, heads: native.Heads, step: Step, seeing: Seeing) -> torch.Tensor:
+    def attend(self, heads: Heads, step: Step, seeing: Seeing) -> torch.Tensor:
         """Keep each text's new key and value, and return what its new query sees of the text: [B, H * D]."""
         query, key, value = heads
         self.write(key, value, step.at.slots, step.at.places)
@@ -110,7 +110,7 @@ class NativeKept:
         self._kept = native.Attention(like_NGD, num_slots, capacity)
         self.write, self.move = self._kept.write, self._kept.move
 
-    def attend(self, heads: native.Heads, step: Step, seeing: Seeing) -> torch.Tensor:
+    def attend(self, heads: Heads, step: Step, seeing: Seeing) -> torch.Tensor:
         """Keep each text's new key and value, and return what its new query sees of the text: [B, H * D]."""
         return self._kept(heads, native.Pattern(step.places, seeing.scale, seeing.window, seeing.rotation))
 
@@ -128,12 +128,12 @@ class Cache:
         self.capacity = -(-capacity // LENGTH_STEP) * LENGTH_STEP
         self._layers: dict[nn.Module, Kept | NativeKept] = {}
 
-    def of(self, module: nn.Module, key_NGD: torch.Tensor) -> Kept | NativeKept:
-        """Return what is kept of the attention layer ``module``, whose keys are like ``key_NGD``."""
+    def of(self, module: nn.Module, heads: Heads) -> Kept | NativeKept:
+        """Return what is kept of the attention layer ``module``, whose heads are like these."""
         found = self._layers.get(module)
         if found is None:
-            kind = NativeKept if native.serves(key_NGD) else Kept
-            found = self._layers[module] = kind(key_NGD, self.num_slots, self.capacity)
+            kind = NativeKept if native.serves(heads) else Kept
+            found = self._layers[module] = kind(heads[1], self.num_slots, self.capacity)
         return found
 
     def known(self, module: nn.Module) -> Kept | NativeKept:

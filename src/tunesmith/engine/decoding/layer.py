@@ -63,7 +63,8 @@ class DecodingLayer:
             kept = work.cache.known(self.attention)
             return kept.attend_packed(packed_NP, self.num_heads, work.step, Seeing(self.scale, self.window, rotation))
         assert work.borders is not None
-        _, key, value = native.split_heads(packed_NP, self.num_heads, self.depth)
-        work.cache.of(self.attention, key).write(native.rotated(key, rotation), value, work.at.slots, work.at.places)
+        query, key, value = native.split_heads(packed_NP, self.num_heads, self.depth)
+        kept = work.cache.of(self.attention, (query, key, value))
+        kept.write(native.rotated(key, rotation), value, work.at.slots, work.at.places)
         settings = Settings(self.scale, causal=True, window=self.window)
         return self.block.attend(packed_NP, self.num_heads, self.depth, settings, work.borders, rotation=rotation)

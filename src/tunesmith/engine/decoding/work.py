@@ -84,7 +84,7 @@ def cached_attention(  # noqa: PLR0917 (the interface of transformers)
         raise NotImplementedError("attention to a cache is causal")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query_NHD, key_NGD, value_NGD = (tensor.transpose(1, 2)[0] for tensor in (query, key, value))
-    kept = work.cache.of(module, key_NGD)
+    kept = work.cache.of(module, (query_NHD, key_NGD, value_NGD))
     if work.step is not None:
         attended = kept.attend((query_NHD, key_NGD, value_NGD), work.step, Seeing(scale, sliding_window))
     else:

@@ -58,7 +58,7 @@ void adamw_rows_f32(const Step *step, int64_t num_rows, int64_t width, const int
     }
 }
 
-// The sum of squares: blocks of 4096 in float, their sums in double, in the order of the blocks.
+// The sum of squares: blocks of 4096 in float, their sums in double, in the order of the blocks. Below 0 without memory.
 #define BLOCK 4096
 
 static double in_order(double *sums, int64_t size) {
@@ -71,6 +71,7 @@ static double in_order(double *sums, int64_t size) {
 double squares_f32(int64_t size, const float *x) {
     int64_t num_blocks = (size + BLOCK - 1) / BLOCK;
     double *sums = malloc((num_blocks + 1) * sizeof(double));
+    if (!sums) return -1;
 #pragma omp parallel for schedule(static) if (size > SMALL)
     for (int64_t block = 0; block < num_blocks; block++) {
         vfloat sum = {};
@@ -86,6 +87,7 @@ double squares_f32(int64_t size, const float *x) {
 double squares_bf16(int64_t size, const bf16 *x) {
     int64_t num_blocks = (size + BLOCK - 1) / BLOCK;
     double *sums = malloc((num_blocks + 1) * sizeof(double));
+    if (!sums) return -1;
 #pragma omp parallel for schedule(static) if (size > SMALL)
     for (int64_t block = 0; block < num_blocks; block++) {
         vfloat sum = {};

@@ -42,13 +42,13 @@ static inline void rotate_back(float *x, int64_t depth, const float *cosine, con
 
 // The queries of a sequence: [*first, *first + count) among all, and where each is in its sequence.
 static inline int64_t queries_of(const Attention *at, int64_t sequence, int64_t *first) {
-    const int32_t *borders = at->places ? at->query_borders : at->borders;
+    const int32_t *borders = at->query_borders ? at->query_borders : at->borders;
     *first = borders[sequence];
     return borders[sequence + 1] - borders[sequence];
 }
 
 static inline int64_t place_of(const Attention *at, int64_t first, int64_t query) {
-    return at->places ? at->places[first + query] : query;
+    return at->query_borders ? at->places[first + query] : query;
 }
 
 // Which keys queries at places from `first` to `last` see at most: [*from, *to), both multiples of 32.
@@ -61,15 +61,12 @@ static inline void seen_by_block(const Attention *at, int64_t first, int64_t las
     *to = (end + 31) / 32 * 32;
 }
 
-// Turn scores into weights, in place.
-static inline void softmax(const Attention *at, int64_t row, int64_t length, float *scores, int64_t from, int64_t to) {
-    int64_t begin = row - at->behind, end = row + at->ahead + 1;
-    begin = begin < 0 ? 0 : begin;
-    end = end > length ? length : end;
+// Turn scores into weights, in place, from `from` to `to`; those of tokens outside of [begin, end) are not looked at.
+static inline void weights_of(float *scores, int64_t begin, int64_t end, int64_t from, int64_t to, float scale) {
     vfloat largest = splat(-INFINITY);
     for (int64_t j = from; j < to; j += LANES) {
         vint index = (vint)IOTA + (int32_t)j;
-        vfloat score = load_f32(scores + j, LANES) * at->scale;
+        vfloat score = load_f32(scores + j, LANES) * scale;
         score = choose((index >= (int32_t)begin) & (index < (int32_t)end), score, splat(-INFINITY));
         store_f32(scores + j, score, LANES);
         largest = vmax(largest, score);
@@ -84,6 +81,11 @@ static inline void softmax(const Attention *at, int64_t row, int64_t length, flo
     }
     vfloat inverse = splat(1.0f / sum_of(total));
     for (int64_t j = from; j < to; j += LANES) store_f32(scores + j, load_f32(scores + j, LANES) * inverse, LANES);
+}
+
+static inline void softmax(const Attention *at, int64_t row, int64_t length, float *scores, int64_t from, int64_t to) {
+    int64_t begin = row - at->behind, end = row + at->ahead + 1;
+    weights_of(scores, begin < 0 ? 0 : begin, end > length ? length : end, from, to, at->scale);
 }
 
 static inline uint32_t head_noise(const Attention *at, int64_t token, int64_t head) {
@@ -115,18 +117,25 @@ static inline void NAME(store_head)(const Attention *at, float *from, int64_t to
 }
 
 // query [Q, heads, depth], key and value [T, key heads, depth], each with its strides; output [Q, heads, depth].
-void NAME(attention_forward)(const Attention *at, const REAL *query, const REAL *key, const REAL *value, REAL *output) {
+// Returns a status, like all that need memory.
+int NAME(attention_forward)(const Attention *at, const REAL *query, const REAL *key, const REAL *value, REAL *output) {
     int64_t depth = at->depth, group = at->num_heads / at->num_key_heads, most = padded(longest_sequence(at));
     int64_t num_tasks = at->num_sequences * at->num_key_heads;
+    int status = 0;
 #pragma omp parallel
     {
         float *space = aligned_alloc(64, sizeof(float) * (4 * most * depth + ROWS * (2 * most + 3 * depth)));
+        if (!space) {
+#pragma omp atomic write
+            status = NO_MEMORY;
+        }
         float *rows = space, *weights = rows + most * depth, *queries = weights + ROWS * most;
         float *results = queries + ROWS * depth, *left = results + ROWS * depth;
         FACTOR *keys = (FACTOR *)(left + ROWS * (most + depth)), *packed = keys + most * depth;
         float *value_rows = (float *)(packed + most * depth);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = num_tasks - 1; task >= 0; task--) {
+            if (!space) continue;
             int64_t sequence = task / at->num_key_heads, key_head = task % at->num_key_heads;
             int64_t start = at->borders[sequence], length = at->borders[sequence + 1] - start, wide = padded(length);
             int64_t asked, num_queries = queries_of(at, sequence, &asked);
@@ -170,17 +179,23 @@ void NAME(attention_forward)(const Attention *at, const REAL *query, const REAL 
         }
         free(space);
     }
+    return status;
 }
 
 // The gradients have the shapes and strides of query, key and value.
-void NAME(attention_backward)(const Attention *at, const REAL *query, const REAL *key, const REAL *value,
-                              const REAL *output_gradient, REAL *query_gradient, REAL *key_gradient,
-                              REAL *value_gradient) {
+int NAME(attention_backward)(const Attention *at, const REAL *query, const REAL *key, const REAL *value,
+                             const REAL *output_gradient, REAL *query_gradient, REAL *key_gradient,
+                             REAL *value_gradient) {
     int64_t depth = at->depth, group = at->num_heads / at->num_key_heads, most = padded(longest_sequence(at));
     int64_t num_tasks = at->num_sequences * at->num_key_heads;
+    int status = 0;
 #pragma omp parallel
     {
         float *space = aligned_alloc(64, sizeof(float) * (7 * most * depth + ROWS * (4 * most + 4 * depth)));
+        if (!space) {
+#pragma omp atomic write
+            status = NO_MEMORY;
+        }
         float *rows = space, *value_rows = rows + most * depth;
         float *key_sums = value_rows + most * depth, *value_sums = key_sums + most * depth;
         float *weights = value_sums + most * depth, *slopes = weights + ROWS * most, *dropped = slopes + ROWS * most;
@@ -190,6 +205,7 @@ void NAME(attention_backward)(const Attention *at, const REAL *query, const REAL
         FACTOR *packed = values + most * depth;
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = num_tasks - 1; task >= 0; task--) {
+            if (!space) continue;
             int64_t sequence = task / at->num_key_heads, key_head = task % at->num_key_heads;
             int64_t start = at->borders[sequence], length = at->borders[sequence + 1] - start, wide = padded(length);
             int64_t asked, num_queries = queries_of(at, sequence, &asked);
@@ -269,4 +285,5 @@ void NAME(attention_backward)(const Attention *at, const REAL *query, const REAL
         }
         free(space);
     }
+    return status;
 }

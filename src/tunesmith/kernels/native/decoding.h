@@ -5,7 +5,6 @@
 #ifndef TUNESMITH_DECODING_H
 #define TUNESMITH_DECODING_H
 
-
 #define MOST_QUERIES 4  // that go through keys and values together
 
 typedef struct {
@@ -17,29 +16,6 @@ typedef struct {
     int64_t behind;                // how many tokens before itself a token sees
     const float *cosines, *sines;  // [num_rows, depth], or NULL: no rotation
 } Decoding;
-
-// Scores to weights, in place; those of tokens outside of [begin, end) are not looked at.
-static inline void weights_of(float *scores, int64_t begin, int64_t end, float scale) {
-    int64_t from = begin / 32 * 32, to = padded(end);
-    vfloat largest = splat(-INFINITY);
-    for (int64_t j = from; j < to; j += LANES) {
-        vint index = (vint)IOTA + (int32_t)j;
-        vfloat score = load_f32(scores + j, LANES) * scale;
-        score = choose((index >= (int32_t)begin) & (index < (int32_t)end), score, splat(-INFINITY));
-        store_f32(scores + j, score, LANES);
-        largest = vmax(largest, score);
-    }
-    float top = max_of(largest);
-    vfloat total = {};
-    for (int64_t j = from; j < to; j += LANES) {
-        vfloat score = load_f32(scores + j, LANES);
-        vfloat weight = choose(score == -INFINITY, splat(0), vexp(score - top));
-        store_f32(scores + j, weight, LANES);
-        total += weight;
-    }
-    vfloat inverse = splat(1.0f / sum_of(total));
-    for (int64_t j = from; j < to; j += LANES) store_f32(scores + j, load_f32(scores + j, LANES) * inverse, LANES);
-}
 
 #endif
 
@@ -64,7 +40,9 @@ static inline __attribute__((always_inline)) void NAME(see)(const Decoding *at, 
             store_f32(scores + r * wide + j + LANES, sums[r][1], LANES);
         }
     }
-    for (int r = 0; r < count; r++) weights_of(scores + r * wide, begin, end, at->scale);
+    for (int r = 0; r < count; r++) {
+        weights_of(scores + r * wide, begin, end, begin / 32 * 32, padded(end), at->scale);
+    }
     for (int64_t c = 0; c < depth; c += 2 * LANES) {
         vfloat sums[MOST_QUERIES][2] = {};
         for (int64_t j = begin; j < end; j++) {
@@ -90,19 +68,25 @@ static inline void NAME(take_head)(const Decoding *at, const REAL *x, int64_t ro
 
 // query [rows, heads, depth], key and value [rows, key heads, depth], each with its strides; keys
 // [slots, key heads, capacity / 32, depth, 32] and values [slots, key heads, capacity, depth] gain the new token's; output
-// [rows, heads, depth].
-void NAME(decoding)(const Decoding *at, const REAL *query, const REAL *key, const REAL *value, REAL *keys, REAL *values,
-                    REAL *output) {
+// [rows, heads, depth]. Returns a status.
+int NAME(decoding)(const Decoding *at, const REAL *query, const REAL *key, const REAL *value, REAL *keys, REAL *values,
+                   REAL *output) {
     int64_t depth = at->depth, group = at->num_heads / at->num_key_heads, wide = at->capacity;
     int64_t num_tasks = at->num_rows * at->num_key_heads;
+    int status = 0;
 #pragma omp parallel if (num_tasks > 1)
     {
         float *space = aligned_alloc(64, sizeof(float) * (MOST_QUERIES * (wide + 2 * depth) + depth) + depth * 4);
+        if (!space) {
+#pragma omp atomic write
+            status = NO_MEMORY;
+        }
         float *queries = space + MOST_QUERIES * wide, *results = queries + MOST_QUERIES * depth;
         float *turned = results + MOST_QUERIES * depth;
         REAL *rounded = (REAL *)(turned + depth);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < num_tasks; task++) {
+            if (!space) continue;
             int64_t row = task / at->num_key_heads, key_head = task % at->num_key_heads, place = at->places[row];
             REAL *own_keys = keys + task * depth * wide, *own_values = values + task * depth * wide;
             NAME(take_head)(at, key + row * at->key_stride + key_head * at->key_head_stride, row, 1, turned);
@@ -134,4 +118,5 @@ void NAME(decoding)(const Decoding *at, const REAL *query, const REAL *key, cons
         }
         free(space);
     }
+    return status;
 }

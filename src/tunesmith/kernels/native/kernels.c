@@ -4,6 +4,8 @@
 // pool of threads.
 #include "vectors.h"
 
+#define NO_MEMORY 1  // the status of a kernel whose result is not valid
+
 int omp_get_max_threads(void);
 int omp_get_thread_num(void);
 
@@ -13,11 +15,13 @@ typedef struct {
     int64_t size;
     int num_threads;
     float *rows;
+    int status;
 } Partial;
 
 static Partial partial_begin(int64_t size) {
-    Partial partial = {(size + LANES) / LANES * LANES, omp_get_max_threads(), NULL};
+    Partial partial = {(size + LANES) / LANES * LANES, omp_get_max_threads(), NULL, 0};
     if (size) partial.rows = calloc(partial.num_threads * partial.size, sizeof(float));
+    if (size && !partial.rows) partial.status = NO_MEMORY;
     return partial;
 }
 
@@ -58,8 +62,8 @@ static inline vfloat activate(int kind, vfloat x, vfloat *slope) {
         *slope = share * (1.0f + x * (1.0f - share));
         return x * share;
     }
-    *slope = choose(x > 0, splat(1), splat(0));
-    return choose(x > 0, x, splat(0));
+    *slope = choose(x <= 0, splat(0), splat(1));  // this way around a NaN stays one
+    return choose(x <= 0, splat(0), x);
 }
 
 #define REAL float

@@ -40,13 +40,14 @@ void NAME(layer_norm_forward)(int64_t num_tokens, int64_t width, const REAL *x, 
 
 // The gradients of x and of the residual, and the sums over tokens that are those of bias, gain and shift. Any but
 // the residual's may be NULL.
-void NAME(layer_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *sum,
-                               const REAL *gain, const float *means, const float *inverses, const uint32_t *keys,
-                               uint32_t call, uint32_t threshold, float scale, REAL *x_gradient,
-                               REAL *residual_gradient, float *bias_gradient, float *gain_gradient,
-                               float *shift_gradient) {
+int NAME(layer_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *sum,
+                              const REAL *gain, const float *means, const float *inverses, const uint32_t *keys,
+                              uint32_t call, uint32_t threshold, float scale, REAL *x_gradient,
+                              REAL *residual_gradient, float *bias_gradient, float *gain_gradient,
+                              float *shift_gradient) {
     Noise noise = {keys, call, threshold, scale};
     Partial partial = partial_begin(bias_gradient || gain_gradient || shift_gradient ? 3 * width : 0);
+    if (partial.status) return partial.status;
 #pragma omp parallel
     {
         float *sums = partial_mine(&partial);
@@ -78,6 +79,7 @@ void NAME(layer_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_
         }
     }
     partial_end(&partial, (float *[]){bias_gradient, gain_gradient, shift_gradient}, 3, width);
+    return 0;
 }
 
 // sum = x + residual; y = sum / root mean square * gain.
@@ -107,10 +109,11 @@ void NAME(rms_norm_forward)(int64_t num_tokens, int64_t width, const REAL *x, co
 }
 
 // The gradient of `sum` (what reached it on other ways, `sum_gradient`, is added) and of the gain (NULL if frozen).
-void NAME(rms_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *sum_gradient,
-                             const REAL *sum, const REAL *gain, const float *inverses, REAL *gradient,
-                             float *gain_gradient) {
+int NAME(rms_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *sum_gradient,
+                            const REAL *sum, const REAL *gain, const float *inverses, REAL *gradient,
+                            float *gain_gradient) {
     Partial partial = partial_begin(gain_gradient ? width : 0);
+    if (partial.status) return partial.status;
 #pragma omp parallel
     {
         float *sums = partial_mine(&partial);
@@ -135,6 +138,7 @@ void NAME(rms_norm_backward)(int64_t num_tokens, int64_t width, const REAL *y_gr
         }
     }
     if (gain_gradient) partial_end(&partial, (float *[]){gain_gradient}, 1, width);
+    return 0;
 }
 
 // y = activation(x + bias)
@@ -149,9 +153,10 @@ void NAME(activation_forward)(int64_t num_tokens, int64_t width, const REAL *x, 
         }
 }
 
-void NAME(activation_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *x,
-                               const REAL *bias, int kind, REAL *x_gradient, float *bias_gradient) {
+int NAME(activation_backward)(int64_t num_tokens, int64_t width, const REAL *y_gradient, const REAL *x,
+                              const REAL *bias, int kind, REAL *x_gradient, float *bias_gradient) {
     Partial partial = partial_begin(bias_gradient ? width : 0);
+    if (partial.status) return partial.status;
 #pragma omp parallel
     {
         float *sums = partial_mine(&partial);
@@ -168,6 +173,7 @@ void NAME(activation_backward)(int64_t num_tokens, int64_t width, const REAL *y_
             }
     }
     if (bias_gradient) partial_end(&partial, (float *[]){bias_gradient}, 1, width);
+    return 0;
 }
 
 // x holds gate and value side by side, [T, 2 * width]: y = activation(gate) * value.
@@ -208,8 +214,9 @@ void NAME(dropout)(int64_t num_tokens, int64_t width, const REAL *x, const uint3
 }
 
 // The sum over tokens of every column.
-void NAME(column_sums)(int64_t num_tokens, int64_t width, const REAL *x, float *result) {
+int NAME(column_sums)(int64_t num_tokens, int64_t width, const REAL *x, float *result) {
     Partial partial = partial_begin(width);
+    if (partial.status) return partial.status;
 #pragma omp parallel
     {
         float *sums = partial_mine(&partial);
@@ -218,6 +225,7 @@ void NAME(column_sums)(int64_t num_tokens, int64_t width, const REAL *x, float *
             for (int64_t i = 0; i < width; i += LANES) add_f32(sums + i, LOAD(x + t * width + i, width - i), width - i);
     }
     partial_end(&partial, (float *[]){result}, 1, width);
+    return 0;
 }
 
 // Cross-entropy of every row of scores against its class, the scores replaced by the gradient of the losses' sum.
