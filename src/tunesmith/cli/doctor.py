@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MATRIX_SIZE = 1024
 MEASURE_SECONDS = 0.3
+NO_KERNELS = "none, so that training takes longer: they need Linux and a C compiler with OpenMP, such as gcc"
 
 
 @click.command(short_help="Check this machine and installation.")
@@ -159,6 +160,7 @@ def _rows(findings: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
             ("instructions", ", ".join(host["instructions"]) or "unknown"),
             ("memory", size(host["memory_bytes"])),
             ("accelerator", host["accelerator"] or "none"),
+            ("native kernels", "compiled" if host["native_kernels"] else NO_KERNELS),
         ]
     if precision := findings.get("precision"):
         reason = "multiplied natively" if precision["native_bf16"] else "no native instructions"

@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import torch
 
+from tunesmith.kernels.library import library
+
 PACKAGES = (
     "tunesmith",
     "torch",
@@ -39,7 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores, memory and accelerator."""
+    """Return processor, cores, memory and accelerator, and whether kernels run as native code."""
     accelerator = None
     if torch.cuda.is_available():
         accelerator = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
@@ -51,6 +53,7 @@ def machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "accelerator": accelerator,
         "instructions": instructions(),
+        "native_kernels": library() is not None,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.cuda import liger
@@ -10,12 +11,16 @@ from tunesmith.files.atomic import sweep
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
 from tunesmith.run.directory import RunDirectory
-from tunesmith.types import InputError
+from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
     from tunesmith.run.session import Session
     from tunesmith.tasks.base import Task
+
+
+MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
+"""Of the machine, what decides how sums are rounded."""
 
 
 def claim(directory: RunDirectory, *, resume: bool, overwrite: bool) -> None:
@@ -81,6 +86,28 @@ def check_same_data(session: Session) -> None:
             "rows are others.",
             "Restore the data, or start a new run with --output.",
         )
+
+
+def other_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
+    """Return a warning where a run goes on under conditions in which numbers are rounded differently.
+
+    ``before`` and ``now`` are what ``environment.json`` holds.
+    """
+    changes = [
+        f"{name} {before[part].get(name)} is now {now[part][name]}"
+        for part, names in (("versions", ("torch", "transformers", "peft")), ("machine", MATTERING))
+        for name in names
+        if name in now[part] and before[part].get(name) != now[part].get(name)
+    ]
+    if not changes:
+        return []
+    return [
+        Problem(
+            "warning",
+            f"The run was started elsewhere ({'; '.join(changes)}): it goes on, but not to the same bits.",
+            "For the same bits, resume where it was started.",
+        )
+    ]
 
 
 def check_answers(task: Task, num_answers: int) -> None:

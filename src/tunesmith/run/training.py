@@ -29,7 +29,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen import keep_states, wants_states
-from tunesmith.run.guards import check_same_config, check_same_data, check_session, claim
+from tunesmith.run.guards import check_same_config, check_same_data, check_session, claim, other_surroundings
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
 from tunesmith.run.session import Session, drive, restore
@@ -100,7 +100,11 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
         check_same_config(directory, resolved)
         check_same_data(session)
     directory.write_config(resolved)  # first of all: it is what makes the folder a run
-    directory.write_json("environment", _environment(session, started))
+    environment = _environment(session, started)
+    if resume and (directory.path / "environment.json").exists():
+        for problem in other_surroundings(directory.read_json("environment"), environment):
+            session.note(problem)
+    directory.write_json("environment", environment)
     directory.write_rejected(session.data.rejected)
     session.rival = judge_untuned(session)  # before anything is restored
     if resume:
