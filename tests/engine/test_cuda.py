@@ -27,9 +27,10 @@ from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers
 from tunesmith.engine.cuda.graphs import BaseGraphs
 from tunesmith.engine.cuda.transfer import to_device
+from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, compute_gradients, train
-from tunesmith.engine.memory_plan import measure, memory_of
+from tunesmith.engine.memory_needs import measure
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.recompute import as_configured, recompute_layers

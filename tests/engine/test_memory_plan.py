@@ -14,19 +14,11 @@ from hypothesis import strategies as st
 
 from engine.memory import actual_peak, training
 from tiny import tiny_model
+from tunesmith.engine.free_memory import group_limits, memory_of
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import train
-from tunesmith.engine.memory_plan import (
-    FEWEST_TOKENS,
-    RESERVE,
-    Kept,
-    Needs,
-    choices,
-    group_limits,
-    measure,
-    memory_of,
-    plan_memory,
-)
+from tunesmith.engine.memory_needs import Kept, Needs, measure
+from tunesmith.engine.memory_plan import FEWEST_TOKENS, RESERVE, choices, plan_memory
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.scorer import Scorer

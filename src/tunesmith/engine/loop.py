@@ -51,6 +51,8 @@ class Training:
     recent_norms: deque[float] = field(default_factory=lambda: deque(maxlen=SPIKE_WINDOW))
     token_budget: int = 0
     """Tokens per micro-batch; halved when memory runs out. 0 stands for the configured one."""
+    recomputes: bool = False
+    """Whether layers compute their activations again in the backward pass."""
 
 
 @dataclass

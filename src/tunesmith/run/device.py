@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs
-from tunesmith.engine.memory_plan import MemoryPlan, memory_of, plan_memory
+from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.models.structure import base_model, inner
 from tunesmith.readable import size
