@@ -187,6 +187,7 @@ def test_a_run_that_gives_up_does_not_hold_up_the_others(configured: Configure, 
         ({"method": {"name": "lora", "target_modules": "query"}}, "the same method.target_modules"),
         ({"method": {"name": "lora", "quantize": "int8"}}, "the same method.quantize; here it is none, int8"),
         ({"method": "lora", "train": {"precision": "bf16"}}, "the same train.precision; here it is fp32, bf16"),
+        ({"method": "lora", "train": {"checkpointing": "always"}}, "the same train.checkpointing"),
         ({"method": "lora", "task": "masked_lm"}, "the same task"),
     ],
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_needs import measure
+from tunesmith.engine.memory_needs import joined, measure
 from tunesmith.engine.recompute import can_recompute
 
 Wish = Literal["auto", "never", "always"]
@@ -45,24 +45,33 @@ class MemoryPlan:
         return ", and ".join(found)
 
 
-def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) -> MemoryPlan:
+def plan_memory(
+    training: Training, wish: Wish, *, in_use: int, available: int, beside: Sequence[Training] = ()
+) -> MemoryPlan:
     """Return the plan for ``training``, whose parts are all on their device.
+
+    One that goes on from a checkpoint is split as it was before, whatever memory there is now: otherwise its steps
+    would be rounded differently.
 
     Args:
         training: The training that is to start.
         wish: ``train.checkpointing``.
         in_use: Bytes taken now: by the device's tensors, or by the whole process on the CPU.
         available: Bytes that can be taken besides.
+        beside: Trainings whose micro-batches are in the same passes.
     """
-    needs = measure(training)
+    trainings = [training, *beside]
+    needs = joined([measure(one) for one in trainings])
     present = needs.weights + needs.masters
-    wanted = training.config.micro_batch_tokens
+    wanted = max(one.config.micro_batch_tokens for one in trainings)
     can = can_recompute(training.scorer.model)
 
     def plan(tokens: int, checkpointing: bool) -> MemoryPlan:
         more = needs.peak(tokens, checkpointing=checkpointing) - present
         return MemoryPlan(tokens, checkpointing, in_use + more, available, more <= RESERVE * available, wanted)
 
+    if before := [one for one in trainings if one.token_budget]:
+        return plan(max(one.token_budget for one in before), any(one.recomputes for one in before))
     plans = [plan(*choice) for choice in choices(wanted, needs.longest, wish if can else "never")]
     return next((one for one in plans if one.fits), min(plans, key=lambda one: one.predicted_bytes))
 

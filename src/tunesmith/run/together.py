@@ -13,7 +13,7 @@ from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
-from tunesmith.run.device import settle
+from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen import keep_states, wants_states
@@ -26,7 +26,7 @@ from tunesmith.run.training import compose, directory_of, enter, open_run, recor
 from tunesmith.types import InputError, Problem, RunError
 
 SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
-SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic")
+SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
 """What decides, besides the model, the frozen base and where it is adapted. Everything else may differ."""
 
 
@@ -128,8 +128,9 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     if any(map(wants_states, sessions)):
         for session in sessions:
             keep_states(session)
+    settled = settle_together(sessions)
     for session in sessions:
-        session.settled = settle(session, alone=False)
+        session.settled = settled
     message = f"Trained in one pass over the base model with {len(sessions) - 1} other runs; times are its share."
     for session in sessions:
         if len(sessions) > 1:
