@@ -9,7 +9,7 @@ A step's peak is the largest of four moments: the end of a forward pass, when ev
 head's scores are there; the differentiation of the topmost layer; the end of a backward pass, when all
 gradients are there; the update, when the masters have theirs.
 
-    scores    = prior + kept(T) + scores of the head(U)
+    scores    = prior + kept(T) + scores of the head(U) + gradients of the head
     layer     = prior + kept(T) + workspace of a layer(T) + gradients of the head
     backward  = prior + gradients of the weights
     update    = gradients of the masters
@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName
+from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizers import MasterOptimizer
@@ -54,8 +54,11 @@ PROBE_TOKENS = 256
 PROBE_SHORTEST = 0.65
 """Rows of a probe are from this share of its longest up to it: real micro-batches hold near-equal rows, too."""
 
-WORKSPACE = 2.0
+WORKSPACE = 2.5
 """Gradients of the widest kept tensor that exist at once while a layer is differentiated (measured)."""
+
+RECOMPUTED_WORKSPACE = 2.0
+"""The same for a layer whose activations were computed again (measured)."""
 
 SCORE_COPIES_BYTES = 12
 """Per score of the head at the peak of the loss: its logarithm and two gradients, in float32 (measured). Native code
@@ -143,13 +146,23 @@ class Needs:
         accumulates = self.step_tokens > micro_batch_tokens
         per_layer, outside, widest = self._kept_per_token(num_tokens)
         kept = INPUT_BYTES + outside + self.num_layers * (self.hidden if checkpointing else per_layer)
-        workspace = WORKSPACE * widest + (per_layer if checkpointing else 0)
-        prior = (self.master_gradients or self.gradients) if accumulates else 0
+        workspace = per_layer + RECOMPUTED_WORKSPACE * widest if checkpointing else WORKSPACE * widest
+        prior = self._earlier_gradients(micro_batch_tokens)
         scores = prior + num_tokens * kept + self._head(num_tokens)
         layer = prior + num_tokens * (kept + max(workspace, PASSING * self.hidden)) + self.head_gradients
         backward = prior + (self.gradients if self.master_gradients or not accumulates else 0)
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
         return self.resident + int(max(scores, layer, backward, update))
+
+    def _earlier_gradients(self, micro_batch_tokens: int) -> int:
+        """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
+
+        Micro-batches are not filled to the last token, so that half a one more than needed is reckoned with.
+        """
+        if self.step_tokens <= micro_batch_tokens:
+            return 0
+        summed = self.master_gradients or self.gradients
+        return self.gradients if self.step_tokens <= 1.5 * micro_batch_tokens else summed
 
     def _kept_per_token(self, num_tokens: float) -> tuple[float, float, float]:
         """Return what a layer keeps of a token, what is kept outside of the layers, and the widest tensor.
@@ -166,11 +179,15 @@ class Needs:
         return in_layers / self.num_layers, max(one.outside for one in self.kept), max(one.widest for one in self.kept)
 
     def _head(self, num_tokens: float) -> float:
-        """Return what the scores of the head take, all at once or, where they are many, a part at a time."""
+        """Return what the scores of the head take, all at once or, where they are many, a part at a time.
+
+        While they are there the gradient of the head's weights is made of them.
+        """
         num_read = self.read_share * num_tokens
         if num_read * self.num_outputs <= self.max_scores:
-            return num_read * self.num_outputs * self.score_bytes
-        return self.max_scores * self.score_bytes + 2 * num_read * self.hidden + self.head_sums
+            return num_read * self.num_outputs * self.score_bytes + self.head_gradients
+        parts = 2 * num_read * self.hidden + self.head_sums
+        return self.max_scores * self.score_bytes + parts + self.head_gradients
 
 
 def joined(needs: Sequence[Needs]) -> Needs:
@@ -222,7 +239,7 @@ def measure(training: Training) -> Needs:
 def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> Kept:
     """Run rows of about ``length`` tokens forward, as in training, and count what is kept for the backward pass."""
     probe = _probe_rows(data, length)
-    batch = collate(probe, np.arange(len(probe)))
+    batch = collate(probe, np.arange(len(probe)), NoiseSource(0))
     num_tokens = next(iter(batch.inputs.values())).numel()
     was_training = scorer.model.training
     devices = [batch.first_tokens.device] if batch.first_tokens.is_cuda else []
