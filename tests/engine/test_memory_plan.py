@@ -17,7 +17,7 @@ from tiny import tiny_model
 from tunesmith.engine.free_memory import group_limits, memory_of
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import train
-from tunesmith.engine.memory_needs import Kept, Needs, joined, measure
+from tunesmith.engine.memory_needs import KeptPerToken, Needs, joined, measure
 from tunesmith.engine.memory_plan import FEWEST_TOKENS, RESERVE, choices, plan_memory
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.recompute import recompute_layers
@@ -111,7 +111,7 @@ def needs(**changes: Any) -> Needs:
         steps_from_gradients=False,
         num_layers=12,
         hidden=1536,
-        kept=(Kept(64, 500_000.0, 10_000.0, 12_000.0), Kept(128, 500_000.0, 10_000.0, 12_000.0)),
+        kept=(KeptPerToken(64, 500_000.0, 10_000.0, 12_000.0), KeptPerToken(128, 500_000.0, 10_000.0, 12_000.0)),
         num_outputs=32_000,
         score_bytes=12,
         max_scores=2**24,

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine.stepping import recomputing
 from engine.test_layout import LENGTHS, reference, rows
 from tiny import ARCHITECTURES, VOCABULARY, gradients_of, tiny_model
 from tunesmith.engine.batch import FEW
 from tunesmith.engine.blocks.install import blocks_of
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.recompute import as_configured, can_recompute, recompute_layers
+from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import Lora
 
@@ -61,7 +62,7 @@ def test_gradients_are_the_same_to_the_bit_and_less_is_kept(arch: str) -> None:
     layout, _ = choose_layout(model, "row", VOCABULARY, "auto")
     assert can_recompute(model)
     kept, expected = gradients(model, layout)
-    with as_configured(model, recompute=True):
+    with recomputing(model):
         kept_less, found = gradients(model, layout)
     assert_equal(found, expected)
     assert kept_less < 0.7 * kept

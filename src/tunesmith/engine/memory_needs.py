@@ -75,7 +75,7 @@ INPUT_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptPerToken:
     """What is kept for the backward pass, in bytes per token laid out, for rows of one length."""
 
     length: int
@@ -111,7 +111,7 @@ class Needs:
     num_layers: int
     hidden: int
     """Per token: one hidden state."""
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptPerToken, ...]
     """For two lengths of rows, ascending."""
     num_outputs: int
     """Scores per token read; 0 where the head reads rows."""
@@ -236,7 +236,7 @@ def measure(training: Training) -> Needs:
     )
 
 
-def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> Kept:
+def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:
     """Run rows of about ``length`` tokens forward, as in training, and count what is kept for the backward pass."""
     probe = _probe_rows(data, length)
     batch = collate(probe, np.arange(len(probe)), NoiseSource(0))
@@ -250,7 +250,7 @@ def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) 
     finally:
         scorer.model.train(was_training)
     in_layers, outside, widest = (number / num_tokens for number in counted)
-    return Kept(length, in_layers, outside, widest)
+    return KeptPerToken(length, in_layers, outside, widest)
 
 
 def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:

@@ -44,21 +44,6 @@ def recompute_layers(model: nn.Module) -> None:
             vars(layer)["forward"] = _recomputing(layer, forward)
 
 
-@contextmanager
-def as_configured(model: nn.Module, *, recompute: bool) -> Iterator[None]:
-    """Undo ``recompute_layers`` at the end of the ``with`` block, for tests and comparisons."""
-    before = [(layer, vars(layer).get("forward")) for layer in _layers(model)]
-    if recompute:
-        recompute_layers(model)
-    try:
-        yield
-    finally:
-        for layer, forward in before:
-            vars(layer).pop("forward", None)
-            if forward is not None:
-                vars(layer)["forward"] = forward
-
-
 def _layers(model: nn.Module) -> list[nn.Module]:
     found = (model.get_submodule(name) for _, name in structure.layers(model))
     return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]

@@ -22,13 +22,12 @@ from tunesmith.engine.decoding.layer import DecodingLayer
 from tunesmith.engine.decoding.linear import Linear, StandIn
 from tunesmith.engine.decoding.work import CACHED_ATTENTION, register
 from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.plain_generation import STANDARD_ATTENTION
 from tunesmith.engine.prefix import standing_in
 from tunesmith.models.structure import inner, output_embeddings
 
 Way = Literal["fused", "own"]
 """With fused layers, or with the layers as their authors wrote them."""
-
-STANDARD_ATTENTION = "sdpa"
 
 MAX_PACKED_SHARE = 1 / 3
 """Share of the free memory that packed weights, which are a copy, may take; larger models are used as they are."""
