@@ -371,8 +371,9 @@ def measure_tunesmith(
     from tunesmith.engine.cuda import liger as kernels
     from tunesmith.engine.cuda.compile import compile_layers
     from tunesmith.engine.cuda.graphs import BaseGraphs
+    from tunesmith.engine.free_memory import memory_of
     from tunesmith.engine.loop import train
-    from tunesmith.engine.memory_plan import memory_of, plan_memory
+    from tunesmith.engine.memory_plan import plan_memory
     from tunesmith.engine.recompute import recompute_layers
     from tunesmith.models.structure import base_model, inner
 

@@ -14,7 +14,7 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_plan import _bytes_of, _separate_masters
+from tunesmith.engine.memory_needs import bytes_of, separate_masters
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.scorer import Scorer
@@ -84,8 +84,8 @@ def _rows(num_rows: int, lengths: tuple[int, int], vocabulary: int, reads: str) 
 def actual_peak(parts: Training, run: Callable[[], Any]) -> int:
     """Return what is there before ``run`` plus the most that it has allocated at once, by torch's own account."""
     optimizer = parts.optimizer
-    present = _bytes_of([*parts.scorer.model.parameters(), *parts.scorer.model.buffers()])
-    present += _bytes_of(_separate_masters(optimizer))
+    present = bytes_of([*parts.scorer.model.parameters(), *parts.scorer.model.buffers()])
+    present += bytes_of(separate_masters(optimizer))
     present += sum(
         value.nbytes
         for state in optimizer.optimizer.state.values()

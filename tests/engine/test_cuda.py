@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from engine import memory
+from engine.stepping import compute_gradients, recomputing
 from engine.test_layout import LENGTHS, rows
 from tiny import VOCABULARY, tiny_model
 from tunesmith.engine import attention, checkpoint
@@ -27,12 +28,13 @@ from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers
 from tunesmith.engine.cuda.graphs import BaseGraphs
 from tunesmith.engine.cuda.transfer import to_device
+from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, compute_gradients, train
-from tunesmith.engine.memory_plan import measure, memory_of
+from tunesmith.engine.loop import Training, train
+from tunesmith.engine.memory_needs import measure
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.precision import be_deterministic
-from tunesmith.engine.recompute import as_configured, recompute_layers
+from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.models.structure import base_model, inner
@@ -220,7 +222,7 @@ def test_recomputing_gives_the_same_gradients(model: str, settings: dict[str, An
     """The backward pass runs in a thread of torch's own, and dropout is drawn again as it was."""
     training = parts(model, **settings)
     expected = gradients(training)
-    with as_configured(training.scorer.model, recompute=True):
+    with recomputing(training.scorer.model):
         found = gradients(training)
     assert_near(found, expected, 1e-6)
 

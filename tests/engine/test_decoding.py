@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tiny import END, PAD, VOCABULARY, tiny_config
 from tunesmith.data.encoded import Ragged
 from tunesmith.engine import generate as generation
 from tunesmith.engine.choice import Chooser
+from tunesmith.engine.decoding import ready as making_ready
 from tunesmith.engine.decoding.cache import Cache, Kept, Places, Seeing, Step
 from tunesmith.engine.decoding.linear import Linear
 from tunesmith.engine.decoding.ready import find_way
@@ -78,6 +80,37 @@ def test_adapters_are_part_of_what_writes(settings: Any) -> None:
     answers = generate(model, prompts(), sampling())
     assert answers == by_transformers(model.get_base_model(), prompts())
     assert answers != generate(written_model(), prompts(), sampling())
+
+
+def test_weights_are_packed_once_and_kept_only_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = making_ready._stand_ins
+
+    def counted(model: nn.Module, way: making_ready.Way) -> making_ready.StandIns:
+        calls.append(way)
+        return original(model, way)
+
+    monkeypatch.setattr(making_ready, "_stand_ins", counted)
+    model = written_model()
+    generate(model, prompts(), sampling())
+    assert len(calls) == 1, "what was packed to be compared is used"
+    assert not making_ready._found[model].stand_ins
+    generate(model, prompts(), sampling())
+    assert len(calls) == 2
+    for _ in range(2):
+        list(generation.stream(model, prompts()[0].tolist(), sampling(), keep=True))
+        generate(model, prompts(), sampling())
+    assert len(calls) == 3
+
+
+def test_weights_are_not_packed_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = written_model()
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    monkeypatch.setattr(making_ready, "memory_of", lambda _device: (0, 2 * size))
+    assert not making_ready._stand_ins(model, "fused")
+    assert generate(model, prompts(), sampling()) == by_transformers(model, prompts())
+    monkeypatch.setattr(making_ready, "memory_of", lambda _device: (0, 4 * size))
+    assert making_ready._stand_ins(model, "fused")
 
 
 def test_weights_that_changed_are_used() -> None:

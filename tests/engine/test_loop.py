@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine.stepping import compute_gradients
 from tiny import VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, compute_gradients, train
+from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties, _norm
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict

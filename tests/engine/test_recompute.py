@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine.stepping import recomputing
 from engine.test_layout import LENGTHS, reference, rows
 from tiny import ARCHITECTURES, VOCABULARY, gradients_of, tiny_model
 from tunesmith.engine.batch import FEW
+from tunesmith.engine.blocks.install import blocks_of
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.recompute import as_configured, can_recompute, recompute_layers
+from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import Lora
 
@@ -59,7 +62,7 @@ def test_gradients_are_the_same_to_the_bit_and_less_is_kept(arch: str) -> None:
     layout, _ = choose_layout(model, "row", VOCABULARY, "auto")
     assert can_recompute(model)
     kept, expected = gradients(model, layout)
-    with as_configured(model, recompute=True):
+    with recomputing(model):
         kept_less, found = gradients(model, layout)
     assert_equal(found, expected)
     assert kept_less < 0.7 * kept
@@ -73,24 +76,53 @@ def test_models_without_such_layers_say_so(arch: str) -> None:
     assert not can_recompute(tiny_model(arch))
 
 
+def elsewhere(loss: torch.Tensor) -> None:
+    """Run the backward pass in another thread, as on CUDA: all it knows of the batch is what layers carry along."""
+    failed: list[BaseException] = []
+
+    def differentiate() -> None:
+        try:
+            loss.backward()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=differentiate)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["this thread", "another thread"])
+def test_layers_see_what_surrounded_them_whatever_the_variable(within: bool) -> None:
+    surroundings: ContextVar[str] = ContextVar("surroundings", default="nothing")
+    model = tiny_model("bert", num_hidden_layers=3)
+    layout, _ = choose_layout(model, "row", VOCABULARY, "flat")
+    seen: list[str] = []
+    for layer in model.get_submodule("bert.encoder.layer"):
+        layer.attention.register_forward_pre_hook(lambda *_: seen.append(surroundings.get()))
+    recompute_layers(model)
+    token = surroundings.set("the batch")
+
+    def backward(loss: torch.Tensor) -> None:
+        surroundings.reset(token)
+        (elsewhere if within else torch.Tensor.backward)(loss)
+        assert surroundings.get() == "nothing"
+
+    gradients(model, layout, backward=backward)
+    assert seen == ["the batch"] * 6
+
+
+def test_blocks_are_found_in_layers_that_are_computed_again() -> None:
+    model = tiny_model("bert", dtype=torch.float32)
+    choose_layout(model, "row", VOCABULARY, "flat")
+    found = list(blocks_of(model))
+    recompute_layers(model)
+    assert found
+    assert list(blocks_of(model)) == found
+
+
 def test_the_backward_pass_may_run_in_another_thread() -> None:
-    """As on CUDA: that thread knows nothing of the borders but what the layers carry along."""
-
-    def elsewhere(loss: torch.Tensor) -> None:
-        failed: list[BaseException] = []
-
-        def differentiate() -> None:
-            try:
-                loss.backward()
-            except BaseException as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=differentiate)
-        thread.start()
-        thread.join()
-        if failed:
-            raise failed[0]
-
     model = tiny_model("bert", num_hidden_layers=3, **DROPOUT)
     layout, _ = choose_layout(model, "row", VOCABULARY, "flat")
     _, expected = gradients(model, layout)

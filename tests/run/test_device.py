@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 
 from run.test_training import Watcher, losses
 from tiny import tiny_folder
-from tunesmith.engine import memory_plan
+from tunesmith.engine import free_memory
+from tunesmith.engine.blocks.install import is_installed
 from tunesmith.engine.cuda import liger
+from tunesmith.engine.loop import Training
+from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.precision import be_deterministic
-from tunesmith.run import RunConfig, train
+from tunesmith.run import Observer, RunConfig, Stopped, train
 from tunesmith.run import device as run_device
-from tunesmith.types import InputError, MissingExtraError
+from tunesmith.types import InputError, MissingExtraError, StepInfo
 
 Configure = Callable[..., RunConfig]
 
@@ -47,7 +51,7 @@ def test_what_training_takes_is_predicted(
     asked: list[tuple[int, int]] = []
 
     def memory_of(device: torch.device) -> tuple[int, int]:
-        asked.append(memory_plan.memory_of(device))
+        asked.append(free_memory.memory_of(device))
         return asked[-1]
 
     monkeypatch.setattr(run_device, "memory_of", memory_of)
@@ -69,6 +73,68 @@ def test_where_memory_is_short_a_run_makes_do_and_says_so(
     assert any("To fit into memory" in message and "micro-batches hold" in message for message in messages)
     assert any("A step may take" in message for message in messages)
     assert "To fit into memory" in (folder / "training.json").read_text(encoding="utf-8")
+
+
+class Stop(Observer):
+    """Asks the process to stop after a step, as Ctrl-C does."""
+
+    def stepped(self, info: StepInfo, total_steps: int) -> None:
+        if info.step == total_steps // 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_steps_are_split_after_an_interruption_as_before_whatever_memory_there_is(
+    configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def configure(name: str) -> RunConfig:
+        return configured(output=str(tmp_path / name), train={"micro_batch_tokens": 512})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+        whole = train(configure("whole"))
+        with pytest.raises(Stopped):
+            train(configure("stopped"), observers=[Stop()])
+    watcher = Watcher()
+    folder = train(configure("stopped"), resume=True, observers=[watcher])
+    for key in ("micro_batch_tokens", "checkpointing"):
+        assert summary(folder)[key] == summary(whole)[key]
+    assert summary(folder)["micro_batch_tokens"] < 512
+    assert losses(folder) == losses(whole)
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert any("As before the interruption" in problem.message for problem in watcher.problems)
+
+
+def test_checkpoints_that_do_not_tell_how_steps_were_split_are_planned_anew(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+    config = configured(train={"micro_batch_tokens": 512})
+    with pytest.raises(Stopped):
+        train(config, observers=[Stop()])
+    monkeypatch.undo()
+    (state,) = Path(config.output or "").glob("checkpoints/step-*/state.json")
+    values = json.loads(state.read_text(encoding="utf-8"))
+    del values["token_budget"], values["recomputes"]
+    state.write_text(json.dumps(values), encoding="utf-8")
+    monkeypatch.setattr("tunesmith.engine.checkpoint.verify_manifest", lambda _folder: [])
+    assert summary(train(config, resume=True))["micro_batch_tokens"] == 512
+
+
+def test_memory_is_planned_with_the_layers_that_will_be_compiled(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: list[bool] = []
+
+    def plan_memory(training: Training, *arguments: Any, **settings: Any) -> MemoryPlan:
+        found.append(is_installed(training.scorer.model))
+        return planned(training, *arguments, **settings)
+
+    planned = run_device.plan_memory
+    monkeypatch.setattr(run_device, "plan_memory", plan_memory)
+    monkeypatch.setattr(run_device, "compile_layers", lambda _model: 2)
+    for name in ("never", "always"):
+        train(configured(output=str(tmp_path / name), train={"epochs": 1, "compile": name}))
+    assert found == [True, False]
 
 
 def test_a_model_without_layers_cannot_be_checkpointed(configured: Configure) -> None:

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from tunesmith.config.load import load_yaml
+from tunesmith.engine import loop
+from tunesmith.engine.batch import Batch
 from tunesmith.run import Observer, Run, RunConfig, SomeRunsFailedError, Stopped, train, train_together
 from tunesmith.types import InputError, Problem, StepInfo
 
@@ -122,6 +124,18 @@ class Signal(Observer):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_layers_of_all_runs_are_computed_again_where_it_was_asked_for(configured: Configure, tmp_path: Path) -> None:
+    def configure(name: str, k: int, checkpointing: str) -> RunConfig:
+        train = {"seed": k, "epochs": 1 + k, "checkpointing": checkpointing}
+        method = {"name": "lora", "dropout": 0.1}
+        return configured(method=method, output=str(tmp_path / f"{name}-{k}"), train=train)
+
+    folders = train_together([configure("again", k, "always") for k in range(2)])
+    for folder, kept in zip(folders, train_together([configure("kept", k, "never") for k in range(2)]), strict=True):
+        assert Run.open(folder).summary["checkpointing"]
+        assert curve(folder) == curve(kept)
+
+
 def test_stopped_runs_resume_to_the_same_bytes(many: Callable[[str], list[RunConfig]]) -> None:
     whole = train_together(many("whole"))
     configs = many("stopped")
@@ -179,6 +193,31 @@ def test_a_run_that_gives_up_does_not_hold_up_the_others(configured: Configure, 
         assert_same_run(folders[k], train(alone))
 
 
+def test_what_one_run_has_no_memory_for_does_not_end_the_others(
+    configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [configured(method="lora", output=str(tmp_path / str(k)), train={"seed": k}) for k in range(3)]
+    original = loop.Step.mean_loss
+
+    def mean_loss(step: loop.Step, batch: Batch) -> torch.Tensor:
+        if step.training.config.seed == 1 and step.training.step == 5:
+            raise torch.OutOfMemoryError("there is no memory")
+        return original(step, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Step, "mean_loss", mean_loss)
+        with pytest.raises(SomeRunsFailedError, match="1 of 3 runs could not go on") as caught:
+            train_together(configs)
+    assert "Out of memory" in str(caught.value)
+    folders = [Path(config.output or "") for config in configs]
+    assert caught.value.finished == [folders[0], folders[2]]
+    assert (folders[1] / "checkpoints" / "step-5").is_dir()
+    train_together(configs, resume=True)
+    for folder, config in zip(folders, configs, strict=True):
+        assert Run.open(folder).summary["micro_batch_tokens"] == 4096
+        assert_same_run(folder, train(config.model_copy(update={"output": str(tmp_path / f"alone-{folder.name}")})))
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
@@ -187,6 +226,7 @@ def test_a_run_that_gives_up_does_not_hold_up_the_others(configured: Configure, 
         ({"method": {"name": "lora", "target_modules": "query"}}, "the same method.target_modules"),
         ({"method": {"name": "lora", "quantize": "int8"}}, "the same method.quantize; here it is none, int8"),
         ({"method": "lora", "train": {"precision": "bf16"}}, "the same train.precision; here it is fp32, bf16"),
+        ({"method": "lora", "train": {"checkpointing": "always"}}, "the same train.checkpointing"),
         ({"method": "lora", "task": "masked_lm"}, "the same task"),
     ],
 )

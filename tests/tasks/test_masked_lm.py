@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
+from engine.stepping import compute_gradients
 from tiny import PAD, SENTENCES, VOCABULARY, tiny_config, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, compute_gradients
+from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan

@@ -183,6 +183,7 @@ class Collator:
             last_tokens=torch.from_numpy(ends - 1).to(self.device),
             num_tokens=int(ends[-1]),
             borders=None,
+            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
             noise_keys=noise_keys,
             read_states=states_to_tensor(read).to(self.device),
         )

@@ -43,6 +43,8 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         "step": training.step,
         "num_skipped": training.num_skipped,
         "recent_norms": list(training.recent_norms),
+        "token_budget": training.token_budget,
+        "recomputes": training.recomputes,
         "optimizer": values,
         "extra": extra,
     }
@@ -64,6 +66,9 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.step = state["step"]
     training.num_skipped = state["num_skipped"]
     training.recent_norms.extend(state["recent_norms"])
+    # How a step is split decides its rounding. Checkpoints of older versions do not tell: then it is planned anew.
+    training.token_budget = state.get("token_budget", 0)
+    training.recomputes = state.get("recomputes", False)
 
 
 def restore_weights(training: Training, folder: Path) -> None:

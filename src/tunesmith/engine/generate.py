@@ -20,7 +20,7 @@ from tunesmith.data.encoded import Ragged
 from tunesmith.engine.choice import Chooser
 from tunesmith.engine.decoding.decoder import Decoder
 from tunesmith.engine.decoding.ready import find_way, ready
-from tunesmith.engine.plain_generation import generate_plain, stream_plain
+from tunesmith.engine.plain_generation import MAX_CACHED_TOKENS, generate_plain, stream_plain
 from tunesmith.engine.sampling import Sampling
 from tunesmith.models.structure import inner
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sampling", "generate", "stream"]
 
-MAX_CACHED_TOKENS = 16_384
-"""Tokens, prompts and answers together, that the cache may hold."""
 MAX_ROWS = 64
 PROMPT_TOKENS = 4096
 """Tokens of prompts that are read at once."""

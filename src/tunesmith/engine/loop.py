@@ -51,6 +51,8 @@ class Training:
     recent_norms: deque[float] = field(default_factory=lambda: deque(maxlen=SPIKE_WINDOW))
     token_budget: int = 0
     """Tokens per micro-batch; halved when memory runs out. 0 stands for the configured one."""
+    recomputes: bool = False
+    """Whether layers compute their activations again in the backward pass."""
 
 
 @dataclass
@@ -196,21 +198,6 @@ def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
         step.note = (
             f"out of memory: micro-batches now hold {step.training.token_budget} tokens (the gradient stays the same)"
         )
-
-
-def compute_gradients(training: Training, rows: IntArray) -> tuple[list[torch.Tensor], int]:
-    """Fill the masters' gradients for one step over ``rows``; return the parts of its loss and its real tokens.
-
-    The loss is the sum of its parts, scalars on the device. Without any labelled unit (every row's
-    class weighs 0) there are neither parts nor a gradient. Nothing here waits for an accelerator:
-    batches are built, and their units counted, on the host.
-    """
-    step = Step(training, rows, step_seed(training.config.seed, training.step))
-    _lay_out(step)
-    _compute(step)
-    if step.num_units:
-        training.optimizer.add_penalties()
-    return step.losses, step.num_tokens
 
 
 def _compute(step: Step) -> None:

@@ -31,6 +31,9 @@ MAX_SCORES = 2**23
 MAX_SCORES_OF_TRAINED_HEADS = 2**25
 """The same where the head is trained: after each part its gradient, as large as its weights, is added up."""
 
+MAX_SCORES_ELSEWHERE = 2**27
+"""The same on other devices than the CPU, whose caches hold none of it: few parts keep them busy."""
+
 Targets = Mapping[str, torch.Tensor]
 
 
@@ -48,13 +51,16 @@ def loss_sum(scorer: Scorer, task: Task, batch: Batch) -> torch.Tensor:
         return scorer.fused_loss(hidden_UD, batch.targets["labels"])
     parts = list(chunks(scorer, task, len(hidden_UD)))
     if len(parts) <= 1:
-        return task.loss_sum(scorer.head(hidden_UD), batch.targets)
-    loss: torch.Tensor = _ChunkedLoss.apply(hidden_UD, scorer, task, batch.targets, parts, *scorer.head_parameters())
+        with scorer.noise_of_read(batch):
+            return task.loss_sum(scorer.head(hidden_UD), batch.targets)
+    loss: torch.Tensor = _ChunkedLoss.apply(hidden_UD, scorer, task, batch, parts, *scorer.head_parameters())
     return loss
 
 
 def max_scores(scorer: Scorer) -> int:
     """Return how many scores are computed at once."""
+    if next(scorer.model.parameters()).device.type != "cpu":
+        return MAX_SCORES_ELSEWHERE
     return MAX_SCORES_OF_TRAINED_HEADS if scorer.head_parameters() else MAX_SCORES
 
 
@@ -80,7 +86,7 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden_UD: torch.Tensor,
         scorer: Scorer,
         task: Task,
-        targets: Targets,
+        batch: Batch,
         parts: list[slice],
         *parameters: nn.Parameter,
     ) -> torch.Tensor:
@@ -88,9 +94,9 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden_UD)
         sums: list[torch.Tensor | None] = [None] * len(parameters)
         for part in parts:
-            with torch.enable_grad():
+            with torch.enable_grad(), scorer.noise_of_read(batch, part):
                 hidden = hidden_UD[part].detach().requires_grad_()
-                loss = task.loss_sum(scorer.head(hidden), part_of(targets, part))
+                loss = task.loss_sum(scorer.head(hidden), part_of(batch.targets, part))
             gradients = torch.autograd.grad(loss, [hidden, *parameters], allow_unused=True)
             total += loss.detach()
             assert gradients[0] is not None

@@ -1,181 +1,22 @@
-"""How much memory a step will take, and how it is made to fit.
-
-What the layers keep for the backward pass is not guessed from their kind: a few tokens are run through
-the model itself, as it will train (method, number format, layout, kernels, dropout), and every tensor
-that autograd keeps is counted once. The rest is arithmetic: weights, fp32 masters, gradients, the
-optimizer's state, the scores of a language model.
-
-A step's peak is the largest of four moments: the end of a forward pass, when everything is kept and the
-head's scores are there; the differentiation of the topmost layer; the end of a backward pass, when all
-gradients are there; the update, when the masters have theirs.
-
-    scores    = prior + kept(T) + scores of the head(U)
-    layer     = prior + kept(T) + workspace of a layer(T) + gradients of the head
-    backward  = prior + gradients of the weights
-    update    = gradients of the masters
-    peak      = weights + masters + optimizer's state + max(scores, layer, backward, update)
-
-where ``prior`` are gradients of earlier micro-batches of the same step. With activation checkpointing
-``kept`` is one input a layer, and the workspace holds what a single layer keeps.
-
-Shapes: T tokens of a micro-batch, U tokens that the head reads.
-"""
+"""How a step is made to fit into memory: smaller micro-batches, and layers that compute their activations again."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
-
-from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName
 from tunesmith.engine.loop import Training
-from tunesmith.engine.losses import max_scores
-from tunesmith.engine.optimizers import MasterOptimizer
+from tunesmith.engine.memory_needs import joined, measure
 from tunesmith.engine.recompute import can_recompute
-from tunesmith.engine.scorer import Scorer
-from tunesmith.kernels.cross_entropy import MIN_CLASSES
-from tunesmith.kernels.library import serves
-from tunesmith.models import structure
 
 Wish = Literal["auto", "never", "always"]
-
-PROBE_LENGTH = {"cpu": 512}
-"""Longest row of a probe, by kind of device."""
-PROBE_LENGTH_ELSEWHERE = 2048
-
-PROBE_TOKENS = 256
-"""Tokens of a probe, or a few more: it has two rows at least."""
-
-PROBE_SHORTEST = 0.65
-"""Rows of a probe are from this share of its longest up to it: real micro-batches hold near-equal rows, too."""
-
-WORKSPACE = 2.0
-"""Gradients of the widest kept tensor that exist at once while a layer is differentiated (measured)."""
-
-SCORE_COPIES_BYTES = 12
-"""Per score of the head at the peak of the loss: its logarithm and two gradients, in float32 (measured). Native code
-turns the scores themselves into their gradient instead."""
-
-MOST_LENGTHS = 4096
-"""Lengths of rows that stand for those of all rows."""
-
-PASSING = 16
-"""Hidden states that a layer takes while it computes, where it keeps nothing (frozen; measured)."""
-
-INPUT_BYTES = 64
-"""Per token: ids, positions, borders."""
 
 RESERVE = 0.9
 """Share of the available memory that is planned with; the rest is for fragmentation, workspaces and other programs."""
 
 FEWEST_TOKENS = 1024
 """Below this many tokens a micro-batch no longer fills the matrix units: then forgetting activations costs less."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept for the backward pass, in bytes per token laid out, for rows of one length."""
-
-    length: int
-    in_layers: float
-    """By all layers together."""
-    outside: float
-    """By the embeddings and what follows the last layer."""
-    widest: float
-    """By the widest single tensor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """Everything that decides a step's peak, in bytes."""
-
-    weights: int
-    """Parameters and buffers of the model."""
-    masters: int
-    """fp32 masters, where they are not the weights themselves."""
-    optimizer: int
-    """The optimizer's state after its first step."""
-    gradients: int
-    """Of all trained weights, in their own number format; of word embeddings, only few rows have one."""
-    master_gradients: int
-    """The same in fp32; 0 where the weights are their own masters."""
-    steps_from_gradients: bool
-    """Whether the optimizer takes gradients as they come, without a copy in fp32."""
-    num_layers: int
-    hidden: int
-    """Per token: one hidden state."""
-    kept: tuple[Kept, ...]
-    """For two lengths of rows, ascending."""
-    num_outputs: int
-    """Scores per token read; 0 where the head reads rows."""
-    score_bytes: int
-    """Per score, at the peak of the loss."""
-    max_scores: int
-    """Computed at once."""
-    read_share: float
-    """U / T."""
-    head_gradients: int
-    """Of the head's trained weights, in their own number format."""
-    head_sums: int
-    """The same in float32: how they are added up while the loss is computed in parts."""
-    lengths: npt.NDArray[np.float64]
-    """Tokens of rows, the longest first: all of them, or so many that they stand for all."""
-    step_tokens: float
-    """Tokens of a large step, as laid out."""
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self.lengths[0])
-
-    @property
-    def resident(self) -> int:
-        """What is there between steps."""
-        return self.weights + self.masters + self.optimizer
-
-    def peak(self, micro_batch_tokens: int, *, checkpointing: bool) -> int:
-        """Return the bytes in use at the peak of a step."""
-        num_tokens = max(min(micro_batch_tokens, self.step_tokens), self.longest)
-        accumulates = self.step_tokens > micro_batch_tokens
-        per_layer, outside, widest = self._kept_per_token(num_tokens)
-        kept = INPUT_BYTES + outside + self.num_layers * (self.hidden if checkpointing else per_layer)
-        workspace = WORKSPACE * widest + (per_layer if checkpointing else 0)
-        prior = (self.master_gradients or self.gradients) if accumulates else 0
-        scores = prior + num_tokens * kept + self._head(num_tokens)
-        layer = prior + num_tokens * (kept + max(workspace, PASSING * self.hidden)) + self.head_gradients
-        backward = prior + (self.gradients if self.master_gradients or not accumulates else 0)
-        update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
-        return self.resident + int(max(scores, layer, backward, update))
-
-    def _kept_per_token(self, num_tokens: float) -> tuple[float, float, float]:
-        """Return what a layer keeps of a token, what is kept outside of the layers, and the widest tensor.
-
-        Where attention keeps a score for every pair of tokens, that grows with the length of the rows. The
-        micro-batch that keeps most is the last of a step: its longest rows.
-        """
-        short, long = self.kept[0], self.kept[-1]
-        slope = (long.in_layers - short.in_layers) / max(long.length - short.length, 1)
-        share = min(num_tokens / self.step_tokens, 1.0)
-        longest = self.lengths[: np.searchsorted(np.cumsum(self.lengths), share * self.lengths.sum()) + 1]
-        length = float((longest**2).sum() / longest.sum())  # that of the row in which a token of them stands
-        in_layers = max(long.in_layers + max(slope, 0.0) * (length - long.length), long.in_layers / 2)
-        return in_layers / self.num_layers, max(one.outside for one in self.kept), max(one.widest for one in self.kept)
-
-    def _head(self, num_tokens: float) -> float:
-        """Return what the scores of the head take, all at once or, where they are many, a part at a time."""
-        num_read = self.read_share * num_tokens
-        if num_read * self.num_outputs <= self.max_scores:
-            return num_read * self.num_outputs * self.score_bytes
-        return self.max_scores * self.score_bytes + 2 * num_read * self.hidden + self.head_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,24 +45,33 @@ class MemoryPlan:
         return ", and ".join(found)
 
 
-def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) -> MemoryPlan:
+def plan_memory(
+    training: Training, wish: Wish, *, in_use: int, available: int, beside: Sequence[Training] = ()
+) -> MemoryPlan:
     """Return the plan for ``training``, whose parts are all on their device.
+
+    One that goes on from a checkpoint is split as it was before, whatever memory there is now: otherwise its steps
+    would be rounded differently.
 
     Args:
         training: The training that is to start.
         wish: ``train.checkpointing``.
         in_use: Bytes taken now: by the device's tensors, or by the whole process on the CPU.
         available: Bytes that can be taken besides.
+        beside: Trainings whose micro-batches are in the same passes.
     """
-    needs = measure(training)
+    trainings = [training, *beside]
+    needs = joined([measure(one) for one in trainings])
     present = needs.weights + needs.masters
-    wanted = training.config.micro_batch_tokens
+    wanted = max(one.config.micro_batch_tokens for one in trainings)
     can = can_recompute(training.scorer.model)
 
     def plan(tokens: int, checkpointing: bool) -> MemoryPlan:
         more = needs.peak(tokens, checkpointing=checkpointing) - present
         return MemoryPlan(tokens, checkpointing, in_use + more, available, more <= RESERVE * available, wanted)
 
+    if before := [one for one in trainings if one.token_budget]:
+        return plan(max(one.token_budget for one in before), any(one.recomputes for one in before))
     plans = [plan(*choice) for choice in choices(wanted, needs.longest, wish if can else "never")]
     return next((one for one in plans if one.fits), min(plans, key=lambda one: one.predicted_bytes))
 
@@ -240,200 +90,3 @@ def choices(wanted: int, longest: int, wish: Wish) -> Iterator[tuple[int, bool]]
         yield from ((size, False) for size in (sizes if wish == "never" else large))
     if wish != "never":
         yield from ((size, True) for size in sizes)
-
-
-def measure(training: Training) -> Needs:
-    """Return what a step of ``training`` needs; runs two forward passes over a few tokens each."""
-    scorer, optimizer, data = training.scorer, training.optimizer, training.data
-    model, longest = scorer.model, int(data.lengths.max())
-    device = training.collate.device
-    most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
-    lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
-    reads = data.reads
-    tables = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and one.sparse}
-    head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
-    return Needs(
-        weights=_bytes_of([*model.parameters(), *model.buffers()]),
-        masters=_bytes_of(_separate_masters(optimizer)),
-        optimizer=_state_bytes(optimizer),
-        gradients=_bytes_of([one for one in optimizer.parameters if id(one) not in tables]),
-        master_gradients=_bytes_of(_separate_masters(optimizer, tables)),
-        steps_from_gradients=optimizer.steps_in_one_pass,
-        num_layers=max(structure.num_layers(model), 1),
-        hidden=_hidden_bytes(model),
-        kept=tuple(measure_kept(scorer, training.collate, data, length) for length in lengths),
-        num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
-        score_bytes=_score_bytes(scorer),
-        max_scores=max_scores(scorer),
-        read_share=1.0 if reads is None else len(reads.values) / max(int(data.lengths.sum()), 1),
-        head_gradients=sum(one.nbytes for one in head),
-        head_sums=sum(4 * one.numel() for one in head),
-        lengths=_representative(data.lengths),
-        step_tokens=_step_tokens(data.lengths, training.plan.batch_size, training.collate.layout),
-    )
-
-
-def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> Kept:
-    """Run rows of about ``length`` tokens forward, as in training, and count what is kept for the backward pass."""
-    probe = _probe_rows(data, length)
-    batch = collate(probe, np.arange(len(probe)))
-    num_tokens = next(iter(batch.inputs.values())).numel()
-    was_training = scorer.model.training
-    devices = [batch.first_tokens.device] if batch.first_tokens.is_cuda else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            scorer.set_training()
-            counted = _count_kept(scorer, batch)
-    finally:
-        scorer.model.train(was_training)
-    in_layers, outside, widest = (number / num_tokens for number in counted)
-    return Kept(length, in_layers, outside, widest)
-
-
-def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
-    """Return the bytes kept in layers, outside of them, and by the widest tensor."""
-    model = scorer.model
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    own |= {tensor.untyped_storage().data_ptr() for tensor in batch.inputs.values()}
-    seen: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out twice
-    sums, widest, depth = [0, 0], 0, 0
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal widest
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and storage.data_ptr() not in seen:
-            seen[storage.data_ptr()] = storage
-            sums[0 if depth else 1] += storage.nbytes()
-            widest = max(widest, storage.nbytes())
-        return tensor
-
-    def enter(*_: Any) -> None:
-        nonlocal depth
-        depth += 1
-
-    def leave(*_: Any) -> None:
-        nonlocal depth
-        depth -= 1
-
-    with ExitStack() as stack:
-        stack.enter_context(scorer.surrounding(batch))
-        for layer in _layer_modules(model):
-            stack.callback(layer.register_forward_pre_hook(enter).remove)
-            stack.callback(layer.register_forward_hook(leave).remove)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            scorer(batch) if scorer.reads == "row" else scorer.base(batch)
-    return sums[0], sums[1], widest
-
-
-def _layer_modules(model: nn.Module) -> list[nn.Module]:
-    found = (model.get_submodule(name) for _, name in structure.layers(model))
-    return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]
-
-
-def _representative(lengths: IntArray) -> npt.NDArray[np.float64]:
-    """Return lengths of rows in descending order: every so many of them, and the longest."""
-    descending = np.sort(lengths)[::-1].astype(np.float64)
-    return descending[:: -(-len(descending) // MOST_LENGTHS)]
-
-
-def _step_tokens(lengths: IntArray, batch_size: int, layout: LayoutName) -> float:
-    """Return the tokens of a step larger than nearly all others: the mean and three times its spread."""
-    batch_size = min(batch_size, len(lengths))
-    rest = (len(lengths) - batch_size) / max(len(lengths) - 1, 1)  # a step of all rows is always the same
-    total = batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
-    return float(batch_size * int(lengths.max())) if layout == "padded" else total
-
-
-def _probe_rows(data: Encoded, length: int) -> Encoded:
-    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row."""
-    row = int(data.lengths.argmax())
-    shortest = max(round(length * PROBE_SHORTEST), 1)
-    num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
-    lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
-
-    def pieces(ragged: Ragged) -> Ragged:
-        whole = ragged.take(np.array([row]))
-        return Ragged(np.concatenate([whole[:one] for one in lengths]), np.concatenate([[0], np.cumsum(lengths)]))
-
-    states = None if data.states is None else pieces(data.states)
-    return Encoded({name: pieces(ragged) for name, ragged in data.inputs.items()}, {}, states=states)
-
-
-def _separate_masters(optimizer: MasterOptimizer, without: Collection[int] = ()) -> list[torch.Tensor]:
-    """Return the masters that are not the weights themselves; ``without`` those of some parameters, by identity."""
-    pairs = zip(optimizer.parameters, optimizer.masters, strict=True)
-    return [master for parameter, master in pairs if master is not parameter and id(parameter) not in without]
-
-
-def _state_bytes(optimizer: MasterOptimizer) -> int:
-    """Return the bytes of the optimizer's state: so many numbers per weight.
-
-    Found by a step of an optimizer of the same kind on a small matrix.
-    """
-    tiny = nn.Parameter(torch.zeros(8, 8))
-    tiny.grad = torch.zeros_like(tiny)
-    inside = optimizer.optimizer
-    group = {key: value for key, value in inside.param_groups[0].items() if key not in ("params", "scale")}
-    group.update({name: False for name in ("fused", "foreach", "capturable") if name in group})
-    group["lr"] = 0.0  # whatever is to be trained at: this step only shows what is kept
-    copy: torch.optim.Optimizer = type(inside)([{**group, "params": [tiny]}])  # type: ignore[call-arg]
-    copy.step()
-    state = copy.state[tiny].values()
-    num_copies = sum(isinstance(value, torch.Tensor) and value.numel() == tiny.numel() for value in state)
-    return num_copies * _bytes_of(optimizer.masters)
-
-
-def _score_bytes(scorer: Scorer) -> int:
-    weight = next(scorer.model.parameters())
-    in_place = scorer.reads == "token" and scorer.num_outputs >= MIN_CLASSES and serves(weight.contiguous())
-    return weight.element_size() if in_place else SCORE_COPIES_BYTES
-
-
-def _hidden_bytes(model: nn.Module) -> int:
-    config: Any = structure.inner(model).config
-    width = int(getattr(config, "hidden_size", 0) or getattr(config, "d_model", 0) or 0)
-    return width * next(structure.base_model(model).parameters()).element_size()
-
-
-def _bytes_of(tensors: Sequence[torch.Tensor]) -> int:
-    """Return the bytes of tensors, memory that several share counted once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
-
-
-# ---- what there is -----------------------------------------------------------------------------------
-
-
-def memory_of(device: torch.device) -> tuple[int, int]:
-    """Return the bytes in use by this process and those that it can take besides.
-
-    On CUDA: of torch's tensors, and free on the device or held by torch for later. Elsewhere: resident
-    memory of the process, and what the machine and the limits of its control group leave.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        allocated = torch.cuda.memory_allocated(device)
-        return allocated, free + torch.cuda.memory_reserved(device) - allocated
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
-    return int(psutil.Process().memory_info().rss), min([available, *group_limits(Path("/sys/fs/cgroup"))])
-
-
-def group_limits(root: Path) -> list[int]:
-    """Return what the control group (of a container or a service, Linux) lets this process take besides."""
-    pairs = (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    )
-    found = []
-    for limit, usage, statistics, reclaimable in pairs:
-        try:
-            most = int((root / limit).read_text(encoding="ascii"))
-            taken = int((root / usage).read_text(encoding="ascii"))
-            lines = (line.split() for line in (root / statistics).read_text(encoding="ascii").splitlines())
-            cached = next((int(line[1]) for line in lines if line[:1] == [reclaimable]), 0)
-        except (OSError, ValueError, IndexError):
-            continue  # no such group, or "max": no limit
-        found.append(max(most - taken + cached, 0))
-    return found

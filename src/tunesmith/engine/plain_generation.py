@@ -22,9 +22,10 @@ from tunesmith.engine.sampling import Sampling
 from tunesmith.models.structure import inner
 
 MAX_CACHED_TOKENS = 16_384
-"""Tokens, prompts and answers together, that the caches of a batch may hold."""
+"""Tokens, prompts and answers together, that the cache of texts written at once may hold."""
 MAX_ROWS = 32
 STANDARD_ATTENTION = "sdpa"
+"""What answers are written with, and compared with, that no code of ours writes."""
 
 
 @torch.inference_mode()

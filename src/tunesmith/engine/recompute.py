@@ -3,8 +3,9 @@
 Chen et al. 2016 (arXiv:1604.06174), by ``torch.utils.checkpoint``, a layer at a time, for whatever layers
 a model has. Results are the same to the bit: random numbers are drawn again as they were.
 
-In the backward pass a layer runs in whatever thread differentiates, on CUDA one of torch's own. The
-borders of the batch and its noise belong to the thread of the loop; they are therefore carried along.
+In the backward pass a layer runs in whatever thread differentiates, on CUDA one of torch's own. What
+surrounds a batch (its borders, its noise, which tokens are read) belongs to the thread of the loop, as
+all context variables do; they are therefore carried along.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context, copy_context
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from tunesmith.engine.attention import borders_of, current_borders
 from tunesmith.kernels import noise
 from tunesmith.models import structure
 
@@ -43,21 +44,6 @@ def recompute_layers(model: nn.Module) -> None:
             vars(layer)["forward"] = _recomputing(layer, forward)
 
 
-@contextmanager
-def as_configured(model: nn.Module, *, recompute: bool) -> Iterator[None]:
-    """Undo ``recompute_layers`` at the end of the ``with`` block, for tests and comparisons."""
-    before = [(layer, vars(layer).get("forward")) for layer in _layers(model)]
-    if recompute:
-        recompute_layers(model)
-    try:
-        yield
-    finally:
-        for layer, forward in before:
-            vars(layer).pop("forward", None)
-            if forward is not None:
-                vars(layer)["forward"] = forward
-
-
 def _layers(model: nn.Module) -> list[nn.Module]:
     found = (model.get_submodule(name) for _, name in structure.layers(model))
     return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]
@@ -79,7 +65,18 @@ def _recomputing(layer: nn.Module, forward: Callable[..., Any]) -> Callable[...,
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return what surrounds a layer's first run and its second one, in another thread maybe."""
-    return nullcontext(), _both(borders_of(current_borders()), noise.as_now())
+    return nullcontext(), _both(_as_in(copy_context()), noise.as_now())
+
+
+@contextmanager
+def _as_in(context: Context) -> Iterator[None]:
+    """Give all context variables the values of ``context``, without entering it: layers in one another share it."""
+    tokens = [(variable, variable.set(value)) for variable, value in context.items()]
+    try:
+        yield
+    finally:
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 @contextmanager

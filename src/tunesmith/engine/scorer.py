@@ -78,11 +78,25 @@ class Scorer:
             if batch.borders is not None:
                 stack.enter_context(borders_of(batch.borders))
                 stack.enter_context(reading(self._reading(batch, batch.borders)))
-            stack.enter_context(noise_of(batch))
+            stack.enter_context(self.noise_of(batch))
             if batch.states is not None:
                 assert self.prefix is not None
                 stack.enter_context(self.prefix.standing_aside(batch.states))
             yield
+
+    def noise_of(self, batch: Batch) -> AbstractContextManager[None]:
+        """Let dropout take the noise of ``batch``, where that is keyed: of its tokens, and of rows if they are read."""
+        keys = batch.noise_keys
+        if keys is None:
+            return nullcontext()
+        return keyed_by(keys) if self.reads == "token" else keyed_by(keys, keys[batch.first_tokens])
+
+    def noise_of_read(self, batch: Batch, part: slice = slice(None)) -> AbstractContextManager[None]:
+        """Let dropout in ``head`` take the noise of the tokens that it reads, or of a part of them."""
+        if batch.noise_keys is None or batch.read_tokens is None:
+            return nullcontext()
+        keys_U = batch.noise_keys[batch.read_tokens[part]]
+        return keyed_by(functional.pad(keys_U, (0, -len(keys_U) % self.shapes.tokens)))
 
     @contextmanager
     def having_run(self, hidden: torch.Tensor) -> Iterator[None]:
@@ -169,12 +183,6 @@ class Scorer:
         """Arguments of the base model that switch off what training has no use for: decoders would fill a cache."""
         takes_cache = "use_cache" in inspect.signature(self._base.forward).parameters
         return {"use_cache": False} if takes_cache else {}
-
-
-def noise_of(batch: Batch) -> AbstractContextManager[None]:
-    """Let dropout take the noise of ``batch``, where that is keyed."""
-    keys = batch.noise_keys
-    return nullcontext() if keys is None else keyed_by(keys, keys[batch.first_tokens])
 
 
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -33,7 +33,6 @@ from tunesmith.engine.blocks.projection import Guest, Layer, adapters_of, projec
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.loop import Step, Training, begin_step, finish_step, within_memory
 from tunesmith.engine.prefix import standing_in
-from tunesmith.engine.scorer import noise_of
 from tunesmith.models import structure
 from tunesmith.types import StepInfo
 
@@ -166,7 +165,7 @@ def _run(entries: Sequence[_Entry]) -> None:
 def _loss(entry: _Entry, hidden_1TD: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return what a member's own head and loss make of its part of the hidden states."""
     own, batch = entry.member.training.scorer, to_device(entry.batch, device)
-    with noise_of(batch), own.having_run(hidden_1TD), entry.step.randomness():
+    with own.noise_of(batch), own.having_run(hidden_1TD), entry.step.randomness():
         return entry.step.mean_loss(batch)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.blocks.install import uninstall
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs
-from tunesmith.engine.memory_plan import MemoryPlan, memory_of, plan_memory
+from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.models.structure import base_model, inner
 from tunesmith.readable import size
@@ -40,11 +43,8 @@ class Settled:
         }
 
 
-def settle(session: Session, *, alone: bool = True) -> Settled:
+def settle(session: Session) -> Settled:
     """Choose and set up how the steps are made on this device; nothing of it changes what they compute.
-
-    Layers that run for several runs at once (not ``alone``) change from pass to pass, and are neither compiled nor
-    captured. What was asked for and is left out is said.
 
     Raises ``InputError`` where the configuration demands what the model or the device does not allow.
     """
@@ -52,24 +52,58 @@ def settle(session: Session, *, alone: bool = True) -> Settled:
     model, device = training.scorer.model, training.collate.device
     _require(session)
     _choose_loss(session)
-    in_use, available = memory_of(device)
-    plan = plan_memory(session.training, config.checkpointing, in_use=in_use, available=available)
-    session.training.token_budget = plan.micro_batch_tokens
-    _tell(session, plan)
     num_weights, _ = parameter_counts(model, training.optimizer.names)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
     pays = worth_compiling(num_weights, num_tokens, device.type)
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
-    num_compiled = compile_layers(model) if compiles and alone else 0
-    if plan.checkpointing:
-        recompute_layers(model)
-    has_graphs = config.cuda_graphs and not plan.checkpointing and alone
+    if compiles:
+        uninstall(model)  # compiled layers keep more than blocks do: memory is planned with what will run
+    plan = _plan([session])
+    num_compiled = compile_layers(model) if compiles else 0
+    _adopt(session, plan)
+    has_graphs = config.cuda_graphs and not plan.checkpointing
     if has_graphs:
         scorer = session.training.scorer
         graphs = BaseGraphs(base_model(inner(model)), scorer.switches, plan.micro_batch_tokens)
         session.training = replace(session.training, scorer=replace(scorer, graphs=graphs))
-    _tell_what_is_off(session, plan, alone=alone)
+    elif config.cuda_graphs:
+        message = "train.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
+        fix = "The results stay the same. Lower train.micro_batch_tokens, or set train.checkpointing to never."
+        session.note(Problem("note", message, fix))
     return Settled(plan, num_compiled, has_graphs)
+
+
+def settle_together(sessions: Sequence[Session]) -> Settled:
+    """Do the same for sessions whose steps are made in the same passes: one plan for what all of them take at once.
+
+    Layers that run for several runs change from pass to pass, and are neither compiled nor captured.
+    """
+    for session in sessions:
+        _require(session)
+        _choose_loss(session)
+    plan = _plan(sessions)
+    for session in sessions:
+        _adopt(session, plan)
+        _tell_what_needs_it_alone(session)
+    return Settled(plan)
+
+
+def _plan(sessions: Sequence[Session]) -> MemoryPlan:
+    first, *others = [session.training for session in sessions]
+    in_use, available = memory_of(first.collate.device)
+    wish = sessions[0].config.train.checkpointing
+    return plan_memory(first, wish, in_use=in_use, available=available, beside=others)
+
+
+def _adopt(session: Session, plan: MemoryPlan) -> None:
+    """Let the session's steps be made as planned; one that goes on from a checkpoint keeps its own micro-batches."""
+    training = session.training
+    _tell(session, plan, again=training.token_budget > 0)
+    most = training.token_budget or training.config.micro_batch_tokens
+    training.token_budget = min(most, plan.micro_batch_tokens)
+    training.recomputes = plan.checkpointing
+    if plan.checkpointing:
+        recompute_layers(training.scorer.model)
 
 
 def _require(session: Session) -> None:
@@ -118,24 +152,22 @@ def _fused_loss(weight: Any, hidden_UD: Any, labels_U: Any) -> Any:
     return liger.linear_cross_entropy_sum(hidden_UD, weight, labels_U)
 
 
-def _tell_what_is_off(session: Session, plan: MemoryPlan, *, alone: bool) -> None:
-    """Say what was asked for by name and is not done after all."""
+def _tell_what_needs_it_alone(session: Session) -> None:
+    """Say what was asked for by name and is not done in runs trained together."""
     config = session.config.train
     asked = {"train.compile: always": config.compile == "always", "train.cuda_graphs: true": config.cuda_graphs}
-    if (names := [name for name, wanted in asked.items() if wanted]) and not alone:
+    if names := [name for name, wanted in asked.items() if wanted]:
         message = f"{' and '.join(names)}: switched off, since the layers run for several runs at once."
         session.note(Problem("note", message, "The results stay the same. Train the run alone to have it."))
-    elif config.cuda_graphs and plan.checkpointing:
-        message = "train.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
-        fix = "The results stay the same. Lower train.micro_batch_tokens, or set train.checkpointing to never."
-        session.note(Problem("note", message, fix))
 
 
-def _tell(session: Session, plan: MemoryPlan) -> None:
+def _tell(session: Session, plan: MemoryPlan, *, again: bool) -> None:
     asked = session.config.train.checkpointing == "always"
     if plan.changes and not (asked and plan.micro_batch_tokens == plan.wanted_tokens):
-        message = f"To fit into memory ({size(plan.available_bytes)} are free), {plan.changes}."
-        session.note(Problem("note", message, "The gradients stay the same."))
+        reason = (
+            "As before the interruption" if again else f"To fit into memory ({size(plan.available_bytes)} are free)"
+        )
+        session.note(Problem("note", f"{reason}, {plan.changes}.", "The gradients stay the same."))
     if not plan.fits:
         message = (
             f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "

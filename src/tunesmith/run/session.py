@@ -165,11 +165,11 @@ def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _evaluate(session: Session) -> bool:
-    """Evaluate on the validation rows; return False if a signal cut it short."""
+def _evaluate(session: Session) -> None:
+    """Evaluate on the validation rows; where a signal cuts that short, it is due on resuming."""
     progress, training, task = session.progress, session.training, session.data.task
     if session.validation is None:
-        return True
+        return
     try:
         scored = predict(
             training.scorer,
@@ -181,7 +181,7 @@ def _evaluate(session: Session) -> bool:
         )
     except Stopped:
         progress.evaluation_due = True
-        return False
+        return
     progress.evaluation_due = False
     ones = np.ones((1, session.validation.num_data_rows))
     measured = task.measure(scored.outputs, scored.targets, ones)
@@ -196,7 +196,6 @@ def _evaluate(session: Session) -> bool:
     }
     session.observers.evaluated(record)
     _judge(session, {**metrics, "loss": scored.loss if scored.loss is not None else float("nan")})
-    return True
 
 
 def _judge(session: Session, values: dict[str, float]) -> None:

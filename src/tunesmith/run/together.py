@@ -13,7 +13,7 @@ from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
-from tunesmith.run.device import settle
+from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen import keep_states, wants_states
@@ -23,10 +23,10 @@ from tunesmith.run.session import Course, Session
 from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests, stop_requests
 from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, train
-from tunesmith.types import InputError, Problem, RunError
+from tunesmith.types import InputError, Problem, RunError, StepInfo
 
 SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
-SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic")
+SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
 """What decides, besides the model, the frozen base and where it is adapted. Everything else may differ."""
 
 
@@ -68,9 +68,10 @@ def train_together(
     """Train LoRA runs that share a base model in one pass over it; return their run directories, in order.
 
     Each is the run that ``train`` makes of its config: the same rows in the same order, the same steps (up to the
-    rounding of matrix products of other sizes), the same folder. Rates, schedules, ranks, seeds, lengths and the data
-    and their split may differ; what must be equal is said when it is not. A run that ends earlier, or gives up, leaves
-    the others to go on.
+    rounding of matrix products of other sizes), the same folder. Rates, schedules, ranks, seeds, numbers of steps and
+    the data and their split may differ; the model, its settings (``max_length`` among them) and where it is adapted
+    must not, and what must be equal is said when it is not. A run that ends earlier, or gives up, leaves the others to
+    go on.
 
     Args:
         configs: The complete configurations, each with an ``output`` of its own.
@@ -128,8 +129,9 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     if any(map(wants_states, sessions)):
         for session in sessions:
             keep_states(session)
+    settled = settle_together(sessions)
     for session in sessions:
-        session.settled = settle(session, alone=False)
+        session.settled = settled
     message = f"Trained in one pass over the base model with {len(sessions) - 1} other runs; times are its share."
     for session in sessions:
         if len(sessions) > 1:
@@ -164,16 +166,42 @@ def _drive(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunErr
         while active := [
             one for one in active if not one.course.is_over and one.session.directory.path not in failures
         ]:
-            infos = make_steps([one.member for one in active])
-            for one, info in zip(active, infos, strict=True):
+            for one, made in zip(active, _make_steps(active), strict=True):
                 try:
-                    one.course.after(info)
-                    require_updates(one.session.training, info)
+                    if isinstance(made, RunError):
+                        raise made
+                    one.course.after(made)
+                    require_updates(one.session.training, made)
                 except RunError as error:
                     failures[one.session.directory.path] = error
                     one.session.note(Problem("error", str(error), "The other runs go on."))
             _stop_if_asked(active, stop)
     return failures
+
+
+def _make_steps(active: Sequence[_Entrant]) -> list[StepInfo | RunError]:
+    """Make the next step of every run, together or, where memory does not suffice for that, one after the other.
+
+    What a run has no memory for even alone is no reason for the others to end. It is left with a checkpoint of the
+    step before, to be resumed where there is more memory.
+    """
+    trainings = [one.session.training for one in active]
+    budgets = [training.token_budget for training in trainings]
+    try:
+        return list(make_steps([one.member for one in active]))
+    except RunError as error:
+        lack = error
+    made: list[StepInfo | RunError] = []
+    for one, training, budget in zip(active, trainings, budgets, strict=True):
+        training.token_budget = budget  # micro-batches that were made smaller in vain
+        try:
+            made += [lack] if len(active) == 1 else make_steps([one.member])
+        except RunError as error:
+            made.append(error)
+        if isinstance(made[-1], RunError):
+            training.token_budget = budget
+            one.course.save()
+    return made
 
 
 def _stop_if_asked(active: Sequence[_Entrant], stop: StopRequests) -> None:

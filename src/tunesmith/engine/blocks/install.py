@@ -60,7 +60,8 @@ def blocks_of(model: nn.Module) -> Iterator[tuple[nn.Module, Block]]:
     """Yield the layers in whose place blocks are, from the bottom up, with their blocks."""
     for _, name in structure.layers(model):
         layer = model.get_submodule(name)
-        block = getattr(vars(layer).get("forward"), "__self__", None)
+        forward = vars(layer).get("forward")
+        block = getattr(getattr(forward, "__wrapped__", forward), "__self__", None)  # some are computed again
         if isinstance(block, Block):
             yield layer, block
 

@@ -21,16 +21,16 @@ from tunesmith.engine.decoding.decoder import Decoder
 from tunesmith.engine.decoding.layer import DecodingLayer
 from tunesmith.engine.decoding.linear import Linear, StandIn
 from tunesmith.engine.decoding.work import CACHED_ATTENTION, register
+from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.plain_generation import STANDARD_ATTENTION
 from tunesmith.engine.prefix import standing_in
-from tunesmith.models.structure import inner, num_weights, output_embeddings
+from tunesmith.models.structure import inner, output_embeddings
 
 Way = Literal["fused", "own"]
 """With fused layers, or with the layers as their authors wrote them."""
 
-STANDARD_ATTENTION = "sdpa"
-
-MAX_PACKED_WEIGHTS = 2_000_000_000
-"""Models of more weights are used as they are: packed weights are a copy."""
+MAX_PACKED_SHARE = 1 / 3
+"""Share of the free memory that packed weights, which are a copy, may take; larger models are used as they are."""
 
 PROBE_LENGTHS = (3, 9, 5)
 PROBE_STEPS = 2
@@ -46,7 +46,9 @@ StandIns = tuple[tuple[nn.Module, Callable[..., Any]], ...]
 class _Found:
     versions: int
     way: Way | None
-    stand_ins: StandIns
+    stand_ins: StandIns = ()
+    stays: bool = False
+    """Whether what stands in was asked to be kept; else it is dropped once it has been used."""
 
 
 _found: WeakKeyDictionary[nn.Module, _Found] = WeakKeyDictionary()
@@ -56,8 +58,12 @@ def find_way(model: nn.Module) -> Way | None:
     """Return the quickest way in which this model can write with a ``Decoder``; None where none is proven equal."""
     found = _found.get(model)
     if found is None or found.versions != _versions(model):
-        way = next((way for way in _ways(model) if _is_equal(model, way)), None)
-        found = _found[model] = _Found(_versions(model), way, ())
+        found = _Found(_versions(model), None)
+        for way in _ways(model):
+            if (stand_ins := _proven(model, way)) is not None:
+                found = _Found(found.versions, way, stand_ins)
+                break
+        _found[model] = found
     return found.way
 
 
@@ -65,16 +71,22 @@ def find_way(model: nn.Module) -> Way | None:
 def ready(model: nn.Module, way: Way, *, keep: bool = False) -> Iterator[None]:
     """Make ``model`` one that a ``Decoder`` can use inside the ``with`` block.
 
-    With ``keep``, packed weights stay for the next time: for models that are not trained any more.
+    What ``find_way`` has packed is used. With ``keep``, packed weights stay for the next time: for models that are not
+    trained any more.
     """
-    found = _found.get(model)
-    is_known = found is not None and found.way == way and found.versions == _versions(model)
-    stand_ins = found.stand_ins if found is not None and is_known else ()
+    found, versions = _found.get(model), _versions(model)
+    if found is None or found.way != way or found.versions != versions:
+        found = _Found(versions, way)
+    stand_ins, stays = found.stand_ins or _stand_ins(model, way), keep or found.stays
+    _found[model] = _Found(versions, way, stand_ins if stays else (), stays)
+    with _standing_in(model, stand_ins):
+        yield
+
+
+@contextmanager
+def _standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
     register()
     with _set_to(model, CACHED_ATTENTION), ExitStack() as stack:
-        stand_ins = stand_ins or _stand_ins(model, way)
-        if keep:
-            _found[model] = _Found(_versions(model), way, stand_ins)
         for module, forward in stand_ins:
             stack.enter_context(standing_in(module, forward))
         yield
@@ -105,7 +117,11 @@ def _ways(model: nn.Module) -> tuple[Way, ...]:
 
 def _stand_ins(model: nn.Module, way: Way) -> StandIns:
     """Return what stands in for which module's ``forward``: first layers, then the linear modules of others."""
-    if next(model.parameters()).device.type != "cpu" or sum(map(num_weights, model.parameters())) > MAX_PACKED_WEIGHTS:
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        return ()
+    _, available = memory_of(device)
+    if sum(parameter.nbytes for parameter in model.parameters()) > MAX_PACKED_SHARE * available:
         return ()
     found: list[tuple[nn.Module, Callable[..., Any]]] = []
     done: set[nn.Module] = set()
@@ -124,18 +140,19 @@ def _stand_ins(model: nn.Module, way: Way) -> StandIns:
     return tuple(found)
 
 
-def _is_equal(model: nn.Module, way: Way) -> bool:
-    """Say whether texts written token by token get the scores that the model itself gives them."""
+def _proven(model: nn.Module, way: Way) -> StandIns | None:
+    """Return what stands in, if texts written token by token get the scores that the model itself gives them."""
     try:
-        difference = _difference(model, way)
+        stand_ins = _stand_ins(model, way)
+        difference = _difference(model, stand_ins)
     except Exception:
-        return False
+        return None
     tolerance = PROBE_TOLERANCES.get(next(model.parameters()).dtype, COARSE_TOLERANCE)
-    return difference <= tolerance
+    return stand_ins if difference <= tolerance else None
 
 
 @torch.inference_mode()
-def _difference(model: nn.Module, way: Way) -> float:
+def _difference(model: nn.Module, stand_ins: StandIns) -> float:
     whole: Any = inner(model)
     device = next(model.parameters()).device
     random = np.random.default_rng(0)
@@ -149,7 +166,7 @@ def _difference(model: nn.Module, way: Way) -> float:
             input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask).to(device)
         ).logits.double()
     expected = [torch.stack([scores[row, n + k - 1] for row, n in enumerate(PROBE_LENGTHS)]) for k in range(3)]
-    with ready(model, way):
+    with _standing_in(model, stand_ins):
         decoder = Decoder(model, len(texts), longest)
         found = [decoder.fill(range(len(texts)), [text[:-PROBE_STEPS] for text in texts])]
         found += [decoder.step(np.array([text[k - PROBE_STEPS] for text in texts])) for k in range(PROBE_STEPS)]

@@ -1,0 +1,41 @@
+"""Parts for tests of steps: their gradients without an update, layers computed again for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tunesmith.engine.loop import Step, Training, _compute, within_memory
+from tunesmith.engine.order import step_seed
+from tunesmith.engine.recompute import recompute_layers
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tunesmith.engine.batch import IntArray
+
+
+def compute_gradients(training: Training, rows: IntArray) -> tuple[list[torch.Tensor], int]:
+    """Fill the masters' gradients for one step over ``rows``; return the parts of its loss and its real tokens."""
+    step = Step(training, rows, step_seed(training.config.seed, training.step))
+    within_memory([step], partial(_compute, step))
+    if step.num_units:
+        training.optimizer.add_penalties()
+    return step.losses, step.num_tokens
+
+
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """Let layers be computed again inside the ``with`` block."""
+    before = {module: vars(module).get("forward") for module in model.modules()}
+    recompute_layers(model)
+    try:
+        yield
+    finally:
+        for module, forward in before.items():
+            vars(module).pop("forward", None)
+            if forward is not None:
+                vars(module)["forward"] = forward
