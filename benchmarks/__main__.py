@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cases import CASES
 from benchmarks.plot import svg
 from benchmarks.runner import Settings, chosen, measure
-from benchmarks.table import END, START, has_place, machine, markdown, update, versions, write_json
+from benchmarks.table import END, START, has_place, machine, markdown, read_json, update, versions, write_json
 
 QUICK_REPEATS, FULL_REPEATS = 1, 3
 
@@ -44,8 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = {"versions": versions(), "machine": machine()}
     started = time.perf_counter()
 
+    places = {name: number for number, name in enumerate(CASES)}
+    before = read_json(options.json) if options.merge else []
+
+    def with_those_before(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        found = {record["case"]: record for record in before}
+        found |= {record["case"]: {**record, **place} for record in records}
+        return sorted(found.values(), key=lambda record: places.get(record["case"], len(places)))
+
     def save(records: Sequence[dict[str, Any]]) -> None:
-        whole = [{**record, **place} for record in records]
+        whole = with_those_before(records)
         if options.json:
             write_json(whole, options.json)
         if options.markdown:
@@ -56,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def tell(text: str) -> None:
         print(f"[{time.perf_counter() - started:6.0f} s] {text}", file=sys.stderr, flush=True)
 
-    records = [{**record, **place} for record in measure(cases, settings, tell, save)]
+    measured = measure(cases, settings, tell, save)
+    records = with_those_before(measured)
     table = markdown(records)
     print(table)
     if options.update:
         update(options.update, table)
-    failed = [record for record in records if "error" in record]
+    failed = [record for record in measured if "error" in record]
     for record in failed:
         print(f"{record['case']} failed: {record['error']}", file=sys.stderr)
     return 1 if failed else 0
@@ -76,6 +86,8 @@ def _unusable(options: argparse.Namespace) -> Iterator[str]:
         path: Path | None = getattr(options, name)
         if path is not None and not path.absolute().parent.is_dir():
             yield f"--{name} {path}: there is no folder {path.absolute().parent}."
+    if options.merge and not (options.json and options.json.is_file()):
+        yield f"--merge: expected --json with a file that is there, got {options.json}."
     if options.update and not (options.update.is_file() and has_place(options.update)):
         yield f"--update {options.update}: expected a page with the lines {START} and {END}."
 
@@ -92,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--list", action="store_true", help="show the cases and stop")
     found.add_argument("--repeats", type=int, help=f"rounds ({QUICK_REPEATS}; {FULL_REPEATS} with --full)")
     found.add_argument("--json", type=Path, metavar="FILE", help="write a list of all cases, after every round")
+    found.add_argument("--merge", action="store_true", help="keep the other cases that the file of --json holds")
     found.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
     found.add_argument("--plot", type=Path, metavar="FILE.svg", help="write bars of the ratios and curves of cost")
     found.add_argument("--update", type=Path, metavar="PAGE", help="rewrite the table in a page of the docs")

@@ -212,7 +212,7 @@ GROUPS: dict[str, Group] = {
 
 TOKEN_SIZES = {
     "quick": tuple(2**power for power in range(10, 17, 2)),
-    "full": tuple(2**power for power in range(10, 21)),
+    "full": tuple(2**power for power in range(10, 21, 2)),
 }
 LENGTH_SIZES = {"quick": (16, 64, 256, 1024), "full": (16, 32, 64, 128, 256, 512, 1024, 2048)}
 

@@ -42,6 +42,7 @@ def case_record(case: Case, rounds: Sequence[Round], facts: dict[str, Any]) -> d
     """Return a case's figures over all rounds in which both sides finished, or why there are none."""
     record: dict[str, Any] = {"case": case.name, "title": case.title, "peer_name": case.peer_name}
     record |= {"unit": case.measure.unit, "note": case.note, "data": facts.get("source", "")}
+    record["num_rows"] = facts.get("num_rows")
     record |= {"tunesmith": None, "peer": None, "ratio": None}
     sides = [case.ours, *([case.peer] if case.peer else [])]
     done = [found for found in rounds if all(side in found and not FAILURES & found[side].keys() for side in sides)]

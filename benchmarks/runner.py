@@ -166,8 +166,13 @@ def _brief(result: Mapping[str, Any]) -> str:
 
 
 def _command(record: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    flags = "".join(
+        f" --{name} {value}"
+        for name, value in (("rows", settings.rows), ("steps", settings.steps), ("repeats", settings.repeats))
+        if value is not None
+    )
     full = " --full" if settings.is_full else ""
-    return {**record, "command": f"python -m benchmarks{full} --only {record['case']} --repeats {settings.repeats}"}
+    return {**record, "command": f"python -m benchmarks{full} --only {record['case']}{flags}"}
 
 
 def chosen(patterns: Sequence[str] | None, *, is_full: bool) -> list[Case]:

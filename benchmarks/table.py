@@ -46,10 +46,16 @@ def write_json(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     part.replace(path)
 
 
+def read_json(path: Path) -> list[dict[str, Any]]:
+    """Return the list of cases that ``write_json`` wrote."""
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the table, what stands against it, and where it was measured."""
     lines = [
-        "| Case | tunesmith | Peer | Ratio [range] | MFU, ours / peer | Peak memory | First step | Mean loss |",
+        "| Case | tunesmith | Peer | Ratio [range] of | MFU, ours / peer | Peak memory | First step | Mean loss |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
         *(_row(record) for record in records),
         "",
@@ -66,7 +72,9 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(record: Mapping[str, Any]) -> str:
     peer = record["peer_name"].replace("|", "\\|")
-    name = f"`{record['case']}`<br>{record['title']}" + (f" ({record['data']})" if record.get("data") else "")
+    data = [record["data"]] if record.get("data") else []
+    data += [f"{record['num_rows']:,} rows"] if data and record.get("num_rows") else []
+    name = f"`{record['case']}`<br>{record['title']}" + (f" ({', '.join(data)})" if data else "")
     if record["ratio"] is None:
         reason = "failed" if "error" in record else "not available"
         return f"| {name} | {MISSING} | {peer} | {reason} | | | | |"
@@ -76,7 +84,7 @@ def _row(record: Mapping[str, Any]) -> str:
         name,
         f"{number(record['tunesmith'])}{unit}",
         f"{peer}: {number(record['peer'])}{unit}",
-        f"**{record['ratio']:.2f}** [{low:.2f}, {high:.2f}]",
+        f"**{record['ratio']:.2f}** [{low:.2f}, {high:.2f}] of {record['repeats']}",
         _both(record.get("mfu"), lambda share: f"{share:.1%}"),
         _both(record.get("peak_memory_bytes"), lambda size: f"{size / 1e9:.2f} GB"),
         _both(record.get("warmup_seconds"), lambda seconds: f"{seconds:.1f} s"),

@@ -101,7 +101,12 @@ def test_the_command_writes_everything_and_ends_with_one_on_failure(
     assert "`peer`" in capsys.readouterr().out
     assert "`peer`" in page.read_text()
     assert files["plot"].read_text().startswith("<svg")
-    assert main(["--only", "*", "--repeats", "1"]) == 1
+    merged = ["--merge", "--json", str(files["json"])]
+    assert main(["--only", "*", "--repeats", "1", "--rows", "7", *merged]) == 1
+    assert "--only broken --rows 7 --repeats 1" in files["json"].read_text()
+    files["json"].write_text(json.dumps([{**record, "case": "earlier"}]))
+    assert main(["--only", "peer", "--repeats", "1", *merged]) == 0
+    assert {one["case"] for one in json.loads(files["json"].read_text())} == {"peer", "earlier"}
     assert "broken failed" in capsys.readouterr().err
     assert set(children) == {"peer", "broken"}
 

@@ -25,6 +25,8 @@ def record(**changes: Any) -> dict[str, Any]:
         "peer": 2000.0,
         "ratio": 2.0,
         "spread": [1.5, 2.5],
+        "repeats": 3,
+        "num_rows": 2400,
         "losses": {"tunesmith": 0.5, "peer": 0.9},
         "loss_agrees": True,
         "loss_tolerance": 0.05,
@@ -41,7 +43,14 @@ FAILED = record(case="other", ratio=None, tunesmith=None, peer=None, error="no m
 
 def test_a_row_holds_every_figure() -> None:
     row = next(line for line in markdown([record()]).splitlines() if line.startswith("| `minilm-full`"))
-    for part in ("4,000 tokens/s", "**2.00** [1.50, 2.50]", "30.0% / –", "1.00 GB / 2.00 GB", "0.500 / 0.900"):
+    for part in (
+        "4,000 tokens/s",
+        "**2.00** [1.50, 2.50] of 3",
+        "(reviews, 2,400 rows)",
+        "30.0% / –",
+        "1.00 GB / 2.00 GB",
+        "0.500 / 0.900",
+    ):
         assert part in row
     assert row.count("|") == 9
 
