@@ -6,6 +6,7 @@ Only the standard library is imported here, so that peers in environments of the
 from __future__ import annotations
 
 import json
+import operator
 import os
 import resource
 import sys
@@ -71,15 +72,27 @@ def warm_up_steps(num_steps: int) -> int:
 
 
 def training_result(
-    seconds: Sequence[float], tokens: Sequence[int], losses: Sequence[float], *, warm_up: int | None = None
+    seconds: Sequence[float],
+    tokens: Sequence[int],
+    losses: Sequence[float],
+    *,
+    per_token: bool = False,
+    warm_up: int | None = None,
 ) -> dict[str, Any]:
     """Return throughput without the warm-up, and mean losses: of all steps, of the first and of the last quarter.
 
-    ``seconds``, ``tokens`` (real ones, padding not counted) and ``losses`` have one entry per step.
+    ``seconds``, ``tokens`` (real ones, padding not counted) and ``losses`` have one entry per step. Losses that are means
+    over tokens (``per_token``) count as much as their steps have tokens: whether steps hold rows of one length or of
+    many must not matter.
     """
     assert len(seconds) == len(tokens) == len(losses), (len(seconds), len(tokens), len(losses))
     skipped = warm_up_steps(len(seconds)) if warm_up is None else min(warm_up, len(seconds) - 1)
     quarter = max(1, len(losses) // 4)
+    weights = tokens if per_token else [1] * len(losses)
+
+    def mean(steps: slice) -> float:
+        return sum(map(operator.mul, weights[steps], losses[steps])) / sum(weights[steps])
+
     return {
         "num_steps": len(seconds),
         "num_warm_up_steps": skipped,
@@ -87,7 +100,7 @@ def training_result(
         "tokens_per_second": sum(tokens[skipped:]) / sum(seconds[skipped:]),
         "step_seconds": sum(seconds[skipped:]) / len(seconds[skipped:]),
         "warm_up_step_seconds": sum(seconds[:skipped]),
-        "mean_loss": sum(losses) / len(losses),
-        "first_loss": sum(losses[:quarter]) / quarter,
-        "final_loss": sum(losses[-quarter:]) / quarter,
+        "mean_loss": mean(slice(None)),
+        "first_loss": mean(slice(quarter)),
+        "final_loss": mean(slice(-quarter, None)),
     }

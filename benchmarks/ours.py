@@ -150,7 +150,10 @@ def train_once(spec: dict[str, Any]) -> dict[str, Any]:
     steps = recorded_steps(run)
     summary = json.loads((run / "training.json").read_text(encoding="utf-8"))
     result = training_result(
-        clock.step_seconds, [step["num_tokens"] for step in steps], [step["loss"] for step in steps]
+        clock.step_seconds,
+        [step["num_tokens"] for step in steps],
+        [step["loss"] for step in steps],
+        per_token=spec["workload"]["data"] == "chat",
     )
     return {
         **result,

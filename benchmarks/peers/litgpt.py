@@ -71,6 +71,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         [float(row["iter_time"]) for row in steps],
         [after - before for before, after in zip([0, *tokens], tokens, strict=False)],
         [float(row["loss"]) for row in steps],
+        per_token=True,
     )
     return {**result, "first_step_seconds": first_step[0], "precision": spec["precision"]}
 

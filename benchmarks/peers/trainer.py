@@ -54,12 +54,12 @@ class Steps:
 
         return Ends()
 
-    def result(self, warm_up: int | None = None) -> dict[str, Any]:
+    def result(self, warm_up: int | None = None, *, per_token: bool = False) -> dict[str, Any]:
         """Return throughput, losses and costs."""
         seconds = [after - before for before, after in zip([self.started, *self.ends], self.ends, strict=False)]
         losses = [float(loss) for loss in self.losses]
         return {
-            **training_result(seconds, self.tokens, losses, warm_up=warm_up),
+            **training_result(seconds, self.tokens, losses, per_token=per_token, warm_up=warm_up),
             "first_step_seconds": self.first_step_seconds,
             "seconds": self.ends[-1] - self.started,
         }

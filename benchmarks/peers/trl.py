@@ -46,7 +46,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     )
     trainer.train()
     return {
-        **steps.result(),
+        **steps.result(per_token=True),
         "num_trained": sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
         "precision": "bf16" if trainer.args.bf16 else "fp32",
         "gradient_checkpointing": trainer.args.gradient_checkpointing,

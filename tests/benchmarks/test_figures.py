@@ -124,6 +124,7 @@ def test_throughput_leaves_the_warm_up_out() -> None:
     assert result["tokens_per_second"] == 10
     assert result["num_warm_up_steps"] == 5
     assert (result["first_loss"], result["mean_loss"], result["final_loss"]) == (2.0, 1.75, 1.0)
+    assert training_result([1.0, 1.0], [30, 10], [2.0, 1.0], per_token=True)["mean_loss"] == 1.75
     assert training_result([2.0, 1.0], [10, 10], [1.0, 1.0])["num_warm_up_steps"] == 0
 
 
