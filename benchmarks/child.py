@@ -6,7 +6,6 @@ Only the standard library is imported here, so that peers in environments of the
 from __future__ import annotations
 
 import json
-import operator
 import os
 import resource
 import sys
@@ -81,9 +80,9 @@ def training_result(
 ) -> dict[str, Any]:
     """Return throughput without the warm-up, and mean losses: of all steps, of the first and of the last quarter.
 
-    ``seconds``, ``tokens`` (real ones, padding not counted) and ``losses`` have one entry per step. Losses that are means
-    over tokens (``per_token``) count as much as their steps have tokens: whether steps hold rows of one length or of
-    many must not matter.
+    ``seconds``, ``tokens`` (real ones, padding not counted) and ``losses`` have one entry per step. Losses that are
+    means over tokens (``per_token``) count as much as their steps have tokens: whether steps hold rows of one length or
+    of many must not matter.
     """
     assert len(seconds) == len(tokens) == len(losses), (len(seconds), len(tokens), len(losses))
     skipped = warm_up_steps(len(seconds)) if warm_up is None else min(warm_up, len(seconds) - 1)
@@ -91,7 +90,8 @@ def training_result(
     weights = tokens if per_token else [1] * len(losses)
 
     def mean(steps: slice) -> float:
-        return sum(map(operator.mul, weights[steps], losses[steps])) / sum(weights[steps])
+        pairs = zip(weights[steps], losses[steps], strict=True)
+        return sum(weight * loss for weight, loss in pairs) / sum(weights[steps])
 
     return {
         "num_steps": len(seconds),
