@@ -25,8 +25,12 @@ class Steps:
         self.first_step_seconds = 0.0
         self.started = 0.0
 
-    def watch(self, trainer_class: Any) -> Any:
-        """Return a subclass of ``trainer_class`` whose steps are noted here."""
+    def watch(self, trainer_class: Any, warmup: float) -> Any:
+        """Return a subclass of ``trainer_class`` whose steps are noted here.
+
+        Its rates are tunesmith's: with its own linear schedule the first step is made at a rate of 0, which in trainings
+        of few steps is a step less.
+        """
         steps = self
 
         class Watched(trainer_class):  # type: ignore[misc]
@@ -35,6 +39,18 @@ class Steps:
                 loss = super().training_step(model, inputs, *rest, **more)
                 steps.losses.append(loss.detach())
                 return loss
+
+            def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+                from torch.optim.lr_scheduler import LambdaLR
+
+                from tunesmith.engine.schedules import ScheduleConfig
+
+                schedule, last = ScheduleConfig(name="linear", warmup=warmup), num_training_steps - 1
+                self.lr_scheduler = LambdaLR(
+                    optimizer or self.optimizer, lambda step: schedule.factor(min(step, last), num_training_steps)
+                )
+                self._created_lr_scheduler = True
+                return self.lr_scheduler
 
         return Watched
 
@@ -94,7 +110,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     )
     model = with_method(model, workload["method"])
     steps = Steps()
-    trainer = steps.watch(Trainer)(
+    trainer = steps.watch(Trainer, workload["warmup"])(
         model=model,
         args=TrainingArguments(**arguments(spec), **flags),
         train_dataset=examples,

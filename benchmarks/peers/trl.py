@@ -36,7 +36,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         else None
     )
     steps = Steps()
-    trainer = steps.watch(SFTTrainer)(
+    trainer = steps.watch(SFTTrainer, workload["warmup"])(
         model=model,
         args=SFTConfig(**arguments(spec), max_length=workload["max_length"], completion_only_loss=True, **flags),
         train_dataset=rows,
