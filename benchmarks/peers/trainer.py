@@ -28,8 +28,8 @@ class Steps:
     def watch(self, trainer_class: Any, warmup: float) -> Any:
         """Return a subclass of ``trainer_class`` whose steps are noted here.
 
-        Its rates are tunesmith's: with its own linear schedule the first step is made at a rate of 0, which in trainings
-        of few steps is a step less.
+        Its rates are tunesmith's: its own linear schedule makes the first step at a rate of 0, a step less where
+        there are few.
         """
         steps = self
 
