@@ -1,7 +1,7 @@
 """Optimizers: those of ``torch.optim`` by name, stepping on fp32 masters.
 
 The weights of the model may be bf16; the optimizer then holds an fp32 copy of every trained
-one, steps on that, and writes the rounded result back. Updates smaller than a bf16 step
+one (of its values before rounding), steps on that, and writes the rounded result back. Updates smaller than a bf16 step
 are therefore not lost. With fp32 weights the model's own parameters are the masters.
 """
 
@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import nn
 
 from tunesmith.config.base import Config
+from tunesmith.engine.precision import take_exact
 from tunesmith.kernels import adamw
 from tunesmith.kernels.adamw import RowGradient
 from tunesmith.kernels.library import serves
@@ -311,10 +312,11 @@ class MasterOptimizer:
 
 
 def _master(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the parameter itself when it is fp32 or wider, else an fp32 copy."""
+    """Return the parameter itself when it is fp32 or wider, else fp32: its values as they were before rounding."""
     if parameter.dtype in (torch.float32, torch.float64):
         return parameter
-    return parameter.detach().float().requires_grad_()
+    exact = take_exact(parameter)
+    return (parameter.detach().float() if exact is None else exact).requires_grad_()
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> torch.Tensor:

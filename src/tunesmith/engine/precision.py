@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -56,9 +57,24 @@ def choose_precision(wanted: str, device: torch.device, *, from_scratch: bool) -
     return "bf16"
 
 
-def place(model: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
-    """Move the model to the device in the number format; the optimizer keeps fp32 masters itself."""
-    return model.to(device=device, dtype=DTYPES[precision])
+def place(model: nn.Module, precision: Precision, device: torch.device, trained: Collection[str] = ()) -> nn.Module:
+    """Move the model to the device in the number format; the optimizer keeps fp32 masters itself.
+
+    Weights that are ``trained`` (names) keep their exact values for ``take_exact``. Masters that began at the rounded
+    ones would all be half a step of bf16 away from where the model's copy changes: for many updates hardly a weight
+    would move.
+    """
+    dtype = DTYPES[precision]
+    for name, parameter in model.named_parameters():
+        if name in trained and parameter.dtype == torch.float32 and dtype != torch.float32:
+            parameter.exact = parameter.detach().to(device, copy=True)  # type: ignore[attr-defined]
+    return model.to(device=device, dtype=dtype)
+
+
+def take_exact(parameter: nn.Parameter) -> torch.Tensor | None:
+    """Return a parameter's values from before ``place`` rounded them, once; None where nothing was kept."""
+    exact: torch.Tensor | None = vars(parameter).pop("exact", None)
+    return exact
 
 
 def be_deterministic(*, wanted: bool) -> None:

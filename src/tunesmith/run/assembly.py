@@ -141,11 +141,13 @@ def make_network(
     task: Task,
     surgery: Callable[[Any], nn.Module],
     like: Network | None = None,
+    *,
+    is_trained: bool = False,
 ) -> Network:
     """Apply the method to a loaded model and put it on its device, in its precision and layout.
 
     ``like`` was made before of the same model: its layout is taken over, and its frozen weights are used in place
-    of equal ones.
+    of equal ones. In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
     """
     device = choose_device(config.train.device)
     if like is None:
@@ -159,7 +161,8 @@ def make_network(
         layout, reason = like.scorer.layout, like.layout_reason
         use_layout_of(like.model, layout, model)
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
-    place(model, precision, device)
+    groups = config.method.parameter_groups(model) if is_trained else ()
+    place(model, precision, device, {name for group in groups for name in group.names})
     notes = _use_kernels(model, config.train.kernels, device)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)

@@ -57,7 +57,7 @@ class Shared:
 
     def network(self, config: RunConfig, data: TaskData, loaded: LoadedModel) -> Network:
         """Return a run's adapted model, on the base of those before it where that is to be one."""
-        made = make_network(loaded, config, data.task, config.method.apply, like=self._first)
+        made = make_network(loaded, config, data.task, config.method.apply, like=self._first, is_trained=True)
         if self._one_base and self._first is None:
             self._first = made
         return made
