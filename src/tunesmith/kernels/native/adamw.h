@@ -1,5 +1,8 @@
 // One pass over a tensor for AdamW (Loshchilov & Hutter 2019, algorithm 2): decay, moments, update, and the weights
 // in bf16 that the model computes with. `factor` scales the gradient (clipping).
+// Included once per number format of the gradient (see rows.h).
+#ifndef TUNESMITH_ADAMW_H
+#define TUNESMITH_ADAMW_H
 
 #define SMALL 32768  // below it, waking other threads costs more than they save
 
@@ -21,21 +24,7 @@ static inline void adamw(const Step *step, int64_t i, int64_t lanes, vfloat grad
     if (shadow) store_bf16(shadow + i, w, lanes);
 }
 
-void adamw_f32(const Step *step, int64_t size, const float *gradient, float *weights, float *first, float *second,
-               bf16 *shadow) {
-#pragma omp parallel for schedule(static) if (size > SMALL)
-    for (int64_t i = 0; i < size; i += LANES)
-        adamw(step, i, size - i, load_f32(gradient + i, size - i), weights, first, second, shadow);
-}
-
-void adamw_bf16(const Step *step, int64_t size, const bf16 *gradient, float *weights, float *first, float *second,
-                bf16 *shadow) {
-#pragma omp parallel for schedule(static) if (size > SMALL)
-    for (int64_t i = 0; i < size; i += LANES)
-        adamw(step, i, size - i, load_bf16(gradient + i, size - i), weights, first, second, shadow);
-}
-
-// The same for a table of which few rows have a gradient: `slots[r]` is the row of `gradient` that belongs to row r, or
+// The update of a table of which few rows have a gradient: `slots[r]` is the row of `gradient` that belongs to row r, or
 // -1. Rows that never had one have moments of zero: all that happens to them is decay.
 void adamw_rows_f32(const Step *step, int64_t num_rows, int64_t width, const int32_t *slots, const uint8_t *has_moments,
                     const float *gradient, float *weights, float *first, float *second, bf16 *shadow) {
@@ -58,7 +47,6 @@ void adamw_rows_f32(const Step *step, int64_t num_rows, int64_t width, const int
     }
 }
 
-// The sum of squares: blocks of 4096 in float, their sums in double, in the order of the blocks. Below 0 without memory.
 #define BLOCK 4096
 
 static double in_order(double *sums, int64_t size) {
@@ -68,23 +56,17 @@ static double in_order(double *sums, int64_t size) {
     return total;
 }
 
-double squares_f32(int64_t size, const float *x) {
-    int64_t num_blocks = (size + BLOCK - 1) / BLOCK;
-    double *sums = malloc((num_blocks + 1) * sizeof(double));
-    if (!sums) return -1;
+#endif
+
+void NAME(adamw)(const Step *step, int64_t size, const REAL *gradient, float *weights, float *first, float *second,
+                 bf16 *shadow) {
 #pragma omp parallel for schedule(static) if (size > SMALL)
-    for (int64_t block = 0; block < num_blocks; block++) {
-        vfloat sum = {};
-        for (int64_t i = block * BLOCK; i < size && i < (block + 1) * BLOCK; i += LANES) {
-            vfloat value = load_f32(x + i, size - i);
-            sum += value * value;
-        }
-        sums[block] = sum_of(sum);
-    }
-    return in_order(sums, num_blocks);
+    for (int64_t i = 0; i < size; i += LANES)
+        adamw(step, i, size - i, LOAD(gradient + i, size - i), weights, first, second, shadow);
 }
 
-double squares_bf16(int64_t size, const bf16 *x) {
+// The sum of squares: blocks of 4096 in float, their sums in double, in the order of the blocks. Below 0 without memory.
+double NAME(squares)(int64_t size, const REAL *x) {
     int64_t num_blocks = (size + BLOCK - 1) / BLOCK;
     double *sums = malloc((num_blocks + 1) * sizeof(double));
     if (!sums) return -1;
@@ -92,7 +74,7 @@ double squares_bf16(int64_t size, const bf16 *x) {
     for (int64_t block = 0; block < num_blocks; block++) {
         vfloat sum = {};
         for (int64_t i = block * BLOCK; i < size && i < (block + 1) * BLOCK; i += LANES) {
-            vfloat value = load_bf16(x + i, size - i);
+            vfloat value = LOAD(x + i, size - i);
             sum += value * value;
         }
         sums[block] = sum_of(sum);

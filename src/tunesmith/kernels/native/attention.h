@@ -116,6 +116,17 @@ static inline void NAME(store_head)(const Attention *at, float *from, int64_t to
     for (int64_t i = 0; i < at->depth; i += LANES) STORE(to + i, load_f32(from + i, LANES), LANES);
 }
 
+// The keys, turned, and the values of one head in one sequence: each [length, depth].
+static inline void NAME(load_sequence)(const Attention *at, const REAL *key, const REAL *value, int64_t start,
+                                       int64_t length, int64_t key_head, float *keys, float *values) {
+    for (int64_t j = 0; j < length; j++) {
+        NAME(load_head)(at, key + (start + j) * at->key_stride + key_head * at->key_head_stride, start + j, 1,
+                        keys + j * at->depth);
+        NAME(load_head)(at, value + (start + j) * at->value_stride + key_head * at->value_head_stride, start + j, 0,
+                        values + j * at->depth);
+    }
+}
+
 // query [Q, heads, depth], key and value [T, key heads, depth], each with its strides; output [Q, heads, depth].
 // Returns a status, like all that need memory.
 int NAME(attention_forward)(const Attention *at, const REAL *query, const REAL *key, const REAL *value, REAL *output) {
@@ -140,12 +151,7 @@ int NAME(attention_forward)(const Attention *at, const REAL *query, const REAL *
             int64_t start = at->borders[sequence], length = at->borders[sequence + 1] - start, wide = padded(length);
             int64_t asked, num_queries = queries_of(at, sequence, &asked);
             if (!num_queries) continue;
-            for (int64_t j = 0; j < length; j++) {
-                NAME(load_head)(at, key + (start + j) * at->key_stride + key_head * at->key_head_stride, start + j, 1,
-                                rows + j * depth);
-                NAME(load_head)(at, value + (start + j) * at->value_stride + key_head * at->value_head_stride, start + j, 0,
-                                value_rows + j * depth);
-            }
+            NAME(load_sequence)(at, key, value, start, length, key_head, rows, value_rows);
             memset(value_rows + length * depth, 0, (wide - length) * depth * sizeof(float));
             PRODUCT(by_depth)(rows, length, depth, keys, wide);
             const FACTOR *values = PRODUCT(by_row)(value_rows, wide, depth, packed);
@@ -209,12 +215,7 @@ int NAME(attention_backward)(const Attention *at, const REAL *query, const REAL 
             int64_t sequence = task / at->num_key_heads, key_head = task % at->num_key_heads;
             int64_t start = at->borders[sequence], length = at->borders[sequence + 1] - start, wide = padded(length);
             int64_t asked, num_queries = queries_of(at, sequence, &asked);
-            for (int64_t j = 0; j < length; j++) {
-                NAME(load_head)(at, key + (start + j) * at->key_stride + key_head * at->key_head_stride, start + j, 1,
-                                rows + j * depth);
-                NAME(load_head)(at, value + (start + j) * at->value_stride + key_head * at->value_head_stride, start + j, 0,
-                                value_rows + j * depth);
-            }
+            NAME(load_sequence)(at, key, value, start, length, key_head, rows, value_rows);
             memset(rows + length * depth, 0, (wide - length) * depth * sizeof(float));
             PRODUCT(by_depth)(rows, length, depth, keys, wide);
             PRODUCT(by_depth)(value_rows, length, depth, values, wide);

@@ -72,6 +72,7 @@ static inline vfloat activate(int kind, vfloat x, vfloat *slope) {
 #define NAME(name) name##_f32
 #define PRODUCT(name) name##_plain
 #define FACTOR factor_plain
+#include "adamw.h"
 #include "attention.h"
 #include "decoding.h"
 #include "rows.h"
@@ -90,8 +91,7 @@ static inline vfloat activate(int kind, vfloat x, vfloat *slope) {
 #define PRODUCT(name) name##_dot
 #define FACTOR factor_dot
 #endif
+#include "adamw.h"
 #include "attention.h"
 #include "decoding.h"
 #include "rows.h"
-
-#include "adamw.h"
