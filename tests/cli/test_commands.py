@@ -16,16 +16,7 @@ GOOD = ["a joy from start to finish", "warm and funny and wise", "a delight to w
 BAD = ["a bore from start to finish", "cold and flat and dull", "a chore to watch", "clumsy and empty work"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("commands")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(folder: Path) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
-        yield patch
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")

@@ -23,17 +23,7 @@ from tunesmith.run import RunConfig
 from tunesmith.run.observers import RunPlan
 from tunesmith.types import Problem, StepInfo
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sweep")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(folder: Path) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
-        yield patch
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")
