@@ -35,6 +35,23 @@ class Problem:
         return f"{self.message}{places}" + (f"\n  → {self.fix}" if self.fix else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A choice about the form of the user's data that was made by content, with what else it could have been."""
+
+    name: str
+    """What was guessed, such as ``delimiter``, ``encoding``, ``header`` or ``scheme``."""
+    chosen: str
+    explained: int
+    """How many rows the choice explains, over the whole file."""
+    alternatives: tuple[tuple[str, int], ...] = ()
+    """The other readings, best first, each with the number of rows that it explains."""
+    flag: str = ""
+    """The option that decides it instead, such as ``data.delimiter``; empty where there is none."""
+    source: str = ""
+    """The file it is about; empty where it is about all of them."""
+
+
 class InputError(ValueError):
     """The user's input cannot be used; carries every problem found, not just the first.
 

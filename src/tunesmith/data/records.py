@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.types import ColumnChoice, Problem
+from tunesmith.types import ColumnChoice, Guess, Problem
 
 if TYPE_CHECKING:
     from tunesmith.data.tables import Rows
@@ -55,6 +55,8 @@ class RawData:
     """Column that the data's own author says must not cross splits; ``data.group`` goes before it."""
     is_plain_text: bool = False
     """Whether all splits come from text files without columns, which ``data.passage`` can join into passages."""
+    guesses: tuple[Guess, ...] = ()
+    """How the files' forms were chosen, and what else they could have been."""
 
 
 @dataclass(frozen=True, slots=True)
