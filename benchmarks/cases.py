@@ -22,6 +22,8 @@ class Child:
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: str | None = None
     """The virtual environment of ``benchmarks.environments`` it runs in."""
+    num_busy: int = 0
+    """Processes that keep a core busy meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,13 @@ def trl(dtype: str = "float32", **flags: Any) -> Child:
 
 BEST: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"}
 """The flags that make the Trainer fastest at the same maths; its fused AdamW is the default already."""
+GROUPED = {"train_sampling_strategy": "group_by_length"}
 TRL_BEST: dict[str, Any] = {**BEST, "gradient_checkpointing": False}
 TRL_DEFAULT: dict[str, Any] = {}
+
+
+NUM_BUSY = (0, 1, 3)
+"""Processes beside which a training is measured that shares its cores."""
 
 
 def litgpt(precision: str) -> Child:
@@ -169,6 +176,28 @@ GROUPS: dict[str, Group] = {
             prepare="generation",
             quick_options={"max_new_tokens": 32},
             full_options={"max_new_tokens": 64},
+        ),
+        Group(
+            "beside-others",
+            {
+                name + (f"-{num_busy}" if num_busy else ""): replace(child, num_busy=num_busy)
+                for num_busy in NUM_BUSY
+                for name, child in (("ours", ours(precision="fp32")), ("trainer", trainer(**GROUPED)))
+            },
+            replace(MINILM, rows=640),
+            replace(MINILM, rows=1600),
+            needs_gemm=False,
+        ),
+        Group(
+            "predict-beside-others",
+            {
+                "ours" + (f"-{num_busy}" if num_busy else ""): replace(ours("predict"), num_busy=num_busy)
+                for num_busy in NUM_BUSY
+            },
+            replace(MINILM, rows=1000),
+            replace(MINILM, rows=4000),
+            prepare="prediction",
+            needs_gemm=False,
         ),
         Group(
             "data",
@@ -349,6 +378,47 @@ CASES: dict[str, Case] = {
             measure=NEW_TOKENS,
             compare="answers",
             note="in bf16, greedy answers part at near ties, which rounding decides",
+        ),
+        *(
+            case
+            for num_busy, words in zip(NUM_BUSY[1:], ("one busy process", "three busy processes"), strict=True)
+            for case in (
+                Case(
+                    f"beside-others-{num_busy}",
+                    "beside-others",
+                    f"MiniLM, all weights, fp32, beside {words}",
+                    f"trainer-{num_busy}",
+                    f"{_TRAINER}, fp32, grouped by length, as much beside it",
+                    ours=f"ours-{num_busy}",
+                ),
+                Case(
+                    f"beside-others-{num_busy}-kept",
+                    "beside-others",
+                    f"Share of its quiet speed that a training keeps beside {words}",
+                    "ours",
+                    "tunesmith, nothing beside it",
+                    ours=f"ours-{num_busy}",
+                ),
+                Case(
+                    f"beside-others-{num_busy}-kept-trainer",
+                    "beside-others",
+                    f"The same share of the {_TRAINER}",
+                    "trainer",
+                    f"{_TRAINER}, nothing beside it",
+                    ours=f"trainer-{num_busy}",
+                    note=f"both sides are the {_TRAINER}",
+                ),
+                Case(
+                    f"beside-others-{num_busy}-kept-predict",
+                    "predict-beside-others",
+                    f"Share of its quiet speed that predicting keeps beside {words}",
+                    "ours",
+                    "tunesmith, nothing beside it",
+                    ours=f"ours-{num_busy}",
+                    measure=ROWS,
+                    compare="answers",
+                ),
+            )
         ),
         Case(
             "data-tokenise",

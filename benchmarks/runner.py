@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,15 +119,16 @@ def run_child(child: Child, spec: Mapping[str, Any]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": _python_path(child), "TOKENIZERS_PARALLELISM": "true"}
     started = time.perf_counter()
     try:
-        done = subprocess.run(
-            [python, "-m", child.module, child.job, json.dumps(spec)],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            cwd=ROOT,
-            env=environment,
-            check=False,
-        )
+        with _busy(child.num_busy):
+            done = subprocess.run(
+                [python, "-m", child.module, child.job, json.dumps(spec)],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                cwd=ROOT,
+                env=environment,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return {"error": f"{child.module} took longer than {TIMEOUT} s"}
     if done.returncode:
@@ -137,6 +138,19 @@ def run_child(child: Child, spec: Mapping[str, Any]) -> dict[str, Any]:
     except (IndexError, ValueError):
         return {"error": f"{child.module} {child.job} gave no answer: {_last_words(done.stderr)}"}
     return {**answer, "process_seconds": time.perf_counter() - started}
+
+
+@contextlib.contextmanager
+def _busy(num_processes: int) -> Iterator[None]:
+    """Keep cores busy meanwhile; each process is in a session of its own, as another program of the user's would be."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    others = [subprocess.Popen(command, start_new_session=True) for _ in range(num_processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _python_path(child: Child) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from tunesmith.engine.loop import require_updates
 from tunesmith.engine.together import Member, make_steps, obstacle
+from tunesmith.kernels.waiting import cores_shared
 from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
@@ -58,6 +59,7 @@ class _Entrant:
     member: Member
 
 
+@cores_shared()
 def train_together(
     configs: Sequence[RunConfig],
     *,

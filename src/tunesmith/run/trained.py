@@ -13,6 +13,7 @@ from tunesmith.data import read_for_prediction
 from tunesmith.data.canonical import TRUTHS
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
+from tunesmith.kernels.waiting import cores_shared
 from tunesmith.models import load_trained, tokenizer_hash
 from tunesmith.run.assembly import Network, load_data, make_network
 from tunesmith.run.config import RunConfig
@@ -85,6 +86,7 @@ class Run:
         method = self.config.method
         return method.load(model, self.folder) if method.saves_adapter else model
 
+    @cores_shared()
     def evaluate(self, data: str | None = None, split: str = "test", *, answers: int | None = None) -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.
 
@@ -145,7 +147,7 @@ class Run:
         shown = ""
         tokens: list[int] = []
         sampling = sampling_for(network, self.task, writing)
-        with closing(stream(network.model, prompt.tolist(), sampling, keep=True)) as answer:
+        with cores_shared(), closing(stream(network.model, prompt.tolist(), sampling, keep=True)) as answer:
             for token in answer:
                 tokens.append(token)
                 text = str(network.tokenizer.decode(tokens, skip_special_tokens=True))
@@ -154,6 +156,7 @@ class Run:
                 yield text[len(shown) :]
                 shown = text
 
+    @cores_shared()
     def _predict(self, columns: Columns, writing: Writing | None) -> list[dict[str, Any]]:
         if not len(next(iter(columns.values()))):
             return []

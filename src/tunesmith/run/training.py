@@ -21,6 +21,7 @@ from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
+from tunesmith.kernels.waiting import cores_shared
 from tunesmith.models import record
 from tunesmith.run.assembly import parameter_counts, resolve
 from tunesmith.run.config import RunConfig
@@ -40,6 +41,7 @@ from tunesmith.tasks.base import Task
 from tunesmith.types import InputError, Problem
 
 
+@cores_shared()
 def train(
     config: RunConfig, *, resume: bool = False, overwrite: bool = False, observers: Sequence[Observer] = ()
 ) -> Path:
