@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -32,6 +33,7 @@ _MAX_STRAY_CONTROLS = 16
 _REPLACE = "tunesmith.mark"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLOCK = 1 << 20
+_BLOCK_LINES = 10_000
 MAX_EXPANSION = 500
 """Times its size that a compressed file may grow to: real tables stay far below, bombs far above."""
 _SMALL = 256 * 1024 * 1024
@@ -280,6 +282,12 @@ def describe_mark(text: str, encoding: str) -> str:
     return f"half of a surrogate pair (\\u{code:04x}) at character {found.start() + 1}"
 
 
+class CutLine(str):
+    """The beginning of a line that is longer than ``MAX_LINE``."""
+
+    __slots__ = ()
+
+
 class Lines:
     """The lines of a text file, each with its line end, numbered, with a way to put lines back.
 
@@ -289,7 +297,11 @@ class Lines:
 
     def __init__(self, stream: IO[str] | Iterable[str]) -> None:
         self._stream = stream
-        self._returned: list[str] = []
+        self._waiting: list[str] = []
+        """Lines to be handed out next, the next one last."""
+        self._rest = ""
+        """What was read of the line after them."""
+        self._ended = False
         self.number = 0
         self.is_cut = False
 
@@ -297,34 +309,99 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._returned.pop() if self._returned else self._read()
+        if not self._waiting and not self._load():
+            raise StopIteration
+        line = self._waiting.pop()
         self.number += 1
+        self.is_cut = type(line) is CutLine
         return line
+
+    def block(self) -> list[str]:
+        """Hand out the next lines, as many as are at hand; nothing at the end of the file."""
+        if not self._waiting and not self._load():
+            return []
+        found, self._waiting = self._waiting[::-1], []
+        self.number += len(found)
+        return found
 
     def put_back(self, lines: list[str]) -> None:
         """Hand out ``lines``, the last ones read, again."""
-        self._returned.extend(reversed(lines))
+        self._waiting.extend(reversed(lines))
         self.number -= len(lines)
 
-    def _read(self) -> str:
-        self.is_cut = False
+    def _load(self) -> bool:
+        """Read on; return whether there are more lines."""
         if not isinstance(self._stream, io.TextIOBase):
-            return next(cast("Iterator[str]", self._stream))
-        line = self._stream.readline(MAX_LINE)
-        if not line:
-            raise StopIteration
-        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
-            self.is_cut = True
-            while (rest := self._stream.readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
-                pass
-        return line
+            self._waiting = list(islice(self._stream, _BLOCK_LINES))[::-1]
+            return bool(self._waiting)
+        while not self._waiting and not self._ended:
+            read = self._stream.read(_BLOCK)
+            self._ended = not read
+            text = self._rest + read
+            # A return at the end may be the first half of a line end.
+            end = len(text) if self._ended else max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1
+            self._rest = text[end:]
+            self._waiting = [
+                line if len(line) < MAX_LINE else _cut(line) for line in io.StringIO(text[:end], newline="")
+            ][::-1]
+            if not self._waiting and len(self._rest.rstrip("\r")) >= MAX_LINE:
+                self._waiting = [self._skip_long_line()]
+        return bool(self._waiting)
+
+    def _skip_long_line(self) -> CutLine:
+        """Pass over the rest of a line that is too long; return its beginning."""
+        beginning = CutLine(self._rest[:MAX_LINE])
+        assert isinstance(self._stream, io.TextIOBase)
+        last = self._rest[-1:]
+        while read := self._stream.read(_BLOCK):
+            if last == "\r" and not read.startswith("\n"):
+                break
+            ends = [place for place in (read.find("\n"), read.find("\r")) if place >= 0]
+            if ends and not (read[min(ends)] == "\r" and min(ends) == len(read) - 1):
+                end = min(ends)
+                self._rest = read[end + (2 if read[end : end + 2] == "\r\n" else 1) :]
+                return beginning
+            last = read[-1]
+        self._rest = read
+        self._ended = not read
+        return beginning
+
+
+def _cut(line: str) -> str:
+    return line if len(line.rstrip("\r\n")) < MAX_LINE else CutLine(line[:MAX_LINE])
 
 
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
     """Open a text file, decompressed; line ends stay as they are and bad bytes are marked."""
-    with (
-        open_bytes(path) as file,
-        io.TextIOWrapper(file, encoding=encoding, errors=_REPLACE, newline="") as text,
-    ):
-        yield text
+    try:
+        with (
+            open_bytes(path) as file,
+            io.TextIOWrapper(file, encoding=_marked(path, encoding), errors=_REPLACE, newline="") as text,
+        ):
+            yield text
+    except UnicodeError as error:
+        raise InputError(
+            f"{show_name(path)} cannot be read as {encoding}: {error}.",
+            "Give another data.encoding, or none: then it is found by content.",
+        ) from error
+
+
+def _marked(path: Path, encoding: str) -> str:
+    """Return the encoding with its byte order where the name leaves it open and the file has no mark that tells it."""
+    name = codecs.lookup(encoding).name
+    if name not in ("utf-16", "utf-32"):
+        return encoding
+    with open_bytes(path) as file:
+        start = file.read(1 << 16)
+    if any(start.startswith(bom) and found == name for bom, found in _BOMS):
+        return encoding
+    # White space and ASCII stand in every text: their bytes are small in the last place of the number, and zero before.
+    unit = 2 if name == "utf-16" else 4
+    spaces = {order: start[place::unit].count(0) for order, place in (("le", unit - 1), ("be", 0))}
+    return f"{name}-{'be' if spaces['be'] > spaces['le'] else 'le'}"
+
+
+def show_name(path: Path) -> str:
+    """Return a file's name as it can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
+    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
