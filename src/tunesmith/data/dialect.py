@@ -311,7 +311,7 @@ def detect(
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
     if header is None:
-        header = _has_header(first, rows[1:], like)
+        header = has_header(first, rows[1:], like)
         if cut.delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
             # The first line of running text may be a title.
             header = header and first[0].strip().lower() in _KNOWN_NAMES
@@ -392,7 +392,7 @@ class _Counts:
 
     def _names_columns(self, cut: Cut) -> bool:
         first = next((record.cells for record in _parse(self._lines[:1], cut)), [])
-        return any(cell.strip().lower() in _KNOWN_NAMES for cell in first)
+        return has_known_name(first)
 
     def _best_quoting(self, delimiter: str) -> Cut:
         """Return the cut by a delimiter with the quoting that explains most; the usual one among equals."""
@@ -457,6 +457,11 @@ class _Counts:
         return found
 
 
+def has_known_name(cells: Sequence[str]) -> bool:
+    """Say whether one of some cells is a usual name of a column."""
+    return any(cell.strip().lower() in _KNOWN_NAMES for cell in cells)
+
+
 def _delimiter_name(delimiter: str | None) -> str:
     return _NAMES.get(delimiter, str(delimiter))
 
@@ -499,9 +504,10 @@ def _quotes_have_meaning(lines: Sequence[str], delimiter: str) -> bool:
     return num_opened > 0 and (num_needed > 0 or num_quoted_lines >= 0.9 * num_lines)
 
 
-def _has_header(  # noqa: PLR0911 (one rule after the other)
+def has_header(  # noqa: PLR0911 (one rule after the other)
     first: Sequence[str], rows: Sequence[Sequence[str]], like: Sequence[str]
 ) -> bool:
+    """Say whether the first row holds names of columns; ``like`` are those of another file of the set."""
     names = [cell.strip() for cell in first]
     lowered = [name.lower() for name in names]
     if like and lowered == [name.lower() for name in like]:

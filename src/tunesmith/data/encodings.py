@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from tunesmith.types import InputError
+from tunesmith.types import Guess, InputError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -141,8 +141,8 @@ def check_is_text(path: Path) -> None:
         )
 
 
-def detect_encoding(path: Path) -> tuple[str, bool]:
-    """Return the file's encoding, and whether it was guessed rather than certain.
+def detect_encoding(path: Path) -> tuple[str, Guess | None]:
+    """Return the file's encoding, and the guess that it is; no guess where it is certain.
 
     UTF-8 is certain when the whole file is valid, or when most lines beyond ASCII are: the
     rest are then bad rows.
@@ -151,7 +151,7 @@ def detect_encoding(path: Path) -> tuple[str, bool]:
         start = file.read(1 << 16)
         wide = _wide_encoding(start)
         if wide:
-            return wide, False
+            return wide, None
         decoder = codecs.getincrementaldecoder("utf-8")()
         block = start
         try:
@@ -162,7 +162,7 @@ def detect_encoding(path: Path) -> tuple[str, bool]:
         except UnicodeDecodeError:
             pass
         else:
-            return "utf-8", False
+            return "utf-8", None
     return _guess(path)
 
 
@@ -181,56 +181,61 @@ def _wide_encoding(start: bytes) -> str:
     return ""
 
 
-def _guess(path: Path) -> tuple[str, bool]:
+def _guess(path: Path) -> tuple[str, Guess | None]:
     sample = bytearray()
-    num_good = num_bad = 0
+    num_good = num_bad = num_lines = 0
     with open_bytes(path) as file:
-        for line in _byte_lines(file, limit=64 * _BLOCK):
+        for line in _byte_lines(file):
+            num_lines += 1
             if line.isascii():
                 continue
-            try:
-                line.decode("utf-8")
+            if _decodes(line, "utf-8"):
                 num_good += 1
-            except UnicodeDecodeError:
+            else:
                 num_bad += 1
                 if len(sample) < 1 << 17:
                     sample += line + b"\n"
     if num_good >= num_bad:
-        return "utf-8", False
-    return _best_of(bytes(sample)), True
+        return "utf-8", None
+    best, others = _best_of(bytes(sample))
+    counts = dict.fromkeys([best, *others], num_lines)
+    with open_bytes(path) as file:
+        for line in _byte_lines(file):
+            if not line.isascii():
+                for name in counts:
+                    counts[name] -= not _decodes(line, name)
+    alternatives = [(name.upper(), counts[name]) for name in others] + [("UTF-8", num_lines - num_bad)]
+    ranked = tuple(sorted(alternatives, key=lambda one: -one[1]))
+    return best, Guess("encoding", best.upper(), counts[best], ranked, "data.encoding")
 
 
-def _byte_lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
-    num_read = 0
-    while num_read < limit:
-        line = file.readline(_BLOCK)
-        if not line:
-            return
-        num_read += len(line)
+def _byte_lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(_BLOCK):
         yield line
 
 
-def _best_of(sample: bytes) -> str:
+def _best_of(sample: bytes) -> tuple[str, list[str]]:
+    """Return the likeliest encoding, and others that the content could be in."""
     asian = _asian_encoding(sample)
     if asian:
-        return asian
+        return asian, []
     from charset_normalizer import from_bytes
 
     matches = from_bytes(sample, cp_isolation=_CANDIDATES, preemptive_behaviour=False)
     if not matches:
-        return "latin-1"
+        return "latin-1", []
     # Western text reads as Central European just as smoothly: among equals, the commonest encoding wins.
-    best = matches[0]
+    likeliest = matches[0]
     equals = {
         name
         for match in matches
-        if (match.chaos, match.coherence) == (best.chaos, best.coherence)
+        if (match.chaos, match.coherence) == (likeliest.chaos, likeliest.coherence)
         for name in match.could_be_from_charset
     }
-    for name in _CANDIDATES:
-        if name in equals and _decodes(sample, name):
-            return name.replace("_", "-")
-    return "latin-1"
+    ranked = [name.replace("_", "-") for name in _CANDIDATES if name in equals and _decodes(sample, name)]
+    more = [match.encoding.replace("_", "-") for match in list(matches)[1:3]]
+    best = ranked[0] if ranked else "latin-1"
+    return best, [name for name in dict.fromkeys([*ranked[1:3], *more]) if name != best]
 
 
 def _decodes(sample: bytes, name: str) -> bool:

@@ -19,17 +19,17 @@ from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
-from tunesmith.data.encodings import check_is_text, detect_encoding, open_text
+from tunesmith.data.encodings import check_is_text, detect_encoding, show_name
+from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
+from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.passages import read_passages
-from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict
+from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
 from tunesmith.data.sources import (
-    BY_CONTENT,
     COLUMNAR,
     CONLL,
     DELIMITED,
     JSON,
-    PLAIN,
     DataFile,
     find_files,
     split_named,
@@ -149,8 +149,9 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         "like": list(like),
         "encoding": config.encoding,
         "passage": config.passage if _may_be_plain(file, config) else 0,
+        "is_described": config.passage is not None,
     }
-    key = hash_json([_VERSION, sha256, file.path.name, file.suffix, options])
+    key = hash_json([_VERSION, sha256, show_name(file.path), file.suffix, options])
 
     def build(folder: Path) -> None:
         rejections = Rejections(folder / "rejected.jsonl")
@@ -163,9 +164,9 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
     if not len(dataset) and not rejected:
-        raise InputError(f"{file.path.name} holds no rows.", "Give a file with at least a few rows.")
+        raise InputError(f"{show_name(file.path)} holds no rows.", "Give a file with at least a few rows.")
     source = Source(
-        file.path.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
+        show_name(file.path), file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
     )
     has_header = bool(details.get("dialect", {}).get("header", True))
     return _Table(
@@ -183,50 +184,58 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
 def _read_into(
     file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
 ) -> tuple[dict[str, Any], list[Problem]]:
-    path, name = file.path, file.path.name
+    path, name = file.path, show_name(file.path)
     if file.suffix in COLUMNAR:
         return read_columnar(path, name, target)
     problems = []
+    guess = None
     if config.encoding is not None:
         encoding = config.encoding
     else:
         check_is_text(path)
-        encoding, is_guessed = detect_encoding(path)
-        if is_guessed:
+        encoding, guess = detect_encoding(path)
+        if guess is not None:
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
-    if file.suffix in JSON or (file.suffix not in DELIMITED | CONLL and _looks_like_json(path, encoding)):
+    if holds_json(path, encoding, file.suffix):
         details, more = read_json(path, name, encoding, target, rejections)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
         details, more = read_conll(path, name, encoding, target, rejections)
+    elif (form := _line_form(file, config, encoding, like)) is not None:
+        details, more = read_labelled_lines(path, name, encoding, form, target=target, rejected=rejections)
     elif config.passage and _may_be_plain(file, config):
         details, more = read_passages(path, name, encoding, config.passage, target=target, rejected=rejections)
     else:
+        suffix = file.suffix if file.suffix not in JSON | CONLL else ""
         options = DelimitedOptions(config.delimiter, config.header, like)
         details, more = read_delimited(
-            path, name, file.suffix, encoding, options=options, target=target, rejected=rejections
+            path, name, suffix, encoding, options=options, target=target, rejected=rejections
         )
         dialect = details["dialect"]
         is_lines = dialect["delimiter"] is None and not dialect["header"]
         details["is_plain_text"] = is_lines and _may_be_plain(file, config)
+    if guess is not None:
+        details["guesses"] = [guess_to_dict(guess), *details.get("guesses", [])]
     return {**details, "encoding": encoding}, problems + more
+
+
+def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:
+    """Return how labels stand before the texts of lines; who describes the file otherwise says that they do not."""
+    is_described = config.delimiter is not None or config.header is not None or config.passage is not None
+    if file.suffix in DELIMITED or is_described:
+        return None
+    return find_line_form(file.path, encoding, like)
 
 
 def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
     """Say whether a file can be text without columns; who describes its columns says that it is not."""
-    return file.suffix in PLAIN | BY_CONTENT and config.delimiter is None and not config.header
+    return file.suffix not in DELIMITED | CONLL and config.delimiter is None and not config.header
 
 
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
     """Say whether a file of any name holds tagged sentences; who describes it otherwise says that it does not."""
     is_described = config.delimiter is not None or config.header is not None or bool(config.passage)
     return file.suffix not in DELIMITED and not is_described and looks_like_conll(file.path, encoding)
-
-
-def _looks_like_json(path: Path, encoding: str) -> bool:
-    with open_text(path, encoding) as text:
-        start = text.read(4096).lstrip("\ufeff \t\r\n")
-    return start.startswith(('{"', "{\n", "{ ", "{\r", "[{", "[\n"))
 
 
 def _read_hub(given: str, split: str) -> Parts:
