@@ -86,9 +86,7 @@ def _detect(path: Path, suffix: str, encoding: str, options: DelimitedOptions) -
 class _Rows:
     """Takes the rows of a file on their way to the table."""
 
-    def __init__(
-        self, name: str, dialect: Dialect, encoding: str, writer: TableWriter, rejected: Rejections
-    ) -> None:
+    def __init__(self, name: str, dialect: Dialect, encoding: str, writer: TableWriter, rejected: Rejections) -> None:
         self._name = name
         self._dialect = dialect
         self._width = len(dialect.columns)

@@ -322,7 +322,7 @@ def detect(
 
 
 def _first_row(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Return the first row as names of columns: numbers of rows have no name sometimes, what is blank at its end goes."""
+    """Return the first row as names of columns: numbers of rows may have none, and blank ones at the end go."""
     names = list(rows[0])
     numbers = [row[0] for row in rows[1:] if len(row) == width]
     if len(names) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1:
@@ -405,10 +405,10 @@ class _Counts:
         if len(delimiter) > 1:
             order = ["none"]
         usual = Cut(delimiter, order[0])
-        if not has_quotes or (delimiter == "\t" and order[0] == "none"):
-            # Literal quotes are the rule in tab-separated files; the rest is looked at where that leaves rows over.
-            if self._explained(usual) == self._num_lines(usual):
-                return usual
+        # Literal quotes are the rule in tab-separated files; the rest is looked at where that leaves rows over.
+        is_sure = not has_quotes or (delimiter == "\t" and order[0] == "none")
+        if is_sure and self._explained(usual) == self._num_lines(usual):
+            return usual
         if any('\\"' in line for line in self._lines) and len(delimiter) == 1:
             order.append("backslash")
         cuts = [Cut(delimiter, quoting) for quoting in order]

@@ -377,12 +377,15 @@ def _cut(line: str) -> str:
 
 
 @contextmanager
-def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
-    """Open a text file, decompressed; line ends stay as they are and bad bytes are marked."""
+def open_text(path: Path, encoding: str, newline: str = "") -> Iterator[io.TextIOWrapper]:
+    """Open a text file, decompressed; line ends stay as they are and bad bytes are marked.
+
+    Any line end ends a line; or ``newline`` alone does.
+    """
     try:
         with (
             open_bytes(path) as file,
-            io.TextIOWrapper(file, encoding=_marked(path, encoding), errors=_REPLACE, newline="") as text,
+            io.TextIOWrapper(file, encoding=_marked(path, encoding), errors=_REPLACE, newline=newline) as text,
         ):
             yield text
     except UnicodeError as error:
@@ -408,5 +411,5 @@ def _marked(path: Path, encoding: str) -> str:
 
 
 def show_name(path: Path) -> str:
-    """Return a file's name as it can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
+    """Return a file's name as it can be written anywhere: bytes that are no UTF-8 as their numbers."""
     return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -109,7 +109,7 @@ class _RowForm:
     """The first row, where it holds the names of columns."""
 
 
-def read_json(
+def read_json(  # noqa: PLR0917 (as the other readers)
     path: Path, name: str, encoding: str, target: Path, rejected: Rejections, part: str = ""
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Write the file's rows to ``target`` plus ``__row__``; bad rows go to ``rejected``.
@@ -129,7 +129,7 @@ def read_json(
     is_header_due = bool(form.header)
     with TableWriter(target, schema) as writer:
         for element in elements(path, name, encoding, part):
-            place = f"{name}:{element.line}"
+            place = f"{name}:{part}:{element.line}" if part else f"{name}:{element.line}"
             row = _row(element, form.kind, encoding, form.width)
             if row.values is None:
                 rejected.add(place, row.reason, row.content)
@@ -161,7 +161,7 @@ def _kind_of_row(value: Any) -> RowKind | None:
     return "lists" if isinstance(value, list) and value else None
 
 
-def _row(element: Element, kind: RowKind, encoding: str, width: int = 0) -> JsonRow:
+def _row(element: Element, kind: RowKind, encoding: str, width: int = 0) -> JsonRow:  # noqa: PLR0911 (one reason each)
     """Return the columns of an element that is to be a row of this kind (a list of ``width`` cells), or why not."""
     line, value, content = element.line, element.value, element.content
     if element.reason:

@@ -147,7 +147,7 @@ def _build(
     _require_rows(parts)
     sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
     if config.clean.leaks:
-        _drop_leaks(parts, sides, form)
+        _drop_leaks(parts, sides)
     problems += notes
     total = Tally()
     for part in parts:
@@ -201,9 +201,7 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
     )
 
 
-def _drop_misfits(
-    parts: Sequence[_Split], given: Mapping[str, Rows], form: Form, config: DataConfig
-) -> list[Problem]:
+def _drop_misfits(parts: Sequence[_Split], given: Mapping[str, Rows], form: Form, config: DataConfig) -> list[Problem]:
     """Leave out the rows that do not fit their form (``make_batch`` has counted them), or refuse them if too many."""
     found: list[Problem] = []
     for part in parts:
@@ -358,7 +356,7 @@ def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: st
     )
 
 
-def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]], form: Form) -> None:
+def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:
     """Leave out training rows whose texts also stand in validation or test."""
     train = parts[0]
     held_out = np.concatenate([part.keys.texts[sides[part.name] > 0] for part in parts])

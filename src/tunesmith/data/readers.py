@@ -6,8 +6,9 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, show_name
+from tunesmith.data.folders import find_sources
 from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
+from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
 from tunesmith.data.passages import read_passages
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
 from tunesmith.data.sources import (
@@ -31,9 +34,11 @@ from tunesmith.data.sources import (
     DELIMITED,
     JSON,
     DataFile,
-    find_files,
+    LabelledFiles,
+    ParallelFiles,
     split_named,
 )
+from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
@@ -109,12 +114,37 @@ def _read_source(
         return {split: [table]}, [], sample.group
     if given.startswith("hub:"):
         return _read_hub(given, split), [], None
-    files, notes = find_files(given, split)
+    sources, notes = find_sources(given, split)
     parts: Parts = {}
-    for file in files:
-        table = read_file(file, config, like or _like(parts))
-        parts.setdefault(file.split, []).append(table)
+    for source in sources:
+        for one in _pieces(source, config):
+            parts.setdefault(one.split, []).append(read_file(one, config, like or _like(parts)))
     return parts, notes, None
+
+
+def _pieces(source: Origin, config: DataConfig) -> list[Origin]:
+    """Return a file's splits where it is an object of several, else the source itself."""
+    if not isinstance(source, DataFile) or source.suffix in COLUMNAR | DELIMITED | CONLL:
+        return [source]
+    with _readable(source.path):
+        if config.encoding is None:
+            check_is_text(source.path)
+        encoding = config.encoding or detect_encoding(source.path)[0]
+        splits = {}
+        if holds_json(source.path, encoding, source.suffix):
+            splits = json_splits(source.path, show_name(source.path), encoding)
+    return [replace(source, split=split, part=key) for split, key in splits.items()] or [source]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the system says against reading a file into an ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileExistsError):
+            raise
+        raise InputError(f"{show_name(path)} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
 def replace_reading(config: DataConfig) -> DataConfig:
@@ -137,25 +167,35 @@ def _sole(given: str, split: str, parts: Parts) -> list[_Table]:
     raise InputError(f"{given} holds {', '.join(parts)} but no {split}.", f"Name one file for data.{split}.")
 
 
-def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _Table:
-    """Read one file through the cache; ``like`` holds the training file's column names."""
-    try:
-        sha256 = hash_file(file.path)
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Table:
+    """Read one file (or several that belong together) through the cache; ``like`` holds the training file's columns."""
     options = {
         "delimiter": config.delimiter,
         "header": config.header,
         "like": list(like),
         "encoding": config.encoding,
-        "passage": config.passage if _may_be_plain(file, config) else 0,
         "is_described": config.passage is not None,
     }
-    key = hash_json([_VERSION, sha256, show_name(file.path), file.suffix, options])
+    if isinstance(file, DataFile):
+        name = show_name(file.path)
+        with _readable(file.path):
+            sha256 = hash_file(file.path)
+        options["passage"] = config.passage if _may_be_plain(file, config) else 0
+        key = hash_json([_VERSION, sha256, name, file.suffix, file.part, options])
+    else:
+        name = file.name
+        sha256 = _hash_files(file)
+        key = hash_json([_VERSION, sha256, name, options])
 
     def build(folder: Path) -> None:
         rejections = Rejections(folder / "rejected.jsonl")
-        details, problems = _read_into(file, config, tuple(like), folder / "rows.arrow", rejections)
+        target = folder / "rows.arrow"
+        if isinstance(file, DataFile):
+            details, problems = _read_into(file, config, tuple(like), target, rejections)
+        elif isinstance(file, LabelledFiles):
+            details, problems = read_labelled_files(file, config.encoding, target, rejections)
+        else:
+            details, problems = read_parallel_files(file, config.encoding, target, rejections)
         rejections.close()
         write_report(folder, details, problems)
 
@@ -164,10 +204,8 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
     if not len(dataset) and not rejected:
-        raise InputError(f"{show_name(file.path)} holds no rows.", "Give a file with at least a few rows.")
-    source = Source(
-        show_name(file.path), file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
-    )
+        raise InputError(f"{name} holds no rows.", "Give a file with at least a few rows.")
+    source = Source(name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", "")))
     has_header = bool(details.get("dialect", {}).get("header", True))
     return _Table(
         dataset,
@@ -179,6 +217,14 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         details.get("num_read", len(dataset)),
         tuple(guess_from_dict({"source": source.name, **guess}) for guess in details.get("guesses", [])),
     )
+
+
+def _hash_files(files: LabelledFiles | ParallelFiles) -> str:
+    hashes = []
+    for role, path in content_of(files):
+        with _readable(path):
+            hashes.append([role, "/".join(path.parts[-3:]), hash_file(path)])
+    return hash_json([type(files).__name__, str(getattr(files, "unit", "")), hashes])
 
 
 def _read_into(
@@ -198,7 +244,7 @@ def _read_into(
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
     if holds_json(path, encoding, file.suffix):
-        details, more = read_json(path, name, encoding, target, rejections)
+        details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
         details, more = read_conll(path, name, encoding, target, rejections)
     elif (form := _line_form(file, config, encoding, like)) is not None:
@@ -274,9 +320,7 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
 
 def _judge_rejected(parts: Parts, bad_rows: BadRows) -> list[Problem]:
     """Return a warning per file with bad rows; raise where there are more than may be left out."""
-    found = [
-        judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)
-    ]
+    found = [judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)]
     if errors := errors_among(found):
         raise InputError(errors)
     return found
