@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from tunesmith.data import DataConfig, prepare, profile, read, read_for_prediction
 from tunesmith.data.records import PreparedData
+from tunesmith.data.schemes import TagForm
+from tunesmith.data.spans import parse_spans, tag_spans
 from tunesmith.data.tagged import (
-    TagForm,
     join_tokens,
-    parse_spans,
     split_characters,
     split_spaces,
     split_words,
-    tag_spans,
 )
 from tunesmith.tasks import detect
 from tunesmith.types import InputError

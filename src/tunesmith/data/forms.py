@@ -24,7 +24,7 @@ from tunesmith.data.clean import BoolArray, Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows, batches, column_names
-from tunesmith.types import ColumnChoice, InputError, Problem
+from tunesmith.types import ColumnChoice, Guess, InputError, Problem
 
 Keys = npt.NDArray[np.uint64]
 
@@ -46,6 +46,10 @@ class Misfit:
     """What is wrong, as it follows on "3 rows left out: "."""
     refuses_prediction: bool = False
     """Whether nothing can be predicted from such a row either."""
+    guess: str = ""
+    """The guess about their form that they do not fit, in words, as it follows on "it was read with"."""
+    flag: str = ""
+    """The option that decides it instead."""
 
 
 class Form(ABC):
@@ -121,6 +125,10 @@ class Form(ABC):
 
     def notes(self) -> list[Problem]:
         """Return what is worth saying about the rows made so far."""
+        return []
+
+    def guesses(self) -> list[Guess]:
+        """Return how the rows' form was chosen."""
         return []
 
     def misfit_words(self, misfit: Misfit) -> str:

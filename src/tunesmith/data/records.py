@@ -72,6 +72,8 @@ class PreparedData:
     """SHA-256 of each split's canonical content in its order, places left out."""
     key: str = ""
     """Stands in the cache for all of this: rows with their places, and what was noticed."""
+    guesses: tuple[Guess, ...] = ()
+    """How the chosen columns are written, chosen by what explains most rows of all splits."""
 
 
 def problem_to_dict(problem: Problem) -> dict[str, Any]:
@@ -82,3 +84,14 @@ def problem_to_dict(problem: Problem) -> dict[str, Any]:
 def problem_from_dict(values: Mapping[str, Any]) -> Problem:
     """Return the problem that ``problem_to_dict`` described."""
     return Problem(**{**values, "rows": tuple(values["rows"])})
+
+
+def guess_to_dict(guess: Guess) -> dict[str, Any]:
+    """Return the guess as JSON-ready values: what readers put into ``details["guesses"]``, one after the other."""
+    return {**asdict(guess), "alternatives": [list(one) for one in guess.alternatives]}
+
+
+def guess_from_dict(values: Mapping[str, Any]) -> Guess:
+    """Return the guess that ``guess_to_dict`` described."""
+    alternatives = tuple((str(reading), int(count)) for reading, count in values.get("alternatives", ()))
+    return Guess(**{**values, "alternatives": alternatives})
