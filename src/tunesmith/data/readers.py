@@ -41,7 +41,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 4
+_VERSION = 5
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -193,7 +193,7 @@ def _read_into(
     if file.suffix in JSON or (file.suffix not in DELIMITED | CONLL and _looks_like_json(path, encoding)):
         details, more = read_json(path, name, encoding, target, rejections)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
-        details, more = read_conll(path, name, encoding, target, rejections)
+        details, more = read_conll(path, name, encoding, target, rejections, like)
     elif config.passage and _may_be_plain(file, config):
         details, more = read_passages(path, name, encoding, config.passage, target=target, rejected=rejections)
     else:
@@ -215,7 +215,7 @@ def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
     """Say whether a file of any name holds tagged sentences; who describes it otherwise says that it does not."""
     is_described = config.delimiter is not None or config.header is not None or bool(config.passage)
-    return file.suffix not in DELIMITED and not is_described and looks_like_conll(file.path, encoding)
+    return not is_described and looks_like_conll(file.path, encoding, is_table=file.suffix in DELIMITED)
 
 
 def _looks_like_json(path: Path, encoding: str) -> bool:
