@@ -213,7 +213,7 @@ WORDS = {
 def test_misfits_are_named_with_their_places_or_refused(tmp_path: Path, what: str) -> None:
     good = [messages(*row) for row in PLAIN]
     path = write(tmp_path / "chat.jsonl", [*good[:2], *MISFITS[what], *good[2:]])
-    data = load(path)
+    data = load(path, bad_rows="quarantine")
     assert messages_of(data) == PLAIN
     (problem,) = [problem for problem in data.problems if problem.severity == "warning"]
     assert WORDS[what] in problem.message
@@ -244,7 +244,7 @@ def test_misfits_of_instructions(tmp_path: Path) -> None:
         {"instruction": "x", "output": "y", "history": [["only one"]]},
         {"instruction": "x", "output": "y", "tools": [{"no": "name"}]},
     ]
-    data = load(write(tmp_path / "chat.jsonl", [*good, *bad]))
+    data = load(write(tmp_path / "chat.jsonl", [*good, *bad]), bad_rows="quarantine")
     assert messages_of(data) == PLAIN
     found = {problem.rows[0]: problem.message for problem in data.problems if problem.severity == "warning"}
     assert {place.split(":")[1] for place in found} == {"9", "10", "11", "12", "13"}

@@ -44,7 +44,9 @@ def test_places_are_lines(read_text):
 def test_bad_rows_are_named(read_text):
     good = [json.dumps(row) for row in ROWS]
     lines = [*good, '{"text": "cut', "[1, 2]", '"words"', "3", "null", '{"text": "half \\ud800"}', *good]
-    raw = read_text("x.jsonl", "\n".join(lines))
+    with pytest.raises(InputError, match=r"x\.jsonl: 6 of 18 rows \(33\.3%\) cannot be read.*“{\"text\": \"cut”"):
+        read_text("x.jsonl", "\n".join(lines))
+    raw = read_text("x.jsonl", "\n".join(lines), bad_rows="quarantine")
     assert len(raw.splits["train"]) == 12
     reasons = {row.place: row.reason for row in raw.rejected}
     assert sorted(reasons) == ["x.jsonl:10", "x.jsonl:11", "x.jsonl:12", "x.jsonl:7", "x.jsonl:8", "x.jsonl:9"]

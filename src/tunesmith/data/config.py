@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunesmith.config.base import Config
+from tunesmith.data.bad_rows import BadRows
 from tunesmith.data.schemes import Scheme
 from tunesmith.data.spans import Offsets
 
@@ -70,8 +71,9 @@ class DataConfig(Config):
     span_offsets: Offsets | None = None
     """How places of entities in a text are counted: up to the end (exclusive), with the last character (inclusive),
     with it and from 1 (from_one), in units of UTF-16 or in bytes; chosen by the rows it explains when not given."""
-    bad_rows: Literal["quarantine", "refuse"] = "quarantine"
-    """Rows that cannot be read: left out, counted and listed (quarantine), or reason to stop (refuse)."""
+    bad_rows: BadRows = "auto"
+    """Rows that cannot be used for their form: up to three of a file, or 1%, are left out, counted and listed, more are
+    reason to stop (auto); any number is left out (quarantine); none is (refuse)."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """What is tidied before training."""
 

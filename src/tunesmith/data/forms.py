@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
+from tunesmith.data.bad_rows import BadRows, LeftOut, judge_all
 from tunesmith.data.clean import BoolArray, Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
@@ -31,8 +32,6 @@ Keys = npt.NDArray[np.uint64]
 Columns = Mapping[str, tuple[str, ...]]
 """By role, the user's columns (several where a label is spread over columns of 0 and 1)."""
 
-_LEFT_OUT = "Mend them, or refuse them with data.bad_rows refuse."
-_REFUSED = "Mend them, or leave them out with data.bad_rows quarantine."
 _UNREADABLE = "Mend them: there must be one prediction per row."
 
 
@@ -135,22 +134,35 @@ class Form(ABC):
         """Return what is wrong with rows of this misfit."""
         return misfit.words
 
-    def misfit_notes(self, tally: Tally) -> list[Problem]:
-        """Return a warning for every misfit that ``tally`` has counted."""
-        return [
-            problem
-            for misfit in self.misfits
-            for problem in tally.problem(
-                misfit.what, f"{{rows}} left out: {_escaped(self.misfit_words(misfit))}", _LEFT_OUT, is_warning=True
-            )
-        ]
+    def misfit_notes(
+        self, tally: Tally, split: str, num_rows: int, bad_rows: BadRows, shown: Mapping[str, Sequence[str]]
+    ) -> list[Problem]:
+        """Return what is to be said of the misfits of a split: errors where there are more than may be left out.
 
-    def refuse_misfits(self, tally: Tally, *, for_prediction: bool = False) -> None:
-        """Raise ``InputError`` with the misfits counted; for prediction, with those that leave nothing to predict."""
-        problems = [
-            replace(problem, severity="error", fix=_UNREADABLE if for_prediction else _REFUSED)
+        ``tally`` counts the misfits among ``num_rows`` rows; ``shown`` holds the first ones of each, in words.
+        """
+        found = [
+            LeftOut(
+                f"The {split} rows",
+                tally.counts[misfit.what],
+                num_rows,
+                f"cannot be used ({self.misfit_words(misfit).rstrip('.')})",
+                tuple(tally.places[misfit.what]),
+                tuple(shown.get(misfit.what, ())),
+                misfit.guess,
+                misfit.flag,
+            )
             for misfit in self.misfits
-            if misfit.refuses_prediction or not for_prediction
+            if misfit.what in tally.counts
+        ]
+        return judge_all(found, bad_rows)
+
+    def refuse_misfits(self, tally: Tally) -> None:
+        """Raise ``InputError`` with the misfits counted that leave nothing to predict."""
+        problems = [
+            replace(problem, severity="error", fix=_UNREADABLE)
+            for misfit in self.misfits
+            if misfit.refuses_prediction
             for problem in tally.problem(misfit.what, f"{{rows}} cannot be used: {_escaped(self.misfit_words(misfit))}")
         ]
         if problems:

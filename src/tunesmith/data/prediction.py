@@ -42,6 +42,6 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
         with TableWriter(folder / "rows.arrow", form.schema) as writer:
             for batch in form.batches(dataset, config.clean, tally):
                 writer.add_batch(batch)
-        form.refuse_misfits(tally, for_prediction=True)
+        form.refuse_misfits(tally)
 
     return open_table(cached_folder("prediction", key, build, hashes=True) / "rows.arrow", key)

@@ -17,10 +17,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
+from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.canonical import learn_form
 from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
 from tunesmith.data.config import DataConfig
@@ -146,7 +148,7 @@ def _build(
     guesses += form.guesses()
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
     problems += form.notes()
-    _drop_misfits(parts, form, config)
+    misfits = _drop_misfits(parts, given, form, config)
     _drop_empty(parts, form, config)
     _drop_duplicates(parts, config)
     if form.label is not None:
@@ -154,7 +156,7 @@ def _build(
     if config.limit is not None:
         for part in parts:
             _apply_limit(part, config.limit)
-    _require_rows(parts, form)
+    _require_rows(parts)
     sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
     if config.clean.leaks:
         _drop_leaks(parts, sides, form)
@@ -180,7 +182,7 @@ def _build(
     parts.clear()  # closes the temporary tables
     for path in temporary:
         perform("unlink", path, path.unlink)
-    return hashes, [*tidy_notes(total), *form.misfit_notes(total), *problems, *found]
+    return hashes, [*tidy_notes(total), *misfits, *problems, *found]
 
 
 def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: str | None, folder: Path) -> _Split:
@@ -211,15 +213,30 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
     )
 
 
-def _drop_misfits(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:
-    """Leave out the rows that do not fit their form, or refuse them; ``make_batch`` has counted them."""
-    total = Tally()
+def _drop_misfits(
+    parts: Sequence[_Split], given: Mapping[str, Rows], form: Form, config: DataConfig
+) -> list[Problem]:
+    """Leave out the rows that do not fit their form (``make_batch`` has counted them), or refuse them if too many."""
+    found: list[Problem] = []
     for part in parts:
-        total.merge(part.tally)
         fits = [form.fits(batch) for batch in batches(part.dataset)]
         part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
-    if config.bad_rows == "refuse":
-        form.refuse_misfits(total)
+        shown = {misfit.what: _shown(part, given[part.name], form, misfit.what) for misfit in form.misfits}
+        found += form.misfit_notes(part.tally, part.name, len(part.keep), config.bad_rows, shown)
+    if errors := errors_among(found):
+        raise InputError(errors)
+    return found
+
+
+def _shown(part: _Split, dataset: Rows, form: Form, what: str) -> list[str]:
+    """Return the first rows that something is wrong with as the user wrote them, by the columns that are used."""
+    names = list(dict.fromkeys(name for columns in form.columns.values() for name in columns))
+    shown = []
+    for place in part.tally.places.get(what, [])[:NUM_SHOWN]:
+        row = pc.index(part.places, place).as_py()
+        cells = "; ".join(f"{name}: {dataset.table.column(name)[row].as_py()}" for name in names)
+        shown.append(f"{place}: {show_row(cells)}")
+    return shown
 
 
 def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:
@@ -286,16 +303,14 @@ def _apply_limit(part: _Split, limit: int) -> None:
     part.drop("limit", beyond)
 
 
-def _require_rows(parts: Sequence[_Split], form: Form) -> None:
+def _require_rows(parts: Sequence[_Split]) -> None:
     for part in parts:
         if not part.keep.any():
             reasons = ", ".join(f"{count} {what}" for what, count in part.tally.counts.items())
-            nothing = Problem(
-                "error",
+            raise InputError(
                 f"Of {len(part.keep)} {part.name} rows none can be used ({reasons or 'there are none'}).",
                 "Check data.columns: is the text in the chosen text column, the label in the label column?",
             )
-            raise InputError([nothing, *form.misfit_notes(part.tally)])
 
 
 def _cut(
@@ -362,7 +377,7 @@ def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]],
     leaking = np.isin(train.keys.texts, held_out) & (sides["train"] == 0)
     train.drop("leak", leaking)
     sides["train"][leaking] = -1
-    _require_rows([train], form)
+    _require_rows([train])
 
 
 def _crossing_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]]) -> int:

@@ -7,13 +7,14 @@ options that change how it is read, so that a second read costs a hash of the fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from tunesmith.data import samples
+from tunesmith.data.bad_rows import NUM_SHOWN, BadRows, LeftOut, errors_among, judge, show_row
 from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_batches
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
@@ -21,7 +22,7 @@ from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, open_text
 from tunesmith.data.jsons import read_json
 from tunesmith.data.passages import read_passages
-from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source
+from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict
 from tunesmith.data.sources import (
     BY_CONTENT,
     COLUMNAR,
@@ -36,7 +37,7 @@ from tunesmith.data.sources import (
 from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
-from tunesmith.types import InputError, Problem
+from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,6 +64,8 @@ class _Table:
     """Whether it is a file of text without columns."""
     num_read: int = 0
     """Rows that could be read; of passages, lines."""
+    guesses: tuple[Guess, ...] = ()
+    """How its form was chosen."""
 
 
 def read(config: DataConfig) -> RawData:
@@ -88,6 +91,7 @@ def read(config: DataConfig) -> RawData:
         rejected=rejected,
         group=group,
         is_plain_text=all(table.is_plain_text for tables in parts.values() for table in tables),
+        guesses=tuple(guess for split in SPLITS for table in parts.get(split, []) for guess in table.guesses),
     )
 
 
@@ -172,6 +176,7 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         has_header,
         bool(details.get("is_plain_text")),
         details.get("num_read", len(dataset)),
+        tuple(guess_from_dict({"source": source.name, **guess}) for guess in details.get("guesses", [])),
     )
 
 
@@ -258,33 +263,28 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
     return _Table(rows, Source(name, split, key, len(rows), "hub"), problems, (), has_header=True, num_read=len(rows))
 
 
-def _judge_rejected(parts: Parts, bad_rows: str) -> list[Problem]:
-    """Return a warning per file with bad rows; raise when the user wants none, or when most rows are bad."""
-    warnings, errors = [], []
-    for table in (table for tables in parts.values() for table in tables):
-        count = len(table.rejected)
-        if not count:
-            continue
-        first = table.rejected[0]
-        message = f"{table.source.name}: {count} of {count + table.num_read} rows cannot be read"
-        detail = f"the first, {first.place}: {first.reason}"
-        problem = Problem(
-            "warning",
-            f"{message} and were left out; {detail}.",
-            "Mend them, or refuse them with data.bad_rows refuse.",
-            count=count,
-            rows=tuple(row.place for row in table.rejected[:5]),
-        )
-        if count > table.num_read:
-            fix = "The file is probably written otherwise: see data.delimiter, data.encoding and data.header."
-            errors.append(replace(problem, severity="error", message=f"{message}; {detail}.", fix=fix))
-        elif bad_rows == "refuse":
-            fix = "Mend them, or leave them out with data.bad_rows quarantine."
-            errors.append(replace(problem, severity="error", message=f"{message}; {detail}.", fix=fix))
-        warnings.append(problem)
-    if errors:
+def _judge_rejected(parts: Parts, bad_rows: BadRows) -> list[Problem]:
+    """Return a warning per file with bad rows; raise where there are more than may be left out."""
+    found = [
+        judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)
+    ]
+    if errors := errors_among(found):
         raise InputError(errors)
-    return warnings
+    return found
+
+
+def _left_out(table: _Table) -> LeftOut:
+    rejected = table.rejected
+    guesses = [guess for guess in table.guesses if guess.flag]
+    return LeftOut(
+        table.source.name,
+        len(rejected),
+        len(rejected) + table.num_read,
+        places=tuple(row.place for row in rejected[:MAX_ROWS_SHOWN]),
+        shown=tuple(f"{row.place}: {show_row(row.content, row.reason)}" for row in rejected[:NUM_SHOWN]),
+        guess=", ".join(f"{guess.name} {guess.chosen}" for guess in guesses),
+        flag=" or ".join(dict.fromkeys(guess.flag for guess in guesses)),
+    )
 
 
 def _join(split: str, tables: Sequence[_Table]) -> Rows:
