@@ -164,7 +164,12 @@ def _plain_type(kind: pa.DataType, names: _Names | None = None) -> pa.DataType |
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return _plain_type(kind.storage_type, names)
-    if (isinstance(names, list) and types.is_integer(kind)) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+    if (
+        (isinstance(names, list) and types.is_integer(kind))
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+    ):
         return pa.string()
     if types.is_dictionary(kind):
         return _plain_type(kind.value_type, names)

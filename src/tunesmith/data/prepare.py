@@ -213,9 +213,7 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
     )
 
 
-def _drop_misfits(
-    parts: Sequence[_Split], given: Mapping[str, Rows], form: Form, config: DataConfig
-) -> list[Problem]:
+def _drop_misfits(parts: Sequence[_Split], given: Mapping[str, Rows], form: Form, config: DataConfig) -> list[Problem]:
     """Leave out the rows that do not fit their form (``make_batch`` has counted them), or refuse them if too many."""
     found: list[Problem] = []
     for part in parts:

@@ -265,9 +265,7 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
 
 def _judge_rejected(parts: Parts, bad_rows: BadRows) -> list[Problem]:
     """Return a warning per file with bad rows; raise where there are more than may be left out."""
-    found = [
-        judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)
-    ]
+    found = [judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)]
     if errors := errors_among(found):
         raise InputError(errors)
     return found

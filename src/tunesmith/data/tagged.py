@@ -109,7 +109,7 @@ class Cells:
         if not num_rows:
             return cls(), None
         best, count = max(explained.items(), key=lambda item: (item[1], item[0] == cls()))
-        others = [(str(how), number) for how, number in explained.most_common() if how != best]
+        others = [(str(how), number) for how, number in explained.most_common(5) if how != best and number]
         return best, Guess("cells", str(best), count, tuple(others))
 
     @classmethod

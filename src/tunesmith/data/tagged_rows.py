@@ -229,7 +229,7 @@ def _remarks(tag_form: TagForm, guesses: Sequence[Guess], marks: Marks) -> list[
         others = [f"{name} {count:,}" for name, count in guess.alternatives if count]
         beside = f" (others: {', '.join(others[:4])})" if others else ""
         is_given = {"scheme": marks.scheme, "offsets": marks.offsets}.get(guess.name) is not None
-        if is_given or guess.chosen in ("BIO", "plain", "exclusive"):
+        if is_given or guess.chosen in ("BIO", "plain", "exclusive", str(Cells())):
             continue
         what = {"scheme": "Tags are written in the scheme", "offsets": "Places of entities are", "cells": "Cells are"}
         unit = "row" if guess.name != "scheme" else "sentence"
