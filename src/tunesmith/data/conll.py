@@ -82,7 +82,7 @@ def looks_like_conll(path: Path, encoding: str, *, is_table: bool = False) -> bo
 
 
 def read_conll(
-    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, like: tuple[str, ...] = ()
+    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, *, like: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Write the file's sentences to ``target``: ``tokens``, ``tags``, and ``column_1`` and so on, each a list.
 
@@ -187,12 +187,12 @@ def _sentences(lines: Lines, encoding: str, layout: Layout) -> Iterator[Sentence
         is_first = False
         if not sentence.cells and not sentence.reason:
             sentence.line = lines.number
-        _add_line(sentence, lines, line, cells, layout, encoding)
+        _add_line(sentence, lines, line, cells, layout=layout, encoding=encoding)
     if sentence.cells or sentence.reason:
         yield _finished(sentence, layout)
 
 
-def _add_line(sentence: Sentence, lines: Lines, line: str, cells: list[str], layout: Layout, encoding: str) -> None:
+def _add_line(sentence: Sentence, lines: Lines, line: str, cells: list[str], *, layout: Layout, encoding: str) -> None:
     if has_marks(line):
         sentence.blame(lines.number, describe_mark(line, encoding), line)
         return

@@ -6,12 +6,14 @@ columns.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tunesmith.data.encodings import has_marks
 from tunesmith.types import Guess
 
 DOCUMENT = "-DOCSTART-"
@@ -26,10 +28,11 @@ _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
 
 _CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _ONTONOTES = ("document", "part", "number", "tokens", "pos", "parse", "lemma", "frameset", "sense", "speaker", "tags")
-_HEADINGS = frozenset(
-    "word words token tokens form char character chars text tag tags label labels ner ner_tag ner_tags entity pos "
-    "pos_tag upos xpos chunk chunk_tag iob bio lemma id sentence sentence_id sentence# idx doc document".split()
-)
+_USUAL_HEADINGS = """
+    word words token tokens form char character chars text tag tags label labels ner ner_tag ner_tags entity pos
+    pos_tag upos xpos chunk chunk_tag iob bio lemma id sentence sentence_id sentence# idx doc document
+"""
+_HEADINGS = frozenset(_USUAL_HEADINGS.split())
 
 Kind = Literal["columns", "CoNLL-U", "OntoNotes"]
 Separator = str | None
@@ -45,7 +48,14 @@ def cut(line: str, separator: Separator) -> list[str]:
     """Return the columns of a line."""
     if separator is None:
         return line.split()
-    return [cell.strip() for cell in line.rstrip("\r\n").split(separator)]
+    content = line.rstrip("\r\n")
+    if separator != "\t":
+        if '"' in content and not has_marks(content):
+            return [cell.strip() for cell in next(csv.reader([content], delimiter=separator), [])]
+        if content.startswith(separator * 2):
+            # The token is the mark that separates.
+            return [separator, *(cell.strip() for cell in content[2:].split(separator))]
+    return [cell.strip() for cell in content.split(separator)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ class Layout:
         return _NO_WORD.fullmatch(cells[0]) is not None
 
     def complete(self, line: str, cells: Sequence[str]) -> list[str] | None:
-        """Return a token's columns; a token of white space, which separators swallow, is put back. None: not a token."""
+        """Return a token's columns, one of white space, which separators swallow, put back; None where it is none."""
         if self.kind == "OntoNotes":
             return list(cells) if len(cells) > len(_ONTONOTES) else None
         if len(cells) == self.num_columns:
@@ -256,15 +266,17 @@ class Survey:
             return layout
         return _with_roles(layout, self._columns, self._names)
 
-    def _worth(self, layout: tuple[Separator, int]) -> tuple[int, int, int]:
-        """Sentences explained, then lines; of several separators that cut alike, the first."""
-        return self.explained[layout], self._num_lines[layout], -self._separators.index(layout[0])
+    def _worth(self, layout: tuple[Separator, int]) -> tuple[int, int, bool, int]:
+        """Sentences explained, then lines; of several separators that cut alike, the first that cuts at all."""
+        return self.explained[layout], self._num_lines[layout], layout[1] > 1, -self._separators.index(layout[0])
 
 
 def _widths(line: str, separator: Separator) -> tuple[int, ...]:
     """Return how many columns a line can be said to have."""
-    if separator is not None:
+    if separator == "\t":
         return (line.count(separator) + 1,)
+    if separator is not None:
+        return (len(cut(line, separator)),)
     width = len(line.split())
     # A token of white space is swallowed by the separators.
     return (width, width + 1) if line[:1].isspace() else (width,)

@@ -88,7 +88,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
 
     def build(folder: Path) -> None:
         guesses: list[Guess] = []
-        hashes, found = _build(given, config, choices, group, folder, guesses)
+        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses)
         write_report(folder, {"hashes": hashes, "guesses": [guess_to_dict(guess) for guess in guesses]}, found)
 
     folder = cached_folder("prepared", key, build, hashes=True)
@@ -137,6 +137,7 @@ def _build(
     given: Mapping[str, Rows],
     config: DataConfig,
     choices: Sequence[ColumnChoice],
+    *,
     group: str | None,
     folder: Path,
     guesses: list[Guess],

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 from tunesmith.data.schemes import OUTSIDE
@@ -182,7 +182,7 @@ def _start_and_end(item: Mapping[str, Any]) -> tuple[int, int]:
 
 def _hull(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the place of a span written in pieces: those of one line after the other are one span."""
-    if any(after[0] - before[1] > 1 for before, after in zip(places, places[1:], strict=False)):
+    if any(after[0] - before[1] > 1 for before, after in pairwise(places)):
         raise _NoSpanError
     return places[0][0], places[-1][1]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.conll_layout import is_scheme_tag
 from tunesmith.data.spans import parse_spans
 from tunesmith.data.tagged import as_strings
 from tunesmith.types import ColumnProfile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NUM_ROWS = 300
 _MAX_COLUMNS = 24
@@ -83,7 +84,13 @@ def _fit(tokens: _Cut, tags: _Cut) -> bool:
     pairs = [pair for pair in zip(tokens.lengths, tags.lengths, strict=True) if min(pair) >= 0]
     num_agreeing = sum(first == second for first, second in pairs)
     total = sum(tags.parts.values())
-    if len(tags.parts) < 2 or not pairs or num_agreeing < _AGREEING * len(pairs) or total < 2 * len(pairs) or not tokens.are_texts:
+    if (
+        len(tags.parts) < 2
+        or not pairs
+        or num_agreeing < _AGREEING * len(pairs)
+        or total < 2 * len(pairs)
+        or not tokens.are_texts
+    ):
         return False
     fitting = sum(count for tag, count in tags.parts.items() if is_scheme_tag(tag))
     is_scheme = fitting >= 0.9 * total

@@ -66,6 +66,7 @@ class TaggedTokens(Form):
     def __init__(
         self,
         columns: Columns,
+        *,
         tag_form: TagForm,
         cells: Cells,
         offsets: Offsets,
@@ -109,7 +110,8 @@ class TaggedTokens(Form):
             offsets, guess = find_offsets(found, marks.offsets)
             guesses.append(guess)
         chosen = [guess for guess in guesses if guess is not None]
-        return cls(columns, tag_form, cells, offsets, chosen, marks), _remarks(tag_form, chosen, marks)
+        form = cls(columns, tag_form=tag_form, cells=cells, offsets=offsets, guesses=chosen, marks=marks)
+        return form, _remarks(tag_form, chosen, marks)
 
     @classmethod
     def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
@@ -147,8 +149,8 @@ class TaggedTokens(Form):
             return "a token of theirs has no tag."
         breaks = "breaks its rules, or " if self._is_strict else ""
         return (
-            f"their tags do not fit the scheme {scheme} ({schemes.FLAG}), which was chosen by {_counted(self._guesses)}: "
-            f"one {breaks}is of another kind or missing."
+            f"their tags do not fit the scheme {scheme}, which explains {_counted(self._guesses)}: one {breaks}is of "
+            f"another kind or missing; {schemes.FLAG} names another scheme."
         )
 
     def notes(self) -> list[Problem]:
@@ -255,7 +257,7 @@ def _numbers_for_names(tag_form: TagForm) -> Problem:
         "warning",
         f"The tags are numbers ({', '.join(sorted(tag_form.counts, key=int)[:6])}, …), and what they are called stands "
         f"nowhere in the data. {read.get(tag_form.scheme, paired)}.",
-        "Write their names (such as B-PER) into the data, or give a Parquet or Arrow file whose class labels have names.",
+        "Write names such as B-PER into the data, or give a Parquet or Arrow file whose class labels have names.",
         count=sum(tag_form.counts.values()),
     )
 
