@@ -263,12 +263,9 @@ def _numbers_for_names(tag_form: TagForm) -> Problem:
 
 
 def _counted(guesses: Sequence[Guess]) -> str:
-    """Return how many sentences the scheme explains, and the next best one."""
-    guess = next((guess for guess in guesses if guess.name == "scheme"), None)
-    if guess is None:
-        return "no sentence"
-    other = f"; {guess.alternatives[0][0]}: {guess.alternatives[0][1]:,}" if guess.alternatives else ""
-    return f"{guess.explained:,} sentences{other}"
+    """Return how many sentences the scheme explains."""
+    number = next((guess.explained for guess in guesses if guess.name == "scheme"), 0)
+    return f"{number:,} sentence{'' if number == 1 else 's'}"
 
 
 def _mask(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:

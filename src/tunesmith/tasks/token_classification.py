@@ -27,7 +27,7 @@ from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
-from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split
+from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
 from tunesmith.tasks.token_encoding import encode_tokens
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
@@ -128,7 +128,7 @@ class TokenClassification(Task):
         if not labels or "" in labels or len(set(labels)) < len(labels):
             raise ValueError(f"expected distinct tags that are not empty; received {list(labels)}")
         headless = [tag for tag in labels if tag.startswith("I-") and f"B-{tag[2:]}" not in labels]
-        if headless:
+        if headless and is_bio(labels):
             raise ValueError(f"expected B- tags for all I- tags; there is none for {headless}")
         return labels
 
@@ -235,7 +235,7 @@ class TokenClassification(Task):
     @property
     def has_scheme(self) -> bool:
         """Whether tags mark entities (BIO) rather than stand for themselves (parts of speech)."""
-        return any(label.startswith("B-") for label in self._labels)
+        return is_bio(self._labels)
 
     @property
     def types(self) -> tuple[str, ...]:
