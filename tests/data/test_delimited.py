@@ -215,7 +215,9 @@ class TestRaggedRows:
         assert raw.rejected[0].content == "two"
 
     def test_refusing_names_the_rows(self, read_text):
-        with pytest.raises(InputError, match=r"1 of 4 rows cannot be read.*x\.csv:3: “two” \(1 columns where 2") as caught:
+        with pytest.raises(
+            InputError, match=r"1 of 4 rows cannot be read.*x\.csv:3: “two” \(1 columns where 2"
+        ) as caught:
             read_text("x.csv", "text,label\none,a\ntwo\nthree,b\nfour,a\n", bad_rows="refuse")
         assert caught.value.problems[0].count == 1
 

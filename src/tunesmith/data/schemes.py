@@ -56,6 +56,8 @@ class Writing:
     """Role and type of a tag that is written so, else None; what is outside is not its matter."""
     is_certain: bool = True
     """Whether tags written so can hardly be anything else."""
+    schemes: tuple[Scheme, ...] = _PREFIXED_SCHEMES
+    """The schemes that are written so."""
 
 
 def _by_pattern(name: str, pattern: str) -> Writing:
@@ -98,7 +100,7 @@ def _numbered(counts: Mapping[str, int]) -> Writing | None:
         first = number if number % 2 else number - 1
         return ("B" if number % 2 else "I", f"{first}/{first + 1}")
 
-    return Writing("1, 2", parse, is_certain=False)
+    return Writing("1, 2", parse, is_certain=False, schemes=("BIO",))
 
 
 def are_numbers(counts: Mapping[str, int]) -> bool:
@@ -341,7 +343,7 @@ def _outside_of(counts: Mapping[str, int], *, dominant: bool = False) -> frozens
 def _best(reading: _Reading) -> tuple[Scheme, int]:
     """Return the scheme that explains most sentences, the stricter one of two that explain about as many."""
     explained = reading.explained
-    best = max(_PREFIXED_SCHEMES, key=lambda scheme: explained[scheme])
+    best = max(reading.writing.schemes, key=lambda scheme: explained[scheme])
     if best == "BIE" and explained["BIE"] - explained["BIOES"] <= max(3, _MARGIN * explained["BIE"]):
         best = "BIOES"
     return best, explained[best]
