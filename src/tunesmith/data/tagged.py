@@ -77,8 +77,10 @@ _CUTS: dict[str, _Cut] = {
     "parts between commas": lambda text: text.split(","),
     "parts between bars": lambda text: text.split("|"),
 }
-_TOKEN_CUTS = ("words", "characters", "visible characters")
-_TAG_CUTS = ("words", "characters", "parts between commas", "parts between bars")
+TOKEN_CUTS = ("words", "characters", "visible characters")
+"""Ways to cut a text into tokens, by ``as_strings``..."""
+TAG_CUTS = ("words", "characters", "parts between commas", "parts between bars")
+"""...and into tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Cells:
         for tokens, tags in rows:
             if tokens is None or tags is None:
                 continue
-            lengths = [_lengths(cell, cuts) for cell, cuts in ((tokens, _TOKEN_CUTS), (tags, _TAG_CUTS))]
+            lengths = [_lengths(cell, cuts) for cell, cuts in ((tokens, TOKEN_CUTS), (tags, TAG_CUTS))]
             if all(len(found) == 1 for found in lengths):
                 continue
             num_rows += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.conll_layout import is_scheme_tag
 from tunesmith.data.spans import parse_spans
-from tunesmith.data.tagged import as_strings
+from tunesmith.data.tagged import TAG_CUTS, TOKEN_CUTS, as_strings
 from tunesmith.types import ColumnProfile
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict
     for name, cells in values.items():
         if profiles[name].kind == "object":
             found[name] = replace(found[name], holds_spans=_are_spans(cells))
-    cuts = {name: _cuts(cells) for name, cells in values.items() if profiles[name].kind != "object"}
-    for name, tags in cuts.items():
-        tokens = [other for other, cut in cuts.items() if other != name and _belong_together(cut, tags)]
+    values = {name: cells for name, cells in values.items() if profiles[name].kind != "object"}
+    tokens_of = {name: _cuts(cells, TOKEN_CUTS) for name, cells in values.items()}
+    for name, cells in values.items():
+        tags = _cuts(cells, TAG_CUTS)
+        tokens = [other for other, cuts in tokens_of.items() if other != name and _belong_together(cuts, tags)]
         if tokens:
             found[name] = replace(found[name], tags_of=tuple(tokens))
     return found
@@ -57,14 +59,13 @@ def _are_spans(cells: Sequence[Any]) -> bool:
     return any(parsed) and num_good >= 0.9 * len(parsed)
 
 
-def _cuts(cells: Sequence[Any]) -> list[_Cut]:
-    """Return the ways to cut cells that are lists (one way) or text (into words, or into characters)."""
+def _cuts(cells: Sequence[Any], ways: Sequence[str]) -> list[_Cut]:
+    """Return the ways to cut cells that are lists (there is one) or text."""
     texts = [cell for cell in cells if isinstance(cell, str)]
     if any(len(text) > _MAX_CHARACTERS for text in texts):
         return []
-    ways = ["words", "visible characters"] if texts else ["words"]
     found = []
-    for way in ways:
+    for way in ways if texts else ways[:1]:
         lists = [as_strings(cell, way) for cell in cells]
         parts: dict[str, int] = {}
         for items in lists:
@@ -76,7 +77,7 @@ def _cuts(cells: Sequence[Any]) -> list[_Cut]:
 
 
 def _belong_together(tokens: Sequence[_Cut], tags: Sequence[_Cut]) -> bool:
-    return any(_fit(one, other) for one in tokens for other in tags[:1])
+    return any(_fit(one, other) for one in tokens for other in tags)
 
 
 def _fit(tokens: _Cut, tags: _Cut) -> bool:
