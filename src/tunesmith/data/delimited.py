@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tunesmith.data.dialect import Dialect, Record, detect, records
+from tunesmith.data.dialect import (
+    Block,
+    Count,
+    Cut,
+    Dialect,
+    Record,
+    blocks,
+    count_widths,
+    detect,
+    is_separator_line,
+    long_cells,
+)
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
-from tunesmith.data.records import ROW
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter
-from tunesmith.types import InputError, Problem
+from tunesmith.data.records import ROW, guess_to_dict
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, batches, open_table
+from tunesmith.files.operations import rename
+from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 
 _SAMPLE_CHARACTERS = 1 << 20
 _SAMPLE_LINES = 5_000
@@ -37,41 +50,87 @@ def read_delimited(
 
     Returns what was found out about the file, and problems. Bad rows go to ``rejected``.
     """
-    with open_text(path, encoding) as text:
-        dialect = detect(
-            _sample(Lines(text)), suffix, delimiter=options.delimiter, header=options.header, like=options.like
-        )
-    if len(dialect.columns) > MAX_COLUMNS:
-        raise InputError(
-            f"{name} has {len(dialect.columns)} columns, more than {MAX_COLUMNS}.",
-            "Check data.delimiter, or keep only the columns that are needed.",
-        )
-    schema = pa.schema([*((column, pa.string()) for column in dialect.columns), (ROW, pa.string())])
-    wide: list[str] = []
-    num_wide = 0
-    with open_text(path, encoding) as text, TableWriter(target, schema) as writer:
-        for record in _data_records(text, dialect):
-            place = f"{name}:{record.line}"
-            cells, reason = _fit(record, dialect, encoding)
-            if reason:
-                rejected.add(place, reason, "".join(record.lines[:3]))
-                continue
-            if len(record.cells) > len(dialect.columns) and any(record.cells[len(dialect.columns) :]):
-                num_wide += 1
-                if len(wide) < 5:
-                    wide.append(place)
-            writer.add([*cells, place], sum(map(len, record.lines)))
-    problems = []
-    if num_wide:
-        problems.append(
-            Problem(
-                "note",
-                f"{name}: {num_wide} rows have more than {len(dialect.columns)} columns; the extra ones were not read.",
-                count=num_wide,
-                rows=tuple(wide),
+    with long_cells():
+        dialect, guesses = _detect(path, suffix, encoding, options)
+        if len(dialect.columns) > MAX_COLUMNS:
+            raise InputError(
+                f"{name} has {len(dialect.columns)} columns, more than {MAX_COLUMNS}.",
+                "Check data.delimiter, or keep only the columns that are needed.",
             )
-        )
-    return {"format": "delimited text", "dialect": dialect.to_dict()}, problems
+        schema = pa.schema([*((column, pa.string()) for column in dialect.columns), (ROW, pa.string())])
+        with open_text(path, encoding) as text, TableWriter(target, schema) as writer:
+            rows = _Rows(name, dialect, encoding, writer, rejected)
+            for part in _data_parts(text, dialect):
+                rows.add(part)
+    problems = rows.notes()
+    if dialect.delimiter == ";":
+        problems += _read_decimal_commas(target, schema, name)
+    details = {"format": "delimited text", "dialect": dialect.to_dict(), "guesses": list(map(guess_to_dict, guesses))}
+    return details, problems
+
+
+def _detect(path: Path, suffix: str, encoding: str, options: DelimitedOptions) -> tuple[Dialect, list[Guess]]:
+    with open_text(path, encoding) as text:
+        sample = _sample(Lines(text))
+
+    def survey(cut: Cut, width: int | None) -> Count:
+        with open_text(path, encoding) as text:
+            lines = Lines(text)
+            if sample and is_separator_line(sample[0]):
+                next(lines, None)
+            return count_widths(lines, cut, width)
+
+    return detect(sample, suffix, survey, delimiter=options.delimiter, header=options.header, like=options.like)
+
+
+class _Rows:
+    """Takes the rows of a file on their way to the table."""
+
+    def __init__(self, name: str, dialect: Dialect, encoding: str, writer: TableWriter, rejected: Rejections) -> None:
+        self._name = name
+        self._dialect = dialect
+        self._width = len(dialect.columns)
+        self._encoding = encoding
+        self._writer = writer
+        self._rejected = rejected
+        self._wide: list[str] = []
+        self._num_wide = 0
+        self._is_header_due = dialect.header
+
+    def add(self, part: Block | Record) -> None:
+        """Add one row, or a block of them."""
+        if isinstance(part, Record):
+            self._add_row(part)
+            return
+        width, name = self._width, self._name
+        is_plain = not has_marks("".join(part.lines))
+        for line, (cells, content) in enumerate(zip(part.rows, part.lines, strict=True), start=part.line):
+            if is_plain and len(cells) == width and not self._is_header_due:
+                self._writer.add([*cells, f"{name}:{line}"], len(content))
+            elif cells:
+                self._add_row(Record(line, cells, [content]))
+
+    def _add_row(self, record: Record) -> None:
+        if self._is_header_due:
+            self._is_header_due = False
+            return
+        place = f"{self._name}:{record.line}"
+        cells, reason = _fit(record, self._dialect, self._encoding)
+        if reason:
+            self._rejected.add(place, reason, "".join(record.lines[:3]))
+            return
+        if len(record.cells) > self._width and any(record.cells[self._width :]):
+            self._num_wide += 1
+            if len(self._wide) < MAX_ROWS_SHOWN:
+                self._wide.append(place)
+        self._writer.add([*cells, place], sum(map(len, record.lines)))
+
+    def notes(self) -> list[Problem]:
+        """Return what is worth saying about the rows added."""
+        if not self._num_wide:
+            return []
+        message = f"{self._num_wide} rows have more than {self._width} columns; the extra ones were not read."
+        return [Problem("note", f"{self._name}: {message}", count=self._num_wide, rows=tuple(self._wide))]
 
 
 def _sample(lines: Lines) -> list[str]:
@@ -85,14 +144,45 @@ def _sample(lines: Lines) -> list[str]:
     return sample
 
 
-def _data_records(text: Any, dialect: Dialect) -> Any:
+def _data_parts(text: Any, dialect: Dialect) -> Iterator[Block | Record]:
     lines = Lines(text)
     for _ in range(dialect.num_skipped):
         next(lines, None)
-    found = records(lines, dialect.delimiter, dialect.quoting, len(dialect.columns))
-    if dialect.header:
-        next(found, None)
-    return found
+    return blocks(lines, dialect.delimiter, dialect.quoting, len(dialect.columns))
+
+
+_DECIMAL = r"^\s*[+-]?[0-9]+(,[0-9]+)?\s*$"
+
+
+def _read_decimal_commas(target: Path, schema: pa.Schema, name: str) -> list[Problem]:
+    """Write numbers with a decimal comma (``2,5``) with a point: in a column where nothing else stands."""
+    rows = open_table(target, "")
+    columns = [column for column in schema.names if column != ROW and _has_decimal_commas(rows.table.column(column))]
+    if not columns:
+        return []
+    rewritten = target.with_name("decimal.arrow")
+    with TableWriter(rewritten, schema) as writer:
+        for batch in batches(rows):
+            arrays = [
+                pc.replace_substring(array, ",", ".") if field.name in columns else array
+                for field, array in zip(schema, batch.columns, strict=True)
+            ]
+            writer.add_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    del rows
+    rename(rewritten, target)
+    listed = ", ".join(f"'{column}'" for column in columns)
+    return [Problem("note", f"{name}: the numbers in {listed} have a decimal comma; it was read as a point.")]
+
+
+def _has_decimal_commas(cells: pa.ChunkedArray) -> bool:
+    """Say whether all cells that are filled are numbers, some with a decimal comma."""
+    has_comma = False
+    for chunk in cells.chunks:
+        filled = chunk.filter(pc.not_equal(pc.utf8_trim_whitespace(chunk), ""))
+        if not pc.all(pc.match_substring_regex(filled, _DECIMAL), min_count=0).as_py():
+            return False
+        has_comma = has_comma or bool(pc.any(pc.match_substring(filled, ",")).as_py())
+    return has_comma
 
 
 def _fit(record: Record, dialect: Dialect, encoding: str) -> tuple[Sequence[str], str]:

@@ -1,7 +1,8 @@
 """How a delimited file is written: separator, quoting, header, number of columns.
 
-All of it is found from the first rows (up to a megabyte), because the suffix says little:
-a .csv may be separated by semicolons, a .tsv may hold quotes that mean nothing.
+The suffix says little: a .csv may be separated by semicolons, a .tsv may hold quotes that mean
+nothing. What the first rows (up to a megabyte) make plausible is counted over the whole file, and
+what explains most lines is taken.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from tunesmith.data.cells import is_number
-from tunesmith.data.encodings import Lines
+from tunesmith.data.encodings import MAX_LINE, Lines
 from tunesmith.data.tables import unique_names
+from tunesmith.types import Guess
 
 Quoting = Literal["double", "backslash", "none"]
 
@@ -137,7 +141,6 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
             if cells:
                 yield Record(first, cells, feed.taken)
             continue
-        yield Record(first, [], feed.taken[:1], error)
         rest = feed.taken[1:]
         num_returned += len(rest)
         # Lines are read again at most ten times over, so that no file takes for ever.
@@ -145,12 +148,68 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
             lines.put_back(rest)
         feed.ended = False
         reader = _csv_reader(feed, delimiter, quoting)
+        yield Record(first, [], feed.taken[:1], error)
 
 
-def _csv_reader(feed: _Feed, delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Many rows of a line each, cut at once."""
+
+    line: int
+    """Number of the first line."""
+    rows: list[list[str]]
+    """The cells of every line; none for a blank one."""
+    lines: list[str]
+
+
+def blocks(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | None = None) -> Iterator[Block | Record]:
+    """Yield the rows of a delimited file as ``records`` does, but many at once where each stands on one line."""
+    while taken := lines.block():
+        rows = _rows_of_lines(taken, delimiter, quoting)
+        if rows is not None:
+            yield Block(lines.number - len(taken) + 1, rows, taken)
+            continue
+        end = lines.number
+        lines.put_back(taken)
+        found = records(lines, delimiter, quoting, width)
+        while lines.number < end and (record := next(found, None)) is not None:
+            yield record
+
+
+def _rows_of_lines(lines: list[str], delimiter: str | None, quoting: Quoting) -> list[list[str]] | None:
+    """Return the cells of every line, or None where rows go over several lines or cannot be read."""
+    if max(map(len, lines)) >= MAX_LINE:
+        return None
+    if delimiter is None:
+        return [[line.rstrip("\r\n")] for line in lines]
+    if quoting == "none":
+        stripped = [line.rstrip("\r\n") for line in lines]
+        return [line.split(delimiter) if line.strip(" ") else [] for line in stripped]
+    # An empty line at the end is a row of its own, unless a quote is still open.
+    reader = _csv_reader(chain(lines, [""]), delimiter, quoting)
+    try:
+        rows = list(reader)
+    except csv.Error:
+        return None
+    if not len(rows) == reader.line_num == len(lines) + 1:
+        return None
+    return rows[:-1]
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Let the csv module read cells as long as lines can be."""
+    before = csv.field_size_limit(MAX_LINE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_reader(lines: Any, delimiter: str, quoting: Quoting) -> Any:
     if quoting == "backslash":
-        return csv.reader(feed, delimiter=delimiter, doublequote=False, escapechar="\\")
-    return csv.reader(feed, delimiter=delimiter)
+        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\")
+    return csv.reader(lines, delimiter=delimiter)
 
 
 def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
@@ -163,89 +222,248 @@ def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
             yield Record(lines.number, content.split(delimiter), [line], error)
 
 
+def is_separator_line(line: str) -> bool:
+    """Say whether a first line is Excel's ``sep=;``."""
+    return _SEPARATOR_LINE.fullmatch(line) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One way of cutting a file's lines into cells."""
+
+    delimiter: str | None
+    quoting: Quoting
+
+
+@dataclass(slots=True)
+class Count:
+    """What a cut makes of a file: how many columns its rows have, and how many lines these stand on."""
+
+    rows: Counter[int] = field(default_factory=Counter)
+    """Rows by their number of columns; 0 for those that cannot be read."""
+    lines: Counter[int] = field(default_factory=Counter)
+    first: int = 0
+    """Columns of the first row."""
+
+    def fitting(self, delimiter: str | None) -> tuple[int, ...]:
+        """Return the numbers of columns that the cut explains: one, or for tabs all from the narrowest on."""
+        widths = {width: number for width, number in self.rows.items() if width > 1}
+        if not widths:
+            return ()
+        if delimiter == "\t":
+            # Tabs are never part of a text: rows with more columns than the rest fit as well.
+            return tuple(width for width in widths if width >= _narrowest(self.rows))
+        return (max(widths, key=lambda width: (widths[width], width)),)
+
+    def explained(self, delimiter: str | None) -> tuple[int, int]:
+        """Return how many lines and how many rows are explained."""
+        widths = self.fitting(delimiter)
+        return sum(self.lines[width] for width in widths), sum(self.rows[width] for width in widths)
+
+
+def count_widths(lines: Lines, cut: Cut, width: int | None) -> Count:
+    """Cut a whole file and count; rows over several lines that have not ``width`` cells cannot be read."""
+    found = Count()
+    for part in blocks(lines, cut.delimiter, cut.quoting, width):
+        if isinstance(part, Block):
+            widths = Counter(map(len, part.rows))
+            del widths[0]
+            found.rows.update(widths)
+            found.lines.update(widths)
+            first = next(filter(None, map(len, part.rows)), 0)
+        else:
+            first = 0 if part.error else len(part.cells)
+            found.rows[first] += 1
+            found.lines[first] += len(part.lines)
+        found.first = found.first or first
+    return found
+
+
+Survey = Callable[[Cut, int | None], Count]
+"""Cuts the whole file in one way, and counts; the number is that of the columns which most rows seem to have."""
+
+
 def detect(
     sample: Sequence[str],
     suffix: str,
+    survey: Survey,
     *,
     delimiter: str | None = None,
     header: bool | None = None,
     like: Sequence[str] = (),
-) -> Dialect:
-    """Find how a file is written from its first lines.
+) -> tuple[Dialect, list[Guess]]:
+    """Find how a file is written: what its first lines make plausible is counted over the whole file.
 
     ``delimiter`` and ``header`` are the user's word; ``like`` holds the column names of a
-    file of the same set, whose repetition is certainly a header.
+    file of the same set, whose repetition is certainly a header. Returns the guesses made, too.
     """
     num_skipped = 0
     named = _SEPARATOR_LINE.fullmatch(sample[0]) if sample else None
     if named and len(sample) > 1:
         delimiter, num_skipped = delimiter or named[1], 1
     lines = list(sample[num_skipped:])
-    delimiter, quoting = _separator(lines, suffix, delimiter)
-    rows = [record.cells for record in _parse(lines, delimiter, quoting) if not record.error]
+    counts = _Counts(lines, suffix, survey)
+    cut = counts.choose(delimiter)
+    rows = [record.cells for record in _parse(lines, cut) if not record.error]
     if not rows:
-        return Dialect(delimiter, quoting, header=False, columns=("column_1",), num_skipped=num_skipped)
+        return Dialect(cut.delimiter, cut.quoting, False, ("column_1",), num_skipped), counts.guesses(cut)
+    width = counts.width(cut, rows)
+    first = _first_row(rows, width)
+    guesses = counts.guesses(cut)
     if header is None:
-        header = _has_header(rows[0], rows[1:], like)
-        if delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
+        header = has_header(first, rows[1:], like)
+        if cut.delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
             # The first line of running text may be a title.
-            header = header and rows[0][0].strip().lower() in _KNOWN_NAMES
-    names = unique_names(rows[0] if header else [""] * _width(rows, delimiter))
-    return Dialect(delimiter, quoting, header, tuple(names), num_skipped)
+            header = header and first[0].strip().lower() in _KNOWN_NAMES
+        if cut.delimiter is not None or header:
+            guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
+    names = unique_names(first if header else [""] * width)
+    return Dialect(cut.delimiter, cut.quoting, header, tuple(names), num_skipped), guesses
 
 
-def _parse(lines: Sequence[str], delimiter: str | None, quoting: Quoting) -> list[Record]:
+def _first_row(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return the first row as names of columns: numbers of rows may have none, and blank ones at the end go."""
+    names = list(rows[0])
+    numbers = [row[0] for row in rows[1:] if len(row) == width]
+    if len(names) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1:
+        names = ["", *names]
+    while len(names) > width and not names[-1].strip():
+        names.pop()
+    return names
+
+
+def _header_guess(num_rows: int, *, is_header: bool) -> Guess:
+    words = ("yes", "no") if is_header else ("no", "yes")
+    return Guess("header", words[0], num_rows, ((words[1], max(num_rows - 1, 0)),), "data.header")
+
+
+def _parse(lines: Sequence[str], cut: Cut) -> list[Record]:
     found = []
-    for record in records(Lines(iter(lines)), delimiter, quoting):
+    for record in records(Lines(iter(lines)), cut.delimiter, cut.quoting):
         found.append(record)
         if len(found) >= _SAMPLE_RECORDS:
             break
     return found
 
 
-def _separator(lines: Sequence[str], suffix: str, given: str | None) -> tuple[str | None, Quoting]:
-    if given is not None:
-        return given, _quoting(lines, given)
-    native = _NATIVE_DELIMITERS.get(suffix)
-    candidates = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
-    best, best_quoting, best_agreement = None, "none", 0.0
-    for candidate in candidates:
-        assert candidate is not None
-        if not any(candidate in line for line in lines):
-            continue
-        quoting = _quoting(lines, candidate)
-        agreement, num_rows = _agreement(lines, candidate, quoting)
-        # In prose, commas and bars are no separators; a tab hardly ever is anything else.
-        needed = 0.8 if candidate == native else 0.6 if candidate == "\t" else 0.95
-        if agreement < needed or (candidate not in {native, "\t"} and num_rows < 3 and native is None):
-            continue
-        if candidate == native:
-            return candidate, quoting
-        if agreement > best_agreement:
-            best, best_quoting, best_agreement = candidate, quoting, agreement
-    if best is not None:
-        return best, best_quoting  # type: ignore[return-value]
-    if native and any(native in line for line in lines[:1]):
-        return native, _quoting(lines, native)
-    if native == "," and any(line.startswith('"') for line in lines):
+_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "pipe", " ": "space", None: "none"}
+_LINES = Cut(None, "none")
+
+
+class _Counts:
+    """How much of a file each way of cutting it explains."""
+
+    def __init__(self, lines: Sequence[str], suffix: str, survey: Survey) -> None:
+        self._lines = lines
+        self._native = _NATIVE_DELIMITERS.get(suffix)
+        self._survey = survey
+        self._counts: dict[Cut, Count] = {}
+
+    def choose(self, given: str | None) -> Cut:
+        """Return the cut to be used; ``given`` is the user's delimiter."""
+        if given is not None:
+            return self._best_quoting(given)
+        native = self._native
+        if native == "," and _is_one_quoted_column(self._lines, native):
+            return Cut(native, "double")
+        order = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
+        plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
+        cuts = [self._best_quoting(each) for each in plausible]
+        cuts = [cut for cut in cuts if self._is_convincing(cut)]
+        if cuts:
+            ranks = {cut: -place for place, cut in enumerate(cuts)}
+            return max(cuts, key=lambda cut: (self._explained(cut), self._names_columns(cut), ranks[cut]))
+        if native and (any(native in line for line in self._lines[:1]) or self._starts_quoted(native)):
+            return self._best_quoting(native)
+        return _LINES
+
+    def _is_convincing(self, cut: Cut) -> bool:
+        """Say whether what a cut finds are columns: in prose, commas and bars separate nothing."""
+        is_native = cut.delimiter == self._native
+        needed = 0.8 if is_native else 0.6 if cut.delimiter == "\t" else 0.95
+        if is_native and cut.delimiter in (self._lines[0] if self._lines else ""):
+            needed = 0.3
+        enough = cut.delimiter == "\t" or self._native is not None or self.num_rows(cut) >= 3
+        return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
+
+    def _starts_quoted(self, native: str) -> bool:
         # One column whose cells are quoted, perhaps over several lines.
-        return native, _quoting(lines, native)
-    return None, "none"
+        return native == "," and any(line.startswith('"') for line in self._lines)
+
+    def _names_columns(self, cut: Cut) -> bool:
+        first = next((record.cells for record in _parse(self._lines[:1], cut)), [])
+        return has_known_name(first)
+
+    def _best_quoting(self, delimiter: str) -> Cut:
+        """Return the cut by a delimiter with the quoting that explains most; the usual one among equals."""
+        has_quotes = any('"' in line for line in self._lines)
+        if delimiter == "\t":
+            is_meant = has_quotes and _quotes_have_meaning(self._lines, delimiter)
+            order: list[Quoting] = ["double", "none"] if is_meant else ["none", "double"]
+        else:
+            order = ["double", "none"]
+        if len(delimiter) > 1:
+            order = ["none"]
+        usual = Cut(delimiter, order[0])
+        # Literal quotes are the rule in tab-separated files; the rest is looked at where that leaves rows over.
+        is_sure = not has_quotes or (delimiter == "\t" and order[0] == "none")
+        if is_sure and self._explained(usual) == self._num_lines(usual):
+            return usual
+        if any('\\"' in line for line in self._lines) and len(delimiter) == 1:
+            order.append("backslash")
+        cuts = [Cut(delimiter, quoting) for quoting in order]
+        return max(cuts, key=lambda cut: (self._explained(cut), -order.index(cut.quoting)))
+
+    def _count(self, cut: Cut) -> Count:
+        if cut not in self._counts:
+            widths = Counter(len(record.cells) for record in _parse(self._lines, cut) if not record.error)
+            width = max(widths, key=lambda width: (width > 1, widths[width]), default=1)
+            self._counts[cut] = self._survey(cut, width if width > 1 else None)
+        return self._counts[cut]
+
+    def _explained(self, cut: Cut) -> int:
+        return self._count(cut).explained(cut.delimiter)[0]
+
+    def _num_lines(self, cut: Cut) -> int:
+        return self._count(cut).lines.total()
+
+    def num_rows(self, cut: Cut) -> int:
+        """Return how many rows a cut explains."""
+        if cut.delimiter is None:
+            return self._count(cut).rows.total()
+        return self._count(cut).explained(cut.delimiter)[1] or self._count(cut).rows[1]
+
+    def width(self, cut: Cut, rows: Sequence[Sequence[str]]) -> int:
+        """Return the number of columns."""
+        widths = self._count(cut).fitting(cut.delimiter) if cut.delimiter is not None else ()
+        if not widths or self._count(cut).rows[1] > self.num_rows(cut):
+            return Counter(map(len, rows)).most_common(1)[0][0]
+        return min(widths)
+
+    def guesses(self, chosen: Cut) -> list[Guess]:
+        """Return what was chosen, and what else was looked at, with the rows that each explains."""
+        best: dict[str | None, int] = {}
+        for cut in self._counts:
+            best[cut.delimiter] = max(best.get(cut.delimiter, 0), self.num_rows(cut))
+        own = best.pop(chosen.delimiter, 0) if chosen.delimiter is not None else self.num_rows(_LINES)
+        best.pop(None, None)
+        others = [(_delimiter_name(each), number) for each, number in best.items() if number]
+        others = sorted(others, key=lambda one: -one[1])
+        found = [Guess("delimiter", _delimiter_name(chosen.delimiter), own, tuple(others), "data.delimiter")]
+        quotings = [cut for cut in self._counts if cut.delimiter == chosen.delimiter and cut != chosen]
+        if quotings:
+            ranked = sorted(((cut.quoting, self.num_rows(cut)) for cut in quotings), key=lambda one: -one[1])
+            found.append(Guess("quoting", chosen.quoting, self.num_rows(chosen), tuple(ranked)))
+        return found
 
 
-def _agreement(lines: Sequence[str], delimiter: str, quoting: Quoting) -> tuple[float, int]:
-    """Return the share of rows that have the commonest number of columns (0 if that is one), and the rows."""
-    parsed = _parse(lines, delimiter, quoting)
-    widths = Counter(0 if record.error else len(record.cells) for record in parsed)
-    if not widths:
-        return 0.0, 0
-    width, count = widths.most_common(1)[0]
-    if width < 2:
-        return 0.0, len(parsed)
-    if delimiter == "\t":
-        # Tabs are never part of a text: rows with more columns than the rest agree as well.
-        count = sum(number for other, number in widths.items() if other >= _narrowest(widths))
-    return count / len(parsed), len(parsed)
+def has_known_name(cells: Sequence[str]) -> bool:
+    """Say whether one of some cells is a usual name of a column."""
+    return any(cell.strip().lower() in _KNOWN_NAMES for cell in cells)
+
+
+def _delimiter_name(delimiter: str | None) -> str:
+    return _NAMES.get(delimiter, str(delimiter))
 
 
 def _narrowest(widths: Counter[int]) -> int:
@@ -254,35 +472,9 @@ def _narrowest(widths: Counter[int]) -> int:
     return min((width for width, count in widths.items() if width > 1 and count >= 0.1 * total), default=2)
 
 
-def _width(rows: Sequence[Sequence[str]], delimiter: str | None) -> int:
-    widths = Counter(len(row) for row in rows)
-    if delimiter == "\t" and widths.most_common(1)[0][0] > 1:
-        return _narrowest(widths)
-    return widths.most_common(1)[0][0]
-
-
-def _quoting(lines: Sequence[str], delimiter: str) -> Quoting:
-    if not any('"' in line for line in lines):
-        return "none" if delimiter == "\t" else "double"
-    if delimiter == "\t":
-        return "double" if _quotes_have_meaning(lines, delimiter) else "none"
-    if _is_one_quoted_column(lines, delimiter):
-        return "double"
-    num_escaped = sum('\\"' in line for line in lines)
-    num_doubled = sum('""' in line for line in lines)
-    if num_escaped > num_doubled:
-        plain, _ = _agreement(lines, delimiter, "double")
-        escaped, _ = _agreement(lines, delimiter, "backslash")
-        if escaped > plain:
-            return "backslash"
-    quoted, _ = _agreement(lines, delimiter, "double")
-    literal, _ = _agreement(lines, delimiter, "none")
-    return "none" if literal > quoted + 0.2 else "double"
-
-
 def _is_one_quoted_column(lines: Sequence[str], delimiter: str) -> bool:
     """Say whether every row is a single cell once quotes are heeded, and some need theirs."""
-    parsed = _parse(lines, delimiter, "double")
+    parsed = _parse(lines, Cut(delimiter, "double"))
     is_one = all(not record.error and len(record.cells) == 1 for record in parsed)
     return is_one and any(record.lines[0].startswith('"') and delimiter in record.cells[0] for record in parsed)
 
@@ -312,9 +504,10 @@ def _quotes_have_meaning(lines: Sequence[str], delimiter: str) -> bool:
     return num_opened > 0 and (num_needed > 0 or num_quoted_lines >= 0.9 * num_lines)
 
 
-def _has_header(  # noqa: PLR0911 (one rule after the other)
+def has_header(  # noqa: PLR0911 (one rule after the other)
     first: Sequence[str], rows: Sequence[Sequence[str]], like: Sequence[str]
 ) -> bool:
+    """Say whether the first row holds names of columns; ``like`` are those of another file of the set."""
     names = [cell.strip() for cell in first]
     lowered = [name.lower() for name in names]
     if like and lowered == [name.lower() for name in like]:

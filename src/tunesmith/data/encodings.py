@@ -15,10 +15,11 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from tunesmith.types import InputError
+from tunesmith.types import Guess, InputError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,6 +33,7 @@ _MAX_STRAY_CONTROLS = 16
 _REPLACE = "tunesmith.mark"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLOCK = 1 << 20
+_BLOCK_LINES = 10_000
 MAX_EXPANSION = 500
 """Times its size that a compressed file may grow to: real tables stay far below, bombs far above."""
 _SMALL = 256 * 1024 * 1024
@@ -139,8 +141,8 @@ def check_is_text(path: Path) -> None:
         )
 
 
-def detect_encoding(path: Path) -> tuple[str, bool]:
-    """Return the file's encoding, and whether it was guessed rather than certain.
+def detect_encoding(path: Path) -> tuple[str, Guess | None]:
+    """Return the file's encoding, and the guess that it is; no guess where it is certain.
 
     UTF-8 is certain when the whole file is valid, or when most lines beyond ASCII are: the
     rest are then bad rows.
@@ -149,7 +151,7 @@ def detect_encoding(path: Path) -> tuple[str, bool]:
         start = file.read(1 << 16)
         wide = _wide_encoding(start)
         if wide:
-            return wide, False
+            return wide, None
         decoder = codecs.getincrementaldecoder("utf-8")()
         block = start
         try:
@@ -160,7 +162,7 @@ def detect_encoding(path: Path) -> tuple[str, bool]:
         except UnicodeDecodeError:
             pass
         else:
-            return "utf-8", False
+            return "utf-8", None
     return _guess(path)
 
 
@@ -179,56 +181,61 @@ def _wide_encoding(start: bytes) -> str:
     return ""
 
 
-def _guess(path: Path) -> tuple[str, bool]:
+def _guess(path: Path) -> tuple[str, Guess | None]:
     sample = bytearray()
-    num_good = num_bad = 0
+    num_good = num_bad = num_lines = 0
     with open_bytes(path) as file:
-        for line in _byte_lines(file, limit=64 * _BLOCK):
+        for line in _byte_lines(file):
+            num_lines += 1
             if line.isascii():
                 continue
-            try:
-                line.decode("utf-8")
+            if _decodes(line, "utf-8"):
                 num_good += 1
-            except UnicodeDecodeError:
+            else:
                 num_bad += 1
                 if len(sample) < 1 << 17:
                     sample += line + b"\n"
     if num_good >= num_bad:
-        return "utf-8", False
-    return _best_of(bytes(sample)), True
+        return "utf-8", None
+    best, others = _best_of(bytes(sample))
+    counts = dict.fromkeys([best, *others], num_lines)
+    with open_bytes(path) as file:
+        for line in _byte_lines(file):
+            if not line.isascii():
+                for name in counts:
+                    counts[name] -= not _decodes(line, name)
+    alternatives = [(name.upper(), counts[name]) for name in others] + [("UTF-8", num_lines - num_bad)]
+    ranked = tuple(sorted(alternatives, key=lambda one: -one[1]))
+    return best, Guess("encoding", best.upper(), counts[best], ranked, "data.encoding")
 
 
-def _byte_lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
-    num_read = 0
-    while num_read < limit:
-        line = file.readline(_BLOCK)
-        if not line:
-            return
-        num_read += len(line)
+def _byte_lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(_BLOCK):
         yield line
 
 
-def _best_of(sample: bytes) -> str:
+def _best_of(sample: bytes) -> tuple[str, list[str]]:
+    """Return the likeliest encoding, and others that the content could be in."""
     asian = _asian_encoding(sample)
     if asian:
-        return asian
+        return asian, []
     from charset_normalizer import from_bytes
 
     matches = from_bytes(sample, cp_isolation=_CANDIDATES, preemptive_behaviour=False)
     if not matches:
-        return "latin-1"
+        return "latin-1", []
     # Western text reads as Central European just as smoothly: among equals, the commonest encoding wins.
-    best = matches[0]
+    likeliest = matches[0]
     equals = {
         name
         for match in matches
-        if (match.chaos, match.coherence) == (best.chaos, best.coherence)
+        if (match.chaos, match.coherence) == (likeliest.chaos, likeliest.coherence)
         for name in match.could_be_from_charset
     }
-    for name in _CANDIDATES:
-        if name in equals and _decodes(sample, name):
-            return name.replace("_", "-")
-    return "latin-1"
+    ranked = [name.replace("_", "-") for name in _CANDIDATES if name in equals and _decodes(sample, name)]
+    more = [match.encoding.replace("_", "-") for match in list(matches)[1:3]]
+    best = ranked[0] if ranked else "latin-1"
+    return best, [name for name in dict.fromkeys([*ranked[1:3], *more]) if name != best]
 
 
 def _decodes(sample: bytes, name: str) -> bool:
@@ -280,6 +287,12 @@ def describe_mark(text: str, encoding: str) -> str:
     return f"half of a surrogate pair (\\u{code:04x}) at character {found.start() + 1}"
 
 
+class CutLine(str):
+    """The beginning of a line that is longer than ``MAX_LINE``."""
+
+    __slots__ = ()
+
+
 class Lines:
     """The lines of a text file, each with its line end, numbered, with a way to put lines back.
 
@@ -289,7 +302,11 @@ class Lines:
 
     def __init__(self, stream: IO[str] | Iterable[str]) -> None:
         self._stream = stream
-        self._returned: list[str] = []
+        self._waiting: list[str] = []
+        """Lines to be handed out next, the next one last."""
+        self._rest = ""
+        """What was read of the line after them."""
+        self._ended = False
         self.number = 0
         self.is_cut = False
 
@@ -297,34 +314,102 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._returned.pop() if self._returned else self._read()
+        if not self._waiting and not self._load():
+            raise StopIteration
+        line = self._waiting.pop()
         self.number += 1
+        self.is_cut = type(line) is CutLine
         return line
+
+    def block(self) -> list[str]:
+        """Hand out the next lines, as many as are at hand; nothing at the end of the file."""
+        if not self._waiting and not self._load():
+            return []
+        found, self._waiting = self._waiting[::-1], []
+        self.number += len(found)
+        return found
 
     def put_back(self, lines: list[str]) -> None:
         """Hand out ``lines``, the last ones read, again."""
-        self._returned.extend(reversed(lines))
+        self._waiting.extend(reversed(lines))
         self.number -= len(lines)
 
-    def _read(self) -> str:
-        self.is_cut = False
+    def _load(self) -> bool:
+        """Read on; return whether there are more lines."""
         if not isinstance(self._stream, io.TextIOBase):
-            return next(cast("Iterator[str]", self._stream))
-        line = self._stream.readline(MAX_LINE)
-        if not line:
-            raise StopIteration
-        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
-            self.is_cut = True
-            while (rest := self._stream.readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
-                pass
-        return line
+            self._waiting = list(islice(self._stream, _BLOCK_LINES))[::-1]
+            return bool(self._waiting)
+        while not self._waiting and not self._ended:
+            read = self._stream.read(_BLOCK)
+            self._ended = not read
+            text = self._rest + read
+            # A return at the end may be the first half of a line end.
+            end = len(text) if self._ended else max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1
+            self._rest = text[end:]
+            self._waiting = [
+                line if len(line) < MAX_LINE else _cut(line) for line in io.StringIO(text[:end], newline="")
+            ][::-1]
+            if not self._waiting and len(self._rest.rstrip("\r")) >= MAX_LINE:
+                self._waiting = [self._skip_long_line()]
+        return bool(self._waiting)
+
+    def _skip_long_line(self) -> CutLine:
+        """Pass over the rest of a line that is too long; return its beginning."""
+        beginning = CutLine(self._rest[:MAX_LINE])
+        assert isinstance(self._stream, io.TextIOBase)
+        last = self._rest[-1:]
+        while read := self._stream.read(_BLOCK):
+            if last == "\r" and not read.startswith("\n"):
+                break
+            ends = [place for place in (read.find("\n"), read.find("\r")) if place >= 0]
+            if ends and not (read[min(ends)] == "\r" and min(ends) == len(read) - 1):
+                end = min(ends)
+                self._rest = read[end + (2 if read[end : end + 2] == "\r\n" else 1) :]
+                return beginning
+            last = read[-1]
+        self._rest = read
+        self._ended = not read
+        return beginning
+
+
+def _cut(line: str) -> str:
+    return line if len(line.rstrip("\r\n")) < MAX_LINE else CutLine(line[:MAX_LINE])
 
 
 @contextmanager
-def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
-    """Open a text file, decompressed; line ends stay as they are and bad bytes are marked."""
-    with (
-        open_bytes(path) as file,
-        io.TextIOWrapper(file, encoding=encoding, errors=_REPLACE, newline="") as text,
-    ):
-        yield text
+def open_text(path: Path, encoding: str, newline: str = "") -> Iterator[io.TextIOWrapper]:
+    """Open a text file, decompressed; line ends stay as they are and bad bytes are marked.
+
+    Any line end ends a line; or ``newline`` alone does.
+    """
+    try:
+        with (
+            open_bytes(path) as file,
+            io.TextIOWrapper(file, encoding=_marked(path, encoding), errors=_REPLACE, newline=newline) as text,
+        ):
+            yield text
+    except UnicodeError as error:
+        raise InputError(
+            f"{show_name(path)} cannot be read as {encoding}: {error}.",
+            "Give another data.encoding, or none: then it is found by content.",
+        ) from error
+
+
+def _marked(path: Path, encoding: str) -> str:
+    """Return the encoding with its byte order where the name leaves it open and the file has no mark that tells it."""
+    name = codecs.lookup(encoding).name
+    if name not in ("utf-16", "utf-32"):
+        return encoding
+    with open_bytes(path) as file:
+        start = file.read(1 << 16)
+    if any(start.startswith(bom) and found == name for bom, found in _BOMS):
+        return encoding
+    # White space and ASCII stand in every text: their bytes are small in the last place of the number, and zero before.
+    unit = 2 if name == "utf-16" else 4
+    spaces = {order: start[place::unit].count(0) for order, place in (("le", unit - 1), ("be", 0))}
+    return f"{name}-{'be' if spaces['be'] > spaces['le'] else 'le'}"
+
+
+def show_name(path: Path) -> str:
+    """Return a file's name as it can be written anywhere: bytes that are no UTF-8 as their numbers."""
+    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
-from tunesmith.data.records import ROW
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name
-from tunesmith.types import InputError, Problem
+from tunesmith.data.dialect import has_header, has_known_name
+from tunesmith.data.encodings import describe_mark, has_marks
+from tunesmith.data.json_elements import Element, are_messages, elements
+from tunesmith.data.records import ROW, guess_to_dict
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, unique_names
+from tunesmith.types import Guess, InputError, Problem
 
-_READ_CHARACTERS = 1 << 18
-_MAX_ELEMENT = 64 * 1024 * 1024
 _SCALARS = frozenset({"bool", "int", "big", "float", "str"})
-_decoder = json.JSONDecoder()
+_MAX_SAMPLE = 200
+"""Rows that are lists of which the first may be a header."""
+
+RowKind = Literal["objects", "lists", "conversations", "strings"]
+_WORDS: dict[RowKind, str] = {
+    "objects": 'an object such as {"text": ...}',
+    "lists": "a list of cells",
+    "conversations": "a list of messages",
+    "strings": "a string",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,108 +46,143 @@ class JsonRow:
     content: str = ""
 
 
-def read_json(
-    path: Path, name: str, encoding: str, target: Path, rejected: Rejections
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Write the file's rows to ``target`` plus ``__row__``; bad rows go to ``rejected``."""
-    kinds: dict[str, set[str]] = {}
-    for row in _rows(path, name, encoding):
+@dataclass
+class _Survey:
+    """What the elements of a file are: how many of each kind, and what stands in their columns."""
+
+    counts: Counter[RowKind] = field(default_factory=Counter)
+    kinds: dict[RowKind, dict[str, set[str]]] = field(default_factory=dict)
+    widths: Counter[int] = field(default_factory=Counter)
+    """Lists by their number of cells."""
+    lists: list[list[Any]] = field(default_factory=list)
+
+    def add(self, element: Element, name: str, encoding: str) -> None:
+        kind = _kind_of_row(element.value)
+        if kind is None:
+            return
+        if kind == "lists":
+            self.widths[len(element.value)] += 1
+            if len(self.lists) < _MAX_SAMPLE:
+                self.lists.append(element.value)
+        row = _row(element, kind, encoding)
         if row.values is None:
-            rejected.add(f"{name}:{row.line}", row.reason, row.content)
-            continue
+            return
+        self.counts[kind] += 1
+        kinds = self.kinds.setdefault(kind, {})
         for column, value in row.values.items():
             if column not in kinds:
                 kinds[column] = set()
                 if len(kinds) > MAX_COLUMNS:
                     raise InputError(f"{name} has more than {MAX_COLUMNS} different keys in its rows.")
             _note_kinds(kinds[column], value)
+
+    def form(self) -> _RowForm:
+        """Return how most elements are written."""
+        kind: RowKind = max(self.counts, key=lambda kind: self.counts[kind], default="objects")
+        kinds = self.kinds.get(kind, {})
+        if kind != "lists":
+            return _RowForm(kind, kinds)
+        width = max(self.widths, key=lambda width: self.widths[width])
+        kinds = {column: found for index, (column, found) in enumerate(kinds.items()) if index < width}
+        header = [cell for cell in self.lists[0] if isinstance(cell, str)]
+        rows = [["" if cell is None else str(cell) for cell in row] for row in self.lists[1:] if len(row) == width]
+        if len(header) == width and has_known_name(header) and has_header(header, rows, ()):
+            return _RowForm(kind, kinds, width, tuple(unique_names(header)))
+        return _RowForm(kind, kinds, width)
+
+    def guess(self, form: _RowForm) -> Guess | None:
+        others = tuple((kind, number) for kind, number in self.counts.most_common() if kind != form.kind)
+        if form.kind == "objects" and not others:
+            return None
+        return Guess("rows", form.kind, self.counts[form.kind], others)
+
+
+@dataclass(frozen=True, slots=True)
+class _RowForm:
+    """How the rows of a file are written."""
+
+    kind: RowKind
+    kinds: dict[str, set[str]]
+    width: int = 0
+    """Of rows that are lists."""
+    header: tuple[str, ...] = ()
+    """The first row, where it holds the names of columns."""
+
+
+def read_json(  # noqa: PLR0917 (as the other readers)
+    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, part: str = ""
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Write the file's rows to ``target`` plus ``__row__``; bad rows go to ``rejected``.
+
+    ``part`` is the key of the split to read, where the file is an object of splits.
+    """
+    survey = _Survey()
+    for element in elements(path, name, encoding, part):
+        if not element.reason:
+            survey.add(element, name, encoding)
+    form = survey.form()
+    kinds = form.kinds
     plans = {column: _plan(found) for column, found in kinds.items()}
-    fields = [pa.field(column, plan.type) for column, plan in plans.items()]
+    names = dict(zip(plans, form.header or plans, strict=True))
+    fields = [pa.field(names[column], plan.type) for column, plan in plans.items()]
     schema = pa.schema([*fields, (ROW, pa.string())])
+    is_header_due = bool(form.header)
     with TableWriter(target, schema) as writer:
-        for row in _rows(path, name, encoding):
+        for element in elements(path, name, encoding, part):
+            place = f"{name}:{part}:{element.line}" if part else f"{name}:{element.line}"
+            row = _row(element, form.kind, encoding, form.width)
             if row.values is None:
+                rejected.add(place, row.reason, row.content)
+                continue
+            if is_header_due:
+                is_header_due = False
                 continue
             values = [
                 None if (value := row.values.get(column)) is None else plan.convert(value)
                 for column, plan in plans.items()
             ]
-            writer.add([*values, f"{name}:{row.line}"], len(row.content) or _READ_CHARACTERS)
+            writer.add([*values, place], len(row.content) or 1000)
     mixed = [column for column, plan in plans.items() if plan.is_mixed]
     problems = [
-        Problem("note", f"{name}: column '{column}' mixes {' and '.join(sorted(kinds[column]))}; read as text.")
+        Problem("note", f"{name}: column '{names[column]}' mixes {' and '.join(sorted(kinds[column]))}; read as text.")
         for column in mixed
     ]
-    return {"format": "json"}, problems
+    guess = survey.guess(form)
+    return {"format": "json", "guesses": [guess_to_dict(guess)] if guess is not None else []}, problems
 
 
-def _rows(path: Path, name: str, encoding: str) -> Iterator[JsonRow]:
-    with open_text(path, encoding) as text:
-        start, first_lines = _beginning(text)
-    if start == "[" and not _is_json_lines(first_lines):
-        with open_text(path, encoding) as text:
-            for line, element, content in _array_elements(text, name):
-                yield _row(line, element, content, encoding)
-    elif start == "{" and not _is_json_lines(first_lines):
-        yield from _object_rows(path, name, encoding)
-    else:
-        with open_text(path, encoding) as text:
-            yield from _line_rows(Lines(text), encoding)
+def _kind_of_row(value: Any) -> RowKind | None:
+    if isinstance(value, dict):
+        return "objects"
+    if isinstance(value, str):
+        return "strings"
+    if are_messages(value):
+        return "conversations"
+    return "lists" if isinstance(value, list) and value else None
 
 
-def _beginning(text: Any) -> tuple[str, list[str]]:
-    """Return the first character that is not white space, and the first two lines that are not blank."""
-    first: list[str] = []
-    for line in Lines(text):
-        stripped = line.strip().lstrip("\ufeff")
-        if stripped:
-            first.append(stripped)
-        if len(first) == 2:
-            break
-    return (first[0][0] if first else ""), first
-
-
-def _is_json_lines(first_lines: list[str]) -> bool:
-    """Say whether the file holds one value a line, rather than one object over the whole file."""
-    try:
-        value = json.loads(first_lines[0])
-    except (ValueError, RecursionError):
-        # A bad first row, if what follows cannot be the inside of an object.
-        return first_lines[0].startswith("{") and len(first_lines) > 1 and first_lines[1].startswith("{")
-    if len(first_lines) > 1:
-        return True
-    return isinstance(value, dict) and _columns_of(value) is None
-
-
-def _line_rows(lines: Lines, encoding: str) -> Iterator[JsonRow]:
-    for line in lines:
-        content = line.strip().lstrip("\ufeff") if lines.number == 1 else line.strip()
-        if not content:
-            continue
-        if lines.is_cut:
-            yield JsonRow(lines.number, None, "the line is too long", content[:1000])
-            continue
-        try:
-            element = json.loads(content)
-        except RecursionError:
-            yield JsonRow(lines.number, None, "nested too deeply", content[:1000])
-        except ValueError as error:
-            yield JsonRow(lines.number, None, f"not valid JSON: {error}", content)
-        else:
-            yield _row(lines.number, element, content, encoding)
-
-
-def _row(line: int, element: Any, content: str, encoding: str) -> JsonRow:
-    if not isinstance(element, dict):
-        kind = {list: "a list", str: "a string", type(None): "null", bool: "a truth value"}.get(
-            type(element), "a number"
-        )
-        return JsonRow(line, None, f'{kind} where an object such as {{"text": ...}} was expected', content)
+def _row(element: Element, kind: RowKind, encoding: str, width: int = 0) -> JsonRow:  # noqa: PLR0911 (one reason each)
+    """Return the columns of an element that is to be a row of this kind (a list of ``width`` cells), or why not."""
+    line, value, content = element.line, element.value, element.content
+    if element.reason:
+        return JsonRow(line, None, element.reason, content)
+    if _kind_of_row(value) != kind:
+        found = {dict: "an object", list: "a list", str: "a string", type(None): "null", bool: "a truth value"}
+        reason = f"{found.get(type(value), 'a number')} where {_WORDS[kind]} was expected"
+        return JsonRow(line, None, reason, content)
+    if kind == "lists":
+        if width and len(value) != width:
+            return JsonRow(line, None, f"{len(value)} cells where {width} were expected", content)
+        value = {f"column_{index}": cell for index, cell in enumerate(value, 1)}
+    elif kind == "conversations":
+        value = {"messages": value}
+    elif kind == "strings":
+        value = {"text": value}
     # Lone surrogates come as marked bytes or as escapes such as \ud800.
     if has_marks(content):
         return JsonRow(line, None, describe_mark(content, encoding), content)
     try:
-        values = {_column_name(key, index): _flat(value) for index, (key, value) in enumerate(element.items(), 1)}
+        values = {_column_name(key, index): _flat(cell) for index, (key, cell) in enumerate(value.items(), 1)}
         if "\\u" in content:
             marked = next((text for text in _strings(values) if has_marks(text)), None)
             if marked is not None:
@@ -171,131 +216,6 @@ def _strings(values: dict[str, Any]) -> Iterator[str]:
             yield value
         elif isinstance(value, list):
             yield from (item for item in value if isinstance(item, str))
-
-
-# Whole arrays
-
-
-def _array_elements(text: Any, name: str) -> Iterator[tuple[int, Any, str]]:
-    """Yield the line, value and text of each element of the array a file consists of, reading on as needed.
-
-    Raises ``InputError`` where the array is broken: nothing after that place can be trusted.
-    """
-    buffer = text.read(_READ_CHARACTERS).lstrip("\ufeff")
-    line = 1 + buffer[: buffer.index("[") + 1].count("\n")
-    position = buffer.index("[") + 1
-    is_first = True
-    step = _READ_CHARACTERS
-    while True:
-        stripped = _skip_space(buffer, position)
-        line += buffer.count("\n", position, stripped)
-        position = stripped
-        rest = ""
-        if position >= len(buffer) and (rest := text.read(step)):
-            buffer, position = rest, 0
-            continue
-        if buffer[position : position + 1] == "]":
-            _check_end(buffer[position + 1 :] + text.read(_READ_CHARACTERS), name, line)
-            return
-        if not is_first:
-            if buffer[position : position + 1] != ",":
-                raise _broken(name, line, "',' or ']' expected" if position < len(buffer) else "the file ends inside")
-            is_comma_last = _skip_space(buffer, position + 1) >= len(buffer)
-            if is_comma_last and (rest := text.read(step)):
-                buffer, position = buffer[position:] + rest, 0
-                continue
-            start = _skip_space(buffer, position + 1)
-        else:
-            start = position
-        try:
-            element, end = _decoder.raw_decode(buffer, start)
-            # A number at the end of the buffer may go on.
-            is_whole = end < len(buffer) or not (rest := text.read(step))
-            reason = ""
-        except RecursionError:
-            raise _broken(name, line, "nested too deeply") from None
-        except ValueError as error:
-            reason = str(error)
-            is_whole = not (rest := text.read(step))
-        if not is_whole:
-            if len(buffer) - position > _MAX_ELEMENT:
-                raise _broken(name, line, f"no complete element within {_MAX_ELEMENT} characters ({reason})")
-            buffer, position, step = buffer[position:] + rest, 0, min(2 * step, _MAX_ELEMENT)
-            continue
-        line += buffer.count("\n", position, start)
-        if reason:
-            raise _broken(name, line, reason)
-        content = buffer[start:end]
-        yield line, element, content
-        line += content.count("\n")
-        position, is_first, step = end, False, _READ_CHARACTERS
-
-
-def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
-
-
-def _check_end(rest: str, name: str, line: int) -> None:
-    if rest.strip():
-        raise _broken(name, line, "more text follows after the end of the list")
-
-
-def _broken(name: str, line: int, reason: str) -> InputError:
-    return InputError(
-        f"{name}, line {line}: not valid JSON: {reason}.",
-        "Mend the file there, or write one object a line (.jsonl): then a bad row costs only itself.",
-    )
-
-
-# One object
-
-
-def _object_rows(path: Path, name: str, encoding: str) -> Iterator[JsonRow]:
-    """Yield rows of {"data": [...]}, {column: [...]} or {column: {index: value}}; places are row numbers."""
-    with open_text(path, encoding) as text:
-        content = text.read().lstrip("\ufeff")
-    try:
-        value = json.loads(content)
-    except RecursionError:
-        raise _broken(name, 1, "nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise _broken(name, error.lineno, error.msg) from None
-    except ValueError as error:
-        raise _broken(name, 1, str(error)) from None
-    del content
-    rows = _columns_of(value)
-    if rows is None:
-        raise InputError(
-            f"{name} is one JSON object that holds no rows: its keys are {', '.join(map(repr, list(value)[:8]))}.",
-            'Expected a list of objects, {"data": [...]} or {"column": [...], ...} with lists of equal length.',
-        )
-    for number, row in enumerate(rows(), start=1):
-        yield _row(number, row, json.dumps(row, ensure_ascii=False), encoding)
-
-
-def _columns_of(value: dict[str, Any]) -> Callable[[], Iterator[Any]] | None:
-    lists = {key: item for key, item in value.items() if isinstance(item, list)}
-    if any(map(_are_messages, lists.values())):
-        # A conversation is one row, and this is one.
-        return lambda: iter([value])
-    rows = next((lists[key] for key in ("data", "rows", "examples", "items") if key in lists), None)
-    if rows is None and len(lists) == 1:
-        rows = next(iter(lists.values()))
-    if rows is not None and rows and all(isinstance(row, dict) for row in rows[:5]):
-        return lambda: iter(rows)
-    if value and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
-        return lambda: (dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True))
-    tables = {key: item for key, item in value.items() if isinstance(item, dict)}
-    if value and len(tables) == len(value) and len({tuple(item) for item in tables.values()}) == 1:
-        index = list(next(iter(tables.values())))
-        return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
-    return None
-
-
-def _are_messages(items: list[Any]) -> bool:
-    return bool(items) and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
 
 
 # Types

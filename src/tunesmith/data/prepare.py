@@ -160,7 +160,7 @@ def _build(
     _require_rows(parts)
     sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
     if config.clean.leaks:
-        _drop_leaks(parts, sides, form)
+        _drop_leaks(parts, sides)
     problems += notes
     total = Tally()
     for part in parts:
@@ -369,7 +369,7 @@ def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: st
     )
 
 
-def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]], form: Form) -> None:
+def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:
     """Leave out training rows whose texts also stand in validation or test."""
     train = parts[0]
     held_out = np.concatenate([part.keys.texts[sides[part.name] > 0] for part in parts])

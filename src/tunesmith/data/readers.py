@@ -6,8 +6,9 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +20,27 @@ from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
-from tunesmith.data.encodings import check_is_text, detect_encoding, open_text
+from tunesmith.data.encodings import check_is_text, detect_encoding, show_name
+from tunesmith.data.folders import find_sources
+from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
+from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
+from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
 from tunesmith.data.passages import read_passages
-from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict
+from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
 from tunesmith.data.sources import (
-    BY_CONTENT,
     COLUMNAR,
     CONLL,
     DELIMITED,
     JSON,
-    PLAIN,
     DataFile,
-    find_files,
+    LabelledFiles,
+    ParallelFiles,
     split_named,
 )
+from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
-from tunesmith.data.tagged_lines import LineForm, find_line_form, read_tagged_lines
+from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
 from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
@@ -111,12 +116,37 @@ def _read_source(
         return {split: [table]}, [], sample.group
     if given.startswith("hub:"):
         return _read_hub(given, split), [], None
-    files, notes = find_files(given, split)
+    sources, notes = find_sources(given, split)
     parts: Parts = {}
-    for file in files:
-        table = read_file(file, config, like or _like(parts))
-        parts.setdefault(file.split, []).append(table)
+    for source in sources:
+        for one in _pieces(source, config):
+            parts.setdefault(one.split, []).append(read_file(one, config, like or _like(parts)))
     return parts, notes, None
+
+
+def _pieces(source: Origin, config: DataConfig) -> list[Origin]:
+    """Return a file's splits where it is an object of several, else the source itself."""
+    if not isinstance(source, DataFile) or source.suffix in COLUMNAR | DELIMITED | CONLL:
+        return [source]
+    with _readable(source.path):
+        if config.encoding is None:
+            check_is_text(source.path)
+        encoding = config.encoding or detect_encoding(source.path)[0]
+        splits = {}
+        if holds_json(source.path, encoding, source.suffix):
+            splits = json_splits(source.path, show_name(source.path), encoding)
+    return [replace(source, split=split, part=key) for split, key in splits.items()] or [source]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the system says against reading a file into an ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileExistsError):
+            raise
+        raise InputError(f"{show_name(path)} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
 def replace_reading(config: DataConfig) -> DataConfig:
@@ -139,24 +169,35 @@ def _sole(given: str, split: str, parts: Parts) -> list[_Table]:
     raise InputError(f"{given} holds {', '.join(parts)} but no {split}.", f"Name one file for data.{split}.")
 
 
-def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _Table:
-    """Read one file through the cache; ``like`` holds the training file's column names."""
-    try:
-        sha256 = hash_file(file.path)
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Table:
+    """Read one file (or several that belong together) through the cache; ``like`` holds the training file's columns."""
     options = {
         "delimiter": config.delimiter,
         "header": config.header,
         "like": list(like),
         "encoding": config.encoding,
-        "passage": config.passage if _may_be_plain(file, config) else 0,
+        "is_described": config.passage is not None,
     }
-    key = hash_json([_VERSION, sha256, file.path.name, file.suffix, options])
+    if isinstance(file, DataFile):
+        name = show_name(file.path)
+        with _readable(file.path):
+            sha256 = hash_file(file.path)
+        options["passage"] = config.passage if _may_be_plain(file, config) else 0
+        key = hash_json([_VERSION, sha256, name, file.suffix, file.part, options])
+    else:
+        name = file.name
+        sha256 = _hash_files(file)
+        key = hash_json([_VERSION, sha256, name, options])
 
     def build(folder: Path) -> None:
         rejections = Rejections(folder / "rejected.jsonl")
-        details, problems = _read_into(file, config, tuple(like), folder / "rows.arrow", rejections)
+        target = folder / "rows.arrow"
+        if isinstance(file, DataFile):
+            details, problems = _read_into(file, config, tuple(like), target, rejections)
+        elif isinstance(file, LabelledFiles):
+            details, problems = read_labelled_files(file, config.encoding, target, rejections)
+        else:
+            details, problems = read_parallel_files(file, config.encoding, target, rejections)
         rejections.close()
         write_report(folder, details, problems)
 
@@ -165,10 +206,8 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
     if not len(dataset) and not rejected:
-        raise InputError(f"{file.path.name} holds no rows.", "Give a file with at least a few rows.")
-    source = Source(
-        file.path.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
-    )
+        raise InputError(f"{name} holds no rows.", "Give a file with at least a few rows.")
+    source = Source(name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", "")))
     has_header = bool(details.get("dialect", {}).get("header", True))
     return _Table(
         dataset,
@@ -182,45 +221,67 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     )
 
 
+def _hash_files(files: LabelledFiles | ParallelFiles) -> str:
+    hashes = []
+    for role, path in content_of(files):
+        with _readable(path):
+            hashes.append([role, "/".join(path.parts[-3:]), hash_file(path)])
+    return hash_json([type(files).__name__, str(getattr(files, "unit", "")), hashes])
+
+
 def _read_into(
     file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
 ) -> tuple[dict[str, Any], list[Problem]]:
-    path, name = file.path, file.path.name
+    path, name = file.path, show_name(file.path)
     if file.suffix in COLUMNAR:
         return read_columnar(path, name, target)
     problems = []
+    guess = None
     if config.encoding is not None:
         encoding = config.encoding
     else:
         check_is_text(path)
-        encoding, is_guessed = detect_encoding(path)
-        if is_guessed:
+        encoding, guess = detect_encoding(path)
+        if guess is not None:
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
-    if file.suffix in JSON or (file.suffix not in DELIMITED | CONLL and _looks_like_json(path, encoding)):
-        details, more = read_json(path, name, encoding, target, rejections)
+    if holds_json(path, encoding, file.suffix):
+        details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
         details, more = read_conll(path, name, encoding, target, rejections, like=like)
-    elif (form := _line_form(file, config, encoding)) is not None:
-        details, more = read_tagged_lines(path, name, encoding, form, target=target, rejected=rejections)
+    elif (tags := _tags_in_lines(file, config, encoding)) is not None:
+        details, more = read_tagged_lines(path, name, encoding, tags, target=target, rejected=rejections)
     elif (table := _token_table(file, config, encoding)) is not None:
         details, more = read_token_table(path, name, encoding, table, target=target, rejected=rejections)
+    elif (form := _line_form(file, config, encoding, like)) is not None:
+        details, more = read_labelled_lines(path, name, encoding, form, target=target, rejected=rejections)
     elif config.passage and _may_be_plain(file, config):
         details, more = read_passages(path, name, encoding, config.passage, target=target, rejected=rejections)
     else:
+        suffix = file.suffix if file.suffix not in JSON | CONLL else ""
         options = DelimitedOptions(config.delimiter, config.header, like)
         details, more = read_delimited(
-            path, name, file.suffix, encoding, options=options, target=target, rejected=rejections
+            path, name, suffix, encoding, options=options, target=target, rejected=rejections
         )
         dialect = details["dialect"]
         is_lines = dialect["delimiter"] is None and not dialect["header"]
         details["is_plain_text"] = is_lines and _may_be_plain(file, config)
+    if guess is not None:
+        details["guesses"] = [guess_to_dict(guess), *details.get("guesses", [])]
     return {**details, "encoding": encoding}, problems + more
+
+
+def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:
+    """Return how labels stand before the texts of lines; who describes the file otherwise says that they do not."""
+    is_described = config.delimiter is not None or config.header is not None or config.passage is not None
+    if file.suffix in DELIMITED or is_described:
+        return None
+    return find_line_form(file.path, encoding, like)
 
 
 def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
     """Say whether a file can be text without columns; who describes its columns says that it is not."""
-    return file.suffix in PLAIN | BY_CONTENT and config.delimiter is None and not config.header
+    return file.suffix not in DELIMITED | CONLL and config.delimiter is None and not config.header
 
 
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
@@ -229,21 +290,15 @@ def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
     return not is_described and looks_like_conll(file.path, encoding, is_table=file.suffix in DELIMITED)
 
 
-def _line_form(file: DataFile, config: DataConfig, encoding: str) -> LineForm | None:
+def _tags_in_lines(file: DataFile, config: DataConfig, encoding: str) -> TagLineForm | None:
     """Return how words and tags stand in the lines of a file; who describes it otherwise says that they do not."""
     is_described = config.passage is not None or config.header is not None
-    return None if is_described or not _may_be_plain(file, config) else find_line_form(file.path, encoding)
+    return None if is_described or not _may_be_plain(file, config) else find_tag_lines(file.path, encoding)
 
 
 def _token_table(file: DataFile, config: DataConfig, encoding: str) -> TokenTable | None:
     """Return how a table is read that has a token a row; who describes its header wants it as it is."""
     return None if config.header is not None else find_token_table(file.path, file.suffix, encoding)
-
-
-def _looks_like_json(path: Path, encoding: str) -> bool:
-    with open_text(path, encoding) as text:
-        start = text.read(4096).lstrip("\ufeff \t\r\n")
-    return start.startswith(('{"', "{\n", "{ ", "{\r", "[{", "[\n"))
 
 
 def _read_hub(given: str, split: str) -> Parts:

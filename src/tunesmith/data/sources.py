@@ -1,15 +1,16 @@
-"""Which files hold which rows: single files, folders of split files, and what is refused."""
+"""Files that hold rows: what kind each is, what is refused, and which split a name speaks of."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.config.base import nearest
-from tunesmith.data.encodings import COMPRESSIONS, compression_of, open_bytes
-from tunesmith.types import InputError, Problem
+from tunesmith.data.encodings import COMPRESSIONS, compression_of, open_bytes, show_name
+from tunesmith.types import InputError
 
 DELIMITED = frozenset({".csv", ".tsv", ".tab"})
 JSON = frozenset({".json", ".jsonl", ".ndjson"})
@@ -24,6 +25,7 @@ FORMATS = "CSV, TSV, JSON, JSONL, Parquet, Arrow, Feather, CoNLL or text, plain 
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt", ".dill", ".npy", ".npz"})
 _OTHERS = {
     ".xlsx": "Save the sheet as CSV UTF-8.",
+    ".xlsm": "Save the sheet as CSV UTF-8.",
     ".xls": "Save the sheet as CSV UTF-8.",
     ".ods": "Save the sheet as CSV.",
     ".zip": "Unpack it first and give the folder.",
@@ -37,6 +39,12 @@ _OTHERS = {
     ".db": "Export the table as CSV.",
     ".sqlite": "Export the table as CSV.",
 }
+_NO_TEXTS_LIST = """
+    .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .mp3
+    .wav .flac .mp4 .avi .lock .log .sha256 .md5 .ann .a1 .a2 .safetensors .onnx .pyc .so
+"""
+_NO_TEXTS = frozenset(_NO_TEXTS_LIST.split())
+"""Endings of files in a folder of data that are hardly ever its texts."""
 _MAGIC_OTHERS = ((b"PK\x03\x04", ".zip"), (b"%PDF", ".pdf"), (b"SQLite format 3", ".db"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _MAGIC_COLUMNAR = (b"PAR1", b"ARROW1", b"FEA1")
 
@@ -56,7 +64,6 @@ _NO_DATA = re.compile(
     r"|dataset_infos?|dataset_dict|requirements)\b.*",
     re.IGNORECASE,
 )
-_SHARD_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,40 @@ class DataFile:
     suffix: str
     """Of the format, lower case, without the compression: ``.csv`` for ``train.csv.gz``."""
     split: str
+    part: str = ""
+    """Key of the rows to read, where the file is an object of splits."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFiles:
+    """Plain texts whose label is the name of their file or folder."""
+
+    name: str
+    """Of the folder that holds all of them."""
+    split: str
+    files: tuple[tuple[Path, str], ...]
+    """Each with its label."""
+    unit: Literal["line", "file"]
+    """Whether a line is a text, or the whole file."""
+
+    @property
+    def common(self) -> str:
+        """The folder that all files are below."""
+        return os.path.commonpath([path.parent for path, _ in self.files])
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFiles:
+    """Plain files whose lines belong together, one column each."""
+
+    name: str
+    split: str
+    columns: tuple[tuple[str, Path], ...]
+    mapping: Path | None = None
+    """Names of the labels."""
+
+
+Source = DataFile | LabelledFiles | ParallelFiles
 
 
 def format_suffix(path: Path) -> str:
@@ -77,19 +118,23 @@ def format_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes and re.fullmatch(r"\.[a-z0-9]{1,8}", suffixes[-1]) else ""
 
 
-def find_files(given: str, split: str = "train") -> tuple[list[DataFile], list[Problem]]:
-    """Return the files behind a path: the file, or a folder's split files; and notes on what was passed over.
+def name_words(path: Path) -> list[str]:
+    """Return the words of a file's name in lower case, its compression left out."""
+    name = path.name.lower()
+    for suffix in COMPRESSIONS:
+        name = name.removesuffix(suffix)
+    return [word for word in re.split(r"[._\s-]+", name) if word]
 
-    Raises ``InputError`` when there is nothing, or nothing usable, or no way to tell which.
-    """
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return _files_of_folder(path)
-    if not path.exists():
-        raise _missing(path)
-    if not path.is_file():
-        raise InputError(f"{path} is neither a file nor a folder.", f"Give a file ({FORMATS}).")
-    return [check_file(path, split)], []
+
+def may_hold_data(path: Path) -> bool | None:
+    """Say whether a file of a folder can hold rows; None for one that only describes the folder."""
+    if _NO_DATA.fullmatch(path.name):
+        return None
+    suffix = format_suffix(path)
+    if suffix in READABLE:
+        return path.stat().st_size > 0 and not (suffix == "" and is_binary(path))
+    is_other = suffix in _PICKLES or suffix in _OTHERS or suffix in _NO_TEXTS
+    return not is_other and path.stat().st_size > 0 and not is_binary(path)
 
 
 def check_file(path: Path, split: str) -> DataFile:
@@ -125,67 +170,18 @@ def split_named(text: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _missing(path: Path) -> InputError:
+def missing(path: Path) -> InputError:
+    """Return the error for a path that is not there."""
     folder = path.parent
     if not folder.is_dir():
         return InputError(f"{path} does not exist, nor does the folder {folder}.", "Check data.path.")
-    names = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+    names = sorted(show_name(item) for item in folder.iterdir() if not item.name.startswith("."))
     hint = nearest(path.name, names) or (f"The folder holds: {', '.join(names[:8])}." if names else "It is empty.")
-    return InputError(f"{path.name} does not exist in {folder.resolve()}.", hint)
+    return InputError(f"{show_name(path)} does not exist in {folder.resolve()}.", hint)
 
 
-def _pickle(path: Path) -> InputError:
-    return InputError(
-        f"{path.name} is a pickle or weights file: reading one can run any program, so it is never opened.",
-        f"Export the rows as {FORMATS}.",
-    )
-
-
-def _files_of_folder(folder: Path) -> tuple[list[DataFile], list[Problem]]:
-    usable, others = _usable(folder)
-    if not usable:
-        # The layout of hub repositories: data/train-00000-of-00002.parquet, or one folder a split.
-        for inner in sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith(".")):
-            more, _ = _usable(inner)
-            usable += more
-    if not usable:
-        shown = f" It holds: {', '.join(sorted(others)[:8])}." if others else " It is empty."
-        raise InputError(f"No data file in {folder}.{shown}", f"Expected {FORMATS}.")
-    named: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-    unnamed: list[Path] = []
-    for path in usable:
-        split = split_named(_stem(path)) or (split_named(path.parent.name) if path.parent != folder else None)
-        (named[split] if split else unnamed).append(path)
-    if not any(named.values()):
-        return _only_file(folder, unnamed, others)
-    if not named["train"]:
-        found = ", ".join(sorted(path.name for paths in named.values() for path in paths))
-        raise InputError(
-            f"{folder} has files for {' and '.join(split for split in named if named[split])} ({found}), "
-            "but none for training.",
-            "Name the training file train.* or give it as data.path, the others as data.validation and data.test.",
-        )
-    files = [check_file(path, split) for split, paths in named.items() for path in _shards(folder, split, paths)]
-    return files, _passed_over([path.name for path in unnamed] + others)
-
-
-def _usable(folder: Path) -> tuple[list[Path], list[str]]:
-    usable, others = [], []
-    for item in sorted(folder.iterdir()):
-        if item.name.startswith((".", "_")) or not item.is_file():
-            continue
-        suffix = format_suffix(item)
-        if _NO_DATA.fullmatch(item.name):
-            continue
-        is_usable = suffix in READABLE and item.stat().st_size > 0 and not (suffix == "" and _is_binary(item))
-        if is_usable:
-            usable.append(item)
-        else:
-            others.append(item.name)
-    return usable, others
-
-
-def _is_binary(path: Path) -> bool:
+def is_binary(path: Path) -> bool:
+    """Say whether a file's beginning is no text."""
     if compression_of(path):
         return False
     with path.open("rb") as file:
@@ -193,38 +189,8 @@ def _is_binary(path: Path) -> bool:
     return b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))
 
 
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (*COMPRESSIONS, *(READABLE - BY_CONTENT)):
-        if suffix and name.lower().endswith(suffix):
-            return _stem(path.with_name(name[: -len(suffix)])) if len(name) > len(suffix) else name
-    return name
-
-
-def _only_file(folder: Path, unnamed: list[Path], others: list[str]) -> tuple[list[DataFile], list[Problem]]:
-    if len(unnamed) > 1:
-        names = sorted(path.name for path in unnamed)
-        raise InputError(
-            f"{folder} holds {len(names)} data files and none is named train: {', '.join(names[:8])}.",
-            f"Give one of them, such as {folder / names[0]}, or name them train, validation and test.",
-        )
-    return [check_file(unnamed[0], "train")], _passed_over(others)
-
-
-def _shards(folder: Path, split: str, paths: list[Path]) -> list[Path]:
-    """Return the files of one split: a single one, or pieces that differ by their numbers only."""
-    patterns = {_SHARD_NUMBER.sub("#", str(path.relative_to(folder))) for path in paths}
-    if len(patterns) > 1:
-        names = ", ".join(sorted(str(path.relative_to(folder)) for path in paths))
-        raise InputError(
-            f"{folder} has several files for {split}: {names}.",
-            "Give the files themselves: data.path, data.validation and data.test.",
-        )
-    return sorted(paths, key=lambda path: [int(number) for number in _SHARD_NUMBER.findall(path.name)])
-
-
-def _passed_over(names: Iterable[str]) -> list[Problem]:
-    listed = sorted(names)
-    if not listed:
-        return []
-    return [Problem("note", f"Not read: {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}.", count=len(listed))]
+def _pickle(path: Path) -> InputError:
+    return InputError(
+        f"{path.name} is a pickle or weights file: reading one can run any program, so it is never opened.",
+        f"Export the rows as {FORMATS}.",
+    )

@@ -42,7 +42,7 @@ _HTML = frozenset(_USUAL_HTML.split())
 
 
 @dataclass(frozen=True, slots=True)
-class LineForm:
+class TagLineForm:
     """How tags stand among the words of a line."""
 
     name: str
@@ -57,7 +57,7 @@ class LineForm:
     """Lines that are written so."""
 
 
-def find_line_form(path: Path, encoding: str) -> LineForm | None:
+def find_tag_lines(path: Path, encoding: str) -> TagLineForm | None:
     """Return how the tags of a file's lines are written; None where they are not."""
     with open_text(path, encoding) as text:
         lines = [line.strip().lstrip("\ufeff") for line in islice(Lines(text), _SAMPLE_LINES) if line.strip()]
@@ -70,7 +70,7 @@ def find_line_form(path: Path, encoding: str) -> LineForm | None:
     return max(found, key=lambda form: (form.num_lines, form.num_tags), default=None)
 
 
-def _joined(lines: Sequence[str], joiner: str, number: int) -> LineForm | None:
+def _joined(lines: Sequence[str], joiner: str, number: int) -> TagLineForm | None:
     """Return the form in which every word has tags after a joiner, if nearly all lines are in it."""
     if sum(joiner in line for line in lines) < _AGREEING * len(lines):
         return None
@@ -87,7 +87,7 @@ def _joined(lines: Sequence[str], joiner: str, number: int) -> LineForm | None:
     if not is_usual or len(tags) > min(_MAX_TAGS, max(num_words / 3, 2)):
         return None
     example = joiner.join(["word", *["TAG"] * number])
-    return LineForm(example, joiner, number, None, num_fitting)
+    return TagLineForm(example, joiner, number, None, num_fitting)
 
 
 def _split_word(piece: str, joiner: str, number: int) -> list[str] | None:
@@ -101,7 +101,7 @@ def _split_word(piece: str, joiner: str, number: int) -> list[str] | None:
     return parts if all(_TAG.fullmatch(tag) for tag in parts[1:]) else None
 
 
-def _marked(lines: Sequence[str], name: str, pattern: re.Pattern[str]) -> LineForm | None:
+def _marked(lines: Sequence[str], name: str, pattern: re.Pattern[str]) -> TagLineForm | None:
     """Return the form in which spans are marked within the text, if several lines have marks of few names."""
     marks = [list(pattern.finditer(line)) for line in lines]
     labels = Counter(_label(match).lower() for found in marks for match in found)
@@ -111,7 +111,7 @@ def _marked(lines: Sequence[str], name: str, pattern: re.Pattern[str]) -> LineFo
         return None
     # Marks that are left over are of another kind.
     rest = sum(bool(re.search(r"</?[A-Za-z]", pattern.sub("", line))) for line in lines) if pattern is _ELEMENT else 0
-    return LineForm(name, pattern=pattern, num_lines=len(lines)) if rest <= 0.05 * len(lines) else None
+    return TagLineForm(name, pattern=pattern, num_lines=len(lines)) if rest <= 0.05 * len(lines) else None
 
 
 def _label(match: re.Match[str]) -> str:
@@ -123,7 +123,7 @@ def _label(match: re.Match[str]) -> str:
 
 
 def read_tagged_lines(
-    path: Path, name: str, encoding: str, form: LineForm, *, target: Path, rejected: Rejections
+    path: Path, name: str, encoding: str, form: TagLineForm, *, target: Path, rejected: Rejections
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Write the file's sentences to ``target``: ``tokens`` and ``tags`` (the last ones), or ``text`` and ``entities``.
 
@@ -151,7 +151,7 @@ def read_tagged_lines(
     return {"format": f"lines of {form.name}", "guesses": [guess_to_dict(guess)]}, []
 
 
-def _reason(content: str, cells: list[Any] | None, form: LineForm, lines: Lines, encoding: str) -> str:
+def _reason(content: str, cells: list[Any] | None, form: TagLineForm, lines: Lines, encoding: str) -> str:
     if has_marks(content):
         return describe_mark(content, encoding)
     if lines.is_cut:
@@ -159,7 +159,7 @@ def _reason(content: str, cells: list[Any] | None, form: LineForm, lines: Lines,
     return f"a word without a tag, where {form.name} was expected" if cells is None else ""
 
 
-def _cells(content: str, form: LineForm) -> list[Any] | None:
+def _cells(content: str, form: TagLineForm) -> list[Any] | None:
     if form.pattern is not None:
         return list(_without_marks(content, form.pattern))
     parts = [_split_word(piece, form.joiner, form.num_tags) for piece in content.split()]
