@@ -114,6 +114,10 @@ class ColumnProfile:
     """Smallest value of a numeric column."""
     high: float | None = None
     examples: tuple[str, ...] = ()
+    tags_of: tuple[str, ...] = ()
+    """Columns of tokens that its cells hold a tag each for: as many in every row, and few different ones."""
+    holds_spans: bool = False
+    """Whether its cells hold places in a text, each with a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,8 @@ class Role:
     """Kinds of content that can fill it."""
     required: bool = True
     purpose: str = ""
+    reason: str = ""
+    """Why the column of this name is meant, where its name alone is not the reason."""
 
 
 @dataclass(frozen=True, slots=True)

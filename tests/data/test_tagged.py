@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 
 from tunesmith.data import DataConfig, prepare, profile, read, read_for_prediction
 from tunesmith.data.records import PreparedData
+from tunesmith.data.schemes import TagForm
 from tunesmith.data.tagged import (
-    TagForm,
     join_tokens,
-    parse_spans,
     split_characters,
     split_spaces,
     split_words,
-    tag_spans,
 )
 from tunesmith.tasks import detect
 from tunesmith.types import InputError
@@ -93,18 +91,37 @@ def test_bad_lines_cost_their_sentence_and_are_named(tmp_path: Path) -> None:
         read(DataConfig(path=str(path), bad_rows="refuse", **ALL))  # type: ignore[arg-type]
 
 
-def test_tags_that_do_not_fit_are_left_out_or_refused(tmp_path: Path) -> None:
+def test_tags_that_break_their_scheme_are_mended_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("a B-x\nb I-x\n\nc O\nd I-x\n\ne B-y\nf I-x\n\ng B-y\n\nh O\n\n", encoding="utf-8")
     prepared = load(path)
-    assert rows_of(prepared)["row"] == ["a.conll:1", "a.conll:10", "a.conll:12"]
+    rows = rows_of(prepared)
+    assert len(rows["row"]) == 5
+    assert rows["tags"][1:3] == [["O", "B-x"], ["B-y", "B-x"]]
     (problem,) = [
-        problem for problem in prepared.problems if problem.severity == "warning" and "scheme" in str(problem)
+        problem for problem in prepared.problems if problem.severity == "warning" and "scheme BIO" in str(problem)
     ]
     assert problem.count == 2
     assert problem.rows == ("a.conll:4", "a.conll:7")
-    with pytest.raises(InputError, match="scheme"):
+    assert "data.tag_scheme" in problem.fix
+    with pytest.raises(InputError, match=r"scheme BIO(.|\n)*data\.tag_scheme"):
         load(path, bad_rows="refuse")
+
+
+def test_tags_of_another_kind_are_an_error_that_names_scheme_rows_and_flag(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    good = "".join(f"w{i} B-x\nv I-x\n\n" for i in range(20))
+    path.write_text(good + "".join(f"u{i} WHAT\nv O\n\n" for i in range(4)), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert problem.count == 4
+    assert "scheme BIO" in problem.message
+    assert "data.tag_scheme" in problem.fix
+    assert all(f"u{i}" in problem.message for i in range(3))
+    assert len(rows_of(load(path, bad_rows="quarantine"))["row"]) == 20
+    # As plain tags nothing is left out.
+    assert len(rows_of(load(path, tag_scheme="plain"))["row"]) == 24
 
 
 def test_lists_of_different_lengths_are_left_out(tmp_path: Path) -> None:
@@ -200,27 +217,9 @@ def written(row: list[tuple[str, int]], scheme: str) -> list[str]:
 def test_every_scheme_becomes_the_same_bio(scheme: str, spans: list[list[tuple[str, int]]]) -> None:
     certain = [[("x", 1), ("x", 3), ("", 1)]]  # something that only this scheme writes so
     rows = [written(row, scheme) for row in certain + spans]
-    form = TagForm()
-    form.learn(rows)
+    form = TagForm.learn(lambda: rows)
     assert [form.read(row) for row in rows] == [written(row, "BIO") for row in certain + spans]
-
-
-def test_tags_without_prefixes() -> None:
-    plain = TagForm()
-    plain.learn([["PER", "PER", "O", "O", "O", "LOC"]])
-    assert plain.scheme == "IO"
-    assert plain.read(["PER", "PER", "LOC", "O"]) == ["B-PER", "I-PER", "B-LOC", "O"]
-    speech = TagForm()
-    speech.learn([["DET", "NOUN", "VERB", "-LRB-"]])
-    assert speech.scheme == "none"
-    assert speech.read(["NOUN", "DET"]) == ["NOUN", "DET"]
-
-
-@pytest.mark.parametrize("tags", [["I-x"], ["E-x"], ["B-x", "O"], ["B-x", "E-y"], ["S-x", "B-x"], ["what"], [""]])
-def test_broken_entities_do_not_fit(tags: list[str]) -> None:
-    form = TagForm()
-    form.learn([["B-x", "I-x", "E-x", "S-y", "O"]] * 20)
-    assert form.read(tags) is None
+    assert not any(map(form.is_broken, rows))
 
 
 # Texts
@@ -238,16 +237,6 @@ def test_cut_texts_lose_nothing_but_white_space(text: str) -> None:
         tokens, starts = cut(text)
         assert [text[start : start + len(token)] for start, token in zip(starts, tokens, strict=True)] == tokens
         assert "".join("".join(tokens).split()) == "".join(text.split())
-
-
-def test_spans_in_many_dialects() -> None:
-    assert parse_spans('[{"start_offset": 0, "end_offset": 2, "labels": ["A"]}]') == parse_spans([[0, 2, "A"]])
-    assert parse_spans(None) == []
-    for bad in ("nonsense", [{"start": 0}], {"start": 0}, [[0, 2, ""]], [[True, 2, "A"]]):
-        assert parse_spans(bad) is None
-    overlapping = parse_spans([[0, 3, "A"], [2, 4, "B"]])
-    assert overlapping is not None
-    assert tag_spans("abcdef", overlapping)[2] is None
 
 
 # Real data

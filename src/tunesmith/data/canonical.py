@@ -8,7 +8,7 @@ from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.tables import Rows
-from tunesmith.data.tagged_rows import TaggedTokens
+from tunesmith.data.tagged_rows import Marks, TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
 
 _FORM_OF_ROLE: dict[str, type[Form]] = {
@@ -29,10 +29,17 @@ def form_of(choices: Iterable[ColumnChoice]) -> type[Form]:
 
 
 def learn_form(
-    datasets: Iterable[Rows], choices: Sequence[ColumnChoice], *, for_prediction: bool = False
+    datasets: Iterable[Rows],
+    choices: Sequence[ColumnChoice],
+    *,
+    for_prediction: bool = False,
+    marks: Marks | None = None,
 ) -> tuple[Form, list[Problem]]:
-    """Learn from all rows of all splits how the chosen columns are read."""
+    """Learn from all rows of all splits how the chosen columns are read; ``marks`` is the user's word on tags."""
     columns: dict[str, tuple[str, ...]] = {}
     for choice in choices:
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
-    return form_of(choices).learn(list(datasets), columns, for_prediction=for_prediction)
+    form = form_of(choices)
+    if issubclass(form, TaggedTokens):
+        return form.learn(list(datasets), columns, for_prediction=for_prediction, marks=marks)
+    return form.learn(list(datasets), columns, for_prediction=for_prediction)

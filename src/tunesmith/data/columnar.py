@@ -77,7 +77,7 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     """Write record batches to ``target`` with plain types and the rows' places."""
     names = unique_names(schema.names)
     class_names = _class_names(schema)
-    plans = [_plain_type(field.type, field.name in class_names) for field in schema]
+    plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
     kept = [index for index, kind in enumerate(plans) if kind is not None]
     plain = pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())])
     row = 1
@@ -98,55 +98,105 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     return [Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out))]
 
 
-def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the label names of columns that the Hugging Face metadata describes as class labels."""
+_Names = list[str] | dict[str, "_Names"]
+"""Names of class labels: of a column or of lists of them at any depth, or by the fields of records."""
+
+
+def _class_names(schema: pa.Schema) -> dict[str, _Names]:
+    """Return the label names of columns that the Hugging Face metadata describes as class labels, at any depth."""
     if b"huggingface" not in (schema.metadata or {}):
         return {}
-    from datasets import ClassLabel, Features
+    from datasets import Features
 
     try:
         features = Features.from_arrow_schema(schema)
     except (ValueError, TypeError, KeyError, AttributeError):
         # Metadata of another version, or not what it says: the columns are still good.
         return {}
+    found = {column: _names_in(feature) for column, feature in features.items()}
     return {
-        column: list(feature.names)
-        for column, feature in features.items()
-        if isinstance(feature, ClassLabel) and feature.names and pa.types.is_integer(schema.field(column).type)
+        column: names
+        for column, names in found.items()
+        if names is not None and (isinstance(names, dict) or _holds_integers(schema.field(column).type))
     }
 
 
-def _plain_type(kind: pa.DataType, is_class: bool) -> pa.DataType | None:  # noqa: PLR0911 (a table)
+def _names_in(feature: Any) -> _Names | None:
+    """Return the names of a feature, lists left out: they have the names of what they hold."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel):
+        return list(feature.names) if feature.names else None
+    if isinstance(feature, dict):
+        found = {key: names for key, inner in feature.items() if (names := _names_in(inner)) is not None}
+        return found or None
+    if isinstance(feature, (list, tuple)) and len(feature) == 1:
+        return _names_in(feature[0])
+    inner = getattr(feature, "feature", None)
+    return None if inner is None else _names_in(inner)
+
+
+def _holds_integers(kind: pa.DataType) -> bool:
+    while _is_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _named(value: Any, names: _Names | None) -> Any:
+    """Return a value with class labels as names; a number that has none becomes a missing value."""
+    if value is None or names is None:
+        return value
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: _named(item, names.get(key) if isinstance(names, dict) else None) for key, item in value.items()}
+    if isinstance(names, list) and isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return value
+
+
+def _plain_type(kind: pa.DataType, names: _Names | None = None) -> pa.DataType | None:  # noqa: PLR0911 (a table)
     """Return the type a column gets here: text, 64-bit numbers, truth values, lists of these, or nothing."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain_type(kind.storage_type, is_class)
-    if is_class or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return _plain_type(kind.storage_type, names)
+    if (
+        (isinstance(names, list) and types.is_integer(kind))
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+    ):
         return pa.string()
     if types.is_dictionary(kind):
-        return _plain_type(kind.value_type, is_class)
+        return _plain_type(kind.value_type, names)
     if types.is_boolean(kind):
         return pa.bool_()
     if types.is_integer(kind):
         return pa.string() if kind == pa.uint64() else pa.int64()
     if types.is_floating(kind) or types.is_decimal(kind):
         return pa.float64()
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        inner = _plain_type(kind.value_type, False)
+    if _is_list(kind):
+        inner = _plain_type(kind.value_type, names)
         return pa.string() if inner is None or types.is_nested(kind.value_type) else pa.list_(inner)
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         return None
     return pa.string()
 
 
-def _plain(array: pa.Array, kind: pa.DataType, class_names: list[str] | None) -> pa.Array:
+def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    if class_names is not None:
+    if isinstance(names, list) and pa.types.is_integer(array.type):
         indices = pc.if_else(
-            pc.and_(pc.greater_equal(array, 0), pc.less(array, len(class_names))), array, pa.scalar(None, array.type)
+            pc.and_(pc.greater_equal(array, 0), pc.less(array, len(names))), array, pa.scalar(None, array.type)
         )
-        return pc.take(pa.array(class_names, pa.string()), indices)
+        return pc.take(pa.array(names, pa.string()), indices)
+    if isinstance(names, list) and pa.types.is_list(kind):
+        return pa.array(_named(array.to_pylist(), names), kind)
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
     if pa.types.is_nested(array.type) and kind == pa.string():
@@ -154,7 +204,7 @@ def _plain(array: pa.Array, kind: pa.DataType, class_names: list[str] | None) ->
 
         return pa.array(
             [
-                None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+                None if value is None else json.dumps(_named(value, names), ensure_ascii=False, default=str)
                 for value in array.to_pylist()
             ],
             pa.string(),

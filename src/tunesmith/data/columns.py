@@ -12,6 +12,7 @@ from tunesmith.config.base import nearest
 from tunesmith.data import cells
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows
+from tunesmith.data.tagged_columns import mark_tagged
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
 _SAMPLE_ROWS = 2_000
@@ -47,7 +48,8 @@ def profile(rows: Rows) -> dict[str, ColumnProfile]:
     Counts refer to the rows looked at, ``num_rows`` too.
     """
     table = _spread_sample(rows)
-    return {name: _profile_column(name, table.column(name).to_pylist()) for name in table.column_names if name != ROW}
+    names = [name for name in table.column_names if name != ROW]
+    return mark_tagged({name: _profile_column(name, table.column(name).to_pylist()) for name in names}, table)
 
 
 def _spread_sample(rows: Rows) -> pa.Table:
@@ -245,7 +247,7 @@ class _Assignment:
         if best is not None:
             _, column_name, found = best
             self._matched_names[role.name] = found
-            reason = "by its name" if exact else f"its name speaks of '{found}'"
+            reason = role.reason or ("by its name" if exact else f"its name speaks of '{found}'")
             self._choose(role.name, [column_name], f"{reason}; {_describe(self._profiles[column_name])}")
 
     # Content

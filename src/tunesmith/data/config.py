@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tunesmith.config.base import Config
 from tunesmith.data.bad_rows import BadRows
+from tunesmith.data.schemes import Scheme
+from tunesmith.data.spans import Offsets
 
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 # Codecs that are text encodings by name only: they undo escapes or are slow on purpose.
@@ -63,6 +65,12 @@ class DataConfig(Config):
     passage: int | None = Field(None, ge=0)
     """Plain text files: join lines into passages of at least this many characters, ending at the end of a line (at an
     empty line where there is one soon); 0 makes every line a row. Chosen by the task when not given."""
+    tag_scheme: Scheme | None = None
+    """How tags of entities are written: BIO (IOB2), IOB1, BIOES (BILOU, BMES), BIE, BIS, IOE2, IO (types without
+    prefixes), or plain (tags that stand for themselves); chosen by the sentences it explains when not given."""
+    span_offsets: Offsets | None = None
+    """How places of entities in a text are counted: up to the end (exclusive), with the last character (inclusive),
+    with it and from 1 (from_one), in units of UTF-16 or in bytes; chosen by the rows it explains when not given."""
     bad_rows: BadRows = "auto"
     """Rows that cannot be used for their form: up to three of a file, or 1%, are left out, counted and listed, more are
     reason to stop (auto); any number is left out (quarantine); none is (refuse)."""

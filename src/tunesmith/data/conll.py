@@ -1,14 +1,13 @@
 """CoNLL files: a token a line with its tags in columns, blank lines between sentences.
 
-The first column is the token, the last the tag; what lies between stays available as
-lists of its own. A single column holds tokens to predict on. A sentence is a row, and a bad
-line costs its sentence.
+Which column holds the tokens and which the tags is told by what stands in them, over the whole file; all other
+columns stay available as lists of their own. A single column holds tokens to predict on. A sentence is a row, and
+a bad line costs its sentence.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,18 +16,26 @@ from typing import Any
 
 import pyarrow as pa
 
+from tunesmith.data.conll_layout import (
+    DOCUMENT,
+    Layout,
+    Survey,
+    find_layout,
+    is_scheme_tag,
+    separators_in,
+)
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
-from tunesmith.data.records import ROW
+from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
 from tunesmith.types import InputError, Problem
 
 _SAMPLE_LINES = 5_000
 _MIN_SAMPLE_SENTENCES = 2
 _MAX_TAGS = 100
-_DOCUMENT = "-DOCSTART-"
-_TAG = re.compile(r"O|[BIMELSUW]-\S+")
 _NUMBERED = re.compile(r"([0-9]|[^0-9]+)[0-9]+")
 """A character (one that could not be decoded may be several) and its number."""
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?:(?=.)")
+_ONTONOTES_NAME = re.compile(r"\(([^()*]+)")
 
 
 @dataclass(slots=True)
@@ -41,8 +48,6 @@ class Sentence:
     reason: str = ""
     bad_line: int = 0
     content: str = ""
-    is_numbered: bool = True
-    """Whether every token is one character with its number in a segmented word."""
 
     def blame(self, line: int, reason: str, content: str) -> None:
         """Note the first thing that is wrong."""
@@ -50,141 +55,173 @@ class Sentence:
             self.reason, self.bad_line, self.content = reason, line, content
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the lines are cut."""
+def looks_like_conll(path: Path, encoding: str, *, is_table: bool = False) -> bool:
+    """Say whether a file of unknown name holds tokens with tags: blank lines, even columns, few distinct tags.
 
-    separator: str | None
-    """A tab, or None for any white space."""
-    num_columns: int
-
-    def cut(self, line: str) -> list[str]:
-        """Return the columns of a line."""
-        if self.separator is None:
-            return line.split()
-        return [cell.strip() for cell in line.rstrip("\r\n").split(self.separator)]
-
-
-def looks_like_conll(path: Path, encoding: str) -> bool:
-    """Say whether a file of unknown name holds tokens with tags: blank lines, even columns, few distinct tags."""
+    What is by its name a table (``is_table``) must have tags of entities.
+    """
     with open_text(path, encoding) as text:
         lines = list(islice(Lines(text), _SAMPLE_LINES))
-    form = _find_form(lines)
-    if form is None or form.num_columns < 2:
+    layout = find_layout(lines)
+    if layout is None or layout.num_columns < 2:
         return False
-    blocks = [block for block in _blocks(lines) if block]
-    rows = [form.cut(line) for block in blocks for line in block]
-    even = [cells for cells in rows if len(cells) == form.num_columns]
-    if len(blocks) < _MIN_SAMPLE_SENTENCES or len(rows) < 2 * len(blocks) or len(even) < 0.95 * len(rows):
+    if layout.kind != "columns":
+        return True
+    sentences = [one for one in _sentences(Lines(iter(lines)), encoding, layout) if one.cells or one.reason]
+    rows = [cells for sentence in sentences for cells in sentence.cells]
+    num_bad = sum(bool(sentence.reason) for sentence in sentences)
+    if len(sentences) < _MIN_SAMPLE_SENTENCES or len(rows) < 2 * len(sentences) or num_bad > 0.05 * len(rows):
         return False
-    if any(" " in cell for cells in even for cell in cells):
+    if any(" " in cell for cells in rows for cell in cells if cell.strip()):
         return False
-    tags = Counter(cells[-1] for cells in even)
-    num_fitting = sum(count for tag, count in tags.items() if _TAG.fullmatch(tag))
-    return num_fitting >= 0.95 * len(even) or len(tags) <= min(_MAX_TAGS, len(even) / 5)
+    tags = [cells[layout.tags] for cells in rows]
+    num_fitting = sum(map(is_scheme_tag, tags))
+    if is_table:
+        return num_fitting >= 0.95 * len(rows) and len(set(tags)) > 1 and any("-" in tag for tag in tags)
+    return num_fitting >= 0.95 * len(rows) or len(set(tags)) <= min(_MAX_TAGS, len(rows) / 5)
 
 
 def read_conll(
-    path: Path, name: str, encoding: str, target: Path, rejected: Rejections
+    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, *, like: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Write the file's sentences to ``target``: ``tokens``, ``column_2`` and so on, ``tags``, each a list.
+    """Write the file's sentences to ``target``: ``tokens``, ``tags``, and ``column_1`` and so on, each a list.
 
-    Sentences with a bad line go to ``rejected``, under that line. Characters that carry the
-    number of their place in a word (``科0 技1``) lose it, if all of the file do. Raises
-    ``InputError`` when there are no tokens.
+    CoNLL-U has the names of its own columns. Sentences with a bad line go to ``rejected``, under
+    that line. Characters that carry the number of their place in a word (``科0 技1``) lose it, if all of the file
+    do, and tokens the language before them (``en:``). ``like`` holds the columns of the training file, which
+    another file of as many has too. Raises ``InputError`` when there are no tokens.
     """
-    with open_text(path, encoding) as text:
-        form = _find_form(list(islice(Lines(text), _SAMPLE_LINES)))
-    if form is None:
+    layout = _layout_of(path, encoding)
+    if layout is None:
         raise InputError(
             f"{name} holds no tokens.",
             "Expected a token and its tag on every line, with a tab or a space between, and blank lines between "
             "sentences.",
         )
-    is_numbered = all(
-        sentence.is_numbered for sentence in _sentences(path, encoding, form) if not sentence.reason and sentence.cells
-    )
-    names = ["tokens", *(f"column_{index}" for index in range(2, form.num_columns)), "tags"][: form.num_columns]
-    schema = pa.schema([*((column, pa.list_(pa.string())) for column in names), (ROW, pa.string())])
-    with TableWriter(target, schema) as writer:
-        for sentence in _sentences(path, encoding, form):
+    layout = layout.like(like)
+    is_numbered, language = _marks_of_tokens(path, encoding, layout)
+    kept = layout.kept
+    schema = pa.schema([*((layout.names[index], pa.list_(pa.string())) for index in kept), (ROW, pa.string())])
+    num_blank = 0
+    with open_text(path, encoding) as text, TableWriter(target, schema) as writer:
+        for sentence in _sentences(Lines(text), encoding, layout):
             if sentence.reason:
                 rejected.add(f"{name}:{sentence.bad_line}", sentence.reason, sentence.content)
                 continue
-            columns = [list(column) for column in zip(*sentence.cells, strict=True)]
+            columns = [[cells[index] for cells in sentence.cells] for index in kept]
+            tokens = columns[kept.index(layout.tokens)]
+            num_blank += sum(not token.strip() for token in tokens)
             if is_numbered:
-                columns[0] = [token.rstrip("0123456789") or token[0] for token in columns[0]]
-            writer.add([*columns, f"{name}:{sentence.line}"], sum(len(token) for token in columns[0]) * 3)
+                tokens[:] = [token.rstrip("0123456789") or token[:1] for token in tokens]
+            elif language:
+                tokens[:] = [token.removeprefix(language) for token in tokens]
+            writer.add([*columns, f"{name}:{sentence.line}"], sum(map(len, tokens)) * 3)
     problems = []
     if is_numbered and writer.num_rows:
         message = (
             f"{name}: every token is a character with its number in a word (such as 科0); the numbers were removed."
         )
         problems.append(Problem("note", message))
-    return {"format": "CoNLL"}, problems
+    if language:
+        problems.append(Problem("note", f"{name}: every token begins with its language, “{language}”; it was removed."))
+    if layout.choice:
+        fix = "Choose others with data.columns.tokens and data.columns.tags."
+        problems.append(Problem("note", f"{name}: {layout.choice}", fix))
+    return {"format": layout.title, "guesses": [guess_to_dict(layout.guess)]}, problems
 
 
-def _find_form(sample: list[str]) -> Form | None:
-    lines = [line for block in _blocks(sample) for line in block]
-    if not lines:
-        return None
-    with_tab = sum("\t" in line for line in lines)
-    separator = "\t" if 2 * with_tab > len(lines) else None
-    counts = Counter(len(Form(separator, 0).cut(line)) for line in lines)
-    return Form(separator, counts.most_common(1)[0][0])
-
-
-def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    for line in lines:
-        if not line.strip():
-            yield block
-            block = []
-        elif not line.lstrip("\ufeff").startswith((_DOCUMENT, "# ")):
-            block.append(line)
-    yield block
-
-
-def _sentences(path: Path, encoding: str, form: Form) -> Iterator[Sentence]:
+def _layout_of(path: Path, encoding: str) -> Layout | None:
+    """Return the layout that explains most sentences of the whole file."""
     with open_text(path, encoding) as text:
-        lines = Lines(text)
-        sentence = Sentence(1)
-        for raw in lines:
-            line = raw.lstrip("\ufeff") if lines.number == 1 else raw
-            cells = form.cut(line)
-            ends = not line.strip() or line.startswith(_DOCUMENT)
-            if not ends and _is_comment(line, cells, form, sentence):
-                continue
-            if ends:
-                if sentence.cells or sentence.reason:
-                    yield sentence
-                sentence = Sentence(lines.number + 1)
-                continue
-            if not sentence.cells and not sentence.reason:
-                sentence.line = lines.number
-            _add_line(sentence, lines, line, form, encoding)
-        if sentence.cells or sentence.reason:
-            yield sentence
+        sample = list(islice(Lines(text), _SAMPLE_LINES))
+    chosen = find_layout(sample)
+    if chosen is None or len(sample) < _SAMPLE_LINES:
+        return chosen
+    while True:
+        survey = Survey(separators_in(sample), chosen)
+        with open_text(path, encoding) as text:
+            for line in Lines(text):
+                survey.add(line)
+        found = survey.finish()
+        if found is None or (found.separator, found.num_columns) == (chosen.separator, chosen.num_columns):
+            return found
+        # The whole file says otherwise than its beginning: its columns have to be looked at as well.
+        chosen = found
 
 
-def _is_comment(line: str, cells: list[str], form: Form, sentence: Sentence) -> bool:
-    """Say whether a line is a comment: before a sentence, without the columns of a token (``# O`` is one)."""
-    return line.startswith("#") and not sentence.cells and len(cells) != form.num_columns
+def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, str]:
+    """Say whether every token is a character with a number, and return the language that every token begins with."""
+    is_numbered, language = True, None
+    with open_text(path, encoding) as text:
+        for sentence in _sentences(Lines(text), encoding, layout):
+            for cells in () if sentence.reason else sentence.cells:
+                token = cells[layout.tokens]
+                is_numbered = is_numbered and _NUMBERED.fullmatch(token) is not None
+                if language is None:
+                    found = _LANGUAGE.match(token)
+                    language = found.group() if found else ""
+                elif language and not token.startswith(language):
+                    language = ""
+            if not is_numbered and not language:
+                break
+    return is_numbered and language is not None, language or ""
 
 
-def _add_line(sentence: Sentence, lines: Lines, line: str, form: Form, encoding: str) -> None:
-    cells = form.cut(line)
+def _sentences(lines: Lines, encoding: str, layout: Layout) -> Iterator[Sentence]:
+    """Yield the sentences, comments and headings left out, as full columns."""
+    sentence = Sentence(1)
+    is_first = True
+    for raw in lines:
+        line = raw.lstrip("\ufeff") if lines.number == 1 else raw
+        if not line.strip() or line.startswith(DOCUMENT):
+            if sentence.cells or sentence.reason:
+                yield _finished(sentence, layout)
+            sentence = Sentence(lines.number + 1)
+            continue
+        cells = layout.cut(line)
+        if line.startswith("#") and layout.is_comment(line, cells, is_inside=bool(sentence.cells or sentence.reason)):
+            continue
+        if is_first and layout.is_heading(cells):
+            is_first = False
+            continue
+        is_first = False
+        if not sentence.cells and not sentence.reason:
+            sentence.line = lines.number
+        _add_line(sentence, lines, line, cells, layout=layout, encoding=encoding)
+    if sentence.cells or sentence.reason:
+        yield _finished(sentence, layout)
+
+
+def _add_line(sentence: Sentence, lines: Lines, line: str, cells: list[str], *, layout: Layout, encoding: str) -> None:
     if has_marks(line):
         sentence.blame(lines.number, describe_mark(line, encoding), line)
-    elif lines.is_cut:
+        return
+    if lines.is_cut:
         sentence.blame(lines.number, "the line is too long", line)
-    elif len(cells) != form.num_columns:
-        reason = "a token without a tag" if len(cells) == 1 else f"{len(cells)} columns, not {form.num_columns}"
+        return
+    if layout.kind == "CoNLL-U" and layout.is_no_word(cells):
+        return
+    full = layout.complete(line, cells)
+    if full is None:
+        reason = "a token without a tag" if len(cells) == 1 else f"{len(cells)} columns, not {layout.num_columns}"
         sentence.blame(lines.number, reason, line)
-    elif form.num_columns > 1 and not cells[-1]:
+    elif layout.num_columns > 1 and not full[layout.tags]:
         sentence.blame(lines.number, "a token without a tag", line)
-    elif not cells[0]:
-        sentence.blame(lines.number, "a tag without a token", line)
+    elif full[layout.tokens] == DOCUMENT:
+        return
     else:
-        sentence.is_numbered &= _NUMBERED.fullmatch(cells[0]) is not None
-        sentence.cells.append(cells)
+        sentence.cells.append(full)
+
+
+def _finished(sentence: Sentence, layout: Layout) -> Sentence:
+    """Return the sentence with entities in brackets, as OntoNotes has them, as BIO."""
+    if layout.kind == "OntoNotes" and not sentence.reason:
+        kind = ""
+        for cells in sentence.cells:
+            mark = cells[layout.tags]
+            opened = _ONTONOTES_NAME.match(mark)
+            kind = opened.group(1) if opened else kind
+            cells[layout.tags] = f"{'B' if opened else 'I'}-{kind}" if kind else "O"
+            if mark.endswith(")"):
+                kind = ""
+    return sentence

@@ -25,7 +25,7 @@ from tunesmith.data.clean import BoolArray, Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows, batches, column_names
-from tunesmith.types import ColumnChoice, InputError, Problem
+from tunesmith.types import ColumnChoice, Guess, InputError, Problem
 
 Keys = npt.NDArray[np.uint64]
 
@@ -124,6 +124,10 @@ class Form(ABC):
 
     def notes(self) -> list[Problem]:
         """Return what is worth saying about the rows made so far."""
+        return []
+
+    def guesses(self) -> list[Guess]:
+        """Return how the rows' form was chosen."""
         return []
 
     def misfit_words(self, misfit: Misfit) -> str:

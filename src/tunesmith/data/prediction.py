@@ -10,11 +10,12 @@ from tunesmith.data.clean import Tally
 from tunesmith.data.config import DataConfig
 from tunesmith.data.readers import read
 from tunesmith.data.tables import Rows, TableWriter, open_table
+from tunesmith.data.tagged_rows import Marks
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import ColumnChoice, InputError
 
-_VERSION = 3
+_VERSION = 4
 """Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
@@ -31,11 +32,12 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
         raise InputError(f"{path} holds several splits ({', '.join(raw.splits)}).", "Name one file.")
     dataset = raw.splits[name]
     known = form_of(choices).choices_for(path, dataset, choices)
+    marks = Marks(config.tag_scheme, config.span_offsets)
     key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column] for choice in known],
-                     config.clean.model_dump(mode="json")])  # fmt: skip
+                     config.clean.model_dump(mode="json"), marks.scheme, marks.offsets])  # fmt: skip
 
     def build(folder: Path) -> None:
-        form, _ = learn_form([dataset], known, for_prediction=True)
+        form, _ = learn_form([dataset], known, for_prediction=True, marks=marks)
         tally = Tally()
         with TableWriter(folder / "rows.arrow", form.schema) as writer:
             for batch in form.batches(dataset, config.clean, tally):

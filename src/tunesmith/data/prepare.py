@@ -27,18 +27,19 @@ from tunesmith.data.canonical import learn_form
 from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
 from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
-from tunesmith.data.records import SPLITS, PreparedData, RawData
+from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
 from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
+from tunesmith.data.tagged_rows import Marks
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
-from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
+from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
 _VERSION = 5
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
-_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows"}
+_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
 
 
@@ -86,8 +87,9 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     )
 
     def build(folder: Path) -> None:
-        hashes, found = _build(given, config, choices, group, folder)
-        write_report(folder, {"hashes": hashes}, found)
+        guesses: list[Guess] = []
+        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses)
+        write_report(folder, {"hashes": hashes, "guesses": [guess_to_dict(guess) for guess in guesses]}, found)
 
     folder = cached_folder("prepared", key, build, hashes=True)
     report, described = read_report(folder)
@@ -99,6 +101,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
         problems=(*problems, *described),
         hashes=hashes,
         key=key,
+        guesses=tuple(map(guess_from_dict, report["guesses"])),
     )
 
 
@@ -131,9 +134,19 @@ def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[
 
 
 def _build(
-    given: Mapping[str, Rows], config: DataConfig, choices: Sequence[ColumnChoice], group: str | None, folder: Path
+    given: Mapping[str, Rows],
+    config: DataConfig,
+    choices: Sequence[ColumnChoice],
+    *,
+    group: str | None,
+    folder: Path,
+    guesses: list[Guess],
 ) -> tuple[dict[str, str], list[Problem]]:
-    form, problems = learn_form(given.values(), choices)
+    """Write all splits to ``folder``; return their hashes and what was noticed, and add to ``guesses``."""
+    form, problems = learn_form(
+        given.values(), choices, marks=Marks(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
+    )
+    guesses += form.guesses()
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
     problems += form.notes()
     misfits = _drop_misfits(parts, given, form, config)

@@ -40,6 +40,8 @@ from tunesmith.data.sources import (
 )
 from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
+from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
+from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
 from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
@@ -47,7 +49,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 5
+_VERSION = 6
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -246,7 +248,11 @@ def _read_into(
     if holds_json(path, encoding, file.suffix):
         details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
-        details, more = read_conll(path, name, encoding, target, rejections)
+        details, more = read_conll(path, name, encoding, target, rejections, like=like)
+    elif (tags := _tags_in_lines(file, config, encoding)) is not None:
+        details, more = read_tagged_lines(path, name, encoding, tags, target=target, rejected=rejections)
+    elif (table := _token_table(file, config, encoding)) is not None:
+        details, more = read_token_table(path, name, encoding, table, target=target, rejected=rejections)
     elif (form := _line_form(file, config, encoding, like)) is not None:
         details, more = read_labelled_lines(path, name, encoding, form, target=target, rejected=rejections)
     elif config.passage and _may_be_plain(file, config):
@@ -281,7 +287,18 @@ def _may_be_plain(file: DataFile, config: DataConfig) -> bool:
 def _is_conll(file: DataFile, config: DataConfig, encoding: str) -> bool:
     """Say whether a file of any name holds tagged sentences; who describes it otherwise says that it does not."""
     is_described = config.delimiter is not None or config.header is not None or bool(config.passage)
-    return file.suffix not in DELIMITED and not is_described and looks_like_conll(file.path, encoding)
+    return not is_described and looks_like_conll(file.path, encoding, is_table=file.suffix in DELIMITED)
+
+
+def _tags_in_lines(file: DataFile, config: DataConfig, encoding: str) -> TagLineForm | None:
+    """Return how words and tags stand in the lines of a file; who describes it otherwise says that they do not."""
+    is_described = config.passage is not None or config.header is not None
+    return None if is_described or not _may_be_plain(file, config) else find_tag_lines(file.path, encoding)
+
+
+def _token_table(file: DataFile, config: DataConfig, encoding: str) -> TokenTable | None:
+    """Return how a table is read that has a token a row; who describes its header wants it as it is."""
+    return None if config.header is not None else find_token_table(file.path, file.suffix, encoding)
 
 
 def _read_hub(given: str, split: str) -> Parts:

@@ -72,6 +72,8 @@ class PreparedData:
     """SHA-256 of each split's canonical content in its order, places left out."""
     key: str = ""
     """Stands in the cache for all of this: rows with their places, and what was noticed."""
+    guesses: tuple[Guess, ...] = ()
+    """How the chosen columns are written, chosen by what explains most rows of all splits."""
 
 
 def problem_to_dict(problem: Problem) -> dict[str, Any]:

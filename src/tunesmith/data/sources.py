@@ -16,7 +16,7 @@ DELIMITED = frozenset({".csv", ".tsv", ".tab"})
 JSON = frozenset({".json", ".jsonl", ".ndjson"})
 COLUMNAR = frozenset({".parquet", ".pq", ".arrow", ".feather"})
 PLAIN = frozenset({".txt", ".text", ".data", ".dat", ".lst", ""})
-CONLL = frozenset({".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bioes"})
+CONLL = frozenset({".conll", ".conll2003", ".conllu", ".conllx", ".bio", ".iob", ".iob2", ".bioes"})
 BY_CONTENT = frozenset({".annotated", ".train", ".dev", ".valid", ".test"})
 """Endings of files whose content tells the format; all but the first name the split."""
 READABLE = DELIMITED | JSON | COLUMNAR | PLAIN | CONLL | BY_CONTENT

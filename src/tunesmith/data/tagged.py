@@ -1,33 +1,23 @@
-"""Tagged sentences: tokens and their places in a text, character spans, and the schemes in which tags are written.
+"""Tagged sentences: tokens and their places in a text, and cells that hold tokens or tags.
 
-Whatever the user's tags are written in becomes BIO (Tjong Kim Sang and Veenstra 1999): ``B-X`` opens an
-entity of type X, ``I-X`` continues it, ``O`` is outside. Tags of another kind (parts of speech) stay as they are.
+``schemes.py`` has the schemes in which tags are written, ``spans.py`` entities as places in a text.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tunesmith.data import cells
+from tunesmith.data.schemes import OUTSIDE
+from tunesmith.types import Guess
 
-Scheme = Literal["BIO", "IOB1", "BIOES", "IO", "none"]
-"""BIOES stands for BILOU and BMES too, which name the same things by other letters; IO has no prefixes."""
-
-OUTSIDE = "O"
 _UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff"
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
-_PREFIXED = re.compile(r"([BIMELSUW])-(.+)", re.DOTALL)
-_ROLE_OF_PREFIX = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
-
-_START_KEYS = ("start", "start_offset", "begin", "start_char", "offset_start")
-_END_KEYS = ("end", "end_offset", "stop", "end_char", "offset_end")
-_LABEL_KEYS = ("label", "labels", "type", "entity", "entity_type", "tag", "entity_group")
 
 
 # ---- tokens and texts ----------------------------------------------------------------------------
@@ -77,169 +67,90 @@ def split_characters(text: str) -> tuple[list[str], list[int]]:
     return [text[start] for start in starts], starts
 
 
-# ---- character spans -----------------------------------------------------------------------------
+# ---- cells ---------------------------------------------------------------------------------------
+
+_Cut = Callable[[str], list[str]]
+_CUTS: dict[str, _Cut] = {
+    "words": str.split,
+    "characters": list,
+    "visible characters": lambda text: split_characters(text)[0],
+    "parts between commas": lambda text: text.split(","),
+    "parts between bars": lambda text: text.split("|"),
+}
+TOKEN_CUTS = ("words", "characters", "visible characters")
+"""Ways to cut a text into tokens, by ``as_strings``..."""
+TAG_CUTS = ("words", "characters", "parts between commas", "parts between bars")
+"""...and into tags."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """An entity: characters ``start`` up to, not including, ``end``."""
+class Cells:
+    """How cells of text are cut into tokens, and those of tags into tags."""
 
-    start: int
-    end: int
-    label: str
+    tokens: str = "words"
+    tags: str = "words"
 
+    @classmethod
+    def learn(cls, rows: Iterable[tuple[Any, Any]]) -> tuple[Cells, Guess | None]:
+        """Find the cut that gives most rows as many tags as tokens; lists are cut already.
 
-def parse_spans(cell: Any) -> list[Span] | None:
-    """Return the spans of a cell: objects with start, end and label, or lists of these three; None for anything else.
+        The guess is None where every cell was a list.
+        """
+        explained: Counter[Cells] = Counter()
+        num_rows = 0
+        for tokens, tags in rows:
+            if tokens is None or tags is None:
+                continue
+            lengths = [_lengths(cell, cuts) for cell, cuts in ((tokens, TOKEN_CUTS), (tags, TAG_CUTS))]
+            if all(len(found) == 1 for found in lengths):
+                continue
+            num_rows += 1
+            for how_tokens, num_tokens in lengths[0].items():
+                for how_tags, num_tags in lengths[1].items():
+                    explained[cls(how_tokens or "words", how_tags or "words")] += num_tokens == num_tags > 0
+        if not num_rows:
+            return cls(), None
+        best, count = max(explained.items(), key=lambda item: (item[1], item[0] == cls()))
+        others = [(str(how), number) for how, number in explained.most_common(5) if how != best and number]
+        return best, Guess("cells", str(best), count, tuple(others))
 
-    The cell may be JSON text. A missing cell has no spans.
-    """
-    if cell is None or cell == "":
-        return []
-    if isinstance(cell, str):
-        try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(cell, list):
-        return None
-    spans = [_span(item) for item in cell]
-    return None if any(span is None for span in spans) else [span for span in spans if span is not None]
-
-
-def _span(item: Any) -> Span | None:
-    if isinstance(item, Mapping):
-        start, end, label = (
-            next((item[key] for key in keys if key in item), None) for keys in (_START_KEYS, _END_KEYS, _LABEL_KEYS)
+    @classmethod
+    def of_tokens(cls, rows: Iterable[Any]) -> Cells:
+        """Say how cells without tags are cut: into words, or into characters where most are written without spaces."""
+        texts = [cell for cell in rows if isinstance(cell, str)]
+        num_unspaced = sum(
+            2 * len(_IS_UNSPACED.findall(text)) > len(text) and " " not in text.strip() for text in texts
         )
-    elif isinstance(item, (list, tuple)) and len(item) == 3:
-        start, end, label = item
-    else:
-        return None
-    if isinstance(label, list) and len(label) == 1:
-        label = label[0]
-    numbers = [value for value in (start, end) if isinstance(value, int) and not isinstance(value, bool)]
-    if len(numbers) != 2 or not isinstance(label, str) or not label.strip():
-        return None
-    return Span(numbers[0], numbers[1], label.strip())
+        return cls("visible characters" if 2 * num_unspaced > len(texts) else "words")
+
+    def __str__(self) -> str:
+        return f"{self.tokens} with a tag each" if self.tags == "words" else f"{self.tokens}, tags as {self.tags}"
+
+    def read_tokens(self, cell: Any) -> list[str] | None:
+        """Return the tokens of a cell; None for a missing one."""
+        return as_strings(cell, self.tokens)
+
+    def read_tags(self, cell: Any) -> list[str] | None:
+        """Return the tags of a cell; None for a missing one."""
+        tags = as_strings(cell, self.tags)
+        return None if tags is None else [tag.strip() for tag in tags]
 
 
-def tag_spans(text: str, spans: Sequence[Span]) -> tuple[list[str], list[int], list[str] | None]:
-    """Cut a text into words, also at the borders of its spans; return tokens, starts and BIO tags.
-
-    The tags are None where spans overlap, are empty or lie outside of the text.
-    """
-    position = 0
-    pieces: list[tuple[int, int, str | None]] = []
-    for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if not (position <= span.start < span.end <= len(text) and text[span.start : span.end].strip()):
-            return *split_words(text), None
-        pieces += [(position, span.start, None), (span.start, span.end, span.label)]
-        position = span.end
-    tokens: list[str] = []
-    starts: list[int] = []
-    tags: list[str] = []
-    for start, end, label in [*pieces, (position, len(text), None)]:
-        words, places = split_words(text[start:end])
-        tokens += words
-        starts += [start + place for place in places]
-        tags += [OUTSIDE if label is None else f"{'I' if index else 'B'}-{label}" for index in range(len(words))]
-    return tokens, starts, tags
+def _lengths(cell: Any, cuts: Sequence[str]) -> dict[str, int]:
+    """Return how many parts a cell has, by cut; by the empty name if it is a list, or one written as text."""
+    parsed = cells.parse_list(cell) if isinstance(cell, str) else cell
+    if parsed is not None:
+        return {"": len(parsed)}
+    return {cut: len(_CUTS[cut](cell)) for cut in cuts}
 
 
-# ---- schemes -------------------------------------------------------------------------------------
-
-
-def split_tag(tag: str) -> tuple[str, str]:
-    """Return role (B, I, E, S, or O) and type of a tag; a tag without a prefix is a type that plays the role I."""
-    if tag == OUTSIDE:
-        return OUTSIDE, ""
-    match = _PREFIXED.fullmatch(tag)
-    return (_ROLE_OF_PREFIX[match.group(1)], match.group(2)) if match else ("I", tag)
-
-
-@dataclass
-class TagForm:
-    """In which scheme a column of tags is written: learned from all rows, then applied."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    num_orphans: int = 0
-    """``I-X`` that follows no entity of type X: right in IOB1, wrong in BIO."""
-    num_openings: int = 0
-    """``B-X`` that follows no entity of type X: right in BIO, not used in IOB1."""
-
-    def learn(self, rows: Iterable[Sequence[str] | None]) -> None:
-        """Look at more rows."""
-        for tags in rows:
-            before = ""
-            for tag in tags or ():
-                self.counts[tag] += 1
-                role, kind = split_tag(tag)
-                self.num_orphans += role == "I" and kind != before
-                self.num_openings += role == "B" and kind != before
-                before = kind
-
-    @property
-    def scheme(self) -> Scheme:
-        """The scheme that the tags seen are written in."""
-        names = {tag: count for tag, count in self.counts.items() if tag not in (OUTSIDE, "")}
-        total = sum(names.values())
-        prefixes = {tag[0] for tag in names if _PREFIXED.fullmatch(tag)}
-        num_prefixed = sum(count for tag, count in names.items() if _PREFIXED.fullmatch(tag))
-        if not names:
-            return "BIO"
-        if num_prefixed < 0.9 * total:
-            has_outside = bool(self.counts[OUTSIDE]) and self.counts[OUTSIDE] >= max(names.values())
-            return "IO" if has_outside and not num_prefixed else "none"
-        if prefixes - {"B", "I"}:
-            return "BIOES"
-        return "IOB1" if self.num_orphans and not self.num_openings else "BIO"
-
-    def read(self, tags: Sequence[str]) -> list[str] | None:
-        """Return the row's tags as BIO (or as they are, where there is no scheme); None where they do not fit."""
-        scheme = self.scheme
-        if not all(tags):
-            return None
-        if scheme == "none":
-            return list(tags)
-        if scheme != "IO" and any(tag != OUTSIDE and not _PREFIXED.fullmatch(tag) for tag in tags):
-            return None
-        parts = [split_tag(tag) for tag in tags]
-        if scheme == "BIOES":
-            return _from_bioes(parts)
-        found: list[str] = []
-        before = ""
-        for role, kind in parts:
-            if scheme == "BIO" and role == "I" and kind != before:
-                return None
-            opens = role == "B" or kind != before
-            found.append(OUTSIDE if role == OUTSIDE else f"{'B' if opens else 'I'}-{kind}")
-            before = kind
-        return found
-
-
-def _from_bioes(parts: Sequence[tuple[str, str]]) -> list[str] | None:
-    found: list[str] = []
-    inside = ""
-    for role, kind in parts:
-        continues = role in ("I", "E")
-        if continues != bool(inside) or (continues and kind != inside):
-            return None
-        found.append(OUTSIDE if role == OUTSIDE else f"{'I' if continues else 'B'}-{kind}")
-        inside = kind if role in ("B", "I") else ""
-    return None if inside else found
-
-
-# ---- cells ---------------------------------------------------------------------------------------
-
-
-def as_strings(cell: Any) -> list[str] | None:
-    """Return a cell of tokens or tags as a list: a list, one written as text, or words with spaces between."""
+def as_strings(cell: Any, cut: str = "words") -> list[str] | None:
+    """Return a cell of tokens or tags as a list: a list, one written as text, or a text that is cut."""
     if cell is None:
         return None
     if isinstance(cell, str):
         parsed = cells.parse_list(cell)
-        cell = cell.split() if parsed is None else parsed
+        cell = _CUTS[cut](cell) if parsed is None else parsed
     return ["" if item is None else str(item) for item in cell]
 
 

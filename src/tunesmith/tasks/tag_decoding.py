@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tunesmith.data.encoded import Ragged
 from tunesmith.tasks.base import FloatArray
+from tunesmith.tasks.tag_schemes import is_bio
 
 IntArray = npt.NDArray[np.int64]
 MAX_CELLS = 2_000_000
@@ -25,13 +26,14 @@ MAX_CELLS = 2_000_000
 def transitions(labels: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     """Return what is added to a tag for the tag before it, [K, K], and at the start of a row, [K]: 0 or -inf.
 
-    ``I-X`` may only follow ``B-X`` or ``I-X``; everything else may follow anything.
+    Where tags mark entities ``I-X`` may only follow ``B-X`` or ``I-X``; everything else may follow anything.
     """
     num_labels = len(labels)
+    has_scheme = is_bio(labels)
     between_KK = np.zeros((num_labels, num_labels))
     start_K = np.zeros(num_labels)
     for k, label in enumerate(labels):
-        if label.startswith("I-"):
+        if has_scheme and label.startswith("I-"):
             start_K[k] = -np.inf
             allowed = [before[:2] in ("B-", "I-") and before[2:] == label[2:] for before in labels]
             between_KK[:, k] = np.where(allowed, 0.0, -np.inf)

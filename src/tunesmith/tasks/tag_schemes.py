@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from tunesmith.data import tagged
+from tunesmith.data.schemes import OUTSIDE
 from tunesmith.data.tables import item_counts
 from tunesmith.tasks.base import Columns
 from tunesmith.tasks.labels import sorted_labels
@@ -15,11 +15,16 @@ Split = Literal["space", "word", "character"]
 
 def complete_scheme(counts: Mapping[str, int]) -> tuple[str, ...]:
     """Return the tags seen, in order; of BIO tags both of every type, so that every entity can be predicted."""
-    kinds = sorted_labels({tag[2:] for tag in counts if tag[:2] in ("B-", "I-")})
-    is_bio = kinds and all(tag == tagged.OUTSIDE or tag[:2] in ("B-", "I-") for tag in counts)
-    if not is_bio:
+    if not is_bio(counts):
         return sorted_labels(counts)
-    return (tagged.OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+    kinds = sorted_labels({tag[2:] for tag in counts if tag != OUTSIDE})
+    return (OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+
+
+def is_bio(tags: Iterable[str]) -> bool:
+    """Say whether tags mark entities: some do, and there are none of another kind beside them and O."""
+    found = {tag for tag in tags if tag != OUTSIDE}
+    return bool(found) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in found)
 
 
 def how_split(tokens_N: Sequence[Sequence[str]]) -> Split:

@@ -6,6 +6,7 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_ragged
 from tunesmith.data.tables import item_counts
+from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
@@ -25,7 +27,7 @@ from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
-from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split
+from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
 from tunesmith.tasks.token_encoding import encode_tokens
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
@@ -47,7 +49,10 @@ _SPLITS: dict[str, Callable[[str], tuple[list[str], list[int]]]] = {
 }
 
 _TOKENS = Role(
-    "tokens", ("tokens", "words", "token", "word", "sentence"), ("list",), purpose="the tokens of a sentence"
+    "tokens",
+    ("tokens", "words", "token", "word", "form", "sentence", "text", "characters", "chars"),
+    ("list",),
+    purpose="the tokens of a sentence",
 )
 _TAGS = Role(
     "tags",
@@ -61,6 +66,20 @@ _ENTITIES = Role(
     ("object",),
     purpose="spans of characters: start, end and label of each entity",
 )
+
+
+def _named(role: Role, column: ColumnProfile, reason: str) -> Role:
+    """Return the role for one column and no other."""
+    name = column.name.strip().lower()
+    return replace(role, names=(name,), kinds=(column.kind,), reason="" if name in role.names else reason)
+
+
+def _text_role(profiles: Mapping[str, ColumnProfile]) -> Role:
+    """Return the role of the text; annotation tools write it into an object of its own."""
+    held = profiles.get("data")
+    if held is None or held.kind != "object" or not any('"text"' in example for example in held.examples):
+        return TEXT
+    return _named(TEXT, held, "an object that holds the text")
 
 
 class TokenClassification(Task):
@@ -109,7 +128,7 @@ class TokenClassification(Task):
         if not labels or "" in labels or len(set(labels)) < len(labels):
             raise ValueError(f"expected distinct tags that are not empty; received {list(labels)}")
         headless = [tag for tag in labels if tag.startswith("I-") and f"B-{tag[2:]}" not in labels]
-        if headless:
+        if headless and is_bio(labels):
             raise ValueError(f"expected B- tags for all I- tags; there is none for {headless}")
         return labels
 
@@ -134,11 +153,24 @@ class TokenClassification(Task):
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
         """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
-        has_spans = _ENTITIES.name in overrides or any(
-            column.kind in _ENTITIES.kinds and column.name.strip().lower() in _ENTITIES.names
+        pair = tagged_pair(profiles, (_TOKENS.names, _TAGS.names), overrides)
+        if pair is not None and _ENTITIES.name not in overrides:
+            return _named(_TOKENS, pair[0], "as many parts as tags in every row"), _named(
+                _TAGS, pair[1], "a tag for every token in every row"
+            )
+        usual = {name: index for index, name in enumerate(_ENTITIES.names)}
+        columns = [
+            (not column.holds_spans, usual.get(column.name.strip().lower(), len(usual)), column)
             for column in profiles.values()
-        )
-        return (TEXT, _ENTITIES) if has_spans else cls.roles
+            if column.kind in _ENTITIES.kinds and (column.holds_spans or column.name.strip().lower() in usual)
+        ]
+        if not columns and _ENTITIES.name not in overrides:
+            return cls.roles
+        entities = _ENTITIES
+        if columns:
+            best = min(columns, key=lambda one: one[:2])[2]
+            entities = _named(_ENTITIES, best, "places and labels" if best.holds_spans else "")
+        return _text_role(profiles), entities
 
     @classmethod
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
@@ -203,7 +235,7 @@ class TokenClassification(Task):
     @property
     def has_scheme(self) -> bool:
         """Whether tags mark entities (BIO) rather than stand for themselves (parts of speech)."""
-        return any(label.startswith("B-") for label in self._labels)
+        return is_bio(self._labels)
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -1,0 +1,120 @@
+"""Which columns belong together as tokens and tags, and which hold spans: seen from the rows, whatever their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.conll_layout import is_scheme_tag
+from tunesmith.data.spans import parse_spans
+from tunesmith.data.tagged import TAG_CUTS, TOKEN_CUTS, as_strings
+from tunesmith.types import ColumnProfile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NUM_ROWS = 300
+_MAX_COLUMNS = 24
+_MAX_TAGS = 200
+_AGREEING = 0.98
+_MAX_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One way to cut the cells of a column: how many parts each row has, and which."""
+
+    lengths: tuple[int, ...]
+    """-1 where a cell is missing."""
+    parts: Mapping[str, int]
+    are_texts: bool
+
+
+def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict[str, ColumnProfile]:
+    """Return the profiles with ``tags_of`` and ``holds_spans`` filled in, from up to 300 rows."""
+    found = dict(profiles)
+    values: dict[str, Sequence[Any]] = {}
+    for name, column in islice(profiles.items(), _MAX_COLUMNS):
+        if column.kind in ("list", "text", "category", "object"):
+            values[name] = sample.column(name).slice(0, _NUM_ROWS).to_pylist()
+    for name, cells in values.items():
+        if profiles[name].kind == "object":
+            found[name] = replace(found[name], holds_spans=_are_spans(cells))
+    values = {name: cells for name, cells in values.items() if profiles[name].kind != "object"}
+    tokens_of = {name: _cuts(cells, TOKEN_CUTS) for name, cells in values.items()}
+    for name, cells in values.items():
+        tags = _cuts(cells, TAG_CUTS)
+        tokens = [other for other, cuts in tokens_of.items() if other != name and _belong_together(cuts, tags)]
+        if tokens:
+            found[name] = replace(found[name], tags_of=tuple(tokens))
+    return found
+
+
+def _are_spans(cells: Sequence[Any]) -> bool:
+    present = [cell for cell in cells if cell is not None and len(str(cell)) <= _MAX_CHARACTERS]
+    parsed = [parse_spans(cell) for cell in present]
+    num_good = sum(spans is not None for spans in parsed)
+    return any(parsed) and num_good >= 0.9 * len(parsed)
+
+
+def _cuts(cells: Sequence[Any], ways: Sequence[str]) -> list[_Cut]:
+    """Return the ways to cut cells that are lists (there is one) or text."""
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    if any(len(text) > _MAX_CHARACTERS for text in texts):
+        return []
+    found = []
+    for way in ways if texts else ways[:1]:
+        lists = [as_strings(cell, way) for cell in cells]
+        parts: dict[str, int] = {}
+        for items in lists:
+            for item in items or ():
+                parts[item] = parts.get(item, 0) + 1
+        are_texts = any(not part.lstrip("+-").replace(".", "").isdigit() for part in parts)
+        found.append(_Cut(tuple(-1 if items is None else len(items) for items in lists), parts, are_texts))
+    return found
+
+
+def _belong_together(tokens: Sequence[_Cut], tags: Sequence[_Cut]) -> bool:
+    return any(_fit(one, other) for one in tokens for other in tags)
+
+
+def _fit(tokens: _Cut, tags: _Cut) -> bool:
+    """Say whether one column's parts are tags of the other's: as many in every row, several, few different ones."""
+    pairs = [pair for pair in zip(tokens.lengths, tags.lengths, strict=True) if min(pair) >= 0]
+    num_agreeing = sum(first == second for first, second in pairs)
+    total = sum(tags.parts.values())
+    if (
+        len(tags.parts) < 2
+        or not pairs
+        or num_agreeing < _AGREEING * len(pairs)
+        or total < 2 * len(pairs)
+        or not tokens.are_texts
+    ):
+        return False
+    fitting = sum(count for tag, count in tags.parts.items() if is_scheme_tag(tag))
+    is_scheme = fitting >= 0.9 * total
+    is_few = len(tags.parts) <= _MAX_TAGS and 5 * len(tags.parts) <= total and len(tags.parts) < len(tokens.parts)
+    # Words of a text are many; where they are not more than the tags, nothing tells which are which.
+    return is_scheme or is_few
+
+
+def tagged_pair(
+    profiles: Mapping[str, ColumnProfile],
+    names: tuple[Sequence[str], Sequence[str]],
+    overrides: Mapping[str, str],
+) -> tuple[ColumnProfile, ColumnProfile] | None:
+    """Return the columns of tokens and of tags: of several that fit, those with the best of the usual ``names``."""
+    pairs = [
+        (profiles[tokens], tags)
+        for tags in profiles.values()
+        for tokens in tags.tags_of
+        if overrides.get("tokens", tokens) == tokens and overrides.get("tags", tags.name) == tags.name
+    ]
+
+    def rank(column: ColumnProfile, usual: Sequence[str]) -> int:
+        name = column.name.strip().lower()
+        return usual.index(name) if name in usual else len(usual)
+
+    return min(pairs, key=lambda pair: (rank(pair[1], names[1]), rank(pair[0], names[0])), default=None)
