@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
+from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.tables import Rows
 from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
@@ -34,5 +35,7 @@ def learn_form(
     """Learn from all rows of all splits how the chosen columns are read."""
     columns: dict[str, tuple[str, ...]] = {}
     for choice in choices:
+        if choice.role == ACCEPTED.name:
+            continue  # it says which rows are used, and is no part of them
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
     return form_of(choices).learn(list(datasets), columns, for_prediction=for_prediction)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from tunesmith.config.base import nearest
-from tunesmith.data import cells
+from tunesmith.data import cells, marks
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
@@ -36,6 +36,15 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("text",),
     ("object",),
 )
+
+_ANSWER = "response answer completion output message messages text reply"
+_REJECTED_NAMES = frozenset("rejected reject dispreferred unchosen nonpreferred loser losing worse".split())
+_REJECTED_FORMS = frozenset(
+    form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
+)
+NOTHING = "none"
+"""What the user says for the column of a role that is to stay empty."""
+_CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
 
 MAX_EXAMPLE_LENGTH = 40
 """Longer values are not shown as the reason for a choice."""
@@ -146,6 +155,32 @@ def is_id_like(column: ColumnProfile) -> bool:
     return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
 
 
+def is_rejected_answer(column: ColumnProfile) -> bool:
+    """Say whether a column holds answers that somebody rejected: nothing is ever learned of them unasked."""
+    name = re.sub(r"[^\w]+", "_", column.name.strip().lower())
+    return name in _REJECTED_NAMES | _REJECTED_FORMS and column.kind in ("text", "object", "list", "category", "empty")
+
+
+def unused_columns(
+    profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice], group: str | None = None
+) -> tuple[ColumnChoice, ...]:
+    """Return the columns that fill no role, each with the reason; their role is empty."""
+    used = {choice.column for choice in choices} | {group}
+    return tuple(
+        ColumnChoice("", name, _reason_unused(column)) for name, column in profiles.items() if name not in used
+    )
+
+
+def _reason_unused(column: ColumnProfile) -> str:
+    if column.kind == "empty":
+        return "it is empty"
+    if is_rejected_answer(column):
+        return "answers that were rejected are not learned from"
+    if is_id_like(column):
+        return "it only numbers or names the rows"
+    return f"no role needs it; {_describe(column)}"
+
+
 def _has_no_spaces(column: ColumnProfile) -> bool:
     return not any(" " in example for example in column.examples)
 
@@ -158,11 +193,25 @@ def assign_roles(
 ) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
     """Choose a column for every role: the user's word first, then usual names, then content.
 
-    A label may be spread over several 0/1 columns: it then has several choices. Returns the
-    choices and problems (severity ``error`` where a required role stays empty, is doubtful,
-    or an override names nothing).
+    A label may be spread over several 0/1 columns: it then has several choices. A column that
+    marks rows as accepted or rejected fills the role ``accepted``, which every task has. An
+    override of ``none`` leaves a role empty that may be. Returns the choices and problems
+    (severity ``error`` where a required role stays empty, is doubtful, or an override names nothing).
     """
     return _Assignment(profiles, roles).run(overrides)
+
+
+def missing_column(role: str, given: str, columns: Sequence[str]) -> Problem | None:
+    """Return what is wrong with the column that the user gives a role, or None."""
+    missing = [name for name in _columns_named(given, columns) if name not in columns]
+    if not missing or given.strip().lower() == NOTHING:
+        return None
+    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], columns)}"
+    return Problem("error", message.rstrip(), f"Columns: {', '.join(columns)}.")
+
+
+def _columns_named(given: str, columns: Container[str]) -> list[str]:
+    return [given] if given in columns else [part.strip() for part in given.split(",")]
 
 
 class _Assignment:
@@ -172,10 +221,15 @@ class _Assignment:
         self._chosen: dict[str, list[ColumnChoice]] = {}
         self._matched_names: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._left_empty: set[str] = set()
 
     def run(self, overrides: Mapping[str, str]) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
         failed = {role for role, given in overrides.items() if not self._override(role, given)}
-        open_roles = [role for role in self._roles if role.name not in self._chosen and role.name not in failed]
+        open_roles = [
+            role
+            for role in self._roles
+            if role.name not in self._chosen and role.name not in failed and role.name not in self._left_empty
+        ]
         for exact in (True, False):
             for role in open_roles:
                 if role.name not in self._chosen:
@@ -187,13 +241,15 @@ class _Assignment:
         for role in open_roles:
             if role.required and role.name not in self._chosen and not self._is_reported(role):
                 self._problems.append(self._nothing_found(role))
-        choices = [choice for role in self._roles for choice in self._chosen.get(role.name, [])]
+        if not failed & {marks.ACCEPTED.name}:
+            self._mark()
+        choices = [choice for role in (*self._roles, marks.ACCEPTED) for choice in self._chosen.get(role.name, [])]
         return tuple(choices), self._problems
 
     # The user's word
 
     def _override(self, role_name: str, given: str) -> bool:
-        known = {role.name: role for role in self._roles}
+        known = {role.name: role for role in (*self._roles, marks.ACCEPTED)}
         if role_name not in known:
             listed = ", ".join(known)
             hint = nearest(role_name, list(known))
@@ -205,19 +261,14 @@ class _Assignment:
                 )
             )
             return False
-        names = [given] if given in self._profiles else [part.strip() for part in given.split(",")]
-        missing = [name for name in names if name not in self._profiles]
-        if missing:
-            hint = nearest(missing[0], list(self._profiles))
-            self._problems.append(
-                Problem(
-                    "error",
-                    f"data.columns.{role_name}: the data has no column '{missing[0]}'. {hint}".rstrip(),
-                    f"Columns: {', '.join(self._profiles)}.",
-                )
-            )
+        if given.strip().lower() == NOTHING and given not in self._profiles and not known[role_name].required:
+            self._left_empty.add(role_name)
+            return True
+        problem = missing_column(role_name, given, list(self._profiles))
+        if problem is not None:
+            self._problems.append(problem)
             return False
-        self._choose(role_name, names, "given by data.columns")
+        self._choose(role_name, _columns_named(given, self._profiles), "given by data.columns")
         return True
 
     def _choose(self, role_name: str, columns: Sequence[str], reason: str) -> None:
@@ -225,7 +276,22 @@ class _Assignment:
 
     def _free(self) -> list[ColumnProfile]:
         taken = {choice.column for choices in self._chosen.values() for choice in choices}
-        return [column for name, column in self._profiles.items() if name not in taken]
+        return [
+            column
+            for name, column in self._profiles.items()
+            if name not in taken and not is_rejected_answer(column)
+        ]
+
+    def _mark(self) -> None:
+        """Choose the column that says which rows are to be learned from, where there is one."""
+        role = marks.ACCEPTED.name
+        if role in self._chosen or role in self._left_empty:
+            return
+        of_chat = bool(_CHAT_ROLES & self._chosen.keys())
+        found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
+        if found:
+            why = f"it says which rows are accepted; {_describe(found[0])}"
+            self._choose(role, [found[0].name], why)
 
     # Usual names
 

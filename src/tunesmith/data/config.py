@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunesmith.config.base import Config
+from tunesmith.data.bad_rows import BadRows
 
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 # Codecs that are text encodings by name only: they undo escapes or are slow on purpose.
@@ -62,8 +63,9 @@ class DataConfig(Config):
     passage: int | None = Field(None, ge=0)
     """Plain text files: join lines into passages of at least this many characters, ending at the end of a line (at an
     empty line where there is one soon); 0 makes every line a row. Chosen by the task when not given."""
-    bad_rows: Literal["quarantine", "refuse"] = "quarantine"
-    """Rows that cannot be read: left out, counted and listed (quarantine), or reason to stop (refuse)."""
+    bad_rows: BadRows = "auto"
+    """Rows that cannot be used for their form: up to three of a file, or 1%, are left out, counted and listed, more are
+    reason to stop (auto); any number is left out (quarantine); none is (refuse)."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """What is tidied before training."""
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, with_nested
 from tunesmith.types import InputError, Problem
 
 _READ_CHARACTERS = 1 << 18
@@ -53,7 +53,8 @@ def read_json(
             _note_kinds(kinds[column], value)
     plans = {column: _plan(found) for column, found in kinds.items()}
     fields = [pa.field(column, plan.type) for column, plan in plans.items()]
-    schema = pa.schema([*fields, (ROW, pa.string())])
+    nested = [column for column, found in kinds.items() if "nested" in found]
+    schema = with_nested(pa.schema([*fields, (ROW, pa.string())]), nested)
     with TableWriter(target, schema) as writer:
         for row in _rows(path, name, encoding):
             if row.values is None:
@@ -159,9 +160,13 @@ class Nested(str):
 
 
 def _flat(value: Any) -> Any:
-    """Return scalars and lists of scalars as they are, other values as JSON text."""
+    """Return scalars and lists of scalars as they are, what is no number as nothing, other values as JSON text."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
         return Nested(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, list):
+        return [None if isinstance(item, float) and math.isnan(item) else item for item in value]
     return value
 
 
@@ -359,6 +364,6 @@ def _as_json(value: Any) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else str(value)
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else json.dumps(value)

@@ -8,13 +8,14 @@ from pathlib import Path
 from tunesmith.data.canonical import form_of, learn_form
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import DataConfig
+from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
 from tunesmith.data.tables import Rows, TableWriter, open_table
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import ColumnChoice, InputError
 
-_VERSION = 3
+_VERSION = 4
 """Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
@@ -30,6 +31,7 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     if len(raw.splits) > 1 and name != "test":
         raise InputError(f"{path} holds several splits ({', '.join(raw.splits)}).", "Name one file.")
     dataset = raw.splits[name]
+    choices = [choice for choice in choices if choice.role != ACCEPTED.name]
     known = form_of(choices).choices_for(path, dataset, choices)
     key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column] for choice in known],
                      config.clean.model_dump(mode="json")])  # fmt: skip

@@ -25,6 +25,7 @@ from tunesmith.data.canonical import learn_form
 from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
 from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
+from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData
 from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
 from tunesmith.files.cache import cached_folder
@@ -32,7 +33,7 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 
-_VERSION = 4
+_VERSION = 5
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -115,7 +116,7 @@ def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[
     usable, problems = {}, []
     for name, dataset in raw.splits.items():
         columns = column_names(dataset)
-        missing = [choice for choice in choices if choice.column not in columns]
+        missing = [choice for choice in choices if choice.column not in columns and choice.role != ACCEPTED.name]
         if not missing:
             usable[name] = dataset
             continue
@@ -135,6 +136,7 @@ def _build(
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
     problems += form.notes()
     _drop_misfits(parts, form, config)
+    problems += _drop_rejected(parts, given, choices)
     _drop_empty(parts, form, config)
     _drop_duplicates(parts, config)
     if form.label is not None:
@@ -208,6 +210,35 @@ def _drop_misfits(parts: Sequence[_Split], form: Form, config: DataConfig) -> No
         part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
     if config.bad_rows == "refuse":
         form.refuse_misfits(total)
+
+
+def _drop_rejected(
+    parts: Sequence[_Split], given: Mapping[str, Rows], choices: Sequence[ColumnChoice]
+) -> list[Problem]:
+    """Leave out the rows that a mark says are not to be learned from; say how many, and how many it accepts."""
+    name = next((choice.column for choice in choices if choice.role == ACCEPTED.name), None)
+    marked = [part for part in parts if name is not None and name in given[part.name].column_names]
+    if name is None or not marked:
+        return []
+    # One meaning for all splits: silence of one means what it means in the others.
+    values = [list(given[part.name][name]) for part in marked]
+    verdicts = judge_rows(name, [value for split in values for value in split])
+    total, first = Tally(), 0
+    for part, split in zip(marked, values, strict=True):
+        rows = slice(first, first + len(split))
+        first += len(split)
+        part.drop("rejected", verdicts.is_rejected[rows])
+        part.drop("not accepted", verdicts.is_silent[rows])
+        total.merge(part.tally)
+    num_kept = sum(int(part.keep.sum()) for part in marked)
+    fix = f"Learn of every row with data.columns.{ACCEPTED.name} none."
+    shown = name.replace("{", "{{").replace("}", "}}")
+    message = f"{{rows}} left out that column '{shown}' marks as rejected; {plural(num_kept)} accepted."
+    silent = f"{{rows}} left out because column '{shown}' neither accepts nor rejects them."
+    return [
+        *total.problem("rejected", message, fix, is_warning=True),
+        *total.problem("not accepted", silent, fix, is_warning=True),
+    ]
 
 
 def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:

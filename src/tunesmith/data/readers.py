@@ -33,7 +33,16 @@ from tunesmith.data.sources import (
     find_files,
     split_named,
 )
-from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
+from tunesmith.data.tables import (
+    Rejections,
+    Rows,
+    nested_columns,
+    open_table,
+    read_rejections,
+    read_report,
+    with_nested,
+    write_report,
+)
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
 from tunesmith.types import InputError, Problem
@@ -41,7 +50,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 4
+_VERSION = 5
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -299,4 +308,6 @@ def _join(split: str, tables: Sequence[_Table]) -> Rows:
         )
     # Not the files' content alone: how each was read is in its own key.
     fingerprint = hash_json([table.dataset.fingerprint for table in tables])
-    return Rows(pa.concat_tables([table.dataset.table for table in tables]), fingerprint)
+    nested = frozenset[str]().union(*(nested_columns(table.dataset.schema) for table in tables))
+    joined = pa.concat_tables([table.dataset.table for table in tables])
+    return Rows(joined.replace_schema_metadata(with_nested(joined.schema, nested).metadata), fingerprint)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.canonical import TRUTHS
+from tunesmith.data.columns import NOTHING
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.models import load_trained, tokenizer_hash
@@ -194,6 +195,7 @@ class Run:
             ColumnChoice(role, column, "as trained")
             for role, columns in self.config.data.columns.items()
             for column in columns.split(",")
+            if column.strip().lower() != NOTHING
         ]
 
     @property

@@ -105,7 +105,7 @@ class CausalLM(Task):
             return 0.95, f"column '{profiles['messages'].name}' holds conversations"
         if "completion" in profiles:
             names = [profiles[role].name for role in ("prompt", "completion") if role in profiles]
-            return 0.95, f"columns '{' and '.join(names)}' are instructions with answers".replace(" and ", "' and '", 1)
+            return 0.97, f"columns '{' and '.join(names)}' are instructions with answers".replace(" and ", "' and '", 1)
         name = profiles["text"].name if "text" in profiles else "?"
         return 0.1, f"column '{name}' holds texts, and nothing else is to be learned"
 
