@@ -38,4 +38,8 @@ def learn_form(
         if choice.role == ACCEPTED.name:
             continue  # it says which rows are used, and is no part of them
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
-    return form_of(choices).learn(list(datasets), columns, for_prediction=for_prediction)
+    form = form_of(choices)
+    if form is LabelledTexts:
+        as_numbers = any(choice.is_number for choice in choices)
+        return LabelledTexts.learn(list(datasets), columns, for_prediction=for_prediction, as_numbers=as_numbers)
+    return form.learn(list(datasets), columns, for_prediction=for_prediction)

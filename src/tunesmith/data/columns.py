@@ -17,6 +17,7 @@ from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Ro
 _SAMPLE_ROWS = 2_000
 _BLOCK_ROWS = 10
 _NUM_EXAMPLES = 5
+_MAX_CODES = 200
 _EXAMPLE_CHARACTERS = 80
 
 # Runs of letters and digits; writing without spaces counts a word a character.
@@ -81,7 +82,7 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
     if isinstance(present[0], bool):
         return ColumnProfile(name, "boolean", num_distinct=len(set(present)), **common)
     if isinstance(present[0], (int, float)):
-        return _numeric(name, [float(value) for value in present], common)
+        return _numeric(name, [float(value) for value in present], len(set(present)), common)
     if isinstance(present[0], list):
         return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
     if isinstance(present[0], str):
@@ -98,17 +99,18 @@ def _show(value: Any) -> str:
     return text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 1] + "…"
 
 
-def _numeric(name: str, numbers: Sequence[float], common: dict[str, Any]) -> ColumnProfile:
+def _numeric(name: str, numbers: Sequence[float], num_distinct: int, common: dict[str, Any]) -> ColumnProfile:
     kind: ColumnKind = "integer" if all(number.is_integer() for number in numbers) else "float"
-    return ColumnProfile(name, kind, num_distinct=len(set(numbers)), low=min(numbers), high=max(numbers), **common)
+    return ColumnProfile(name, kind, num_distinct=num_distinct, low=min(numbers), high=max(numbers), **common)
 
 
 def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
     numbers = [text for text in texts if text.lower() not in cells.MISSING_NUMBERS]
-    if numbers and all(cells.is_number(text) for text in numbers):
-        common = {**common, "num_missing": common["num_rows"] - len(numbers)}
-        return _numeric(name, [float(text) for text in numbers], common)
     distinct = set(texts)
+    values = _values_of(numbers)
+    if values is not None and not _are_codes(numbers, values):
+        common = {**common, "num_missing": common["num_rows"] - len(numbers)}
+        return _numeric(name, values, len(set(numbers)), common)
     mean_length = sum(map(len, texts)) / len(texts)
     mean_words = sum(len(_WORD.findall(text[:10_000])) for text in texts) / len(texts)
     return ColumnProfile(
@@ -119,6 +121,30 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         mean_words=mean_words,
         **common,
     )
+
+
+def _values_of(texts: Sequence[str]) -> list[float] | None:
+    """Return the numbers that texts are, with decimal points or decimal commas; None where some are none."""
+    if not texts:
+        return None
+    if all(cells.is_amount(text) for text in texts):
+        return [float(text) for text in texts]
+    if cells.have_decimal_commas(set(texts)):
+        return [float(text.replace(",", ".")) for text in texts]
+    return None
+
+
+def _are_codes(texts: Sequence[str], values: Sequence[float]) -> bool:
+    """Say whether numbers are names: few that recur, one of them written in two ways (sections 4.1 and 4.10)."""
+    num_distinct = len(set(texts))
+    is_few = num_distinct <= _MAX_CODES and num_distinct <= 0.2 * len(texts)
+    return is_few and num_distinct > len(set(values)) and not _are_same_but_for_zeros(texts)
+
+
+def _are_same_but_for_zeros(texts: Sequence[str]) -> bool:
+    """Say whether whole numbers are merely written with and without a fraction of nothing: 5 and 5.0."""
+    distinct = set(texts)
+    return len({text.removesuffix(".0") for text in distinct}) == len({float(text) for text in distinct})
 
 
 def _text_kind(texts: Sequence[str], distinct: set[str], mean_length: float, mean_words: float) -> ColumnKind:  # noqa: PLR0911
@@ -272,7 +298,9 @@ class _Assignment:
         return True
 
     def _choose(self, role_name: str, columns: Sequence[str], reason: str) -> None:
-        self._chosen[role_name] = [ColumnChoice(role_name, column, reason) for column in columns]
+        kinds = next((set(role.kinds) for role in self._roles if role.name == role_name), set())
+        is_number = bool(kinds) and kinds <= {"float", "integer"}
+        self._chosen[role_name] = [ColumnChoice(role_name, column, reason, is_number) for column in columns]
 
     def _free(self) -> list[ColumnProfile]:
         taken = {choice.column for choices in self._chosen.values() for choice in choices}

@@ -22,7 +22,7 @@ from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
 from tunesmith.data.canonical import learn_form
-from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
+from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.marks import ACCEPTED, judge_rows
@@ -77,7 +77,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
         {
             "version": _VERSION,
             "splits": {name: dataset.fingerprint for name, dataset in given.items()},
-            "choices": [[choice.role, choice.column] for choice in choices],
+            "choices": [[choice.role, choice.column, choice.is_number] for choice in choices],
             "group": group,
             "clean": config.clean.model_dump(mode="json"),
             **settings,
@@ -253,7 +253,7 @@ def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None
                 blank |= is_blank(batch.column(name))
             texts.append(blank)
             if form.label is not None:
-                labels.append(is_unlabelled(batch.column(form.label)))
+                labels.append(form.unlabelled(batch))
         part.drop("empty text", np.concatenate(texts))
         if form.label is not None:
             part.drop("empty label", np.concatenate(labels))
