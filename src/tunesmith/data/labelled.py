@@ -225,7 +225,8 @@ class LabelForm:
         """Return the cells of a column, or a part of it; null where there is no label."""
         texts = pc.utf8_trim(labels, characters=WHITE_SPACE)
         if self.reading in ("several", "names"):
-            missing = pc.or_(pc.equal(texts, ""), pc.is_in(texts, pa.array(cells.MISSING_LABELS)))
+            blank = [""] if self.reading == "several" else []
+            missing = pc.is_in(texts, pa.array([*blank, *cells.MISSING_LABELS]))
             return pc.if_else(pc.fill_null(missing, True), pa.scalar(None, pa.string()), labels)
         if self.reading == "lists":
             parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
