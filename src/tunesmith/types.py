@@ -143,6 +143,8 @@ class ColumnChoice:
     role: str
     column: str
     reason: str
+    is_number: bool = False
+    """Whether the task reads the cells as numbers; other tasks read what is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tunesmith.data.encoded import Encoded
     from tunesmith.models.base import ModelSource
     from tunesmith.tasks.base import Columns, Task
 
@@ -20,6 +21,7 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
     from tunesmith.models.location import locate
     from tunesmith.models.pretrained import Pretrained, load_tokenizer
+    from tunesmith.tasks.left_out import encoding_problems
 
     if not task.generates or not isinstance(source, Pretrained):
         raise InputError(
@@ -29,16 +31,16 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
     tokenizer = load_tokenizer(locate(source.name, source.revision).folder)
     problems = task.adapt(tokenizer)
     max_length = source.max_length or task.head().default_max_length
-    _print_rows(console, task, columns, tokenizer, max_length)
-    return problems
+    encoded = task.encode(columns, tokenizer, max_length)
+    _print_rows(console, encoded, columns, tokenizer, max_length)
+    return [*problems, *encoding_problems(encoded, columns, "shown", "quarantine")]
 
 
-def _print_rows(console: Console, task: Task, columns: Columns, tokenizer: Any, max_length: int) -> None:
+def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer: Any, max_length: int) -> None:
     from rich.text import Text
 
     from tunesmith.tasks.chat.shown import shown_pieces
 
-    encoded = task.encode(columns, tokenizer, max_length)
     # Without colours, brackets tell what is trained.
     opening, closing = ("", "") if console.is_terminal else ("⟦", "⟧")
     legend = Text.assemble(

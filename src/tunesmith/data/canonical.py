@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
+from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.tables import Rows
 from tunesmith.data.tagged_rows import Marks, TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
@@ -38,8 +39,13 @@ def learn_form(
     """Learn from all rows of all splits how the chosen columns are read; ``marks`` is the user's word on tags."""
     columns: dict[str, tuple[str, ...]] = {}
     for choice in choices:
+        if choice.role == ACCEPTED.name:
+            continue  # it says which rows are used, and is no part of them
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
     form = form_of(choices)
     if issubclass(form, TaggedTokens):
         return form.learn(list(datasets), columns, for_prediction=for_prediction, marks=marks)
+    if form is LabelledTexts:
+        as_numbers = any(choice.is_number for choice in choices)
+        return LabelledTexts.learn(list(datasets), columns, for_prediction=for_prediction, as_numbers=as_numbers)
     return form.learn(list(datasets), columns, for_prediction=for_prediction)

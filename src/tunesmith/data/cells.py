@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
 """No leading zeros: 007 is a name, not a number."""
@@ -13,15 +13,58 @@ FLOAT = r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3}
 MISSING_NUMBERS = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan"})
 """What stands for no number in a column of numbers, in lower case."""
 
+MISSING_LABELS = ("NaN", "<NA>", "#N/A", "-NaN")
+"""What stands for no label among labels that are words, written so; ``none`` and ``nan`` may be names of classes."""
+DECIMAL_COMMA = r"[+-]?(?:0|[1-9][0-9]*),[0-9]+"
+MAX_DIGITS = 15
+"""Whole numbers of more digits are names: not all of them differ as doubles."""
+
 _INTEGER = re.compile(INTEGER)
 _FLOAT = re.compile(FLOAT)
+_COMMA = re.compile(DECIMAL_COMMA)
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"})
 _SEPARATORS = "|;,"
+_CERTAIN_SEPARATORS = "|;"
+"""Those that seldom stand in a name."""
 
 
 def is_number(text: str) -> bool:
     """Say whether the text is written as a number."""
     return len(text) <= 64 and _FLOAT.fullmatch(text) is not None
+
+
+def is_amount(text: str) -> bool:
+    """Say whether the text is written as a number, and is no name made of very many digits."""
+    return is_number(text) and not _is_long(text)
+
+
+def _is_long(text: str) -> bool:
+    digits = text.lstrip("+-")
+    return len(digits) > MAX_DIGITS and digits.isdigit()
+
+
+def have_decimal_commas(texts: Collection[str]) -> bool:
+    """Say whether all texts are numbers, and those with a fraction have a comma before it: ``2,5``.
+
+    Where each fraction has three digits nobody can say whether it is one, or thousands are set apart.
+    """
+    fractions = [text for text in texts if "," in text]
+    return (
+        bool(fractions)
+        and all(_COMMA.fullmatch(text) or (_INTEGER.fullmatch(text) and not _is_long(text)) for text in texts)
+        and not all(len(text) - text.index(",") == 4 for text in fractions)
+    )
+
+
+def number_of(text: str) -> float | None:
+    """Return the number that a text is, with a decimal point or a decimal comma; None for other texts."""
+    text = text.strip()
+    if _COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def is_integer(text: str) -> bool:
@@ -34,19 +77,18 @@ def are_booleans(values: set[str]) -> bool:
     return any(values <= pair for pair in _BOOLEANS) and len(values) == 2
 
 
-def parse_list(text: str) -> list[str | int | float] | None:
-    """Return the items of a cell written as a JSON (or Python) list of scalars, else None."""
+def parse_list(text: str) -> list[str] | None:
+    """Return the items, as they are written, of a cell that is a JSON (or Python) list of scalars, else None."""
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")) or len(text) > 10_000:
         return None
     for candidate in (text, text.replace("'", '"')):
         try:
-            items = json.loads(candidate)
+            # What is written as a number stays as it is written: 4.1 and 4.10 may be different names.
+            items = json.loads(candidate, parse_float=str, parse_int=str, parse_constant=str)
         except (ValueError, RecursionError):
             continue
-        if isinstance(items, list) and all(
-            isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items
-        ):
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
             return items
         return None
     return None
@@ -59,9 +101,15 @@ def list_separator(values: Sequence[str] | Mapping[str, int]) -> str:
     alone, and most parts in several combinations. ``values`` may be counted already.
     """
     distinct = Counter(values)
+    if have_decimal_commas([value for value in distinct if value.strip()]):
+        return ""
     for separator in _SEPARATORS:
         joined = [value for value in distinct if separator in value]
-        if len(joined) < 2 or sum(distinct[value] for value in joined) < 0.02 * distinct.total():
+        # One combination is enough where nothing but labels can stand in it.
+        is_certain = separator in _CERTAIN_SEPARATORS and all(
+            part.strip() in distinct for value in joined for part in value.split(separator)
+        )
+        if len(joined) < (1 if is_certain else 2) or sum(distinct[value] for value in joined) < 0.02 * distinct.total():
             continue
         combinations: Counter[str] = Counter()
         for value in distinct:

@@ -9,37 +9,43 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.clean import Tally, tidy_parts
+from tunesmith.data.clean import Tally, plural, tidy_parts
 from tunesmith.data.columns import assign_roles, profile
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import conversation_roles
 from tunesmith.data.encodings import has_marks
 from tunesmith.data.forms import Columns, Form, Misfit, as_text, plain_text, require_columns
 from tunesmith.data.messages import (
+    CALL,
     Message,
     MisfitError,
     decode_cell,
     find_flaw,
+    holds_messages,
     read_history,
     read_messages,
     read_tools,
     shape_of,
+    split_transcript,
     transcript,
 )
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows, batches, column_names
+from tunesmith.data.tables import Rows, batches, column_names, nested_columns
 from tunesmith.types import ColumnChoice, Problem
 
 MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"
 """Roles of which a row consists: all its messages, or what is asked and what is answered."""
 _TEXT_ROLES = ("context", "system")
-_LISTS = ("messages", "sharegpt")
-"""Shapes of a prompt or an answer that is a list of messages rather than a text."""
+_SPEAKERS = {PROMPT: (), COMPLETION: ("assistant", "tool", CALL)}
+"""Whose messages a prompt or an answer can be: none are named where all are."""
+_WHOLE = "chosen"
+"""An answer that may repeat what was asked, as a better and a worse conversation do."""
 _MAX_DETAILS = 5
 
 Cells = Mapping[str, Any]
@@ -70,32 +76,28 @@ class Conversations(Form):
     )
     fitting = MESSAGES
 
-    def __init__(
-        self, columns: Columns, shape: tuple[str, ...], quoted: frozenset[str], *, for_prediction: bool
-    ) -> None:
-        """``shape`` is how most rows are written; the texts of roles in ``quoted`` are JSON strings."""
+    def __init__(self, columns: Columns, layout: Layout, shape: tuple[str, ...], *, for_prediction: bool) -> None:
+        """``layout`` is how the columns are read, ``shape`` how most rows are written."""
         fields = [("text", pa.string()), (MESSAGES, pa.string())]
         if "tools" in columns:
             fields.append(("tools", pa.string()))
         super().__init__(columns, fields, ["text"])
         self._shape = shape
-        self._quoted = quoted
+        self._layout = layout
         self._for_prediction = for_prediction
         self._unknown_roles: Counter[str] = Counter()
         self._num_rows = 0
         self._num_messages = 0
+        self._num_data = 0
 
     @classmethod
     def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
-        quoted = frozenset(
-            role for role in (*_TEXT_ROLES, PROMPT, COMPLETION) if role in columns and _is_json(datasets, columns[role])
-        )
-        form = cls(columns, (), quoted, for_prediction=for_prediction)
+        form = cls(columns, Layout.of(datasets, columns), (), for_prediction=for_prediction)
         shapes: Counter[tuple[str, ...]] = Counter()
         parts = [role for role in (MESSAGES, PROMPT, COMPLETION) if role in columns]
         for dataset in datasets:
             for batch in batches(dataset, list(dict.fromkeys(columns[role][0] for role in parts))):
-                shapes.update(map(_shape, form._cells(batch, parts)))
+                shapes.update(map(form._shape_of, form._cells(batch, parts)))
         form._shape = max(shapes, key=lambda shape: ("" not in shape, shapes[shape], shape), default=())
         return form, []
 
@@ -131,17 +133,20 @@ class Conversations(Form):
 
     def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
         places = batch.column(ROW)
-        found = [self._row(cells) for cells in self._cells(batch, self.columns)]
+        cells_N = list(self._cells(batch, self.columns))
+        found = [self._row(cells) for cells in cells_N]
+        are_data = [isinstance(cells.get(COMPLETION), _Data) for cells in cells_N]
         contents = tidy_parts([[turn["content"] for turn in row] for row, _, _ in found], clean, tally, places)
         rows: list[list[Message]] = []
         written: list[str | None] = []
         reasons: list[str] = []
-        for (given, _, reason), texts in zip(found, contents, strict=True):
+        for (given, _, reason), texts, is_data in zip(found, contents, are_data, strict=True):
             messages = [{**turn, "content": text} for turn, text in zip(given, texts, strict=True)]
             messages = [turn for turn in messages if turn["role"] != "system" or turn["content"].strip()]
             flaw = reason or ("" if self._for_prediction else find_flaw(messages))
             self._num_rows += not flaw
             self._num_messages += 0 if flaw else len(messages)
+            self._num_data += not flaw and is_data
             rows.append(messages)
             written.append(None if flaw else json.dumps(messages, ensure_ascii=False))
             reasons.append(flaw)
@@ -158,16 +163,16 @@ class Conversations(Form):
         for role in roles:
             array = batch.column(self.columns[role][0])
             column = (as_text(array) if role in _TEXT_ROLES else array).to_pylist()
-            columns[role] = list(map(_unquoted, column)) if role in self._quoted else column
+            columns[role] = [self._layout.read(role, cell) for cell in column]
         for row in range(batch.num_rows):
             yield {role: column[row] for role, column in columns.items()}
 
     def _row(self, cells: Cells) -> tuple[list[Message], str | None, str]:
         """Return a row's messages and its tools as JSON, or none and what it is a misfit for."""
         try:
-            if not self._for_prediction and not _agrees(_shape(cells), self._shape):
+            if not self._for_prediction and not _agrees(self._shape_of(cells), self._shape):
                 return [], None, "other form"
-            messages = _read_row(cells)
+            messages = _read_row(cells, self._layout.as_messages)
             schemas = read_tools(decode_cell(cells.get("tools")))
             json.dumps(messages)  # what calls hold may be nested too deeply to be written
             return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False), ""
@@ -191,7 +196,23 @@ class Conversations(Form):
             return []
         mean = self._num_messages / self._num_rows
         number = "1 row" if self._num_rows == 1 else f"{self._num_rows} rows"
-        return [Problem("note", f"Rows are conversations ({self._form_name()}): {number}, {mean:.1f} messages each.")]
+        found = [Problem("note", f"Rows are conversations ({self._form_name()}): {number}, {mean:.1f} messages each.")]
+        if self._num_data:
+            found.append(
+                Problem(
+                    "note",
+                    f"{plural(self._num_data)} of column '{self.columns[COMPLETION][0]}' are data (objects or lists): "
+                    "learned as text, written as compact JSON.",
+                    count=self._num_data,
+                )
+            )
+        return found
+
+    def _shape_of(self, cells: Cells) -> tuple[str, ...]:
+        """Say how a row's conversation is written: the shape of each of its parts, empty for those that are missing."""
+        return tuple(
+            self._layout.shape_of(role, cells[role]) for role in (MESSAGES, PROMPT, COMPLETION) if role in cells
+        )
 
     def _form_name(self) -> str:
         if MESSAGES in self.columns:
@@ -202,84 +223,147 @@ class Conversations(Form):
         return f"{prompt} and {completion}"
 
 
-_SHAPE_NAMES = {"pairs": "objects of question and answer", "turns": "texts by turns"}
+_SHAPE_NAMES = {
+    "pairs": "objects of question and answer",
+    "turns": "texts by turns",
+    "transcript": "texts of Human: and Assistant:",
+}
 
 
-def _is_json(datasets: Sequence[Rows], sources: tuple[str, ...]) -> bool:
-    """Say whether all cells of a column are JSON, some of them lists or objects: its texts are then JSON strings."""
-    has_nested = False
-    for dataset in datasets:
-        for batch in batches(dataset, sources[:1]):
-            for cell in batch.column(0).to_pylist():
-                if cell is None:
-                    continue
-                try:
-                    value = json.loads(cell) if isinstance(cell, str) else None
-                except (ValueError, RecursionError):
-                    return False
-                if value is None:
-                    return False
-                has_nested = has_nested or isinstance(value, (list, dict))
-    return has_nested
+class _Data(str):
+    """Text of a cell that was an object or a list in the file, and is no conversation."""
+
+    __slots__ = ()
 
 
-def _unquoted(cell: Any) -> Any:
-    """Return what a JSON string says; other JSON stays as it is written."""
-    if not isinstance(cell, str) or not cell.startswith('"'):
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the columns of conversations are read: decided once for all rows, never by what a single cell looks like."""
+
+    nested: frozenset[str] = frozenset()
+    """Roles whose cells are JSON because the file has lists or objects there; texts among them are JSON strings."""
+    as_messages: frozenset[str] = frozenset()
+    """Those of prompt and completion that are lists of messages. All others are text, whatever they look like."""
+
+    @classmethod
+    def of(cls, datasets: Sequence[Rows], columns: Columns) -> Self:
+        """Look at all cells of the columns."""
+        nested = frozenset(
+            role
+            for role, sources in columns.items()
+            if any(sources[0] in nested_columns(dataset.schema) for dataset in datasets)
+        )
+        asked = [role for role in (PROMPT, COMPLETION) if role in columns]
+        as_messages = frozenset(role for role in asked if _are_messages(role, datasets, columns[role][0]))
+        return cls(nested, as_messages)
+
+    def read(self, role: str, cell: Any) -> Any:
+        """Return what a cell says: a text for roles that are texts (data as compact JSON), else the cell."""
+        if role in self.nested and role in (*_TEXT_ROLES, PROMPT, COMPLETION) and isinstance(cell, str):
+            value = json.loads(cell)
+            if isinstance(value, str):
+                return cell if has_marks(value) else value
+            is_other = role not in _TEXT_ROLES and holds_messages(value, _SPEAKERS[role])
+            return cell if role in self.as_messages or is_other else _written(value)
+        if role in (PROMPT, COMPLETION) and role not in self.as_messages and isinstance(cell, list):
+            return _written(cell)
         return cell
-    text = json.loads(cell)
-    return cell if has_marks(text) else text
+
+    def shape_of(self, role: str, cell: Any) -> str:
+        """Say how one part of a conversation is written; empty where it is missing or nothing that can be read."""
+        if role == MESSAGES:
+            return _shape_of_messages(cell)
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            return ""
+        if isinstance(cell, _Data) or (role not in self.as_messages and role not in self.nested):
+            return "text"
+        shape = _shape_of_messages(cell)
+        # In a column of texts a list of messages is written otherwise than the rest, and the other way round.
+        return shape if shape in ("messages", "sharegpt") else "text"
 
 
-def _shape(cells: Cells) -> tuple[str, ...]:
-    """Say how a row's conversation is written: the shape of each of its parts, empty for those that are missing."""
-    return tuple(_shape_of_cell(role, cells[role]) for role in (MESSAGES, PROMPT, COMPLETION) if role in cells)
+def _written(value: Any) -> Any:
+    """Return data as compact JSON; scalars stay what they are."""
+    if isinstance(value, (dict, list)):
+        return _Data(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return value
 
 
-def _shape_of_cell(role: str, cell: Any) -> str:
+def _are_messages(role: str, datasets: Sequence[Rows], column: str) -> bool:
+    """Say whether most cells of a column certainly are messages of those who speak there."""
+    speakers = () if column.strip().lower().startswith(_WHOLE) else _SPEAKERS[role]
+    num_present = num_messages = 0
+    for dataset in datasets:
+        for batch in batches(dataset, [column]):
+            for cell in batch.column(0).to_pylist():
+                if cell is None or (isinstance(cell, str) and not cell.strip()):
+                    continue
+                num_present += 1
+                if isinstance(cell, str) and cell.lstrip()[:1] in "[{":
+                    num_messages += _certainly(cell, speakers)
+    return num_messages > 0.5 * num_present
+
+
+def _certainly(cell: str, speakers: Sequence[str]) -> bool:
+    try:
+        return holds_messages(decode_cell(cell), speakers)
+    except (MisfitError, RecursionError):
+        return False
+
+
+def _shape_of_messages(cell: Any) -> str:
     try:
         value = decode_cell(cell)
-        shape = shape_of(value) or ""
+        if isinstance(value, str):
+            return "transcript" if split_transcript(value) else ""
+        return shape_of(value) or ""
     except (MisfitError, RecursionError):
         return ""
-    if role == MESSAGES or shape in _LISTS:
-        return shape
-    return "" if cell is None or (isinstance(cell, str) and not cell.strip()) else "text"
 
 
 def _agrees(shape: tuple[str, ...], common: tuple[str, ...]) -> bool:
     return all(own in ("", others) for own, others in zip(shape, common, strict=False))
 
 
-def _read_row(cells: Cells) -> list[Message]:
+def _read_row(cells: Cells, as_messages: frozenset[str]) -> list[Message]:
     if MESSAGES in cells:
-        messages = read_messages(decode_cell(cells[MESSAGES]))
+        value = decode_cell(cells[MESSAGES])
+        messages = (split_transcript(value) if isinstance(value, str) else None) or read_messages(value)
     else:
-        messages = read_history(decode_cell(cells.get("history")))
-        messages += _read_prompt(cells[PROMPT], cells.get("context"))
-        messages += _read_completion(cells.get(COMPLETION))
+        earlier = read_history(decode_cell(cells.get("history")))
+        asked = _read_prompt(cells[PROMPT], cells.get("context"), is_list=PROMPT in as_messages)
+        answered = _read_completion(cells.get(COMPLETION), is_list=COMPLETION in as_messages)
+        if any(turn["role"] == "user" and turn["content"] == asked[-1]["content"] for turn in answered):
+            asked = []  # the answer is the whole conversation
+        messages = [*earlier, *asked, *answered]
     system = cells.get("system")
     if system and system.strip() and (not messages or messages[0]["role"] != "system"):
         messages.insert(0, {"role": "system", "content": system})
     return messages
 
 
-def _read_prompt(cell: Any, context: Any) -> list[Message]:
+def _read_prompt(cell: Any, context: Any, *, is_list: bool) -> list[Message]:
     """Return the messages of what is asked: a text, with its context on a line of its own, or a list of messages."""
-    value = decode_cell(cell)
-    if shape_of(value) in _LISTS:
+    if is_list and cell is not None and not (isinstance(cell, str) and _is_text(cell)):
         # The assistant's turns in it are given, not to be learned.
-        return [{"train": False, **turn} if turn["role"] == "assistant" else turn for turn in read_messages(value)]
+        return [
+            {"train": False, **turn} if turn["role"] == "assistant" else turn
+            for turn in read_messages(decode_cell(cell))
+        ]
     parts = [text for text in (_text(cell), _text(context)) if text.strip()]
     return [{"role": "user", "content": "\n".join(parts)}]
 
 
-def _read_completion(cell: Any) -> list[Message]:
-    value = decode_cell(cell)
-    if shape_of(value) in _LISTS:
-        return read_messages(value)
+def _read_completion(cell: Any, *, is_list: bool) -> list[Message]:
+    if is_list and cell is not None and not (isinstance(cell, str) and _is_text(cell)):
+        return read_messages(decode_cell(cell))
     text = _text(cell)
     return [{"role": "assistant", "content": text}] if text.strip() else []
+
+
+def _is_text(cell: str) -> bool:
+    """Say whether a cell of a column of messages is a text all the same (for prediction it may be)."""
+    return isinstance(cell, _Data) or _shape_of_messages(cell) not in ("messages", "sharegpt")
 
 
 def _text(cell: Any) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tunesmith.data.encodings import compression_of, open_bytes
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names
+from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names, with_nested
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     class_names = _class_names(schema)
     plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
     kept = [index for index, kind in enumerate(plans) if kind is not None]
-    plain = pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())])
+    nested = [names[index] for index in kept if plans[index] == pa.string() and _is_nested(schema.field(index).type)]
+    plain = with_nested(pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())]), nested)
     row = 1
     with TableWriter(target, plain) as writer:
         for large in found:
@@ -187,6 +188,19 @@ def _plain_type(kind: pa.DataType, names: _Names | None = None) -> pa.DataType |
     return pa.string()
 
 
+def _is_nested(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _is_nested(kind.storage_type)
+    return bool(pa.types.is_nested(kind))
+
+
+def _unpadded(value: Any) -> Any:
+    """Return a nested value without the empty fields that a table gives to every record another one has them for."""
+    if isinstance(value, dict):
+        return {key: _unpadded(item) for key, item in value.items() if item is not None}
+    return [_unpadded(item) for item in value] if isinstance(value, list) else value
+
+
 def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -204,7 +218,7 @@ def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array
 
         return pa.array(
             [
-                None if value is None else json.dumps(_named(value, names), ensure_ascii=False, default=str)
+                None if value is None else json.dumps(_unpadded(_named(value, names)), ensure_ascii=False, default=str)
                 for value in array.to_pylist()
             ],
             pa.string(),

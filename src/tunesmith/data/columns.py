@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from tunesmith.config.base import nearest
-from tunesmith.data import cells
+from tunesmith.data import cells, marks
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows
 from tunesmith.data.tagged_columns import mark_tagged
@@ -18,6 +18,7 @@ from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Ro
 _SAMPLE_ROWS = 2_000
 _BLOCK_ROWS = 10
 _NUM_EXAMPLES = 5
+_MAX_CODES = 200
 _EXAMPLE_CHARACTERS = 80
 
 # Runs of letters and digits; writing without spaces counts a word a character.
@@ -37,6 +38,15 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("text",),
     ("object",),
 )
+
+_ANSWER = "response answer completion output message messages text reply"
+_REJECTED_NAMES = frozenset("rejected reject dispreferred unchosen nonpreferred loser losing worse".split())
+_REJECTED_FORMS = frozenset(
+    form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
+)
+NOTHING = "none"
+"""What the user says for the column of a role that is to stay empty."""
+_CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
 
 MAX_EXAMPLE_LENGTH = 40
 """Longer values are not shown as the reason for a choice."""
@@ -74,7 +84,7 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
     if isinstance(present[0], bool):
         return ColumnProfile(name, "boolean", num_distinct=len(set(present)), **common)
     if isinstance(present[0], (int, float)):
-        return _numeric(name, [float(value) for value in present], common)
+        return _numeric(name, [float(value) for value in present], len(set(present)), common)
     if isinstance(present[0], list):
         return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
     if isinstance(present[0], str):
@@ -91,17 +101,18 @@ def _show(value: Any) -> str:
     return text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 1] + "…"
 
 
-def _numeric(name: str, numbers: Sequence[float], common: dict[str, Any]) -> ColumnProfile:
+def _numeric(name: str, numbers: Sequence[float], num_distinct: int, common: dict[str, Any]) -> ColumnProfile:
     kind: ColumnKind = "integer" if all(number.is_integer() for number in numbers) else "float"
-    return ColumnProfile(name, kind, num_distinct=len(set(numbers)), low=min(numbers), high=max(numbers), **common)
+    return ColumnProfile(name, kind, num_distinct=num_distinct, low=min(numbers), high=max(numbers), **common)
 
 
 def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
     numbers = [text for text in texts if text.lower() not in cells.MISSING_NUMBERS]
-    if numbers and all(cells.is_number(text) for text in numbers):
-        common = {**common, "num_missing": common["num_rows"] - len(numbers)}
-        return _numeric(name, [float(text) for text in numbers], common)
     distinct = set(texts)
+    values = _values_of(numbers)
+    if values is not None and not _are_codes(numbers, values):
+        common = {**common, "num_missing": common["num_rows"] - len(numbers)}
+        return _numeric(name, values, len(set(numbers)), common)
     mean_length = sum(map(len, texts)) / len(texts)
     mean_words = sum(len(_WORD.findall(text[:10_000])) for text in texts) / len(texts)
     return ColumnProfile(
@@ -112,6 +123,30 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         mean_words=mean_words,
         **common,
     )
+
+
+def _values_of(texts: Sequence[str]) -> list[float] | None:
+    """Return the numbers that texts are, with decimal points or decimal commas; None where some are none."""
+    if not texts:
+        return None
+    if all(cells.is_amount(text) for text in texts):
+        return [float(text) for text in texts]
+    if cells.have_decimal_commas(set(texts)):
+        return [float(text.replace(",", ".")) for text in texts]
+    return None
+
+
+def _are_codes(texts: Sequence[str], values: Sequence[float]) -> bool:
+    """Say whether numbers are names: few that recur, one of them written in two ways (sections 4.1 and 4.10)."""
+    num_distinct = len(set(texts))
+    is_few = num_distinct <= _MAX_CODES and num_distinct <= 0.2 * len(texts)
+    return is_few and num_distinct > len(set(values)) and not _are_same_but_for_zeros(texts)
+
+
+def _are_same_but_for_zeros(texts: Sequence[str]) -> bool:
+    """Say whether whole numbers are merely written with and without a fraction of nothing: 5 and 5.0."""
+    distinct = set(texts)
+    return len({text.removesuffix(".0") for text in distinct}) == len({float(text) for text in distinct})
 
 
 def _text_kind(texts: Sequence[str], distinct: set[str], mean_length: float, mean_words: float) -> ColumnKind:  # noqa: PLR0911
@@ -148,6 +183,32 @@ def is_id_like(column: ColumnProfile) -> bool:
     return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
 
 
+def is_rejected_answer(column: ColumnProfile) -> bool:
+    """Say whether a column holds answers that somebody rejected: nothing is ever learned of them unasked."""
+    name = re.sub(r"[^\w]+", "_", column.name.strip().lower())
+    return name in _REJECTED_NAMES | _REJECTED_FORMS and column.kind in ("text", "object", "list", "category", "empty")
+
+
+def unused_columns(
+    profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice], group: str | None = None
+) -> tuple[ColumnChoice, ...]:
+    """Return the columns that fill no role, each with the reason; their role is empty."""
+    used = {choice.column for choice in choices} | {group}
+    return tuple(
+        ColumnChoice("", name, _reason_unused(column)) for name, column in profiles.items() if name not in used
+    )
+
+
+def _reason_unused(column: ColumnProfile) -> str:
+    if column.kind == "empty":
+        return "it is empty"
+    if is_rejected_answer(column):
+        return "answers that were rejected are not learned from"
+    if is_id_like(column):
+        return "it only numbers or names the rows"
+    return f"no role needs it; {_describe(column)}"
+
+
 def _has_no_spaces(column: ColumnProfile) -> bool:
     return not any(" " in example for example in column.examples)
 
@@ -160,11 +221,25 @@ def assign_roles(
 ) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
     """Choose a column for every role: the user's word first, then usual names, then content.
 
-    A label may be spread over several 0/1 columns: it then has several choices. Returns the
-    choices and problems (severity ``error`` where a required role stays empty, is doubtful,
-    or an override names nothing).
+    A label may be spread over several 0/1 columns: it then has several choices. A column that
+    marks rows as accepted or rejected fills the role ``accepted``, which every task has. An
+    override of ``none`` leaves a role empty that may be. Returns the choices and problems
+    (severity ``error`` where a required role stays empty, is doubtful, or an override names nothing).
     """
     return _Assignment(profiles, roles).run(overrides)
+
+
+def missing_column(role: str, given: str, columns: Sequence[str]) -> Problem | None:
+    """Return what is wrong with the column that the user gives a role, or None."""
+    missing = [name for name in _columns_named(given, columns) if name not in columns]
+    if not missing or given.strip().lower() == NOTHING:
+        return None
+    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], columns)}"
+    return Problem("error", message.rstrip(), f"Columns: {', '.join(columns)}.")
+
+
+def _columns_named(given: str, columns: Container[str]) -> list[str]:
+    return [given] if given in columns else [part.strip() for part in given.split(",")]
 
 
 class _Assignment:
@@ -174,10 +249,15 @@ class _Assignment:
         self._chosen: dict[str, list[ColumnChoice]] = {}
         self._matched_names: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._left_empty: set[str] = set()
 
     def run(self, overrides: Mapping[str, str]) -> tuple[tuple[ColumnChoice, ...], list[Problem]]:
         failed = {role for role, given in overrides.items() if not self._override(role, given)}
-        open_roles = [role for role in self._roles if role.name not in self._chosen and role.name not in failed]
+        open_roles = [
+            role
+            for role in self._roles
+            if role.name not in self._chosen and role.name not in failed and role.name not in self._left_empty
+        ]
         for exact in (True, False):
             for role in open_roles:
                 if role.name not in self._chosen:
@@ -189,13 +269,15 @@ class _Assignment:
         for role in open_roles:
             if role.required and role.name not in self._chosen and not self._is_reported(role):
                 self._problems.append(self._nothing_found(role))
-        choices = [choice for role in self._roles for choice in self._chosen.get(role.name, [])]
+        if not failed & {marks.ACCEPTED.name}:
+            self._mark()
+        choices = [choice for role in (*self._roles, marks.ACCEPTED) for choice in self._chosen.get(role.name, [])]
         return tuple(choices), self._problems
 
     # The user's word
 
     def _override(self, role_name: str, given: str) -> bool:
-        known = {role.name: role for role in self._roles}
+        known = {role.name: role for role in (*self._roles, marks.ACCEPTED)}
         if role_name not in known:
             listed = ", ".join(known)
             hint = nearest(role_name, list(known))
@@ -207,27 +289,37 @@ class _Assignment:
                 )
             )
             return False
-        names = [given] if given in self._profiles else [part.strip() for part in given.split(",")]
-        missing = [name for name in names if name not in self._profiles]
-        if missing:
-            hint = nearest(missing[0], list(self._profiles))
-            self._problems.append(
-                Problem(
-                    "error",
-                    f"data.columns.{role_name}: the data has no column '{missing[0]}'. {hint}".rstrip(),
-                    f"Columns: {', '.join(self._profiles)}.",
-                )
-            )
+        if given.strip().lower() == NOTHING and given not in self._profiles and not known[role_name].required:
+            self._left_empty.add(role_name)
+            return True
+        problem = missing_column(role_name, given, list(self._profiles))
+        if problem is not None:
+            self._problems.append(problem)
             return False
-        self._choose(role_name, names, "given by data.columns")
+        self._choose(role_name, _columns_named(given, self._profiles), "given by data.columns")
         return True
 
     def _choose(self, role_name: str, columns: Sequence[str], reason: str) -> None:
-        self._chosen[role_name] = [ColumnChoice(role_name, column, reason) for column in columns]
+        kinds = next((set(role.kinds) for role in self._roles if role.name == role_name), set())
+        is_number = bool(kinds) and kinds <= {"float", "integer"}
+        self._chosen[role_name] = [ColumnChoice(role_name, column, reason, is_number) for column in columns]
 
     def _free(self) -> list[ColumnProfile]:
         taken = {choice.column for choices in self._chosen.values() for choice in choices}
-        return [column for name, column in self._profiles.items() if name not in taken]
+        return [
+            column for name, column in self._profiles.items() if name not in taken and not is_rejected_answer(column)
+        ]
+
+    def _mark(self) -> None:
+        """Choose the column that says which rows are to be learned from, where there is one."""
+        role = marks.ACCEPTED.name
+        if role in self._chosen or role in self._left_empty:
+            return
+        of_chat = bool(_CHAT_ROLES & self._chosen.keys())
+        found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
+        if found:
+            why = f"it says which rows are accepted; {_describe(found[0])}"
+            self._choose(role, [found[0].name], why)
 
     # Usual names
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tunesmith.data.columns import matching_name
+from tunesmith.data.columns import is_id_like, is_rejected_answer, matching_name
+from tunesmith.data.messages import is_role
 from tunesmith.types import ColumnKind, ColumnProfile, Role
 
 _TEXT_KINDS: tuple[ColumnKind, ...] = ("text", "category")
@@ -17,7 +18,22 @@ _PROMPT_NAMES = """
 """
 _COMPLETION_NAMES = """
     completion output response answer answers assistant reply target solution chosen 输出 回答 回复 答案
+    chosen_response response_chosen chosen_answer preferred preferred_response accepted_response better_response
 """
+_CHOSEN_NAMES = frozenset({"chosen", "chosen_response", "response_chosen", "chosen_answer", "preferred"})
+_SOURCES = "dialogue dialog conversation transcript article document report story paper passage source src source_text"
+_LOOSE_SOURCES = "text content body input input_text maintext"
+"""Names of texts that much else may be learned of."""
+_TARGETS = """
+    summary summaries highlights abstract tldr target tgt target_text output_text translation
+    correction corrected paraphrase simplified 摘要 译文
+"""
+_TARGETS_OF_ANYTHING = frozenset({"summary", "highlights", "tldr", "摘要", "译文", "translation", "output_text"})
+_GRADES = frozenset(
+    "label labels class sentiment polarity score rating stars overall intent tag tags y gold_label 标签 类别".split()
+)
+"""Names of what a text is graded or sorted by: with one of them, two texts are hardly a question and its answer."""
+_SORTS = _GRADES | {"category", "topic", "genre", "section"}
 _CERTAIN_NAMES = "prompt instruction instructions completion output response 指令 回复"
 """Names that hardly anything but a chat has."""
 
@@ -69,14 +85,22 @@ HISTORY = Role(
 )
 
 _CONVERSATION = (MESSAGES, TOOLS, SYSTEM)
+_CHOSEN = (replace(MESSAGES, names=("chosen",)), *_CONVERSATION[1:])
+"""Whole conversations, of which a better and a worse one are given."""
 _PREFERENCES = (replace(PROMPT, names=MESSAGES.names), replace(COMPLETION, names=("chosen",)), SYSTEM, TOOLS)
 """Conversations with a better and a worse answer: the better one can be learned."""
 _INSTRUCTION = (PROMPT, CONTEXT, COMPLETION, SYSTEM, HISTORY, TOOLS)
 
+ROLES = tuple(role.name for role in (MESSAGES, *_INSTRUCTION))
+"""All roles of conversations, whichever form has them."""
+
 _CERTAIN = tuple(_CERTAIN_NAMES.split())
 _LABEL_NAMES = frozenset({"label", "labels"})
-_LOOKS_LIKE_LIST = re.compile(r"\s*[\[{]")
-_LOOKS_LIKE_MESSAGES = re.compile(r"""\s*\[?\s*\{\s*["'](?:role|from|content|value|speaker)["']""")
+_LOOKS_LIKE_LIST = re.compile(r"""\s*(?:\[\s*["'\[{]|\{\s*["'])""")
+_LOOKS_LIKE_MESSAGES = re.compile(
+    r"""\s*\[?\s*\{\s*(?:["'](?:role|from|speaker)["']\s*:\s*["'](?P<role>\w+)["']|["'](?:content|value|text)["'])"""
+)
+_LOOKS_LIKE_TRANSCRIPT = re.compile(r"\s*(?:Human|User|Assistant|System):")
 
 
 def conversation_roles(
@@ -87,19 +111,29 @@ def conversation_roles(
 ) -> tuple[Role, ...] | None:
     """Return the roles to fill when these columns hold conversations, None when they hold none.
 
-    They do with a column of messages, or with a question and its answer: both texts, or both
-    under names that only chats have. ``overrides`` (role to column) are the user's own word,
-    which goes before all of that. For prediction a question is enough.
+    They do with a column of messages, with a question and its answer (both texts, or both under
+    names that only chats have), or with a text and what was made of it (an article and its
+    summary). ``overrides`` (role to column) are the user's own word, which goes before all of
+    that. For prediction a question is enough.
     """
     named = set(overrides or ())
     if "messages" in named:
         return _CONVERSATION
-    if not named & {"prompt", "completion"} and _has_messages(profiles):
-        return _PREFERENCES if _has_preferences(profiles) else _CONVERSATION
+    if not named & {"prompt", "completion"}:
+        if _has_messages(profiles):
+            return _PREFERENCES if _chosen(profiles) is not None else _CONVERSATION
+        chosen = _chosen(profiles)
+        if chosen is not None and (_holds_messages(chosen) or _share(_LOOKS_LIKE_TRANSCRIPT, chosen) > 0.5):
+            # The question stands in it.
+            return _CHOSEN if _find(profiles, PROMPT) is None else _INSTRUCTION
     prompt = _find(profiles, PROMPT)
     if "prompt" in named or (prompt is not None and for_prediction):
         return _roles(for_prediction)
-    return _INSTRUCTION if prompt is not None and ("completion" in named or _is_chat(profiles, prompt)) else None
+    if prompt is not None and ("completion" in named or _is_chat(profiles, prompt)):
+        return _INSTRUCTION
+    if _chosen(profiles) is not None or (prompt is not None and _lacks_its_answer(profiles, prompt)):
+        return _INSTRUCTION  # what is missing is then asked for: no question is learned in its place
+    return None if named else _rewriting_roles(profiles)
 
 
 def _is_chat(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bool:
@@ -107,14 +141,79 @@ def _is_chat(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bo
     completion = _find({name: profile for name, profile in profiles.items() if name != prompt.name}, COMPLETION)
     if completion is None:
         return False
-    if all(matching_name(column.name, _CERTAIN, exact=True) for column in (prompt, completion)):
+    if all(_has_certain_name(column) for column in (prompt, completion)):
         return True
     has_label = any(name.strip().lower() in _LABEL_NAMES for name in profiles)
-    return not has_label and all(column.kind == "text" or _holds_messages(column) for column in (prompt, completion))
+    return not has_label and _holds_texts(prompt) and _holds_answers(completion)
 
 
-def _has_preferences(profiles: Mapping[str, ColumnProfile]) -> bool:
-    return {"chosen", "rejected"} <= {name.strip().lower() for name in profiles}
+def _holds_texts(column: ColumnProfile) -> bool:
+    return column.kind == "text" or _holds_messages(column)
+
+
+def _holds_answers(column: ColumnProfile) -> bool:
+    """Say whether a column that may hold labels, too, holds answers: texts, or data that seldom repeat."""
+    if column.kind in ("object", "list"):
+        return column.kind == "object" or column.num_distinct > 0.5 * (column.num_rows - column.num_missing)
+    return _holds_texts(column)
+
+
+def _has_certain_name(column: ColumnProfile) -> bool:
+    return matching_name(column.name, _CERTAIN, exact=True) is not None
+
+
+def _lacks_its_answer(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bool:
+    """Say whether a column is certainly a question, and one of several texts beside it may be the answer."""
+    others = [column for name, column in profiles.items() if name != prompt.name and _holds_texts(column)]
+    return _has_certain_name(prompt) and any(not is_id_like(column) for column in others)
+
+
+def _chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
+    """Return the column of the better answers, where a column of the worse ones stands beside it."""
+    if not any(is_rejected_answer(column) for column in profiles.values()):
+        return None
+    return next(
+        (
+            column
+            for name, column in profiles.items()
+            if matching_name(name, tuple(_CHOSEN_NAMES), exact=True) and column.kind in COMPLETION.kinds
+        ),
+        None,
+    )
+
+
+def _rewriting_roles(profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...] | None:
+    """Return the roles of texts with what was made of them (a summary, a translation), None for other columns."""
+    names = {name.strip().lower() for name in profiles}
+    for sources, graded in ((_SOURCES, _GRADES), (_LOOSE_SOURCES, _SORTS)):
+        if names & graded:
+            continue
+        source = _text_named(profiles, sources)
+        target = _text_named(profiles, _TARGETS, but=source)
+        if source is None or target is None or target.mean_length >= 2 * source.mean_length:
+            continue
+        if sources is _LOOSE_SOURCES and matching_name(target.name, tuple(_TARGETS_OF_ANYTHING), exact=True) is None:
+            continue
+        return (
+            replace(PROMPT, names=(source.name.strip().lower(),)),
+            replace(COMPLETION, names=(target.name.strip().lower(),)),
+            SYSTEM,
+        )
+    return None
+
+
+def _text_named(
+    profiles: Mapping[str, ColumnProfile], names: str, but: ColumnProfile | None = None
+) -> ColumnProfile | None:
+    """Return the text that is called by one of some names, by their order."""
+    wanted = tuple(names.split())
+    found = [
+        (wanted.index(name), column)
+        for column in profiles.values()
+        if column.kind == "text" and column is not but and not is_id_like(column)
+        and (name := matching_name(column.name, wanted, exact=True)) is not None
+    ]  # fmt: skip
+    return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _roles(for_prediction: bool) -> tuple[Role, ...]:
@@ -137,15 +236,18 @@ def _find(profiles: Mapping[str, ColumnProfile], role: Role) -> ColumnProfile | 
     found = [
         (role.names.index(name), column)
         for column in profiles.values()
-        if (name := matching_name(column.name, role.names, exact=True)) is not None
-        and column.kind in role.kinds
-        and (column.kind not in ("object", "list") or _holds_messages(column))
+        if (name := matching_name(column.name, role.names, exact=True)) is not None and column.kind in role.kinds
     ]
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _holds_messages(column: ColumnProfile) -> bool:
-    return _share(_LOOKS_LIKE_MESSAGES, column) > 0.5
+    """Say whether the examples of a column begin as messages do, the name of whose role, where it is seen, is known."""
+    if column.kind not in ("object", "list", "text"):
+        return False
+    matches = [_LOOKS_LIKE_MESSAGES.match(example) for example in column.examples]
+    likely = [match for match in matches if match and (match["role"] is None or is_role(match["role"]))]
+    return len(likely) > 0.5 * max(len(matches), 1)
 
 
 def _share(pattern: re.Pattern[str], column: ColumnProfile) -> float:

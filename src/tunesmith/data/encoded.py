@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-FORMAT = 4
+FORMAT = 5
 """Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
 
 
@@ -125,6 +125,10 @@ class Encoded:
     windows: npt.NDArray[np.int64] | None = None
     """[M + 1]: the first row of each of the M rows of the data, where long ones were cut into several rows here
     (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
+    left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Rows of the data that have no rows here, because what encodes them refuses them: by its reason, in words."""
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    """What is worth saying about rows, each with how many it concerns."""
     extras: Mapping[str, Array | Ragged] = field(default_factory=dict)
     """What the task needs to make the rows anew (``Task.corrupt``): arrays of any shape, which no batch holds."""
     states: Ragged | None = None
@@ -185,6 +189,8 @@ class Encoded:
     def save(self, folder: Path) -> None:
         """Write the arrays into ``folder``, which must exist and be private to the caller."""
         described: dict[str, object] = {"num_truncated": self.num_truncated, "inputs": list(self.inputs)}
+        described["left_out"] = {reason: list(rows) for reason, rows in self.left_out.items()}
+        described["remarks"] = dict(self.remarks)
         for name, ragged in self.inputs.items():
             _save_ragged(folder, f"inputs.{name}", ragged)
         described["reads"] = self.reads is not None
@@ -207,6 +213,8 @@ class Encoded:
             reads=_load_ragged(folder, "reads") if described["reads"] else None,
             windows=np.load(folder / "windows.npy", allow_pickle=False) if described.get("windows") else None,
             num_truncated=described["num_truncated"],
+            left_out={reason: tuple(rows) for reason, rows in described.get("left_out", {}).items()},
+            remarks=described.get("remarks", {}),
             extras=_load_named(folder, "extras", described.get("extras", {})),
         )
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data.bad_rows import BadRows, LeftOut, judge_all
-from tunesmith.data.clean import BoolArray, Tally
+from tunesmith.data.clean import BoolArray, Tally, is_unlabelled
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
 from tunesmith.data.tables import Rows, batches, column_names
@@ -112,6 +112,12 @@ class Form(ABC):
             return np.ones(batch.num_rows, dtype=np.bool_)
         mask: BoolArray = pc.is_valid(batch.column(self.fitting)).to_numpy(zero_copy_only=False)
         return mask
+
+    def unlabelled(self, batch: pa.RecordBatch) -> BoolArray:
+        """[N]: which rows of a canonical batch lack what is to be predicted."""
+        return (
+            np.zeros(batch.num_rows, dtype=np.bool_) if self.label is None else is_unlabelled(batch.column(self.label))
+        )
 
     def summaries(self, batch: pa.RecordBatch) -> list[Any]:
         """Return what each row's label is counted by; nothing where there are no labels."""

@@ -20,7 +20,7 @@ from tunesmith.data.dialect import has_header, has_known_name
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.json_elements import Element, are_messages, elements
 from tunesmith.data.records import ROW, guess_to_dict
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, unique_names
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, unique_names, with_nested
 from tunesmith.types import Guess, InputError, Problem
 
 _SCALARS = frozenset({"bool", "int", "big", "float", "str"})
@@ -125,7 +125,8 @@ def read_json(  # noqa: PLR0917 (as the other readers)
     plans = {column: _plan(found) for column, found in kinds.items()}
     names = dict(zip(plans, form.header or plans, strict=True))
     fields = [pa.field(names[column], plan.type) for column, plan in plans.items()]
-    schema = pa.schema([*fields, (ROW, pa.string())])
+    nested = [names[column] for column, found in kinds.items() if "nested" in found]
+    schema = with_nested(pa.schema([*fields, (ROW, pa.string())]), nested)
     is_header_due = bool(form.header)
     with TableWriter(target, schema) as writer:
         for element in elements(path, name, encoding, part):
@@ -204,9 +205,13 @@ class Nested(str):
 
 
 def _flat(value: Any) -> Any:
-    """Return scalars and lists of scalars as they are, other values as JSON text."""
+    """Return scalars and lists of scalars as they are, what is no number as nothing, other values as JSON text."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
         return Nested(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, list):
+        return [None if isinstance(item, float) and math.isnan(item) else item for item in value]
     return value
 
 
@@ -279,6 +284,6 @@ def _as_json(value: Any) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else str(value)
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else json.dumps(value)

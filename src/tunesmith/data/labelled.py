@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data import cells
-from tunesmith.data.clean import WHITE_SPACE, Tally, tidy_text
+from tunesmith.data.clean import WHITE_SPACE, BoolArray, Tally, plural, tidy_text
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, as_text, plain_text
 from tunesmith.data.records import ROW
@@ -32,14 +34,21 @@ class LabelledTexts(Form):
         fields = [(role, kind if role == LABEL and kind is not None else pa.string()) for role in columns]
         super().__init__(columns, fields, [role for role in columns if role != LABEL])
         self._label_form = label_form
+        is_list = kind is not None and pa.types.is_list(kind) and len(columns[LABEL]) == 1
+        self._may_be_none = is_list or (label_form is not None and label_form.reading == "several")
+        """Whether rows hold any number of labels, so that an empty cell is none of them."""
+        self._num_without = 0
 
     @classmethod
-    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
+    def learn(
+        cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool, as_numbers: bool = False
+    ) -> tuple[Self, list[Problem]]:
+        """Learn how labels are read: ``as_numbers``, or as what is written."""
         del for_prediction
         if LABEL not in columns:
             return cls(columns, None, None), []
-        kind, label_form = _label_type(datasets, columns[LABEL])
-        is_name = label_form is not None and pa.types.is_string(kind)
+        kind, label_form = _label_type(datasets, columns[LABEL], as_numbers=as_numbers)
+        is_name = label_form is not None and label_form.reading == "names"
         return cls(columns, kind, label_form), _look_alikes(datasets, columns[LABEL][0]) if is_name else []
 
     @property
@@ -64,20 +73,32 @@ class LabelledTexts(Form):
         if self._label_form is not None:
             labels = self._label_form.read(as_text(labels))
         if pa.types.is_string(kind):
-            return tidy_text(as_text(labels), clean, tally, batch.column(ROW))
-        if pa.types.is_list(kind) and labels.type != kind:
+            labels = tidy_text(as_text(labels), clean, tally, batch.column(ROW))
+        elif pa.types.is_list(kind):
             lists = labels.to_pylist()
-            return pa.array(
-                [
-                    None if items is None else [plain_text(item) for item in items if item is not None]
-                    for items in lists
-                ],
+            labels = pa.array(
+                [[] if items is None else [plain_text(item) for item in items if item is not None] for items in lists],
                 kind,
             )
+            self._num_without += lists.count(None)
+        if self._may_be_none and pa.types.is_string(kind):
+            self._num_without += labels.null_count
         return labels
 
+    def unlabelled(self, batch: pa.RecordBatch) -> BoolArray:
+        """Where rows hold any number of labels, none is what an empty cell says."""
+        return np.zeros(batch.num_rows, dtype=np.bool_) if self._may_be_none else super().unlabelled(batch)
 
-def _label_type(given: Sequence[Rows], sources: tuple[str, ...]) -> tuple[pa.DataType, LabelForm | None]:
+    def notes(self) -> list[Problem]:
+        if not self._num_without:
+            return []
+        message = f"{plural(self._num_without)} without a label kept: where rows hold several, an empty cell is none."
+        return [Problem("note", message, "Remove the rows if nobody has labelled them.", count=self._num_without)]
+
+
+def _label_type(
+    given: Sequence[Rows], sources: tuple[str, ...], *, as_numbers: bool
+) -> tuple[pa.DataType, LabelForm | None]:
     if len(sources) > 1:
         return pa.list_(pa.string()), None
     kinds = {dataset.schema.field(sources[0]).type for dataset in given}
@@ -87,11 +108,18 @@ def _label_type(given: Sequence[Rows], sources: tuple[str, ...]) -> tuple[pa.Dat
         if pa.types.is_list(kind):
             return pa.list_(pa.string()), None
         return kind, None
-    form = LabelForm()
-    for dataset in given:
-        for batch in batches(dataset, sources):
-            form.learn(as_text(batch.column(0)))
+    form = LabelForm.of([_counted(dataset, sources) for dataset in given], as_numbers=as_numbers)
     return form.type, form
+
+
+def _counted(dataset: Rows, sources: tuple[str, ...]) -> Counter[str]:
+    """Return how often each cell occurs, outer white space put aside."""
+    counts: Counter[str] = Counter()
+    for batch in batches(dataset, sources):
+        texts = pc.utf8_trim(as_text(batch.column(0)), characters=WHITE_SPACE).drop_null()
+        for entry in pc.value_counts(texts).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return counts
 
 
 def _look_alikes(given: Sequence[Rows], source: str) -> list[Problem]:
@@ -107,7 +135,7 @@ def _look_alikes(given: Sequence[Rows], source: str) -> list[Problem]:
         by_plain.setdefault(" ".join(name.casefold().split()), []).append(name)
     alike = [found for plain, found in by_plain.items() if plain and len(found) > 1]
     if not alike:
-        return []
+        return _same_numbers(names)
     listed = "; ".join(" and ".join(map(repr, found[:4])) for found in alike[:5])
     return [
         Problem(
@@ -140,48 +168,93 @@ def _truth(value: Any) -> bool | None:
     return bool(value)
 
 
-@dataclass
+def _same_numbers(names: Iterable[str]) -> list[Problem]:
+    """Say which labels would be one if they were numbers."""
+    by_value: dict[float, list[str]] = {}
+    for name in sorted({name.strip() for name in names}):
+        if cells.is_number(name):
+            by_value.setdefault(float(name), []).append(name)
+    alike = [found for found in by_value.values() if len(found) > 1]
+    if not alike:
+        return []
+    listed = "; ".join(" and ".join(map(repr, found[:4])) for found in alike[:5])
+    message = f"Labels are what is written: {listed} are different labels, though the same number."
+    return [Problem("note", message, "Write them alike if they mean the same.", count=len(alike))]
+
+
+Reading = Literal["numbers", "integers", "booleans", "lists", "several", "names"]
+"""How the cells of a text column that holds labels are read: as numbers, for tasks that predict them; as whole numbers
+that are written as such, so that nothing of their text is lost; as true and false, however they are written; as lists;
+as texts that join several labels; or as what is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelForm:
-    """How the cells of a text column that holds labels are to be read: learned from all rows, then applied."""
+    """How the cells of a text column that holds labels are read: learned from all rows, then applied."""
 
-    is_integer: bool = True
-    is_number: bool = True
-    is_list: bool = True
-    is_anything: bool = False
+    reading: Reading
 
-    def learn(self, labels: pa.Array) -> None:
-        """Look at more cells."""
-        texts = pc.utf8_trim(labels, characters=WHITE_SPACE)
-        present = texts.filter(pc.invert(pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))))
-        present = present.drop_null()
-        if self.is_number and len(present):
-            self.is_anything = True
-            matches = pc.match_substring_regex(present, f"^(?:{cells.FLOAT})$")
-            self.is_number = bool(pc.all(matches).as_py())
-            # A double holds whole numbers exactly up to 2^53.
-            if self.is_number and self.is_integer:
-                numbers = pc.cast(present, pa.float64())
-                whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**53))
-                self.is_integer = bool(pc.all(whole).as_py())
-        if self.is_list and len(present):
-            self.is_list = all(cells.parse_list(text) is not None for text in pc.unique(present).to_pylist())
+    @classmethod
+    def of(cls, counts: Sequence[Counter[str]], *, as_numbers: bool) -> Self:
+        """Learn from how often each cell occurs in each split.
+
+        White space around cells is put aside, and what stands for no number, too, where all others are numbers.
+        """
+        present = [[text for text in one if text.lower() not in cells.MISSING_NUMBERS] for one in counts]
+        together = {text for texts in present for text in texts}
+        if not together:
+            return cls("names")
+        if as_numbers:
+            are_numbers = all(map(cells.is_number, together)) or cells.have_decimal_commas(together)
+            is_whole = all(map(_is_whole, together))
+            return cls("integers" if is_whole else "numbers" if are_numbers else "names")
+        lowered = {text.lower() for text in together}
+        if lowered <= _TRUTHS.keys() and lowered & {"true", "false"}:
+            return cls("booleans")
+        # Tables with gaps write whole numbers with a fraction: all of a file, or none.
+        if all(all(map(cells.is_integer, texts)) or all(map(_is_whole_fraction, texts)) for texts in present):
+            return cls("integers")
+        if all(cells.parse_list(text) is not None for text in together):
+            return cls("lists")
+        total: Counter[str] = Counter()
+        for one in counts:
+            total.update({text: count for text, count in one.items() if text})
+        return cls("several" if cells.list_separator(total) else "names")
 
     def read(self, labels: pa.Array) -> pa.Array:
-        """Return the cells as whole numbers, numbers, lists or, where none of these fits all, as text."""
-        if self.is_anything and self.is_number:
-            texts = pc.utf8_trim(labels, characters=WHITE_SPACE)
-            missing = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(cells.MISSING_NUMBERS)))
-            numbers = pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), texts), pa.float64())
-            return pc.cast(numbers, pa.int64()) if self.is_integer else numbers
-        if self.is_anything and self.is_list:
+        """Return the cells of a column, or a part of it; null where there is no label."""
+        texts = pc.utf8_trim(labels, characters=WHITE_SPACE)
+        if self.reading in ("several", "names"):
+            blank = [""] if self.reading == "several" else []
+            missing = pc.is_in(texts, pa.array([*blank, *cells.MISSING_LABELS]))
+            return pc.if_else(pc.fill_null(missing, True), pa.scalar(None, pa.string()), labels)
+        if self.reading == "lists":
             parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
-            rows = [None if items is None else [str(item) for item in items] for items in parsed]
-            return pa.array(rows, pa.list_(pa.string()))
-        return labels
+            return pa.array(parsed, pa.list_(pa.string()))
+        lowered = pc.utf8_lower(texts)
+        missing = pc.is_in(lowered, pa.array(sorted(cells.MISSING_NUMBERS)))
+        if self.reading == "booleans":
+            found = [None if text is None else _TRUTHS.get(text) for text in lowered.to_pylist()]
+            return pa.array(found, pa.string())
+        texts = pc.replace_substring(pc.if_else(missing, pa.scalar(None, pa.string()), texts), ",", ".")
+        if self.reading == "integers":
+            return pc.cast(pc.replace_substring_regex(texts, r"\.0$", ""), pa.int64())
+        return pc.cast(texts, pa.float64())
 
     @property
     def type(self) -> pa.DataType:
         """The Arrow type that ``read`` gives."""
-        if self.is_anything and self.is_number:
-            return pa.int64() if self.is_integer else pa.float64()
-        return pa.list_(pa.string()) if self.is_anything and self.is_list else pa.string()
+        types = {"numbers": pa.float64(), "integers": pa.int64(), "lists": pa.list_(pa.string())}
+        return types.get(self.reading, pa.string())
+
+
+_TRUTHS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
+
+
+def _is_whole_fraction(text: str) -> bool:
+    return text.endswith(".0") and cells.is_integer(text.removesuffix(".0"))
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether the text is a whole number that doubles hold exactly."""
+    return cells.is_amount(text) and (cells.is_integer(text) or _is_whole_fraction(text))

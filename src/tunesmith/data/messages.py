@@ -43,11 +43,16 @@ _ROLE_NAMES = {
 }
 _ROLE_OF_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
 _PART_KINDS = ("text", "input_text", "output_text", "tool_result", "reasoning", "thinking", "tool_call")
-_TRAIN_KEYS = ("train", "loss", "loss_weight", "weight")
-_MASK_KEYS = ("mask", "masked")
+_TRAIN_KEYS = ("train", "loss", "loss_weight", "weight", "accepted")
+_MASK_KEYS = ("mask", "masked", "rejected")
 _MAX_LITERAL = 1 << 20
-_TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_TAGGED_RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+_WRITTEN_CALL = re.compile(
+    r"<\|?(?:tool|function)_?calls?\b|<function\b|\[TOOL_CALLS?\]|<\|python_tag\|>|\bAction\s*:|[\"'](?:name|function)[\"']\s*:",
+    re.IGNORECASE,
+)
+"""How calls look that stand in the text of a turn. They are text and stay as they are."""
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|User|Assistant|System):")
+"""What begins a turn in conversations that are written as one text."""
 
 
 class MisfitError(Exception):
@@ -95,6 +100,48 @@ def _decode(text: str) -> Any:
             return json.loads(json.dumps(ast.literal_eval(text.strip())))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
+
+
+def holds_messages(value: Any, roles: Sequence[str] = ()) -> bool:
+    """Say whether a decoded cell certainly is messages: each has a role that is known (one of ``roles``) and a content.
+
+    An answer that is data may have keys such as ``from`` and ``text``, too: it is no message.
+    """
+    items = as_list(value)
+    return items is not None and all(_is_message(item, roles) for item in items)
+
+
+def _is_message(item: Any, roles: Sequence[str]) -> bool:
+    if not isinstance(item, Mapping):
+        return False
+    name = _first(item, _ROLE_KEYS)
+    role = _role_of(name) if isinstance(name, str) else None
+    has_content = any(key in item for key in (*_CONTENT_KEYS, "tool_calls", "function_call"))
+    return role is not None and has_content and (not roles or role in roles)
+
+
+def is_role(name: str) -> bool:
+    """Say whether somebody who speaks in conversations is called so."""
+    return _role_of(name) is not None
+
+
+def _role_of(name: str) -> str | None:
+    return _ROLE_OF_NAME.get(re.sub(r"[\s-]+", "_", name.strip().lower()))
+
+
+def split_transcript(text: str) -> list[Message] | None:
+    """Return the turns of a conversation that is one text of ``Human:`` and ``Assistant:`` paragraphs; None for others.
+
+    What is learned must be told from what is asked: the text has to begin with a speaker, and to have both.
+    """
+    text = text.replace("\r\n", "\n")
+    marks = list(_SPEAKER.finditer(text))
+    if not marks or text[: marks[0].start()].strip():
+        return None
+    turns = []
+    for mark, stop in zip(marks, [*(following.start() for following in marks[1:]), len(text)], strict=True):
+        turns.append({"role": _ROLE_OF_NAME[mark[1].lower()], "content": text[mark.end() : stop].strip()})
+    return turns if {"user", "assistant"} <= {turn["role"] for turn in turns} else None
 
 
 def as_list(value: Any) -> list[Any] | None:
@@ -176,7 +223,7 @@ def _read_message(item: Any) -> Message:
     given_role = _first(item, _ROLE_KEYS)
     if not isinstance(given_role, str):
         raise MisfitError("no conversation")
-    role = _ROLE_OF_NAME.get(re.sub(r"[\s-]+", "_", given_role.strip().lower()))
+    role = _role_of(given_role)
     if role is None:
         raise MisfitError("unknown role", given_role.strip())
     given = _first(item, _CONTENT_KEYS)
@@ -223,14 +270,7 @@ def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]
             reasoning.append(text)
         else:
             texts.append(text)
-    content = "".join(texts)
-    if role == "assistant" and "<tool_call>" in content:
-        content, tagged = _tagged_calls(content)
-        calls += tagged
-    elif role == "tool" and "<tool_response>" in content:
-        found = _TAGGED_RESULT.findall(content)
-        content = "\n".join(result.strip() for result in found) if found else content
-    return content, "".join(reasoning), calls
+    return "".join(texts), "".join(reasoning), calls
 
 
 def _read_part(part: Any) -> tuple[str, Any]:
@@ -251,15 +291,6 @@ def _read_part(part: Any) -> tuple[str, Any]:
 
 def _are_parts(given: Any) -> bool:
     return isinstance(given, list) and all(isinstance(part, Mapping) and "type" in part for part in given)
-
-
-def _tagged_calls(content: str) -> tuple[str, list[dict[str, Any]]]:
-    """Take calls between ``<tool_call>`` tags out of a text; the text stays as it is where they are no calls."""
-    try:
-        calls = [call for written in _TAGGED_CALL.findall(content) for call in read_calls(written)]
-    except MisfitError:
-        return content, []
-    return (_TAGGED_CALL.sub("", content).strip(), calls) if calls else (content, [])
 
 
 def _read_mark(item: Mapping[str, Any]) -> bool | None:
@@ -339,6 +370,8 @@ def find_flaw(messages: Sequence[Message]) -> str:
         if calls:
             has_call = is_open = True
             called |= {call["id"] for call in calls if "id" in call}
+        elif role == "assistant" and _WRITTEN_CALL.search(message["content"]):
+            has_call = True
         if role == "tool":
             is_stray = bool(called) and message.get("tool_call_id", next(iter(called), "")) not in called
             if not has_call or is_stray:

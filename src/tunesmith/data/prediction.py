@@ -8,6 +8,7 @@ from pathlib import Path
 from tunesmith.data.canonical import form_of, learn_form
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import DataConfig
+from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
 from tunesmith.data.tables import Rows, TableWriter, open_table
 from tunesmith.data.tagged_rows import Marks
@@ -31,6 +32,7 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     if len(raw.splits) > 1 and name != "test":
         raise InputError(f"{path} holds several splits ({', '.join(raw.splits)}).", "Name one file.")
     dataset = raw.splits[name]
+    choices = [choice for choice in choices if choice.role != ACCEPTED.name]
     known = form_of(choices).choices_for(path, dataset, choices)
     marks = Marks(config.tag_scheme, config.span_offsets)
     key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column] for choice in known],

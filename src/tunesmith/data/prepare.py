@@ -24,9 +24,10 @@ from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.canonical import learn_form
-from tunesmith.data.clean import Tally, is_blank, is_unlabelled, plural, tidy_notes
+from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
+from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
 from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
 from tunesmith.data.tagged_rows import Marks
@@ -79,7 +80,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
         {
             "version": _VERSION,
             "splits": {name: dataset.fingerprint for name, dataset in given.items()},
-            "choices": [[choice.role, choice.column] for choice in choices],
+            "choices": [[choice.role, choice.column, choice.is_number] for choice in choices],
             "group": group,
             "clean": config.clean.model_dump(mode="json"),
             **settings,
@@ -120,7 +121,7 @@ def _usable_splits(raw: RawData, choices: Sequence[ColumnChoice]) -> tuple[dict[
     usable, problems = {}, []
     for name, dataset in raw.splits.items():
         columns = column_names(dataset)
-        missing = [choice for choice in choices if choice.column not in columns]
+        missing = [choice for choice in choices if choice.column not in columns and choice.role != ACCEPTED.name]
         if not missing:
             usable[name] = dataset
             continue
@@ -150,6 +151,7 @@ def _build(
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
     problems += form.notes()
     misfits = _drop_misfits(parts, given, form, config)
+    problems += _drop_rejected(parts, given, choices)
     _drop_empty(parts, form, config)
     _drop_duplicates(parts, config)
     if form.label is not None:
@@ -238,6 +240,35 @@ def _shown(part: _Split, dataset: Rows, form: Form, what: str) -> list[str]:
     return shown
 
 
+def _drop_rejected(
+    parts: Sequence[_Split], given: Mapping[str, Rows], choices: Sequence[ColumnChoice]
+) -> list[Problem]:
+    """Leave out the rows that a mark says are not to be learned from; say how many, and how many it accepts."""
+    name = next((choice.column for choice in choices if choice.role == ACCEPTED.name), None)
+    marked = [part for part in parts if name is not None and name in given[part.name].column_names]
+    if name is None or not marked:
+        return []
+    # One meaning for all splits: silence of one means what it means in the others.
+    values = [list(given[part.name][name]) for part in marked]
+    verdicts = judge_rows(name, [value for split in values for value in split])
+    total, first = Tally(), 0
+    for part, split in zip(marked, values, strict=True):
+        rows = slice(first, first + len(split))
+        first += len(split)
+        part.drop("rejected", verdicts.is_rejected[rows])
+        part.drop("not accepted", verdicts.is_silent[rows])
+        total.merge(part.tally)
+    num_kept = sum(int(part.keep.sum()) for part in marked)
+    fix = f"Learn of every row with data.columns.{ACCEPTED.name} none."
+    shown = name.replace("{", "{{").replace("}", "}}")
+    message = f"{{rows}} left out that column '{shown}' marks as rejected; {plural(num_kept)} accepted."
+    silent = f"{{rows}} left out because column '{shown}' neither accepts nor rejects them."
+    return [
+        *total.problem("rejected", message, fix, is_warning=True),
+        *total.problem("not accepted", silent, fix, is_warning=True),
+    ]
+
+
 def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None:
     if not config.clean.empty_rows:
         return
@@ -250,7 +281,7 @@ def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None
                 blank |= is_blank(batch.column(name))
             texts.append(blank)
             if form.label is not None:
-                labels.append(is_unlabelled(batch.column(form.label)))
+                labels.append(form.unlabelled(batch))
         part.drop("empty text", np.concatenate(texts))
         if form.label is not None:
             part.drop("empty label", np.concatenate(labels))

@@ -39,7 +39,16 @@ from tunesmith.data.sources import (
     split_named,
 )
 from tunesmith.data.sources import Source as Origin
-from tunesmith.data.tables import Rejections, Rows, open_table, read_rejections, read_report, write_report
+from tunesmith.data.tables import (
+    Rejections,
+    Rows,
+    nested_columns,
+    open_table,
+    read_rejections,
+    read_report,
+    with_nested,
+    write_report,
+)
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
 from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
 from tunesmith.files.cache import cached_folder
@@ -49,7 +58,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 6
+_VERSION = 7
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -369,4 +378,6 @@ def _join(split: str, tables: Sequence[_Table]) -> Rows:
         )
     # Not the files' content alone: how each was read is in its own key.
     fingerprint = hash_json([table.dataset.fingerprint for table in tables])
-    return Rows(pa.concat_tables([table.dataset.table for table in tables]), fingerprint)
+    nested = frozenset[str]().union(*(nested_columns(table.dataset.schema) for table in tables))
+    joined = pa.concat_tables([table.dataset.table for table in tables])
+    return Rows(joined.replace_schema_metadata(with_nested(joined.schema, nested).metadata), fingerprint)

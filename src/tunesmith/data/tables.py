@@ -31,6 +31,24 @@ _READ_ROWS = 1_000
 _SHOWN_CHARACTERS = 300
 
 
+_NESTED = b"nested"
+"""Key of a table's metadata: the columns whose cells are JSON because they were lists or objects in the file."""
+
+
+def with_nested(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """Return a schema that says which of its text columns hold JSON of what was nested, rather than texts."""
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _NESTED}
+    listed = sorted(names)
+    if listed:
+        kept[_NESTED] = json.dumps(listed).encode()
+    return schema.with_metadata(kept or None)
+
+
+def nested_columns(schema: pa.Schema) -> frozenset[str]:
+    """Return the text columns that hold JSON of what was nested in the file."""
+    return frozenset(json.loads((schema.metadata or {}).get(_NESTED, b"[]")))
+
+
 class Column(Sequence[Any]):
     """The cells of one column, read from the file as they are asked for."""
 

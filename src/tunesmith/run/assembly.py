@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data import PreparedData, RejectedRow, prepare
+from tunesmith.data.columns import NOTHING
 from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
@@ -204,7 +205,13 @@ def _hub_id(loaded: LoadedModel) -> str | None:
 
 def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: float, folder: Path) -> RunConfig:
     """Return the configuration with everything that was detected or chosen filled in."""
-    columns: dict[str, str] = {}
+    roles = {choice.role for choice in data.prepared.choices}
+    # Roles that are to stay empty are the user's word, too.
+    columns = {
+        role: given
+        for role, given in config.data.columns.items()
+        if role not in roles and given.strip().lower() == NOTHING
+    }
     for choice in data.prepared.choices:
         columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
     train = config.train.model_copy(

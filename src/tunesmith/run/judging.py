@@ -59,14 +59,19 @@ def judge(
     outputs: dict[str, Any] = dict(scored.outputs)
     settings = config.evaluation
     num_rows = len(next(iter(columns.values())))
-    if num_answers := min(settings.answers, num_rows):
-        asked = {name: values[:num_answers] for name, values in columns.items()}
+    refused = {row for rows in encoded.left_out.values() for row in rows}
+    rows = [row for row in range(num_rows) if row not in refused][: settings.answers] if settings.answers else []
+    if num_answers := len(rows):
+        first = rows[-1] + 1
+        asked = {name: values[:first] for name, values in columns.items()}
+        asked = {name: [values[row] for row in rows] for name, values in asked.items()}
 
         def tell(done: int) -> None:
             working(f"writing answers ({done} of {num_answers})")
 
         answers = write_answers(network, task, asked, Writing(settings.max_new_tokens), tell)
-        outputs |= task.judge_answers([*answers, *[None] * (num_rows - num_answers)], columns)
+        of_row = dict(zip(rows, answers, strict=True))
+        outputs |= task.judge_answers([of_row.get(row) for row in range(num_rows)], columns)
     return Judged(outputs, scored.targets, scored.loss)
 
 

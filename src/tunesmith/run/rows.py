@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
+from tunesmith.data.columns import unused_columns
 from tunesmith.tasks import Task, detect
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
+MAX_UNUSED = 8
+"""Columns that a note names."""
 PASSAGE = 2000
 """Characters of a passage, where the task joins lines and the user does not say how."""
 
@@ -26,6 +29,11 @@ class FoundRows:
     """Why this task: its own reason first, then those against the others; empty when the user chose it."""
     problems: tuple[Problem, ...]
     """What reading and choosing noticed; no errors."""
+
+    @property
+    def unused(self) -> tuple[ColumnChoice, ...]:
+        """The columns that are not used, each with the reason; their role is empty."""
+        return unused_columns(self.profiles, self.choices, self.data.group or self.raw.group)
 
 
 def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
@@ -54,8 +62,20 @@ def _find(data: DataConfig, task: Task | None) -> FoundRows:
         detected = detect(profiles, data.columns)
         note = Problem("note", f"Task found: {detected.reasons[0]}.", "Use --task if that is not what you want.")
         task, problems = detected.task.model_validate({}), (*raw.problems, note)
-        return FoundRows(raw, data, profiles, task, detected.choices, detected.reasons, problems)
+        return _with_unused(FoundRows(raw, data, profiles, task, detected.choices, detected.reasons, problems))
     choices, found = assign_roles(profiles, task.roles_for(profiles, data.columns), data.columns)
     if errors := [problem for problem in found if problem.severity == "error"]:
         raise InputError(errors)
-    return FoundRows(raw, data, profiles, task, tuple(choices), (), (*raw.problems, *found))
+    return _with_unused(FoundRows(raw, data, profiles, task, tuple(choices), (), (*raw.problems, *found)))
+
+
+def _with_unused(found: FoundRows) -> FoundRows:
+    """Add a note of the columns that are not used."""
+    unused = found.unused
+    if not unused:
+        return found
+    shown = "; ".join(f"'{column.column}' ({column.reason})" for column in unused[:MAX_UNUSED])
+    more = f"; {len(unused) - MAX_UNUSED} more" if len(unused) > MAX_UNUSED else ""
+    fix = "Give a column a role with data.columns if it is needed."
+    note = Problem("note", f"Columns that are not used: {shown}{more}.", fix, len(unused))
+    return replace(found, problems=(*found.problems, note))

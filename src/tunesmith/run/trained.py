@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
+from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.canonical import TRUTHS
+from tunesmith.data.columns import NOTHING
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.kernels.waiting import cores_shared
@@ -21,6 +23,7 @@ from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.guards import check_answers
 from tunesmith.run.judging import Writing, encode_prompts, figures, judge, sampling_for, write_answers
 from tunesmith.tasks.base import Columns, Task
+from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.types import ColumnChoice, InputError
 
 if TYPE_CHECKING:
@@ -101,7 +104,10 @@ class Run:
         if answers is not None:
             check_answers(self.task, answers)
             config = config.changed(evaluation=config.evaluation.changed(answers=answers))
-        judged = judge(self.network, self.task, self.network.encode(self.task, columns), columns, config)
+        encoded = self.network.encode(self.task, columns)
+        if errors := errors_among(encoding_problems(encoded, columns, name, config.data.bad_rows)):
+            raise InputError(errors)
+        judged = judge(self.network, self.task, encoded, columns, config)
         return figures(self.task, judged, columns, config, split=name)
 
     def predict(
@@ -197,6 +203,7 @@ class Run:
             ColumnChoice(role, column, "as trained")
             for role, columns in self.config.data.columns.items()
             for column in columns.split(",")
+            if column.strip().lower() != NOTHING
         ]
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
@@ -38,6 +39,7 @@ from tunesmith.run.shared import Shared
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.untuned import judge_untuned
 from tunesmith.tasks.base import Task
+from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.types import InputError, Problem
 
 
@@ -143,8 +145,15 @@ def compose(
     torch.manual_seed(config.train.seed)
     network = shared.network(config, data, loaded)
     observers.working("tokenising")
-    encoded = shared.encoded(network, data, "train")
-    validation = shared.encoded(network, data, "validation") if "validation" in data.prepared.splits else None
+    splits = {split: shared.encoded(network, data, split) for split in data.prepared.splits}
+    found = [
+        problem
+        for split, rows in splits.items()
+        for problem in encoding_problems(rows, data.columns(split), split, config.data.bad_rows)
+    ]
+    if errors := errors_among(found):
+        raise InputError(errors)
+    encoded, validation = splits["train"], splits.get("validation")
     learning_rate = (
         config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
     )
@@ -172,7 +181,8 @@ def compose(
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
     check_session(session)
     _require_units(encoded, network.max_length)
-    for problem in (*data.problems, *notes, *network.notes, *_length_notes(task, encoded, network.max_length)):
+    lengths = _length_notes(task, encoded, network.max_length)
+    for problem in (*data.problems, *notes, *network.notes, *found, *lengths):
         session.note(problem)
     return session, resolve(config, data, network, learning_rate, directory.path)
 

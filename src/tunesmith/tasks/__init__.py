@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tunesmith.config.base import nearest
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
@@ -22,6 +23,10 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+ONLY_ASKED_FOR = 0.1
+"""A task that suits columns less than this is not chosen unasked where another one is nearly right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """The task that suits some columns best, with the columns for its roles."""
@@ -36,14 +41,16 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
     """Pick the task and the columns for its roles from what the columns hold.
 
     ``profiles`` are by column name; ``overrides`` (role to column) are the user's own
-    choices. Raises ``InputError`` with every task's problems when none suits.
+    choices. Raises ``InputError`` when none suits: with what is wrong with the overrides, with the
+    problems of the task that they speak of, or, without any, with every task's problems.
     """
     from tunesmith.data import assign_roles
 
     overrides = overrides or {}
+    tasks = _tasks_of(profiles, overrides)
     found: list[tuple[float, str, type[Task], tuple[ColumnChoice, ...]]] = []
     refused: dict[str, list[Problem]] = {}
-    for name, task in TASKS.items():
+    for name, task in tasks.items():
         choices, problems = assign_roles(profiles, task.roles_for(profiles, overrides), overrides)
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:
@@ -52,10 +59,41 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         score, reason = task.fit_score(_by_role(profiles, choices))
         found.append((score, f"{name}: {reason}", task, tuple(choices)))
     found.sort(key=lambda one: -one[0])
+    if "causal_lm" in refused and found and found[0][0] < ONLY_ASKED_FOR:
+        # Columns of chats that lack something: what is missing is the matter, not what else texts can be used for.
+        raise InputError(_no_task({"causal_lm": refused["causal_lm"]}, []))
     if not found or found[0][0] <= 0:
+        if overrides and refused:
+            refused = dict([min(refused.items(), key=lambda pair: len(pair[1]))])
         raise InputError(_no_task(refused, [reason for _, reason, _, _ in found]))
     _, _, task, choices = found[0]
     return Detection(task, choices, tuple(reason for _, reason, _, _ in found))
+
+
+def _tasks_of(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> dict[str, type[Task]]:
+    """Return the tasks that have all roles of the overrides.
+
+    Raises ``InputError`` for roles that none has, and for columns that are not there: each once, whatever the tasks.
+    """
+    from tunesmith.data.columns import missing_column
+    from tunesmith.data.conversations import ROLES
+    from tunesmith.data.marks import ACCEPTED
+
+    roles = {name: {role.name for role in task.roles_for(profiles, overrides)} for name, task in TASKS.items()}
+    roles["causal_lm"] |= set(ROLES)
+    known = [*dict.fromkeys(role for names in roles.values() for role in sorted(names)), ACCEPTED.name]
+    problems = []
+    for role, given in overrides.items():
+        if role not in known:
+            message = f"data.columns: there is no role '{role}'. {nearest(role, known)}".rstrip()
+            problems.append(Problem("error", message, f"Roles: {', '.join(known)}."))
+        elif (problem := missing_column(role, given, list(profiles))) is not None:
+            problems.append(problem)
+    if problems:
+        raise InputError(problems)
+    asked = set(overrides) - {ACCEPTED.name}
+    fitting = {name: task for name, task in TASKS.items() if asked <= roles[name]}
+    return fitting or TASKS
 
 
 def _by_role(profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice]) -> dict[str, ColumnProfile]:

@@ -64,6 +64,9 @@ class CausalLM(Task):
     too_long: TooLong = "truncate"
     """What becomes of conversations longer than the model reads: shortened (`truncate`: the oldest exchanges first, the
     end of an answer last) or left out (`drop`)."""
+    special_tokens: Literal["text", "control"] | None = None
+    """What the text of a control token (such as `<|im_end|>`) is where somebody writes it: text (`text`), or the token
+    (`control`). When not given: text in the messages of conversations, the token in plain texts."""
     form: Literal["chat", "text"] | None = None
     """Whether rows are conversations or plain texts; seen from the training rows when not given."""
 
@@ -105,7 +108,7 @@ class CausalLM(Task):
             return 0.95, f"column '{profiles['messages'].name}' holds conversations"
         if "completion" in profiles:
             names = [profiles[role].name for role in ("prompt", "completion") if role in profiles]
-            return 0.95, f"columns '{' and '.join(names)}' are instructions with answers".replace(" and ", "' and '", 1)
+            return 0.97, f"columns '{' and '.join(names)}' are instructions with answers".replace(" and ", "' and '", 1)
         name = profiles["text"].name if "text" in profiles else "?"
         return 0.1, f"column '{name}' holds texts, and nothing else is to be learned"
 
@@ -154,7 +157,7 @@ class CausalLM(Task):
         return [Problem("warning", message, "Give task.template if the model was trained with another format.")]
 
     def _format(self, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
-        return ChatFormat.of(tokenizer, self.template_arguments)
+        return ChatFormat.of(tokenizer, self.template_arguments, keeps_text=self.special_tokens != "control")
 
     def _is_chat(self, columns: Columns) -> bool:
         return "messages" in columns
@@ -181,15 +184,16 @@ class CausalLM(Task):
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise rows; what is trained is read. A row of the data may become several rows here, or none.
 
-        None becomes of conversations without anything to train (prompts), and of those too long that are dropped.
+        None becomes of conversations without anything to train (prompts), of those too long that are dropped, and of
+        those that the template refuses (``Encoded.left_out``).
 
-        Raises ``InputError`` with all conversations that the template refuses, or where none of the rows that have
-        something to learn keeps any of it.
+        Raises ``InputError`` where none of the rows that have something to learn keeps any of it.
         """
         columns = self.complete(columns)
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
-            return encoding.encode_documents(columns["text"], texts, max_length)
+            keeps_text = self.special_tokens == "text"
+            return encoding.encode_documents(columns["text"], texts, max_length, keeps_text=keeps_text)
         encoder = encoding.ConversationEncoder(
             self._format(tokenizer), texts, max_length, train_on=self.train_on, too_long=self.too_long
         )
@@ -288,7 +292,8 @@ class CausalLM(Task):
         columns = self.complete(columns)
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
-            return encoding.encode_beginnings(columns["text"], texts, max_length)
+            keeps_text = self.special_tokens == "text"
+            return encoding.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
         prompts = ((_parted(messages)[0], tools) for messages, tools in self._conversations(columns))
         chat_format = self._format(tokenizer)
         return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))

@@ -155,7 +155,7 @@ class Classification(Task):
         """
         cells = LabelCells.of(columns["label"])
         multi_label, delimiter = self._form(cells)
-        counts = cells.name_counts(delimiter)
+        counts = cells.name_counts(delimiter, self.labels)
         labels = self.labels
         if labels is None:
             labels = sorted_labels(counts)
@@ -192,11 +192,11 @@ class Classification(Task):
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows without a (single) label, labels unseen in training, and labels nothing can be learned of."""
         cells = LabelCells.of(columns["label"])
-        names_D = cells.split(self.delimiter)
+        names_D = cells.split(self.delimiter, self._labels)
         problems = [] if self.multi_label else rows_without_one_label(split, columns, cells, names_D)
         problems += unknown_labels(split, columns, cells, names_D, self._labels)
         if split == "train":
-            counts = cells.name_counts(self.delimiter)
+            counts = cells.name_counts(self.delimiter, self._labels)
             problems += lopsided_labels(counts, len(cells.codes), self._labels, multi_label=bool(self.multi_label))
         return problems
 
@@ -215,7 +215,7 @@ class Classification(Task):
         """Return ``label``: int64 [N] of label indices, or float32 [N, K] of zeros and ones."""
         index = {name: k for k, name in enumerate(self._labels)}
         cells = LabelCells.of(columns["label"])
-        names_D = cells.split(self.delimiter)
+        names_D = cells.split(self.delimiter, self._labels)
         usable = all(name in index for names in names_D for name in names)
         if not usable or (not self.multi_label and any(len(names) != 1 for names in names_D)):
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")

@@ -17,6 +17,7 @@ from tunesmith.data.cells import list_separator
 from tunesmith.data.tables import coded
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0)?")
 
 DELIMITERS = ("|", ";", ",")
 """What may stand between several labels in one cell, the surest sign first."""
@@ -74,9 +75,13 @@ class LabelCells:
         counts: list[int] = np.bincount(self.codes, minlength=len(self.cells)).tolist()
         return counts
 
-    def split(self, delimiter: str | None) -> list[tuple[str, ...]]:
-        """[D]: the names of the labels in each distinct cell."""
-        return [split_cell(cell, delimiter) for cell in self.cells]
+    def split(self, delimiter: str | None, known: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+        """[D]: the names of the labels in each distinct cell, as the ``known`` ones are written."""
+        found = [split_cell(cell, delimiter) for cell in self.cells]
+        if known is None:
+            return found
+        align = Alignment(known)
+        return [tuple(dict.fromkeys(map(align.name, names))) for names in found]
 
     def rows_where(self, holds: Sequence[bool]) -> list[int]:
         """Return the rows whose cell is one of those for which ``holds`` [D] is true."""
@@ -96,13 +101,40 @@ class LabelCells:
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.counts)])
         return np.argsort(self.codes, kind="stable"), starts
 
-    def name_counts(self, delimiter: str | None) -> Counter[str]:
+    def name_counts(self, delimiter: str | None, known: Sequence[str] | None = None) -> Counter[str]:
         """Return how many rows have each label."""
         found: Counter[str] = Counter()
-        for names, count in zip(self.split(delimiter), self.counts, strict=True):
+        for names, count in zip(self.split(delimiter, known), self.counts, strict=True):
             for name in names:
                 found[name] += count
         return found
+
+
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+class Alignment:
+    """The known label that is meant by a name which a file of another kind writes otherwise.
+
+    ``True`` of one file is ``true`` or ``1`` of another, and ``2.0`` (of a table with gaps) is ``2``. Nothing else is
+    taken for the same: ``4.1`` and ``4.10`` are two labels, ``1E2`` and ``100`` too.
+    """
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = frozenset(known)
+        truths = [_TRUTHS.get(name.lower()) for name in known]
+        are_truths = None not in truths and len(set(truths)) == len(truths)
+        self._by_truth = dict(zip(truths, known, strict=True)) if are_truths else {}
+
+    def name(self, name: str) -> str:
+        """Return the known label, or the name itself where none is meant."""
+        if name in self._known:
+            return name
+        truth = _TRUTHS.get(name.lower())
+        if truth is not None and truth in self._by_truth:
+            return self._by_truth[truth]
+        other = name.removesuffix(".0") if name.endswith(".0") else f"{name}.0"
+        return other if other in self._known and _WHOLE.fullmatch(name) else name
 
 
 def find_delimiter(label_cells: LabelCells, known: Sequence[str] | None, *, certain: bool) -> str | None:

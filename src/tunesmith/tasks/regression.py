@@ -5,7 +5,6 @@ Shapes: N rows of a split, B rows of a micro-batch, R bootstrap replicates.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from tunesmith import metrics
+from tunesmith.data.cells import number_of
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SCATTER = 2000
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that can be learned."""
 NUM_RESIDUAL_BINS = 40
 
 _LABEL_NAMES = """
@@ -102,7 +104,7 @@ class Regression(Task):
         if bad:
             example = columns["label"][bad[0]]
             are = "row has" if len(bad) == 1 else "rows have"
-            message = f"{len(bad)} {split} {are} a label that is not a finite number, such as {example!r}."
+            message = f"{len(bad)} {split} {are} a label that is not a finite number (up to {LARGEST:.1e}), such as {example!r}."
             fix = "Correct or remove the rows; for labels that are names use task: classification."
             return [Problem("error", message, fix, count=len(bad), rows=places(split, columns, bad))]
         if split == "train" and values and len(set(values)) == 1:
@@ -192,7 +194,7 @@ def _number(cell: Any) -> float | None:
     if isinstance(cell, (bool, np.bool_)) or (isinstance(cell, Sequence) and not isinstance(cell, str)):
         return None
     try:
-        number = float(cell)
-    except (TypeError, ValueError):
+        number = number_of(cell) if isinstance(cell, str) else float(cell)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if number is not None and abs(number) <= LARGEST else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.encoded import Encoded, Ragged, RaggedBuilder
+from tunesmith.tasks.chat.controls import MARK
 from tunesmith.tasks.chat.fitting import fitted
 from tunesmith.tasks.chat.masks import TextRow, TrainOn, training_rows
 from tunesmith.tasks.chat.sandbox import RefusedError
@@ -27,6 +28,8 @@ Conversation = tuple[list[Message], list[Any] | None]
 """Messages and tools."""
 
 BATCH_ROWS = 500
+MAX_TOKENS = 5
+"""Control tokens that a remark names."""
 MAX_REASONS = 10
 """Different words of refusal that are told."""
 
@@ -41,6 +44,17 @@ class Refusals:
     def add(self, row: int, error: RefusedError) -> None:
         self._rows.setdefault(str(error)[:300], []).append(row)
 
+    @property
+    def by_reason(self) -> dict[str, tuple[int, ...]]:
+        """The rows of each reason, in words."""
+        found = {f"are refused by the chat template ({words})": tuple(rows) for words, rows in self._rows.items()}
+        rest = list(found)[MAX_REASONS:]
+        if rest:
+            found["are refused by the chat template for other reasons"] = tuple(
+                sorted(row for words in rest for row in found.pop(words))
+            )
+        return found
+
     def raise_if_any(self) -> None:
         """Raise ``InputError`` with every reason and the places of its rows."""
         problems = []
@@ -53,6 +67,37 @@ class Refusals:
             raise InputError(problems)
 
 
+class Quotes:
+    """Rows in which people quote control tokens, counted."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._controls = tokenizer.controls
+        self._tokens: set[str] = set()
+        self._num_rows = 0
+
+    def add(self, texts_N: Iterable[Sequence[str]]) -> None:
+        """Look at the marked texts of some rows."""
+        for texts in texts_N:
+            marked = [text for text in texts if MARK in text]
+            if marked and self._controls is not None:
+                self._num_rows += 1
+                self._tokens |= self._controls.quoted_in(marked[0])
+
+    @property
+    def remarks(self) -> dict[str, int]:
+        if not self._num_rows:
+            return {}
+        words = (
+            "have the text of a control token in a message ({}): it stays text. task.special_tokens control reads it"
+        )
+        return {f"{words.format(_listed(self._tokens))} as the token.": self._num_rows}
+
+
+def _listed(tokens: Iterable[str]) -> str:
+    found = sorted(tokens)
+    return ", ".join(found[:MAX_TOKENS]) + (", …" if len(found) > MAX_TOKENS else "")
+
+
 class _Rows:
     """Rows of numbers as they are made, and how many each row of the data has."""
 
@@ -61,6 +106,8 @@ class _Rows:
         self._labels, self._num_bytes = RaggedBuilder(np.int64), RaggedBuilder()
         self._counts: list[npt.NDArray[np.int64]] = []
         self.num_truncated = 0
+        self.left_out: dict[str, tuple[int, ...]] = {}
+        self.remarks: dict[str, int] = {}
 
     def add(self, rows: TokenRows, counts: npt.NDArray[np.int64]) -> None:
         """Add the rows of some rows of the data, each of which has as many as ``counts`` says."""
@@ -82,6 +129,8 @@ class _Rows:
             self.num_truncated,
             self._reads.finish(),
             None if is_one_each else np.cumsum(counts),
+            self.left_out,
+            self.remarks,
         )
 
 
@@ -99,9 +148,9 @@ class ConversationEncoder:
         """Encode conversations; ``place`` says where one stands in the user's files.
 
         A row of the data has as many rows as ``training_rows`` gives it; none where nothing of it is trained, or
-        it is too long and dropped. Raises ``InputError`` with every conversation that the template refuses.
+        it is too long and dropped, or the template refuses it (``left_out``).
         """
-        refusals, rows = Refusals(place), _Rows()
+        refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
         for first, batch in _batches(conversations):
             texts: list[list[TextRow]] = []
             for row, conversation in enumerate(batch, start=first):
@@ -110,6 +159,7 @@ class ConversationEncoder:
                 except RefusedError as error:
                     refusals.add(row, error)
                     texts.append([])
+            quotes.add([text.text for text in several] for several in texts)
             tokens = self.tokenizer.rows([text for several in texts for text in several])
             of_row = np.repeat(np.arange(len(batch)), lengths_of(texts))
             too_long = np.flatnonzero(tokens.lengths > self.max_length)
@@ -123,11 +173,12 @@ class ConversationEncoder:
                         kept[index] = self._shortened(flat_texts[index], batch[row])
                     except RefusedError as error:
                         refusals.add(first + row, error)
+                        kept[index] = None
                 of_row = of_row[[one is not None for one in kept]]
                 tokens = TokenRows.join([one for one in kept if one is not None])
             learned = np.unique(tokens.reads[0])  # those of which nothing is learned are left out
             rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)))
-        refusals.raise_if_any()
+        rows.left_out, rows.remarks = refusals.by_reason, quotes.remarks
         return rows.encoded()
 
     def _shortened(self, text: TextRow, conversation: Conversation) -> Tokens | None:
@@ -147,21 +198,38 @@ class ConversationEncoder:
         return None if tokens is None else tokens.part(0, self.max_length)
 
 
-def encode_documents(texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+def encode_documents(
+    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
+) -> Encoded:
     """Encode plain texts, every token of which is trained.
+
+    Control tokens that are written in them are read as such, unless ``keeps_text``: whole conversations and
+    several documents are often given as one text.
 
     Texts longer than ``max_length`` become several rows, each of which begins with the last token of the one
     before: every token but a text's first is predicted exactly once.
     """
     rows, length = _Rows(), max(max_length, 2)
+    controls, found, num_found = tokenizer.controls, set[str](), 0
     for first in range(0, len(texts), BATCH_ROWS):
-        tokens = tokenizer.documents([text or "" for text in texts[first : first + BATCH_ROWS]])
+        batch = [text or "" for text in texts[first : first + BATCH_ROWS]]
+        if controls is not None:
+            holding = [text for text in batch if controls.pattern.search(text)]
+            num_found += len(holding)
+            found.update(*(controls.found_in(text) for text in holding[:MAX_TOKENS]))
+            batch = controls.marked(batch) if keeps_text else batch
+        tokens = tokenizer.documents(batch)
         # Of a text of one token, which follows nothing, there is no row.
         counts = -(-(tokens.lengths - 1).clip(min=0) // (length - 1))
         number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         firsts = np.repeat(tokens.offsets[:-1], counts) + number * (length - 1)
         lasts = np.minimum(firsts + length, np.repeat(tokens.offsets[1:], counts))
         rows.add(tokens.parts(firsts, lasts), counts)
+    if num_found:
+        how = (
+            "text, as task.special_tokens says" if keeps_text else "tokens. task.special_tokens text keeps them as text"
+        )
+        rows.remarks[f"have control tokens in their text ({_listed(found)}), which are read as {how}."] = num_found
     return rows.encoded()
 
 
@@ -205,12 +273,17 @@ def encode_prompts(
     return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, num_truncated)
 
 
-def encode_beginnings(texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int) -> Encoded:
+def encode_beginnings(
+    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
+) -> Encoded:
     """Encode plain texts for the model to go on from; too long ones lose their beginning."""
+    given = [text or "" for text in texts]
+    if keeps_text and tokenizer.controls is not None:
+        given = tokenizer.controls.marked(given)
     tokens = [
         one
-        for first in range(0, len(texts), BATCH_ROWS)
-        for one in tokenizer.documents([text or "" for text in texts[first : first + BATCH_ROWS]], ended=False)
+        for first in range(0, len(given), BATCH_ROWS)
+        for one in tokenizer.documents(given[first : first + BATCH_ROWS], ended=False)
     ]
     ids = [_last(one, max_length, tokenizer) for one in tokens]
     return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))

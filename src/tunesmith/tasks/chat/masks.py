@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunesmith.tasks.chat.calls import check_calls
 from tunesmith.tasks.chat.sandbox import RefusedError, Rendered
 from tunesmith.tasks.chat.template import ChatFormat, Message
 
@@ -63,7 +64,7 @@ def training_rows(
     if not trained:
         return []
     whole = chat_format.render(messages, tools)
-    _check_calls(messages, whole.text)
+    check_calls(chat_format, messages, tools, by_turn=train_on != "all" and whole.marks is None)
     if train_on == "all":
         spans = _without(whole.text, _spans_left_out(chat_format, messages, tools, whole, trained))
         return [_row(whole.text, spans, messages, trained)] if spans else []
@@ -71,14 +72,6 @@ def training_rows(
         spans = _marked_spans(chat_format, messages, tools, whole, trained)
         return [_row(whole.text, spans, messages, trained)] if spans else []
     return _unmarked_rows(chat_format, messages, tools, whole, trained)
-
-
-def _check_calls(messages: Sequence[Message], text: str) -> None:
-    """Refuse conversations whose tool calls the template leaves out: empty answers would be learned in their place."""
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            if call["function"]["name"] not in text:
-                raise RefusedError("it does not write tool calls")
 
 
 def _row(

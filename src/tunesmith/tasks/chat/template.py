@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.tasks.chat.controls import Controls
 from tunesmith.tasks.chat.sandbox import ChatTemplate, Rendered, compiled
 from tunesmith.types import InputError
 
@@ -83,11 +84,16 @@ class ChatFormat:
     """Used where there are tools; mostly the same."""
     variables: Mapping[str, Any]
     """Special tokens by name, and the task's own arguments."""
+    controls: Controls | None = None
+    """Control tokens that stay text where they stand in a message; None where they are tokens there, too."""
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> ChatFormat:
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any], *, keeps_text: bool = True
+    ) -> ChatFormat:
         """Return the format of a tokenizer that has a chat template (see ``CausalLM.adapt``).
 
+        With ``keeps_text`` what looks like a control token in a message is marked as text (``controls``).
         Raises ``InputError`` when it has none, or one that cannot be read.
         """
         sources = tokenizer.chat_template
@@ -98,7 +104,8 @@ class ChatFormat:
             raise InputError(message, "Give task.template, such as chatml.")
         template = compiled(sources["default"])
         tool_template = compiled(sources["tool_use"]) if "tool_use" in sources else template
-        return cls(template, tool_template, {**tokenizer.special_tokens_map, **arguments})
+        controls = Controls.of(tokenizer) if keeps_text else None
+        return cls(template, tool_template, {**tokenizer.special_tokens_map, **arguments}, controls)
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None, *, add_generation_prompt: bool = False
@@ -111,11 +118,14 @@ class ChatFormat:
         variables = {
             "documents": None,
             **self.variables,
-            "messages": [_given(message) for message in messages],
-            "tools": tools,
+            "messages": self._kept([_given(message) for message in messages]),
+            "tools": self._kept(tools),
             "add_generation_prompt": add_generation_prompt,
         }
         return template.render(variables)
+
+    def _kept(self, values: Any) -> Any:
+        return values if self.controls is None or values is None else self.controls.marked(list(values))
 
 
 def _given(message: Message) -> Message:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.tasks.chat.controls import MARK, Controls, GuardedTokenizer, spans_without_marks, without_marks
 from tunesmith.tasks.chat.masks import Span, TextRow
 from tunesmith.tasks.encoding import encode_batch, flat, is_plain, lengths_of
 from tunesmith.types import InputError
@@ -149,6 +151,7 @@ class TextTokenizer:
         named = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._special_ids = frozenset(named | set(tokenizer.all_special_ids))
         self._special = np.array(sorted(self._special_ids), dtype=np.int64)
+        self.controls = Controls.of(tokenizer)
         self.end: int | None = tokenizer.eos_token_id
         self._before, self._after = _added(tokenizer)
 
@@ -165,7 +168,7 @@ class TextTokenizer:
         for encoded in self._encode([row.text for row in rows]):
             batch = rows[first : first + len(encoded.texts)]
             first += len(batch)
-            tokens = self._tokens(encoded, [row.spans for row in batch])
+            tokens = self._tokens(encoded, [spans_without_marks(row.text, row.spans) for row in batch])
             if self.end is not None:
                 lacks_end = [row.ends_with_answer and not self._is_ended(encoded, i) for i, row in enumerate(batch)]
                 tokens = tokens.with_added(np.array(lacks_end), [self.end], at_end=True, is_trained=True)
@@ -215,15 +218,29 @@ class TextTokenizer:
         if batch:
             yield self._encode_batch(batch)
 
-    def _encode_batch(self, texts: list[str]) -> _Encoded:
-        encodings: Sequence[Encoding]
+    @cached_property
+    def _guarded(self) -> GuardedTokenizer:
+        assert self.controls is not None, "only texts that look like control tokens are marked"
+        return GuardedTokenizer(self._tokenizer, self.controls)
+
+    def _encodings(self, texts: list[str]) -> tuple[list[list[int]], list[Encoding]]:
+        """Return the ids of texts without marks, and their encodings."""
+        encodings: list[Encoding]
         if is_plain(self._tokenizer):
             encodings = encode_batch(self._tokenizer, texts, add_special_tokens=False, aligned=True)
         else:
             encodings = self._tokenizer(
                 texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
             ).encodings
-        ids_N = [encoding.ids for encoding in encodings]
+        return [encoding.ids for encoding in encodings], encodings
+
+    def _encode_batch(self, texts: list[str]) -> _Encoded:
+        ids_N, encodings = self._encodings([without_marks(text) for text in texts])
+        marked = [row for row, text in enumerate(texts) if MARK in text]
+        if marked:
+            for row, (ids, encoding) in zip(marked, self._guarded.encode([texts[row] for row in marked]), strict=True):
+                ids_N[row], encodings[row] = ids, encoding
+            texts = [without_marks(text) for text in texts]
         lengths_N = lengths_of(ids_N)
         offsets = _offsets(lengths_N)
         pairs = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
