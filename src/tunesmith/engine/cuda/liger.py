@@ -61,11 +61,16 @@ def use_kernels(model: nn.Module) -> tuple[int, int]:
     """
     whole = structure.inner(model)
     before = {module: dict(vars(module)) for module in whole.modules()}
-    with _modules_of(whole):
-        patching = import_module(f"{PACKAGE}.transformers.monkey_patch")
-        patching._apply_liger_kernel_to_instance(
-            model=whole, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
-        )
+    try:
+        with _modules_of(whole):
+            patching = import_module(f"{PACKAGE}.transformers.monkey_patch")
+            patching._apply_liger_kernel_to_instance(
+                model=whole, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
+            )
+    except Exception:  # a release that lacks what it needs, or has other names: the model's own modules do
+        for module, state in before.items():
+            _put_back(module, state)
+        return 0, 0
     replaced = [module for module, state in before.items() if vars(module).get("forward") is not state.get("forward")]
     different = [module for module in replaced if not _is_equal(module, before[module])]
     for module in different:
