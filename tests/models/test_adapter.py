@@ -165,6 +165,8 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
     base, other = tiny_folder(tmp_path), tiny_folder(tmp_path, "llama")
     adapter = tmp_path / "adapter"
     train_adapter(base, SEQUENCE, adapter)
@@ -182,8 +184,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not to be found"):
         load()
     edit(adapter, base_model_name_or_path=str(other))
+    with pytest.raises(InputError, match="does not hold the weights"):
+        load()
+    recorded = (adapter / "adapter_model.safetensors").read_bytes()
+    save_file(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.safetensors")  # of others
     with pytest.raises(InputError, match="does not fit LlamaForSequenceClassification"):
         load()
+    (adapter / "adapter_model.safetensors").write_bytes(recorded)
     edit(adapter, base_model_name_or_path=str(base), task_type="SOMETHING")
     with pytest.raises(InputError, match="Set task_type there"):
         load()
@@ -359,7 +366,7 @@ def test_patterns_of_an_adapter_never_run_away(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(load()), logits(model), rtol=0, atol=1e-5)
     edit(adapter, target_modules=named, exclude_modules=evil)
     torch.testing.assert_close(logits(load()), logits(model), rtol=0, atol=1e-5)
-    edit(adapter, exclude_modules=None, alpha_pattern={r"((\w|\.)*)*[A-Z]+7": 3})
+    edit(adapter, exclude_modules=None, alpha_pattern={r"((\w|\.|\w\w)+)+[A-Z][A-Z]": 3})
     with pytest.raises(InputError, match="takes too long to match"):
         load()
     edit(adapter, alpha_pattern={r"layer\.(0|(1": 3})

@@ -114,21 +114,24 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     what = f"The adapter in {folder} does not fit {type(model).__name__}"
     config = read_adapter_config(folder, model)
     known = structure.origin(model)
-    new = known.new_parameters if known else frozenset()
     tensors = load_file(folder / ADAPTER_WEIGHTS)
+    filled = {structure.plain_name(name) for name in tensors}
+    wrong = sorted(known.new_parameters - filled) if known else []
     try:
         with quiet():
             wrapped = PeftModel(model, config)
-            _check_shapes(what, wrapped, tensors)
-            result: Any = set_peft_model_state_dict(wrapped, tensors)
+            given = {_file_name(name) for name in tensors}
+            own = (name for name, _ in wrapped.named_parameters() if ".lora_" in name or ".modules_to_save." in name)
+            wrong = [name for name in own if _file_name(name) not in given] + wrong
+            if not wrong:
+                _check_shapes(what, wrapped, tensors)
+                result: Any = set_peft_model_state_dict(wrapped, tensors)
+                wrong += result.unexpected_keys
     except InputError:
         raise
     except Exception as error:  # whatever a file asks for that PEFT cannot do with this model
         raise InputError(f"{what}: {said(error)}") from error
-    filled = {structure.plain_name(name) for name in tensors}
-    lost = [name for name in result.missing_keys if ".lora_" in name or ".modules_to_save." in name]
-    lost += sorted(new - filled)
-    if wrong := [*lost, *result.unexpected_keys]:
+    if wrong:
         raise InputError(
             Problem(
                 "error",
