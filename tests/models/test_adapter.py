@@ -345,7 +345,7 @@ def test_adapters_in_a_circle_are_named(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "first", tmp_path / name)
     for name, base in zip(names, [*names[1:], names[0]], strict=True):
         edit(tmp_path / name, base_model_name_or_path=str(tmp_path / base))
-    with pytest.raises(InputError, match="each other's base.*: .*second → .*third → .*first → .*second"):
+    with pytest.raises(InputError, match=r"each other's base.*: .*second → .*third → .*first → .*second"):
         Pretrained(name=str(tmp_path / "second")).load(SEQUENCE, [], 0)
     edit(tmp_path / "third", base_model_name_or_path=str(tmp_path / "third"))
     with pytest.raises(InputError, match="own folder is named as its base"):
@@ -396,3 +396,14 @@ def test_ranks_and_scales_by_pattern_are_what_peft_makes_of_them(tmp_path: Path)
         wrapped.save_pretrained(tmp_path / "adapter")
     loaded = Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
     torch.testing.assert_close(logits(loaded.model), logits(wrapped), rtol=0, atol=1e-5)
+
+
+def test_a_merged_model_with_changed_bytes_is_merged_again(tmp_path: Path) -> None:
+    model = train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "adapter")
+    source = Pretrained(name=str(tmp_path / "adapter"))
+    source.load(SEQUENCE, [], 0)
+    (path,) = (tmp_path / "cache" / "merged").glob("*/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-2000:] = bytes(2000)
+    path.write_bytes(content)
+    torch.testing.assert_close(logits(source.load(SEQUENCE, [], 0).model), logits(model), rtol=0, atol=1e-5)

@@ -41,9 +41,7 @@ def render_manifest(folder: Path, *, exclude: Collection[str] = ()) -> str:
     return _render({name: _describe(folder / name) for name in names})
 
 
-def verify_manifest(
-    folder: Path, *, hashes: bool = True, hash_of: Callable[[Path], str] = hash_file
-) -> list[Problem]:
+def verify_manifest(folder: Path, *, hashes: bool = True, hash_of: Callable[[Path], str] = hash_file) -> list[Problem]:
     """Return one problem per file that is missing, of another size, or changed; empty when all is well.
 
     Files that the manifest does not name are ignored. Without ``hashes`` only presence and
@@ -54,9 +52,7 @@ def verify_manifest(
         entries = json.loads(text)["files"]
         if _render(entries) != text:
             raise ValueError("not in canonical form")
-        problems = [
-            _verify_file(folder, name, entry, hash_of if hashes else None) for name, entry in entries.items()
-        ]
+        problems = [_verify_file(folder, name, entry, hash_of if hashes else None) for name, entry in entries.items()]
     except FileNotFoundError:
         return [_error(f"{folder / MANIFEST} is missing, so that the files beside it cannot be trusted.")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -160,8 +160,8 @@ def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Ten
     fix = "Name its own base model in adapter_config.json (base_model_name_or_path), and its task_type."
     if resized:
         fix = (
-            f"The adapter was trained on a vocabulary of {resized[0]} tokens. Load the base model in transformers, call "
-            f"resize_token_embeddings({resized[0]}), save it with the adapter's tokenizer, and name that folder in "
+            f"The adapter was trained on a vocabulary of {resized[0]} tokens. Load the base model in transformers, "
+            f"call resize_token_embeddings({resized[0]}), save it with the adapter's tokenizer, and name that folder in "
             "adapter_config.json (base_model_name_or_path)."
         )
     message = f"{what}: {len(wrong)} of its weights have another shape ({shown[:600]})."

@@ -95,10 +95,10 @@ def size_problems(path: Path, config: Mapping[str, Any], num_tensors: int, num_w
     """Return the sizes in a config that its weights cannot have: a loader would first make room for them."""
     width = max((value for key in _WIDTHS if isinstance(value := config.get(key), int)), default=1)
     limits = {
-        **{key: num_tensors for key in _LAYERS},
-        **{key: 4 * num_weights + 10_000_000 for key in _WIDTHS},
-        **{key: (4 * num_weights + 10_000_000) // max(width, 1) for key in _TABLES},
-        **{key: (4 * num_weights + _FREE_POSITIONS) // max(width, 1) for key in _POSITIONS},
+        **dict.fromkeys(_LAYERS, num_tensors),
+        **dict.fromkeys(_WIDTHS, 4 * num_weights + 10_000_000),
+        **dict.fromkeys(_TABLES, (4 * num_weights + 10_000_000) // max(width, 1)),
+        **dict.fromkeys(_POSITIONS, (4 * num_weights + _FREE_POSITIONS) // max(width, 1)),
     }
     fix = "Download or save the model again; config.json and weights must belong together."
     return [

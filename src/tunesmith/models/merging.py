@@ -74,9 +74,10 @@ def probe_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, limit
     usable = [token for token in range(min(len(tokenizer), len(table.weight))) if token not in special]
     length = max(1, min(_ROW_TOKENS, limit or _ROW_TOKENS) - len(before) - len(after))
     stride = max(1, len(usable) // length)
-    for ids in (usable[::stride][:length], usable[-length:]):  # what was added to a vocabulary stands at its end
-        rows.append([*before, *ids, *after])
-    return [[*row[: length + len(before)], *after] if len(row) > length + len(before) + len(after) else row for row in rows]
+    ends = (usable[::stride][:length], usable[-length:])  # what was added to a vocabulary stands at its end
+    rows.extend([*before, *ids, *after] for ids in ends)
+    longest = length + len(before) + len(after)
+    return [row if len(row) <= longest else [*row[: longest - len(after)], *after] for row in rows]
 
 
 @torch.no_grad()

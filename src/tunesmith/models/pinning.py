@@ -68,9 +68,10 @@ def read_base_record(folder: Path) -> BaseRecord | None:
 def check_base(folder: Path, known: Origin | None) -> None:
     """Raise ``InputError`` when the adapter in ``folder`` was trained beside other weights than a model's."""
     recorded = read_base_record(folder)
-    if recorded is not None and known is not None and known.weights_sha256 is not None:
-        if problem := other_weights(folder, recorded, known.name, known.weights_sha256):
-            raise InputError(problem)
+    if recorded is None or known is None or known.weights_sha256 is None:
+        return
+    if problem := other_weights(folder, recorded, known.name, known.weights_sha256):
+        raise InputError(problem)
 
 
 def other_weights(folder: Path, recorded: BaseRecord, name: str, weights_sha256: str) -> Problem | None:

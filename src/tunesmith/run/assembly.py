@@ -187,10 +187,14 @@ def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tu
     """Take Liger's kernels where they are wanted and equal; return a warning where none of those asked for is."""
     if not liger.wants_kernels(wish, device):
         return ()
-    num_replaced, num_different = liger.use_kernels(model)
+    try:
+        num_replaced, num_different = liger.use_kernels(model)
+        failure = ""
+    except liger.UnusableError as error:
+        num_replaced, num_different, failure = 0, 0, f"the package cannot be used ({error})"
     if wish != "liger" or num_replaced:
         return ()
-    reason = (
+    reason = failure or (
         f"the results of all {num_different} that it replaces differ"
         if num_different
         else f"the package knows none of {type(inner(model)).__name__}"
