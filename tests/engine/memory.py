@@ -41,15 +41,16 @@ def training(
     lengths: tuple[int, int] = (20, 60),
     rows: int = 48,
     vocabulary: int = VOCABULARY,
+    fused: bool = True,
     **settings: Any,
 ) -> Training:
-    """Return a training whose steps take all rows."""
+    """Return a training whose steps take all rows; ``fused`` with the blocks and tables that are made for the CPU."""
     arch, own = MODELS[model]
     sizes = {**SIZES, "vocab_size": vocabulary, "max_position_embeddings": 1024, **own}
     surgery = METHODS[method](**({"rank": 4} if method == "lora" else {}))
     network = surgery.apply(tiny_model(arch, dtype=torch.float32, head=head, **sizes))
     reads = "row" if head == "sequence" else "token"
-    chosen, reason = choose_layout(network, reads, vocabulary, layout)
+    chosen, reason = choose_layout(network, reads, vocabulary, layout, fused=fused)
     assert chosen == layout, reason
     network.to(dtype)
     data = _rows(rows, lengths, vocabulary, reads)

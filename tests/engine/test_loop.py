@@ -229,6 +229,59 @@ def test_out_of_memory_with_single_rows_says_so(monkeypatch: pytest.MonkeyPatch)
         list(train(training()))
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "could not create a primitive",
+        "could not create a primitive descriptor for the linear forward propagation primitive",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_libraries_that_lack_memory_say_so_in_their_own_ways(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = training()
+    original = loop_module.loss_sum
+
+    def limited(scorer: Any, task: Any, batch: Any) -> torch.Tensor:
+        if batch.num_tokens > 30:
+            raise RuntimeError(message)
+        return original(scorer, task, batch)
+
+    monkeypatch.setattr(loop_module, "loss_sum", limited)
+    first = next(train(parts))
+    assert first.note.startswith("out of memory")
+    assert not first.skipped
+
+
+def test_another_error_is_not_taken_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(scorer: Any, task: Any, batch: Any) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(loop_module, "loss_sum", failing)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        next(train(training()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_gradients_that_lie_in_one_place_are_added_up_all_the_same(dtype: torch.dtype) -> None:
+    """As those of captured backward passes do, each of which writes over what the one before has left."""
+    parameter = torch.nn.Parameter(torch.zeros(5, dtype=dtype))
+    model = torch.nn.Module()
+    model.register_parameter("weight", parameter)
+    optimizer = MasterOptimizer(model, [ParameterGroup(("weight",), 1.0, decay=False)], OptimizerConfig(), 0.1)
+    place = torch.empty(5, dtype=dtype)
+    given = [torch.full((5,), value, dtype=dtype) for value in (1.0, 2.5, -0.25)]
+    for one in given:
+        place.copy_(one)
+        if parameter.grad is None:
+            parameter.grad = place  # what autograd does with a gradient that nobody else holds
+        else:
+            parameter.grad += place
+        optimizer.collect(copy=True)
+    place.fill_(torch.nan)
+    assert optimizer.gradients()["weight"].tolist() == [3.25] * 5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("arch", "optimizer"),

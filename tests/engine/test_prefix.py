@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from tiny import VOCABULARY, gradients_of, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.batch import EXACT, FEW
+from tunesmith.engine.batch import EXACT, FEW, Collator
+from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.scorer import Scorer
@@ -164,6 +165,24 @@ def test_states_in_bf16_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert batch.states is not None
     assert batch.states.dtype == torch.bfloat16
     assert torch.equal(batch.states[mask], expected[mask])
+
+
+@pytest.mark.parametrize("layout", ["flat", "padded"])
+@pytest.mark.parametrize("reads_only", [False, True])
+def test_a_batch_laid_out_on_the_host_is_there_whole(layout: str, reads_only: bool) -> None:
+    """A step lays all its micro-batches out: a device holds the states of one of them at a time."""
+    states = np.zeros((sum(LENGTHS), 16), dtype=np.float32)
+    kept = (
+        {"read_states": states[: len(LENGTHS)]}
+        if reads_only
+        else {"states": Ragged(states, rows().inputs["input_ids"].offsets)}
+    )
+    device = torch.device("meta")
+    batch = Collator(layout, device=device).on_host(replace(rows(), **kept), np.arange(len(LENGTHS)))
+    found = [batch.states, batch.read_states, batch.first_tokens, batch.last_tokens, *batch.targets.values()]
+    assert {tensor.device.type for tensor in found if tensor is not None} == {"cpu"}
+    moved = to_device(batch, device)
+    assert (moved.read_states if reads_only else moved.states).device == device
 
 
 def test_the_prefix_runs_without_dropout_and_the_rest_with_it() -> None:

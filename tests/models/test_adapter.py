@@ -165,6 +165,8 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
     base, other = tiny_folder(tmp_path), tiny_folder(tmp_path, "llama")
     adapter = tmp_path / "adapter"
     train_adapter(base, SEQUENCE, adapter)
@@ -182,8 +184,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not to be found"):
         load()
     edit(adapter, base_model_name_or_path=str(other))
+    with pytest.raises(InputError, match="does not hold the weights"):
+        load()
+    recorded = (adapter / "adapter_model.safetensors").read_bytes()
+    save_file(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.safetensors")  # of others
     with pytest.raises(InputError, match="does not fit LlamaForSequenceClassification"):
         load()
+    (adapter / "adapter_model.safetensors").write_bytes(recorded)
     edit(adapter, base_model_name_or_path=str(base), task_type="SOMETHING")
     with pytest.raises(InputError, match="Set task_type there"):
         load()
@@ -223,3 +230,180 @@ def test_missing_and_unknown_weights_are_named(tmp_path: Path) -> None:
     save_file({name: tensor for name, tensor in tensors.items() if name != head}, path, metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"classifier\.(modules_to_save\.default\.)?weight"):
         Pretrained(name=str(tmp_path / "adapter")).load(SEQUENCE, [], 0)
+
+
+TIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "output": ("llama", {"target_modules": ["lm_head"]}),
+    "embeddings": ("gpt2", {"target_modules": ["wte", "c_attn"]}),
+    "both": ("llama", {"target_modules": ["embed_tokens", "lm_head", "q_proj"]}),
+    "output-copied": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["lm_head"]}),
+    "embeddings-copied": ("qwen3", {"target_modules": ["v_proj"], "modules_to_save": ["embed_tokens"]}),
+}
+
+
+@pytest.mark.parametrize("case", TIED)
+def test_what_is_tied_is_merged_in_the_adapted_place_only(case: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    arch, options = TIED[case]
+    base = tiny_folder(tmp_path, arch, head="causal", tie_word_embeddings=True)
+    torch.manual_seed(0)
+    with quiet():
+        config = LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False, **options)
+        wrapped = get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config).eval()
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+        wrapped.save_pretrained(tmp_path / "adapter")
+    expected = logits(wrapped)
+    loaded = Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
+    torch.testing.assert_close(logits(loaded.model), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    known = structure.origin(loaded.model)
+    assert known is not None
+    with quiet():
+        plain = transformers.AutoModelForCausalLM.from_pretrained(known.name).eval()
+    torch.testing.assert_close(logits(plain), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_a_merge_that_changes_the_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it would be with shared weights, were these not given to each module first."""
+    from peft import LoraConfig, get_peft_model
+
+    from tunesmith.models import merging
+
+    base = tiny_folder(tmp_path, "llama", head="causal", tie_word_embeddings=True)
+    torch.manual_seed(0)
+    with quiet():
+        config = LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False, target_modules=["lm_head"])
+        get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(
+            tmp_path / "adapter"
+        )
+    monkeypatch.setattr(merging, "_untie", lambda wrapped: None)
+    with pytest.raises(InputError, match=r"gives other scores than the adapter beside its base .*differ by"):
+        Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
+    assert not list((tmp_path / "cache" / "merged").iterdir())
+
+
+def test_an_adapter_of_a_larger_vocabulary_is_refused_with_all_that_matters(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = tiny_folder(tmp_path, "llama", head="causal")
+    with quiet():
+        model = transformers.AutoModelForCausalLM.from_pretrained(base)
+        model.resize_token_embeddings(307)
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        wrapped = get_peft_model(model, config)
+        wrapped.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    with pytest.raises(InputError) as caught:
+        Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
+    (problem,) = caught.value.problems
+    assert "embed_tokens" in problem.message
+    assert "[307, 16], the model's is [300, 16]" in problem.message
+    assert "resize_token_embeddings(307)" in problem.fix
+
+
+def test_a_base_of_other_weights_is_refused_by_name(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path)
+    adapter = tmp_path / "adapter"
+    train_adapter(base, SEQUENCE, adapter)
+    method, source = Lora(rank=2), Pretrained(name=str(base))
+    method.load(source.load(SEQUENCE, [], 3).model, adapter)
+    Pretrained(name=str(adapter)).load(SEQUENCE, [], 0)
+    tiny_folder(tmp_path, seed=1)  # the same folder, written again
+    message = rf"The base model {base} does not hold the weights that the adapter in {adapter} was trained beside"
+    with pytest.raises(InputError, match=message):
+        Pretrained(name=str(adapter)).load(SEQUENCE, [], 0)
+    with pytest.raises(InputError, match=message):
+        method.load(source.load(SEQUENCE, [], 3).model, adapter)
+    tiny_folder(tmp_path)
+    Pretrained(name=str(adapter)).load(SEQUENCE, [], 0)
+
+
+def test_equal_adapters_are_equal_files_that_say_which_base_they_have(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    from tunesmith.files.hashing import hash_file
+
+    base = tiny_folder(tmp_path)
+    files = []
+    for name in "abcdef":
+        train_adapter(base, SEQUENCE, tmp_path / name)
+        files.append((tmp_path / name / "adapter_model.safetensors").read_bytes())
+    assert len(set(files)) == 1
+    with safe_open(tmp_path / "a" / "adapter_model.safetensors", framework="pt") as file:
+        assert file.metadata() == {
+            "base_model": str(base),
+            "base_weights_sha256": hash_file(base / "model.safetensors"),
+            "format": "pt",
+        }
+
+
+def test_adapters_in_a_circle_are_named(tmp_path: Path) -> None:
+    names = ["first", "second", "third"]
+    train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "first")
+    for name in names[1:]:
+        shutil.copytree(tmp_path / "first", tmp_path / name)
+    for name, base in zip(names, [*names[1:], names[0]], strict=True):
+        edit(tmp_path / name, base_model_name_or_path=str(tmp_path / base))
+    with pytest.raises(InputError, match=r"each other's base.*: .*second → .*third → .*first → .*second"):
+        Pretrained(name=str(tmp_path / "second")).load(SEQUENCE, [], 0)
+    edit(tmp_path / "third", base_model_name_or_path=str(tmp_path / "third"))
+    with pytest.raises(InputError, match="own folder is named as its base"):
+        Pretrained(name=str(tmp_path / "first")).load(SEQUENCE, [], 0)
+
+
+@pytest.mark.timeout(120)
+def test_patterns_of_an_adapter_never_run_away(tmp_path: Path) -> None:
+    model = train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "adapter")
+    adapter = tmp_path / "adapter"
+    evil = r"(([a-z])+.)+[A-Z]([a-z])+$"
+    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
+
+    def load() -> Any:
+        return Pretrained(name=str(adapter)).load(SEQUENCE, [], 0).model
+
+    edit(adapter, target_modules=evil)  # the weights say which modules are adapted
+    torch.testing.assert_close(logits(load()), logits(model), rtol=0, atol=1e-5)
+    edit(adapter, target_modules=named, exclude_modules=evil)
+    torch.testing.assert_close(logits(load()), logits(model), rtol=0, atol=1e-5)
+    edit(adapter, exclude_modules=None, alpha_pattern={r"((\w|\.|\w\w)+)+[A-Z][A-Z]": 3})
+    with pytest.raises(InputError, match="takes too long to match"):
+        load()
+    edit(adapter, alpha_pattern={r"layer\.(0|(1": 3})
+    with pytest.raises(InputError, match="is no regular expression"):
+        load()
+    edit(adapter, alpha_pattern={}, modules_to_save=[evil])
+    with pytest.raises(InputError, match="names of modules were expected"):
+        load()
+
+
+def test_ranks_and_scales_by_pattern_are_what_peft_makes_of_them(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = tiny_folder(tmp_path, "llama", head="causal")
+    torch.manual_seed(0)
+    patterns = {r"layers\.1\..*\.q_proj": 4, r"layers\.\d\.mlp\.(up|down)_proj": 3, "k_proj": 1}
+    config = LoraConfig(
+        r=2,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        init_lora_weights=False,
+        rank_pattern=patterns,
+        alpha_pattern=patterns,
+    )
+    with quiet():
+        wrapped = get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config).eval()
+        wrapped.save_pretrained(tmp_path / "adapter")
+    loaded = Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
+    torch.testing.assert_close(logits(loaded.model), logits(wrapped), rtol=0, atol=1e-5)
+
+
+def test_a_merged_model_with_changed_bytes_is_merged_again(tmp_path: Path) -> None:
+    model = train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "adapter")
+    source = Pretrained(name=str(tmp_path / "adapter"))
+    source.load(SEQUENCE, [], 0)
+    (path,) = (tmp_path / "cache" / "merged").glob("*/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-2000:] = bytes(2000)
+    path.write_bytes(content)
+    torch.testing.assert_close(logits(source.load(SEQUENCE, [], 0).model), logits(model), rtol=0, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 from run.test_training import Watcher, losses
-from tiny import tiny_folder
+from tiny import tiny_folder, tiny_model
 from tunesmith.engine import free_memory
 from tunesmith.engine.blocks.install import is_installed
 from tunesmith.engine.cuda import liger
+from tunesmith.engine.cuda.graphs import hindrance
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.precision import be_deterministic
@@ -145,6 +147,34 @@ def test_a_model_without_layers_cannot_be_checkpointed(configured: Configure) ->
 def test_graphs_are_refused_off_cuda_with_every_reason(configured: Configure) -> None:
     with pytest.raises(InputError, match=r"the device is cpu.*the precision is fp32"):
         train(configured(train={"cuda_graphs": True}))
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings", "expected"),
+    [
+        ("bert", {"attention_probs_dropout_prob": 0.1}, r"attention has dropout \(0\.1\)"),
+        ("llama", {"attention_dropout": 0.25}, r"attention has dropout \(0\.25\)"),
+        ("distilbert", {"attention_dropout": 0.0}, "takes heads of 8 numbers"),
+        ("modernbert", {"attention_dropout": 0.0, "hidden_size": 32}, "takes heads of 16 numbers"),
+    ],
+)
+def test_graphs_need_attention_in_one_kernel(arch: str, settings: dict[str, Any], expected: str) -> None:
+    """Without a GPU there is no such kernel for any size of heads."""
+    assert re.search(expected, hindrance(tiny_model(arch, dtype=torch.bfloat16, **settings)))
+
+
+def test_kernels_that_cannot_be_loaded_leave_the_model_as_it_is(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(liger, "runs_on", lambda _device: True)
+    monkeypatch.setattr(liger, "find_spec", lambda _name: object())
+    monkeypatch.setattr(liger, "import_module", missing)
+    watcher = Watcher()
+    train(configured(train={"kernels": "liger", "max_steps": 1}), observers=[watcher])
+    assert any("the package cannot be used (ImportError: " in problem.message for problem in watcher.problems)
 
 
 def test_kernels_for_gpus_are_refused_elsewhere(configured: Configure) -> None:

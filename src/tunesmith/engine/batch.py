@@ -179,13 +179,13 @@ class Collator:
             rows=rows,
             inputs={},
             targets={name: self._target(target, rows) for name, target in data.targets.items()},
-            first_tokens=torch.from_numpy(ends - lengths).to(self.device),
-            last_tokens=torch.from_numpy(ends - 1).to(self.device),
+            first_tokens=torch.from_numpy(ends - lengths),
+            last_tokens=torch.from_numpy(ends - 1),
             num_tokens=int(ends[-1]),
             borders=None,
             read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
             noise_keys=noise_keys,
-            read_states=states_to_tensor(read).to(self.device),
+            read_states=states_to_tensor(read),
         )
 
     def _noise_keys(self, noise: NoiseSource, rows: IntArray, lengths: IntArray) -> torch.Tensor | None:

@@ -29,6 +29,16 @@ from tunesmith.types import RunError, StepInfo
 SPIKE_WINDOW = 32
 """Gradient norms that the spike guard compares with."""
 
+NO_MEMORY = (
+    "can't allocate memory",  # torch, on the host
+    "could not create a primitive",  # oneDNN, which does not say why; it is given nothing but shapes that it knows
+    "could not create a memory object",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What libraries say, in a plain ``RuntimeError``, when there is no memory left."""
+
 
 @dataclass
 class Training:
@@ -73,17 +83,23 @@ class Step:
     losses: list[torch.Tensor] = field(default_factory=list)
     """Parts that add up to the step's loss: scalars on the device."""
     note: str = ""
-    generator_state: torch.Tensor | None = None
+    generator_states: tuple[torch.Tensor, torch.Tensor | None] | None = None
+    """Where torch's random numbers of this step stand: on the host, and on a GPU."""
 
     @contextmanager
     def randomness(self) -> Iterator[None]:
-        """Let torch's generator go on, inside the block, from where this step left it; from its seed at first."""
-        if self.generator_state is None:
-            set_seed(self.seed, self.training.collate.device)
+        """Let torch's generators go on, inside the block, from where this step left them; from its seed at first."""
+        device = self.training.collate.device
+        if self.generator_states is None:
+            set_seed(self.seed, device)
         else:
-            torch.set_rng_state(self.generator_state)
+            on_host, on_device = self.generator_states
+            torch.set_rng_state(on_host)
+            if on_device is not None:
+                torch.cuda.set_rng_state(on_device, device)
         yield
-        self.generator_state = torch.get_rng_state()
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self.generator_states = torch.get_rng_state(), on_device
 
     def mean_loss(self, batch: Batch) -> torch.Tensor:
         """Return the share of one of ``batches`` in the step's loss, to be differentiated."""
@@ -91,7 +107,8 @@ class Step:
 
     def add(self, loss: torch.Tensor) -> None:
         """Take note of what ``mean_loss`` gave, after its backward pass."""
-        self.training.optimizer.collect()
+        # A captured backward pass writes its gradients to the same place each time.
+        self.training.optimizer.collect(copy=self.training.scorer.graphs is not None)
         self.losses.append(loss.detach())
 
 
@@ -221,7 +238,7 @@ def _lay_out(step: Step) -> None:
     step.batches = list(itertools.compress(batches, units))
     step.num_units = sum(units)
     step.num_tokens = sum(batch.num_tokens for batch in batches)
-    step.losses, step.generator_state = [], None
+    step.losses, step.generator_states = [], None
 
 
 def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:
@@ -244,4 +261,4 @@ def _why_skip(training: Training, loss: float, norm: float) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in NO_MEMORY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,13 +130,18 @@ class MasterOptimizer:
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
 
-    def collect(self) -> None:
-        """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32."""
+    def collect(self, *, copy: bool = False) -> None:
+        """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32.
+
+        With ``copy`` they lie where the next backward pass writes its own, and are copied.
+        """
         for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
             given = parameter.grad
+            before = self._collected[index]
+            if given is not None and copy and before is None:
+                given = parameter.grad = given.clone()
             if given is None or (parameter is master and not given.is_sparse):
                 continue
-            before = self._collected[index]
             if before is None:
                 self._collected[index] = RowGradient.of(given) if given.is_sparse else given
             elif isinstance(before, RowGradient):
@@ -201,9 +206,7 @@ class MasterOptimizer:
             if self._factor != 1:
                 torch._foreach_mul_([master.grad for master in self.masters if master.grad is not None], self._factor)
             self.optimizer.step()
-            for parameter, master in zip(self.parameters, self.masters, strict=True):
-                if parameter is not master and master.grad is not None:
-                    parameter.copy_(master)
+            self._write([master.grad is not None for master in self.masters])
         self.discard()
 
     def _gradients(self) -> list[torch.Tensor | RowGradient | None]:
@@ -267,9 +270,17 @@ class MasterOptimizer:
     @torch.no_grad()
     def write_weights(self) -> None:
         """Set the model's weights from the masters."""
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if parameter is not master:
-                parameter.copy_(master)
+        self._write([True] * len(self.masters))
+
+    def _write(self, chosen: Sequence[bool]) -> None:
+        """Set the chosen weights from their masters, in few passes over a device."""
+        pairs = [
+            (parameter, master)
+            for parameter, master, is_chosen in zip(self.parameters, self.masters, chosen, strict=True)
+            if is_chosen and parameter is not master
+        ]
+        if pairs:
+            torch._foreach_copy_([parameter for parameter, _ in pairs], [master for _, master in pairs])
 
     def master_weights(self) -> dict[str, torch.Tensor]:
         """Return the fp32 masters by parameter name."""

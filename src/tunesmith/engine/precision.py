@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Collection
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
+from tunesmith.models.structure import inner, plain_name
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16"]
 
@@ -63,12 +68,52 @@ def place(model: nn.Module, precision: Precision, device: torch.device, trained:
     Weights that are ``trained`` (names) keep their exact values for ``take_exact``. Masters that began at the rounded
     ones would all be half a step of bf16 away from where the model's copy changes: for many updates hardly a weight
     would move.
+
+    Buffers that are no weights (rotary frequencies) keep their own format: rounded to bf16, the angle of the
+    thousandth token would be off by more than a turn.
     """
     dtype = DTYPES[precision]
     for name, parameter in model.named_parameters():
         if name in trained and parameter.dtype == torch.float32 and dtype != torch.float32:
             parameter.exact = parameter.detach().to(device, copy=True)  # type: ignore[attr-defined]
-    return model.to(device=device, dtype=dtype)
+    kept = _buffers_to_keep(model, dtype)
+    placed = model.to(device=device, dtype=dtype)
+    for module, name, buffer in kept:
+        module._buffers[name] = buffer.to(device)
+    return placed
+
+
+def _buffers_to_keep(model: nn.Module, dtype: torch.dtype) -> list[tuple[nn.Module, str, torch.Tensor]]:
+    """Return the buffers that ``transformers`` would not have in ``dtype`` in a model that it loads so, as they are.
+
+    Those are computed rather than stored. Some of them are made in the format that weights have (the factor on
+    Gemma's embeddings), and the others in one of their own.
+    """
+    found = [
+        (module, path, name, buffer)
+        for path, module in inner(model).named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+        and buffer.is_floating_point()
+        and buffer.dtype != dtype
+        and name in module._non_persistent_buffers_set
+    ]
+    if not found:
+        return []
+    rounded = _buffers_made_in(inner(model), dtype)
+    return [
+        (module, name, buffer) for module, path, name, buffer in found if plain_name(f"{path}.{name}") not in rounded
+    ]
+
+
+def _buffers_made_in(model: PreTrainedModel, dtype: torch.dtype) -> set[str]:
+    """Return the names of the buffers that have ``dtype`` in a new model of this kind, which takes no memory."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            made = type(model)._from_config(copy.deepcopy(model.config), dtype=dtype)
+    except Exception:  # a model that was put together by hand, or computes with what it makes
+        return set()
+    return {name for name, buffer in made.named_buffers() if buffer.dtype == dtype}
 
 
 def take_exact(parameter: nn.Parameter) -> torch.Tensor | None:

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from tunesmith.files.atomic import new_folder, sweep
 from tunesmith.files.hashing import hash_bytes
+from tunesmith.files.known_hashes import known_hash
 from tunesmith.files.manifest import verify_manifest
+from tunesmith.files.root import cache_root
+
+__all__ = ["cache_root", "cached_folder"]
 
 # No build takes longer; leftovers older than this belong to a process that died.
 _MAX_BUILD_SECONDS = 2 * 24 * 3600.0
 _SAFE_NAME = re.compile(r"\w[\w.-]{0,119}", re.ASCII)
 
 
-def cache_root() -> Path:
-    """Return ``$TUNESMITH_CACHE``, else ``$XDG_CACHE_HOME/tunesmith``, else ``~/.cache/tunesmith``."""
-    own = os.environ.get("TUNESMITH_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    root = Path(shared).expanduser() if shared else Path.home() / ".cache"
-    return root.absolute() / "tunesmith"
-
-
-def cached_folder(kind: str, key: str, build: Callable[[Path], None], *, hashes: bool = False) -> Path:
+def cached_folder(kind: str, key: str, build: Callable[[Path], None], *, hashes: bool = True) -> Path:
     """Return the folder of ``key``, calling ``build`` with an empty one to fill when there is none.
 
     Only complete folders carry the key's name. Processes may race: each builds its own, the
-    first to finish wins, all get the winner's. One whose files are missing or of another
-    size than recorded is built again; with ``hashes`` also one whose content has changed,
-    which costs about as much as to read it.
+    first to finish wins, all get the winner's. One whose files are missing or changed is built
+    again. Large files are read for that only when something says that they were touched
+    (``known_hash``); without ``hashes`` sizes alone are compared.
     """
     if not _SAFE_NAME.fullmatch(key):
         key = hash_bytes(key.encode("utf-8"))
@@ -52,4 +45,4 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], None], *, hashes:
 
 
 def _is_complete(folder: Path, *, hashes: bool) -> bool:
-    return folder.is_dir() and not verify_manifest(folder, hashes=hashes)
+    return folder.is_dir() and not verify_manifest(folder, hashes=hashes, hash_of=known_hash)

@@ -15,6 +15,9 @@ from tunesmith.config.base import nearest
 from tunesmith.methods.base import Method, ParameterGroup
 from tunesmith.methods.groups import group_parameters
 from tunesmith.models import structure
+from tunesmith.models.adapter_layers import read_adapter_config
+from tunesmith.models.failures import said
+from tunesmith.models.pinning import ADAPTER_WEIGHTS, check_base, describe_base, write_tensors
 from tunesmith.models.quantized import quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_adapter_folder
@@ -143,8 +146,6 @@ class Lora(Method):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors``: equal weights give equal files."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         config = copy.copy(_config(model))
         config.target_modules = sorted(config.target_modules or ())  # a set, in no stable order
@@ -153,25 +154,22 @@ class Lora(Method):
         with quiet():
             config.save_pretrained(str(folder))
         tensors = {name: tensor.contiguous() for name, tensor in _state(model).items()}
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        base = describe_base(structure.origin(model))
+        write_tensors(tensors, folder / ADAPTER_WEIGHTS, {"format": "pt", **base})
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Return a ``PeftModel`` around ``model`` with the saved adapter and head, ready to be trained on.
 
         What the folder's ``adapter_config.json`` says of the adapter counts. Raises ``InputError``
-        when files are damaged or the adapter belongs to another model.
+        when files are damaged, or the adapter was trained beside another model or other weights.
         """
         check_adapter_folder(folder)
         with quiet():
-            from peft import LoraConfig, set_peft_model_state_dict
+            from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        try:
-            config = LoraConfig.from_pretrained(str(folder))
-        except (TypeError, ValueError, KeyError) as error:
-            raise InputError(f"{folder / 'adapter_config.json'} describes no LoRA adapter: {error}") from error
-        if not isinstance(config, LoraConfig):
-            raise InputError(f"{folder / 'adapter_config.json'} describes a {config.peft_type} adapter, not LoRA.")
+        config = read_adapter_config(folder, model)
+        check_base(folder, structure.origin(model))
         config.inference_mode = False
         config.base_model_name_or_path = None
         self._quantize(model)
@@ -180,9 +178,9 @@ class Lora(Method):
                 trained = _wrap(model, config)
             except ValueError as error:  # PEFT found no module of the names in the file
                 raise InputError(
-                    f"The adapter in {folder} does not fit this {type(model).__name__}: {error}"
+                    f"The adapter in {folder} does not fit this {type(model).__name__}: {said(error)}"
                 ) from error
-        saved = load_file(folder / "adapter_model.safetensors")
+        saved = load_file(folder / ADAPTER_WEIGHTS)
         expected = {name: tensor.shape for name, tensor in _state(trained).items()}
         wrong = sorted(
             name for name in {*saved, *expected} if name not in saved or saved[name].shape != expected.get(name)

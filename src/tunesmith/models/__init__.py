@@ -85,5 +85,6 @@ def record(model: nn.Module) -> dict[str, Any]:
     return {
         **structure.describe(model),
         "revision": known.revision if known else None,
+        "weights_sha256": known.weights_sha256 if known else None,
         "new_parameters": sorted(known.new_parameters) if known else [],
     }

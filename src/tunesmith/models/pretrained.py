@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -21,7 +22,7 @@ from tunesmith.models.safety import check_model_folder
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from tunesmith.tasks.base import HeadSettings
 
@@ -32,6 +33,20 @@ _FITTING = {CAUSAL: "sample:smollm2-135m-instruct"}
 
 # Tokenizers without a limit of their own record a huge number.
 _MAX_SANE_LENGTH = 1_000_000
+
+
+_PROBE_TEXTS = (
+    "The quick brown fox: 1,250 (or so)\n\tjumps; isn't it?",
+    "Zażółć gęślą jaźń, Ωμέγα, Ёлка, مرحبا, שלום, नमस्ते",
+    "机器学习。こんにちは 안녕하세요 ไทย",
+    "\u2603 \U0001f600\u200d\U0001f680 \u0301\u0301 \u00a0\u3000\ufffd \u0001 ﬁ ½",
+    "",
+    " ",
+    "a" * 400,
+)
+
+_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""What a model gives for a batch: whatever its config says, all that is read here is scores and last states."""
 
 
 class Pretrained(ModelSource):
@@ -60,6 +75,7 @@ class Pretrained(ModelSource):
         """
         location = locate(self.name, self.revision)
         check_model_folder(location.folder)
+        location = location.identified()
         config = load_config(location.folder, head, dropout=self.dropout)
         tokenizer = load_tokenizer(location.folder, config)
         model = load_weights(location, config, head, seed)
@@ -71,6 +87,7 @@ class Pretrained(ModelSource):
             check_causal(model, location.folder)
         max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
         tokenizer.model_max_length = max_length
+        check_saving(model, location.folder)
         return LoadedModel(model, tokenizer, max_length, location.source)
 
     def load_again(self, loaded: LoadedModel, seed: int) -> LoadedModel:
@@ -91,7 +108,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
     from transformers import AutoConfig
 
     with _loading("config", folder), quiet():
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **_OUTPUTS)
     auto_class = getattr(transformers, head.auto_class)
     # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
     unfit = head.auto_class == MASKED and getattr(config, "is_encoder_decoder", False)
@@ -130,6 +147,7 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 
     with _loading("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        check_tokenizer(tokenizer)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_padding()
@@ -149,6 +167,16 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
             inner.pad_token_id = tokenizer.pad_token_id
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise whatever reading texts of all kinds raises: vocabularies lack the token for what is unknown to them."""
+    for text in _PROBE_TEXTS:
+        ids = tokenizer(text)["input_ids"]
+        if any(token is None for token in ids):
+            raise ValueError(f"it has no token for what is unknown to it, as in {text!r}")
+    tokenizer(_PROBE_TEXTS[0], _PROBE_TEXTS[1])
+    tokenizer.decode(tokenizer(_PROBE_TEXTS[0])["input_ids"])
 
 
 def load_weights(
@@ -176,7 +204,7 @@ def load_weights(
         )
     mismatched = {key for key, *_ in found["mismatched_keys"]}
     new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})
-    structure.set_origin(model, structure.Origin(location.name, location.revision, new))
+    structure.set_origin(model, structure.Origin(location.name, location.revision, new, location.weights_sha256))
     model.name_or_path = config.name_or_path = location.name
     _check_complete(model, location.folder, new, mismatched, complete=complete)
     structure.align(model)
@@ -256,6 +284,33 @@ def check_causal(model: PreTrainedModel, folder: Path) -> None:
             "Choose a decoder, such as sample:smollm2-135m-instruct; --task masked_lm goes on with the pretraining "
             "of an encoder.",
         )
+
+
+def check_saving(model: PreTrainedModel, folder: Path) -> None:
+    """Make sure that what stands beside the weights can be written when training is over; ``InputError`` if not.
+
+    ``transformers`` reads settings of generation that it refuses to write: a temperature, say, where nothing is
+    sampled. They are taken at their word, then: sampling is switched on. What is still refused goes, but for tokens.
+    """
+    from transformers import GenerationConfig
+
+    given = getattr(model, "generation_config", None)
+    if given is not None and not _can_be_saved(given):
+        given.do_sample = True
+        if not _can_be_saved(given):
+            tokens = {key: value for key, value in given.to_dict().items() if key.endswith("_token_id")}
+            model.generation_config = GenerationConfig(**tokens)
+    with _loading("config", folder), tempfile.TemporaryDirectory(prefix="tunesmith-") as place, quiet():
+        model.config.save_pretrained(place)
+
+
+def _can_be_saved(settings: GenerationConfig) -> bool:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tunesmith-") as place, quiet():
+            settings.save_pretrained(place)
+    except Exception:  # whatever a release checks when it writes
+        return False
+    return True
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:

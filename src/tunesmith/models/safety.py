@@ -8,15 +8,18 @@ make a loader import code that its caller never asked for.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tunesmith.config.base import nearest
+from tunesmith.models.folder_checks import file_problems, setting_problems, size_problems
 from tunesmith.types import InputError, Problem
 
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -44,11 +47,17 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
     ``tokenizer`` says whether tokenizer files must be there too. Nothing is loaded: config
     files are read as JSON, of weight files only the headers.
     """
+    if problems := file_problems(folder) if folder.is_dir() else []:
+        raise InputError(problems)
     if not (folder / CONFIG).is_file():
         raise InputError(_no_config(folder))
     problems = _check_code(folder)
     problems += _check_config(folder / CONFIG)
-    problems += _check_weights(folder)
+    if unfit := _check_weights(folder):
+        problems += unfit
+    else:
+        with suppress(InputError):  # reported by _check_code
+            problems += size_problems(folder / CONFIG, read_json(folder / CONFIG), *_weights_content(folder))
     if (folder / ADAPTER_CONFIG).exists():
         problems.append(_is_adapter(folder))
     if tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -66,6 +75,8 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
 def check_adapter_folder(folder: Path) -> None:
     """Raise ``InputError`` with every reason not to load an adapter from ``folder``."""
     path = folder / "adapter_model.safetensors"
+    if problems := file_problems(folder):
+        raise InputError(problems)
     problems = _check_code(folder)
     for needed in (folder / ADAPTER_CONFIG, path):
         if not needed.is_file():
@@ -79,6 +90,8 @@ def check_adapter_folder(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON file's object; ``InputError`` names the file when it is none."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file: one with a JSON object was expected.")
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise InputError(f"{path} is too large to be a config file ({path.stat().st_size:,} bytes).")
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -180,7 +193,11 @@ def _check_config(path: Path) -> list[Problem]:
     except InputError:
         return []  # reported by _check_code, which reads every config file
     model_type = config.get("model_type")
-    problems = []
+    problems = setting_problems(path, config)
+    generation = path.with_name(GENERATION_CONFIG)
+    if generation.is_file():
+        with suppress(InputError):  # reported by _check_code
+            problems += setting_problems(generation, read_json(generation))
     if not isinstance(model_type, str) or not model_type:
         problems.append(
             Problem("error", f"{path} has no 'model_type'.", "Save the model with a recent transformers release.")
@@ -233,6 +250,18 @@ def _check_weights(folder: Path) -> list[Problem]:
             "Download or save the model again.",
         )
     ]
+
+
+def _weights_content(folder: Path) -> tuple[int, int]:
+    """Return how many tensors the weight files of a sound folder hold, and how many numbers."""
+    from safetensors import safe_open
+
+    names = [WEIGHTS] if (folder / WEIGHTS).is_file() else shard_names(folder / INDEX)[0]
+    shapes = []
+    for name in names:
+        with safe_open(folder / name, framework="numpy") as file:
+            shapes += [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
+    return len(shapes), sum(map(math.prod, shapes))
 
 
 def _check_shards(folder: Path) -> list[Problem]:

@@ -34,6 +34,8 @@ class Origin:
     """Commit of the hub repository."""
     new_parameters: frozenset[str] = frozenset()
     """Names of the model's own parameters that the weight files lacked and that were initialised."""
+    weights_sha256: str | None = None
+    """What tells these weights from others: a hash of the files that they come from."""
 
 
 def set_origin(model: PreTrainedModel, origin: Origin) -> None:
@@ -97,8 +99,8 @@ def tied_modules(model: nn.Module) -> list[str]:
     """
     found: dict[int, list[str]] = {}
     for name, module in inner(model).named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter):
+        weight = module._parameters.get("weight")  # an adapter's layer passes its base's on as its own
+        if weight is not None:
             found.setdefault(id(weight), []).append(name)
     return [name for names in found.values() if len(names) > 1 for name in names]
 

@@ -22,6 +22,7 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
+from tunesmith.models.failures import tokenizing
 from tunesmith.models.quantized import quantize_like
 from tunesmith.models.sharing import share_frozen
 from tunesmith.models.structure import inner, num_weights, origin
@@ -119,8 +120,9 @@ class Network:
     """What is to be said to whoever trains it."""
 
     def encode(self, task: Task, columns: Columns) -> Encoded:
-        """Tokenise rows that are used once."""
-        return task.encode(columns, self.tokenizer, self.max_length)
+        """Tokenise rows that are used once; ``InputError`` where the tokenizer itself gives up."""
+        with tokenizing(self.source):
+            return task.encode(columns, self.tokenizer, self.max_length)
 
     @cached_property
     def tokenizer_sha256(self) -> str:
@@ -186,10 +188,14 @@ def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tu
     """Take Liger's kernels where they are wanted and equal; return a warning where none of those asked for is."""
     if not liger.wants_kernels(wish, device):
         return ()
-    num_replaced, num_different = liger.use_kernels(model)
+    try:
+        num_replaced, num_different = liger.use_kernels(model)
+        failure = ""
+    except liger.UnusableError as error:
+        num_replaced, num_different, failure = 0, 0, f"the package cannot be used ({error})"
     if wish != "liger" or num_replaced:
         return ()
-    reason = (
+    reason = failure or (
         f"the results of all {num_different} that it replaces differ"
         if num_different
         else f"the package knows none of {type(inner(model)).__name__}"
@@ -220,6 +226,9 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     model = config.model
     if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
         model = model.changed(name=str(place.absolute()))
+    known = origin(network.model)
+    if known is not None and known.revision is not None:  # a branch moves
+        model = model.changed(revision=known.revision)
     updates = {
         "task": data.task,
         "model": model,

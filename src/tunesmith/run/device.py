@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.blocks.install import uninstall
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
-from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs
+from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
@@ -125,10 +125,14 @@ def _require(session: Session) -> None:
             "layers are compiled": config.compile == "always",
             "activations are computed again": config.checkpointing == "always",
         }
-        if reasons := [reason for reason, hinders in hindrances.items() if hinders]:
+        reasons = [reason for reason, hinders in hindrances.items() if hinders]
+        if network.device.type == "cuda" and (reason := hindrance(network.model)):
+            reasons.append(reason)
+        if reasons:
             message = f"train.cuda_graphs: graphs cannot be used here, since {' and '.join(reasons)}."
             fix = (
-                "Set train.cuda_graphs to false, or take a flat layout, bf16 and fewer than a billion weights on CUDA."
+                "Set train.cuda_graphs to false, or take a flat layout, bf16, no dropout (model.dropout: 0) and fewer "
+                "than a billion weights on CUDA."
             )
             problems.append(Problem("error", message, fix))
     if problems:

@@ -10,6 +10,7 @@ from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
+from tunesmith.models.structure import origin
 from tunesmith.run.directory import RunDirectory
 from tunesmith.types import InputError, Problem
 
@@ -71,6 +72,31 @@ def check_same_config(directory: RunDirectory, resolved: RunConfig) -> None:
         raise InputError(
             f"The run in {directory.path} was started with other values of {', '.join(changed)}.",
             f"Resume it unchanged (tunesmith train {directory.config} --resume), or start a new run with --output.",
+        )
+
+
+def check_method(config: RunConfig) -> None:
+    """Refuse to train an adapter beside random weights, which are nowhere when it is to be opened again."""
+    if config.model.from_scratch and config.method.saves_adapter:
+        raise InputError(
+            f"The method '{config.method.name}' trains an adapter beside the weights of a pretrained model; the model "
+            f"'{config.model.name}' is trained from scratch.",
+            "Use --method full, or a pretrained model such as sample:minilm.",
+        )
+
+
+def check_same_model(session: Session) -> None:
+    """Refuse to go on from weights other than those that the steps already made went out from."""
+    if not (session.directory.path / "environment.json").exists():
+        return  # stopped before the first step
+    before = session.directory.read_json("environment").get("model", {}).get("weights_sha256")
+    known = origin(session.network.model)
+    now = known.weights_sha256 if known is not None else None
+    if before is not None and now is not None and before != now:
+        raise InputError(
+            f"The model {session.config.model.name} has changed since the run in {session.directory.path} was started: "
+            f"the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
+            "Bring the model back as it was, or start a new run with --output.",
         )
 
 

@@ -18,6 +18,7 @@ from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen import keep_states, wants_states
+from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.session import Course, Session
@@ -93,6 +94,7 @@ def train_together(
     directories = [directory_of(config) for config in configs]
     _require_one_base(configs, directories)
     with ExitStack() as stack:
+        stack.enter_context(as_guest())
         stop = stack.enter_context(stop_requests())
         begun = [resume and directory.config.exists() for directory in directories]
         if resume and not any(begun):

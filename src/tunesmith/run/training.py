@@ -31,7 +31,16 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen import keep_states, wants_states
-from tunesmith.run.guards import check_same_config, check_same_data, check_session, claim, other_surroundings
+from tunesmith.run.guards import (
+    check_method,
+    check_same_config,
+    check_same_data,
+    check_same_model,
+    check_session,
+    claim,
+    other_surroundings,
+)
+from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
 from tunesmith.run.session import Session, drive, restore
@@ -63,6 +72,7 @@ def train(
     """
     directory = directory_of(config)
     with ExitStack() as stack:
+        stack.enter_context(as_guest())
         stop = stack.enter_context(stop_requests())
         if not enter(stack, directory, resume=resume, overwrite=overwrite):
             return directory.path
@@ -103,6 +113,7 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
     if resume:
         check_same_config(directory, resolved)
         check_same_data(session)
+        check_same_model(session)
     directory.write_config(resolved)  # first of all: it is what makes the folder a run
     environment = _environment(session, started)
     if resume and (directory.path / "environment.json").exists():
@@ -135,6 +146,7 @@ def compose(
     config: RunConfig, directory: RunDirectory, observers: Observers, stop: StopRequests, shared: Shared
 ) -> tuple[Session, RunConfig]:
     """Build every part; return the session and the resolved configuration."""
+    check_method(config)
     _seed_everything(config.train.seed, deterministic=config.train.deterministic)
     observers.working("reading the data")
     data = shared.data(config)

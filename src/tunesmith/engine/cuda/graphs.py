@@ -23,6 +23,8 @@ from torch.nn import functional
 
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import Batch, Borders
+from tunesmith.engine.cuda import attention as variable_length
+from tunesmith.models import structure
 
 MAX_WEIGHTS = 1_000_000_000
 """Larger models keep a GPU busy by themselves."""
@@ -66,6 +68,32 @@ def bucket_of(num_tokens: int, num_rows: int, longest: int, budget: int) -> Buck
 def _power_of_two(number: int) -> int:
     """Return the smallest power of two that is no less than ``number``."""
     return 1 << max(number - 1, 0).bit_length()
+
+
+def hindrance(model: nn.Module) -> str:
+    """Return why ``model``, on its device, cannot be captured; nothing if it can.
+
+    In a graph all sequences must go through the kernel of variable lengths: other ways of attention launch as many
+    kernels as a batch has groups.
+    """
+    config = structure.inner(model).config.get_text_config()
+    values = config.to_dict()
+    dropout = max(
+        (
+            float(value)
+            for key, value in values.items()
+            if "att" in key and ("dropout" in key or "pdrop" in key) and isinstance(value, (int, float))
+        ),
+        default=0.0,
+    )
+    if dropout:
+        return f"attention has dropout ({dropout:g})"
+    heads = max(int(values.get("num_attention_heads") or 1), 1)
+    size = int(values.get("head_dim") or int(values.get("hidden_size") or 0) // heads)
+    weight = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
+    if not variable_length.supports(weight.new_empty((1, heads, size)), 0.0):
+        return f"no kernel for rows of any length takes heads of {size} numbers here"
+    return ""
 
 
 @dataclass

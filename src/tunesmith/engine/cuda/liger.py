@@ -35,6 +35,10 @@ TOLERANCE = {torch.bfloat16: 2e-2, torch.float16: 4e-3, torch.float32: 1e-4}
 PROBE_TOKENS = 32
 
 
+class UnusableError(Exception):
+    """The installed release lacks what it needs, or has other names for it."""
+
+
 def runs_on(device: torch.device) -> bool:
     """Say whether the package has kernels for a device: it cannot even be imported without a GPU."""
     return device.type not in ("cpu", "mps")
@@ -57,15 +61,21 @@ def wants_kernels(wish: Wish, device: torch.device) -> bool:
 def use_kernels(model: nn.Module) -> tuple[int, int]:
     """Replace the norms and gated layers of ``model``, which is on its device, by Liger's where they are equal.
 
-    Returns how many modules were replaced and how many were put back because they differ.
+    Returns how many modules were replaced and how many were put back because they differ. Raises ``UnusableError``
+    when the package itself fails; the model is then as it was.
     """
     whole = structure.inner(model)
     before = {module: dict(vars(module)) for module in whole.modules()}
-    with _modules_of(whole):
-        patching = import_module(f"{PACKAGE}.transformers.monkey_patch")
-        patching._apply_liger_kernel_to_instance(
-            model=whole, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
-        )
+    try:
+        with _modules_of(whole):
+            patching = import_module(f"{PACKAGE}.transformers.monkey_patch")
+            patching._apply_liger_kernel_to_instance(
+                model=whole, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
+            )
+    except Exception as error:
+        for module, state in before.items():
+            _put_back(module, state)
+        raise UnusableError(f"{type(error).__name__}: {error}") from error
     replaced = [module for module, state in before.items() if vars(module).get("forward") is not state.get("forward")]
     different = [module for module in replaced if not _is_equal(module, before[module])]
     for module in different:
