@@ -206,9 +206,14 @@ def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) ->
 
 def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
     """Return the configuration that the run to be resumed has saved, if ``--output`` names one."""
+    from tunesmith.run.directory import RunDirectory
+
     output = dict(pairs).get("output")
-    saved = Path(output) / "config.yaml" if output else None
-    return saved if saved is not None and saved.is_file() else None
+    if not output:
+        return None
+    directory = RunDirectory(Path(output))
+    places = (directory.staged.config, directory.config)  # one that is to replace a run there comes first
+    return next((place for place in places if place.is_file()), None)
 
 
 def _write_report(folders: Sequence[Path], place: Path) -> Path:
