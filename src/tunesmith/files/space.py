@@ -22,7 +22,7 @@ def require_writable(folder: Path) -> None:
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be a folder: {existing} is a file.", "Choose another folder with --output.")
     try:
-        with tempfile.TemporaryFile(dir=existing, prefix=".writable-") as file:  # without a name where that can be
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".writable-") as file:
             file.write(b"x")
     except OSError as error:
         raise InputError(

@@ -19,8 +19,8 @@ from tunesmith.files.jsons import finite
 from tunesmith.files.lock import LOCK
 from tunesmith.files.manifest import MANIFEST, verify_manifest
 from tunesmith.files.operations import make_folder, rename, sync_folder
+from tunesmith.files.ownership import MARK, REPLACED, STAGED, marked_names, owned_files, write_mark
 from tunesmith.run.config import RunConfig
-from tunesmith.run.ownership import MARK, REPLACED, STAGED, marked_names, owned_files, write_mark
 from tunesmith.types import InputError, Problem, RunError
 
 

@@ -12,11 +12,11 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
 from tunesmith.files.manifest import verify_manifest
+from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:

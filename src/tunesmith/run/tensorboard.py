@@ -87,7 +87,7 @@ class TensorBoard(Observer):
 
 def _framed(event: Any) -> bytes:
     """Return a record: length, its checksum, content, its checksum (the format of TFRecord)."""
-    content = event.SerializeToString()
+    content: bytes = event.SerializeToString()
     length = struct.pack("<Q", len(content))
     return length + _checksum(length) + content + _checksum(content)
 

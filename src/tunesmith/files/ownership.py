@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith import __version__
 from tunesmith.files.atomic import is_leftover, write_text
 from tunesmith.files.hashing import hash_file
 from tunesmith.files.lock import HOLDER, LOCK
@@ -52,14 +51,14 @@ _LIVING = re.compile(
 
 def write_mark(folder: Path, names: Collection[str]) -> None:
     """Say that ``folder`` is a run's, and which files, besides ``RECORDS``, it writes."""
-    content = {"tunesmith": __version__, "files": sorted(names)}
+    content = {"run_of": "tunesmith", "files": sorted(names)}
     write_text(folder / MARK, json.dumps(content, indent=1) + "\n")
 
 
 def marked_names(folder: Path) -> list[str] | None:
     """Return the files of a run that did not finish; None where the folder is none."""
     content = _read_json(folder / MARK)
-    names = content.get("files") if isinstance(content, dict) and "tunesmith" in content else None
+    names = content.get("files") if isinstance(content, dict) and content.get("run_of") == "tunesmith" else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
     return [*RECORDS, *names]
