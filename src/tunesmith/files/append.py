@@ -51,11 +51,13 @@ class GrowingFile:
 
     def close(self) -> None:
         """Let go of the file; what could not be written until now is lost."""
-        with suppress(OSError, RunError):
-            self.flush()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        try:
+            with suppress(OSError, RunError):
+                self.flush()
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def _open(self) -> int:
         if self._descriptor is None:

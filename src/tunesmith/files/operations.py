@@ -102,3 +102,21 @@ def make_folder(path: Path) -> None:
     """Create ``path`` and its parents; one that exists is fine."""
     if not path.is_dir():
         perform("mkdir", path, lambda: path.mkdir(parents=True, exist_ok=True))
+
+
+def reserve(path: Path) -> None:
+    """Take the disk's space for all of a file that has holes, such as one just made to be mapped into memory.
+
+    Writing to a mapped page for which the disk has no room ends the process; here it is a ``RunError``.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+
+    def take() -> None:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+
+    perform("reserve", path, take)

@@ -106,8 +106,10 @@ class RunDirectory:
 
     def begin(self, *, anew: bool) -> None:
         """Make the folder a run's, before anything else is written; ``anew`` removes a replacement begun before."""
-        if self.final is not None and anew:
-            self._remove_files(owned_files(self.path) or ())
+        if anew:
+            begun = self if self.final is not None else self.staged
+            begun._remove_files(owned_files(begun.path) or ())
+            remove_empty_folders(begun.path)
         if marked_names(self.path) is None:
             write_mark(self.path, ())
 

@@ -37,6 +37,7 @@ def finish(session: Session, *, peak_memory: int) -> None:
     session.working("writing the results")
     for problem in hints(session, evaluation, predictions):
         session.note(problem)
+    session.close_records()
     summary = _summary(session, peak_memory, saved_bytes)
     if evaluation is not None:
         directory.write_json("evaluation", evaluation)
@@ -50,9 +51,6 @@ def finish(session: Session, *, peak_memory: int) -> None:
     directory.write_card(card, environment)
     remove_folder(directory.untuned)
     remove_folder(directory.states)
-    if session.metrics is not None:
-        session.metrics.sync()
-        session.metrics.close()
     directory.seal()
     session.directory = directory.install()
     session.stop.advice = f"Stopped after the run had finished; it is in {session.directory.place}."

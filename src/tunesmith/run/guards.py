@@ -50,7 +50,7 @@ def claim(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite
             "Continue it with --resume, begin anew with --overwrite, or choose another folder with --output.",
         )
     holds = sorted(entry.name for entry in directory.path.iterdir() if not entry.name.startswith("."))
-    if not holds and owned_files(directory.path) is None:
+    if not holds:
         return directory
     if not overwrite:
         what = (

@@ -72,6 +72,14 @@ class Observers(Observer):
         self._observers.insert(0, observer)
         self._closing.insert(0, observer)
 
+    def part_with(self, observer: Observer) -> None:
+        """Close ``observer`` before the others, if it is still there."""
+        if observer in self._closing:
+            self._closing.remove(observer)
+            self._try(observer, lambda one: one.close())
+        if observer in self._observers:
+            self._observers.remove(observer)
+
     def started(self, plan: RunPlan) -> None:
         self._tell(lambda observer: observer.started(plan))
 
@@ -97,10 +105,13 @@ class Observers(Observer):
 
     def _tell(self, call: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
-            try:
-                call(observer)
-            except Exception as error:
-                self._let_go(observer, error)
+            self._try(observer, call)
+
+    def _try(self, observer: Observer, call: Callable[[Observer], None]) -> None:
+        try:
+            call(observer)
+        except Exception as error:
+            self._let_go(observer, error)
 
     def _let_go(self, observer: Observer, error: Exception) -> None:
         if observer not in self._observers:

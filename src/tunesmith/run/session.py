@@ -20,7 +20,7 @@ from tunesmith.run.config import RunConfig
 from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
-from tunesmith.run.observers import Observers
+from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests
 from tunesmith.types import Problem, RunError, StepInfo
@@ -65,6 +65,8 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     metrics: MetricsFile | None = None
     """Where steps and evaluations are recorded, while there are any."""
+    board: Observer | None = None
+    """Who writes them for TensorBoard."""
 
     @property
     def metric(self) -> tuple[str, bool]:
@@ -80,6 +82,14 @@ class Session:
     def note(self, problem: Problem) -> None:
         self.problems.append(problem)
         self.observers.noted(problem)
+
+    def close_records(self) -> None:
+        """Let go of the files that grew with every step: nothing is added to them any more."""
+        if self.metrics is not None:
+            self.metrics.sync()
+            self.metrics.close()
+        if self.board is not None:
+            self.observers.part_with(self.board)
 
     def working(self, what: str) -> None:
         """Say what is being done after the last step, to observers and to whoever stops it."""

@@ -148,7 +148,8 @@ def record_steps(stack: ExitStack, session: Session) -> None:
     directory, step = session.directory, session.training.step
     session.metrics = MetricsFile(directory.metrics, step, evaluation_due=session.progress.evaluation_due)
     stack.callback(session.metrics.close)
-    session.observers.add(TensorBoard(directory.tensorboard, step))
+    session.board = TensorBoard(directory.tensorboard, step)
+    session.observers.add(session.board)
     for problem in session.metrics.problems:
         session.note(problem)
     _announce(session)
