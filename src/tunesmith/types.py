@@ -84,6 +84,14 @@ class RunError(RuntimeError):
     """
 
 
+class DiskError(RunError):
+    """Something could not be written: the disk is full, read-only or forbids it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}\n  → {fix}")
+        self.what = what
+
+
 ColumnKind = Literal[
     "text",  # free text: many distinct values, mostly several words
     "category",  # few distinct short strings

@@ -127,7 +127,7 @@ def _stopped_status(error: BaseException) -> int | None:
     signals = sys.modules.get("tunesmith.run.signals")  # not imported, then it was not raised either
     if signals is None or not isinstance(error, signals.Stopped):
         return None
-    click.echo(error.advice or "Stopped before training began; nothing was saved.", err=True)
+    click.echo(error.advice or "Stopped.", err=True)
     return int(error.exit_code)
 
 

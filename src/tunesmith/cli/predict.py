@@ -14,6 +14,7 @@ import click
 
 from tunesmith.cli.writing import writing_options
 from tunesmith.files.atomic import write_bytes
+from tunesmith.files.outputs import require_output
 from tunesmith.files.space import require_writable
 from tunesmith.types import InputError
 
@@ -33,6 +34,7 @@ Row = dict[str, Any]
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="A .jsonl, .csv or .parquet file to write."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the file given as --output if there is one.")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
 @writing_options
 def predict_command(
@@ -42,12 +44,13 @@ def predict_command(
     text_pairs: tuple[str, ...],
     data: str | None,
     output: Path | None,
+    overwrite: bool,
     probabilities: bool,
     **options: Any,
 ) -> None:
     """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
     _check_inputs(texts, text_pairs, data)
-    writer = _writer_for(output)
+    writer = _writer_for(output, inputs=[data] if data and data != "-" else [], overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
 
@@ -79,7 +82,7 @@ def _predict(
     return [{"text": text, **pair, **row} for text, pair, row in zip(texts, pairs, predictions, strict=True)]
 
 
-def _writer_for(output: Path | None) -> Callable[[list[Row]], None]:
+def _writer_for(output: Path | None, *, inputs: Sequence[str], overwrite: bool) -> Callable[[list[Row]], None]:
     """Return what writes the predictions; refuse an unusable file before the work begins."""
     if output is None:
         return lambda rows: click.echo(to_jsonl(rows), nl=False)
@@ -93,8 +96,9 @@ def _writer_for(output: Path | None) -> Callable[[list[Row]], None]:
         raise InputError(
             f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(formats)}."
         )
-    require_writable(output.parent)
-    return lambda rows: write_bytes(output, encode(rows))
+    place = require_output(output, inputs=inputs, overwrite=overwrite)
+    require_writable(place.parent)
+    return lambda rows: write_bytes(place, encode(rows))
 
 
 def to_jsonl(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tunesmith.cli.sweep import Variant, variants
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 from tunesmith.kernels.building import build_ahead
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run import RunConfig
@@ -206,18 +208,29 @@ def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) ->
 
 def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
     """Return the configuration that the run to be resumed has saved, if ``--output`` names one."""
+    from tunesmith.run.directory import RunDirectory
+
     output = dict(pairs).get("output")
-    saved = Path(output) / "config.yaml" if output else None
-    return saved if saved is not None and saved.is_file() else None
+    if not output:
+        return None
+    directory = RunDirectory(Path(output))
+    places = (directory.staged.config, directory.config)  # one that is to replace a run there comes first
+    return next((place for place in places if place.is_file()), None)
 
 
-def _write_report(folders: Sequence[Path], place: Path) -> Path:
+def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
+    """Write the page of finished runs; a file of somebody else's in its place is no reason to fail."""
+    from tunesmith.cli.application import show_problems
     from tunesmith.report import write_report
 
-    return write_report(folders, place / "report.html")
+    try:
+        return write_report(folders, place / "report.html")
+    except InputError as error:
+        show_problems([replace(problem, severity="warning") for problem in error.problems], sys.stderr)
+        return None
 
 
-def _show_result(folder: Path, page: Path) -> None:
+def _show_result(folder: Path, page: Path | None) -> None:
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
     from tunesmith.run.directory import RunDirectory
 
@@ -226,7 +239,7 @@ def _show_result(folder: Path, page: Path) -> None:
     if (folder / "evaluation.json").exists():
         print_table(console, evaluation_table(directory.read_json("evaluation"), console.width))
     console.print()
-    console.print(f"run      {folder}", f"report   {page}", sep="\n", markup=False, soft_wrap=True)
+    console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
     pair = " --text-pair '...'" if "text_pair" in directory.read_config().data.columns else ""
     console.print(f"predict  tunesmith predict {folder} --text '...'{pair}", markup=False, soft_wrap=True)
 

@@ -27,6 +27,7 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
 from tunesmith.engine.order import micro_batches
+from tunesmith.files.operations import reserve
 from tunesmith.models import structure
 
 
@@ -143,6 +144,7 @@ class _Kept:
         if self._file is None:
             shape = (int(self._offsets[-1]), states.shape[1])
             self._file = np.lib.format.open_memmap(self._path, mode="w+", dtype=states.dtype, shape=shape)
+            reserve(self._path)
         starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
         before = np.cumsum(lengths) - lengths
         self._file[np.repeat(starts - before, lengths) + np.arange(len(states))] = states

@@ -88,9 +88,25 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
         _delete_tree(old)
 
 
-def update_manifest(folder: Path, *, exclude: Collection[str] = ()) -> None:
-    """Bring the manifest of a living folder up to date, atomically; ``exclude`` as in ``render_manifest``."""
-    write_text(folder / MANIFEST, render_manifest(folder, exclude=exclude))
+def update_manifest(folder: Path, names: Collection[str]) -> None:
+    """Record the files of these names, as far as they are there, in the manifest of a living folder, atomically."""
+    write_text(folder / MANIFEST, render_manifest(folder, names))
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file; one that is gone already is fine."""
+    if path.exists() or path.is_symlink():
+        _delete_tree(path)
+
+
+def remove_empty_folders(path: Path) -> None:
+    """Delete ``path`` and the folders below it as far as no file is in them."""
+    if not path.is_dir() or path.is_symlink():
+        return
+    for entry in sorted(path.iterdir()):
+        remove_empty_folders(entry)
+    if not any(path.iterdir()):
+        perform("rmdir", path, path.rmdir)
 
 
 def remove_folder(path: Path) -> None:

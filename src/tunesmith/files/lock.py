@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunesmith.files.operations import clear_errors, make_folder
-from tunesmith.types import InputError
+from tunesmith.files.operations import clear_errors, make_folder, perform
+from tunesmith.types import InputError, RunError
 
 LOCK = ".lock"
 HOLDER = ".lock-holder.json"
@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
             "Wait until it has finished, stop it, or choose another folder with --output.",
         ) from None
     try:
-        with clear_errors(folder):
+        with suppress(OSError, RunError):  # it is for a message alone
             _write_holder(folder)
         yield
     finally:
@@ -56,7 +56,8 @@ def _write_holder(folder: Path) -> None:
         "host": socket.gethostname(),
         "since": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
     }
-    (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+    path = folder / HOLDER
+    perform("write", path, lambda: path.write_text(json.dumps(holder), encoding="utf-8"))
 
 
 def _describe_holder(folder: Path) -> str:

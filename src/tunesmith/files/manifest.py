@@ -32,13 +32,27 @@ def write_manifest(folder: Path) -> None:
     perform("write", path, lambda: path.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def render_manifest(folder: Path, *, exclude: Collection[str] = ()) -> str:
+def render_manifest(folder: Path, names: Collection[str] | None = None) -> str:
     """Return the text of the manifest that ``folder`` should have now.
 
-    ``exclude`` names files and folders directly in ``folder`` that are left out.
+    ``names`` are those that it is to hold, relative to ``folder``, as far as they are there; without them it holds
+    every file.
     """
-    names = [name for name in _list_files(folder) if name.split("/", 1)[0] not in exclude]
-    return _render({name: _describe(folder / name) for name in names})
+    if names is None:
+        names = _list_files(folder)
+    return _render({name: _describe(folder / name) for name in sorted(names) if (folder / name).is_file()})
+
+
+def names_in_manifest(folder: Path) -> list[str] | None:
+    """Return the names of the files that ``folder``'s manifest holds; None where there is no manifest of ours."""
+    try:
+        text = (folder / MANIFEST).read_bytes().decode("utf-8")
+        entries = json.loads(text)["files"]
+        if _render(entries) != text or any(_is_outside(name) for name in entries):
+            return None
+        return list(entries)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def verify_manifest(folder: Path, *, hashes: bool = True, hash_of: Callable[[Path], str] = hash_file) -> list[Problem]:
@@ -69,6 +83,10 @@ def _list_files(folder: Path) -> list[str]:
     return sorted(name for name in names if name != MANIFEST)
 
 
+def _is_outside(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+
+
 def _describe(path: Path) -> dict[str, Any]:
     return {"sha256": hash_file(path), "size": path.stat().st_size}
 
@@ -80,7 +98,7 @@ def _render(entries: dict[str, Any]) -> str:
 def _verify_file(
     folder: Path, name: str, entry: dict[str, Any], hash_of: Callable[[Path], str] | None
 ) -> Problem | None:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    if _is_outside(name):
         raise ValueError("path outside the folder")
     path = folder / name
     expected_size, expected_hash = entry["size"], entry["sha256"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tunesmith.types import RunError
+from tunesmith.types import DiskError, RunError
 
 T = TypeVar("T")
 
@@ -27,10 +27,14 @@ _CAUSES = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission was denied",
     errno.EPERM: "permission was denied",
+    errno.EIO: "the disk reports an error",
+    errno.EFBIG: "files of this size are not allowed here",
 }
 
 # Libraries written in Rust (safetensors, tokenizers) put the number of the error in its text.
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+# numpy gives none: it says how much of an array could be written.
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 
 
 def perform(operation: str, path: Path, call: Callable[[], T]) -> T:
@@ -55,15 +59,17 @@ def clear_errors(path: Path) -> Iterator[None]:
         cause = _CAUSES.get(_error_number(error))
         if cause is None:
             raise
-        raise RunError(
-            f"Cannot write {path}: {cause}.\n  → Free space or choose another folder, then run again; "
-            "what was saved before is untouched."
+        raise DiskError(
+            f"Cannot write {path}: {cause}.",
+            "Free space or choose another folder, then run again; what was saved before is untouched.",
         ) from error
 
 
 def _error_number(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    if isinstance(error, OSError) and _CUT_SHORT.search(str(error)):
+        return errno.ENOSPC
     found = _RUST_ERROR.search(str(error))
     return int(found.group(1)) if found else 0
 
@@ -96,3 +102,21 @@ def make_folder(path: Path) -> None:
     """Create ``path`` and its parents; one that exists is fine."""
     if not path.is_dir():
         perform("mkdir", path, lambda: path.mkdir(parents=True, exist_ok=True))
+
+
+def reserve(path: Path) -> None:
+    """Take the disk's space for all of a file that has holes, such as one just made to be mapped into memory.
+
+    Writing to a mapped page for which the disk has no room ends the process; here it is a ``RunError``.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+
+    def take() -> None:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+
+    perform("reserve", path, take)

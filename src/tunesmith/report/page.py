@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith import __version__
+from tunesmith.files.outputs import require_output
+from tunesmith.files.ownership import is_report
 from tunesmith.report.comparison import compare
 from tunesmith.report.load import RunRecord, load_runs
 from tunesmith.report.view import build_view
@@ -21,13 +23,15 @@ from tunesmith.types import InputError
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def write_report(run_folders: Sequence[Path], output: Path) -> Path:
+def write_report(run_folders: Sequence[Path], output: Path, *, overwrite: bool = False) -> Path:
     """Write one HTML page about one run, or about several side by side, and return its path.
 
     The page needs nothing but itself: no network, no other file. Parts that a run does
     not have yet are named as missing. An ``output`` that is a folder receives
-    ``report.html``. Raises ``InputError`` for folders that are no run directories and for
-    corrupt files, naming each; ``RunError`` when the page cannot be written.
+    ``report.html``. A file that is there is replaced if it is such a page, and others only with
+    ``overwrite``. Raises ``InputError`` for folders that are no run directories, for corrupt
+    files, naming each, and for an ``output`` that is not to be replaced; ``RunError`` when the
+    page cannot be written.
     """
     from tunesmith.files.atomic import write_text
 
@@ -37,9 +41,8 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
     output = Path(output)
     if output.is_dir():
         output = output / "report.html"
-    page = render(load_runs(folders))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, page)
+    place = require_output(output, overwrite=overwrite, is_own=is_report)
+    write_text(place, render(load_runs(folders)))
     return output
 
 

@@ -223,27 +223,27 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     train = config.train.model_copy(
         update={"learning_rate": learning_rate, "precision": network.precision, "layout": network.scorer.layout}
     )
-    model = config.model
-    if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
-        model = model.changed(name=str(place.absolute()))
+    config = with_absolute_paths(config)
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves
-        model = model.changed(revision=known.revision)
+        config = config.model_copy(update={"model": config.model.changed(revision=known.revision)})
     updates = {
         "task": data.task,
-        "model": model,
-        "data": config.data.model_copy(
-            update={"columns": columns, "group": data.group, "passage": data.passage} | _absolute_paths(config)
-        ),
+        "data": config.data.model_copy(update={"columns": columns, "group": data.group, "passage": data.passage}),
         "train": train,
         "output": str(folder),
     }
     return config.model_copy(update=updates)
 
 
-def _absolute_paths(config: RunConfig) -> dict[str, str]:
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with the files and folders that it names as they are found from anywhere."""
+    model = config.model
+    if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
+        model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
-    return {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+    paths = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+    return config.model_copy(update={"model": model, "data": config.data.model_copy(update=paths)})
 
 
 def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:

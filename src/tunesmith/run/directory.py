@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+import os
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 from tunesmith.config.build import build
 from tunesmith.config.load import dump_yaml, load_yaml
 from tunesmith.data import RejectedRow
-from tunesmith.files.atomic import remove_folder, update_manifest, write_text
+from tunesmith.files.atomic import remove_empty_folders, remove_file, update_manifest, write_bytes, write_text
+from tunesmith.files.hashing import hash_bytes
+from tunesmith.files.jsons import finite
 from tunesmith.files.lock import LOCK
 from tunesmith.files.manifest import MANIFEST, verify_manifest
+from tunesmith.files.operations import make_folder, rename, sync_folder
+from tunesmith.files.ownership import MARK, REPLACED, STAGED, marked_names, owned_files, write_mark
 from tunesmith.run.config import RunConfig
-from tunesmith.types import InputError, Problem
-
-LIVING = ("checkpoints", "untuned", "states", "tensorboard", "report.html", "README.md", "rejected.jsonl")
-"""What the manifest leaves out: it has its own, or is made again at will."""
+from tunesmith.types import InputError, Problem, RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,24 @@ class RunDirectory:
     """Names and formats of everything in a run directory."""
 
     path: Path
+    """Where the files are."""
+    final: Path | None = None
+    """The folder that they will be in, for a run that is made to replace the one there."""
+
+    @property
+    def place(self) -> Path:
+        """The folder that the run has for its user."""
+        return self.final or self.path
+
+    @property
+    def staged(self) -> RunDirectory:
+        """Where a run that is to replace this one is made: a folder in this one, on the same file system."""
+        return RunDirectory(self.path / STAGED, self.path)
+
+    @property
+    def how_to_resume(self) -> str:
+        """The command that continues the run, or brings it to its end."""
+        return f"tunesmith train --output {shlex.quote(str(self.place))} --resume"
 
     @property
     def config(self) -> Path:
@@ -65,7 +85,17 @@ class RunDirectory:
     @property
     def is_finished(self) -> bool:
         """Whether training came to its end and everything was written."""
-        return (self.path / MANIFEST).exists()
+        return (self.path / MANIFEST).exists() and self.config.exists()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a complete run waits to take the place of this one, or has begun to."""
+        return (self.path / STAGED / MANIFEST).exists()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something here to be resumed or to be looked at: this run or one to replace it."""
+        return self.config.exists() or self.staged.config.exists() or self.is_replaced
 
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config, dump_yaml(config))
@@ -74,13 +104,78 @@ class RunDirectory:
         """Read ``config.yaml``."""
         return build(RunConfig, load_yaml(self.config), str(self.config))
 
-    def clear(self) -> None:
-        """Delete the run, its lock excepted."""
-        for entry in self.path.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                remove_folder(entry)
-            elif not entry.name.startswith(".lock"):
-                entry.unlink()
+    def begin(self, *, anew: bool) -> None:
+        """Make the folder a run's, before anything else is written; ``anew`` removes a replacement begun before."""
+        if anew:
+            begun = self if self.final is not None else self.staged
+            begun._remove_files(owned_files(begun.path) or ())
+            remove_empty_folders(begun.path)
+        if marked_names(self.path) is None:
+            write_mark(self.path, ())
+
+    def expect(self, names: Collection[str]) -> None:
+        """Take note of the model's files, before they are written. ``RunError`` where others are in their place."""
+        own = marked_names(self.path) or ()
+        if taken := [name for name in names if name not in own and os.path.lexists(self.path / name)]:
+            raise RunError(
+                f"{self.path / taken[0]} is in the way of the model's file of that name, and the run has not written "
+                f"it.\n  → Move it elsewhere, then: {self.how_to_resume}"
+            )
+        write_mark(self.path, names)
+
+    def seal(self) -> None:
+        """Write the manifest of what the run has written: from now on it counts as finished."""
+        names = marked_names(self.path)
+        assert names is not None
+        update_manifest(self.path, names)
+        remove_file(self.path / MARK)
+
+    def install(self) -> RunDirectory:
+        """Let a sealed run take the place of the one that it is to replace, and return where it is then.
+
+        A crash leaves one of the two whole: the new one, until its last file is moved, in the folder that it was
+        made in. Calling this again goes on where it ended. Only files that the old run has written are removed.
+
+        Raises ``RunError`` when something that is not the old run's is in the way.
+        """
+        if self.final is None:
+            return self
+        final = RunDirectory(self.final)
+        remove_file(self.path / MARK)
+        final.remove_replaced()
+        names = [path.relative_to(self.path) for path in sorted(self.path.rglob("*")) if not path.is_dir()]
+        if blocked := [name for name in names if os.path.lexists(final.path / name)]:
+            raise RunError(
+                f"The new run is complete, in {self.path}, but {final.path / blocked[0]} is in its way and is not of "
+                f"the run that it replaces.\n  → Move it elsewhere, then: {self.how_to_resume}"
+            )
+        for name in sorted(names, key=lambda name: (name == Path(MANIFEST), name)):
+            make_folder((final.path / name).parent)
+            rename(self.path / name, final.path / name)
+        sync_folder(final.path)
+        remove_empty_folders(self.path)
+        return final
+
+    def remove_replaced(self) -> None:
+        """Remove the run's files, the manifest first: from then on nobody takes it for a finished one."""
+        listed = self.path / REPLACED
+        if not listed.exists():
+            owned = owned_files(self.path)
+            if owned is None:
+                return
+            write_text(listed, json.dumps(owned) + "\n")
+        self._remove_files(json.loads(listed.read_text(encoding="utf-8")))
+        remove_file(listed)
+        sync_folder(self.path)
+
+    def _remove_files(self, names: Collection[str]) -> None:
+        if MANIFEST in names:
+            remove_file(self.path / MANIFEST)
+            sync_folder(self.path)
+        for name in names:
+            remove_file(self.path / name)
+        for folder in sorted({name.split("/", 1)[0] for name in names if "/" in name}):
+            remove_empty_folders(self.path / folder)
 
     def remove_if_empty(self) -> None:
         """Delete the folder if it holds nothing but its lock: work that was refused leaves nothing behind."""
@@ -90,7 +185,12 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``name``.json; numbers that are not finite become null."""
-        write_text(self.path / f"{name}.json", json.dumps(_finite(content), ensure_ascii=False, indent=1) + "\n")
+        write_text(self.path / f"{name}.json", json.dumps(finite(content), ensure_ascii=False, indent=1) + "\n")
+
+    def write_card(self, text: str, environment: Mapping[str, Any]) -> None:
+        """Write the model card, and ``environment.json`` with its hash: whoever changes the card makes it theirs."""
+        self.write_json("environment", {**environment, "card_sha256": hash_bytes(text.encode("utf-8"))})
+        write_text(self.path / "README.md", text)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read ``name``.json; ``InputError`` when it is missing or damaged."""
@@ -115,15 +215,9 @@ class RunDirectory:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from tunesmith.files.atomic import write_bytes
-
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(dict(columns)), sink)
         write_bytes(self.predictions, sink.getvalue().to_pybytes())
-
-    def seal(self) -> None:
-        """Write the manifest: from now on the run counts as finished."""
-        update_manifest(self.path, exclude=LIVING)
 
     def verify(self) -> list[Problem]:
         """Return what is missing or damaged, file by file."""
@@ -135,23 +229,18 @@ def open_directory(path: Path) -> RunDirectory:
     directory = RunDirectory(path)
     if not path.is_dir():
         raise InputError(f"There is no run at {path}: the folder does not exist.", "Train one with 'tunesmith train'.")
+    if directory.is_replaced and not directory.is_finished:
+        raise InputError(
+            f"The run in {path} was being replaced by a new one, which is complete, when that was interrupted.",
+            f"Let it take its place: {directory.how_to_resume}",
+        )
     if not directory.config.exists():
         raise InputError(f"{path} is not a run: it holds no config.yaml.", "Name the folder given as --output.")
     if not directory.is_finished:
         raise InputError(
             f"The run in {path} did not finish.",
-            f"Continue it with: tunesmith train {directory.config} --output {path} --resume",
+            f"Continue it with: {directory.how_to_resume}",
         )
     if damage := directory.verify():
         raise InputError(damage)
     return directory
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

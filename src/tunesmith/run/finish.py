@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,27 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.evaluate import Baseline, baseline, has_baseline, predictions_table
-from tunesmith.files.atomic import new_folder, remove_folder, write_text
+from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
-from tunesmith.files.operations import rename, sync_folder
+from tunesmith.files.operations import make_folder, rename, sync_folder
 from tunesmith.models.structure import inner
+from tunesmith.run.advice import hints
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.card import model_card
 from tunesmith.run.judging import figures, judge
-from tunesmith.types import Problem
+from tunesmith.run.session import require_finite_weights
+from tunesmith.types import Problem, RunError
 
 if TYPE_CHECKING:
     from tunesmith.run.session import Session
 
 
 def finish(session: Session, *, peak_memory: int) -> None:
-    """Write everything that makes the run directory complete."""
-    directory, observers = session.directory, session.observers
+    """Write everything that makes the run directory complete; let it take the place of a run that it replaces."""
+    directory = session.directory
+    session.working("saving the model")
+    session.stop.check()
     _return_to_best(session)
-    observers.working("saving the model")
+    _require_trained(session)
     saved_bytes = _save_model(session)
-    observers.working(f"evaluating on the {session.data.judged_split} rows")
+    session.working(f"evaluating on the {session.data.judged_split} rows")
     evaluation, predictions = _judge(session)
+    session.working("writing the results")
+    for problem in hints(session, evaluation, predictions):
+        session.note(problem)
+    session.close_records()
     summary = _summary(session, peak_memory, saved_bytes)
     if evaluation is not None:
         directory.write_json("evaluation", evaluation)
@@ -39,13 +46,37 @@ def finish(session: Session, *, peak_memory: int) -> None:
     directory.write_json("training", summary)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     environment = {**directory.read_json("environment"), "finished": finished}
-    directory.write_json("environment", environment)
     config = directory.read_config().model_dump(mode="json")
-    write_text(directory.path / "README.md", model_card(config, summary, evaluation, environment))
+    card = model_card(config, summary, evaluation, environment)
+    directory.write_card(card, environment)
     remove_folder(directory.untuned)
     remove_folder(directory.states)
     directory.seal()
-    observers.finished(summary | {"evaluation": evaluation})
+    session.directory = directory.install()
+    session.stop.advice = f"Stopped after the run had finished; it is in {session.directory.place}."
+    session.observers.finished(summary | {"evaluation": evaluation})
+
+
+def _require_trained(session: Session) -> None:
+    """Raise ``RunError`` where what would be saved is not a trained model; warn where that is in doubt."""
+    progress, num_steps = session.progress, session.training.step
+    require_finite_weights(session)
+    if not progress.num_skipped:
+        return
+    if progress.num_skipped >= num_steps:
+        raise RunError(
+            f"Nothing was learned: none of the {num_steps} steps made an update, since their losses or gradients were "
+            "not finite; the rows are named above.\n  → Lower --train.learning_rate, try --train.precision fp32, or "
+            "look at the rows."
+        )
+    session.note(
+        Problem(
+            "warning",
+            f"{progress.num_skipped} of {num_steps} steps made no update: the model may be worse than it could be.",
+            "Lower train.learning_rate, or look at the rows named above.",
+            count=progress.num_skipped,
+        )
+    )
 
 
 def _return_to_best(session: Session) -> None:
@@ -69,18 +100,20 @@ def _save_model(session: Session) -> int:
     """Save model and tokenizer into the run directory; return the bytes of the model's files."""
     folder = session.directory.path
     staging = folder / ".model"
-    if staging.exists():
-        shutil.rmtree(staging)
+    remove_folder(staging)
     _name_end_tokens(session)
     with new_folder(staging) as temporary:
         session.config.method.save(session.network.model, temporary)
         model_files = [path.name for path in temporary.iterdir()]
         session.network.tokenizer.save_pretrained(temporary)
-    (staging / MANIFEST).unlink()
-    for path in sorted(staging.iterdir()):
-        rename(path, folder / path.name)
-    staging.rmdir()
+    names = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
+    names.remove(MANIFEST)
+    session.directory.expect(names)
+    for name in sorted(names):
+        make_folder((folder / name).parent)
+        rename(staging / name, folder / name)
     sync_folder(folder)
+    remove_folder(staging)
     return sum((folder / name).stat().st_size for name in model_files if (folder / name).is_file())
 
 
@@ -104,7 +137,7 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
         session.note(Problem("warning", message, "Give --data.test FILE, or set --data.test_fraction above 0."))
         return None, None
     columns = data.columns(split)
-    judged = judge(network, task, session.encoded(split), columns, session.config, working=session.observers.working)
+    judged = judge(network, task, session.encoded(split), columns, session.config, working=session.working)
     rival = session.rival
     if settings.baseline and has_baseline(task):
         rival = _classical(session, split)
@@ -118,7 +151,7 @@ def _classical(session: Session, split: str) -> Baseline | None:
     key = ["baseline", data.task.model_dump(mode="json"), data.prepared.hashes["train"], data.prepared.hashes[split]]
 
     def train() -> Baseline | None:
-        session.observers.working("training the baseline")
+        session.working("training the baseline")
         return baseline(data.task, data.columns("train"), data.columns(split), seed)
 
     return session.shared.once([*key, seed], train)
@@ -154,5 +187,5 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
-        "problems": [asdict(problem) for problem in session.problems],
+        "problems": [asdict(problem) for problem in (*session.problems, *session.observers.failures)],
     }

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os.path import exists
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
+from tunesmith.files.manifest import verify_manifest
+from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
 from tunesmith.models.structure import origin
+from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
 from tunesmith.types import InputError, Problem
 
@@ -24,55 +30,138 @@ MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
 """Of the machine, what decides how sums are rounded."""
 
 
-def claim(directory: RunDirectory, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that the folder is ours to write in."""
-    path = directory.path
-    sweep(path)
-    sweep(directory.checkpoints)
-    holds = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+def claim(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool) -> RunDirectory | None:
+    """Return where the run is to be written; None where it is finished already.
+
+    Nothing that is there is touched, but for a replacement that was complete when it was interrupted: that is
+    brought to its end.
+    """
+    staged = directory.staged
+    for one in (directory, staged):
+        if one.has_begun or owned_files(one.path) is not None:
+            sweep(one.path)
+            sweep(one.checkpoints)
+    if directory.is_replaced:
+        staged.install()
     if resume:
-        if not directory.config.exists():
-            raise InputError(f"There is nothing to resume in {path}: it holds no config.yaml.", "Leave out --resume.")
-        return
+        return _claim_to_resume(directory, config)
+    if staged.config.exists() and not overwrite:
+        raise InputError(
+            f"{directory.path} holds a run that is to replace another one there and did not finish.",
+            "Continue it with --resume, begin anew with --overwrite, or choose another folder with --output.",
+        )
+    holds = sorted(entry.name for entry in directory.path.iterdir() if not entry.name.startswith("."))
     if not holds:
-        return
+        return directory
     if not overwrite:
         what = (
             "a finished run"
             if directory.is_finished
             else "a run that did not finish"
             if directory.config.exists()
-            else f"files ({', '.join(holds[:3])}, …)"
+            else f"files ({_some(holds)})"
         )
         raise InputError(
-            f"{path} already holds {what}.",
+            f"{directory.path} already holds {what}.",
             "Choose another folder with --output, replace the run with --overwrite, or continue one with --resume.",
         )
+    _require_replaceable(directory, config, holds)
+    return staged
+
+
+def _claim_to_resume(directory: RunDirectory, config: RunConfig) -> RunDirectory | None:
+    staged, path = directory.staged, directory.path
+    if staged.config.exists():
+        return staged
     if not directory.config.exists():
+        raise InputError(f"There is nothing to resume in {path}: it holds no config.yaml.", "Leave out --resume.")
+    if not directory.is_finished:
+        return directory
+    if damage := verify_manifest(path, hashes=False):
         raise InputError(
-            f"{path} holds files that are not a run ({', '.join(holds[:3])}, …); --overwrite does not delete those.",
+            [replace(one, fix="Train it again with --overwrite, or restore the file from a copy.") for one in damage]
+        )
+    check_same_config(directory, config, finished=True)
+    return None
+
+
+def _require_replaceable(directory: RunDirectory, config: RunConfig, holds: Sequence[str]) -> None:
+    """Refuse to replace what is not a run, and what the new run is to be made from."""
+    path, owned = directory.path, owned_files(directory.path)
+    if owned is None:
+        raise InputError(
+            f"{path} holds files that are not a run of tunesmith ({_some(holds)}); --overwrite does not delete those.",
             "Choose another folder with --output.",
         )
-    directory.clear()
+    foreign = [*obstacles(path), *(f"{STAGED}/{name}" for name in foreign_entries(directory.staged.path))]
+    if foreign:
+        raise InputError(
+            f"{path} holds, where the new run would be written, files that the run there has not written or that were "
+            f"changed since: {_some(foreign)}.",
+            "Move them elsewhere, or choose another folder with --output.",
+        )
+    for name, place in _inputs(config).items():
+        used = [one for one in owned if (path / one).resolve().is_relative_to(place)]
+        if used:
+            raise InputError(
+                f"{name} is part of the run in {path}, which --overwrite would remove ({_some(used)}).",
+                "Choose another folder with --output.",
+            )
 
 
-def check_same_config(directory: RunDirectory, resolved: RunConfig) -> None:
-    """Refuse to resume a run as another one."""
+def _inputs(config: RunConfig) -> dict[str, Path]:
+    """Return the files and folders that a run is made from, by the keys that name them."""
+    given = {
+        "model.name": config.model.name,
+        **{f"data.{name}": getattr(config.data, name) for name in ("path", "validation", "test")},
+    }
+    places = {name: Path(value).expanduser() for name, value in given.items() if value}
+    return {name: place.resolve() for name, place in places.items() if exists(place)}  # noqa: PTH110 (which fails on names that are no paths)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: bool = False) -> None:
+    """Refuse to resume a run as another one.
+
+    Of a run that is ``finished``, ``config`` is what was given, in which nothing has been filled in yet: what it
+    leaves open is as it was.
+    """
     before = directory.read_config().model_dump(mode="json")
-    now = resolved.model_dump(mode="json")
-    free = {"output", "evaluation"}
+    now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
+    free = {"output"} if finished else {"output", "evaluation"}
     changed = [
-        f"{section}.{key}" if isinstance(value, dict) else section
+        name
         for section, value in now.items()
         if section not in free
-        for key in (value if isinstance(value, dict) else [""])
-        if (before[section] or {}).get(key) != value.get(key)
+        for name in _differences(section, before.get(section), value, may_be_open=finished)
     ]
-    if changed:
+    if not changed:
+        return
+    if finished:
         raise InputError(
-            f"The run in {directory.path} was started with other values of {', '.join(changed)}.",
-            f"Resume it unchanged (tunesmith train {directory.config} --resume), or start a new run with --output.",
+            f"The run in {directory.place} is finished, and it was made with other values of {', '.join(changed)}.",
+            "Replace it with --overwrite, or start a new run with another --output.",
         )
+    raise InputError(
+        f"The run in {directory.place} was started with other values of {', '.join(changed)}.",
+        f"Resume it unchanged ({directory.how_to_resume}), or start a new run with --output.",
+    )
+
+
+def _differences(name: str, before: Any, now: Any, *, may_be_open: bool) -> list[str]:
+    """Return the keys, with the sections that they stand in, whose values differ."""
+    if before == now or (may_be_open and now in (None, "auto", {}, [])):
+        return []
+    section = name.count(".") == 0
+    if isinstance(before, dict) and isinstance(now, dict) and (section or may_be_open):
+        found = [
+            _differences(f"{name}.{key}", before.get(key), value, may_be_open=may_be_open) for key, value in now.items()
+        ]
+        return [key for keys in found for key in keys]
+    return [name]
 
 
 def check_method(config: RunConfig) -> None:
@@ -108,7 +197,7 @@ def check_same_data(session: Session) -> None:
     now = dict(session.data.prepared.hashes)
     if changed := sorted(split for split in {*before, *now} if before.get(split) != now.get(split)):
         raise InputError(
-            f"The data has changed since the run in {session.directory.path} was started: its {', '.join(changed)} "
+            f"The data has changed since the run in {session.directory.place} was started: its {', '.join(changed)} "
             "rows are others.",
             "Restore the data, or start a new run with --output.",
         )

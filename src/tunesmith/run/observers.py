@@ -1,10 +1,10 @@
-"""Who may watch a run: the console, TensorBoard, the metrics file, or the user's own code."""
+"""Who may watch a run: the console, TensorBoard, or the user's own code. None of them can take it with them."""
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,11 @@ class RunPlan:
     folder: Path
 
 
-HAND_OVER_SECONDS = 1.0
-"""How long numbers for TensorBoard wait at most while steps go on."""
-
-
 class Observer:
-    """Watches a run. Override what interests; exceptions raised here stop the run."""
+    """Watches a run. Override what interests.
+
+    One that raises an ``Exception`` is told nothing any more, and a warning says so; the run goes on.
+    """
 
     def started(self, plan: RunPlan) -> None:
         """Call before the first step."""
@@ -60,127 +59,69 @@ class Observer:
 
 
 class Observers(Observer):
-    """Passes everything on to several observers."""
+    """Passes everything on to several observers, and lets go of those that fail."""
 
-    def __init__(self, observers: list[Observer]) -> None:
-        self._observers = observers
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+        self._closing = list(observers)
+        self.failures: list[Problem] = []
+        """Which observers failed, and how."""
+
+    def add(self, observer: Observer) -> None:
+        """Let ``observer`` watch from now on, before all others."""
+        self._observers.insert(0, observer)
+        self._closing.insert(0, observer)
+
+    def part_with(self, observer: Observer) -> None:
+        """Close ``observer`` before the others, if it is still there."""
+        if observer in self._closing:
+            self._closing.remove(observer)
+            self._try(observer, lambda one: one.close())
+        if observer in self._observers:
+            self._observers.remove(observer)
 
     def started(self, plan: RunPlan) -> None:
-        for observer in self._observers:
-            observer.started(plan)
+        self._tell(lambda observer: observer.started(plan))
 
     def stepped(self, info: StepInfo, total_steps: int) -> None:
-        for observer in self._observers:
-            observer.stepped(info, total_steps)
+        self._tell(lambda observer: observer.stepped(info, total_steps))
 
     def evaluated(self, record: dict[str, Any]) -> None:
-        for observer in self._observers:
-            observer.evaluated(record)
+        self._tell(lambda observer: observer.evaluated(record))
 
     def noted(self, problem: Problem) -> None:
-        for observer in self._observers:
-            observer.noted(problem)
+        self._tell(lambda observer: observer.noted(problem))
 
     def working(self, what: str) -> None:
-        for observer in self._observers:
-            observer.working(what)
+        self._tell(lambda observer: observer.working(what))
 
     def finished(self, summary: dict[str, Any]) -> None:
-        for observer in self._observers:
-            observer.finished(summary)
+        self._tell(lambda observer: observer.finished(summary))
 
     def close(self) -> None:
-        for observer in self._observers:
-            observer.close()
+        while self._closing:
+            with suppress(Exception):  # the work is over, and somebody else's error may be on its way
+                self._closing.pop(0).close()
 
+    def _tell(self, call: Callable[[Observer], None]) -> None:
+        for observer in list(self._observers):
+            self._try(observer, call)
 
-class MetricsFile(Observer):
-    """Appends every step and evaluation to ``metrics.jsonl``.
-
-    On resuming, lines after the checkpoint's step are cut first: those steps are made again.
-    """
-
-    def __init__(self, path: Path, first_step: int) -> None:
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= first_step]
-        self._file = path.open("w", encoding="utf-8")
-        self._file.writelines(line + "\n" for line in kept)
-        self._file.flush()
-
-    def stepped(self, info: StepInfo, total_steps: int) -> None:  # noqa: ARG002
-        record = {"kind": "step", **asdict(info)}
-        for optional in ("rows", "note"):
-            if not record[optional]:
-                del record[optional]
-        self._write(record)
-
-    def evaluated(self, record: dict[str, Any]) -> None:
-        self._write(record)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-
-
-class TensorBoard(Observer):
-    """Writes event files for TensorBoard into ``tensorboard/`` of the run.
-
-    Steps are handed over together once a second: the writer has a thread of its own, and waking it
-    for every number costs more than a step of a small model.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
-        self._waiting: list[tuple[dict[str, float], int, float]] = []
-        self._handed_over = time.time()
-
-    def stepped(self, info: StepInfo, total_steps: int) -> None:  # noqa: ARG002
-        values = {
-            "train/loss": info.loss,
-            "train/learning_rate": info.learning_rate,
-            "train/gradient_norm": info.gradient_norm,
-            "train/tokens_per_second": info.num_tokens / max(info.seconds, 1e-9),
-        }
-        self._take(values, info.step)
-
-    def evaluated(self, record: dict[str, Any]) -> None:
-        split = record["split"]
-        values = {f"{split}/{name}": value for name, value in record["metrics"].items()}
-        if record["loss"] is not None:
-            values[f"{split}/loss"] = record["loss"]
-        self._take(values, record["step"])
-
-    def close(self) -> None:
-        self._hand_over()
-        self._writer.close()
-
-    def _take(self, values: dict[str, float], step: int) -> None:
-        now = time.time()
-        self._waiting.append((values, step, now))
-        if now - self._handed_over >= HAND_OVER_SECONDS:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        for values, step, moment in self._waiting:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step, walltime=moment)
-        self._waiting.clear()
-        self._handed_over = time.time()
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the whole lines of a JSON Lines file; a last line cut by a crash is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    def _try(self, observer: Observer, call: Callable[[Observer], None]) -> None:
         try:
-            json.loads(line)
-        except ValueError:
-            break
-        lines.append(line)
-    return lines
+            call(observer)
+        except Exception as error:
+            self._let_go(observer, error)
+
+    def _let_go(self, observer: Observer, error: Exception) -> None:
+        if observer not in self._observers:
+            return  # it failed again, while it was told of its failure
+        self._observers.remove(observer)
+        reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(".")
+        problem = Problem(
+            "warning",
+            f"{type(observer).__name__} failed and is told nothing any more of this run, which goes on "
+            f"({type(error).__name__}: {reason}).",
+        )
+        self.failures.append(problem)
+        self.noted(problem)

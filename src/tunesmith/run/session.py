@@ -19,10 +19,11 @@ from tunesmith.run.assembly import Network, TaskData
 from tunesmith.run.config import RunConfig
 from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.observers import Observers
+from tunesmith.run.metrics_file import MetricsFile
+from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests
-from tunesmith.types import Problem, StepInfo
+from tunesmith.types import Problem, RunError, StepInfo
 
 
 @dataclass
@@ -62,6 +63,10 @@ class Session:
     settled: Settled | None = None
     """How steps are made on the device at hand; set before the first one."""
     progress: Progress = field(default_factory=Progress)
+    metrics: MetricsFile | None = None
+    """Where steps and evaluations are recorded, while there are any."""
+    board: Observer | None = None
+    """Who writes them for TensorBoard."""
 
     @property
     def metric(self) -> tuple[str, bool]:
@@ -77,6 +82,23 @@ class Session:
     def note(self, problem: Problem) -> None:
         self.problems.append(problem)
         self.observers.noted(problem)
+
+    def close_records(self) -> None:
+        """Let go of the files that grew with every step: nothing is added to them any more."""
+        if self.metrics is not None:
+            self.metrics.sync()
+            self.metrics.close()
+        if self.board is not None:
+            self.observers.part_with(self.board)
+
+    def working(self, what: str) -> None:
+        """Say what is being done after the last step, to observers and to whoever stops it."""
+        step, total = self.training.step, self.training.plan.total_steps
+        self.stop.advice = (
+            f"Stopped while {what}, after step {step} of {total}, which is saved; the run is not complete. "
+            f"Bring it to its end with: {self.directory.how_to_resume}"
+        )
+        self.observers.working(what)
 
 
 class Course:
@@ -109,11 +131,14 @@ class Course:
         progress.num_tokens += info.num_tokens
         progress.num_rows += info.num_rows
         progress.num_skipped += bool(info.skipped)
+        if session.metrics is not None:
+            session.metrics.stepped(info)
         session.observers.stepped(info, plan.total_steps)
         if info.note:
             session.note(Problem("warning", f"Step {info.step}: {info.note}."))
         if info.skipped:
             session.note(_skip_warning(session, info.step, info.skipped, info.rows))
+            require_finite_weights(session)
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
@@ -153,11 +178,10 @@ def _stop_if_asked(course: Course) -> None:
     if session.stop.received is None:
         return
     course.save()
-    folder = session.directory.path
     raise Stopped(
         session.stop.received,
         f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
-        f"Continue with: tunesmith train {session.directory.config} --output {folder} --resume",
+        f"Continue with: {session.directory.how_to_resume}",
     )
 
 
@@ -194,6 +218,8 @@ def _evaluate(session: Session) -> None:
         "loss": scored.loss,
         "metrics": metrics,
     }
+    if session.metrics is not None:
+        session.metrics.evaluated(record)
     session.observers.evaluated(record)
     _judge(session, {**metrics, "loss": scored.loss if scored.loss is not None else float("nan")})
 
@@ -219,6 +245,8 @@ def _should_stop_early(session: Session) -> bool:
 
 def _save(session: Session) -> None:
     folder, progress = session.directory.checkpoints, session.progress
+    if session.metrics is not None:
+        session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
     checkpoints.save(session.training, folder, asdict(progress))
     keep = {progress.best_step} if progress.best_step is not None else set()
     checkpoints.rotate(folder, session.config.train.keep_checkpoints, keep)
@@ -232,6 +260,23 @@ def restore(session: Session) -> None:
     if found is not None:
         checkpoints.restore(session.training, found)
         session.progress = Progress(**found.extra)
+
+
+def require_finite_weights(session: Session) -> None:
+    """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
+    named = session.network.model.named_parameters()
+    if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
+        return
+    step = session.training.step
+    if step <= session.progress.num_skipped:  # no update was made
+        raise RunError(
+            f"The model's weights were not finite numbers (NaN or infinity) before anything was trained; the first is "
+            f"'{name}'.\n  → Use an intact copy of the model; with bf16 weights, also try --train.precision fp32."
+        )
+    raise RunError(
+        f"Training has diverged: after step {step} weights are not finite numbers (NaN or infinity); the first is "
+        f"'{name}'.\n  → Start again with a lower --train.learning_rate (it was {session.training.learning_rate:g})."
+    )
 
 
 def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int]) -> Problem:

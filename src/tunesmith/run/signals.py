@@ -1,9 +1,9 @@
 """Stopping on request: SIGTERM and Ctrl-C save what was reached; a second signal does not wait.
 
-Outside of training there is nothing to save and a signal stops at once. While a step or a
-save is under way it is only noted, and ``StopRequests.check`` raises at the next safe
-point. The second signal ends the process at once: saves are atomic, so that even this
-leaves only whole checkpoints.
+Outside of training there is nothing to save and a signal stops at once, with the words that whoever is at work
+has left in ``StopRequests.advice``. While a step or a save is under way it is only noted, and
+``StopRequests.check`` raises at the next safe point. The second signal ends the process at once: saves are atomic,
+so that even this leaves only whole checkpoints.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTHING_SAVED = "Stopped before training began; nothing was saved."
 
 
 class Stopped(BaseException):
@@ -32,12 +33,14 @@ class StopRequests:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.advice = NOTHING_SAVED
+        """What is true of the work when it is stopped now, and how to go on."""
         self._deferred = 0
 
     def check(self) -> None:
         """Raise ``Stopped`` if a signal has arrived."""
         if self.received is not None:
-            raise Stopped(self.received)
+            raise Stopped(self.received, self.advice)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -53,7 +56,7 @@ class StopRequests:
             os._exit(128 + number)
         self.received = number
         if not self._deferred:
-            raise Stopped(number)
+            raise Stopped(number, self.advice)
 
 
 @contextmanager

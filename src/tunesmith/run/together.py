@@ -24,7 +24,7 @@ from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.session import Course, Session
 from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests, stop_requests
-from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, train
+from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, resumable, train
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
 SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
@@ -96,16 +96,18 @@ def train_together(
     with ExitStack() as stack:
         stack.enter_context(as_guest())
         stop = stack.enter_context(stop_requests())
-        begun = [resume and directory.config.exists() for directory in directories]
+        begun = [resume and directory.has_begun for directory in directories]
         if resume and not any(begun):
             _refuse_to_resume(directories)
-        planned = [
-            _Planned(config, directory, own, again)
-            for config, directory, own, again in zip(
-                configs, directories, observers or [()] * len(configs), begun, strict=True
-            )
-            if enter(stack, directory, resume=again, overwrite=overwrite)
-        ]
+        planned = []
+        for config, place, own, again in zip(
+            configs, directories, observers or [()] * len(configs), begun, strict=True
+        ):
+            directory = enter(stack, place, config, stop, resume=again, overwrite=overwrite)
+            if directory is not None:
+                planned.append(_Planned(config, directory, own, again))
+        if resume:
+            stop.advice = "Stopped before training went on; all is as it was."
         failures = _train(_compose(stack, planned, stop), stop) if planned else {}
     if failures:
         _give_account(failures, directories)
@@ -129,7 +131,9 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     sessions = [session for session, _ in composed]
     _require_members(sessions)
     for one, (session, resolved) in zip(planned, composed, strict=True):
+        stack.enter_context(resumable(session.directory))
         open_run(session, resolved, resume=one.resume)
+    stop.advice = "Stopped before the first step. Begin again with the same command and --resume."
     if any(map(wants_states, sessions)):
         for session in sessions:
             keep_states(session)
@@ -150,12 +154,13 @@ def _train(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunErr
     reset_peak(device)
     failures = _drive(sessions, stop)
     for session in sessions:
-        if session.directory.path in failures:
+        if session.directory.place in failures:
             continue
         try:
-            finish(session, peak_memory=peak_bytes(device))
+            with resumable(session.directory):
+                finish(session, peak_memory=peak_bytes(device))
         except RunError as error:
-            failures[session.directory.path] = error
+            failures[session.directory.place] = error
     return failures
 
 
@@ -168,16 +173,17 @@ def _drive(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunErr
             entrant.course.begin()
         _stop_if_asked(active, stop)
         while active := [
-            one for one in active if not one.course.is_over and one.session.directory.path not in failures
+            one for one in active if not one.course.is_over and one.session.directory.place not in failures
         ]:
             for one, made in zip(active, _make_steps(active), strict=True):
                 try:
                     if isinstance(made, RunError):
                         raise made
-                    one.course.after(made)
+                    with resumable(one.session.directory):
+                        one.course.after(made)
                     require_updates(one.session.training, made)
                 except RunError as error:
-                    failures[one.session.directory.path] = error
+                    failures[one.session.directory.place] = error
                     one.session.note(Problem("error", str(error), "The other runs go on."))
             _stop_if_asked(active, stop)
     return failures
@@ -282,7 +288,7 @@ def _require_members(sessions: Sequence[Session]) -> None:
             problems.append(
                 Problem(
                     "error",
-                    f"The run in {session.directory.path} cannot be trained in one pass with others: {reason}.",
+                    f"The run in {session.directory.place} cannot be trained in one pass with others: {reason}.",
                     "Train the runs one by one.",
                 )
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,14 +42,16 @@ from tunesmith.run.guards import (
 )
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
-from tunesmith.run.observers import MetricsFile, Observer, Observers, RunPlan, TensorBoard
+from tunesmith.run.metrics_file import MetricsFile
+from tunesmith.run.observers import Observer, Observers, RunPlan
 from tunesmith.run.session import Session, drive, restore
 from tunesmith.run.shared import Shared
 from tunesmith.run.signals import StopRequests, stop_requests
+from tunesmith.run.tensorboard import TensorBoard
 from tunesmith.run.untuned import judge_untuned
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.left_out import encoding_problems
-from tunesmith.types import InputError, Problem
+from tunesmith.types import DiskError, InputError, Problem
 
 
 @cores_shared()
@@ -70,15 +72,17 @@ def train(
         RunError: Training could not go on; checkpoints made so far stay.
         Stopped: A signal asked to stop; a checkpoint was saved if training had begun.
     """
-    directory = directory_of(config)
+    place = directory_of(config)
     with ExitStack() as stack:
         stack.enter_context(as_guest())
         stop = stack.enter_context(stop_requests())
-        if not enter(stack, directory, resume=resume, overwrite=overwrite):
-            return directory.path
-        watching = Observers(list(observers))
+        directory = enter(stack, place, config, stop, resume=resume, overwrite=overwrite)
+        if directory is None:
+            return place.path
+        watching = Observers(observers)
         stack.callback(watching.close)
         session, resolved = compose(config, directory, watching, stop, Shared())
+        stack.enter_context(resumable(directory))
         open_run(session, resolved, resume=resume)
         if wants_states(session):
             keep_states(session)
@@ -87,7 +91,7 @@ def train(
         reset_peak(session.network.device)
         drive(session)
         finish(session, peak_memory=peak_bytes(session.network.device))
-    return directory.path
+    return place.path
 
 
 def directory_of(config: RunConfig) -> RunDirectory:
@@ -97,14 +101,38 @@ def directory_of(config: RunConfig) -> RunDirectory:
     return directory
 
 
-def enter(stack: ExitStack, directory: RunDirectory, *, resume: bool, overwrite: bool) -> bool:
-    """Hold the folder until the stack ends, and make sure that it is ours; return False for a run that is finished."""
-    stack.callback(directory.remove_if_empty)
-    stack.enter_context(locked(directory.path))
-    if resume and directory.is_finished:
-        return False
-    claim(directory, resume=resume, overwrite=overwrite)
-    return True
+def enter(
+    stack: ExitStack, place: RunDirectory, config: RunConfig, stop: StopRequests, *, resume: bool, overwrite: bool
+) -> RunDirectory | None:
+    """Hold the folder until the stack ends, and make sure that it is ours; return where to write the run.
+
+    That is a folder aside where it is to replace another run, and nowhere (None) where it is finished already.
+    """
+    stack.callback(place.remove_if_empty)
+    stack.enter_context(locked(place.path))
+    directory = claim(place, config, resume=resume, overwrite=overwrite)
+    if directory is None:
+        return None
+    if resume:
+        stop.advice = f"Stopped before training went on; all is as it was. Continue with: {directory.how_to_resume}"
+    elif directory.final is not None:
+        stop.advice = f"Stopped before training began; the run in {place.path} is as it was."
+    return directory
+
+
+@contextmanager
+def resumable(directory: RunDirectory) -> Iterator[None]:
+    """Say, where the disk takes nothing any more, how to go on with a run that has begun."""
+    try:
+        yield
+    except (DiskError, OSError) as error:
+        if isinstance(error, (BrokenPipeError, InputError)):
+            raise
+        what = error.what if isinstance(error, DiskError) else f"A file could not be read or written: {error}."
+        done = "what was saved before is untouched"
+        if not directory.config.exists():
+            raise DiskError(what, f"Mend that, then run again; {done}.") from error
+        raise DiskError(what, f"Mend that, then continue with: {directory.how_to_resume} ({done}).") from error
 
 
 def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
@@ -114,11 +142,15 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
         check_same_config(directory, resolved)
         check_same_data(session)
         check_same_model(session)
-    directory.write_config(resolved)  # first of all: it is what makes the folder a run
+    session.stop.advice = f"Stopped before the first step. Begin again with: {directory.how_to_resume}"
+    directory.begin(anew=not resume)
+    directory.write_config(resolved)  # before everything else: it is what can be resumed
     environment = _environment(session, started)
     if resume and (directory.path / "environment.json").exists():
-        for problem in other_surroundings(directory.read_json("environment"), environment):
+        before = directory.read_json("environment")
+        for problem in other_surroundings(before, environment):
             session.note(problem)
+        environment["card_sha256"] = before.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(session.data.rejected)
     session.rival = judge_untuned(session)  # before anything is restored
@@ -129,10 +161,12 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
 def record_steps(stack: ExitStack, session: Session) -> None:
     """Let every step be recorded in the run directory, until the stack ends, and say what is about to be trained."""
     directory, step = session.directory, session.training.step
-    recorders = [MetricsFile(directory.metrics, step), TensorBoard(directory.tensorboard, step)]
-    for recorder in recorders:
-        stack.callback(recorder.close)
-    session.observers = Observers([*recorders, session.observers])
+    session.metrics = MetricsFile(directory.metrics, step, evaluation_due=session.progress.evaluation_due)
+    stack.callback(session.metrics.close)
+    session.board = TensorBoard(directory.tensorboard, step)
+    session.observers.add(session.board)
+    for problem in session.metrics.problems:
+        session.note(problem)
     _announce(session)
 
 
@@ -196,7 +230,7 @@ def compose(
     lengths = _length_notes(task, encoded, network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *found, *lengths):
         session.note(problem)
-    return session, resolve(config, data, network, learning_rate, directory.path)
+    return session, resolve(config, data, network, learning_rate, directory.place)
 
 
 def _announce(session: Session) -> None:
@@ -215,7 +249,7 @@ def _announce(session: Session) -> None:
             num_rows={split: len(rows) for split, rows in session.data.prepared.splits.items()},
             total_steps=training.plan.total_steps,
             first_step=training.step,
-            folder=session.directory.path,
+            folder=session.directory.place,
         )
     )
 

@@ -29,6 +29,12 @@ MAX_SCATTER = 2000
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that can be learned."""
 NUM_RESIDUAL_BINS = 40
+LARGEST = 1e38
+"""Largest target that is learned as a multiple of the standard deviation; single precision ends at 3.4e38."""
+LARGEST_SQUARED = 1e18
+"""Largest target that is learned as it is: squares of it are added."""
+SAME = 0.99
+"""Share of the different targets that single precision must tell apart."""
 
 _LABEL_NAMES = """
     label score target value rating similarity similarity_score relevance price y stars grade gold
@@ -92,7 +98,8 @@ class Regression(Task):
         """Fill in the mean and standard deviation of the training targets, when they are asked for."""
         if not self.standardize:
             return self
-        values = np.array([value for value in map(_number, columns["label"]) if value is not None], dtype=np.float64)
+        found = (value for value in map(_number, columns["label"]) if value is not None and abs(value) <= self._largest)
+        values = np.array(list(found), dtype=np.float64)
         mean = self.mean if self.mean is not None else float(values.mean()) if len(values) else 0.0
         spread = float(values.std()) if len(values) else 0.0
         return self.changed(mean=mean, std=self.std if self.std is not None else spread or 1.0)
@@ -107,10 +114,20 @@ class Regression(Task):
             message = f"{len(bad)} {split} {are} a label that is not a finite number (up to {LARGEST:.1e}), such as {example!r}."
             fix = "Correct or remove the rows; for labels that are names use task: classification."
             return [Problem("error", message, fix, count=len(bad), rows=places(split, columns, bad))]
+        large = [i for i, value in enumerate(values) if value is not None and abs(value) > self._largest]
+        if large:
+            have = "row has" if len(large) == 1 else "rows have"
+            message = (
+                f"{len(large)} {split} {have} a label too large to be computed with, such as "
+                f"{columns['label'][large[0]]!r}: the largest is {self._largest:.2g}."
+            )
+            fix = "Correct the rows, or give the labels in a larger unit (thousands, millions)"
+            fix += "." if self.standardize else ", or set --task.standardize true."
+            return [Problem("error", message, fix, count=len(large), rows=places(split, columns, large))]
         if split == "train" and values and len(set(values)) == 1:
             message = f"Every training row has the same target, {values[0]}: there is nothing to learn."
             return [Problem("error", message, "Check data.columns.label.", count=len(values))]
-        return []
+        return _check_digits(values) if split == "train" else []
 
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         inputs, num_truncated = encode_texts(tokenizer, columns["text"], columns.get("text_pair"), max_length)
@@ -174,6 +191,11 @@ class Regression(Task):
         }
 
     @property
+    def _largest(self) -> float:
+        """The largest target: as it is, its square must exist in single precision; as a multiple of std, itself."""
+        return LARGEST if self.standardize else LARGEST_SQUARED
+
+    @property
     def _shift(self) -> float:
         assert not self.standardize or self.mean is not None, "bind the task first"
         return self.mean or 0.0 if self.standardize else 0.0
@@ -182,6 +204,19 @@ class Regression(Task):
     def _scale(self) -> float:
         assert not self.standardize or self.std is not None, "bind the task first"
         return self.std or 1.0 if self.standardize else 1.0
+
+
+def _check_digits(values: Sequence[float | None]) -> list[Problem]:
+    """Warn where targets that differ become equal in single precision: times in seconds, years with days."""
+    exact = np.unique(np.array([value for value in values if value is not None], dtype=np.float64))
+    num_kept = len(np.unique(exact.astype(np.float32)))
+    if num_kept >= SAME * len(exact):
+        return []
+    message = (
+        f"The training labels have {len(exact):,} different values, of which single precision (seven digits) tells "
+        f"only {num_kept:,} apart: they lie close together and far from 0 ({exact[0]:.15g} to {exact[-1]:.15g})."
+    )
+    return [Problem("warning", message, "Subtract a constant from the labels, so that what differs comes first.")]
 
 
 def _residuals(outputs: Outputs, targets: Targets) -> FloatArray:
