@@ -332,4 +332,13 @@ def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
         open_bytes(path) as file,
         io.TextIOWrapper(file, encoding=encoding, errors=_REPLACE, newline="") as text,
     ):
-        yield text
+        try:
+            yield text
+        except UnicodeEncodeError:
+            raise
+        except UnicodeError as error:  # what marks cannot mend: no byte order where the encoding needs one
+            raise InputError(
+                f"{path.name} cannot be read as {encoding.upper()}: {error}.",
+                "Give its real encoding as data.encoding, or leave that out; without a mark at the beginning, "
+                "UTF-16 is utf-16-le or utf-16-be.",
+            ) from error

@@ -146,7 +146,7 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
         "encoding": config.encoding,
         "passage": config.passage if _may_be_plain(file, config) else 0,
     }
-    key = hash_json([_VERSION, sha256, file.path.name, file.suffix, options])
+    key = hash_json([_VERSION, sha256, file.name, file.suffix, options])
 
     def build(folder: Path) -> None:
         rejections = Rejections(folder / "rejected.jsonl")
@@ -159,9 +159,9 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
     if not len(dataset) and not rejected:
-        raise InputError(f"{file.path.name} holds no rows.", "Give a file with at least a few rows.")
+        raise InputError(f"{file.name} holds no rows.", "Give a file with at least a few rows.")
     source = Source(
-        file.path.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
+        file.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
     )
     has_header = bool(details.get("dialect", {}).get("header", True))
     return _Table(
@@ -178,7 +178,7 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
 def _read_into(
     file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
 ) -> tuple[dict[str, Any], list[Problem]]:
-    path, name = file.path, file.path.name
+    path, name = file.path, file.name
     if file.suffix in COLUMNAR:
         return read_columnar(path, name, target)
     problems = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class DataFile:
     suffix: str
     """Of the format, lower case, without the compression: ``.csv`` for ``train.csv.gz``."""
     split: str
+
+    @property
+    def name(self) -> str:
+        """The file's name as it can be written and shown: bytes that are no UTF-8 as ``\\xff``."""
+        return os.fsencode(self.path.name).decode("utf-8", "backslashreplace")
 
 
 def format_suffix(path: Path) -> str:

@@ -15,6 +15,9 @@ def explained(failure: str, fix: str) -> Iterator[None]:
         yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of code in Rust comes as an exception of its own that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{failure}: {reason}", fix) from error

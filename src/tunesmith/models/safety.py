@@ -46,6 +46,9 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
     """
     if not (folder / CONFIG).is_file():
         raise InputError(_no_config(folder))
+    problems = _check_kinds(folder)
+    if problems:
+        raise InputError(problems)
     problems = _check_code(folder)
     problems += _check_config(folder / CONFIG)
     problems += _check_weights(folder)
@@ -66,6 +69,9 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
 def check_adapter_folder(folder: Path) -> None:
     """Raise ``InputError`` with every reason not to load an adapter from ``folder``."""
     path = folder / "adapter_model.safetensors"
+    problems = _check_kinds(folder)
+    if problems:
+        raise InputError(problems)
     problems = _check_code(folder)
     for needed in (folder / ADAPTER_CONFIG, path):
         if not needed.is_file():
@@ -79,6 +85,8 @@ def check_adapter_folder(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON file's object; ``InputError`` names the file when it is none."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file.", "Download or save the model again.")
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise InputError(f"{path} is too large to be a config file ({path.stat().st_size:,} bytes).")
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -130,6 +138,21 @@ def _is_adapter(folder: Path) -> Problem:
         f"The folder {folder} holds an adapter (adapter_config.json), which is no whole model.",
         f"Give its base model{f', {base!r}' if base else ''}, or merge the adapter into it first.",
     )
+
+
+def _check_kinds(folder: Path) -> list[Problem]:
+    """Refuse what is neither a file nor a folder: who opens a pipe waits for its writer, for ever."""
+    strange = sorted(
+        str(path.relative_to(folder))
+        for inner in (folder, folder / "chat_templates")
+        for path in (inner.iterdir() if inner.is_dir() else ())
+        if path.exists() and not path.is_file() and not path.is_dir()
+    )
+    if not strange:
+        return []
+    message = f"The folder {folder} holds what is neither a file nor a folder: {', '.join(strange[:5])}."
+    fix = "Remove it: a pipe, socket or device has no place among a model's files."
+    return [Problem("error", message, fix, len(strange))]
 
 
 def _check_code(folder: Path) -> list[Problem]:
