@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,20 @@ def test_infinities_are_read_and_refused_by_the_configuration() -> None:
         ("a: \x00", "not valid YAML"),
         ("? [1, 2]\n: 3", "line 1, column 3"),
         ("a: *nothing", "undefined alias"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 5000, "line 1, column 51: this is nested more than 50 deep"),
+        ("a:\n - b\n - ? " + "- " * 60, "line 3, column"),
+        ("a: &a [*a]", "a value holds itself"),
+        ("a: !!bool perhaps", "line 1, column 4: 'perhaps' is no bool"),
+        ("a: 1\nb: !!int 12 months", "line 2, column 4: '12 months' is no int"),
+        ("a: !!float [1]", "expected a scalar node"),
+        ("a: !!null 0", "'0' is no null"),
+        ("a: !!timestamp 12", "could not determine a constructor"),
+        ("a: !!set {x, y}", "could not determine a constructor"),
+        ("a: !!omap x", "could not determine a constructor"),
+        ("a: !!binary x", "could not determine a constructor"),
+        ("a: 0x" + "F" * 5000, "line 1, column 4: a value of 5002 characters is no int"),
+        ("{" + "a," * 20_000 + "}", "there are more than 10000 values"),
+        ("a: '" + "x" * 300_000 + "'", "at most 200,000"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path: Path, text: str, message: str) -> None:
@@ -192,3 +207,29 @@ def test_flags_that_contradict_each_other_are_not_silently_dropped() -> None:
     values = parse_overrides([("method.rank", "4"), ("method", "full"), ("model", "x"), ("data", "y")], Root)
     with pytest.raises(ConfigError, match=r"method.rank belongs to method 'lora'"):
         build(Root, values)
+
+
+def test_what_aliases_stand_for_counts() -> None:
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 5)}]" for i in range(1, 12)]
+    start = time.process_time()
+    with pytest.raises(ConfigError, match=r"line \d, column \d+: this stands for more than 10000 values"):
+        parse_yaml("\n".join(lines), "t")
+    merged = ["m0: &m0 {a: 1}"] + [f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 9)}]}}" for i in range(1, 9)]
+    with pytest.raises(ConfigError, match="stands for more than 10000 values"):
+        parse_yaml("\n".join(merged), "t")
+    assert time.process_time() - start < 1.0
+    few = parse_yaml("base: &base {a: 1, b: [x]}\nfirst: {<<: *base, a: 2}\nsecond: *base", "t")
+    assert few == {"base": {"a": 1, "b": ["x"]}, "first": {"a": 2, "b": ["x"]}, "second": {"a": 1, "b": ["x"]}}
+
+
+def test_tags_of_plain_values_are_read() -> None:
+    text = "a: !!str 12\nb: !!int 0x1F\nc: !!float 3\nd: !!bool true\ne: !!null ~\nf: !!seq [1]\ng: !!map {h: 1}"
+    assert parse_yaml(text, "t") == {"a": "12", "b": 31, "c": 3.0, "d": True, "e": None, "f": [1], "g": {"h": 1}}
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="is no file"):
+        load_yaml(tmp_path / "pipe.yaml")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from chats import (
     user,
 )
 from tunesmith.tasks import CausalLM
+from tunesmith.tasks.chat import sandbox
 from tunesmith.tasks.chat.sandbox import ChatTemplate, RefusedError, compiled
 from tunesmith.tasks.chat.template import CHATML, ChatFormat, resolve_template
 from tunesmith.types import InputError
@@ -139,7 +140,7 @@ HOSTILE = {
     "width": "{{ 'a'.ljust(10 ** 9) }}",
     "named width": "{{ 'a\t'.expandtabs(tabsize=10 ** 9) }}",
     "filter width": "{{ 'a'|center(1000000000) }}",
-    "indent": "{{ 'a\n'|indent('b' * 900000, true)|indent('c' * 900000, true) }}",
+    "indent": "{{ ('a\n' * 9)|indent('b' * 900000, true)|indent('c' * 900000, true) }}",
     "format": "{{ '{:1000000000}'.format(1) }}",
     "format fields": "{{ ('{0}' * 3000).format('a' * 900000) }}",
     "percent": "{{ '%1000000000d' % 1 }}",
@@ -157,19 +158,51 @@ HOSTILE = {
     "copies": "{% set l = range(99999)|list %}{% for i in range(99999) %}{{ l[::-1]|length }}{% endfor %}",
     "calls": "{% set l = range(99999)|list %}{% for i in range(99999) %}{{ l.index(99998) }}{% endfor %}",
     "itself": "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+    "hash": "{{ dict.fromkeys(range(0, 99999 * (2 ** 61 - 1), 2 ** 61 - 1))|length }}",
+    "codec": "{{ ('\u4e00\u4e8c\u4e09' * 60000 ~ range(99999)|join).encode('punycode')|length }}",
     "class": "{{ ''.__class__.__mro__ }}",
     "globals": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
     "changed": "{{ messages.append(1) }}",
-    "namespace": "{% set n = namespace() %}{% set n.__class__ = 1 %}",
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_templates_end_quickly(name: str) -> None:
-    start = time.thread_time()
-    with pytest.raises(InputError, match="chat template was stopped"):
+def test_hostile_templates_end_quickly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.3)
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pytest.raises(InputError, match=r"chat template (was stopped|cannot be compiled)"):
         ChatTemplate(HOSTILE[name]).render({"messages": [user("a")]})
-    assert time.thread_time() - start < 2.0
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime < 3.0
+    assert end.ru_maxrss < 2 * sandbox.MAX_BYTES / 1024
+
+
+def test_a_template_that_was_stopped_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, stuck = ChatTemplate("{{ messages[0].content }}"), ChatTemplate(HOSTILE["hash"])
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.3)
+    with pytest.raises(InputError, match=r"more than 0\.3\d* seconds"):
+        stuck.render({"messages": []})
+    assert good.render({"messages": [user("still there")]}).text == "still there"
+
+
+def test_texts_rendered_ahead_are_those_rendered_one_by_one() -> None:
+    chat_format = ChatFormat.of(chat_tokenizer("mistral"), {})
+    wanted = [(ONE, None, True), (SEVERAL, None, False), ([ONE[0], *ONE], None, False), (WITH_TOOLS, TOOLS, False)]
+
+    def all_texts() -> list[str]:
+        return [rendered("mistral", list(messages), tools, prompt) for messages, tools, prompt in wanted]
+
+    one_by_one = all_texts()
+    chat_format.prepare((*wanted, *wanted))
+    assert len(chat_format.template._ready) == len(wanted)
+    assert all_texts() == one_by_one
+    chat_format.prepare(())
+    assert not chat_format.template._ready
+
+
+def test_texts_keep_what_no_encoding_knows() -> None:
+    text = "half a pair \ud83d, \0, \u2028 and é"
+    assert ChatTemplate("{{ messages[0].content }}").render({"messages": [user(text)]}).text == text
 
 
 @pytest.mark.parametrize(
@@ -198,7 +231,12 @@ def test_what_fails_in_a_template_is_a_refusal(text: str) -> None:
 
 
 def test_nothing_is_reached_through_attributes() -> None:
-    for text in ("{{ '{0.__class__}'.format(1) }}", "{{ messages|attr('__class__') }}", "{{ messages['__class__'] }}"):
+    for text in (
+        "{{ '{0.__class__}'.format(1) }}",
+        "{{ messages|attr('__class__') }}",
+        "{{ messages['__class__'] }}",
+        "{% set n = namespace() %}{% set n.__class__ = 1 %}{{ n.__class__ }}",
+    ):
         try:
             found = ChatTemplate(text).render({"messages": [user("a")]}).text
         except InputError:

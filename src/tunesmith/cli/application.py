@@ -5,6 +5,7 @@ Exit status: 0 done; 1 the work failed; 2 the input cannot be used; 128 + n ende
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -34,6 +35,12 @@ COMMANDS = {
 }
 
 EPILOG = "Start with: tunesmith train --model sample:minilm --data reviews.csv"
+
+
+_OF_PATHS = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+)
+"""Errors of the system that speak of a path that the user gave."""
 
 
 class LazyGroup(click.Group):
@@ -105,6 +112,10 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
             click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
             click.echo(str(error), err=True)
             return 1
+        case OSError() if error.filename is not None and error.errno in _OF_PATHS:
+            problem = f"{os.fsdecode(error.filename)[:300]!r} cannot be used: {error.strerror}."
+            show_problems([Problem("error", problem, "Give another path, or change its permissions.")], sys.stderr)
+            return 2
     return _report_crash(error, arguments)
 
 

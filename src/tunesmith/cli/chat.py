@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.writing import writing_options
+from tunesmith.cli.writing import text_input, writing_options
 
 if TYPE_CHECKING:
     from tunesmith.run import Run, Writing
@@ -37,9 +37,10 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
     elif sys.stdin.isatty():
         _converse(conversation)
     else:
-        for line in sys.stdin:
-            if line.strip():
-                conversation.say(line.strip())
+        with text_input():
+            for line in sys.stdin:
+                if line.strip():
+                    conversation.say(line.strip())
 
 
 class Conversation:

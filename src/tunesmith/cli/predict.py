@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.writing import writing_options
+from tunesmith.cli.writing import text_input, writing_options
 from tunesmith.files.atomic import write_bytes
 from tunesmith.files.outputs import require_output
 from tunesmith.files.space import require_writable
@@ -74,7 +74,8 @@ def _predict(
     run: Run, texts: Sequence[str], text_pairs: Sequence[str], data: str | None, writing: Writing
 ) -> list[Row]:
     if data == "-":
-        texts = sys.stdin.read().splitlines()
+        with text_input():
+            texts = sys.stdin.read().splitlines()
     elif data is not None:
         return [{"row": number, **row} for number, row in enumerate(run.predict_file(data, writing), start=1)]
     predictions = run.predict(texts, text_pairs or None, writing)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from tunesmith.types import InputError
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@contextmanager
+def text_input() -> Iterator[None]:
+    """Explain bytes on standard input that are no text in its encoding."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        message = f"Standard input is no {sys.stdin.encoding.upper()}: it has the byte 0x{error.object[error.start]:02x}."
+        raise InputError(message, "Convert it first, such as with iconv -t UTF-8.") from None
+
 
 OPTIONS = (
     click.option(

@@ -3,6 +3,9 @@
 Files are read by the rules of YAML 1.2: only ``true`` and ``false`` are booleans (``no`` is
 a text), ``2e-5`` is a number, ``010`` is ten, and dates stay text. What is written reads
 the same under YAML 1.1.
+
+A file is small, shallow and of plain values, or it is refused with the line: what aliases stand for counts
+each time it stands there, and no tag builds anything but texts, numbers, truth values, lists and mappings.
 """
 
 from __future__ import annotations
@@ -30,10 +33,45 @@ _CORE_RULES = (
     ("tag:yaml.org,2002:merge", r"<<", ["<"]),
 )
 _NULLS = frozenset({"null", "Null", "NULL", "~"})
+_PLAIN_TAGS = ("str", "seq", "map", "int", "float", "bool", "null")
+MAX_CHARACTERS = 200_000
+"""Longest configuration; one that gives every key has some thousands of characters."""
+MAX_VALUES = 10_000
+"""Keys and values of a configuration once its aliases are written out."""
+MAX_DEPTH = 50
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    yaml_constructors = {  # noqa: RUF012
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _PLAIN_TAGS
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._num_nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one node, unless there are too many already: reading takes longer than all else."""
+        self._num_nodes += 1
+        self._depth += 1
+        if self._num_nodes > MAX_VALUES or self._depth > MAX_DEPTH:
+            problem = f"there are more than {MAX_VALUES} values"
+            if self._depth > MAX_DEPTH:
+                problem = f"this is nested more than {MAX_DEPTH} deep"
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _count_values(node, {})
+        return self.construct_document(node)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -47,14 +85,45 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node))
-    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+def _count_values(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """Return how many values a node stands for; ``counted`` holds those of nodes seen, None of those under way."""
+    known = counted.get(id(node), 0)
+    if known:
+        return known
+    if known is None:
+        raise _refused("a value holds itself", node)
+    counted[id(node)] = None
+    total = 1
+    if isinstance(node, yaml.CollectionNode):
+        for item in node.value:
+            for inner in item if isinstance(item, tuple) else (item,):
+                total += _count_values(inner, counted)
+                if total > MAX_VALUES:
+                    problem = f"this stands for more than {MAX_VALUES} values once its aliases (*name) are written out"
+                    raise _refused(problem, inner)
+    counted[id(node)] = total
+    return total
 
 
-def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    text = str(loader.construct_scalar(node)).lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _construct_scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    """Return a number, truth value or null, by the rules above also where a tag says what it is."""
+    kind = node.tag.rpartition(":")[2]
+    text = str(loader.construct_scalar(node))  # type: ignore[arg-type]  (it raises where the node is no scalar)
+    if not _WHOLE[node.tag].match(text):
+        raise _refused(f"{text[:40]!r} is no {kind}", node)
+    if len(text) > 1000:
+        raise _refused(f"a value of {len(text)} characters is no {kind}", node)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -77,13 +146,14 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+_WHOLE: dict[str, re.Pattern[str]] = {}
 for _tag, _pattern, _first in _CORE_RULES:
-    _whole = re.compile(rf"(?:{_pattern})\Z")  # PyYAML only matches the start
+    _WHOLE[_tag] = _whole = re.compile(rf"(?:{_pattern})\Z")  # PyYAML only matches the start
     _Loader.add_implicit_resolver(_tag, _whole, _first)
     _Dumper.add_implicit_resolver(_tag, _whole, _first)
 _Dumper.add_representer(str, _represent_text)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+for _kind in ("int", "float", "bool", "null"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct_scalar)
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
@@ -94,7 +164,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
     YAML, not a mapping, or that gives one key twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"The configuration {path} is no file.", "Give a YAML file.")
+        with path.open("rb") as file:
+            content = file.read(4 * MAX_CHARACTERS + 4)
+        text = content[: 4 * MAX_CHARACTERS].decode(
+            "utf-8-sig", "strict" if len(content) <= 4 * MAX_CHARACTERS else "replace"
+        )
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -117,14 +193,17 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def _parse(text: str, source: str) -> Any:
+    if len(text) > MAX_CHARACTERS:
+        message = f"{source} has {len(text):,} characters; a configuration has at most {MAX_CHARACTERS:,}."
+        raise ConfigError(message, "Give the file of settings, not of data.")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{source}{place}: {error.problem or error.context}.") from error
+        raise ConfigError(f"{source}{place}: {str(error.problem or error.context)[:300]}.") from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
     except RecursionError as error:
         raise ConfigError(f"{source} is nested too deeply.") from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.encodings import compression_of, open_bytes
-from tunesmith.data.records import ROW
+from tunesmith.bounded import StoppedError, Worker
+from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
+from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names, with_nested
 from tunesmith.types import InputError, Problem
 
@@ -21,18 +24,58 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 
+MAX_SECONDS, SECONDS_PER_MB = 4.0, 4.0
+"""Processor time for a file, and for each million of its bytes; real files take some hundredths of it."""
+MAX_BYTES, MEMORY_GROWTH = 768 << 20, 8
+"""Memory for a file, and for each of its bytes."""
+
+_worker = Worker("tunesmith.data.columnar:answer")
+
+
 def read_columnar(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Problem]]:
     """Write the rows of a Parquet, Arrow or Feather file to ``target`` plus ``__row__``.
 
-    Class labels of Hugging Face data sets become their names. Raises ``InputError`` for a
-    damaged file.
+    A few bytes of such a file can stand for any number of rows, or for one of any size: it is read in a process
+    with limits. Class labels of Hugging Face data sets become their names. Raises ``InputError`` for a
+    damaged file, and for one that grows out of proportion.
     """
+    size = path.stat().st_size
+    request = json.dumps([str(path.resolve()), name, str(target.resolve())]).encode()
+    try:
+        answered = _worker.ask(
+            request,
+            seconds=MAX_SECONDS + SECONDS_PER_MB * size / 1e6,
+            max_bytes=MAX_BYTES + MEMORY_GROWTH * size,
+            max_file_bytes=max_bytes_of(size),
+        )
+    except StoppedError as error:
+        message = f"{name}, a file of {size:,} bytes, was not read on: {error}."
+        raise InputError(message, "Give it as CSV or JSONL, if its content is what you expect.") from None
+    details, problems = json.loads(answered)
+    return details, [problem_from_dict(problem) for problem in problems]
+
+
+def answer(request: bytes) -> bytes:
+    """Read a file in the process with limits."""
+    path, name, target = json.loads(request)
+    details, problems = _read(Path(path), name, Path(target))
+    return json.dumps([details, [problem_to_dict(problem) for problem in problems]]).encode()
+
+
+def _read(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Problem]]:
     try:
         with contextlib.ExitStack() as stack:
-            plain = _decompressed(path, stack)
+            plain = _decompressed(path, target.parent, stack)
             schema, found = _open(plain, stack)
             problems = write_batches(found, schema, name, target)
+    except MemoryError:
+        raise
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise InputError(
+                f"{name} grows to more than {MAX_EXPANSION} times its size when it is read; it was not read on.",
+                "Give it as CSV or JSONL, if its content is what you expect.",
+            ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = (str(error) or repr(error)).splitlines()[0][:300]
@@ -43,10 +86,10 @@ def read_columnar(path: Path, name: str, target: Path) -> tuple[dict[str, Any], 
     return {"format": "columnar"}, problems
 
 
-def _decompressed(path: Path, stack: contextlib.ExitStack) -> Path:
+def _decompressed(path: Path, beside: Path, stack: contextlib.ExitStack) -> Path:
     if not compression_of(path):
         return path
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
     with open_bytes(path) as source, (folder / "table").open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
     return folder / "table"
@@ -214,8 +257,6 @@ def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
     if pa.types.is_nested(array.type) and kind == pa.string():
-        import json
-
         return pa.array(
             [
                 None if value is None else json.dumps(_unpadded(_named(value, names)), ensure_ascii=False, default=str)

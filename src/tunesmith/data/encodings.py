@@ -94,6 +94,11 @@ def _opened(path: Path, compression: str) -> IO[bytes]:
     return path.open("rb")
 
 
+def max_bytes_of(size: int) -> int:
+    """Return how many bytes a file of ``size`` bytes may hold in a compressed form."""
+    return max(_SMALL, MAX_EXPANSION * size)
+
+
 class _Guarded(io.RawIOBase):
     """The decompressed bytes of a file, as long as they are in proportion to its size."""
 
@@ -101,7 +106,7 @@ class _Guarded(io.RawIOBase):
         super().__init__()
         self._file = file
         self._path = path
-        self._left = max(_SMALL, MAX_EXPANSION * path.stat().st_size)
+        self._left = max_bytes_of(path.stat().st_size)
 
     def readable(self) -> bool:
         return True

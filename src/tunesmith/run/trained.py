@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.bad_rows import errors_among
+from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.canonical import TRUTHS
 from tunesmith.data.columns import NOTHING
 from tunesmith.engine.generate import stream
@@ -128,6 +129,8 @@ class Run:
             if len(text_pairs) != len(texts):
                 raise InputError(f"There are {len(texts)} texts and {len(text_pairs)} second texts.")
             columns["text_pair"] = list(text_pairs)
+        for number, text in enumerate((text for column in columns.values() for text in column), start=1):
+            _check_text(text, f"Text {number}")
         return self._predict(columns, writing)
 
     def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
@@ -147,6 +150,8 @@ class Run:
                 f"The run in {self.folder} was trained for {self.task.title.lower()}: it writes no answers.",
                 "Use 'tunesmith predict', or chat with a run of the task causal_lm.",
             )
+        for number, message in enumerate(messages, start=1):
+            _check_text(message.get("content"), f"Message {number}")
         network, writing = self.network, writing or Writing()
         columns = self.task.complete({"messages": [json.dumps(list(messages), ensure_ascii=False)]})
         prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
@@ -209,3 +214,9 @@ class Run:
     @property
     def _takes_pairs(self) -> bool:
         return "text_pair" in self.config.data.columns
+
+
+def _check_text(text: Any, name: str) -> None:
+    """Refuse text that came from bytes in another encoding: no tokenizer can read it."""
+    if isinstance(text, str) and has_marks(text):
+        raise InputError(f"{name}: {describe_mark(text, 'utf-8')}.", "Give texts in UTF-8, or a file.")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tunesmith.data.encoded import Encoded, Ragged, RaggedBuilder
 from tunesmith.tasks.chat.controls import MARK
 from tunesmith.tasks.chat.fitting import fitted
-from tunesmith.tasks.chat.masks import TextRow, TrainOn, training_rows
+from tunesmith.tasks.chat.masks import TextRow, TrainOn, texts_needed, training_rows
 from tunesmith.tasks.chat.sandbox import RefusedError
 from tunesmith.tasks.chat.template import ChatFormat, Message
 from tunesmith.tasks.chat.tokens import TextTokenizer, TokenRows, Tokens
@@ -153,6 +153,9 @@ class ConversationEncoder:
         refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
         for first, batch in _batches(conversations):
             texts: list[list[TextRow]] = []
+            self.chat_format.prepare(
+                needed for one in batch for needed in texts_needed(self.chat_format, *one, self.train_on)
+            )
             for row, conversation in enumerate(batch, start=first):
                 try:
                     texts.append(training_rows(self.chat_format, *conversation, self.train_on))
@@ -178,6 +181,7 @@ class ConversationEncoder:
                 tokens = TokenRows.join([one for one in kept if one is not None])
             learned = np.unique(tokens.reads[0])  # those of which nothing is learned are left out
             rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)))
+        self.chat_format.prepare(())
         rows.left_out, rows.remarks = refusals.by_reason, quotes.remarks
         return rows.encoded()
 
@@ -253,6 +257,7 @@ def encode_prompts(
 
     for first, batch in _batches(conversations):
         texts = []
+        chat_format.prepare((messages, tools, True) for messages, tools in batch)
         for row, (messages, tools) in enumerate(batch, start=first):
             try:
                 texts.append(chat_format.render(messages, tools, add_generation_prompt=True).text)

@@ -8,7 +8,7 @@ Nothing is searched for, so that no answer is ever cut at a text that looks like
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,23 @@ def trained_messages(messages: Sequence[Message], train_on: TrainOn) -> tuple[in
     chosen = {"assistant": answers, "last": answers[-1:], "all": range(len(messages))}[train_on]
     marks = [message.get("train") for message in messages]
     return tuple(index for index, mark in enumerate(marks) if mark or (mark is None and index in chosen and index >= 0))
+
+
+def texts_needed(
+    chat_format: ChatFormat, messages: Sequence[Message], tools: Sequence[Any] | None, train_on: TrainOn
+) -> Iterator[tuple[Sequence[Message], Sequence[Any] | None, bool]]:
+    """Yield what ``training_rows`` renders where nothing is out of the ordinary, for ``ChatFormat.prepare``."""
+    trained = trained_messages(messages, train_on)
+    if not trained:
+        return
+    yield messages, tools, False
+    template = chat_format.template if tools is None else chat_format.tool_template
+    if train_on == "all" or template.has_marks:
+        return
+    for index in trained:
+        if index < len(messages) - 1:
+            yield messages[: index + 1], tools, False
+        yield messages[:index], tools, messages[index]["role"] == "assistant"
 
 
 def training_rows(
