@@ -189,10 +189,8 @@ def test_an_undefined_metric_is_no_lack_of_gain(configured: Configure, tmp_path:
     summary = Run.open(train(config.changed(data=data), observers=[watcher])).summary
     losses = [record["loss"] for record in watcher.records]
     warnings = [problem["message"] for problem in summary["problems"] if "mcc, is undefined" in problem["message"]]
-    assert warnings == [
-        "The metric that decides which step is best, mcc, is undefined on the validation rows: "
-        "until it has a value, the validation loss decides."
-    ]
+    (warning,) = warnings
+    assert warning.endswith("until it has a value, the validation loss decides.")
     assert summary["best_metric"] == {"name": "loss", "value": min(losses)}
     grows = losses.index(min(losses)) < len(losses) - 2
     assert summary["status"] == ("stopped early" if grows else "finished")

@@ -17,8 +17,9 @@ import click
 )
 def report_command(runs: tuple[Path, ...], output: Path | None) -> None:
     """Write one self-contained HTML page about the runs in the folders RUN; several are set side by side."""
+    from tunesmith.cli.terminal import say
     from tunesmith.report import write_report
 
     if output is None:
         output = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
-    click.echo(write_report(list(runs), output))
+    say(write_report(list(runs), output))

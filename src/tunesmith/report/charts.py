@@ -79,6 +79,7 @@ def nice_domain(values: Iterable[float], most: int = 5) -> tuple[float, float]:
 def tick_format(ticks: Sequence[float]) -> Formatter:
     """Return a formatter that shows all ``ticks`` with the same, least number of decimals."""
     largest = max(map(abs, ticks), default=0.0)
+    largest = largest if largest >= sys.float_info.min else 0.0  # below, powers of ten run out
     step = min((b - a for a, b in pairwise(ticks)), default=largest) or 1.0
     if 0 < largest < 0.001 or largest >= 1e7:
         exponent = math.floor(math.log10(largest) + 1e-9)
