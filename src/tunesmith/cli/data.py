@@ -66,7 +66,10 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     _show_sources(console, found.raw)
     _show_columns(console, found.profiles)
     _show_roles(console, found.task, found.choices, found.reasons or ["chosen by you"])
-    prepared = prepare(found.raw, found.data, found.choices)
+    try:
+        prepared = prepare(found.raw, found.data, found.choices)
+    except InputError as error:
+        raise InputError([*found.problems, *error.problems]) from error
     _show_splits(console, prepared)
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
@@ -189,8 +192,8 @@ def _shorten(value: object, length: int) -> str:
 
 
 def _show_problems(console: Console, problems: Sequence[Problem]) -> None:
-    if errors := [problem for problem in problems if problem.severity == "error"]:
-        raise InputError(errors)
+    if any(problem.severity == "error" for problem in problems):
+        raise InputError(problems)  # what else was noticed may be what explains the error
     console.print(
         "\nNotes and warnings" if problems else "\nNothing to complain about.", style="bold" if problems else ""
     )

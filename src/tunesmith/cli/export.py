@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 from pathlib import Path
 
 import click
 
 from tunesmith.cli.data import data_group
+from tunesmith.readable import count
 from tunesmith.types import InputError
 
 PREFIX = "sample:"
@@ -30,28 +34,22 @@ def export_command(sample: str, file: Path, *, rows: int | None, overwrite: bool
     if file.exists() and not overwrite:
         raise InputError(f"{file} is there already.", "Choose another name, or replace it with --overwrite.")
     require_writable(file.parent)
-    content = prepare(found).read_bytes()
-    if rows is not None:
-        content = _first_rows(content, rows)
+    content, num_rows = _first_rows(prepare(found).read_bytes(), rows)
     write_bytes(file, content)
-    say(f"{file}: {found.description}; columns {', '.join(found.columns)}")
+    say(f"{file}: {count(num_rows)} rows with the columns {', '.join(found.columns)}")
+    say(f"{PREFIX}{found.name} holds {found.description}.")
     if found.group is not None:
         say(f"Rows with the same {found.group} belong together: train with --data.group {found.group}")
 
 
-def _first_rows(content: bytes, num_rows: int) -> bytes:
-    """Return the header and the first rows of a CSV file, whose cells may hold line ends."""
-    import csv
-    import io
-
+def _first_rows(content: bytes, most: int | None) -> tuple[bytes, int]:
+    """Return the header and at most so many rows of a CSV file, whose cells may hold line ends, and their number."""
     reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
     target = io.StringIO(newline="")
     writer = csv.writer(target, lineterminator="\n")
-    for number, row in enumerate(reader):
-        if number > num_rows:
-            break
-        writer.writerow(row)
-    return target.getvalue().encode("utf-8")
+    rows = list(itertools.islice(reader, None if most is None else most + 1))
+    writer.writerows(rows)
+    return target.getvalue().encode("utf-8"), len(rows) - 1
 
 
 __all__ = ["data_group"]

@@ -11,7 +11,9 @@ import click
 from tunesmith.config.synonyms import read_table
 from tunesmith.types import InputError, Problem
 
-DATA_SUFFIXES = set(".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .txt .conll .gz".split())
+DATA_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".txt", ".conll", ".gz")
+)
 CONFIG_SUFFIXES = {".yaml", ".yml"}
 
 COMMANDS = read_table("""
@@ -66,15 +68,15 @@ NOT_YET = {
 
 INSTEAD = {
     "a contest between methods": (
-        "Train a run with each method; 'tunesmith report RUN RUN ...' sets them side by side, with what the differences "
-        "let one say."
+        "Train a run with each method; 'tunesmith report RUN RUN ...' sets them side by side, with what "
+        "the differences let one say."
     ),
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
     "a search over settings": (
         "'tunesmith train ... --method lora --sweep KEY=A,B,...' trains a LoRA run for each value, all at once."
     ),
     "cross-validation": "Train runs with --data.split_seed 0, 1, 2, ...: each has other test rows.",
-    "a server": "'tunesmith predict RUN --data FILE' works on files and on standard input; tunesmith.Run is for Python.",
+    "a server": "'tunesmith predict RUN --data FILE' works on files and standard input; tunesmith.Run is for Python.",
     "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
     "merging an adapter into its base": "peft does it: AutoPeftModel.from_pretrained(RUN).merge_and_unload().",
     "exporting to other formats": (

@@ -21,6 +21,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _ORDERS = (
     "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f"  # C0 (but for tab and line feed), delete, C1
@@ -96,7 +97,6 @@ def _console_class() -> type[Console]:
     if _CLASS is None:
         from rich.console import Console, ConsoleOptions, RenderableType
         from rich.segment import Segment
-        from rich.text import Text
 
         class SafeConsole(Console):
             """Makes texts visible before their width is measured, and once more where they leave."""

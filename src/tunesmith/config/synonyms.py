@@ -287,7 +287,7 @@ def read_table(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _meanings() -> dict[str, Meaning]:
-    found = {}
+    found: dict[str, Meaning] = {}
     for settings, names in read_table(_PLAIN).items():
         pairs = tuple((key, value) for key, _, value in (part.partition("=") for part in settings.split()))
         found |= dict.fromkeys(names, Meaning(pairs))
