@@ -15,13 +15,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tunesmith import Run, readable, write_report
+from tunesmith.cli import terminal
 from tunesmith.types import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 METHODS = {"full": [], "lora": ["--method.rank", "16"]}
 
@@ -33,7 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()
     started = time.perf_counter()
-    console = Console(width=120)
+    console = terminal.console(width=120)
     folders = [arguments.output / method for method in METHODS]
     for method, folder in zip(METHODS, folders, strict=True):
         train(console, method, folder, arguments.rows, arguments.epochs)
@@ -43,9 +47,9 @@ def main() -> None:
     console.print(comparison(runs))
     review = "a joy from start to finish"
     prediction = runs[0].predict([review])[0]
-    console.print(f'"{review}" → {prediction["label"]} ({prediction["score"]:.0%})', highlight=False)
-    console.print(f"Report: {report.absolute()}", soft_wrap=True, highlight=False)
-    console.print(f"{readable.duration(time.perf_counter() - started)} in all", highlight=False)
+    console.print(f'"{review}" → {prediction["label"]} ({prediction["score"]:.0%})')
+    console.print(f"Report: {report.absolute()}", soft_wrap=True)
+    console.print(f"{readable.duration(time.perf_counter() - started)} in all")
 
 
 def train(console: Console, method: str, folder: Path, rows: int, epochs: float) -> None:
@@ -53,7 +57,7 @@ def train(console: Console, method: str, folder: Path, rows: int, epochs: float)
     command = ["train", "--model", "sample:minilm", "--data", "sample:rotten-tomatoes", "--data.limit", str(rows)]
     command += ["--method", method, *METHODS[method], "--train.epochs", f"{epochs:g}", "--output", str(folder)]
     command += ["--overwrite"]
-    console.print(f"\n$ tunesmith {shlex.join(command)}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"\n$ tunesmith {shlex.join(command)}", style="bold", soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", "tunesmith", *command], check=False)
     if done.returncode:
         sys.exit(done.returncode)

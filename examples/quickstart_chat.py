@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tunesmith import Run, readable
+from tunesmith.cli import terminal
 from tunesmith.types import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MODEL, DATA = "sample:smollm2-135m-instruct", "sample:small-talk"
 METRICS = ("perplexity", "token_accuracy", "rouge_l", "chrf")
@@ -34,16 +37,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart-chat"))
     arguments = parser.parse_args()
     started = time.perf_counter()
-    console = Console(width=120)
+    console = terminal.console(width=120)
     folder = arguments.output / "lora"
     train(console, folder, arguments.rows, arguments.epochs)
     run = Run.open(folder)
     console.print()
     console.print(metrics(run.evaluation))
     console.print(answers(run.evaluation["answers"][:5]))
-    console.print(f"Talk with it: tunesmith chat {folder}", highlight=False)
-    console.print(f"Report: {(folder / 'report.html').absolute()}", soft_wrap=True, highlight=False)
-    console.print(f"{readable.duration(time.perf_counter() - started)} in all", highlight=False)
+    console.print(f"Talk with it: tunesmith chat {folder}")
+    console.print(f"Report: {(folder / 'report.html').absolute()}", soft_wrap=True)
+    console.print(f"{readable.duration(time.perf_counter() - started)} in all")
 
 
 def train(console: Console, folder: Path, rows: int, epochs: float) -> None:
@@ -59,7 +62,7 @@ def train(console: Console, folder: Path, rows: int, epochs: float) -> None:
         str(folder),
         "--overwrite",
     ]
-    console.print(f"$ tunesmith {shlex.join(command)}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"$ tunesmith {shlex.join(command)}", style="bold", soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", "tunesmith", *command], check=False)
     if done.returncode:
         sys.exit(done.returncode)

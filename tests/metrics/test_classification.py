@@ -55,12 +55,22 @@ def reference_calibration_error(truth: np.ndarray, probabilities: np.ndarray) ->
     return total / len(truth)
 
 
+def check_per_class(
+    found: dict[str, np.ndarray], replicate: int, scores: tuple, is_true: np.ndarray, is_predicted: np.ndarray
+) -> None:
+    """Compare with scikit-learn's scores; nothing is known of a class without rows, which it gives 0."""
+    num_classes = len(is_true)
+    occurs = is_true | is_predicted
+    for name, values, known in zip(("precision", "recall", "f1"), scores[:3], (occurs, is_true, occurs), strict=True):
+        np.testing.assert_allclose(found[name][replicate], np.where(known, values[:num_classes], np.nan))
+
+
 def single_label_reference(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     num_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     expected = {
         "accuracy": sk.accuracy_score(truth, predicted),
-        "mcc": sk.matthews_corrcoef(truth, predicted),
+        "mcc": sk.matthews_corrcoef(truth, predicted) if len(set(truth.tolist())) > 1 else np.nan,
         "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
         "log_loss": sk.log_loss(truth, probabilities, labels=range(num_classes)),
         "brier": sk.brier_score_loss(truth, probabilities, labels=range(num_classes)),
@@ -130,10 +140,8 @@ def test_multi_label_equals_sklearn(seed: int, num_rows: int, num_labels: int) -
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert found[name][replicate] == pytest.approx(value, abs=1e-10, nan_ok=True), name
-        p_k, r_k, f_k, _ = sk.precision_recall_fscore_support(wide(y), wide(predicted), average=None, zero_division=0)
-        np.testing.assert_allclose(per_class["precision"][replicate], p_k[:num_labels])
-        np.testing.assert_allclose(per_class["recall"][replicate], r_k[:num_labels])
-        np.testing.assert_allclose(per_class["f1"][replicate], f_k[:num_labels])
+        scores = sk.precision_recall_fscore_support(wide(y), wide(predicted), average=None, zero_division=0)
+        check_per_class(per_class, replicate, scores, y.any(axis=0), predicted.any(axis=0))
 
 
 def test_per_class_and_confusion_equal_sklearn() -> None:
@@ -144,8 +152,8 @@ def test_per_class_and_confusion_equal_sklearn() -> None:
     for replicate, counts in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(60), counts)
         values = sk.precision_recall_fscore_support(truth[rows], predicted[rows], labels=range(5), zero_division=0)
-        for name, value in zip(("precision", "recall", "f1"), values[:3], strict=True):
-            np.testing.assert_allclose(found[name][replicate], value)
+        occurs = [np.isin(np.arange(5), classes[rows]) for classes in (truth, predicted)]
+        check_per_class(found, replicate, values, *occurs)
     expected = sk.confusion_matrix(truth, predicted, labels=range(5))
     np.testing.assert_array_equal(confusion_matrix(truth, predicted, 5), expected)
 

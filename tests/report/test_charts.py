@@ -86,6 +86,42 @@ def test_whiskers_stand_at_their_place() -> None:
     assert high == 1.0
 
 
+ANY = st.floats(allow_nan=True, allow_infinity=True)
+ALIKE = st.sampled_from([0.0, 5e-324, 0.1, 1.0, 1.0000000000000002, 0.9999999999999999, -1.0, 7e15, 1.7e308])
+
+
+@given(values=st.lists(ANY | ALIKE, max_size=6), fixed=st.none() | st.tuples(ALIKE, ALIKE).map(sorted))
+def test_every_chart_of_any_values_can_be_drawn(values: list[float], fixed: list[float] | None) -> None:
+    domain = None if fixed is None else (fixed[0], fixed[1])
+    axes = {"x_axis": charts.Axis("x"), "y_axis": charts.Axis("y", domain)}
+    words = {"title": "t", "description": "d", **axes}
+    points = [(value, other) for value in values for other in values[:2]]
+    band = [(value, value, other) for value, other in points]
+    drawn = [
+        charts.line_chart([charts.Series("a", points, band=band)], diagonal=True, **words),
+        charts.scatter_chart(points, diagonal=True, **words),
+    ]
+    finite = sorted(value for value in values if math.isfinite(value))
+    drawn.append(charts.histogram(finite, [abs(value) for value in finite[1:]], **words))
+    estimates = [Interval(value, *sorted((value, other))) for value, other in points]
+    for floor in (None, 0.0):
+        ends = strips.whisker_domain(estimates, floor=floor)
+        drawn.append(strips.whiskers([strips.Whisker("m", estimate) for estimate in estimates], ends))
+        drawn.append(strips.whisker_axis(ends))
+    for chart in drawn:
+        coordinates = re.findall(r'(?:points|d|x|x1|x2|cx|y|y1|width|height)="([^"]*)"', chart)
+        assert not [text for text in coordinates if "nan" in text or "inf" in text]
+        percents = [float(text) for text in re.findall(r'="(-?[\d.]+)%"', chart)]
+        assert all(0 <= percent <= 100 for percent in percents)
+
+
+def test_a_perfect_score_rounded_beyond_its_range_has_a_strip() -> None:
+    perfect = Interval(1.0, 1.0, 1.0000000000000002)
+    ends = strips.whisker_domain([perfect], floor=0.0)
+    assert 0 <= ends[0] < ends[1]
+    assert 'cx="100%"' in strips.whiskers([strips.Whisker("m", perfect)], (0.0, 1.0))
+
+
 def test_histogram_and_scatter_stay_inside() -> None:
     bars = charts.histogram(
         [0, 1, 2], [3, 5], title="t", description="d", x_axis=charts.Axis("x"), y_axis=charts.Axis("y")

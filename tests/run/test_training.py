@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -173,6 +174,27 @@ def test_early_stopping_returns_to_the_best_step(configured: Configure) -> None:
     assert len([step for step in values if step > best]) == 2
     validation = Run.open(folder).evaluate(split="validation")
     assert validation["loss"] == pytest.approx(values[best], abs=1e-6)
+
+
+@pytest.mark.parametrize("validated", ["one label", "one label, the loss grows"])
+def test_an_undefined_metric_is_no_lack_of_gain(configured: Configure, tmp_path: Path, validated: str) -> None:
+    word = "great" if validated == "one label" else "boring"  # what the others learn is wrong about these rows
+    rows = [[f"{word} film number {index}", "good"] for index in range(12)]
+    with (tmp_path / "one.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["review", "sentiment"], *rows])
+    watcher = Watcher()
+    train_settings = {"epochs": 6, "learning_rate": 0.01, "early_stopping": {"patience": 2, "metric": "mcc"}}
+    config = configured(train=train_settings)
+    data = config.data.changed(validation=str(tmp_path / "one.csv"))
+    summary = Run.open(train(config.changed(data=data), observers=[watcher])).summary
+    losses = [record["loss"] for record in watcher.records]
+    warnings = [problem["message"] for problem in summary["problems"] if "mcc, is undefined" in problem["message"]]
+    (warning,) = warnings
+    assert warning.endswith("until it has a value, the validation loss decides.")
+    assert summary["best_metric"] == {"name": "loss", "value": min(losses)}
+    grows = losses.index(min(losses)) < len(losses) - 2
+    assert summary["status"] == ("stopped early" if grows else "finished")
+    assert grows == (validated != "one label")
 
 
 def test_gradual_unfreezing_trains_more_as_it_goes(configured: Configure) -> None:

@@ -15,11 +15,12 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import IO
 
 import click
 
 from tunesmith import __version__
+from tunesmith.cli.suggestions import SuggestingGroup, usage_problem
+from tunesmith.cli.terminal import allow_any_text, say
 from tunesmith.types import InputError, Problem, RunError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -29,7 +30,7 @@ COMMANDS = {
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
-    "data": ("tunesmith.cli.data:data_group", "Look at a data set as tunesmith sees it."),
+    "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
 }
@@ -43,7 +44,7 @@ _OF_PATHS = frozenset(
 """Errors of the system that speak of a path that the user gave."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """Imports a command's module only when the command itself is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -68,11 +69,12 @@ class LazyGroup(click.Group):
 def tunesmith(context: click.Context) -> None:
     """Fine-tune language models and prove which way of fine-tuning wins on your data."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; every error is shown on the way."""
+    allow_any_text()
     try:
         status = _run(arguments)
         sys.stdout.flush()
@@ -100,45 +102,47 @@ def _run(arguments: Sequence[str]) -> int:
 def _explain(error: Exception, arguments: Sequence[str]) -> int:
     """Show an error and return the exit status that belongs to it."""
     match error:
+        case click.exceptions.Exit():
+            return error.exit_code
         case click.ClickException():
-            error.show()
+            show_problems([usage_problem(error)])
             return error.exit_code
         case click.Abort():
             return _stopped_status(KeyboardInterrupt()) or 1
         case InputError():
-            show_problems(error.problems, sys.stderr)
+            show_problems(error.problems)
             return 2
         case RunError():
-            click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
-            click.echo(str(error), err=True)
+            say("Error: ", err=True, end="", fg="red", bold=True)
+            say(error, err=True)
             return 1
         case OSError() if error.filename is not None and error.errno in _OF_PATHS:
             problem = f"{os.fsdecode(error.filename)[:300]!r} cannot be used: {error.strerror}."
-            show_problems([Problem("error", problem, "Give another path, or change its permissions.")], sys.stderr)
+            show_problems([Problem("error", problem, "Give another path, or change its permissions.")])
             return 2
     return _report_crash(error, arguments)
 
 
-def show_problems(problems: Sequence[Problem], stream: IO[str]) -> None:
-    """Write every problem with its severity, what happened and how to mend it."""
+def show_problems(problems: Sequence[Problem]) -> None:
+    """Write to stderr every problem with its severity, what happened and how to mend it."""
     colors = {"error": "red", "warning": "yellow", "note": "cyan"}
     for problem in problems:
-        click.secho(f"{problem.severity.capitalize()}: ", fg=colors[problem.severity], bold=True, file=stream, nl=False)
-        click.echo(str(problem), file=stream)
+        say(f"{problem.severity.capitalize()}: ", err=True, end="", fg=colors[problem.severity], bold=True)
+        say(problem, err=True)
     num_errors = sum(problem.severity == "error" for problem in problems)
     if num_errors > 1:
-        click.echo(f"{num_errors} problems; nothing was done.", file=stream)
+        say(f"{num_errors} problems; nothing was done.", err=True)
 
 
 def _stopped_status(error: BaseException) -> int | None:
     """Return the status for work that was asked to stop, after saying how to go on; None for anything else."""
     if isinstance(error, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        say("Interrupted.", err=True)
         return 128 + signal.SIGINT
     signals = sys.modules.get("tunesmith.run.signals")  # not imported, then it was not raised either
     if signals is None or not isinstance(error, signals.Stopped):
         return None
-    click.echo(error.advice or "Stopped.", err=True)
+    say(error.advice or "Stopped.", err=True)
     return int(error.exit_code)
 
 
@@ -146,15 +150,13 @@ def _report_crash(error: Exception, arguments: Sequence[str]) -> int:
     """Say that this is our mistake and where the traceback is; arguments may hold secrets and are not kept."""
     details = "".join(traceback.format_exception(error))
     if os.environ.get("TUNESMITH_DEBUG") == "1":
-        click.echo(details, err=True)
+        say(details, err=True)
         return 1
-    click.secho("Unexpected error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(f"{type(error).__name__}: {error}", err=True)
+    say("Unexpected error: ", err=True, end="", fg="red", bold=True)
+    say(f"{type(error).__name__}: {error}", err=True)
     path = _write_crash(details, arguments[0] if arguments else "")
     where = f"The traceback was written to {path}." if path else "The traceback could not be written."
-    click.echo(
-        f"{where}\n  → This is a fault of tunesmith; please report it. TUNESMITH_DEBUG=1 shows it here.", err=True
-    )
+    say(f"{where}\n  → This is a fault of tunesmith; please report it. TUNESMITH_DEBUG=1 shows it here.", err=True)
     return 1
 
 

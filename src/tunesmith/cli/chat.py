@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunesmith.cli.terminal import say
 from tunesmith.cli.writing import text_input, writing_options
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run import Run, Writing
@@ -30,7 +32,14 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
 
-    conversation = Conversation(OpenedRun.open(run), Writing(**options), system)
+    opened = OpenedRun.open(run)
+    if not opened.task.generates:
+        pair = " --text-pair '...'" if "text_pair" in opened.config.data.columns else ""
+        raise InputError(
+            f"The run in {run} was trained for {opened.task.title.lower()}: it writes no answers.",
+            f"Use: tunesmith predict {run} --text '...'{pair}. To chat, train with --task causal_lm.",
+        )
+    conversation = Conversation(opened, Writing(**options), system)
     conversation.warm_up()
     if message is not None:
         conversation.say(message)
@@ -54,8 +63,7 @@ class Conversation:
 
     def warm_up(self) -> None:
         """Load the model, so that what is wrong shows before the first message is typed."""
-        if self._run.task.generates:
-            _ = self._run.network
+        _ = self._run.network
 
     def reset(self, system: str | None = None) -> None:
         """Forget what was said; keep the system message unless a new one is given."""
@@ -70,12 +78,12 @@ class Conversation:
         try:
             for piece in answer:
                 pieces.append(piece)
-                click.echo(piece, nl=False)
+                say(piece, end="")
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            click.echo(" [stopped]", nl=False)
+            say(" [stopped]", end="")
         finally:
-            click.echo()
+            say()
         self._messages = [*asked, {"role": "assistant", "content": "".join(pieces).strip()}]
 
     def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
@@ -84,12 +92,12 @@ class Conversation:
 
 
 def _converse(conversation: Conversation) -> None:
-    click.secho(HELP, dim=True)
+    say(HELP, dim=True)
     while True:
         try:
             text = input("\n> ").strip()
         except (EOFError, KeyboardInterrupt):
-            click.echo()
+            say()
             return
         command, _, rest = text.partition(" ")
         if command in ("/quit", "/exit"):
@@ -99,6 +107,6 @@ def _converse(conversation: Conversation) -> None:
         elif command == "/system":
             conversation.reset(rest.strip())
         elif command.startswith("/"):
-            click.secho(f"There is no {command}. {HELP}", dim=True)
+            say(f"There is no {command}. {HELP}", dim=True)
         elif text:
             conversation.say(text)

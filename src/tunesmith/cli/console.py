@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli import collecting
+from tunesmith.cli import collecting, terminal
 from tunesmith.readable import compact, duration, metric_title, number, size
 from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.types import Problem, StepInfo
@@ -93,10 +93,8 @@ class ConsoleObserver(Observer):
     """Shows a training on stderr, so that stdout stays free for results."""
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
-        from rich.console import Console
-
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or terminal.console(stderr=True)
         self._status: Status | None = None
         self._meter: Meter | None = None
         self._last_line = -math.inf
@@ -154,7 +152,7 @@ class ConsoleObserver(Observer):
         from rich.text import Text
 
         text = Text(f"{problem.severity.capitalize()}: ", style=_STYLES[problem.severity])
-        text.append(str(problem), style="default")
+        text.append(terminal.visible(str(problem)), style="default")
         self.console.print(text, soft_wrap=True)
 
     def finished(self, summary: dict[str, Any]) -> None:
@@ -171,12 +169,12 @@ class ConsoleObserver(Observer):
         self._clear_line()
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(terminal.visible(text), markup=False, soft_wrap=True)
 
     def _show_line(self, text: str) -> None:
         from rich.text import Text
 
-        line = Text(text, no_wrap=True, overflow="ellipsis")
+        line = Text(terminal.visible(text), no_wrap=True, overflow="ellipsis")
         if self._status is None:
             self._status = self.console.status(line, spinner="dots", refresh_per_second=8)
             self._status.start()

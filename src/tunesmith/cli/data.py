@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
+from tunesmith.cli.suggestions import SuggestingGroup
 from tunesmith.readable import count, percent
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -26,7 +27,7 @@ NUM_EXAMPLES = 3
 PERCENTILES = (0, 25, 50, 75, 95, 99, 100)
 
 
-@click.group(short_help="Look at a data set as tunesmith sees it.")
+@click.group(cls=SuggestingGroup, short_help="Look at a data set as tunesmith sees it.")
 def data_group() -> None:
     """Look at a data set as tunesmith sees it."""
 
@@ -65,7 +66,10 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     _show_sources(console, found.raw)
     _show_columns(console, found.profiles)
     _show_roles(console, found.task, found.choices, found.reasons or ["chosen by you"])
-    prepared = prepare(found.raw, found.data, found.choices)
+    try:
+        prepared = prepare(found.raw, found.data, found.choices)
+    except InputError as error:
+        raise InputError([*found.problems, *error.problems]) from error
     _show_splits(console, prepared)
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
@@ -94,29 +98,25 @@ def _show_sources(console: Console, raw: RawData) -> None:
 
 
 def _show_columns(console: Console, profiles: Mapping[str, ColumnProfile]) -> None:
-    from rich.markup import escape
-
     from tunesmith.cli.tables import new_table, print_table
 
     table = new_table("Columns", ["column", "kind", "distinct", "missing", "example"])
     for name, column in profiles.items():
         example = _shorten(column.examples[0], 40) if column.examples else ""
         counts = (count(column.num_distinct), count(column.num_missing))
-        table.add_row(escape(name), column.kind, *counts, escape(example))
+        table.add_row(name, column.kind, *counts, example)
     print_table(console, table)
 
 
 def _show_roles(console: Console, task: Task, choices: Sequence[ColumnChoice], reasons: Sequence[str]) -> None:
-    from rich.markup import escape
-
     from tunesmith.cli.tables import new_table, print_table
 
-    console.print(f"\n[bold]Task: {task.name}[/bold]")
+    console.print(f"\nTask: {task.name}", style="bold")
     for reason in reasons:
         console.print(f"  {reason}", markup=False)
     table = new_table("Columns used", ["role", "column", "why"])
     for choice in choices:
-        table.add_row(choice.role, escape(choice.column), escape(choice.reason))
+        table.add_row(choice.role, choice.column, choice.reason)
     print_table(console, table)
 
 
@@ -131,8 +131,6 @@ def _show_splits(console: Console, prepared: PreparedData) -> None:
 
 
 def _show_labels(console: Console, prepared: PreparedData) -> None:
-    from rich.markup import escape
-
     from tunesmith.cli.tables import bar, new_table, print_table
 
     rows = prepared.splits["train"]
@@ -153,7 +151,7 @@ def _show_labels(console: Console, prepared: PreparedData) -> None:
     table = new_table(f"{what} of the training rows ({len(counted)})", [what.lower()[:-1], unit, "share", ""])
     for label, number in counted.most_common(MAX_LABELS):
         share = number / total
-        table.add_row(escape(str(label)), count(number), percent(share), bar(share))
+        table.add_row(str(label), count(number), percent(share), bar(share))
     if len(counted) > MAX_LABELS:
         table.add_row(f"… {len(counted) - MAX_LABELS} more", "", "", "")
     print_table(console, table)
@@ -180,7 +178,7 @@ def _show_percentiles(console: Console, title: str, columns: Mapping[str, Sequen
 
 
 def _show_examples(console: Console, rows: Rows, num_rows: int) -> None:
-    console.print("\n[bold]Examples[/bold]")
+    console.print("\nExamples", style="bold")
     for row in islice(rows, num_rows):
         console.print(f"  {row['row']}", style="dim", markup=False)
         for name, value in row.items():
@@ -194,9 +192,11 @@ def _shorten(value: object, length: int) -> str:
 
 
 def _show_problems(console: Console, problems: Sequence[Problem]) -> None:
-    if errors := [problem for problem in problems if problem.severity == "error"]:
-        raise InputError(errors)
-    console.print("\n[bold]Notes and warnings[/bold]" if problems else "\nNothing to complain about.")
+    if any(problem.severity == "error" for problem in problems):
+        raise InputError(problems)  # what else was noticed may be what explains the error
+    console.print(
+        "\nNotes and warnings" if problems else "\nNothing to complain about.", style="bold" if problems else ""
+    )
     colors = {"warning": "yellow", "note": "cyan"}
     for problem in problems:
         console.print(f"{problem.severity.capitalize()}: ", style=colors[problem.severity], end="")

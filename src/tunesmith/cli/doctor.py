@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunesmith.cli.terminal import say_json, visible
 from tunesmith.files.cache import cache_root
 from tunesmith.files.space import nearest_existing, require_writable
 from tunesmith.readable import number, size
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 MATRIX_SIZE = 1024
 MEASURE_SECONDS = 0.3
+EVERYTHING = "all"
+"""The extra that holds the others, whose packages are listed under their own."""
+VIEWER = "pip install tensorboard, then: tensorboard --logdir runs"
+_EXTRA = re.compile(r"(?P<name>[\w.-]+).*;.*extra == ['\"](?P<extra>[\w-]+)['\"].*")
 NO_KERNELS = "none, so that training takes longer: they need Linux and a C compiler with OpenMP, such as gcc"
 
 
@@ -32,7 +37,7 @@ def doctor_command(as_json: bool) -> None:
     """Check this machine and installation: processor, memory, versions, cache, and which precision is fast here."""
     findings = examine()
     if as_json:
-        click.echo(json.dumps(findings, indent=1))
+        say_json(findings, indent=1)
     else:
         _show(findings)
 
@@ -46,6 +51,7 @@ def examine() -> dict[str, Any]:
         "machine": lambda: import_module("tunesmith.run.environment").machine(),
         "versions": lambda: import_module("tunesmith.run.environment").versions(),
         "extras": _examine_extras,
+        "viewer": lambda: {"package": "tensorboard", "installed": _is_installed("tensorboard"), "install": VIEWER},
         "cache": lambda: _examine_cache(cache_root()),
         "precision": measure_precision,
     }
@@ -111,18 +117,20 @@ def _examine_cache(root: Path) -> dict[str, Any]:
 
 def _examine_extras() -> list[dict[str, Any]]:
     """Return every optional dependency of this package, with the command that installs it."""
-    found = []
+    extras: dict[str, str] = {}
     for requirement in metadata.requires("tunesmith") or []:
-        name_part, _, marker = requirement.partition(";")
-        if "extra ==" not in marker:
-            continue
-        extra = marker.split("extra ==")[1].strip(" '\")")
-        name = name_part.split("[")[0].split(">")[0].split("=")[0].split("<")[0].split("~")[0].strip()
-        installed = _is_installed(name)
-        found.append(
-            {"extra": extra, "package": name, "installed": installed, "install": f"pip install 'tunesmith[{extra}]'"}
-        )
-    return found
+        found = _EXTRA.fullmatch(requirement)
+        if found is not None and found["extra"] != EVERYTHING:
+            extras.setdefault(found["name"], found["extra"])
+    return [
+        {
+            "extra": extra,
+            "package": name,
+            "installed": _is_installed(name),
+            "install": f"pip install 'tunesmith[{extra}]'",
+        }
+        for name, extra in sorted(extras.items(), key=lambda item: item[::-1])
+    ]
 
 
 def _is_installed(package: str) -> bool:
@@ -134,6 +142,8 @@ def _is_installed(package: str) -> bool:
 
 
 def _show(findings: dict[str, Any]) -> None:
+    from rich.text import Text
+
     from tunesmith.cli.tables import new_table, print_table, stdout_console
 
     console = stdout_console()
@@ -145,9 +155,9 @@ def _show(findings: dict[str, Any]) -> None:
         print_table(console, table)
     console.print()
     for problem in findings["problems"]:
-        console.print(f"[bold red]Problem:[/] {problem}")
+        console.print(Text.assemble(("Problem: ", "bold red"), visible(problem)))
     if not findings["problems"]:
-        console.print("[green]Everything is in order.[/]")
+        console.print("Everything is in order.", style="green")
 
 
 def _rows(findings: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -171,9 +181,15 @@ def _rows(findings: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
         ]
     rows["Versions"] = list(findings.get("versions", {}).items())
     rows["Extras"] = [
-        (one["package"], "installed" if one["installed"] else f"missing: {one['install']}")
+        (one["package"], f"installed ({one['extra']})" if one["installed"] else f"missing: {one['install']}")
         for one in findings.get("extras", ())
     ]
+    if "viewer" in findings:
+        viewer = findings["viewer"]
+        shown = (
+            "installed" if viewer["installed"] else f"missing; to look at the event files of runs: {viewer['install']}"
+        )
+        rows.setdefault("Extras", []).append((viewer["package"], shown))
     if cache := findings.get("cache"):
         rows["Cache"] = [
             ("folder", cache["folder"]),

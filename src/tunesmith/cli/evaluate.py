@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.types import InputError
 
 
 @click.command(short_help="Measure a run on its test rows or on other data.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--data", metavar="FILE", help="Labelled rows to measure on, instead of the run's own.")
+@columns_option
 @click.option(
     "--split", default="test", show_default=True, help="Which rows of the run's own data: train, validation, test."
 )
 @click.option("--answers", type=click.IntRange(min=0), help="Have answers written to this many rows and compare them.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON, as in evaluation.json.")
-def evaluate_command(run: Path, data: str | None, split: str, answers: int | None, *, as_json: bool) -> None:
+def evaluate_command(
+    run: Path, *, data: str | None, columns: tuple[str, ...], split: str, answers: int | None, as_json: bool
+) -> None:
     """Measure the run in folder RUN; every figure comes with its confidence interval."""
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
+    from tunesmith.cli.terminal import say_json
 
-    evaluation = OpenedRun.open(run).evaluate(data, split, answers=answers)
+    mapped = parse_columns(columns)
+    if mapped and data is None:
+        raise InputError("--columns is for the columns of --data FILE; there is no --data.", "Give both, or neither.")
+    evaluation = OpenedRun.open(run).evaluate(data, split, answers=answers, columns=mapped)
     if as_json:
-        click.echo(json.dumps(evaluation, ensure_ascii=False, indent=1))
+        say_json(evaluation, indent=1)
     else:
         console = stdout_console()
         print_table(console, evaluation_table(evaluation, console.width))

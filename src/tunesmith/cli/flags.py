@@ -8,17 +8,18 @@ true-or-false key may stand alone: ``--train.deterministic`` means true, and
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, get_origin
+from typing import TypeVar
 
 import click
 from pydantic_core import PydanticUndefined
 
 from tunesmith.config.base import Config, ConfigError
 from tunesmith.config.build import build
-from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, list_keys
+from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, knows, list_keys, paths_of
 from tunesmith.config.load import merge, parse_overrides
+from tunesmith.config.synonyms import meaning_of, plain
 from tunesmith.types import Problem
 
 C = TypeVar("C", bound=Config)
@@ -29,6 +30,13 @@ RULE = (
 )
 _BOOLEANS = {"true", "false", "null"}
 HELP = {"-h", "--help"}
+OWN_OPTIONS = {
+    **dict.fromkeys(("resume_from_checkpoint", "resume_from", "continue", "auto_resume", "restart"), "--resume"),
+    **dict.fromkeys(("overwrite_output_dir", "force", "replace", "exist_ok"), "--overwrite"),
+    **dict.fromkeys(("silent", "disable_tqdm", "no_progress"), "--quiet"),
+    **dict.fromkeys(("grid", "hyperparameter_search", "search", "seeds"), "--sweep KEY=A,B,..."),
+}
+"""What other tools call the options of ``tunesmith train`` that are no keys of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +54,11 @@ class FlagTree:
 
     def names(self) -> list[str]:
         """Return every path that may be given, without dashes in front."""
-        return list(dict.fromkeys(path for key in self.keys for path in _paths_of(key)))
+        return list(dict.fromkeys(path for key in self.keys for path in paths_of(key)))
 
     def accepts(self, path: str) -> bool:
         """Say whether ``path`` is a key, or an entry of a key that holds a mapping."""
-        if path in self.names():
-            return True
-        return any(path.startswith(f"{key.path}.") and _is_mapping(key) for key in self.keys)
+        return knows(self.keys, path)
 
     def spell(self, name: str) -> str:
         """Return the key as it is spelled in the configuration: ``batch-size`` is ``batch_size``."""
@@ -61,12 +67,20 @@ class FlagTree:
 
     def unknown(self, name: str, path: str, own_options: Iterable[str] = ()) -> Problem:
         """Return the problem of ``name``, which stands for no key; the nearest one is named."""
+        return Problem("error", f"There is no option {name}.", self._meant(path, list(own_options)))
+
+    def _meant(self, path: str, own_options: Sequence[str]) -> str:
+        """Return a hint at what was meant: the command's own option, another tool's word, the same or a near name."""
         known = [*own_options, *(f"--{path}" for path in self.names())]
-        last = path.rsplit(".", 1)[-1]
+        last = plain(path.rsplit(".", 1)[-1])
+        own = OWN_OPTIONS.get(last, "")
+        if own and own.split()[0] in own_options:
+            return f"Did you mean {own}?"
+        if meant := meaning_of(last, self.accepts):
+            return " ".join(filter(None, [f"Did you mean {meant.as_flags()}?" if meant.settings else "", meant.note]))
         same = [option for option in known if option.rsplit(".", 1)[-1].removeprefix("--") == last]
         near = same or difflib.get_close_matches(f"--{path}", known, n=1, cutoff=0.6)
-        fix = f"Did you mean {near[0]}?" if near else "See --help for all options."
-        return Problem("error", f"There is no option {name}.", fix)
+        return f"Did you mean {near[0]}?" if near else "See --help for all options."
 
     def is_boolean(self, path: str) -> bool:
         """Say whether the key takes nothing but true, false and null."""
@@ -205,16 +219,6 @@ def _take_value(path: str, tree: FlagTree, waiting: list[str]) -> str:
     return "true" if alone else waiting.pop(0)
 
 
-def _paths_of(key: Key) -> Iterator[str]:
-    yield key.path
-    if key.section is not None and key.section.choice is not None:
-        yield f"{key.path}.{key.section.choice.key}"
-
-
-def _is_mapping(key: Key) -> bool:
-    return get_origin(key.field.annotation) is dict or key.field.annotation is dict
-
-
 class ConfigCommand(click.Command):
     """A command whose options are its own and, besides, the keys of a configuration class.
 
@@ -232,7 +236,9 @@ class ConfigCommand(click.Command):
             if isinstance(parameter, click.Option)
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
-        if not HELP.intersection(args):
+        if _asks_for_help(args):
+            args = ["--help"]  # whatever else was typed so far
+        else:
             parsed = split_flags(args, self.flag_tree(), own)
             ctx.meta["tunesmith.flags"] = parsed
             args = list(parsed.rest)
@@ -243,6 +249,11 @@ class ConfigCommand(click.Command):
         formatter.write_paragraph()
         formatter.write_text(RULE)
         write_help(formatter, self.flag_tree())
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return not HELP.isdisjoint(before)
 
 
 def flags_of(context: click.Context) -> ParsedFlags:

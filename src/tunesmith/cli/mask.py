@@ -39,6 +39,7 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
 def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer: Any, max_length: int) -> None:
     from rich.text import Text
 
+    from tunesmith.cli.terminal import visible
     from tunesmith.tasks.chat.shown import shown_pieces
 
     # Without colours, brackets tell what is trained.
@@ -46,13 +47,14 @@ def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer:
     legend = Text.assemble(
         (f"{opening}trained{closing}", TRAINED), ", ", ("read only", READ), f"; rows of at most {max_length} tokens"
     )
-    console.print("\n[bold]Tokens[/bold] (", legend, ")", sep="")
+    console.print(Text.assemble("\n", ("Tokens", "bold"), " (", legend, ")"))
     for row in range(len(encoded)):
         (place,) = {str(columns["row"][index]) for index in encoded.data_rows([row])}
         pieces = shown_pieces(encoded, row, tokenizer)
         num_trained = int(encoded.reads.lengths[row]) if encoded.reads is not None else 0
         console.print(f"  {place}: {encoded.lengths[row]} tokens, {num_trained} trained", style="dim", markup=False)
         text = Text()
-        for piece, is_trained in pieces:
+        for raw, is_trained in pieces:
+            piece = visible(raw)
             text.append(f"{opening}{piece}{closing}" if is_trained else piece, TRAINED if is_trained else READ)
         console.print(text)

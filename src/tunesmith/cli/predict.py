@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.cli.terminal import to_json, write
 from tunesmith.cli.writing import text_input, writing_options
 from tunesmith.files.atomic import write_bytes
 from tunesmith.files.outputs import require_output
@@ -31,6 +33,7 @@ Row = dict[str, Any]
 @click.option(
     "--data", metavar="FILE", help="A file with one row per prediction; - reads one text per line from stdin."
 )
+@columns_option
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="A .jsonl, .csv or .parquet file to write."
 )
@@ -43,6 +46,7 @@ def predict_command(
     texts: tuple[str, ...],
     text_pairs: tuple[str, ...],
     data: str | None,
+    columns: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
     probabilities: bool,
@@ -50,11 +54,22 @@ def predict_command(
 ) -> None:
     """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
     _check_inputs(texts, text_pairs, data)
+    mapped = parse_columns(columns)
+    if mapped and data in (None, "-"):
+        raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
     writer = _writer_for(output, inputs=[data] if data and data != "-" else [], overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
 
-    rows = _predict(OpenedRun.open(run), texts, text_pairs, data, Writing(**options))
+    opened, writing = OpenedRun.open(run), Writing(**options)
+    if data is not None and data != "-":
+        found = opened.predict_file(data, writing, columns=mapped)
+        rows: list[Row] = [{"row": number, **row} for number, row in enumerate(found, start=1)]
+    else:
+        if data == "-":
+            with text_input():
+                texts = tuple(sys.stdin.read().splitlines())
+        rows = _predict(opened, texts, text_pairs, writing)
     if not probabilities:
         rows = [{name: value for name, value in row.items() if name != "probabilities"} for row in rows]
     writer(rows)
@@ -70,14 +85,7 @@ def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | N
         raise InputError(f"There are {len(texts)} --text and {len(text_pairs)} --text-pair.", "Give one to each other.")
 
 
-def _predict(
-    run: Run, texts: Sequence[str], text_pairs: Sequence[str], data: str | None, writing: Writing
-) -> list[Row]:
-    if data == "-":
-        with text_input():
-            texts = sys.stdin.read().splitlines()
-    elif data is not None:
-        return [{"row": number, **row} for number, row in enumerate(run.predict_file(data, writing), start=1)]
+def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], writing: Writing) -> list[Row]:
     predictions = run.predict(texts, text_pairs or None, writing)
     pairs: Sequence[Row] = [{"text_pair": text} for text in text_pairs] or [{}] * len(texts)
     return [{"text": text, **pair, **row} for text, pair, row in zip(texts, pairs, predictions, strict=True)]
@@ -86,7 +94,7 @@ def _predict(
 def _writer_for(output: Path | None, *, inputs: Sequence[str], overwrite: bool) -> Callable[[list[Row]], None]:
     """Return what writes the predictions; refuse an unusable file before the work begins."""
     if output is None:
-        return lambda rows: click.echo(to_jsonl(rows), nl=False)
+        return lambda rows: write("".join(to_json(row) + "\n" for row in rows))
     formats: Mapping[str, Callable[[list[Row]], bytes]] = {
         ".jsonl": lambda rows: to_jsonl(rows).encode("utf-8"),
         ".csv": lambda rows: to_csv(rows).encode("utf-8"),

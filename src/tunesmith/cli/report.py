@@ -18,8 +18,9 @@ import click
 @click.option("--overwrite", is_flag=True, help="Replace the file given as --output even if it is no report.")
 def report_command(runs: tuple[Path, ...], output: Path | None, *, overwrite: bool) -> None:
     """Write one self-contained HTML page about the runs in the folders RUN; several are set side by side."""
+    from tunesmith.cli.terminal import say
     from tunesmith.report import write_report
 
     if output is None:
         output = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
-    click.echo(write_report(list(runs), output, overwrite=overwrite))
+    say(write_report(list(runs), output, overwrite=overwrite))

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cli import terminal
 from tunesmith.readable import Verdict, count, interval, judge, metric_title, number, percent
 from tunesmith.types import Interval
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 BAR_WIDTH = 30
 WIDE = 105
@@ -21,10 +23,8 @@ _OUTCOME_STYLES = {"better": "green", "worse": "red", "unclear": "dim"}
 
 def stdout_console() -> Console:
     """Return a console for results; without a terminal, lines are as long as they need to be."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    console = terminal.console()
+    return console if console.is_terminal else terminal.console(width=160)
 
 
 def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
@@ -42,9 +42,9 @@ def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
     for header in (f"value [{percent(evaluation['confidence'])} interval]", *rivals):
         table.add_column(header, justify="right", no_wrap=True)
     for name, values in evaluation["metrics"].items():
-        cells = [metric_title(name), interval(_interval(values))]
+        cells: list[str | Text] = [metric_title(name), _estimate(values)]
         if baseline and is_wide:
-            cells.append(interval(_interval(baseline["metrics"].get(name))))
+            cells.append(_estimate(baseline["metrics"].get(name)))
         if baseline:
             cells.append(_gain(name, differences.get(name)))
         table.add_row(*cells)
@@ -61,17 +61,24 @@ def runs_table(evaluations: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for name, evaluation in evaluations.items():
         loss = evaluation["loss"]
-        figures = interval(_interval(evaluation["metrics"].get(metric)))
-        table.add_row(_escape(name), figures, number(loss) if loss is not None else "")
+        figures = _estimate(evaluation["metrics"].get(metric))
+        table.add_row(name, figures, number(loss) if loss is not None else "")
     return table
 
 
-def _gain(name: str, difference: Mapping[str, Any] | None) -> str:
+def _estimate(values: Mapping[str, Any] | None) -> str:
+    """Return a metric with its interval, or that it does not exist on these rows."""
+    return "undefined" if values is not None and values.get("value") is None else interval(_interval(values))
+
+
+def _gain(name: str, difference: Mapping[str, Any] | None) -> str | Text:
+    from rich.text import Text
+
     found = _interval(difference)
     if found is None:
         return ""
     verdict: Verdict = judge(name, found)
-    return f"[{_OUTCOME_STYLES[verdict.outcome]}]{_escape(verdict.gain)}[/]"
+    return Text(verdict.gain, style=_OUTCOME_STYLES[verdict.outcome])
 
 
 def _interval(values: Mapping[str, Any] | None) -> Interval | None:
@@ -98,9 +105,3 @@ def print_table(console: Console, table: Table) -> None:
 def bar(share: float) -> str:
     """Return a bar of ``share`` (0 to 1) of the full width."""
     return "█" * max(round(share * BAR_WIDTH), 1 if share > 0 else 0)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING
 import click
 
 from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.cli.suggestions import DATA_SUFFIXES
 from tunesmith.cli.sweep import Variant, variants
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 from tunesmith.kernels.building import build_ahead
-from tunesmith.types import InputError
+from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run import RunConfig
+
+
+RUNS = Path("runs")
+"""Where runs go whose folder is not named."""
+MAX_RESUMABLE = 5
 
 
 class TrainCommand(ConfigCommand):
@@ -147,6 +153,8 @@ def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[s
     if not paths and resume and (saved := _saved_config(flags.pairs)):
         paths = [saved]
     found = [*flags.problems, *problems]
+    if misplaced := [path for path in paths if path.suffix.lower() in DATA_SUFFIXES]:
+        raise ConfigError([*map(_no_configuration, misplaced), *found])
     plans: list[_Plan] = []
     files: Sequence[Path | None] = paths or [None]
     stems = _stems(paths)
@@ -206,16 +214,47 @@ def _plan(config: RunConfig, flags: ParsedFlags, stem: str, variant: Variant) ->
     return _Plan(name, config.model_copy(update={"output": str(Path(parts[0], *below))}), place)
 
 
+def _no_configuration(path: Path) -> Problem:
+    fix = f"Data go with --data: tunesmith train --model MODEL --data {path}"
+    return Problem("error", f"{path} is no configuration (CONFIG.yaml).", fix)
+
+
 def _saved_config(pairs: tuple[tuple[str, str], ...]) -> Path | None:
-    """Return the configuration that the run to be resumed has saved, if ``--output`` names one."""
+    """Return the configuration that the run to be resumed has saved; nothing where flags say what it was.
+
+    Raises ``InputError`` where neither ``--output`` nor the flags tell which run is meant.
+    """
     from tunesmith.run.directory import RunDirectory
 
-    output = dict(pairs).get("output")
-    if not output:
+    given = dict(pairs)
+    output = given.get("output")
+    if output:
+        directory = RunDirectory(Path(output))
+        places = (directory.staged.config, directory.config)  # one that is to replace a run there comes first
+        if saved := next((place for place in places if place.is_file()), None):
+            return saved
+    if {path.split(".")[0] for path in given} >= {"model", "data"}:
         return None
-    directory = RunDirectory(Path(output))
-    places = (directory.staged.config, directory.config)  # one that is to replace a run there comes first
-    return next((place for place in places if place.is_file()), None)
+    if output:
+        raise InputError(f"There is nothing to resume in {output}: it holds no config.yaml.", _resumable(RUNS))
+    raise InputError("--resume needs the run that is to go on: give its folder as --output.", _resumable(RUNS))
+
+
+def _resumable(place: Path) -> str:
+    """Say which runs in a folder did not finish, and how to go on with them."""
+    from tunesmith.run.directory import RunDirectory
+
+    found = [
+        path.parent
+        for pattern in ("*/config.yaml", "*/*/config.yaml")
+        for path in sorted(place.glob(pattern))
+        if not RunDirectory(path.parent).is_finished
+    ]
+    if not found:
+        return f"No run in {place}/ is unfinished; give the folder of the run, wherever it is: --output FOLDER."
+    shown = "\n  → ".join(f"tunesmith train --resume --output {path}" for path in found[:MAX_RESUMABLE])
+    more = f"\n  → … and {len(found) - MAX_RESUMABLE} more" if len(found) > MAX_RESUMABLE else ""
+    return f"Unfinished in {place}/:\n  → {shown}{more}"
 
 
 def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
@@ -226,7 +265,7 @@ def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
     try:
         return write_report(folders, place / "report.html")
     except InputError as error:
-        show_problems([replace(problem, severity="warning") for problem in error.problems], sys.stderr)
+        show_problems([replace(problem, severity="warning") for problem in error.problems])
         return None
 
 

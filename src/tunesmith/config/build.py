@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from tunesmith.config.base import Choice, Config, ConfigError, nearest
-from tunesmith.config.keys import Section, default_of, describe, find_section, flat_types, is_required, list_keys
+from tunesmith.config.keys import (
+    Section,
+    default_of,
+    describe,
+    find_section,
+    flat_types,
+    is_required,
+    knows,
+    list_keys,
+    words_of,
+)
+from tunesmith.config.synonyms import choice_meant, meaning_of, plain
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
@@ -78,6 +89,8 @@ class _Builder:
             if isinstance(value, bool) and not flat_types(field.annotation) & {bool, Any, object}:
                 self.report(f"{path} is {show(value)}; expected: {describe(field)}.", field.description or "")
                 failed.add(key)
+            if isinstance(value, str):
+                return _spelled(value, words_of(field.annotation))
             return value
         if value is None and section.optional:
             return None
@@ -111,9 +124,11 @@ class _Builder:
             fix = f"Give it as well: --{path} NAME, or '{choice.key}: NAME' under '{path}' in the file."
             self.report(f"{received}; expected the name of a {choice.what}: {list_names(choice)}.", fix)
             return None
+        if choice.default is None:
+            name = _spelled(name, list(choice.registry))
         cls = choice.registry.get(name, choice.default)
         if cls is None:
-            guess = nearest(name, choice.registry)
+            guess = choice_meant(choice.what, name, choice.registry) or nearest(name.lower(), choice.registry)
             self.report(f"There is no {choice.what} {name!r}; there is {list_names(choice)}.", guess)
             return None
         return self.build_section(cls, {**value, choice.key: name}, f"{path}.", section, name)
@@ -182,14 +197,25 @@ class _Builder:
 def suggest_key(root: type[Config], path: str, siblings: list[str]) -> str:
     """Return a hint at the key that was meant: a sibling, the same name elsewhere, or the nearest of all."""
     section, _, name = path.rpartition(".")
+    keys = list(list_keys(root))
+    if meant := meaning_of(name, lambda key: knows(keys, key)):
+        return " ".join(filter(None, [f"Did you mean {meant.as_keys()}?" if meant.settings else "", meant.note]))
     near = difflib.get_close_matches(name, siblings, n=1, cutoff=0.75)
     if near:
         return f"Did you mean '{f'{section}.' if section else ''}{near[0]}'?"
-    by_name = {key.path.rsplit(".", 1)[-1]: key.path for key in list_keys(root)}
+    by_name = {key.path.rsplit(".", 1)[-1]: key.path for key in keys}
     near = [name] if name in by_name else difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.75)
     if near:
         return f"Did you mean '{by_name[near[0]]}'?"
     return f"Known here: {', '.join(siblings)}." if siblings else ""
+
+
+def _spelled(word: str, known: Sequence[str]) -> str:
+    """Return a word as it is known: ``LoRA`` is ``lora``."""
+    if word in known:
+        return word
+    same = [one for one in known if plain(one) == plain(word)]
+    return same[0] if len(same) == 1 else word
 
 
 def list_names(choice: Choice) -> str:

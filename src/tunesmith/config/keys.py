@@ -107,6 +107,33 @@ def _list_choice_keys(section: Section, key_name: str, path: str) -> Iterator[Ke
             yield Key(key.path, key.field, tuple(names), key.section)
 
 
+def paths_of(key: Key) -> Iterator[str]:
+    """Yield the paths by which a key may be given: ``method`` and ``method.name``."""
+    yield key.path
+    if key.section is not None and key.section.choice is not None:
+        yield f"{key.path}.{key.section.choice.key}"
+
+
+def knows(keys: Sequence[Key], path: str) -> bool:
+    """Say whether ``path`` is one of the keys, or an entry of one that holds a mapping."""
+    return any(
+        path in paths_of(key) or (path.startswith(f"{key.path}.") and flat_types(key.field.annotation) == {dict})
+        for key in keys
+    )
+
+
+def words_of(annotation: Any) -> list[str]:
+    """Return the texts that a type lists one by one; none where it takes any text."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return [value for value in arguments if isinstance(value, str)]
+    if origin is Annotated:
+        return words_of(arguments[0])
+    if origin in (Union, types.UnionType):
+        return [] if str in arguments else [word for inner in arguments for word in words_of(inner)]
+    return []
+
+
 def default_of(field: FieldInfo) -> Any:
     """Return the field's default, or ``PydanticUndefined`` when it is required."""
     if field.default_factory is not None:

@@ -45,14 +45,17 @@ class Tally:
             self.counts[what] = self.counts.get(what, 0) + count
             self.places[what] = (self.places.get(what, []) + other.places[what])[:MAX_ROWS_SHOWN]
 
-    def problem(self, what: str, message: str, fix: str = "", *, is_warning: bool = False) -> list[Problem]:
+    def problem(
+        self, what: str, message: str, fix: str = "", *, is_warning: bool = False, shows_places: bool = True
+    ) -> list[Problem]:
         """Return a note (or warning) on ``what`` if it happened; ``{count}`` in the message is filled in."""
         if what not in self.counts:
             return []
         count = self.counts[what]
         severity: Severity = "warning" if is_warning else "note"
+        places = tuple(self.places[what]) if shows_places else ()
         return [
-            Problem(severity, message.format(count=count, rows=plural(count)), fix, count, tuple(self.places[what]))
+            Problem(severity, message.format(count=count, rows=plural(count)), fix, count, places)
         ]
 
 
@@ -143,7 +146,7 @@ def tidy_notes(tally: Tally) -> list[Problem]:
             "Unicode form, control characters or white space of tokens mended in {rows}.",
             "Keep them as they are: data.clean.unicode none, control_characters false, whitespace false.",
         ),
-        *tally.problem("limit", "{rows} not used, because of data.limit."),
+        *tally.problem("limit", "{rows} not used, because of data.limit.", shows_places=False),
     ]
 
 

@@ -109,11 +109,6 @@ class ParallelFiles:
 
 Source = DataFile | LabelledFiles | ParallelFiles
 
-    @property
-    def name(self) -> str:
-        """The file's name as it can be written and shown: bytes that are no UTF-8 as ``\\xff``."""
-        return os.fsencode(self.path.name).decode("utf-8", "backslashreplace")
-
 
 def format_suffix(path: Path) -> str:
     """Return the suffix that names the format, in lower case; empty when there is none."""

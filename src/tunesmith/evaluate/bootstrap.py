@@ -87,7 +87,8 @@ def interval(value: float, resampled_R: FloatArray, confidence: float) -> Interv
     if not len(defined):
         return {"value": float(value), "low": None, "high": None}
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(defined, [tail, 1.0 - tail])
+    # Between two values that are nearly equal, interpolation may round to one beyond both.
+    low, high = np.clip(np.quantile(defined, [tail, 1.0 - tail]), defined.min(), defined.max())
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 

@@ -11,11 +11,13 @@ from tunesmith.metrics.classification import (
 )
 from tunesmith.metrics.curves import calibration_curve, ranking_curves
 from tunesmith.metrics.language import language_metrics
+from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
 __all__ = [
+    "RANGES",
     "Entities",
     "answer_metrics",
     "answer_statistics",
@@ -37,4 +39,5 @@ __all__ = [
     "require_answer_metrics",
     "single_label_metrics",
     "single_label_per_class",
+    "within_range",
 ]

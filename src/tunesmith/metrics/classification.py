@@ -31,7 +31,8 @@ def single_label_metrics(truth_N: IntArray, probabilities_NK: FloatArray, weight
 
     - ``macro_*``: mean over the classes that occur in the truth or the predictions of the replicate.
     - ``micro_*``: over all classes together, which for one label a row equals the accuracy.
-    - ``mcc``: the K-class Matthews correlation (Gorodkin 2004), 0 where it is undefined.
+    - ``mcc``: the K-class Matthews correlation (Gorodkin 2004): 0 where every prediction is the same, nan where
+      the truth is, since nothing can be told apart then.
     - ``roc_auc``, ``pr_auc``: of class 1 for two classes; else one class against the rest,
       mean over the classes that have both positives and negatives (positives for ``pr_auc``).
     - ``log_loss``: natural logarithm, probabilities clipped to the resolution of float64.
@@ -64,10 +65,14 @@ def single_label_metrics(truth_N: IntArray, probabilities_NK: FloatArray, weight
 def single_label_per_class(
     truth_N: IntArray, predicted_N: IntArray, num_classes: int, weights_RN: npt.ArrayLike
 ) -> Metrics:
-    """Return ``precision``, ``recall`` and ``f1`` of every class, [R, K] each; 0 where undefined."""
+    """Return ``precision``, ``recall`` and ``f1`` of every class, [R, K] each.
+
+    A class that is never predicted has precision 0. Nothing can be said, nan, of the recall of a class that the
+    truth lacks, nor of anything of one that the predictions lack, too.
+    """
 
     def compute(weights_NR: FloatArray) -> Metrics:
-        return _per_class(*_class_counts(truth_N, predicted_N, num_classes, weights_NR))
+        return _defined_per_class(*_class_counts(truth_N, predicted_N, num_classes, weights_NR))
 
     return over_replicates(compute, weights_RN, len(truth_N))
 
@@ -103,10 +108,10 @@ def multi_label_metrics(
 
 
 def multi_label_per_class(truth_NK: BoolArray, predicted_NK: BoolArray, weights_RN: npt.ArrayLike) -> Metrics:
-    """Return ``precision``, ``recall`` and ``f1`` of every label, [R, K] each; 0 where undefined."""
+    """Return ``precision``, ``recall`` and ``f1`` of every label, [R, K] each; undefined as for single labels."""
 
     def compute(weights_NR: FloatArray) -> Metrics:
-        return _per_class(*_label_counts(truth_NK, predicted_NK, weights_NR))
+        return _defined_per_class(*_label_counts(truth_NK, predicted_NK, weights_NR))
 
     return over_replicates(compute, weights_RN, len(truth_NK))
 
@@ -167,6 +172,15 @@ def _per_class(true_KR: FloatArray, predicted_KR: FloatArray, right_KR: FloatArr
     }
 
 
+def _defined_per_class(true_KR: FloatArray, predicted_KR: FloatArray, right_KR: FloatArray) -> Metrics:
+    """Return what ``_per_class`` does, nan where there is nothing to measure: for tables, not for means."""
+    is_true_RK = true_KR.T > 0
+    occurs_RK = is_true_RK | (predicted_KR.T > 0)
+    needs = {"precision": occurs_RK, "recall": is_true_RK, "f1": occurs_RK}
+    found = _per_class(true_KR, predicted_KR, right_KR)
+    return {name: np.where(needs[name], values_RK, np.nan) for name, values_RK in found.items()}
+
+
 def _count_metrics(true_KR: FloatArray, predicted_KR: FloatArray, right_KR: FloatArray) -> Metrics:
     total_R, right_R = true_KR.sum(axis=0), right_KR.sum(axis=0)
     accuracy_R = ratio(right_R, total_R, np.nan)
@@ -179,6 +193,7 @@ def _count_metrics(true_KR: FloatArray, predicted_KR: FloatArray, right_KR: Floa
     spread_true_R = total_R**2 - (true_KR**2).sum(axis=0)
     spread_predicted_R = total_R**2 - (predicted_KR**2).sum(axis=0)
     shared_R = right_R * total_R - (true_KR * predicted_KR).sum(axis=0)
-    metrics["mcc"] = ratio(shared_R, np.sqrt(spread_true_R) * np.sqrt(spread_predicted_R))
+    matthews_R = ratio(shared_R, np.sqrt(spread_true_R) * np.sqrt(spread_predicted_R))
+    metrics["mcc"] = np.where((true_KR > 0).sum(axis=0) > 1, matthews_R, np.nan)
     metrics["balanced_accuracy"] = mean_where(per_class["recall"].T, true_KR > 0)
     return metrics

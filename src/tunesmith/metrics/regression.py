@@ -17,9 +17,8 @@ CANCELLED = 1e-6
 def regression_metrics(truth_N: FloatArray, predicted_N: FloatArray, weights_RN: npt.ArrayLike) -> Metrics:
     """Return ``mae``, ``rmse``, ``r2``, ``pearson`` and ``spearman`` as [R] values.
 
-    ``r2`` of a replicate whose truth is constant is 1 when every prediction is exact and 0
-    otherwise, as in scikit-learn. Correlations are nan where the truth or the prediction is
-    constant; ``spearman`` is the correlation of average ranks.
+    ``r2`` is nan where the truth is constant: there is no variance to explain. Correlations are nan where the
+    truth or the prediction is constant; ``spearman`` is the correlation of average ranks.
     """
     error_N = predicted_N - truth_N
 
@@ -27,12 +26,10 @@ def regression_metrics(truth_N: FloatArray, predicted_N: FloatArray, weights_RN:
         total_R = weights_NR.sum(axis=0)
         squared_R = (error_N**2) @ weights_NR
         truth_R, predicted_R, shared_R = _spreads(truth_N, predicted_N, weights_NR)
-        exact_R = np.where(squared_R == 0, 1.0, 0.0)
-        unexplained_R = ratio(squared_R, truth_R, np.nan)
         return {
             "mae": ratio(np.abs(error_N) @ weights_NR, total_R, np.nan),
             "rmse": np.sqrt(ratio(squared_R, total_R, np.nan)),
-            "r2": np.where(truth_R == 0, exact_R, 1.0 - unexplained_R),
+            "r2": 1.0 - ratio(squared_R, truth_R, np.nan),
             "pearson": _correlation(truth_R, predicted_R, shared_R),
             "spearman": _spearman(truth_N, predicted_N, weights_NR),
         }

@@ -70,17 +70,18 @@ def entity_metrics(
     """Return precision, recall and F1 of entities, and the share of tokens with the right tag, [R] each.
 
     ``right_N`` of ``tokens_N`` tokens of each row have the right tag. Micro counts all types
-    together; macro is the mean over the types that occur in truth or prediction. 0 where undefined.
+    together; macro is the mean over the types that occur in truth or prediction. A replicate with entities in the
+    truth or the predictions alone has 0; one without any in either has none to judge, and nan.
     """
 
     def compute(weights_NR: FloatArray) -> Metrics:
         counts = _counts(truth, predicted, num_kinds, weights_NR)
         present_CR = (counts[0] > 0) | (counts[1] > 0)
         micro = _scores(*(count_CR.sum(axis=0, keepdims=True) for count_CR in counts))
-        # A replicate without any entity has no types to take a mean of: 0, as for seqeval.
-        macro = {name: np.nan_to_num(mean_where(value_CR, present_CR)) for name, value_CR in _scores(*counts).items()}
+        macro = {name: mean_where(value_CR, present_CR) for name, value_CR in _scores(*counts).items()}
+        any_R = present_CR.any(axis=0)
         return (
-            {f"micro_{name}": value_1R[0] for name, value_1R in micro.items()}
+            {f"micro_{name}": np.where(any_R, value_1R[0], np.nan) for name, value_1R in micro.items()}
             | {f"macro_{name}": value_R for name, value_R in macro.items()}
             | {"accuracy": ratio(right_N @ weights_NR, tokens_N @ weights_NR, np.nan)}
         )
@@ -91,11 +92,17 @@ def entity_metrics(
 def entity_metrics_per_kind(
     truth: Entities, predicted: Entities, num_kinds: int, num_rows: int, weights_RN: npt.ArrayLike
 ) -> Metrics:
-    """Return ``precision``, ``recall`` and ``f1`` of every type, [R, C] each; 0 where undefined."""
+    """Return ``precision``, ``recall`` and ``f1`` of every type, [R, C] each.
+
+    nan is the recall of a type that the truth lacks, and all of one that the predictions lack, too.
+    """
 
     def compute(weights_NR: FloatArray) -> Metrics:
-        scores = _scores(*_counts(truth, predicted, num_kinds, weights_NR))
-        return {name: value_CR.T for name, value_CR in scores.items()}
+        true_CR, predicted_CR, right_CR = _counts(truth, predicted, num_kinds, weights_NR)
+        occurs_CR = (true_CR > 0) | (predicted_CR > 0)
+        needs = {"f1": occurs_CR, "precision": occurs_CR, "recall": true_CR > 0}
+        scores = _scores(true_CR, predicted_CR, right_CR)
+        return {name: np.where(needs[name], value_CR, np.nan).T for name, value_CR in scores.items()}
 
     return over_replicates(compute, weights_RN, num_rows)
 

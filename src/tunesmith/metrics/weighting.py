@@ -16,6 +16,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.metrics.ranges import within_range
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -27,6 +29,8 @@ MAX_WEIGHTS = 4_000_000
 
 def over_replicates(compute: Callable[[FloatArray], Metrics], weights_RN: npt.ArrayLike, num_rows: int) -> Metrics:
     """Call ``compute(weights_NR)`` on blocks of replicates and join its results along the first axis.
+
+    Values that rounding pushed out of the range of their metric are put back to its end.
 
     Raises ``ValueError`` when ``weights_RN`` is not a matrix of ``num_rows`` columns or there is no row.
     """
@@ -40,9 +44,8 @@ def over_replicates(compute: Callable[[FloatArray], Metrics], weights_RN: npt.Ar
         compute(np.ascontiguousarray(weights[start : start + step].T, dtype=np.float64))
         for start in range(0, max(1, len(weights)), step)
     ]
-    if len(blocks) == 1:
-        return blocks[0]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return within_range(joined)
 
 
 def segment_sums(rows: npt.NDArray[np.integer], starts: npt.NDArray[np.integer], weights_NR: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ Functions return ``Markup``: every text from outside is escaped here.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,30 +31,46 @@ NUM_COLOURS = 6
 """Length of the page's palette (``--series-0`` ... ``--series-5``)."""
 
 _UNITS = 10_000
+_NEARLY_EQUAL = 1e-9
+"""Values that differ by less than this part of their size are drawn as equal: there is no axis between them."""
+_LARGEST = 1e300
+"""Values beyond are drawn as this one, so that differences of values stay finite."""
 _CHARACTER_WIDTH = 7.0
 """CSS pixels of one digit of a tick label, on the safe side."""
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return at most ``most`` + 1 round numbers (1, 2 or 5 times a power of ten) within ``[low, high]``."""
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+    if not (math.isfinite(low) and math.isfinite(high)) or not _differ(low, high):
         return [low] if math.isfinite(low) else []
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+    decimals = max(12, 3 - math.floor(math.log10(step)))
+    return [round(index * step, decimals) + 0.0 for index in range(first, last + 1)]
+
+
+def _differ(low: float, high: float) -> bool:
+    """Say whether ``high`` is so far above ``low`` that an axis can lie between them."""
+    return high - low > max(_NEARLY_EQUAL * max(abs(low), abs(high)), sys.float_info.min)
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Return ends that an axis can lie between: those given, or places around them where they are nearly equal."""
+    if _differ(low, high):
+        return low, high
+    spread = max(abs(low), abs(high)) * 0.1
+    spread = spread if _differ(-spread, spread) else 0.5
+    return low - spread, high + spread
 
 
 def nice_domain(values: Iterable[float], most: int = 5) -> tuple[float, float]:
     """Return round ends that hold all finite ``values``; (0, 1) when there are none."""
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
     if not finite:
         return 0.0, 1.0
-    low, high = min(finite), max(finite)
-    if low == high:
-        spread = abs(low) * 0.1 or 0.5
-        low, high = low - spread, high + spread
+    low, high = _apart(min(finite), max(finite))
     ticks = nice_ticks(low, high, most + 3)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
@@ -62,6 +79,7 @@ def nice_domain(values: Iterable[float], most: int = 5) -> tuple[float, float]:
 def tick_format(ticks: Sequence[float]) -> Formatter:
     """Return a formatter that shows all ``ticks`` with the same, least number of decimals."""
     largest = max(map(abs, ticks), default=0.0)
+    largest = largest if largest >= sys.float_info.min else 0.0  # below, powers of ten run out
     step = min((b - a for a, b in pairwise(ticks)), default=largest) or 1.0
     if 0 < largest < 0.001 or largest >= 1e7:
         exponent = math.floor(math.log10(largest) + 1e-9)
@@ -132,7 +150,8 @@ class Scale:
 
     def share(self, value: float) -> float:
         """Return the place of ``value`` along the axis: 0 to 1 from left or top, outliers at the ends."""
-        place = (value - self.low) / (self.high - self.low)
+        low, high = _apart(self.low, self.high)
+        place = (min(max(value, low), high) - low) / (high - low)
         place = 1 - place if self.flip else place
         return min(max(place, 0.0), 1.0)
 
@@ -275,8 +294,8 @@ def line_chart(
 
 
 def _tight(values: Sequence[float]) -> tuple[float, float]:
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    finite = [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
+    return _apart(min(finite), max(finite)) if finite else (0.0, 1.0)
 
 
 def scatter_chart(

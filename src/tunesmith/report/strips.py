@@ -29,9 +29,11 @@ def whisker_domain(estimates: Iterable[Interval], *, floor: float | None = None)
         return 0.0, 1.0
     air = (max(values) - min(values)) * 0.08 or abs(values[0]) * 0.05 or 0.05
     low, high = nice_domain([min(values) - air, max(values) + air], 4)
-    if floor is not None:
-        low, high = max(low, floor), min(high, 1.0) if max(values) <= 1.0 else high
-    return low, high
+    if floor is None:
+        return low, high
+    # The ends of a share stay ends, unless nothing would lie between them.
+    low, high = max(low, floor), min(high, 1.0) if max(values) <= 1.0 else high
+    return (low, high) if low < high else (floor, max(values[0], 1.0))
 
 
 def whiskers(lines: Sequence[Whisker], domain: tuple[float, float], *, grid: int = 4) -> Markup:

@@ -32,6 +32,8 @@ class Progress:
 
     best_step: int | None = None
     best_value: float | None = None
+    judged_by: str = ""
+    """The metric that ``best_value`` is of: another than the one asked for, where that is undefined."""
     evaluations_without_gain: int = 0
     evaluation_due: bool = False
     """The evaluation of the checkpoint's step was cut short by a signal and is made on resuming."""
@@ -221,21 +223,47 @@ def _evaluate(session: Session) -> None:
     if session.metrics is not None:
         session.metrics.evaluated(record)
     session.observers.evaluated(record)
-    _judge(session, {**metrics, "loss": scored.loss if scored.loss is not None else float("nan")})
+    _judge(session, metrics if scored.loss is None else {**metrics, "loss": scored.loss})
 
 
 def _judge(session: Session, values: dict[str, float]) -> None:
-    """Take note of whether this step is the best so far."""
+    """Take note of whether this step is the best so far.
+
+    A metric that is undefined (the validation rows have one label, all predictions are the same) is no lack of gain.
+    While it has never had a value the loss stands in for it; later on, such an evaluation decides nothing.
+    """
     progress, (name, higher) = session.progress, session.metric
+    if name != "loss" and math.isnan(values.get(name, math.nan)):
+        if progress.judged_by == name:
+            _note_undefined(session, name, "this evaluation decides nothing")
+            return
+        _note_undefined(session, name, "until it has a value, the validation loss decides")
+        name, higher = "loss", False
+    if name not in values:  # no loss either: the rows have nothing to predict
+        _note_undefined(session, name, "this evaluation decides nothing")
+        return
+    if name != progress.judged_by:
+        progress.judged_by, progress.best_value, progress.evaluations_without_gain = name, None, 0
     value = values[name]
     margin = session.config.train.early_stopping.minimum_gain
     best = progress.best_value
-    gained = not math.isnan(value) and (best is None or (value - best > margin if higher else best - value > margin))
+    gained = math.isfinite(value) and (best is None or (value - best > margin if higher else best - value > margin))
     if gained:
         progress.best_step, progress.best_value = session.training.step, value
         progress.evaluations_without_gain = 0
     else:
         progress.evaluations_without_gain += 1
+
+
+def _note_undefined(session: Session, name: str, consequence: str) -> None:
+    """Say once that the metric which decides has no value."""
+    message = f"The metric that decides which step is best, {name}, is undefined on the validation rows: {consequence}."
+    fix = (
+        "It takes rows of at least two labels (or values, or some entities) and predictions that are not all the same; "
+        "train.early_stopping.metric chooses another metric."
+    )
+    if all(problem.message != message for problem in session.problems):
+        session.note(Problem("warning", message, fix))
 
 
 def _should_stop_early(session: Session) -> bool:

@@ -91,25 +91,33 @@ class Run:
         return method.load(model, self.folder) if method.saves_adapter else model
 
     @cores_shared()
-    def evaluate(self, data: str | None = None, split: str = "test", *, answers: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self,
+        data: str | None = None,
+        split: str = "test",
+        *,
+        answers: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.
 
         ``answers`` is how many rows answers are written to, for tasks that generate; the run's own setting
-        when not given. Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
+        when not given. ``columns`` are the columns of ``data``, by role, where they have other names than in
+        training. Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
         """
-        columns, name = self._labelled_columns(data, split)
-        problems = self.task.check(name, columns)
+        read, name = self._labelled_columns(data, split, columns)
+        problems = self.task.check(name, read)
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise InputError(errors)
         config = self.config
         if answers is not None:
             check_answers(self.task, answers)
             config = config.changed(evaluation=config.evaluation.changed(answers=answers))
-        encoded = self.network.encode(self.task, columns)
-        if errors := errors_among(encoding_problems(encoded, columns, name, config.data.bad_rows)):
+        encoded = self.network.encode(self.task, read)
+        if errors := errors_among(encoding_problems(encoded, read, name, config.data.bad_rows)):
             raise InputError(errors)
-        judged = judge(self.network, self.task, encoded, columns, config)
-        return figures(self.task, judged, columns, config, split=name)
+        judged = judge(self.network, self.task, encoded, read, config)
+        return figures(self.task, judged, read, config, split=name)
 
     def predict(
         self, texts: Sequence[str], text_pairs: Sequence[str] | None = None, writing: Writing | None = None
@@ -133,10 +141,15 @@ class Run:
             _check_text(text, f"Text {number}")
         return self._predict(columns, writing)
 
-    def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per row of a file (per line of a plain text), in its order, none left out."""
-        columns = read_for_prediction(path, self._choices, self.config.data.changed(passage=0))[:]
-        given = {name: values for name, values in columns.items() if name not in self.task.truths}
+    def predict_file(
+        self, path: str, writing: Writing | None = None, *, columns: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return one prediction per row of a file (per line of a plain text), in its order, none left out.
+
+        ``columns`` are the file's columns, by role, where they have other names than in training.
+        """
+        read = read_for_prediction(path, self._choices(columns), self.config.data.changed(passage=0))[:]
+        given = {name: values for name, values in read.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], writing: Writing | None = None) -> Iterator[str]:
@@ -179,16 +192,18 @@ class Run:
         scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 
-    def _labelled_columns(self, data: str | None, split: str) -> tuple[Columns, str]:
+    def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:
         if data is not None:
-            columns = dict(read_for_prediction(data, self._choices, self.config.data)[:])
-            if not set(self.task.truths) <= columns.keys():
-                names = [column for role, column in self.config.data.columns.items() if role in TRUTHS]
+            choices = self._choices(columns)
+            read = dict(read_for_prediction(data, choices, self.config.data)[:])
+            if not set(self.task.truths) <= read.keys():
+                names = [choice.column for choice in choices if choice.role in TRUTHS]
                 raise InputError(
                     f"{data} has no column '{', '.join(names)}' to judge the predictions by.",
-                    "Use 'tunesmith predict' for rows without labels.",
+                    "Name the column that has them (--columns label=COLUMN), or use 'tunesmith predict' for rows "
+                    "without labels.",
                 )
-            return columns, Path(data).name
+            return read, Path(data).name
         own = load_data(self.config)
         if split not in own.prepared.splits:
             raise InputError(
@@ -202,11 +217,18 @@ class Run:
             )
         return own.columns(split), split
 
-    @property
-    def _choices(self) -> list[ColumnChoice]:
+    def _choices(self, given: Mapping[str, str] | None) -> list[ColumnChoice]:
+        """Return the columns that fill the run's roles: those of training but for what is ``given``."""
+        trained, given = self.config.data.columns, given or {}
+        if unknown := [role for role in given if role not in trained]:
+            raise InputError(
+                f"The run in {self.folder} has no column for {', '.join(unknown)}; it was trained on "
+                f"{', '.join(f'{role}={column}' for role, column in trained.items())}.",
+                "Give one of these roles: --columns ROLE=COLUMN.",
+            )
         return [
-            ColumnChoice(role, column, "as trained")
-            for role, columns in self.config.data.columns.items()
+            ColumnChoice(role, column, "chosen by you" if role in given else "as trained")
+            for role, columns in {**trained, **given}.items()
             for column in columns.split(",")
             if column.strip().lower() != NOTHING
         ]

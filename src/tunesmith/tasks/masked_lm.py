@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.metrics.ranges import within_range
 from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
@@ -239,10 +240,11 @@ class MaskedLM(Task):
         loss_N, right_N, tokens_N = _sums(outputs)
         tokens_R = weights_RN @ tokens_N
         mean_R = ratio(weights_RN @ loss_N, tokens_R, otherwise=np.nan)
-        return {
+        found = {
             "pseudo_perplexity": np.exp(np.minimum(mean_R, MAX_LOSS)),
             "token_accuracy": ratio(weights_RN @ right_N, tokens_R, otherwise=np.nan),
         }
+        return within_range(found)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return ``num_tokens``, how many tokens were masked."""
