@@ -202,14 +202,12 @@ def _hub_id(loaded: LoadedModel) -> str | None:
     return known.name if known is not None and not Path(known.name).is_absolute() else None
 
 
-def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: float, folder: Path) -> RunConfig:
+def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -> RunConfig:
     """Return the configuration with everything that was detected or chosen filled in."""
     columns: dict[str, str] = {}
     for choice in data.prepared.choices:
         columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
-    train = config.train.model_copy(
-        update={"learning_rate": learning_rate, "precision": network.precision, "layout": network.scorer.layout}
-    )
+    train = config.train.model_copy(update={"precision": network.precision, "layout": network.scorer.layout})
     model = config.model
     if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
         model = model.changed(name=str(place.absolute()))

@@ -15,7 +15,9 @@ from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import rename, sync_folder
 from tunesmith.models.structure import inner
 from tunesmith.run.assembly import parameter_counts
+from tunesmith.run.advice import first_to_try
 from tunesmith.run.card import model_card
+from tunesmith.run.defaults import as_record
 from tunesmith.run.judging import figures, judge
 from tunesmith.types import Problem
 
@@ -31,6 +33,8 @@ def finish(session: Session, *, peak_memory: int) -> None:
     saved_bytes = _save_model(session)
     observers.working(f"evaluating on the {session.data.judged_split} rows")
     evaluation, predictions = _judge(session)
+    if (hint := first_to_try(session, evaluation)) is not None:
+        session.note(hint)
     summary = _summary(session, peak_memory, saved_bytes)
     if evaluation is not None:
         directory.write_json("evaluation", evaluation)
@@ -154,5 +158,6 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
+        "defaults": as_record(session.decisions),
         "problems": [asdict(problem) for problem in session.problems],
     }

@@ -13,6 +13,7 @@ from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import taken_up
 from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
@@ -96,7 +97,7 @@ def train_together(
         if resume and not any(begun):
             _refuse_to_resume(directories)
         planned = [
-            _Planned(config, directory, own, again)
+            _Planned(taken_up(config, directory) if again else config, directory, own, again)
             for config, directory, own, again in zip(
                 configs, directories, observers or [()] * len(configs), begun, strict=True
             )

@@ -16,7 +16,6 @@ import torch
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
-from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.files.lock import locked
@@ -24,6 +23,7 @@ from tunesmith.files.space import require_writable
 from tunesmith.models import record
 from tunesmith.run.assembly import parameter_counts, resolve
 from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import as_record, decide, decisions_of, in_one_line, planned, taken_up
 from tunesmith.run.device import settle
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
@@ -64,6 +64,7 @@ def train(
             return directory.path
         watching = Observers(list(observers))
         stack.callback(watching.close)
+        config = taken_up(config, directory) if resume else config
         session, resolved = compose(config, directory, watching, stop, Shared())
         open_run(session, resolved, resume=resume)
         if wants_states(session):
@@ -99,6 +100,7 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
     if resume:
         check_same_config(directory, resolved)
         check_same_data(session)
+        session.decisions = {**decisions_of(directory), **session.decisions}
     directory.write_config(resolved)  # first of all: it is what makes the folder a run
     environment = _environment(session, started)
     if resume and (directory.path / "environment.json").exists():
@@ -143,16 +145,8 @@ def compose(
     observers.working("tokenising")
     encoded = shared.encoded(network, data, "train")
     validation = shared.encoded(network, data, "validation") if "validation" in data.prepared.splits else None
-    learning_rate = (
-        config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
-    )
-    plan = StepPlan(
-        num_rows=len(encoded),
-        batch_size=config.train.batch_size,
-        epochs=config.train.epochs,
-        seed=config.train.seed,
-        max_steps=config.train.max_steps,
-    )
+    config, decisions = decide(config, task, network, encoded, has_validation=validation is not None)
+    learning_rate, plan = planned(config.train, len(encoded))
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)
@@ -168,11 +162,12 @@ def compose(
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
+    session.decisions = decisions
     check_session(session)
     _require_units(encoded, network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *_length_notes(task, encoded, network.max_length)):
         session.note(problem)
-    return session, resolve(config, data, network, learning_rate, directory.path)
+    return session, resolve(config, data, network, directory.path)
 
 
 def _announce(session: Session) -> None:
@@ -192,6 +187,7 @@ def _announce(session: Session) -> None:
             total_steps=training.plan.total_steps,
             first_step=training.step,
             folder=session.directory.path,
+            decided=in_one_line(session.decisions),
         )
     )
 
@@ -209,6 +205,7 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
             **record(session.network.model),
         },
         "tokenizer": {"sha256": session.shared.once(tokenizer, lambda: session.network.tokenizer_sha256)},
+        "defaults": as_record(session.decisions),
         "git": session.shared.once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),
     }
