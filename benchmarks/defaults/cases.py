@@ -79,9 +79,8 @@ def _distinct(rows: Sequence[Row], *keys: str) -> list[Row]:
 
 
 def _lines(path: Path) -> list[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        return file.read().split("\n")
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8").split("\n")
 
 
 def banking77(data: Path) -> dict[str, list[Row]]:
@@ -227,7 +226,9 @@ CASES: dict[str, Case] = {
         Case("reviews-100-full", reviews, LABELS, "full", RATES_FULL, (4, 8, 16), 100, 100, 1200),
         Case("sentiment-250-lora", sentiment, LABELS, "lora", RATES_LORA, (2, 4, 8), 250, 100, 1200),
         Case("banking-9000-cnn", banking77, LABELS, "full", RATES_SCRATCH, (3, 6, 12), 9003, 1000, 3080, "cnn", 32),
-        Case("small-talk-200-tiny-lora", small_talk, CHAT, "lora", RATES_TINY_LORA, (2, 4, 8), 200, 100, 300, STORIES, 8),
+        Case(
+            "small-talk-200-tiny-lora", small_talk, CHAT, "lora", RATES_TINY_LORA, (2, 4, 8), 200, 100, 300, STORIES, 8
+        ),
         Case("spam-200-full", spam, LABELS, "full", RATES_FULL, (2, 4, 8), 200, 100, 1200),
         Case("banking-800-full", banking77, LABELS, "full", RATES_FULL, (3, 6, 12), 800, 200, 1500),
         Case("similarity-250-full", similarity, NUMBERS, "full", RATES_FULL, (2, 4, 8), 250, 100, 1000),

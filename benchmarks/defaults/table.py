@@ -111,11 +111,11 @@ def compare(case: Case, results: Results) -> Comparison | None:
 def markdown(cases: Sequence[Case], results: Results) -> str:
     """Return the table, and under it the medians and the worst."""
     found = [one for case in cases if (one := compare(case, results)) is not None]
-    lines = [
-        "| Data, rows, method | Metric | Default | Its rate, rows a step, epochs | Best of the grid by validation rows "
-        "| Its rate, epochs | Regret | Best by test rows | Regret |",
-        "| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: |",
+    head = [
+        *("Data, rows, method", "Metric", "Default", "Its rate, rows a step, epochs"),
+        *("Best of the grid by validation rows", "Its rate, epochs", "Regret", "Best by test rows", "Regret"),
     ]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: |"]
     for one in found:
         chosen = (one.default_runs[0].get("defaults") or {}) if one.default_runs else {}
         own = [chosen.get(f"train.{key}", {}).get("value") for key in ("learning_rate", "batch_size", "epochs")]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import write_reviews
 
+from conftest import write_reviews
 from tunesmith.cli import main
 from tunesmith.run import Observer, Run, RunConfig, train, train_together
 from tunesmith.run import defaults as rules
@@ -215,7 +215,11 @@ def test_a_run_behind_its_rival_says_what_to_try(undecided: Callable[..., RunCon
     assert run.evaluation["difference"]["accuracy"]["high"] < 0
     (hint,) = hints(run)
     assert "--train.epochs" in hint
-    assert hint in (run.directory.path / "report.html").read_text() if (run.directory.path / "report.html").exists() else True
+    assert (
+        hint in (run.directory.path / "report.html").read_text()
+        if (run.directory.path / "report.html").exists()
+        else True
+    )
 
 
 def test_a_rate_far_from_what_suits_is_named_first(undecided: Callable[..., RunConfig]) -> None:

@@ -26,7 +26,7 @@ class EarlyStoppingConfig(Config):
 
 
 class TrainConfig(Config):
-    """How training is done, whatever is trained. What is None is decided by model, task, method and data."""
+    """How training is done, whatever is trained. ``tunesmith.run`` fills what is None by model, task and data."""
 
     epochs: float | None = Field(default=None, gt=0, json_schema_extra=BY_DATA)
     """Passes over the training rows; may be a fraction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods import METHODS
@@ -46,28 +46,27 @@ def _shortfall(session: Session, evaluation: Mapping[str, Any] | None) -> str:
 
 def _remedy(session: Session) -> str:
     """Say what the run lacked most: a rate that suits it, steps, a part of the model, rows, or a larger model."""
-    training, method, task = session.training, session.config.method, session.data.task
+    return next(_remedies(session))
+
+
+def _remedies(session: Session) -> Iterator[str]:
+    """Yield what might help, what is likeliest to first."""
+    training, method, most_epochs = session.training, session.config.method, session.data.task.most_epochs
     steps, best, plan = training.step, session.progress.best_step, training.plan
     rate, suited = training.learning_rate, suited_rate(session.config, session.network.model, plan.batch_size)
-    whole = next((name for name, one in METHODS.items() if one.trains_everything), None)
-    longer = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), FAR * task.most_epochs)
-    more = f"--train.epochs {longer:g}"
+    epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * most_epochs))
+    ended = steps == plan.total_steps
     if max(rate, suited) / min(rate, suited) >= FAR:
-        return f"--train.learning_rate {suited:g}, which suits model, method and steps (it was {rate:g})"
-    if (
-        steps == plan.total_steps
-        and plan.total_steps < WANTED_STEPS / FAR
-        and session.decisions.get("train.epochs") is None
-    ):
-        return f"{more}: it made {count(steps)} steps only"
-    if steps == plan.total_steps and best == steps:
-        return f"{more}: its last evaluation was its best, so that it was still learning"
+        yield f"--train.learning_rate {suited:g}, which suits model, method and steps (it was {rate:g})"
+    if ended and steps < WANTED_STEPS / FAR and "train.epochs" not in session.decisions:
+        yield f"--train.epochs {epochs}, since it made {count(steps)} steps only"
+    if ended and best == steps:
+        yield f"--train.epochs {epochs}, since its last evaluation was its best: it was still learning"
     if best is not None and best <= plan.total_steps / 5:
-        return (
-            f"--train.learning_rate {rate / FAR:.2g}: it was best after {count(best)} of {count(steps)} steps already"
-        )
+        yield f"--train.learning_rate {rate / FAR:.2g}, since it was best after {count(best)} of {count(steps)} steps"
+    whole = next((name for name, one in METHODS.items() if one.trains_everything), None)
     if whole is not None and not method.trains_everything:
-        return f"--method {whole}: {method.name} trains a part of the model only"
+        yield f"--method {whole}, since {method.name} trains a part of the model only"
     if len(training.data) < FEW_ROWS:
-        return f"more training rows than {count(len(training.data))}"
-    return "a larger model"
+        yield f"more training rows than {count(len(training.data))}"
+    yield "a larger model"

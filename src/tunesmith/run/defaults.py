@@ -41,6 +41,8 @@ SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
 """Looks at the validation rows in a whole training, as many as there are epochs in between."""
+SCORED_SHARE = 0.5
+"""Rows scored on the way at most, as a share of those trained on: scoring costs a third of training."""
 PATIENCE = 4
 """Evaluations in a row without gain before a training ends."""
 LONGEST_WARMUP = 100
@@ -69,14 +71,15 @@ class _Choices:
 
 
 def decide(
-    config: RunConfig, task: Task, network: Network, rows: Encoded, *, has_validation: bool
+    config: RunConfig, task: Task, network: Network, rows: Encoded, validation: Encoded | None
 ) -> tuple[RunConfig, dict[str, Decision]]:
     """Return the configuration without gaps in how it trains, and what filled them, by key.
 
-    ``rows`` are the training rows. What the configuration holds stays as it is, and the rest is made to suit it: a
-    larger batch gives a larger rate.
+    ``rows`` are the training rows, ``validation`` those that it is stopped by. What the configuration holds stays as it
+    is, and the rest is made to suit it: a larger batch gives a larger rate.
     """
-    choices, train = _Choices(), config.train
+    choices, train, has_validation = _Choices(), config.train, validation is not None
+    num_validation = 0 if validation is None else len(validation)
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
     per_epoch = math.ceil(len(rows) / batch_size)
     epochs = choices.settle("train.epochs", train.epochs, *_epochs(task, per_epoch, has_validation=has_validation))
@@ -85,9 +88,7 @@ def decide(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
     )
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
-    every = choices.settle(
-        "train.evaluate_steps", train.evaluate_steps, *_evaluate_steps(plan, has_validation=has_validation)
-    )
+    every = choices.settle("train.evaluate_steps", train.evaluate_steps, *_evaluate_steps(plan, num_validation))
     patience = choices.settle(
         "train.early_stopping.patience", train.early_stopping.patience, *_patience(has_validation=has_validation)
     )
@@ -230,15 +231,20 @@ def _warmup(total_steps: int) -> tuple[float, str]:
     return WARMUP, f"a tenth of {count(total_steps)} steps"
 
 
-def _evaluate_steps(plan: StepPlan, *, has_validation: bool) -> tuple[int, str]:
-    if not has_validation:
+def _evaluate_steps(plan: StepPlan, num_validation: int) -> tuple[int, str]:
+    if not num_validation:
         return plan.steps_per_epoch, "once an epoch, for the checkpoint: there are no validation rows"
     epochs = plan.total_steps / plan.steps_per_epoch
-    if epochs < FEWEST_EVALUATIONS:
-        parts = math.ceil(FEWEST_EVALUATIONS / max(epochs, 1))
-        return math.ceil(min(plan.steps_per_epoch, plan.total_steps) / parts), f"{parts} times an epoch"
-    every = math.ceil(epochs / MOST_EVALUATIONS)
-    return every * plan.steps_per_epoch, "once an epoch" if every == 1 else f"every {every} epochs"
+    affordable = SCORED_SHARE * plan.total_steps * plan.batch_size / num_validation
+    wanted = min(max(FEWEST_EVALUATIONS, epochs), MOST_EVALUATIONS)
+    number = max(1.0, min(wanted, affordable))
+    why = "" if number == wanted else f", since {count(num_validation)} validation rows are scored each time"
+    if number > epochs:
+        parts = math.ceil(number / epochs) if number == wanted else math.floor(number / epochs)
+        steps = math.ceil(min(plan.steps_per_epoch, plan.total_steps) / parts)
+        return steps, ("once an epoch" if parts == 1 else f"{parts} times an epoch") + why
+    every = math.ceil(epochs / number)
+    return every * plan.steps_per_epoch, ("once an epoch" if every == 1 else f"every {every} epochs") + why
 
 
 def _patience(*, has_validation: bool) -> tuple[int | str, str]:

@@ -14,8 +14,8 @@ from tunesmith.files.atomic import new_folder, remove_folder, write_text
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import rename, sync_folder
 from tunesmith.models.structure import inner
-from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.advice import first_to_try
+from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.card import model_card
 from tunesmith.run.defaults import as_record
 from tunesmith.run.judging import figures, judge

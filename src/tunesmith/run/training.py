@@ -145,7 +145,7 @@ def compose(
     observers.working("tokenising")
     encoded = shared.encoded(network, data, "train")
     validation = shared.encoded(network, data, "validation") if "validation" in data.prepared.splits else None
-    config, decisions = decide(config, task, network, encoded, has_validation=validation is not None)
+    config, decisions = decide(config, task, network, encoded, validation)
     learning_rate, plan = planned(config.train, len(encoded))
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
