@@ -62,6 +62,8 @@ def configured(reviews: Path, bert_folder: Path, tmp_path: Path) -> Callable[...
 
     def configure(**sections: Any) -> RunConfig:
         train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
+        by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
+        train = {**by_hand, **train}
         evaluation = {"num_resamples": 50, **sections.pop("evaluation", {})}
         values = {"model": str(bert_folder), "data": str(reviews), "output": str(tmp_path / "run"), **sections}
         return build(RunConfig, {**values, "train": train, "evaluation": evaluation})

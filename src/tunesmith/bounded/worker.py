@@ -61,7 +61,9 @@ class Worker:
         with self._lock:
             process = self._running()
             try:
-                kind, content = _exchange(process, REQUEST.pack(seconds, max_bytes, max_file_bytes, len(request)) + request)
+                kind, content = _exchange(
+                    process, REQUEST.pack(seconds, max_bytes, max_file_bytes, len(request)) + request
+                )
             except EOFError:
                 status = process.wait()
                 self._stop()

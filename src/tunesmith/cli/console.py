@@ -112,6 +112,8 @@ class ConsoleObserver(Observer):
             trained += f" of {compact(plan.num_parameters)} ({share:.2%})"
         self._say(f"{plan.task} with {plan.model}, method {plan.method}: {trained} parameters trained")
         self._say(f"rows: {rows}; {plan.total_steps} steps on {plan.device} in {plan.precision}, layout {plan.layout}")
+        if plan.decided:
+            self._say(plan.decided)
         if plan.first_step:
             self._say(f"resumed after step {plan.first_step}")
         self._say(f"run directory: {plan.folder}")

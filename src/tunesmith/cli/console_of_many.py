@@ -89,6 +89,8 @@ class _OneOfMany(Observer):
         trained = compact(plan.num_trained_parameters)
         resumed = f", resumed after step {plan.first_step}" if plan.first_step else ""
         say(f"{self._name}: {trained} parameters trained; rows: {rows}; {plan.total_steps} steps{resumed}")
+        if plan.decided:
+            say(f"{self._name}: {plan.decided}")
 
     def working(self, what: str) -> None:
         self._console.working(what)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from tunesmith.config.base import Config, ConfigError
 from tunesmith.config.build import build
-from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, knows, list_keys, paths_of
+from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, knows, list_keys, paths_of, unset_of
 from tunesmith.config.load import merge, parse_overrides
 from tunesmith.config.synonyms import meaning_of, plain
 from tunesmith.types import Problem
@@ -179,7 +179,7 @@ def _describe_key(key: Key) -> str:
         values = describe(key.field)
     if default is None:
         values = values.removesuffix(" or null")
-    shown = "required" if default is PydanticUndefined else _show_default(default)
+    shown = "required" if default is PydanticUndefined else unset_of(key.field) or _show_default(default)
     text = text.replace("``", "'").replace("`", "'")
     return f"{text} [{values}; {shown}]".strip()
 

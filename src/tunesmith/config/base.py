@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tunesmith.types import InputError
 
@@ -53,6 +53,9 @@ class Choice:
     key: str = "name"
     """The field that a plain string stands for."""
 
+
+BY_DATA: dict[str, JsonValue] = {"unset": "by data"}
+"""``json_schema_extra`` of a field whose None is decided by model, task, method and data when a run begins."""
 
 C = TypeVar("C", bound=Config)
 

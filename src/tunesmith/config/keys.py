@@ -141,6 +141,12 @@ def default_of(field: FieldInfo) -> Any:
     return field.default
 
 
+def unset_of(field: FieldInfo) -> str:
+    """Say what decides where the field is not given (``BY_DATA``); empty where its default does."""
+    extra = field.json_schema_extra
+    return str(extra.get("unset", "")) if isinstance(extra, dict) else ""
+
+
 def is_required(field: FieldInfo) -> bool:
     """Say whether the field must be given."""
     return default_of(field) is PydanticUndefined

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from tunesmith.config.base import Choice, Config
+from tunesmith.config.base import BY_DATA, Choice, Config
 from tunesmith.engine.optimizers import OptimizerConfig
 from tunesmith.engine.schedules import ScheduleConfig
 
@@ -14,8 +14,8 @@ from tunesmith.engine.schedules import ScheduleConfig
 class EarlyStoppingConfig(Config):
     """When to stop before the last epoch."""
 
-    patience: PositiveInt | None = None
-    """Stop after this many evaluations in a row without gain; never when not given."""
+    patience: PositiveInt | Literal["never"] | None = Field(default=None, json_schema_extra=BY_DATA)
+    """Stop after this many evaluations in a row without gain, or never."""
     metric: str | None = None
     """What must gain, also for choosing the best checkpoint: any metric of the task, or loss; the task's main
     metric when not given."""
@@ -26,16 +26,16 @@ class EarlyStoppingConfig(Config):
 
 
 class TrainConfig(Config):
-    """How training is done, whatever is trained."""
+    """How training is done, whatever is trained. ``tunesmith.run`` fills what is None by model, task and data."""
 
-    epochs: float = Field(default=3.0, gt=0)
+    epochs: float | None = Field(default=None, gt=0, json_schema_extra=BY_DATA)
     """Passes over the training rows; may be a fraction."""
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps."""
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt | None = Field(default=None, json_schema_extra=BY_DATA)
     """Rows per optimizer step, however they are split into micro-batches."""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Peak learning rate; a rate that suits the method and the model when not given."""
+    learning_rate: float | None = Field(default=None, gt=0, json_schema_extra=BY_DATA)
+    """Peak learning rate."""
     optimizer: Annotated[OptimizerConfig, Choice("optimizer", {}, default=OptimizerConfig)] = OptimizerConfig()
     schedule: Annotated[ScheduleConfig, Choice("schedule", {}, default=ScheduleConfig)] = ScheduleConfig()
     clip_norm: float | None = Field(default=1.0, gt=0)
@@ -71,8 +71,8 @@ class TrainConfig(Config):
     keep_states: bool = True
     """Compute what frozen layers below everything trained make of the rows once, and train on that. Nothing changes
     but the time."""
-    evaluate_steps: PositiveInt | None = None
-    """Evaluate on the validation rows every so many steps; once an epoch when not given."""
+    evaluate_steps: PositiveInt | None = Field(default=None, json_schema_extra=BY_DATA)
+    """Evaluate on the validation rows every so many steps."""
     checkpoint_steps: PositiveInt | None = None
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1

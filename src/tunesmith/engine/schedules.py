@@ -8,7 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from tunesmith.config.base import Config
+from tunesmith.config.base import BY_DATA, Config
+
+WARMUP = 0.1
+"""Share of all steps where nothing else is said."""
 
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd"]
 
@@ -19,14 +22,15 @@ class ScheduleConfig(Config):
     name: ScheduleName = "linear"
     """Shape after the warm-up: constant, linear (to 0), cosine (to 0), inverse_sqrt (of the step), or wsd
     (warm-up, stable, decay; Hu et al. 2024, arXiv:2404.06395)."""
-    warmup: float = Field(default=0.1, ge=0)
+    warmup: float | None = Field(default=None, ge=0, json_schema_extra=BY_DATA)
     """Linear warm-up from 0: a share of all steps below 1, a number of steps from 1 on."""
     decay: float = Field(default=0.2, gt=0, le=1)
     """wsd only: the share of all steps at the end over which the rate falls linearly to 0."""
 
     def warmup_steps(self, total_steps: int) -> int:
         """Return the number of warm-up steps; never all of them."""
-        steps = math.ceil(self.warmup * total_steps) if self.warmup < 1 else int(self.warmup)
+        warmup = WARMUP if self.warmup is None else self.warmup
+        steps = math.ceil(warmup * total_steps) if warmup < 1 else int(warmup)
         return min(steps, max(0, total_steps - 1))
 
     def factor(self, step: int, total_steps: int) -> float:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+REFERENCE_WEIGHTS = 100_000_000
+"""Weights below the vocabulary of the model that methods name their rate for: about those of BERT base."""
+REFERENCE_ROWS = 32
+"""Rows a step that they name it for."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
     """Parameters that share a learning rate and a weight decay."""
@@ -38,12 +44,18 @@ class Method(Config):
     name: str
 
     default_learning_rate: ClassVar[float]
-    """Peak rate for a pretrained model when ``train.learning_rate`` is not given."""
+    """Peak rate that suits a pretrained model of ``REFERENCE_WEIGHTS`` in steps of ``REFERENCE_ROWS``."""
+    trains_everything: ClassVar[bool] = False
+    """Whether every weight of the model is trained."""
     saves_adapter: ClassVar[bool] = False
     """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""
+
+    def rate_factor(self) -> float:
+        """Return what the method's options ask for as a factor on ``default_learning_rate``."""
+        return 1.0
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return the module to train, with ``requires_grad`` set on what is trained.

@@ -29,6 +29,8 @@ class Freeze(WholeModel):
     name: Literal["freeze"] = "freeze"
 
     default_learning_rate: ClassVar[float] = 1e-4
+    HEAD_FACTOR: ClassVar[float] = 30.0
+    """How much faster a head alone is learned: nothing below it can be spoiled."""
 
     layers: Annotated[int, Field(ge=0)] = 0
     """Lowest layers that are frozen; of an encoder-decoder, the encoder's come first."""
@@ -55,6 +57,9 @@ class Freeze(WholeModel):
         if self.all_but_head is not None:
             return self.all_but_head
         return not (self.layers or self.embeddings is not None or self.gradual)
+
+    def rate_factor(self) -> float:
+        return self.HEAD_FACTOR if self.only_head else 1.0
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` with what is frozen at the start of training set so.

@@ -18,7 +18,8 @@ class Full(WholeModel):
 
     name: Literal["full"] = "full"
 
-    default_learning_rate: ClassVar[float] = 5e-5
+    default_learning_rate: ClassVar[float] = 1e-4
+    trains_everything: ClassVar[bool] = True
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` itself: a loaded model is trainable as it is."""

@@ -55,7 +55,7 @@ class Lora(Method):
 
     name: Literal["lora"] = "lora"
 
-    default_learning_rate: ClassVar[float] = 3e-4
+    default_learning_rate: ClassVar[float] = 1e-3
     saves_adapter: ClassVar[bool] = True
 
     rank: Annotated[int, Field(ge=1)] = 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from tunesmith.config.base import Config
+from tunesmith.config.base import BY_DATA, Config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,10 +36,10 @@ class ModelSource(Config):
     from_scratch: ClassVar[bool] = False
     """Whether the weights are initialised here (then the tokenizer is learned from the training text)."""
     default_learning_rate: ClassVar[float | None] = None
-    """Peak rate that replaces the method's default (models trained from scratch)."""
+    """Peak rate that replaces the method's (models trained from scratch), for steps of ``REFERENCE_ROWS`` rows."""
 
-    max_length: Annotated[int, Field(ge=1)] | None = None
-    """Longest row in tokens, special tokens included; the model's own limit when not given."""
+    max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=BY_DATA)
+    """Longest row in tokens, special tokens included."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout probability for every dropout of the model; the model's own when not given."""
 

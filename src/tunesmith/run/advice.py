@@ -1,4 +1,4 @@
-"""What to try first when a run ends with a model that is not worth much, by the likeliest cause."""
+"""What to try first after a run whose model tells no rows apart, or is not clearly better than its rival."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.readable import count, is_higher_better, metric_title, number, percent
+from tunesmith.methods import METHODS
+from tunesmith.readable import count, is_higher_better, number, percent, rival_phrase
+from tunesmith.run.defaults import WANTED_STEPS, suited_rate
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
     from tunesmith.run.session import Session
 
-FEW_STEPS = 200
-"""With fewer optimizer steps, more of them are what helps most."""
+FAR = 3.0
+"""A rate so many times another is far from it: the step from one to the next in a search."""
+FEW_ROWS = 500
 MIN_ROWS = 8
 """Judged rows from which on equal predictions say something."""
 MAX_ANSWER = 100
@@ -26,70 +29,73 @@ COMMON = 0.9
 def hints(
     session: Session, evaluation: Mapping[str, Any] | None, predictions: Mapping[str, Any] | None
 ) -> list[Problem]:
-    """Return warnings about a model that gives every row the same answer, or that is worse than its rival."""
+    """Return warnings about a model that gives every row the same answer, or is not clearly better than its rival.
+
+    The first of them says what to try first.
+    """
     found = []
     if predictions is not None and (only := _only_answer(predictions)) is not None:
         share = _share(predictions, only)
         found.append(
-            Problem(
-                "warning",
-                f"The model gives every one of the {count(_num_rows(predictions))} judged rows the same answer, "
-                f"'{only}', which is right in {percent(share)} of the cases: it has not learned to tell them apart.",
-                _what_to_try(session, _common_share(session, predictions)),
-            )
+            f"The model gives every one of the {count(_num_rows(predictions))} judged rows the same answer, "
+            f"'{only}', which is right in {percent(share)} of the cases: it has not learned to tell them apart."
         )
-    if evaluation is not None and (behind := _behind(evaluation, session.data.task.higher_is_better)):
-        fix = "" if found else _what_to_try(session, _common_share(session, predictions or {}))
-        found.append(Problem("warning", behind, fix))
-    return found
+    if behind := _shortfall(session, evaluation):
+        found.append(behind)
+    fix = f"Try first: {_remedy(session, _common_share(session, predictions or {}))}." if found else ""
+    return [Problem("warning", message, fix if place == 0 else "") for place, message in enumerate(found)]
 
 
-def _what_to_try(session: Session, common: float) -> str:
-    training, config = session.training, session.config
-    steps, epochs = training.step, training.plan.epoch_after(training.step)
-    rate = f"--train.learning_rate {3 * training.learning_rate:.1g}"
-    tries = []
-    if session.progress.num_skipped:
-        tries.append(f"a lower rate (--train.learning_rate {training.learning_rate / 5:.1g}), as steps were skipped")
-    elif steps < FEW_STEPS:
-        more = max(2.0, min(20.0, FEW_STEPS / max(steps, 1)))
-        tries.append(
-            f"more steps: there were {count(steps)} (--train.epochs {max(1, round(epochs * more))}, or a smaller "
-            f"--train.batch_size than {config.train.batch_size})"
-        )
-        tries.append(f"a higher rate ({rate})")
-    else:
-        tries.append(f"another rate: it was {training.learning_rate:.2g} ({rate}, or a fifth of it)")
-        tries.append("more epochs")
+def _shortfall(session: Session, evaluation: Mapping[str, Any] | None) -> str:
+    """Say that the rival is better or as good as can be told; nothing where the run is better or nobody knows."""
+    if not evaluation or "difference" not in evaluation:
+        return ""
+    name, rival = evaluation["main_metric"], evaluation["baseline"]
+    found = evaluation["difference"].get(name) or {}
+    known = [found[end] for end in ("low", "high") if found.get(end) is not None]
+    known = known or [found["value"]] * (found.get("value") is not None)
+    if not known:
+        return ""
+    sign = 1.0 if is_higher_better(name, session.data.task.higher_is_better) else -1.0
+    least, most = sorted(sign * end for end in (known[0], known[-1]))
+    if least > 0:
+        return ""
+    how = "worse than" if most < 0 else "not clearly better than"
+    mine, other = evaluation["metrics"][name]["value"], rival["metrics"][name]["value"]
+    return f"The model is {how} {rival_phrase(rival['name'])}: {name} {number(mine)} against {number(other)}."
+
+
+def _remedy(session: Session, common: float) -> str:
+    """Say what the run lacked most: a rate that suits it, steps, a part of the model, rows, or a larger model."""
+    return next(_remedies(session, common))
+
+
+def _remedies(session: Session, common: float) -> Iterator[str]:
+    """Yield what might help, what is likeliest to first."""
+    training, method, most_epochs = session.training, session.config.method, session.data.task.most_epochs
+    steps, best, plan = training.step, session.progress.best_step, training.plan
+    rate, suited = training.learning_rate, suited_rate(session.config, session.network.model, plan.batch_size)
+    epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * most_epochs))
+    ended = steps == plan.total_steps
+    if max(rate, suited) / min(rate, suited) >= FAR:
+        yield f"--train.learning_rate {suited:g}, which suits model, method and steps (it was {rate:g})"
+    if ended and steps < WANTED_STEPS / FAR and "train.epochs" not in session.decisions:
+        yield f"--train.epochs {epochs}, since it made {count(steps)} steps only"
+    if ended and best == steps:
+        yield f"--train.epochs {epochs}, since its last evaluation was its best: it was still learning"
+    if best is not None and best <= plan.total_steps / 5:
+        yield f"--train.learning_rate {rate / FAR:.2g}, since it was best after {count(best)} of {count(steps)} steps"
     if common >= COMMON:
-        tries.append(
-            f"balanced labels: one of them has {percent(common)} of the rows (--task.class_weights balanced, where the "
-            "task has it)"
+        yield (
+            f"balanced labels, since one of them has {percent(common)} of the rows (--task.class_weights balanced, "
+            "where the task has it)"
         )
-    tries.append("a look at the labels (tunesmith data inspect)")
-    return "Try, in this order: " + "; ".join(tries) + "."
-
-
-def _behind(evaluation: Mapping[str, Any], higher_is_better: Mapping[str, bool]) -> str | None:
-    """Return a sentence where the model's main metric is worse than its rival's."""
-    name, rival = evaluation["main_metric"], evaluation.get("baseline")
-    if rival is None:
-        return None
-    difference, own, other = (
-        one.get(name) or {} for one in (evaluation["difference"], evaluation["metrics"], rival["metrics"])
-    )
-    values = (difference.get("value"), own.get("value"), other.get("value"))
-    if any(value is None or not math.isfinite(value) for value in values):
-        return None
-    sign = 1 if is_higher_better(name, higher_is_better) else -1
-    if sign * difference["value"] >= 0:
-        return None
-    end = difference.get("high" if sign > 0 else "low")
-    is_clear = end is not None and sign * end < 0
-    figures = f"{metric_title(name)} {number(own['value'])} against {number(other['value'])}"
-    if is_clear:
-        return f"The model is worse than its rival ({rival['name']}): {figures}."
-    return f"The model is no better than its rival ({rival['name']}): {figures}, which so few rows do not tell apart."
+    whole = next((name for name, one in METHODS.items() if one.trains_everything), None)
+    if whole is not None and not method.trains_everything:
+        yield f"--method {whole}, since {method.name} trains a part of the model only"
+    if len(training.data) < FEW_ROWS:
+        yield f"more training rows than {count(len(training.data))}"
+    yield "a larger model"
 
 
 def _only_answer(predictions: Mapping[str, Any]) -> str | None:

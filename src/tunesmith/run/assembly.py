@@ -209,7 +209,7 @@ def _hub_id(loaded: LoadedModel) -> str | None:
     return known.name if known is not None and not Path(known.name).is_absolute() else None
 
 
-def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: float, folder: Path) -> RunConfig:
+def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -> RunConfig:
     """Return the configuration with everything that was detected or chosen filled in."""
     roles = {choice.role for choice in data.prepared.choices}
     # Roles that are to stay empty are the user's word, too.
@@ -220,9 +220,7 @@ def resolve(config: RunConfig, data: TaskData, network: Network, learning_rate: 
     }
     for choice in data.prepared.choices:
         columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
-    train = config.train.model_copy(
-        update={"learning_rate": learning_rate, "precision": network.precision, "layout": network.scorer.layout}
-    )
+    train = config.train.model_copy(update={"precision": network.precision, "layout": network.scorer.layout})
     config = with_absolute_paths(config)
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves

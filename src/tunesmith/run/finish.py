@@ -16,6 +16,7 @@ from tunesmith.models.structure import inner
 from tunesmith.run.advice import hints
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.run.card import model_card
+from tunesmith.run.defaults import as_record
 from tunesmith.run.judging import figures, judge
 from tunesmith.run.session import require_finite_weights
 from tunesmith.types import Problem, RunError
@@ -187,5 +188,6 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
+        "defaults": as_record(session.decisions),
         "problems": [asdict(problem) for problem in (*session.problems, *session.observers.failures)],
     }

@@ -245,7 +245,7 @@ def check_session(session: Session) -> None:
             f"train.early_stopping.metric: '{metric}' is no metric of the task {task.name}.",
             f"Choose one of {', '.join(known)}.",
         )
-    if config.train.early_stopping.patience is not None and session.validation is None:
+    if isinstance(config.train.early_stopping.patience, int) and session.validation is None:
         raise InputError(
             "Early stopping needs validation rows, and there are none.",
             "Give --data.validation FILE, or set --data.validation_fraction above 0.",

@@ -28,6 +28,8 @@ class RunPlan:
     first_step: int
     """Steps already made, when a run is resumed."""
     folder: Path
+    decided: str = ""
+    """What of the configuration nobody gave and what it became, in one line."""
 
 
 class Observer:

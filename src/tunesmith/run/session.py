@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from tunesmith.engine.predict import predict
 from tunesmith.evaluate import Baseline
 from tunesmith.run.assembly import Network, TaskData
 from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import Decision
 from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
@@ -69,6 +70,8 @@ class Session:
     """Where steps and evaluations are recorded, while there are any."""
     board: Observer | None = None
     """Who writes them for TensorBoard."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What of the configuration nobody gave, by key."""
 
     @property
     def metric(self) -> tuple[str, bool]:
@@ -268,7 +271,7 @@ def _note_undefined(session: Session, name: str, consequence: str) -> None:
 
 def _should_stop_early(session: Session) -> bool:
     patience = session.config.train.early_stopping.patience
-    return patience is not None and session.progress.evaluations_without_gain >= patience
+    return isinstance(patience, int) and session.progress.evaluations_without_gain >= patience
 
 
 def _save(session: Session) -> None:

@@ -14,6 +14,7 @@ from tunesmith.kernels.waiting import cores_shared
 from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import taken_up
 from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
@@ -105,7 +106,7 @@ def train_together(
         ):
             directory = enter(stack, place, config, stop, resume=again, overwrite=overwrite)
             if directory is not None:
-                planned.append(_Planned(config, directory, own, again))
+                planned.append(_Planned(taken_up(config, directory) if again else config, directory, own, again))
         if resume:
             stop.advice = "Stopped before training went on; all is as it was."
         failures = _train(_compose(stack, planned, stop), stop) if planned else {}

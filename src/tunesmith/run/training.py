@@ -17,7 +17,6 @@ from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
-from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.files.lock import locked
@@ -26,6 +25,7 @@ from tunesmith.kernels.waiting import cores_shared
 from tunesmith.models import record
 from tunesmith.run.assembly import parameter_counts, resolve
 from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import as_record, decide, decisions_of, in_one_line, planned, taken_up
 from tunesmith.run.device import settle
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
@@ -81,6 +81,7 @@ def train(
             return place.path
         watching = Observers(observers)
         stack.callback(watching.close)
+        config = taken_up(config, directory) if resume else config
         session, resolved = compose(config, directory, watching, stop, Shared())
         stack.enter_context(resumable(directory))
         open_run(session, resolved, resume=resume)
@@ -142,6 +143,7 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
         check_same_config(directory, resolved)
         check_same_data(session)
         check_same_model(session)
+        session.decisions = {**decisions_of(directory), **session.decisions}
     session.stop.advice = f"Stopped before the first step. Begin again with: {directory.how_to_resume}"
     directory.begin(anew=not resume)
     directory.write_config(resolved)  # before everything else: it is what can be resumed
@@ -200,16 +202,8 @@ def compose(
     if errors := errors_among(found):
         raise InputError(errors)
     encoded, validation = splits["train"], splits.get("validation")
-    learning_rate = (
-        config.train.learning_rate or config.model.default_learning_rate or config.method.default_learning_rate
-    )
-    plan = StepPlan(
-        num_rows=len(encoded),
-        batch_size=config.train.batch_size,
-        epochs=config.train.epochs,
-        seed=config.train.seed,
-        max_steps=config.train.max_steps,
-    )
+    config, decisions = decide(config, task, network, encoded, validation)
+    learning_rate, plan = planned(config.train, len(encoded))
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)
@@ -225,12 +219,13 @@ def compose(
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
+    session.decisions = decisions
     check_session(session)
     _require_units(encoded, network.max_length)
     lengths = _length_notes(task, encoded, network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *found, *lengths):
         session.note(problem)
-    return session, resolve(config, data, network, learning_rate, directory.place)
+    return session, resolve(config, data, network, directory.place)
 
 
 def _announce(session: Session) -> None:
@@ -250,6 +245,7 @@ def _announce(session: Session) -> None:
             total_steps=training.plan.total_steps,
             first_step=training.step,
             folder=session.directory.place,
+            decided=in_one_line(session.decisions),
         )
     )
 
@@ -267,6 +263,7 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
             **record(session.network.model),
         },
         "tokenizer": {"sha256": session.shared.once(tokenizer, lambda: session.network.tokenizer_sha256)},
+        "defaults": as_record(session.decisions),
         "git": session.shared.once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),
     }

@@ -74,6 +74,8 @@ class Task(Config):
     rival: ClassVar[Literal["classical", "untuned"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
     the model as it was before training."""
+    most_epochs: ClassVar[int] = 20
+    """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
     not_encoded: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing of what ``encode`` gives, so that rows need not be tokenised anew when they do."""
     joins_lines: ClassVar[bool] = False

@@ -1,0 +1,262 @@
+"""What nobody said about a training, decided by the model, the task, the method and the amount of data.
+
+The rules are few and plain; ``docs/defaults.md`` says where they come from and how far they are from the best of a
+grid. What parts know of themselves they say themselves: a method its rate, a model from scratch its own, a task after
+how many passes it knows its rows by heart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.config.base import BY_DATA
+from tunesmith.engine.order import StepPlan
+from tunesmith.engine.schedules import WARMUP
+from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
+from tunesmith.models.structure import inner, num_weights
+from tunesmith.readable import compact, count
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tunesmith.data.encoded import Encoded
+    from tunesmith.engine.config import TrainConfig
+    from tunesmith.run.assembly import Network
+    from tunesmith.run.config import RunConfig
+    from tunesmith.run.directory import RunDirectory
+    from tunesmith.tasks.base import Task
+
+BATCH_SIZES = (8, 32)
+"""Fewest and most rows of a step."""
+WANTED_STEPS = 1000
+"""Steps that a training is to have where the rows, read often enough, give so many."""
+FEWEST_EPOCHS = 3
+"""However many steps that makes, up to ``AFFORDABLE_STEPS``."""
+AFFORDABLE_STEPS = 3000
+"""Steps over which data are not read a second time."""
+SIZE_EXPONENT = 0.5
+"""The rate falls with this power of the model's weights."""
+FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
+"""Looks at the validation rows in a whole training, as many as there are epochs in between."""
+SCORED_SHARE = 0.5
+"""Rows scored on the way at most, as a share of those trained on: scoring costs a third of training."""
+PATIENCE = 4
+"""Evaluations in a row without gain before a training ends."""
+LONGEST_WARMUP = 100
+"""Steps of warm-up at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A value that nobody gave."""
+
+    value: Any
+    reason: str
+
+
+class _Choices:
+    """Values by key: those given, and the others with their reasons."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, Decision] = {}
+
+    def settle(self, key: str, given: Any, value: Any, reason: str) -> Any:
+        if given is not None:
+            return given
+        self.decisions[key] = Decision(value, reason)
+        return value
+
+
+def decide(
+    config: RunConfig, task: Task, network: Network, rows: Encoded, validation: Encoded | None
+) -> tuple[RunConfig, dict[str, Decision]]:
+    """Return the configuration without gaps in how it trains, and what filled them, by key.
+
+    ``rows`` are the training rows, ``validation`` those that it is stopped by. What the configuration holds stays as it
+    is, and the rest is made to suit it: a larger batch gives a larger rate.
+    """
+    choices, train, has_validation = _Choices(), config.train, validation is not None
+    num_validation = 0 if validation is None else len(validation)
+    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
+    per_epoch = math.ceil(len(rows) / batch_size)
+    epochs = choices.settle("train.epochs", train.epochs, *_epochs(task, per_epoch, has_validation=has_validation))
+    plan = StepPlan(len(rows), batch_size, epochs, train.seed, train.max_steps)
+    rate = choices.settle(
+        "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
+    )
+    warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
+    every = choices.settle("train.evaluate_steps", train.evaluate_steps, *_evaluate_steps(plan, num_validation))
+    patience = choices.settle(
+        "train.early_stopping.patience", train.early_stopping.patience, *_patience(has_validation=has_validation)
+    )
+    length = choices.settle("model.max_length", config.model.max_length, *_max_length(task, network, rows))
+    filled = train.model_copy(
+        update={
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "learning_rate": rate,
+            "schedule": train.schedule.model_copy(update={"warmup": warmup}),
+            "evaluate_steps": every,
+            "early_stopping": train.early_stopping.model_copy(update={"patience": patience}),
+        }
+    )
+    model = config.model.model_copy(update={"max_length": length})
+    return config.model_copy(update={"train": filled, "model": model}), choices.decisions
+
+
+def planned(train: TrainConfig, num_rows: int) -> tuple[float, StepPlan]:
+    """Return rate and steps of a configuration without gaps."""
+    rate, batch_size, epochs = train.learning_rate, train.batch_size, train.epochs
+    assert rate is not None
+    assert batch_size is not None
+    assert epochs is not None
+    return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps)
+
+
+def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
+    """Return the configuration of a run that is resumed: what nobody gives is what was decided when it began."""
+    before = directory.read_config()
+
+    def fill(now: Any, saved: Any) -> Any:
+        gaps = {
+            name: getattr(saved, name)
+            for name, field in type(now).model_fields.items()
+            if field.json_schema_extra == BY_DATA and getattr(now, name) is None
+        }
+        return now.model_copy(update=gaps)
+
+    train, saved = config.train, before.train
+    sections = {name: fill(getattr(train, name), getattr(saved, name)) for name in ("schedule", "early_stopping")}
+    same_model = type(config.model) is type(before.model)
+    return config.model_copy(
+        update={
+            "train": fill(train, saved).model_copy(update=sections),
+            "model": fill(config.model, before.model) if same_model else config.model,
+        }
+    )
+
+
+def as_record(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
+    """Return what is written into the run directory."""
+    return {key: asdict(decision) for key, decision in decisions.items()}
+
+
+def decisions_of(directory: RunDirectory) -> dict[str, Decision]:
+    """Return what was decided when the run in ``directory`` began."""
+    if not (directory.path / "environment.json").exists():
+        return {}
+    found = directory.read_json("environment").get("defaults", {})
+    return {key: Decision(one["value"], one["reason"]) for key, one in found.items()}
+
+
+def in_one_line(decisions: Mapping[str, Decision]) -> str:
+    """Say what was decided, or nothing."""
+    words = {
+        "train.learning_rate": lambda value: f"rate {value:g}",
+        "train.batch_size": lambda value: f"{value} rows a step",
+        "train.epochs": lambda value: f"{value:g} epoch{'' if value == 1 else 's'}",
+        "train.schedule.warmup": lambda value: f"warm-up {f'{value:.0%}' if value < 1 else f'{value:.0f} steps'}",
+        "train.evaluate_steps": lambda value: f"evaluation every {count(value)} steps",
+        "train.early_stopping.patience": lambda value: f"patience {value}",
+        "model.max_length": lambda value: f"at most {count(value)} tokens",
+    }
+    said = [say(decisions[key].value) for key, say in words.items() if key in decisions]
+    return f"decided by the data: {', '.join(said)} (training.json says why)" if said else ""
+
+
+def _batch_size(num_rows: int) -> tuple[int, str]:
+    least, most = BATCH_SIZES
+    size = 2 ** round(math.log2(max(math.sqrt(num_rows) / 2, 1)))
+    size = min(max(size, least), most)
+    return size, f"half the square root of {count(num_rows)} training rows, as a power of two from {least} to {most}"
+
+
+def _epochs(task: Task, per_epoch: int, *, has_validation: bool) -> tuple[float, str]:
+    most = task.most_epochs if has_validation else min(task.most_epochs, FEWEST_EPOCHS)
+    wanted = math.ceil(WANTED_STEPS / per_epoch)
+    affordable = max(1, AFFORDABLE_STEPS // per_epoch)
+    epochs = min(max(wanted, min(FEWEST_EPOCHS, affordable)), most)
+    if epochs == wanted:
+        reason = f"{count(WANTED_STEPS)} steps or more, with {count(per_epoch)} an epoch"
+    elif epochs == most:
+        reason = f"the most for {task.name}" + ("" if has_validation else " without validation rows to stop by")
+    elif epochs == FEWEST_EPOCHS:
+        reason = f"{count(per_epoch)} steps an epoch: as few epochs as are made of data of this size"
+    else:
+        reason = f"{count(per_epoch)} steps an epoch: more than {count(AFFORDABLE_STEPS)} steps are not made twice"
+    return float(epochs), reason
+
+
+def suited_rate(config: RunConfig, model: nn.Module, batch_size: int) -> float:
+    """Return the rate that is taken where none is given."""
+    return _learning_rate(config, model, batch_size)[0]
+
+
+def _learning_rate(config: RunConfig, model: nn.Module, batch_size: int) -> tuple[float, str]:
+    batch_factor = math.sqrt(batch_size / REFERENCE_ROWS)
+    by_batch = f"x {batch_factor:.2g} for steps of {batch_size} rows"
+    own = config.model.default_learning_rate
+    if own is not None:
+        return _rounded(own * batch_factor), f"{own:g} for models from scratch, {by_batch}"
+    weights = _weights_that_think(model)
+    size_factor = (REFERENCE_WEIGHTS / weights) ** SIZE_EXPONENT
+    base, options = config.method.default_learning_rate, config.method.rate_factor()
+    reasons = [
+        f"{base:g} for the method {config.method.name}",
+        *([f"x {options:.2g} for its options"] if options != 1 else ()),
+        f"x {size_factor:.2g} for {compact(weights)} weights below the vocabulary",
+        by_batch,
+    ]
+    return _rounded(base * options * size_factor * batch_factor), ", ".join(reasons)
+
+
+def _weights_that_think(model: nn.Module) -> int:
+    """Return the weights of the model without its table of tokens, of which a step touches little."""
+    whole = inner(model)
+    table = whole.get_input_embeddings()  # type: ignore[no-untyped-call]
+    known = {id(parameter) for parameter in table.parameters()} if table is not None else set()
+    return max(1, sum(num_weights(one) for one in whole.parameters() if id(one) not in known))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
+
+
+def _warmup(total_steps: int) -> tuple[float, str]:
+    if WARMUP * total_steps > LONGEST_WARMUP:
+        return float(LONGEST_WARMUP), f"a tenth of {count(total_steps)} steps would be more than {LONGEST_WARMUP}"
+    return WARMUP, f"a tenth of {count(total_steps)} steps"
+
+
+def _evaluate_steps(plan: StepPlan, num_validation: int) -> tuple[int, str]:
+    if not num_validation:
+        return plan.steps_per_epoch, "once an epoch, for the checkpoint: there are no validation rows"
+    epochs = plan.total_steps / plan.steps_per_epoch
+    affordable = SCORED_SHARE * plan.total_steps * plan.batch_size / num_validation
+    wanted = min(max(FEWEST_EVALUATIONS, epochs), MOST_EVALUATIONS)
+    number = max(1.0, min(wanted, affordable))
+    why = "" if number == wanted else f", since {count(num_validation)} validation rows are scored each time"
+    if number > epochs:
+        parts = math.ceil(number / epochs) if number == wanted else math.floor(number / epochs)
+        steps = math.ceil(min(plan.steps_per_epoch, plan.total_steps) / parts)
+        return steps, ("once an epoch" if parts == 1 else f"{parts} times an epoch") + why
+    every = math.ceil(epochs / number)
+    return every * plan.steps_per_epoch, ("once an epoch" if every == 1 else f"every {every} epochs") + why
+
+
+def _patience(*, has_validation: bool) -> tuple[int | str, str]:
+    if not has_validation:
+        return "never", "there are no validation rows to stop by"
+    return PATIENCE, f"of {FEWEST_EVALUATIONS} to {MOST_EVALUATIONS} evaluations; the best step's weights are kept"
+
+
+def _max_length(task: Task, network: Network, rows: Encoded) -> tuple[int, str]:
+    usual = task.head().default_max_length
+    is_usual = network.max_length == usual
+    limit = f"{count(usual)} for {task.name}" if is_usual else "what model and tokenizer are made for"
+    if not rows.num_truncated:
+        return network.max_length, f"{limit}; no training row is longer"
+    return network.max_length, f"{limit}; {count(rows.num_truncated)} training rows are longer"

@@ -1,0 +1,238 @@
+"""What nobody says about a training is decided by model, task, method and data, and what is said stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from conftest import write_reviews
+from tunesmith.cli import main
+from tunesmith.run import Observer, Run, RunConfig, train, train_together
+from tunesmith.run import defaults as rules
+from tunesmith.run.defaults import as_record
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.observers import Observers
+from tunesmith.run.session import Session
+from tunesmith.run.shared import Shared
+from tunesmith.run.signals import StopRequests
+from tunesmith.run.training import compose
+
+UNSAID: dict[str, Any] = {
+    "epochs": None,
+    "batch_size": None,
+    "learning_rate": None,
+    "evaluate_steps": None,
+    "early_stopping": {},
+}
+KEYS = {
+    "train.batch_size",
+    "train.epochs",
+    "train.learning_rate",
+    "train.schedule.warmup",
+    "train.evaluate_steps",
+    "train.early_stopping.patience",
+    "model.max_length",
+}
+
+
+def composed(config: RunConfig) -> tuple[Session, RunConfig]:
+    """Put a run together without training it."""
+    return compose(config, RunDirectory(Path(config.output or "")), Observers([]), StopRequests(), Shared())
+
+
+@pytest.fixture
+def undecided(configured: Callable[..., RunConfig], tmp_path: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a configuration with nothing said about training but what is given."""
+
+    def build(num_rows: int = 160, train: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
+        rows = write_reviews(tmp_path / f"rows-{num_rows}.csv", num_rows)
+        return configured(data=str(rows), train={**UNSAID, **(train or {})}, **sections)
+
+    return build
+
+
+def test_what_is_not_said_is_decided_and_recorded(undecided: Callable[..., RunConfig]) -> None:
+    run = Run.open(train(undecided(train={"max_steps": 6})))
+    decided = run.summary["defaults"]
+    assert decided.keys() == KEYS
+    assert all(one.keys() == {"value", "reason"} and one["reason"] for one in decided.values())
+    saved = run.config.model_dump()
+    for key, one in decided.items():
+        *sections, last = key.split(".")
+        held: Any = saved
+        for section in sections:
+            held = held[section]
+        assert held[last] == one["value"], key
+
+
+def test_what_is_said_stays(undecided: Callable[..., RunConfig]) -> None:
+    said = {
+        "epochs": 1.5,
+        "batch_size": 7,
+        "learning_rate": 0.0123,
+        "evaluate_steps": 3,
+        "early_stopping": {"patience": 9},
+        "schedule": {"name": "cosine", "warmup": 0},
+    }
+    session, resolved = composed(undecided(train=said))
+    assert session.decisions.keys() == {"model.max_length"}
+    for key, value in said.items():
+        found = getattr(resolved.train, key)
+        if isinstance(value, dict):
+            assert value.items() <= found.model_dump().items()
+        else:
+            assert found == value
+    assert session.training.plan.total_steps == math.ceil(math.ceil(128 / 7) * 1.5)
+
+
+def test_a_larger_batch_gets_a_larger_rate(undecided: Callable[..., RunConfig]) -> None:
+    rates = [composed(undecided(train={"batch_size": size}))[1].train.learning_rate for size in (8, 32)]
+    assert rates[1] == pytest.approx(2 * rates[0], rel=0.1)
+
+
+def test_a_larger_model_gets_a_smaller_rate_and_an_adapter_a_larger_one(undecided: Callable[..., RunConfig]) -> None:
+    session, resolved = composed(undecided())
+    small = resolved.train.learning_rate
+    model = session.network.model
+    model.add_module("more", __import__("torch").nn.Linear(1000, 1000))
+    assert rules.suited_rate(session.config, model, 8) < small
+    adapted = composed(undecided(method="lora"))[1].train.learning_rate
+    assert adapted > 3 * small
+    scaled = composed(undecided(method={"name": "lora", "alpha": 64}))[1].train.learning_rate
+    assert scaled < adapted
+    head = composed(undecided(method="freeze"))[1].train.learning_rate
+    assert head > small
+
+
+@pytest.mark.parametrize("num_rows", [100, 300, 1_000, 3_000, 10_000, 100_000, 3_000_000])
+def test_steps_are_enough_and_bounded(undecided: Callable[..., RunConfig], num_rows: int) -> None:
+    task = composed(undecided())[0].data.task
+    size, _ = rules._batch_size(num_rows)
+    per_epoch = math.ceil(num_rows / size)
+    epochs, _ = rules._epochs(task, per_epoch, has_validation=True)
+    steps = per_epoch * epochs
+    assert steps >= min(rules.WANTED_STEPS, per_epoch * task.most_epochs)
+    assert epochs == 1 or steps <= rules.AFFORDABLE_STEPS
+    assert 1 <= epochs <= task.most_epochs
+
+
+def test_without_validation_rows_nothing_stops_early_and_epochs_are_few(undecided: Callable[..., RunConfig]) -> None:
+    config = undecided()
+    none = config.data.model_copy(update={"validation_fraction": 0.0})
+    session, resolved = composed(config.model_copy(update={"data": none}))
+    assert resolved.train.early_stopping.patience == "never"
+    assert resolved.train.epochs == rules.FEWEST_EPOCHS < composed(config)[1].train.epochs
+    assert session.decisions["train.early_stopping.patience"].reason
+
+
+class Crash(BaseException):
+    """The process ends."""
+
+
+class Interrupter(Observer):
+    """Stops a run after so many steps as a crash would."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def stepped(self, info: Any, total_steps: int) -> None:
+        if info.step == self.after:
+            raise Crash
+
+
+def test_a_resumed_run_keeps_what_was_decided(
+    undecided: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = undecided(train={"epochs": 3, "checkpoint_steps": 5})
+    whole = Run.open(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
+    with pytest.raises(Crash):
+        train(config, observers=[Interrupter(12)])
+    monkeypatch.setattr(rules, "SIZE_EXPONENT", 2.0)  # another version of the rules
+    monkeypatch.setattr(rules, "PATIENCE", 1)
+    monkeypatch.setattr(rules, "BATCH_SIZES", (64, 128))
+    resumed = Run.open(train(config, resume=True))
+    assert resumed.summary["defaults"] == whole.summary["defaults"]
+    assert resumed.summary["steps"] == whole.summary["steps"]
+    assert resumed.config.train == whole.config.train
+    weights = [(run.directory.path / "model.safetensors").read_bytes() for run in (whole, resumed)]
+    assert weights[0] == weights[1]
+
+
+def test_runs_trained_together_decide_each_for_itself(undecided: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = undecided(method="lora", train={"max_steps": 4})
+    runs = [
+        config.model_copy(
+            update={
+                "output": str(tmp_path / str(alpha)),
+                "method": config.method.model_copy(update={"alpha": alpha}),
+            }
+        )
+        for alpha in (8.0, 128.0)
+    ]
+    folders = train_together(runs)
+    decided = [Run.open(folder).summary["defaults"] for folder in folders]
+    assert [one["train.learning_rate"]["value"] for one in decided] == [
+        composed(replace_output(one, tmp_path / "alone"))[1].train.learning_rate for one in runs
+    ]
+    assert decided[0]["train.learning_rate"] != decided[1]["train.learning_rate"]
+
+
+def replace_output(config: RunConfig, folder: Path) -> RunConfig:
+    return config.model_copy(update={"output": str(folder)})
+
+
+def test_help_says_what_the_data_decide() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["train", "--help"]).output.split())
+    assert shown.count("by data]") == len(KEYS)
+
+
+def test_one_line_says_what_was_decided(undecided: Callable[..., RunConfig]) -> None:
+    session, resolved = composed(undecided(train={"epochs": 2}))
+    line = rules.in_one_line(session.decisions)
+    assert f"rate {resolved.train.learning_rate:g}" in line
+    assert "epoch" not in line
+    assert rules.in_one_line({}) == ""
+    assert as_record(session.decisions)["train.batch_size"]["value"] == resolved.train.batch_size
+
+
+# ---- what to try first ---------------------------------------------------------------------------
+
+
+def hints(run: Run) -> list[str]:
+    return [one["fix"] for one in run.summary["problems"] if one["fix"].startswith("Try first: ")]
+
+
+JUDGED: dict[str, Any] = {"baseline": True, "num_resamples": 200}
+
+
+def test_a_run_behind_its_rival_says_what_to_try(undecided: Callable[..., RunConfig]) -> None:
+    run = Run.open(train(undecided(400, train={"epochs": 1, "batch_size": 32}, evaluation=JUDGED)))
+    assert run.evaluation["difference"]["accuracy"]["high"] < 0
+    (hint,) = hints(run)
+    assert "--train.epochs" in hint
+    assert (
+        hint in (run.directory.path / "report.html").read_text()
+        if (run.directory.path / "report.html").exists()
+        else True
+    )
+
+
+def test_a_rate_far_from_what_suits_is_named_first(undecided: Callable[..., RunConfig]) -> None:
+    config = undecided(400, train={"epochs": 1, "learning_rate": 1e-7}, evaluation=JUDGED)
+    suited = composed(replace_rate(config))[1].train.learning_rate
+    (hint,) = hints(Run.open(train(config)))
+    assert f"--train.learning_rate {suited:g}" in hint
+
+
+def replace_rate(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": None})})
+
+
+def test_a_run_that_is_no_worse_than_wanted_says_nothing(configured: Callable[..., RunConfig]) -> None:
+    config = configured(train={"epochs": 2}, evaluation={"baseline": False})
+    assert not hints(Run.open(train(config)))
