@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    data: str | PathLike[str] | Mapping[str, Any],
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
     *,
     model: str | Mapping[str, Any] | Config = "sample:minilm",
     method: str | Mapping[str, Any] | Config = "full",
@@ -27,6 +27,10 @@ def finetune(
     observers: Sequence[Observer] = (),
 ) -> Run:
     """Fine-tune ``model`` on ``data`` by ``method`` and return the finished run.
+
+    ``data`` is a path, rows in memory (a pandas or polars frame, a pyarrow Table, a ``Dataset`` or
+    ``DatasetDict`` of ``datasets``, a list of dictionaries, a dictionary of lists), or the section of the
+    configuration, in which paths may be rows in memory, too.
 
     Every argument that is a section of the configuration takes a name, a mapping of its keys
     or its config object; ``train={"epochs": 1}`` is ``--train.epochs 1`` on the command line.
@@ -46,7 +50,7 @@ def finetune(
 
     sections: dict[str, Any] = {
         "model": model,
-        "data": str(data) if isinstance(data, PathLike) else data,
+        "data": _data_section(data),
         "task": task,
         "method": method,
         "train": train,
@@ -58,3 +62,15 @@ def finetune(
     if report:
         write_report([run.folder], Path(run.folder) / "report.html")
     return run
+
+
+def _data_section(data: Any) -> Any:
+    """Return the section ``data`` of the configuration; rows in memory go to the cache and come as paths."""
+    from tunesmith.config.base import Config
+    from tunesmith.data.frames import as_path, is_table, with_paths
+
+    if isinstance(data, Config):
+        return data
+    if isinstance(data, Mapping) and not is_table(data):
+        return with_paths(data)
+    return as_path(data)

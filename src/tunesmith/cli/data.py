@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
 from tunesmith.readable import count, percent
-from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
+from tunesmith.types import ColumnChoice, ColumnProfile, Guess, InputError, Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tunesmith.cli.inspect_config import InspectConfig
     from tunesmith.data import PreparedData, RawData
     from tunesmith.data.tables import Rows
+    from tunesmith.run.rows import FoundRows
     from tunesmith.tasks import Task
 
 MAX_LABELS = 20
@@ -46,40 +50,155 @@ class InspectCommand(ConfigCommand):
     "--show-mask", is_flag=True, help="Show rows as --model reads them, the tokens that are trained coloured."
 )
 @click.option("--rows", type=click.IntRange(min=1), default=NUM_EXAMPLES, show_default=True, help="Rows to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
 @click.pass_context
-def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows: int) -> None:
+def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows: int, as_json: bool) -> None:
     """Say what FILE holds as tunesmith reads it: format, columns, task, splits, labels, lengths, problems.
 
-    FILE is anything that --data takes: a file, a folder, hub:owner/name or sample:NAME.
+    FILE is anything that --data takes: a file, a folder, hub:owner/name or sample:NAME. The exit status
+    is 2 where the data cannot be used.
     """
     from tunesmith.cli.inspect_config import InspectConfig
     from tunesmith.cli.tables import stdout_console
-    from tunesmith.data import prepare
-    from tunesmith.run.rows import find_rows
 
     settings = build_config(InspectConfig, flags_of(context), {"data": file})
     if show_mask and settings.model is None:
         raise InputError("--show-mask needs a model: it shows the rows in its tokens.", "Add --model NAME.")
+    if as_json:
+        click.echo(json.dumps(_look(settings).to_json(), ensure_ascii=False, indent=2))
+        return
     console = stdout_console()
-    found = find_rows(settings.data, settings.task)
-    _show_sources(console, found.raw)
-    _show_columns(console, found.profiles)
-    _show_roles(console, found.task, found.choices, found.reasons or ["chosen by you"])
-    prepared = prepare(found.raw, found.data, found.choices)
+    looked = _look(settings, console)
+    prepared = looked.prepared
     _show_splits(console, prepared)
     _show_labels(console, prepared)
     _show_lengths(console, prepared)
     _show_examples(console, prepared.splits["train"], rows)
-    columns = {split: table.columns() for split, table in prepared.splits.items()}
-    task = found.task.bind(columns["train"])
-    problems = [*found.problems, *prepared.problems]
-    problems += [one for split, table in columns.items() for one in task.check(split, table)]
+    problems = looked.problems
     if show_mask and settings.model is not None:
         from tunesmith.cli.mask import show_masks
 
-        first = {name: values[:rows] for name, values in columns["train"].items()}
-        problems += show_masks(console, task, first, settings.model)
+        first = {name: values[:rows] for name, values in prepared.splits["train"].columns().items()}
+        problems = [*problems, *show_masks(console, looked.task, first, settings.model)]
     _show_problems(console, problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What a look at the data found."""
+
+    found: FoundRows
+    prepared: PreparedData
+    task: Task
+    """Bound to the labels of the training rows."""
+    problems: Sequence[Problem]
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes, or the types of entities; none for numbers and texts."""
+        known = getattr(self.task, "labels", None)
+        if "tags" in self.prepared.splits["train"].column_names:
+            tags = {tag for table in self.prepared.splits.values() for cell in table["tags"] for tag in cell or ()}
+            return sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"})
+        return [str(label) for label in known or ()]
+
+    def to_json(self) -> dict[str, Any]:
+        from tunesmith.data import left_out_of
+
+        columns: dict[str, str] = {}
+        for choice in self.prepared.choices:
+            columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
+        return {
+            "task": self.task.name,
+            "columns": columns,
+            "rows": {split: len(rows) for split, rows in self.prepared.splits.items()},
+            "labels": self.labels,
+            "left_out": left_out_of(self.found.raw, self.prepared),
+            "guesses": _guesses_by_name(_guesses(self.found, self.prepared)),
+            "unused": {choice.column: choice.reason for choice in _unused(self.found)},
+            "problems": [
+                {"severity": problem.severity, "message": problem.message, "count": problem.count}
+                for problem in self.problems
+            ],
+        }
+
+
+def _look(settings: InspectConfig, console: Console | None = None) -> _Looked:
+    """Read, prepare and check the data, showing on the way what is known; errors come with the notes found so far."""
+    from tunesmith.data import prepare
+    from tunesmith.run.rows import find_rows
+
+    found = find_rows(settings.data, settings.task)
+    if console is not None:
+        _show_sources(console, found.raw)
+        _show_columns(console, found.profiles)
+        _show_roles(console, found.task, found.choices, found.reasons or ["chosen by you"])
+        _show_unused(console, found)
+    notes: list[Problem] = list(found.problems)
+    try:
+        prepared = prepare(found.raw, found.data, found.choices)
+        if console is not None:
+            _show_guesses(console, _guesses(found, prepared))
+        notes += prepared.problems
+        columns = {split: table.columns() for split, table in prepared.splits.items()}
+        task = found.task.bind(columns["train"])
+        checked = [one for split, table in columns.items() for one in task.check(split, table)]
+        if errors := [problem for problem in checked if problem.severity == "error"]:
+            raise InputError(errors)
+    except InputError as error:
+        raise InputError([*error.problems, *notes]) from error
+    return _Looked(found, prepared, task, [*notes, *checked])
+
+
+def _guesses(found: FoundRows, prepared: PreparedData) -> list[Guess]:
+    return [*found.raw.guesses, *prepared.guesses]
+
+
+def _guesses_by_name(guesses: Sequence[Guess]) -> dict[str, dict[str, Any]]:
+    """Return guesses by name; where files of one set were read differently, the others' names have the file."""
+    named: dict[str, dict[str, Any]] = {}
+    for guess in guesses:
+        entry = {"chosen": guess.chosen, "explained": guess.explained, "alternatives": dict(guess.alternatives)}
+        first = named.setdefault(guess.name, entry)
+        if first["chosen"] != guess.chosen:
+            named[f"{guess.name} ({guess.source})"] = entry
+    return named
+
+
+def _unused(found: FoundRows) -> Sequence[ColumnChoice]:
+    unused: Sequence[ColumnChoice] = getattr(found, "unused", ())
+    return unused
+
+
+def _show_guesses(console: Console, guesses: Sequence[Guess]) -> None:
+    from rich.markup import escape
+
+    from tunesmith.cli.tables import new_table, print_table
+
+    if not guesses:
+        return
+    table = new_table("Chosen by what explains most rows", ["what", "chosen", "rows", "instead (rows)", "change it by"])
+    shown = set()
+    for guess in guesses:
+        others = ", ".join(f"{reading} ({number:,})" for reading, number in guess.alternatives)
+        row = (guess.name, guess.chosen, count(guess.explained), others, guess.flag)
+        if row not in shown:
+            table.add_row(*map(escape, row))
+            shown.add(row)
+    print_table(console, table)
+
+
+def _show_unused(console: Console, found: FoundRows) -> None:
+    from rich.markup import escape
+
+    from tunesmith.cli.tables import new_table, print_table
+
+    unused = _unused(found)
+    if unused:
+        table = new_table("Columns not used", ["column", "why"])
+        for choice in unused:
+            table.add_row(escape(choice.column), escape(choice.reason))
+        print_table(console, table)
 
 
 def _show_sources(console: Console, raw: RawData) -> None:
@@ -195,7 +314,7 @@ def _shorten(value: object, length: int) -> str:
 
 def _show_problems(console: Console, problems: Sequence[Problem]) -> None:
     if errors := [problem for problem in problems if problem.severity == "error"]:
-        raise InputError(errors)
+        raise InputError([*errors, *(problem for problem in problems if problem.severity != "error")])
     console.print("\n[bold]Notes and warnings[/bold]" if problems else "\nNothing to complain about.")
     colors = {"warning": "yellow", "note": "cyan"}
     for problem in problems:

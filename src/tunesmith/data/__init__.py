@@ -4,7 +4,7 @@ from tunesmith.data.columns import assign_roles, profile
 from tunesmith.data.config import CleanConfig, DataConfig
 from tunesmith.data.conversations import conversation_roles
 from tunesmith.data.prediction import read_for_prediction
-from tunesmith.data.prepare import prepare
+from tunesmith.data.prepare import left_out_of, prepare
 from tunesmith.data.readers import read
 from tunesmith.data.records import ROW, SPLITS, PreparedData, RawData, RejectedRow, Source
 from tunesmith.data.samples import SAMPLES
@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "assign_roles",
     "conversation_roles",
+    "left_out_of",
     "prepare",
     "profile",
     "read",

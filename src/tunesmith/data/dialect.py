@@ -381,7 +381,7 @@ class _Counts:
         """Say whether what a cut finds are columns: in prose, commas and bars separate nothing."""
         is_native = cut.delimiter == self._native
         needed = 0.8 if is_native else 0.6 if cut.delimiter == "\t" else 0.95
-        if is_native and cut.delimiter in (self._lines[0] if self._lines else ""):
+        if is_native and self._lines and str(cut.delimiter) in self._lines[0]:
             needed = 0.3
         enough = cut.delimiter == "\t" or self._native is not None or self.num_rows(cut) >= 3
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.data.encodings import show_name
 from tunesmith.data.sources import (
@@ -296,7 +296,7 @@ def _class_folders(folder: Path) -> tuple[list[Source], list[Problem]] | None:
     for split, texts in found.items():
         labels = [label for _, label in texts]
         if texts:
-            unit = "line" if len(set(labels)) == len(labels) else "file"
+            unit: Literal["line", "file"] = "line" if len(set(labels)) == len(labels) else "file"
             sources.append(LabelledFiles(folder.name, split, tuple(texts), unit))
     return sources, notes
 

@@ -185,7 +185,7 @@ class _Reader:
     def __init__(self, text: Any, name: str) -> None:
         self._text = text
         self.name = name
-        self.buffer = text.read(_READ_CHARACTERS).lstrip("\ufeff")
+        self.buffer: str = text.read(_READ_CHARACTERS).lstrip("\ufeff")
         self.position = 0
         self.line = 1
         self._step = _READ_CHARACTERS

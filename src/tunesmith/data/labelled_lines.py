@@ -176,8 +176,8 @@ def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     if form.kind == "fasttext":
         words = re.split(r"(\s+)", line)
         labels = [word.removeprefix(_PREFIX) for word in words[::2] if word.startswith(_PREFIX)]
-        first = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
-        rest = "".join(words[first:])
+        start = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
+        rest = "".join(words[start:])
         if _PREFIX in rest:
             rest = " ".join(word for word in rest.split() if not word.startswith(_PREFIX))
         if not labels and not form.is_multiple:

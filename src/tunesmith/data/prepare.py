@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
-_VERSION = 5
+_VERSION = 6
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -55,12 +56,14 @@ class _Split:
     keep: npt.NDArray[np.bool_]
     places: pa.ChunkedArray
     conflicts: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many rows were left out, by the reason."""
 
     def drop(self, what: str, mask: npt.NDArray[np.bool_]) -> None:
         """Leave out the rows of ``mask`` that are still in, and count them."""
         mask = mask & self.keep
         if mask.any():
-            self.tally.counts[what] = int(mask.sum())
+            self.tally.counts[what] = self.left_out[what] = int(mask.sum())
             self.tally.places[what] = [str(self.places[int(row)]) for row in np.flatnonzero(mask)[:MAX_ROWS_SHOWN]]
             self.keep &= ~mask
 
@@ -88,8 +91,10 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
 
     def build(folder: Path) -> None:
         guesses: list[Guess] = []
-        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses)
-        write_report(folder, {"hashes": hashes, "guesses": [guess_to_dict(guess) for guess in guesses]}, found)
+        left_out: Counter[str] = Counter()
+        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses, left_out=left_out)
+        described = {"hashes": hashes, "guesses": list(map(guess_to_dict, guesses)), "left_out": left_out}
+        write_report(folder, described, found)
 
     folder = cached_folder("prepared", key, build, hashes=True)
     report, described = read_report(folder)
@@ -102,6 +107,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
         hashes=hashes,
         key=key,
         guesses=tuple(map(guess_from_dict, report["guesses"])),
+        left_out=report["left_out"],
     )
 
 
@@ -141,8 +147,12 @@ def _build(
     group: str | None,
     folder: Path,
     guesses: list[Guess],
+    left_out: Counter[str],
 ) -> tuple[dict[str, str], list[Problem]]:
-    """Write all splits to ``folder``; return their hashes and what was noticed, and add to ``guesses``."""
+    """Write all splits to ``folder``; return their hashes and what was noticed.
+
+    Adds to ``guesses``, and counts what is ``left_out``.
+    """
     form, problems = learn_form(
         given.values(), choices, marks=Marks(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
     )
@@ -179,6 +189,8 @@ def _build(
         if name in hashes
     }
     found = audit(finished, _crossing_groups(parts, sides))
+    for part in parts:
+        left_out.update(part.left_out)
     temporary = [folder / f"tidy-{part.name}.arrow" for part in parts]
     parts.clear()  # closes the temporary tables
     for path in temporary:
@@ -221,6 +233,9 @@ def _drop_misfits(parts: Sequence[_Split], given: Mapping[str, Rows], form: Form
         fits = [form.fits(batch) for batch in batches(part.dataset)]
         part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
         shown = {misfit.what: _shown(part, given[part.name], form, misfit.what) for misfit in form.misfits}
+        part.left_out |= {
+            misfit.what: part.tally.counts[misfit.what] for misfit in form.misfits if misfit.what in part.tally.counts
+        }
         found += form.misfit_notes(part.tally, part.name, len(part.keep), config.bad_rows, shown)
     if errors := errors_among(found):
         raise InputError(errors)
@@ -300,6 +315,7 @@ def _apply_limit(part: _Split, limit: int) -> None:
     beyond = np.zeros(len(part.keep), dtype=np.bool_)
     beyond[rows[~keep]] = True
     part.drop("limit", beyond)
+    part.tally.places["limit"] = []  # left out on purpose: nobody needs to look for them
 
 
 def _require_rows(parts: Sequence[_Split]) -> None:
@@ -411,3 +427,9 @@ def _write(
                 start += batch.num_rows
     header = str(schema.remove_metadata()).encode()
     return {name: hashlib.sha256(header + digest.digest()).hexdigest() for name, digest in digests.items()}
+
+
+def left_out_of(raw: RawData, prepared: PreparedData) -> dict[str, int]:
+    """Return how many of the user's rows were left out, by the reason: unreadable ones first."""
+    unreadable = {"unreadable": len(raw.rejected)} if raw.rejected else {}
+    return {**unreadable, **prepared.left_out}

@@ -90,7 +90,7 @@ def read(config: DataConfig) -> RawData:
             parts[split] = _sole(given, split, further)
     rejected = tuple(row for tables in parts.values() for table in tables for row in table.rejected)
     problems += [problem for tables in parts.values() for table in tables for problem in table.problems]
-    problems += _judge_rejected(parts, config.bad_rows)
+    problems += _judge_rejected(parts, config.bad_rows, problems)
     return RawData(
         splits={split: _join(split, parts[split]) for split in SPLITS if split in parts},
         problems=tuple(problems),
@@ -171,7 +171,7 @@ def _sole(given: str, split: str, parts: Parts) -> list[_Table]:
 
 def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Table:
     """Read one file (or several that belong together) through the cache; ``like`` holds the training file's columns."""
-    options = {
+    options: dict[str, Any] = {
         "delimiter": config.delimiter,
         "header": config.header,
         "like": list(like),
@@ -335,11 +335,11 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
     return _Table(rows, Source(name, split, key, len(rows), "hub"), problems, (), has_header=True, num_read=len(rows))
 
 
-def _judge_rejected(parts: Parts, bad_rows: BadRows) -> list[Problem]:
-    """Return a warning per file with bad rows; raise where there are more than may be left out."""
+def _judge_rejected(parts: Parts, bad_rows: BadRows, notes: Sequence[Problem]) -> list[Problem]:
+    """Return a warning per file with bad rows; raise, with the notes so far, where more are than may be left out."""
     found = [judge(_left_out(table), bad_rows) for tables in parts.values() for table in tables if len(table.rejected)]
     if errors := errors_among(found):
-        raise InputError(errors)
+        raise InputError([*errors, *notes])
     return found
 
 

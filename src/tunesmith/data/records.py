@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.types import ColumnChoice, Guess, Problem
@@ -74,6 +74,8 @@ class PreparedData:
     """Stands in the cache for all of this: rows with their places, and what was noticed."""
     guesses: tuple[Guess, ...] = ()
     """How the chosen columns are written, chosen by what explains most rows of all splits."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many of the rows that could be read were left out, by the reason."""
 
 
 def problem_to_dict(problem: Problem) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def _mask(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _show_blanks(tokens_N: list[list[str]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Put the stand-in for tokens of white space, in place; sentences of nothing else stay empty. Say which had some."""
+    """Put the stand-in for tokens of white space, in place, and say which rows had some; blank sentences stay blank."""
     has_blank = [not all(map(str.strip, tokens)) and any(map(str.strip, tokens)) for tokens in tokens_N]
     for row, is_needed in enumerate(has_blank):
         if is_needed:

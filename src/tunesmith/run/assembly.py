@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data import PreparedData, RejectedRow, prepare
+from tunesmith.data import PreparedData, RejectedRow, left_out_of, prepare
 from tunesmith.data.encoded import FORMAT, Encoded
 from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
@@ -50,6 +50,8 @@ class TaskData:
     """The column whose values never cross splits: the user's, or the data's own."""
     passage: int | None = None
     """How lines of plain text files were joined: the user's word, or the task's."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many rows were left out, by the reason."""
 
     def columns(self, split: str) -> Columns:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
@@ -74,7 +76,8 @@ def load_data(config: RunConfig) -> TaskData:
     problems += _checked(task, prepared)
     _raise_errors(problems)
     group = config.data.group or found.raw.group
-    return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage)
+    left_out = left_out_of(found.raw, prepared)
+    return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage, left_out)
 
 
 def _checked(task: Task, prepared: PreparedData) -> tuple[Problem, ...]:

@@ -153,6 +153,7 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "max_length": network.max_length,
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
+        "left_out": dict(session.data.left_out),
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
         "problems": [asdict(problem) for problem in session.problems],
     }

@@ -50,6 +50,14 @@ def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
 def _find(data: DataConfig, task: Task | None) -> FoundRows:
     raw = read(data)
     profiles = dict(profile(raw.splits["train"]))
+    try:
+        return _choose(raw, data, profiles, task)
+    except InputError as error:
+        # What was noticed on the way here is part of the explanation.
+        raise InputError([*error.problems, *raw.problems]) from error
+
+
+def _choose(raw: RawData, data: DataConfig, profiles: dict[str, ColumnProfile], task: Task | None) -> FoundRows:
     if task is None:
         detected = detect(profiles, data.columns)
         note = Problem("note", f"Task found: {detected.reasons[0]}.", "Use --task if that is not what you want.")

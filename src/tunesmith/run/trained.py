@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.canonical import TRUTHS
+from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.models import load_trained, tokenizer_hash
@@ -85,13 +86,14 @@ class Run:
         method = self.config.method
         return method.load(model, self.folder) if method.saves_adapter else model
 
-    def evaluate(self, data: str | None = None, split: str = "test", *, answers: int | None = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, split: str = "test", *, answers: int | None = None) -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.
 
+        ``data`` is a path or rows in memory, as for ``predict``.
         ``answers`` is how many rows answers are written to, for tasks that generate; the run's own setting
         when not given. Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
         """
-        columns, name = self._labelled_columns(data, split)
+        columns, name = self._labelled_columns(None if data is None else as_path(data), split)
         problems = self.task.check(name, columns)
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise InputError(errors)
@@ -103,12 +105,18 @@ class Run:
         return figures(self.task, judged, columns, config, split=name)
 
     def predict(
-        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None, writing: Writing | None = None
+        self, texts: str | Sequence[str] | Any, text_pairs: Any = None, writing: Writing | None = None
     ) -> list[dict[str, Any]]:
         """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
 
-        ``writing`` says how answers are written, for tasks that generate.
+        A single text gives a list of one. Rows with columns (a pandas or polars frame, a pyarrow Table, a ``Dataset``,
+        a list of dictionaries, a dictionary of lists) are read as a file with them would be. ``writing`` says how
+        answers are written, for tasks that generate.
         """
+        if is_table(texts):
+            return self.predict_file(texts, writing)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        text_pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
         columns: dict[str, list[Any]] = {"text": list(texts)}
         if self._takes_pairs != (text_pairs is not None):
             expected = "pairs of texts" if self._takes_pairs else "single texts"
@@ -122,9 +130,15 @@ class Run:
             columns["text_pair"] = list(text_pairs)
         return self._predict(columns, writing)
 
-    def predict_file(self, path: str, writing: Writing | None = None) -> list[dict[str, Any]]:
-        """Return one prediction per row of a file (per line of a plain text), in its order, none left out."""
-        columns = read_for_prediction(path, self._choices, self.config.data.changed(passage=0))[:]
+    def predict_file(self, path: Any, writing: Writing | None = None) -> list[dict[str, Any]]:
+        """Return one prediction per row of a file (per line of a plain text), in its order, none left out.
+
+        Instead of a file it can be rows in memory, as for ``predict``.
+        """
+        config = self.config.data
+        # Lines that were joined for training are predicted on one by one.
+        config = config if config.passage is None else config.changed(passage=0)
+        columns = read_for_prediction(as_path(path), self._choices, config)[:]
         given = {name: values for name, values in columns.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
