@@ -23,6 +23,8 @@ _SCHEME_TAG = re.compile(r"[OBIMELSUW](?:[-_]\S+)?|[^\s-]+[-_][BIMELSUW]|[o_-]")
 _PREFIXED_TAG = re.compile(r"[BIMELSUW][-_]\S+|[^\s-]+[-_][BIMELSUW]")
 _MAX_VALUES = 50_000
 _MAX_TAGS = 200
+_MIN_EVIDENCE = 50
+"""Tokens that it takes to find the tags elsewhere than in the last column, where they are not those of entities."""
 _BEGIN_DOCUMENT = "#begin document"
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
 
@@ -186,7 +188,8 @@ class _Column:
     @property
     def scheme_share(self) -> float:
         fitting = sum(count for value, count in self.values.items() if is_scheme_tag(value))
-        return fitting / self.total if any(map(_PREFIXED_TAG.fullmatch, self.values)) else 0.0
+        is_marked = any(map(_PREFIXED_TAG.fullmatch, self.values)) or set(self.values) == {"O"}
+        return fitting / self.total if is_marked else 0.0
 
     @property
     def num_outside(self) -> int:
@@ -349,21 +352,18 @@ def _tag_column(columns: Sequence[_Column]) -> int:
             if kinds and kinds <= _types(columns[index]) and columns[index].num_outside < columns[last].num_outside
         ]
         return outer[0] if outer else last
-    usable = [
-        index
-        for index in indices
-        if 1 < len(columns[index].values) <= _MAX_TAGS
-        and 2 * len(columns[index].values) <= max(columns[index].total, 8)
-        and columns[index].num_words
-        and not columns[index].is_numbering
-    ]
-    if not usable:
-        return len(columns) - 1
-    fewest = min(usable, key=lambda index: len(columns[index].values))
-    # The order of columns says more than small differences do.
-    last = usable[-1]
-    is_far_off = len(columns[last].values) > 4 * len(columns[fewest].values)
-    return fewest if is_far_off else last
+    last = len(columns) - 1
+    usable = [index for index in indices if _may_be_tags(columns[index])]
+    if last in usable or not usable or columns[last].total < _MIN_EVIDENCE:
+        return last
+    return usable[-1]
+
+
+def _may_be_tags(column: _Column) -> bool:
+    """Say whether a column holds words of few kinds, each of them often."""
+    number = len(column.values)
+    is_few = number <= min(_MAX_TAGS, max(column.total / 3, _MIN_EVIDENCE / 3))
+    return number > 1 and is_few and column.num_words > 0 and not column.is_numbering
 
 
 def _types(column: _Column) -> set[str]:

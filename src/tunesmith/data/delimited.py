@@ -51,7 +51,7 @@ def read_delimited(
     Returns what was found out about the file, and problems. Bad rows go to ``rejected``.
     """
     with long_cells():
-        dialect, guesses = _detect(path, suffix, encoding, options)
+        dialect, guesses = find_dialect(path, suffix, encoding, options)
         if len(dialect.columns) > MAX_COLUMNS:
             raise InputError(
                 f"{name} has {len(dialect.columns)} columns, more than {MAX_COLUMNS}.",
@@ -69,7 +69,8 @@ def read_delimited(
     return details, problems
 
 
-def _detect(path: Path, suffix: str, encoding: str, options: DelimitedOptions) -> tuple[Dialect, list[Guess]]:
+def find_dialect(path: Path, suffix: str, encoding: str, options: DelimitedOptions) -> tuple[Dialect, list[Guess]]:
+    """Return how a file is written, and the guesses that were made."""
     with open_text(path, encoding) as text:
         sample = _sample(Lines(text))
 

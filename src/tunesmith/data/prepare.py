@@ -93,11 +93,9 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     def build(folder: Path) -> None:
         guesses: list[Guess] = []
         left_out: Counter[str] = Counter()
-        hashes, found = _build(
-            given, config, choices, group=group, folder=folder, guesses=guesses, left_out=left_out
-        )
-        described = [guess_to_dict(guess) for guess in guesses]
-        write_report(folder, {"hashes": hashes, "guesses": described, "left_out": left_out}, found)
+        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses, left_out=left_out)
+        described = {"hashes": hashes, "guesses": list(map(guess_to_dict, guesses)), "left_out": left_out}
+        write_report(folder, described, found)
 
     folder = cached_folder("prepared", key, build, hashes=True)
     report, described = read_report(folder)
@@ -154,7 +152,7 @@ def _build(
 ) -> tuple[dict[str, str], list[Problem]]:
     """Write all splits to ``folder``; return their hashes and what was noticed.
 
-    What was chosen by content is added to ``guesses``, what is left out counted in ``left_out``.
+    Adds to ``guesses``, and counts what is ``left_out``.
     """
     form, problems = learn_form(
         given.values(), choices, marks=Marks(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")

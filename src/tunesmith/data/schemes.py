@@ -223,7 +223,8 @@ class TagForm:
         best = max(readings, key=lambda reading: _best(reading)[1], default=None)
         has_types = bool(set(counts) - {OUTSIDE, ""})
         unprefixed: Scheme = "IO" if _outside_of(counts, dominant=True) else "plain"
-        found: dict[str, int] = {"BIO": 0 if has_types else num_rows} if best is None else dict(best.explained)
+        found: dict[str, int] = {"BIO": 0 if has_types else num_rows}
+        found |= {} if best is None else {scheme: best.explained[scheme] for scheme in best.writing.schemes}
         found |= {unprefixed: num_plain, "plain": num_plain}
         if given is not None:
             scheme = given

@@ -147,7 +147,9 @@ def read_tagged_lines(
             else:
                 assert cells is not None
                 writer.add([*cells, f"{name}:{lines.number}"], 3 * len(content))
-    guess = Guess("line", form.name, writer.num_rows, (("text", writer.num_rows + rejected.count),), "data.passage")
+    guess = Guess(
+        "line form", form.name, writer.num_rows, (("text", writer.num_rows + rejected.count),), "data.passage"
+    )
     return {"format": f"lines of {form.name}", "guesses": [guess_to_dict(guess)]}, []
 
 

@@ -174,8 +174,11 @@ class TaggedTokens(Form):
         for misfit in self.misfits:
             tally.add(misfit.what, _mask(row.reason == misfit.what for row in rows), places)
         self._changes.add("mended", _mask(row.is_mended for row in rows), places)
-        tokens_N = _tidy_tokens([row.tokens for row in rows], clean, tally, places)
-        self._show_blanks(tokens_N, places)
+        tokens_N = [row.tokens for row in rows]
+        has_blank = _show_blanks(tokens_N)
+        tokens_N = _tidy_tokens(tokens_N, clean, tally, places)
+        # Control characters are gone now, and some tokens with them.
+        self._changes.add("blank", has_blank | _show_blanks(tokens_N), places)
         joined = [join_tokens(tokens) for tokens in tokens_N] if TOKENS in cells else [(row[0], row[2]) for row in rows]
         arrays = [
             pa.array([text for text, _ in joined], pa.string()),
@@ -185,14 +188,6 @@ class TaggedTokens(Form):
         if TAGS in self.schema.names:
             arrays.append(pa.array([row.tags for row in rows], _STRINGS))
         return pa.RecordBatch.from_arrays([*arrays, places], schema=self.schema)
-
-    def _show_blanks(self, tokens_N: list[list[str]], places: pa.Array) -> None:
-        """Put the stand-in for tokens of white space; sentences of nothing else stay empty."""
-        has_blank = [not all(map(str.strip, tokens)) and any(map(str.strip, tokens)) for tokens in tokens_N]
-        for row, is_needed in enumerate(has_blank):
-            if is_needed:
-                tokens_N[row] = [token if token.strip() else BLANK for token in tokens_N[row]]
-        self._changes.add("blank", _mask(has_blank), places)
 
     def _row(self, cells: dict[str, Any]) -> _Row:
         """Return text, tokens, starts and tags of a row, or what it is a misfit for."""
@@ -270,6 +265,15 @@ def _counted(guesses: Sequence[Guess]) -> str:
 
 def _mask(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.fromiter(values, dtype=np.bool_)
+
+
+def _show_blanks(tokens_N: list[list[str]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Put the stand-in for tokens of white space, in place, and say which rows had some; blank sentences stay blank."""
+    has_blank = [not all(map(str.strip, tokens)) and any(map(str.strip, tokens)) for tokens in tokens_N]
+    for row, is_needed in enumerate(has_blank):
+        if is_needed:
+            tokens_N[row] = [token if token.strip() else BLANK for token in tokens_N[row]]
+    return _mask(has_blank)
 
 
 def _tidy_tokens(tokens_N: list[list[str]], clean: CleanConfig, tally: Tally, places: pa.Array) -> list[list[str]]:

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.conll_layout import is_scheme_tag
-from tunesmith.data.dialect import Dialect, Record, detect, records
+from tunesmith.data.delimited import DelimitedOptions, find_dialect
+from tunesmith.data.dialect import Dialect, Record, records
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
@@ -57,7 +58,7 @@ def find_token_table(path: Path, suffix: str, encoding: str) -> TokenTable | Non
         lines = list(islice(Lines(text), _SAMPLE_LINES))
     if not lines or not _TOKEN_NAMES & {word.strip(' "\r\n').lower() for word in re.split(r"[,;\t|]", lines[0])}:
         return None
-    dialect = detect(lines, suffix)
+    dialect, _ = find_dialect(path, suffix, encoding, DelimitedOptions())
     if not dialect.header or dialect.delimiter is None:
         return None
     rows = [
