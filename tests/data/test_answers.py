@@ -1,4 +1,4 @@
-"""What stands in an answer is its text; what was rejected is not learned; texts with what was made of them are chats."""
+"""What stands in an answer is its text; what was rejected is not learned; texts and summaries are chats."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_answers_that_are_texts_of_data_stay_as_they_are(tmp_path: Path, kind: s
 
 
 def test_some_answers_are_data_and_some_are_texts(tmp_path: Path) -> None:
-    answers: list[Any] = [[{"part": i}, '"in quotes"', "plain", ["a"], {"b": None}, '{"c": 1}'][i % 6] for i in range(N)]
+    answers: list[Any] = [
+        [{"part": i}, '"in quotes"', "plain", ["a"], {"b": None}, '{"c": 1}'][i % 6] for i in range(N)
+    ]
     rows = [{"prompt": q, "completion": a} for q, a in zip(ASKED, answers, strict=True)]
     _, data = found_in(write(tmp_path / "orders.jsonl", rows))
     wanted = [a if isinstance(a, str) else json.dumps(a, separators=(",", ":")) for a in answers]
@@ -151,7 +153,8 @@ def test_marked_answers_are_learned_where_they_were_accepted(
     assert [row[1]["content"] for row in messages_of(data)] == [GOOD[i] for i in range(N) if i % 3]
     (problem,) = [one for one in data.problems if one.severity == "warning"]
     assert problem.count == 8
-    assert "8 rows left out" in problem.message and "16 rows accepted" in problem.message
+    assert "8 rows left out" in problem.message
+    assert "16 rows accepted" in problem.message
     every, data = found_in(tmp_path / f"marked{suffix}", columns={"accepted": "none"})
     assert "accepted" not in roles_of(every)
     assert len(messages_of(data)) == N
@@ -159,7 +162,9 @@ def test_marked_answers_are_learned_where_they_were_accepted(
 
 
 def test_messages_with_a_mark_and_a_turn_with_one(tmp_path: Path) -> None:
-    rows = [{"messages": [user(ASKED[i]), assistant(GOOD[i])], "status": ["approved", "rejected"][i % 2]} for i in range(N)]
+    rows = [
+        {"messages": [user(ASKED[i]), assistant(GOOD[i])], "status": ["approved", "rejected"][i % 2]} for i in range(N)
+    ]
     _, data = found_in(write(tmp_path / "chat.jsonl", rows))
     assert len(messages_of(data)) == N // 2
     turns = [user("a"), {**assistant("bad"), "rejected": True}, user("b"), assistant("good")]
@@ -240,7 +245,7 @@ def test_of_pairs_the_better_answer_is_learned(tmp_path: Path, form: str, suffix
     ],
 )
 def test_what_lacks_its_question_or_its_answer_is_refused(tmp_path: Path, make: Any) -> None:
-    with pytest.raises(InputError, match="role '(prompt|completion|text)'"):
+    with pytest.raises(InputError, match=r"role '(prompt|completion|text)'"):
         found_in(write(tmp_path / "pairs.jsonl", [make(i) for i in range(N)]))
 
 
@@ -268,6 +273,8 @@ def test_padding_of_nested_columns_is_taken_out(tmp_path: Path) -> None:
         return {"messages": [*turns, assistant(GOOD[i])]}
 
     rows = [calling(i) for i in range(N)]
-    assert messages_of(load(write(tmp_path / "a.parquet", rows))) == messages_of(load(write(tmp_path / "a.jsonl", rows)))
+    assert messages_of(load(write(tmp_path / "a.parquet", rows))) == messages_of(
+        load(write(tmp_path / "a.jsonl", rows))
+    )
     raw = read(DataConfig(path=str(tmp_path / "a.parquet")))
     assert "null" not in raw.splits["train"]["messages"][0]

@@ -40,7 +40,8 @@ def test_a_template_writes_the_same_control_tokens_whatever_is_quoted(name: str)
     assert tokenizer.decode(quoting).count(QUOTES) == 2
     ((words, count),) = encoded.remarks.items()
     assert count == 1
-    assert "</s>" in words and "it stays text" in words
+    assert "</s>" in words
+    assert "it stays text" in words
     positions = encoded.reads[0] + 1
     trained = tokenizer.decode([quoting[place] for place in positions])
     assert trained.startswith(f"They are {QUOTES}")
@@ -85,7 +86,10 @@ def test_plain_texts_are_read_with_their_control_tokens_unless_told_otherwise() 
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     tokens = CausalLM().bind(columns).encode(columns, tokenizer, 100)
     texts = CausalLM(special_tokens="text").bind(columns).encode(columns, tokenizer, 100)
-    assert (tokens.inputs["input_ids"][0].tolist().count(end), texts.inputs["input_ids"][0].tolist().count(end)) == (1, 0)
+    assert (tokens.inputs["input_ids"][0].tolist().count(end), texts.inputs["input_ids"][0].tolist().count(end)) == (
+        1,
+        0,
+    )
     assert list(tokens.remarks.values()) == [1] == list(texts.remarks.values())
     assert "read as tokens" in next(iter(tokens.remarks))
 
@@ -114,7 +118,9 @@ def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-PIECES = st.sampled_from(["<s>", "</s>", "<|a|>", "<|a|>b", "<|", "a|>", "¤", " ", "  ", "ab", "é", "\n", "c", ">", "<"])
+PIECES = st.sampled_from(
+    ["<s>", "</s>", "<|a|>", "<|a|>b", "<|", "a|>", "¤", " ", "  ", "ab", "é", "\n", "c", ">", "<"]
+)
 TOKENIZERS = {kind: tokenizer_of(kind) for kind in ("bytes", "metaspace", "prepend")}
 
 

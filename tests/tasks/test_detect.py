@@ -65,7 +65,10 @@ def test_masked_lm_has_to_be_asked_for() -> None:
         ({"label": "star"}, ["data.columns.label: the data has no column 'star'. Did you mean 'stars'?"]),
         ({"lable": "stars"}, ["data.columns: there is no role 'lable'. Did you mean 'label'?"]),
         ({"prompt": "txt"}, ["data.columns.prompt: the data has no column 'txt'. Did you mean 'text'?"]),
-        ({"tags": "stars", "tokens": "tex"}, ["data.columns.tokens: the data has no column 'tex'. Did you mean 'text'?"]),
+        (
+            {"tags": "stars", "tokens": "tex"},
+            ["data.columns.tokens: the data has no column 'tex'. Did you mean 'text'?"],
+        ),
         (
             {"text": "tezt", "label": "stras"},
             ["data.columns.text: the data has no column 'tezt'. Did you mean 'text'?",

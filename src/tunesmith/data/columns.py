@@ -39,7 +39,8 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
 )
 
 _ANSWER = "response answer completion output message messages text reply"
-_REJECTED_NAMES = frozenset("rejected reject dispreferred unchosen nonpreferred loser losing worse".split())
+_REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
+_REJECTED_NAMES = frozenset(_REJECTED.split())
 _REJECTED_FORMS = frozenset(
     form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
 )
@@ -232,7 +233,7 @@ def missing_column(role: str, given: str, columns: Sequence[str]) -> Problem | N
     missing = [name for name in _columns_named(given, columns) if name not in columns]
     if not missing or given.strip().lower() == NOTHING:
         return None
-    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], columns)}"
+    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], list(columns))}"
     return Problem("error", message.rstrip(), f"Columns: {', '.join(columns)}.")
 
 
@@ -305,9 +306,7 @@ class _Assignment:
     def _free(self) -> list[ColumnProfile]:
         taken = {choice.column for choices in self._chosen.values() for choice in choices}
         return [
-            column
-            for name, column in self._profiles.items()
-            if name not in taken and not is_rejected_answer(column)
+            column for name, column in self._profiles.items() if name not in taken and not is_rejected_answer(column)
         ]
 
     def _mark(self) -> None:

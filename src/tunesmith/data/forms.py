@@ -112,7 +112,9 @@ class Form(ABC):
 
     def unlabelled(self, batch: pa.RecordBatch) -> BoolArray:
         """[N]: which rows of a canonical batch lack what is to be predicted."""
-        return np.zeros(batch.num_rows, dtype=np.bool_) if self.label is None else is_unlabelled(batch.column(self.label))
+        return (
+            np.zeros(batch.num_rows, dtype=np.bool_) if self.label is None else is_unlabelled(batch.column(self.label))
+        )
 
     def summaries(self, batch: pa.RecordBatch) -> list[Any]:
         """Return what each row's label is counted by; nothing where there are no labels."""

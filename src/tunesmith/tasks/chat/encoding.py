@@ -87,7 +87,9 @@ class Quotes:
     def remarks(self) -> dict[str, int]:
         if not self._num_rows:
             return {}
-        words = "have the text of a control token in a message ({}): it stays text. task.special_tokens control reads it"
+        words = (
+            "have the text of a control token in a message ({}): it stays text. task.special_tokens control reads it"
+        )
         return {f"{words.format(_listed(self._tokens))} as the token.": self._num_rows}
 
 
@@ -224,7 +226,9 @@ def encode_documents(
         lasts = np.minimum(firsts + length, np.repeat(tokens.offsets[1:], counts))
         rows.add(tokens.parts(firsts, lasts), counts)
     if num_found:
-        how = "text, as task.special_tokens says" if keeps_text else "tokens. task.special_tokens text keeps them as text"
+        how = (
+            "text, as task.special_tokens says" if keeps_text else "tokens. task.special_tokens text keeps them as text"
+        )
         rows.remarks[f"have control tokens in their text ({_listed(found)}), which are read as {how}."] = num_found
     return rows.encoded()
 
