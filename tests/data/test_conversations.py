@@ -146,10 +146,9 @@ HERMES = [
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-@pytest.mark.parametrize("turns", [SHAREGPT, HERMES], ids=["function_call", "tags"])
 @pytest.mark.parametrize("tools", [TOOL, {"type": "function", "function": TOOL}], ids=["bare", "wrapped"])
-def test_calls_in_sharegpt(tmp_path: Path, suffix: str, turns: list[Any], tools: Any) -> None:
-    rows = [{"conversations": turns, "tools": json.dumps([tools])}]
+def test_calls_in_sharegpt(tmp_path: Path, suffix: str, tools: Any) -> None:
+    rows = [{"conversations": SHAREGPT, "tools": json.dumps([tools])}]
     rows += [{"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}], "tools": ""}
              for q, a in PAIRS]  # fmt: skip
     data = load(write(tmp_path / f"chat{suffix}", rows))
@@ -159,6 +158,18 @@ def test_calls_in_sharegpt(tmp_path: Path, suffix: str, turns: list[Any], tools:
     assert schemas[1:] == [None] * len(PAIRS)
     transcript = 'user: What is 1 + 2?\nassistant: add({"a": 1, "b": 2})\ntool: {"sum": 3}\nassistant: It is 3.'
     assert data.splits["train"]["text"][0] == transcript
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_calls_in_the_text_of_turns_stay_text(tmp_path: Path, suffix: str) -> None:
+    others = ["[TOOL_CALLS] add(1, 2)", 'Action: add\nAction Input: {"a": 1}', '{"name": "add", "arguments": {}}']
+    rows = [{"conversations": HERMES}]
+    rows += [{"conversations": [HERMES[0], {"from": "gpt", "value": text}, *HERMES[2:]]} for text in others]
+    found = messages_of(load(write(tmp_path / f"chat{suffix}", rows)))
+    assert [[turn["content"] for turn in row] for row in found] == [
+        [turn["value"] for turn in row["conversations"]] for row in rows
+    ]
+    assert not any("tool_calls" in turn for row in found for turn in row)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -407,7 +418,7 @@ REAL = {
     "llamafactory_demos/glaive_toolcall_en_demo.json.gz": (300, 0, "sharegpt"),
     # Two rows have a result of a call that was never made.
     "llamafactory_demos/glaive_toolcall_zh_demo.json.gz": (298, 2, "sharegpt"),
-    "llamafactory_demos/kto_en_demo.json.gz": (300, 0, "messages"),
+    "llamafactory_demos/kto_en_demo.json.gz": (300, 150, "messages"),
     "llamafactory_demos/dpo_zh_demo.json.gz": (300, 0, "conversations and chosen"),
     "small_instruction_sets/rasbt_instruction_1100.json": (1100, 0, "alpaca"),
     "small_instruction_sets/rasbt_preference_1100.json": (1100, 0, "alpaca"),
@@ -424,9 +435,11 @@ def test_real_chats(path: str) -> None:
     data = load(full, clean={"duplicates": False})
     (note,) = [problem.message for problem in data.problems if "Rows are conversations" in problem.message]
     assert f"({form}): {num_rows} rows" in note
-    warned = [problem.count for problem in data.problems if "left out" in problem.message]
+    warned = {problem.count: "marks as rejected" in problem.message for problem in data.problems
+              if "left out" in problem.message}  # fmt: skip
     assert sum(warned) == num_left_out
-    assert sum(map(len, data.splits.values())) == num_rows
+    num_rejected = sum(count for count, is_rejected in warned.items() if is_rejected)
+    assert sum(map(len, data.splits.values())) == num_rows - num_rejected
     conversations = [row for split in data.splits for row in messages_of(data, split)]
     assert all(turn["role"] in ("system", "user", "assistant", "tool") for row in conversations for turn in row)
     if "toolcall" in path:

@@ -26,7 +26,7 @@ from tunesmith.data.messages import (
     read_tools,
     transcript,
 )
-from tunesmith.data.tables import Rows
+from tunesmith.data.tables import Rows, with_nested
 from tunesmith.types import ColumnChoice
 
 REASONS = {misfit.what for misfit in Conversations.misfits}
@@ -119,10 +119,11 @@ def test_hostile_cells(cell: str) -> None:
 def test_texts_that_a_reader_left_as_json_strings_lose_their_quotes() -> None:
     nested = '[{"role": "user", "content": "x"}]'
     table = pa.table({"q": ['"\\ud800"', '"a \\"b\\""', nested], "a": ["y"] * 3, "__row__": ["f:1", "f:2", "f:3"]})
+    table = table.replace_schema_metadata(with_nested(table.schema, ["q"]).metadata)
     form, _ = learn_form([Rows(table, "")], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")])
     (batch,) = form.batches(Rows(table, ""), CleanConfig(), Tally())
-    assert batch.column("text").to_pylist() == ["", 'user: a "b"\nassistant: y', ""]
-    assert form.fits(batch).tolist() == [False, True, False]
+    assert batch.column("text").to_pylist()[1:] == ['user: a "b"\nassistant: y', ""]
+    assert form.fits(batch).tolist() == [True, True, False]
 
 
 def test_deep_arguments_cost_their_row_only() -> None:

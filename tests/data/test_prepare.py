@@ -223,7 +223,16 @@ class TestLabels:
         [
             (["1", "0"], [1, 0]),
             (["1.0", "0.0"], [1, 0]),
-            (["1.5", "0"], [1.5, 0.0]),
+            (["1.5", "0"], ["1.5", "0"]),
+            (["4.1", "4.10"], ["4.1", "4.10"]),
+            (["1E2", "100"], ["1E2", "100"]),
+            (["1234567890123456789", "1234567890123456788"], ["1234567890123456789", "1234567890123456788"]),
+            (["5", "5.0"], ["5", "5.0"]),
+            (["+1", "1"], ["+1", "1"]),
+            (["True", "FALSE"], ["true", "false"]),
+            (["2,5", "3"], ["2,5", "3"]),
+            (["[4.1, 4.10]", "[]"], [["4.1", "4.10"], []]),
+            (["none", "nan"], ["none", "nan"]),
             (["01", "02"], ["01", "02"]),
             (["1", "x"], ["1", "x"]),
             (['["p", "q"]', "[]"], [["p", "q"], []]),
@@ -239,6 +248,45 @@ class TestLabels:
         data = prepared(raw_of(train=rows, validation=rows[:4], test=rows[:4]))
         assert data.splits["train"]["label"][:2] == wanted
 
+    @pytest.mark.parametrize(
+        ("given_labels", "wanted"),
+        [(["4.1", "4.10"], [4.1, 4.1]), (["1E2", "+3"], [100.0, 3.0]), (["2,5", "3"], [2.5, 3.0]),
+         (["5", "5.0"], [5, 5]), (["1.5", "x"], ["1.5", "x"])],
+    )  # fmt: skip
+    def test_numbers_where_numbers_are_predicted(self, given_labels, wanted):
+        rows = [(words(number), given_labels[number % 2]) for number in range(20)]
+        choices = (*CHOICES[:1], ColumnChoice("label", CHOICES[1].column, "", is_number=True))
+        data = prepare(raw_of(train=rows, validation=rows[:4], test=rows[:4]), DataConfig(path="x"), choices)
+        assert data.splits["train"]["label"][:2] == wanted
+
+    @pytest.mark.parametrize(
+        ("train", "other", "wanted"),
+        [(["True", "False"], [True, False], ["true", "false"]), (["true", "false"], ["1", "0"], ["true", "false"]),
+         ([True, False], [1, 0], ["true", "false"]), (["1.0", "2.0"], ["1", "2"], [1, 2]),
+         ([1, 2], ["1.0", "2.0"], [1, 2]), (["1.0", "2.5"], ["1", "2.5"], ["1.0", "2.5"])],
+    )  # fmt: skip
+    def test_files_of_other_kinds_agree(self, train, other, wanted):
+        rows, further = ([(words(i), given[i % 2]) for i in range(20)] for given in (train, other))
+        data = prepared(raw_of(train=rows, validation=further[:4], test=further[:4]))
+        assert data.splits["train"]["label"][:2] == wanted
+        if wanted != ["1.0", "2.5"]:
+            assert set(data.splits["validation"]["label"]) == set(wanted)
+
+    @pytest.mark.parametrize("blank", ["", None, "  ", "NaN"])
+    def test_an_empty_cell_is_no_label_where_rows_hold_several(self, blank):
+        labels = ["rude;sly", "sly", "rude", blank]
+        data = prepared(raw_of(train=[(words(number), labels[number % 4]) for number in range(40)]))
+        assert sum(len(rows) for rows in data.splits.values()) == 40
+        assert "10 rows without a label kept" in messages(data)
+        assert [label for rows in data.splits.values() for label in rows["label"]].count(None) == 10
+
+    def test_missing_lists_are_no_labels_and_missing_names_are_left_out(self):
+        rows = [(words(number), [["p"], ["p", "q"], [], None][number % 4]) for number in range(40)]
+        data = prepared(raw_of(train=rows))
+        assert "10 rows without a label kept" in messages(data)
+        names = [(words(number), ["praise", "blame", "NaN", None][number % 4]) for number in range(40)]
+        assert "20 rows without a label left out" in messages(prepared(raw_of(train=names)))
+
     def test_missing_numbers_are_missing_labels(self):
         rows = [(words(number), ["1.5", "2", "NaN", ""][number % 4]) for number in range(40)]
         data = prepared(raw_of(train=rows))
@@ -253,7 +301,7 @@ class TestLabels:
 
     def test_types_agree_between_splits(self):
         data = prepared(raw_of(train=[(words(i), "1") for i in range(20)], test=[(words(50), "1.5")]))
-        assert data.splits["train"]["label"][0] == 1.0
+        assert data.splits["train"]["label"][0] == "1"
         assert data.splits["train"].schema == data.splits["test"].schema
 
 

@@ -235,3 +235,71 @@ def test_ending_a_chat_with_ctrl_c_leaves_no_traceback(run: Run) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.strip()
+
+
+STRICT = (
+    "{% for m in messages %}{% if 'refuse' in m['content'] %}{{ raise_exception('not this one') }}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def write_strict(path: Path, num_refused: int) -> Path:
+    rows = [conversation(i) for i in range(80)]
+    for i in range(num_refused):
+        rows[7 * i]["messages"][0]["content"] = f"refuse {i}"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("num_refused", "bad_rows"), [(2, "auto"), (11, "quarantine")])
+def test_conversations_that_the_template_refuses_are_set_aside(
+    configured: Configure, llama_folder: Path, tmp_path: Path, num_refused: int, bad_rows: str
+) -> None:
+    data = {"path": str(write_strict(tmp_path / "strict.jsonl", num_refused)), "bad_rows": bad_rows}
+    sections: dict[str, Any] = {
+        "data": data,
+        "task": {"name": "causal_lm", "template": STRICT},
+        "evaluation": {"num_resamples": 20, "answers": 8, "max_new_tokens": 4, "baseline": False},
+        "train": {"max_steps": 2},
+    }
+    run = Run.open(train(chat_config(configured, llama_folder, tmp_path, **sections)))
+    refused = [one for one in run.summary["problems"] if "not this one" in one["message"]]
+    assert {one["severity"] for one in refused} == {"warning"}
+    assert sum(one["count"] for one in refused) == num_refused
+    assert "were left out" in refused[0]["message"]
+    assert refused[0]["rows"]
+    assert run.evaluation["metrics"]["perplexity"]["value"] > 1
+    assert run.evaluate(split="test")["metrics"] == run.evaluation["metrics"]
+
+
+def test_many_refused_conversations_stop_before_training(
+    configured: Configure, llama_folder: Path, tmp_path: Path
+) -> None:
+    path = write_strict(tmp_path / "strict.jsonl", 11)
+    task = {"name": "causal_lm", "template": STRICT}
+    with pytest.raises(InputError, match="not this one") as caught:
+        train(chat_config(configured, llama_folder, tmp_path, data=str(path), task=task))
+    assert "data.bad_rows quarantine" in caught.value.problems[0].fix
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_role_left_empty_stays_so_when_the_run_is_opened(
+    configured: Configure, llama_folder: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"say {i}", "completion": f"{i} <|im_end|>!", "label": i % 2 == 0} for i in range(60)]
+    path = tmp_path / "marked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    few = {"train": {"max_steps": 2}, "evaluation": {"num_resamples": 20, "baseline": False}}
+    accepted = Run.open(train(chat_config(configured, llama_folder, tmp_path, data=str(path), **few)))
+    assert accepted.config.data.columns["accepted"] == "label"
+    data = {"path": str(path), "columns": {"accepted": "none"}}
+    every = Run.open(
+        train(chat_config(configured, llama_folder, tmp_path, data=data, output=str(tmp_path / "all"), **few))
+    )
+    assert every.config.data.columns["accepted"] == "none"
+    assert every.evaluate(split="test")["metrics"] == every.evaluation["metrics"]
+    assert every.predict_file(str(path))[0].keys() == {"answer"}
+    notes = [one["message"] for one in every.summary["problems"]]
+    assert any("control token" in note and "<|im_end|>" in note for note in notes)
+    assert any("Columns that are not used: 'label'" in note for note in notes)

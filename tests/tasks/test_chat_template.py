@@ -23,10 +23,12 @@ from chats import (
     source,
     user,
 )
+from tunesmith.data.encoded import Encoded
 from tunesmith.tasks import CausalLM
 from tunesmith.tasks.chat import sandbox
 from tunesmith.tasks.chat.sandbox import ChatTemplate, RefusedError, compiled
 from tunesmith.tasks.chat.template import CHATML, ChatFormat, resolve_template
+from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.types import InputError
 
 _DATE = re.compile(r"Date: .*")
@@ -110,20 +112,53 @@ def test_every_day_gives_the_same_text() -> None:
 def test_refusals_come_in_the_templates_words_with_the_places() -> None:
     columns = columns_of([ONE, [ONE[0], *ONE], SEVERAL, [user("a"), user("b"), assistant("c")]])
     task = CausalLM().bind(columns)
-    with pytest.raises(InputError) as caught:
-        task.encode(columns, chat_tokenizer("mistral"), 200)
-    (alternate,) = caught.value.problems
+    encoded = task.encode(columns, chat_tokenizer("mistral"), 200)
+    assert encoded.data_rows(range(len(encoded))) == [0, 2]  # type: ignore[arg-type]
+    (alternate,) = encoding_problems(encoded, columns, "train", "quarantine")
+    assert alternate.severity == "warning"
     assert "Roles must alternate user/assistant" in alternate.message
     assert alternate.rows == ("chats.jsonl:2", "chats.jsonl:4")
     assert alternate.count == 2
-    with pytest.raises(InputError, match="System role not supported"):
-        task.encode(columns, chat_tokenizer("gemma"), 200)
+    (system,) = task.encode(columns, chat_tokenizer("gemma"), 200).left_out.items()
+    assert "System role not supported" in system[0]
+    with pytest.raises(InputError, match="Roles must alternate"):  # an answer is owed to every prompt
+        task.encode_prompts(columns, chat_tokenizer("mistral"), 200)
+
+
+@pytest.mark.parametrize(
+    ("num_refused", "num_rows", "bad_rows", "severity"),
+    [(1, 20, "auto", "warning"), (3, 8, "auto", "warning"), (4, 20, "auto", "error"), (4, 400, "auto", "warning"),
+     (5, 400, "auto", "error"), (10, 20, "quarantine", "warning"), (1, 20, "refuse", "error"),
+     (8, 8, "quarantine", "error")],
+)  # fmt: skip
+def test_few_refused_conversations_are_set_aside_and_many_are_an_error(
+    num_refused: int, num_rows: int, bad_rows: Any, severity: str
+) -> None:
+    bad, good = [ONE[0], *ONE], ONE
+    columns = columns_of([bad] * num_refused + [good] * (num_rows - num_refused))
+    encoded = CausalLM().bind(columns).encode(columns, chat_tokenizer("mistral"), 200)
+    assert len(encoded) == num_rows - num_refused
+    assert encoded.num_data_rows == num_rows
+    (problem,) = encoding_problems(encoded, columns, "train", bad_rows)
+    assert (problem.severity, problem.count) == (severity, num_refused)
+    assert "Roles must alternate user/assistant" in problem.message
+    assert "task.template" in problem.fix or severity == "warning"
+
+
+def test_what_was_left_out_is_kept_with_the_tokens(tmp_path: Path) -> None:
+    columns = columns_of([[ONE[0], *ONE], ONE, [user("Say </s>."), ONE[1]]])
+    encoded = CausalLM().bind(columns).encode(columns, chat_tokenizer("mistral"), 200)
+    encoded.save(tmp_path)
+    again = Encoded.load(tmp_path)
+    assert again.left_out == encoded.left_out != {}
+    assert again.remarks == encoded.remarks != {}
 
 
 def test_tool_calls_are_not_left_out_silently() -> None:
     columns = columns_of([WITH_TOOLS], TOOLS)
-    with pytest.raises(InputError, match="does not write tool calls"):
-        CausalLM().bind(columns).encode(columns, chat_tokenizer("chatml"), 200)
+    encoded = CausalLM().bind(columns).encode(columns, chat_tokenizer("chatml"), 200)
+    assert len(encoded) == 0
+    assert encoded.left_out == {"are refused by the chat template (it does not write tool calls)": (0,)}
 
 
 HOSTILE = {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -298,3 +300,34 @@ def test_details_when_a_label_is_absent() -> None:
     details = task.details({"scores": np.eye(3, dtype=np.float32)}, {"label": np.array([0, 0, 1])})
     assert [curve["label"] for curve in details["curves"]["roc"]] == ["a", "b", "micro-average"]
     assert details["confusion_matrix"] == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("known", "cells", "wanted"),
+    [
+        (("false", "true"), ["True", "FALSE", True, 1, "0", 0.0], [1, 0, 1, 1, 0, 0]),
+        (("False", "True"), ["true", False, "1"], [1, 0, 1]),
+        (("0", "1"), ["True", False, "1.0"], [1, 0, 1]),
+        (("1", "2"), ["1.0", 2.0, "2"], [0, 1, 1]),
+        (("4.0", "4.1"), ["4", "4.1"], [0, 1]),
+    ],
+)
+def test_labels_of_other_files_are_those_of_the_training(known: Any, cells: list[Any], wanted: list[int]) -> None:
+    task = Classification(labels=known, multi_label=False)
+    columns = {"text": ["x"] * len(cells), "label": cells}
+    assert not [problem for problem in task.check("test", columns) if problem.severity == "error"]
+    assert task.targets(columns)["label"].tolist() == wanted  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("cell", ["4.10", "04.1", "1E2", "yes", "True", "+4.1"])
+def test_other_names_are_other_labels(cell: str) -> None:
+    task = Classification(labels=("4.1", "100"), multi_label=False)
+    (problem,) = task.check("test", {"text": ["x"], "label": [cell]})
+    assert "was not seen in training" in problem.message
+
+
+def test_decimal_commas_are_never_several_labels() -> None:
+    columns = {"text": ["x"] * 6, "label": ["2,5", "3", "5", "2,5", "3,5", "2"]}
+    bound = Classification().bind(columns)
+    assert not bound.multi_label
+    assert bound.labels == ("2", "2,5", "3", "3,5", "5")

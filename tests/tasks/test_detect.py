@@ -57,3 +57,53 @@ def test_masked_lm_has_to_be_asked_for() -> None:
     """Whatever else suits the columns is preferred; plain text is what models that write text learn from."""
     assert MaskedLM.fit_score({"text": text()})[0] < 0.1
     assert "causal_lm" not in TASKS or detect({"text": text()}).task is TASKS["causal_lm"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        ({"label": "star"}, ["data.columns.label: the data has no column 'star'. Did you mean 'stars'?"]),
+        ({"lable": "stars"}, ["data.columns: there is no role 'lable'. Did you mean 'label'?"]),
+        ({"prompt": "txt"}, ["data.columns.prompt: the data has no column 'txt'. Did you mean 'text'?"]),
+        (
+            {"tags": "stars", "tokens": "tex"},
+            ["data.columns.tokens: the data has no column 'tex'. Did you mean 'text'?"],
+        ),
+        (
+            {"text": "tezt", "label": "stras"},
+            ["data.columns.text: the data has no column 'tezt'. Did you mean 'text'?",
+             "data.columns.label: the data has no column 'stras'. Did you mean 'stars'?"],
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_columns_are_named_once_whatever_the_tasks(overrides: dict[str, str], wanted: list[str]) -> None:
+    profiles = {"text": text(), "stars": numbers("integer", 5, "1", "5", name="stars")}
+    with pytest.raises(InputError) as caught:
+        detect(profiles, overrides)
+    assert [problem.message for problem in caught.value.problems] == wanted
+
+
+def test_only_the_task_that_the_roles_speak_of_complains() -> None:
+    profiles = {"text": text(), "stars": numbers("integer", 5, "1", "5", name="stars")}
+    with pytest.raises(InputError) as caught:
+        detect(profiles, {"tags": "stars"})
+    (problem,) = caught.value.problems
+    assert "token_classification: No column was found for the role 'tokens'" in problem.message
+
+
+def test_numbers_of_many_digits_and_numbers_written_in_two_ways_are_names() -> None:
+    import pyarrow as pa
+
+    from tunesmith.data import profile
+    from tunesmith.data.tables import Rows
+
+    sections = ["1.2", "1.20", "1.3", "2.1"]
+    ids = ["1200000000000000001", "1200000000000000002"]
+    texts = [f"a text of some words, and a number: {row}" for row in range(80)]
+    for names in (sections, ids, ["1E2", "100"], ["0.10", "0.1"]):
+        table = pa.table({"text": texts, "label": [names[row % len(names)] for row in range(80)]})
+        found = detect(profile(Rows(table, "")))
+        assert found.task is Classification
+    for amounts in (["2,5", "3,25", "4"], [f"{row / 8:.3f}" for row in range(80)], ["1.5", "2.5"]):
+        table = pa.table({"text": texts, "label": [amounts[row % len(amounts)] for row in range(80)]})
+        assert detect(profile(Rows(table, ""))).task is Regression

@@ -18,7 +18,7 @@ from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Ro
 _SAMPLE_ROWS = 2_000
 _BLOCK_ROWS = 10
 _NUM_EXAMPLES = 5
-_MAX_CODES = 200
+_MAX_CODES = 20
 _EXAMPLE_CHARACTERS = 80
 
 # Runs of letters and digits; writing without spaces counts a word a character.
@@ -40,7 +40,8 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
 )
 
 _ANSWER = "response answer completion output message messages text reply"
-_REJECTED_NAMES = frozenset("rejected reject dispreferred unchosen nonpreferred loser losing worse".split())
+_REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
+_REJECTED_NAMES = frozenset(_REJECTED.split())
 _REJECTED_FORMS = frozenset(
     form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
 )
@@ -234,7 +235,7 @@ def missing_column(role: str, given: str, columns: Sequence[str]) -> Problem | N
     missing = [name for name in _columns_named(given, columns) if name not in columns]
     if not missing or given.strip().lower() == NOTHING:
         return None
-    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], columns)}"
+    message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], list(columns))}"
     return Problem("error", message.rstrip(), f"Columns: {', '.join(columns)}.")
 
 
@@ -328,14 +329,18 @@ class _Assignment:
             # What need not be there must not be found by half a name.
             return
         best: tuple[int, str, str] | None = None
+        num_found = 0
         for column in self._free():
             if column.kind not in role.kinds or is_id_like(column):
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue
             found = matching_name(column.name, role.names, exact=exact)
+            num_found += found is not None
             if found is not None and (best is None or role.names.index(found) < best[0]):
                 best = (role.names.index(found), column.name, found)
+        if not exact and role.name in _CHAT_ROLES and num_found > 1:
+            return  # of answer_1 and answer_2 nobody knows which is the better one
         if best is not None:
             _, column_name, found = best
             self._matched_names[role.name] = found
@@ -362,6 +367,10 @@ class _Assignment:
             texts = [column for column in self._free() if column.kind == "category" and not is_id_like(column)]
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
+            return
+        if role.name in _CHAT_ROLES and len(texts) > 1:
+            # Of several answers the longest may be the worst.
+            self._problems.append(_doubtful(role, texts))
             return
         is_pair = len(texts) == 2 and any(each.name == _SECOND_TEXT for each in self._roles)
         column = texts[0] if is_pair else max(texts, key=lambda each: each.mean_length)

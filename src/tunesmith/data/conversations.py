@@ -29,9 +29,10 @@ _TARGETS = """
     correction corrected paraphrase simplified 摘要 译文
 """
 _TARGETS_OF_ANYTHING = frozenset({"summary", "highlights", "tldr", "摘要", "译文", "translation", "output_text"})
-_GRADES = frozenset(
-    "label labels class sentiment polarity score rating stars overall intent tag tags y gold_label 标签 类别".split()
-)
+_GRADE_NAMES = """
+    label labels class sentiment polarity score rating stars overall intent tag tags y gold_label 标签 类别
+"""
+_GRADES = frozenset(_GRADE_NAMES.split())
 """Names of what a text is graded or sorted by: with one of them, two texts are hardly a question and its answer."""
 _SORTS = _GRADES | {"category", "topic", "genre", "section"}
 _CERTAIN_NAMES = "prompt instruction instructions completion output response 指令 回复"
@@ -129,10 +130,11 @@ def conversation_roles(
     prompt = _find(profiles, PROMPT)
     if "prompt" in named or (prompt is not None and for_prediction):
         return _roles(for_prediction)
-    if prompt is not None and ("completion" in named or _is_chat(profiles, prompt)):
+    is_instruction = prompt is not None and ("completion" in named or _is_chat(profiles, prompt))
+    # What is missing is then asked for: no question is learned in its place.
+    is_half = _chosen(profiles) is not None or (prompt is not None and _lacks_its_answer(profiles, prompt))
+    if is_instruction or is_half:
         return _INSTRUCTION
-    if _chosen(profiles) is not None or (prompt is not None and _lacks_its_answer(profiles, prompt)):
-        return _INSTRUCTION  # what is missing is then asked for: no question is learned in its place
     return None if named else _rewriting_roles(profiles)
 
 

@@ -212,7 +212,7 @@ class LabelForm:
         if lowered <= _TRUTHS.keys() and lowered & {"true", "false"}:
             return cls("booleans")
         # Tables with gaps write whole numbers with a fraction: all of a file, or none.
-        if all(all(map(cells.is_integer, texts)) or all(map(_is_whole_fraction, texts)) for texts in present):
+        if all(all(map(_is_plain_integer, texts)) or all(map(_is_whole_fraction, texts)) for texts in present):
             return cls("integers")
         if all(cells.parse_list(text) is not None for text in together):
             return cls("lists")
@@ -239,7 +239,7 @@ class LabelForm:
         texts = pc.replace_substring(pc.if_else(missing, pa.scalar(None, pa.string()), texts), ",", ".")
         if self.reading == "integers":
             return pc.cast(pc.replace_substring_regex(texts, r"\.0$", ""), pa.int64())
-        return pc.cast(texts, pa.float64())
+        return pc.cast(pc.utf8_ltrim(texts, characters="+"), pa.float64())
 
     @property
     def type(self) -> pa.DataType:
@@ -251,10 +251,15 @@ class LabelForm:
 _TRUTHS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
 
 
+def _is_plain_integer(text: str) -> bool:
+    """Say whether the text is all that there is to a whole number: +1 and -0 would be written otherwise."""
+    return cells.is_integer(text) and text[0] != "+" and text != "-0"
+
+
 def _is_whole_fraction(text: str) -> bool:
-    return text.endswith(".0") and cells.is_integer(text.removesuffix(".0"))
+    return text.endswith(".0") and _is_plain_integer(text.removesuffix(".0"))
 
 
 def _is_whole(text: str) -> bool:
     """Say whether the text is a whole number that doubles hold exactly."""
-    return cells.is_amount(text) and (cells.is_integer(text) or _is_whole_fraction(text))
+    return cells.is_amount(text) and (_is_plain_integer(text) or _is_whole_fraction(text))

@@ -25,29 +25,35 @@ ACCEPTED = Role(
 )
 """The role that a mark fills; every task has it."""
 
-_YES = frozenset(
-    "1 1.0 true yes y accept accepted good chosen approve approved correct ok okay pass passed up thumbs_up thumbsup "
-    "upvote upvoted like liked helpful desirable preferred keep kept safe valid right positive win 👍 👍🏻 👍🏼 👍🏽 👍🏾 👍🏿 ✅ ✔ 是 对 好".split()
-)
-_NO = frozenset(
-    "0 0.0 -1 -1.0 false no n reject rejected bad refuse refused denied disapproved incorrect fail failed down thumbs_down "
-    "thumbsdown downvote downvoted dislike disliked unhelpful undesirable harmful toxic unsafe discard discarded ignore "
-    "ignored skip skipped drop wrong invalid negative lose flag flagged spam 👎 👎🏻 👎🏼 👎🏽 👎🏾 👎🏿 ❌ ✘ 否 错 坏"
-    .split()
-)  # fmt: skip
-_WORDS_OF_REVIEW = frozenset("accept accepted reject rejected ignore ignored".split())
+_YES_WORDS = """
+    1 1.0 true yes y accept accepted good chosen approve approved correct ok okay pass passed up thumbs_up
+    thumbsup upvote upvoted like liked helpful desirable preferred keep kept safe valid right positive win 👍
+    👍🏻 👍🏼 👍🏽 👍🏾 👍🏿 ✅ ✔ 是 对 好
+"""
+_YES = frozenset(_YES_WORDS.split())
+_NO_WORDS = """
+    0 0.0 -1 -1.0 false no n reject rejected bad refuse refused denied disapproved incorrect fail failed down
+    thumbs_down thumbsdown downvote downvoted dislike disliked unhelpful undesirable harmful toxic unsafe
+    discard discarded ignore ignored skip skipped drop wrong invalid negative lose flag flagged spam 👎 👎🏻 👎🏼
+    👎🏽 👎🏾 👎🏿 ❌ ✘ 否 错 坏
+"""
+_NO = frozenset(_NO_WORDS.split())
+_WORDS_OF_REVIEW = frozenset(["accept", "accepted", "reject", "rejected", "ignore", "ignored"])
 """What only somebody who reviews rows says: such a mark is obeyed beside labels, too."""
-_FOR = frozenset(
-    "accepted accept is_accepted acceptable chosen is_chosen selected is_selected preferred is_preferred approved "
-    "is_approved good is_good correct is_correct valid is_valid helpful is_helpful desirable upvoted liked like thumbs "
-    "thumb thumbs_up thumbs_up_down feedback user_feedback human_feedback vote verdict decision status review "
-    "review_status answer label labels kto_tag tag rating score reward quality preference keep is_best outcome".split()
-)
-_AGAINST = frozenset(
-    "rejected reject is_rejected bad is_bad flagged is_flagged toxic is_toxic harmful is_harmful unsafe is_unsafe disliked "
-    "thumbs_down downvoted deleted is_deleted discard discarded wrong is_wrong incorrect refused is_spam"
-    .split()
-)  # fmt: skip
+_FOR_WORDS = """
+    accepted accept is_accepted acceptable chosen is_chosen selected is_selected preferred is_preferred
+    approved is_approved good is_good correct is_correct valid is_valid helpful is_helpful desirable upvoted
+    liked like thumbs thumb thumbs_up thumbs_up_down feedback user_feedback human_feedback vote verdict
+    decision status review review_status answer label labels kto_tag tag rating score reward quality
+    preference keep is_best outcome
+"""
+_FOR = frozenset(_FOR_WORDS.split())
+_AGAINST_WORDS = """
+    rejected reject is_rejected bad is_bad flagged is_flagged toxic is_toxic harmful is_harmful unsafe
+    is_unsafe disliked thumbs_down downvoted deleted is_deleted discard discarded wrong is_wrong incorrect
+    refused is_spam
+"""
+_AGAINST = frozenset(_AGAINST_WORDS.split())
 _MAX_VALUES = 5
 """As many distinct values as a profile shows."""
 

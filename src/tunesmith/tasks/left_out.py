@@ -10,7 +10,7 @@ from tunesmith.types import Problem
 
 
 def encoding_problems(encoded: Encoded, columns: Columns, split: str, bad_rows: BadRows) -> list[Problem]:
-    """Return warnings of the rows left out, as far as ``bad_rows`` lets them be, errors beyond that, and the remarks."""
+    """Return warnings of the rows left out as far as ``bad_rows`` allows, errors beyond that, and the remarks."""
     total = encoded.num_data_rows
     found = [
         LeftOut(

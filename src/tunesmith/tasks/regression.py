@@ -111,7 +111,8 @@ class Regression(Task):
         if bad:
             example = columns["label"][bad[0]]
             are = "row has" if len(bad) == 1 else "rows have"
-            message = f"{len(bad)} {split} {are} a label that is not a finite number (up to {LARGEST:.1e}), such as {example!r}."
+            message = f"{len(bad)} {split} {are} a label that is not a finite number (up to {LARGEST:.1e}), such as "
+            message += f"{example!r}."
             fix = "Correct or remove the rows; for labels that are names use task: classification."
             return [Problem("error", message, fix, count=len(bad), rows=places(split, columns, bad))]
         large = [i for i, value in enumerate(values) if value is not None and abs(value) > self._largest]

@@ -69,13 +69,11 @@ class Controls:
 
     def quoted_in(self, text: str) -> set[str]:
         """Return the control tokens that a marked text quotes."""
-        plain, quoted, shift = without_marks(text), set(), 0
-        for place in (found.start() for found in re.finditer(MARK, text)):
-            match = self.pattern.match(plain, place - shift - 1)
-            shift += 1
-            if match is not None:
-                quoted.add(match[1])
-        return quoted
+        plain = without_marks(text)
+        places = [found.start() for found in re.finditer(MARK, text)]
+        # Each mark before has moved the text by one, and this one stands after the first character.
+        found = [self.pattern.match(plain, place - number - 1) for number, place in enumerate(places)]
+        return {match[1] for match in found if match is not None}
 
 
 def without_marks(text: str) -> str:
