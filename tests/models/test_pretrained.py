@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tiny import MAX_LENGTH, TRANSFORMERS, tiny_folder, tiny_model, tiny_tokenizer
+from tunesmith.files.hashing import hash_file
 from tunesmith.models import Pretrained, hub, load_trained, pretrained, record, samples, structure, tokenizer_hash
 from tunesmith.models.safety import check_model_folder
 from tunesmith.tasks.base import HeadSettings
@@ -451,6 +452,27 @@ def test_hub_takes_text_files_and_safetensors_only(tmp_path: Path, monkeypatch: 
     (cache / "model.safetensors").unlink()
     with pytest.raises(InputError, match="has no safetensors weights"):
         load("org/name")
+
+
+def test_weights_that_changed_in_the_cache_of_the_hub_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That cache keeps large files under their SHA-256, and links to them under their names."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    snapshot = tiny_folder(tmp_path / "snapshots")
+    snapshot = snapshot.rename(snapshot.with_name("c" * 40))
+    weights = snapshot / "model.safetensors"
+    blob = tmp_path / "blobs" / hash_file(weights)
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_arguments, **_settings: str(snapshot))
+    assert hub.download_model("some/model", None) == (snapshot, "c" * 40)
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(InputError, match=rf"(?s)weights of 'some/model' in the cache are damaged.*{blob}.*Delete"):
+        hub.download_model("some/model", None)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b/c", "", "a--b", "a b"])

@@ -7,12 +7,14 @@ import os
 import random
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tunesmith.config.build import build
 from tunesmith.run import RunConfig, train
 from tunesmith.run.guest import as_guest
 from tunesmith.types import InputError
@@ -78,3 +80,15 @@ def test_a_run_in_a_caller_is_the_run_alone(configured: Configure, tmp_path: Any
         torch.rand(3)
         second = train(configured(output=str(tmp_path / "second")))
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("section", "key"), [("train", "seed"), ("data", "split_seed")])
+@pytest.mark.parametrize("seed", [2**32, 2**63, 2**64, 10**30])
+def test_seeds_that_not_all_libraries_take_are_refused_by_name(section: str, key: str, seed: int) -> None:
+    values = {"model": "sample:minilm", "data": {"path": "reviews.csv"}, "train": {}}
+    with pytest.raises(InputError, match=rf"{section}\.{key}"):
+        build(RunConfig, {**values, section: {**values[section], key: seed}})  # type: ignore[dict-item]
+
+
+def test_the_largest_seed_is_taken(configured: Configure, reviews: Path) -> None:
+    train(configured(data={"path": str(reviews), "split_seed": 2**32 - 1}, train={"seed": 2**32 - 1, "max_steps": 1}))

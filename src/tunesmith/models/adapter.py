@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Part of the cache's keys: raise it when what is made of an adapter differs from before."""
 
+_SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+"""What of an adapter's config says how its weights are added."""
+
 RUN_CONFIG = "config.yaml"
 """What a run says of itself: its base model by the name that the user gave, its task, its method."""
 
@@ -63,7 +66,7 @@ def merge_adapter(folder: Path) -> tuple[Path, str, str]:
 
     Merging is PEFT's: ``W + (alpha / rank) B A``, in float32. Where a run's base was quantised, it is
     the rounded ``W`` that the adapter was trained beside and that it is added to. Heads that the
-    adapter brings replace the base's. The hash is of the adapter's files and the base's weights.
+    adapter brings replace the base's. The hash is of the two's weights.
 
     Raises ``InputError`` when the base is not found or is another than the adapter was trained beside, files are
     damaged, the two do not fit, or the merged model gives other scores than the two beside each other.
@@ -89,8 +92,10 @@ def _merge_into_base(folder: Path) -> tuple[Path, str, str]:
         name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
     )
     key = hash_json([FORMAT, {name: known_hash(folder / name) for name in own}, base.weights_sha256])
+    scales = {name: described.get(name) for name in _SCALES}
+    weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), scales, base.weights_sha256])
     merged = cached_folder("merged", key, lambda target: _merge(folder, described, run, base, target))
-    return merged, base.source, key
+    return merged, base.source, weights
 
 
 def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any]) -> Location:

@@ -145,7 +145,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 
 def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise ``InputError`` when weights have another shape than the model's; a larger vocabulary is told from others."""
+    """Raise ``InputError`` when weights have another shape than the model's; a larger vocabulary is told apart."""
     shapes = {_file_name(name): tuple(tensor.shape) for name, tensor in wrapped.state_dict().items()}
     wrong = {
         name: (tuple(tensor.shape), shapes[_file_name(name)])
@@ -161,8 +161,8 @@ def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Ten
     if resized:
         fix = (
             f"The adapter was trained on a vocabulary of {resized[0]} tokens. Load the base model in transformers, "
-            f"call resize_token_embeddings({resized[0]}), save it with the adapter's tokenizer, and name that folder in "
-            "adapter_config.json (base_model_name_or_path)."
+            f"call resize_token_embeddings({resized[0]}), save it with the adapter's tokenizer, and name that folder "
+            "in adapter_config.json (base_model_name_or_path)."
         )
     message = f"{what}: {len(wrong)} of its weights have another shape ({shown[:600]})."
     raise InputError(Problem("error", message, fix, len(wrong)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tunesmith.files.known_hashes import known_hash
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import INDEX, WEIGHTS, shard_names
 from tunesmith.types import InputError
 
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.tiktoken")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 
 LOCAL_ADVICE = (
@@ -44,7 +46,20 @@ def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
             f"The hub repository {hub_id!r} has no safetensors weights; pickle files can run code and are not read.",
             "Give a revision that has model.safetensors (often one under refs/pr/…), or another model.",
         )
+    _require_sound(folder, hub_id)
     return folder, commit
+
+
+def _require_sound(folder: Path, hub_id: str) -> None:
+    """Refuse weights that have changed in the hub's cache, where large files are kept under their SHA-256."""
+    for path in sorted(folder.glob("*.safetensors")):
+        kept = path.resolve()
+        if _SHA256.fullmatch(kept.name) and known_hash(kept) != kept.name:
+            raise InputError(
+                f"The weights of {hub_id!r} in the cache are damaged: the SHA-256 of {kept} is not what the hub "
+                "gave for it.",
+                "Delete that file; it is then downloaded again.",
+            )
 
 
 def _download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
