@@ -34,7 +34,8 @@ def hints(
             Problem(
                 "warning",
                 f"The model gives every one of the {count(_num_rows(predictions))} judged rows the same answer, "
-                f"'{only}', which is right in {percent(share)} of the cases: it has not learned to tell them apart.",
+                f"{repr(only) if only else 'no label'}, which is right in {percent(share)} of the cases: it has not "
+                "learned to tell them apart.",
                 _what_to_try(session, _common_share(session, predictions)),
             )
         )
