@@ -123,6 +123,64 @@ def test_predict_a_file(trained: Path, data: Path, folder: Path, suffix: str) ->
     assert ("probabilities" if suffix == "jsonl" else "p:fresh") in rows[0]
 
 
+@pytest.mark.parametrize("spelling", ["itself", "symlink", "hard link", "relative", "in the folder", "of a symlink"])
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_an_input_is_never_an_output(
+    trained: Path,
+    data: Path,
+    tmp_path: Path,
+    spelling: str,
+    flags: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    given = output = own / "rows.csv"
+    given.write_bytes(data.read_bytes())
+    if spelling == "symlink":
+        output = tmp_path / "link.csv"
+        output.symlink_to(given)
+    elif spelling == "of a symlink":
+        given = tmp_path / "link.csv"
+        given.symlink_to(output)
+    elif spelling == "hard link":
+        output = tmp_path / "other.csv"
+        output.hardlink_to(given)
+    elif spelling == "relative":
+        monkeypatch.chdir(tmp_path)
+        output = Path("own/../own/rows.csv")
+    elif spelling == "in the folder":
+        given = own
+    assert run(["predict", str(trained), "--data", str(given), "--output", str(output), *flags]) == 2
+    assert "it would be lost" in capsys.readouterr().err
+    assert (own / "rows.csv").read_bytes() == data.read_bytes()
+
+
+def test_results_replace_other_files_only_when_told_to(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.csv"
+    notes.write_text("mine", encoding="utf-8")
+    for command in (["predict", str(trained), "--text", "a"], ["report", str(trained)]):
+        assert run([*command, "--output", str(notes)]) == 2
+        assert "exists already" in capsys.readouterr().err
+        assert notes.read_text(encoding="utf-8") == "mine"
+    for name in ("predictions.parquet", "metrics.jsonl"):
+        before = (trained / name).read_bytes()
+        for flags in ([], ["--overwrite"]):
+            suffixed = ["predict", str(trained), "--text", "a"] if name.endswith(".parquet") else None
+            command = suffixed or ["report", str(trained)]
+            assert run([*command, "--output", str(trained / name), *flags]) == 2
+            assert "is a file of the run" in capsys.readouterr().err
+        assert (trained / name).read_bytes() == before
+    assert run(["predict", str(trained), "--text", "a", "--output", str(notes), "--overwrite"]) == 0
+    assert "label" in notes.read_text(encoding="utf-8")
+    page = tmp_path / "page.html"
+    assert run(["report", str(trained), "--output", str(page)]) == 0
+    assert run(["report", str(trained), str(trained), "--output", str(page)]) == 0, "an earlier report is ours"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

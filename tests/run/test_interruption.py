@@ -79,14 +79,6 @@ def test_crashes_at_file_operations_change_nothing(
     assert check_crash_points(configured, tmp_path, monkeypatch, every=17) >= 5
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_crash_at_every_file_operation_changes_nothing(
-    configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert check_crash_points(configured, tmp_path, monkeypatch, every=1) >= 100
-
-
 def command(config: RunConfig, path: Path, *flags: str) -> list[str]:
     path.write_text(dump_yaml(config), encoding="utf-8")
     return [sys.executable, "-m", "tunesmith", "train", str(path), "--quiet", *flags]

@@ -58,6 +58,25 @@ def test_what_is_not_a_number_is_reported(wrong: object) -> None:
         task.targets(columns)
 
 
+@pytest.mark.parametrize("large", [1e300, -1.7e308, 3e38, "9e99"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_labels_beyond_what_is_computed_with_are_reported(large: object, standardize: bool) -> None:
+    columns = {"label": [1.0, large, 2.0], "row": ["d.csv:2", "d.csv:3", "d.csv:4"]}
+    task = Regression(standardize=standardize).bind(columns)
+    ((problem),) = task.check("train", columns)
+    assert (problem.severity, problem.rows) == ("error", ("d.csv:3",))
+    assert "too large" in problem.message
+    assert Regression(standardize=True).bind({"label": [0.0, 1e30]}).check("train", {"label": [0.0, 1e30]}) == []
+
+
+def test_labels_that_single_precision_merges_are_told() -> None:
+    seconds = [1_700_000_000 + 7 * row for row in range(50)]
+    (problem,) = Regression().check("train", {"label": seconds})
+    assert problem.severity == "warning"
+    assert "50 different values" in problem.message
+    assert Regression().check("train", {"label": [value - 1_700_000_000 for value in seconds]}) == []
+
+
 def test_one_value_is_nothing_to_learn() -> None:
     assert "nothing to learn" in Regression().check("train", {"label": [3, 3.0, "3"]})[0].message
     assert Regression().check("test", {"label": [3, 3.0]}) == []

@@ -16,7 +16,7 @@ from tunesmith.cli.sweep import Variant, variants
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 from tunesmith.kernels.building import build_ahead
-from tunesmith.types import InputError, Problem
+from tunesmith.types import DiskError, InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run import RunConfig
@@ -258,15 +258,19 @@ def _resumable(place: Path) -> str:
 
 
 def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
-    """Write the page of finished runs; a file of somebody else's in its place is no reason to fail."""
+    """Write the page of finished runs; where it cannot be written, they are finished all the same."""
     from tunesmith.cli.application import show_problems
     from tunesmith.report import write_report
 
     try:
         return write_report(folders, place / "report.html")
     except InputError as error:
-        show_problems([replace(problem, severity="warning") for problem in error.problems])
-        return None
+        problems = [replace(problem, severity="warning") for problem in error.problems]
+    except DiskError as error:
+        fix = f"The run is finished; write its report later: tunesmith report {folders[0]}"
+        problems = [Problem("warning", error.what, fix)]
+    show_problems(problems)
+    return None
 
 
 def _show_result(folder: Path, page: Path | None) -> None:

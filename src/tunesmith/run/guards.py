@@ -262,4 +262,7 @@ def check_session(session: Session) -> None:
             f"train.layout: flat was asked for, but {session.network.layout_reason}.", "Use --train.layout auto."
         )
     num_checkpoints = config.train.keep_checkpoints + 2
-    require_space(session.directory.path, num_checkpoints * checkpoints.size_of(session.training))
+    trained = checkpoints.size_of(session.training)
+    weights = session.network.model.parameters()
+    saved = trained if config.method.saves_adapter else sum(one.numel() * one.element_size() for one in weights)
+    require_space(session.directory.path, num_checkpoints * trained + saved)

@@ -68,6 +68,8 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     metrics: MetricsFile | None = None
     """Where steps and evaluations are recorded, while there are any."""
+    how_to_resume: str = ""
+    """What continues it; the run's own command when not given."""
     board: Observer | None = None
     """Who writes them for TensorBoard."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Session:
         step, total = self.training.step, self.training.plan.total_steps
         self.stop.advice = (
             f"Stopped while {what}, after step {step} of {total}, which is saved; the run is not complete. "
-            f"Bring it to its end with: {self.directory.how_to_resume}"
+            f"Bring it to its end with: {self.how_to_resume or self.directory.how_to_resume}"
         )
         self.observers.working(what)
 

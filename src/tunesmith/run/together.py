@@ -132,6 +132,7 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     sessions = [session for session, _ in composed]
     _require_members(sessions)
     for one, (session, resolved) in zip(planned, composed, strict=True):
+        session.how_to_resume = "the same command and --resume"
         stack.enter_context(resumable(session.directory))
         open_run(session, resolved, resume=one.resume)
     stop.advice = "Stopped before the first step. Begin again with the same command and --resume."
