@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.bounded import marks
 from tunesmith.data.config import CleanConfig
 from tunesmith.types import MAX_ROWS_SHOWN, Problem, Severity
 
@@ -18,6 +20,9 @@ from tunesmith.types import MAX_ROWS_SHOWN, Problem, Severity
 _CONTROLS = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\x{80}-\\x{9f}\\x{feff}]"
 WHITE_SPACE = "".join(chr(code) for code in (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))
 WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
+
+_LONG_TEXT = 8_000
+"""Bytes of a text that may hold enough combining marks in a row to take long; see ``bounded.marks``."""
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -84,11 +89,20 @@ def tidy_parts(parts_N: Sequence[Sequence[str]], config: CleanConfig, tally: Tal
     return [list(islice(tidied, length)) for length in lengths]
 
 
+def _with_marks_in_order(texts: pa.Array, form: Literal["NFC", "NFKC"]) -> pa.Array:
+    is_long = pc.fill_null(pc.greater(pc.binary_length(texts), _LONG_TEXT), False)
+    if not pc.any(is_long).as_py():
+        return texts
+    ordered = [marks.in_order(text, form) for text in texts.filter(is_long).to_pylist()]
+    return pc.replace_with_mask(texts, is_long, pa.array(ordered, texts.type))
+
+
 def _tidied(texts: pa.Array, config: CleanConfig) -> Iterator[tuple[str, pa.Array, BoolArray]]:
     """Yield, for every step that changes something: its name, all texts after it, and which it changed."""
     steps: list[tuple[str, Callable[[pa.Array], pa.Array]]] = []
     if config.unicode != "none":
-        steps.append(("unicode", lambda array: pc.utf8_normalize(array, form=config.unicode)))
+        form = config.unicode
+        steps.append(("unicode", lambda array: pc.utf8_normalize(_with_marks_in_order(array, form), form=form)))
     if config.control_characters:
         steps.append(("controls", lambda array: pc.replace_substring_regex(array, _CONTROLS, "")))
     if config.whitespace:

@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.bounded.marks import in_order
 from tunesmith.metrics.weighting import FloatArray, Metrics, over_replicates, ratio
 from tunesmith.types import MissingExtraError
 
@@ -130,7 +131,7 @@ class _RougeTokenizer:
 
 def normalised(text: str) -> str:
     """Return a text without what does not matter to an exact match: case, kinds of white space, forms of characters."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", in_order(text, "NFKC")).casefold().split())
 
 
 def is_exact(answer: str, reference: str) -> bool:
