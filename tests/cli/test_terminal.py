@@ -139,7 +139,7 @@ def check(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int 
 
 def test_no_command_obeys_the_data(hostile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(hostile / "a.csv")
-    shown = check(["data", "inspect", data, "--data.clean.control_characters", "false"], capsys)
+    shown = check(["data", "inspect", data, "--data.header", "--data.clean.control_characters", "false"], capsys)
     assert "[bold]" in shown
     assert "[red]good[/red]" in shown
     assert "\\x1b" in shown
@@ -202,4 +202,4 @@ def test_markup_is_imported_nowhere() -> None:
         assert "from_markup" not in source, path.name
         assert not re.search(r"\"[^\"\n]*\[/?(bold|red|green|dim|cyan|yellow)", source), path.name
         if path.name != "terminal.py":
-            assert not re.search(r"click\.(s?echo|secho)\(|(?<!\w)print\(|(?<![\w.])Console\(", source), path.name
+            assert not re.search(r"click\.(s?echo|secho)\(|(?<![\w.])print\(|(?<![\w.])Console\(", source), path.name

@@ -54,9 +54,7 @@ class Tally:
         count = self.counts[what]
         severity: Severity = "warning" if is_warning else "note"
         places = tuple(self.places[what]) if shows_places else ()
-        return [
-            Problem(severity, message.format(count=count, rows=plural(count)), fix, count, places)
-        ]
+        return [Problem(severity, message.format(count=count, rows=plural(count)), fix, count, places)]
 
 
 def plural(count: int) -> str:
