@@ -104,6 +104,18 @@ def test_a_narrow_terminal_gets_what_it_can_show() -> None:
     assert lines[0] == lines[2].strip() == "\\u2192 \\u6c49\\u5b57 \\xe9"
 
 
+def test_warnings_of_libraries_are_a_line_each() -> None:
+    program = (
+        "import sys, warnings; from tunesmith.cli import main, application\n"
+        "def noisy(arguments):\n"
+        "    for n in range(99): warnings.warn_explicit('mind\\x1b]0;x\\x07\\nthe gap', UserWarning, f'f{n}', n + 1)\n"
+        "    return 0\n"
+        "application.run = noisy; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "UserWarning of a library: mind\\x1b]0;x\\x07 the gap\n"
+
+
 def test_undefined_metrics_are_called_so() -> None:
     nothing = {"value": None, "low": None, "high": None}
     metrics = {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}, "roc_auc": nothing}
@@ -150,6 +162,8 @@ def test_no_command_obeys_the_data(hostile: Path, capsys: pytest.CaptureFixture[
         "20",
         "--task",
         "classification",
+        "--data.header",
+        "true",
         "--data.clean.control_characters",
         "false",
     ]
