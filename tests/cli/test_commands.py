@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from tunesmith.cli import doctor
 from tunesmith.cli.application import run
+from tunesmith.cli.columns import parse_columns
+from tunesmith.types import InputError
 
 GOOD = ["a joy from start to finish", "warm and funny and wise", "a delight to watch", "brilliant and moving work"]
 BAD = ["a bore from start to finish", "cold and flat and dull", "a chore to watch", "clumsy and empty work"]
@@ -243,6 +247,134 @@ def test_doctor(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert findings["cache"]["folder"] == str(folder / "cache")
     assert run(["doctor"]) == 0
     assert "Everything is in order." in capsys.readouterr().out
+
+
+def renamed(data: Path, folder: Path, name: str) -> Path:
+    with data.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    path = folder / name
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "review", "verdict"), *((n, *row) for n, row in enumerate(rows[1:9]))])
+    return path
+
+
+def test_columns_of_other_files_can_be_named(
+    trained: Path, data: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(renamed(data, folder, "other.csv"))
+    assert run(["predict", str(trained), "--data", other]) == 2
+    assert "Say which one it is: --columns text=COLUMN." in capsys.readouterr().err
+    assert run(["predict", str(trained), "--data", other, "--columns", "text=review"]) == 0
+    mapped = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    assert run(["predict", str(trained), "--data", str(data)]) == 0
+    assert mapped == [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()][:8]
+    assert run(["evaluate", str(trained), "--data", other, "--columns", "text=review,label=verdict", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_rows"] == 8
+    assert run(["evaluate", str(trained), "--data", other, "--columns", "text=review"]) == 2
+    assert "--columns label=COLUMN" in capsys.readouterr().err
+    for columns, message in (("text=none", "has no column 'none'"), ("txt=review", "has no column for txt")):
+        assert run(["predict", str(trained), "--data", other, "--columns", columns]) == 2
+        assert message in capsys.readouterr().err
+    assert run(["evaluate", str(trained), "--columns", "text=review"]) == 2
+    assert "there is no --data" in capsys.readouterr().err
+
+
+def test_columns_are_pairs() -> None:
+    assert parse_columns(["text=a b", "label=toxic,obscene", "x=1,y=2"]) == {
+        "text": "a b",
+        "label": "toxic,obscene",
+        "x": "1",
+        "y": "2",
+    }
+    for text in ("review", "=review", "text=", ",text=a"):
+        with pytest.raises(InputError, match="expected ROLE=COLUMN"):
+            parse_columns([text])
+
+
+def test_chat_with_a_classifier_says_what_to_use(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--message", "hello"]):
+        assert run(["chat", str(trained), *arguments]) == 2
+        assert f"tunesmith predict {trained} --text" in capsys.readouterr().err
+
+
+def test_resume_says_what_it_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "give its folder as --output" in error
+    assert "model" not in error.lower().replace("--model", ""), "what the run has is not asked for"
+    for name, is_finished in (("a", False), ("b/seed-1", False), ("c", True)):
+        place = tmp_path / "runs" / name
+        place.mkdir(parents=True)
+        (place / "config.yaml").write_text("model: lstm\ndata: x.csv\n")
+        if is_finished:
+            (place / "manifest.json").write_text("{}")
+    for arguments in (["train", "--resume"], ["train", "--resume", "--output", "runs/nix"]):
+        assert run(arguments) == 2
+        error = capsys.readouterr().err
+        assert "tunesmith train --resume --output runs/a\n" in error
+        assert "tunesmith train --resume --output runs/b/seed-1\n" in error
+        assert "runs/c" not in error
+
+
+@pytest.fixture
+def sample(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sample be a small file: its package is not to be fetched in a test."""
+    from tunesmith.data import samples
+
+    path = folder / "sample.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = [(f'a "quoted"\nfilm, {n}', "fresh", "x") for n in range(5)]
+        csv.writer(file, lineterminator="\n").writerows([("text", "label", "film"), *rows])
+    monkeypatch.setattr(samples, "prepare", lambda _: path)
+
+
+@pytest.mark.usefixtures("sample")
+def test_a_sample_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "reviews.csv"
+    assert run(["data", "export", "sample:rotten-tomatoes", str(target), "--rows", "3"]) == 0
+    assert f"{target}: 3 rows with the columns text, label, film" in capsys.readouterr().out
+    rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"), newline="")))
+    assert [row["text"] for row in rows] == [f'a "quoted"\nfilm, {n}' for n in range(3)]
+    assert run(["data", "export", "rotten-tomatoes", str(target)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["data", "export", "rotten-tomatoes", str(target), "--overwrite"]) == 0
+    assert "--data.group film" in capsys.readouterr().out
+    for arguments, message in (
+        (["sample:rotten-tomato", "x.csv"], "Did you mean 'rotten-tomatoes'?"),
+        (["rotten-tomatoes", str(tmp_path / "x.json")], "samples are written as CSV"),
+        (["rotten-tomatoes", str(tmp_path / "none" / "x.csv")], "none"),
+    ):
+        status = run(["data", "export", *arguments])
+        assert (status == 0) == (message == "none")
+        assert message in "".join(capsys.readouterr())
+
+
+def test_doctor_names_each_package_once_and_how_it_is_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_is_installed", lambda package: package == "gguf")
+    assert run(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "bitsandbytes +missing: pip install 'tunesmith[quantize]'",
+        "sacrebleu +missing: pip install 'tunesmith[generation]'",
+        r"gguf +installed \(gguf\)",
+        "tensorboard +missing; .*pip install tensorboard",
+    ):
+        assert len(re.findall(line.replace("[", r"\["), text)) == 1, line
+    assert text.count("sacrebleu") == 1
+
+
+def test_notes_of_an_inspection_that_fails_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "one.csv"
+    path.write_text("text,label\n" + "".join(f"  a film {n} ,same\n" for n in range(40)))
+    assert run(["data", "inspect", str(path), "--task", "classification"]) == 2
+    error = capsys.readouterr().err
+    assert "Error: " in error
+    assert "Note: White space around texts or labels removed" in error
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

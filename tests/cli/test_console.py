@@ -47,7 +47,7 @@ def play(observer: ConsoleObserver, num_steps: int = 100) -> None:
     for number in range(1, num_steps + 1):
         observer.stepped(step(number), 100)
     observer.evaluated(
-        {"split": "validation", "step": 100, "loss": 0.5, "metrics": {"accuracy": 0.75, "x": 1.0, "macro_f1": 0.5}}
+        {"split": "validation", "step": 100, "loss": 0.5, "metrics": {"accuracy": 0.75, "x": 1.0, "macro_f1": math.nan}}
     )
     observer.finished({"status": "finished", "steps": 100, "seconds": 61.0, "tokens_per_second": 2000.0})
     observer.close()
@@ -62,7 +62,7 @@ def test_without_a_terminal_there_is_a_line_at_every_tenth() -> None:
     assert all(re.search(r"loss 1\.000  2\.00k tokens/s  \S+ [MG]B  .* left$", line) for line in steps)
     assert "Warning: a [bold] warning" in lines
     assert "  → mend it" in lines
-    assert "validation after step 100: loss 0.500, Accuracy 0.750, Macro F1 0.500" in lines
+    assert "validation after step 100: loss 0.500, Accuracy 0.750, Macro F1 undefined" in lines
     assert "rows: 1,000 train, 100 test; 100 steps on cpu in fp32, layout padded" in lines
     assert "classification with lstm, method lora: 10.0k of 1.00M (1.00%) parameters trained" in lines
     assert "\x1b" not in stream.getvalue()

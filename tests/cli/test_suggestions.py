@@ -34,9 +34,9 @@ def test_every_foreign_name_stands_for_keys_that_exist_and_takes_their_values() 
         for key, value in meaning.settings:
             assert TREE.accepts(key), (name, key)
             if value and value != "COLUMN" and not value.startswith("'"):
-                needed = {"method": {"name": "lora"}} if key.startswith("method.") else {}
+                needed = {"method": {"name": "lora"}, "task": {"name": "causal_lm"}}
                 section, _, rest = key.partition(".")
-                values: dict[str, object] = {"model": "x", "data": "y", **needed}
+                values: dict[str, object] = {"model": "x", "data": "y"}
                 if rest:
                     inner = {rest: value if value not in ("true", "false") else value == "true"}
                     values[section] = {**needed.get(section, {}), **inner}

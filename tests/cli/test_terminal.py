@@ -104,6 +104,18 @@ def test_a_narrow_terminal_gets_what_it_can_show() -> None:
     assert lines[0] == lines[2].strip() == "\\u2192 \\u6c49\\u5b57 \\xe9"
 
 
+def test_warnings_of_libraries_are_a_line_each() -> None:
+    program = (
+        "import sys, warnings; from tunesmith.cli import main, application\n"
+        "def noisy(arguments):\n"
+        "    for n in range(99): warnings.warn_explicit('mind\\x1b]0;x\\x07\\nthe gap', UserWarning, f'f{n}', n + 1)\n"
+        "    return 0\n"
+        "application.run = noisy; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "UserWarning of a library: mind\\x1b]0;x\\x07 the gap\n"
+
+
 def test_undefined_metrics_are_called_so() -> None:
     nothing = {"value": None, "low": None, "high": None}
     metrics = {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}, "roc_auc": nothing}
@@ -139,7 +151,7 @@ def check(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int 
 
 def test_no_command_obeys_the_data(hostile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(hostile / "a.csv")
-    shown = check(["data", "inspect", data, "--data.clean.control_characters", "false"], capsys)
+    shown = check(["data", "inspect", data, "--data.header", "--data.clean.control_characters", "false"], capsys)
     assert "[bold]" in shown
     assert "[red]good[/red]" in shown
     assert "\\x1b" in shown
@@ -150,6 +162,8 @@ def test_no_command_obeys_the_data(hostile: Path, capsys: pytest.CaptureFixture[
         "20",
         "--task",
         "classification",
+        "--data.header",
+        "true",
         "--data.clean.control_characters",
         "false",
     ]
@@ -202,4 +216,4 @@ def test_markup_is_imported_nowhere() -> None:
         assert "from_markup" not in source, path.name
         assert not re.search(r"\"[^\"\n]*\[/?(bold|red|green|dim|cyan|yellow)", source), path.name
         if path.name != "terminal.py":
-            assert not re.search(r"click\.(s?echo|secho)\(|(?<!\w)print\(|(?<![\w.])Console\(", source), path.name
+            assert not re.search(r"click\.(s?echo|secho)\(|(?<![\w.])print\(|(?<![\w.])Console\(", source), path.name

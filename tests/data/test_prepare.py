@@ -346,6 +346,8 @@ def test_a_limit_keeps_the_mix():
     assert sum(len(rows) for rows in data.splits.values()) == 60
     assert sum(label == "b" for name in data.splits for _, label in contents(data, name)) == 20
     assert "240 rows not used, because of data.limit" in messages(data)
+    (note,) = (problem for problem in data.problems if "data.limit" in problem.message)
+    assert note.rows == (), "what is left out on purpose needs no list of places"
 
 
 def test_a_split_without_labels_is_set_aside():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,7 +38,7 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
         pair = " --text-pair '...'" if "text_pair" in opened.config.data.columns else ""
         raise InputError(
             f"The run in {run} was trained for {opened.task.title.lower()}: it writes no answers.",
-            f"Use: tunesmith predict {run} --text '...'{pair}. To chat, train with --task causal_lm.",
+            f"Use: tunesmith predict {quote(str(run))} --text '...'{pair}. To chat, train with --task causal_lm.",
         )
     conversation = Conversation(opened, Writing(**options), system)
     conversation.warm_up()

@@ -145,7 +145,11 @@ class ConsoleObserver(Observer):
             return
         metrics = record["metrics"]
         names = list(dict.fromkeys([*list(metrics)[:1], *(name for name in FAVOURITES if name in metrics)]))
-        shown = [f"{metric_title(name)} {number(metrics[name])}" for name in names[:MAX_METRICS]]
+        shown = [
+            f"{metric_title(name)} {'undefined' if value is None or math.isnan(value) else number(value)}"
+            for name in names[:MAX_METRICS]
+            for value in (metrics[name],)
+        ]
         self._say(", ".join([f"{record['split']} after step {record['step']}: loss {number(record['loss'])}", *shown]))
 
     def noted(self, problem: Problem) -> None:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
@@ -123,6 +124,19 @@ def allow_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def show_library_warnings() -> None:
+    """Let each warning of a library be a line, and no more than one, whatever its words and wherever it comes from."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            say(f"{category.__name__} of a library: {text}", err=True, dim=True)
+
+    warnings.showwarning = show
 
 
 def _writes_all(stream: IO[str]) -> bool:

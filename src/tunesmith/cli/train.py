@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -252,7 +252,7 @@ def _resumable(place: Path) -> str:
     ]
     if not found:
         return f"No run in {place}/ is unfinished; give the folder of the run, wherever it is: --output FOLDER."
-    shown = "\n  → ".join(f"tunesmith train --resume --output {path}" for path in found[:MAX_RESUMABLE])
+    shown = "\n  → ".join(f"tunesmith train --resume --output {quote(str(path))}" for path in found[:MAX_RESUMABLE])
     more = f"\n  → … and {len(found) - MAX_RESUMABLE} more" if len(found) > MAX_RESUMABLE else ""
     return f"Unfinished in {place}/:\n  → {shown}{more}"
 
@@ -283,8 +283,12 @@ def _show_result(folder: Path, page: Path | None) -> None:
         print_table(console, evaluation_table(directory.read_json("evaluation"), console.width))
     console.print()
     console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
-    pair = " --text-pair '...'" if "text_pair" in directory.read_config().data.columns else ""
-    console.print(f"predict  tunesmith predict {folder} --text '...'{pair}", markup=False, soft_wrap=True)
+    config = directory.read_config()
+    use = "chat" if config.task is not None and config.task.generates else "predict"
+    pair = " --text-pair '...'" if "text_pair" in config.data.columns else ""
+    texts = f" --text '...'{pair}" if use == "predict" else ""
+    next_command = f"tunesmith {use} {quote(str(folder))}{texts}"
+    console.print(f"{use.ljust(8)} {next_command}", soft_wrap=True)
 
 
 def _show_results(plans: Sequence[_Plan], page: Path | None) -> None:

@@ -186,8 +186,9 @@ def require_columns(path: str, columns: Sequence[str], choices: Sequence[ColumnC
         raise InputError(
             Problem(
                 "error",
-                f"{path} has no column '{choice.column}' ({choice.role}). {nearest(choice.column, list(columns))}",
-                f"Columns: {', '.join(columns)}. Name the columns as in the training data.",
+                f"{path} has no column '{choice.column}' ({choice.role}). "
+                f"{nearest(choice.column, list(columns))}".rstrip(),
+                f"Columns: {', '.join(columns)}. Say which one it is: --columns {choice.role}=COLUMN.",
             )
             for choice in missing
         )

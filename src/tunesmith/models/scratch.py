@@ -65,9 +65,10 @@ class ScratchSource(ModelSource):
         apply_head(config, head)
         auto_class = getattr(transformers, head.auto_class)
         if type(config) not in auto_class._model_mapping:
+            fitting = "sample:smollm2-135m-instruct" if head.auto_class == "AutoModelForCausalLM" else "sample:minilm"
             raise InputError(
                 f"The model '{self.name}' has no head for this task ({head.auto_class}).",
-                "Choose a pretrained model, such as sample:minilm.",
+                f"Choose a pretrained model, such as {fitting}, or another task with --task.",
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

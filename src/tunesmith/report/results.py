@@ -65,7 +65,9 @@ def _footnote(evaluation: Evaluation) -> str:
         if math.isfinite(evaluation.num_rows)
         else f" of the {evaluation.split} rows"
     )
-    return f"{interval_name(evaluation)}s in brackets{how}{rows}."
+    nothing = [metric_title(name) for name, estimate in evaluation.metrics.items() if math.isnan(estimate.value)]
+    undefined = f" Undefined on these rows: {', '.join(nothing)}." if nothing else ""
+    return f"{interval_name(evaluation)}s in brackets{how}{rows}.{undefined}"
 
 
 def verdict_of(evaluation: Evaluation, name: str) -> Verdict | None:
