@@ -368,7 +368,11 @@ class _Counts:
             return Cut(native, "double")
         order = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
-        cuts = [self._best_quoting(each) for each in plausible]
+        # What separates few of the first lines is counted only where the likelier ones leave lines over.
+        likely = [each for each in plausible if each == native or self._is_likely(each)]
+        cuts = [self._best_quoting(each) for each in likely]
+        if not any(map(self._explains_all, cuts)):
+            cuts = [self._best_quoting(each) for each in plausible]
         cuts = [cut for cut in cuts if self._is_convincing(cut)]
         if cuts:
             ranks = {cut: -place for place, cut in enumerate(cuts)}
@@ -376,6 +380,12 @@ class _Counts:
         if native and (any(native in line for line in self._lines[:1]) or self._starts_quoted(native)):
             return self._best_quoting(native)
         return _LINES
+
+    def _is_likely(self, delimiter: str) -> bool:
+        return sum(delimiter in line for line in self._lines) >= 0.3 * len(self._lines)
+
+    def _explains_all(self, cut: Cut) -> bool:
+        return 0 < self._explained(cut) == self._num_lines(cut)
 
     def _is_convincing(self, cut: Cut) -> bool:
         """Say whether what a cut finds are columns: in prose, commas and bars separate nothing."""
@@ -406,8 +416,7 @@ class _Counts:
             order = ["none"]
         usual = Cut(delimiter, order[0])
         # Literal quotes are the rule in tab-separated files; the rest is looked at where that leaves rows over.
-        is_sure = not has_quotes or (delimiter == "\t" and order[0] == "none")
-        if is_sure and self._explained(usual) == self._num_lines(usual):
+        if self._explains_all(usual):
             return usual
         if any('\\"' in line for line in self._lines) and len(delimiter) == 1:
             order.append("backslash")
