@@ -393,6 +393,9 @@ class _Counts:
         needed = 0.8 if is_native else 0.6 if cut.delimiter == "\t" else 0.95
         if is_native and self._lines and str(cut.delimiter) in self._lines[0]:
             needed = 0.3
+        elif self._names_columns(cut):
+            # Rows that do not fit are then bad rows, not another form.
+            needed = min(needed, 0.5)
         enough = cut.delimiter == "\t" or self._native is not None or self.num_rows(cut) >= 3
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
 
@@ -402,7 +405,7 @@ class _Counts:
 
     def _names_columns(self, cut: Cut) -> bool:
         first = next((record.cells for record in _parse(self._lines[:1], cut)), [])
-        return has_known_name(first)
+        return len(first) > 1 and has_known_name(first)
 
     def _best_quoting(self, delimiter: str) -> Cut:
         """Return the cut by a delimiter with the quoting that explains most; the usual one among equals."""

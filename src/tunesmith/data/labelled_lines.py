@@ -131,7 +131,7 @@ def _are_labels(labels: Counter[str], kind: Kind, survey: _Survey) -> bool:
         return False
     if kind == "number":
         # Numbered lines count up; ratings do not.
-        return len(labels) <= max(_FEW_LABELS, num_lines // 20) and survey.num_consecutive < 0.5 * num_lines
+        return len(labels) <= max(_FEW_LABELS, num_lines // 20) and survey.num_consecutive < 0.75 * num_lines
     once = sum(number == 1 for number in labels.values())
     if kind == "code":
         return once <= 0.2 * len(labels)
