@@ -8,7 +8,8 @@ import pytest
 
 from tunesmith.types import InputError
 
-WORDS = "rain falls on the old town while boats wait for better days at sea and nobody speaks".split()
+SENTENCE = "rain falls on the old town while boats wait for better days at sea and nobody speaks"
+WORDS = SENTENCE.split()
 
 
 def texts(number: int) -> list[str]:

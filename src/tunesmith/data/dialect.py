@@ -134,6 +134,8 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
             error = "a quote opened here is not closed before the end of the file"
         if not error and width is not None and len(feed.taken) > 1 and len(cells) != width:
             error = f"a quote opened here runs over {len(feed.taken)} lines and gives {len(cells)} columns, not {width}"
+        if not error and len(feed.taken) > 1 and not _is_well_quoted(feed.taken, delimiter, quoting):
+            error = "a quote opened here is closed by one inside of a later text"
         if lines.is_cut:
             error = "the line is too long"
         if not error:
@@ -149,6 +151,15 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
         feed.ended = False
         reader = _csv_reader(feed, delimiter, quoting)
         yield Record(first, [], feed.taken[:1], error)
+
+
+def _is_well_quoted(lines: list[str], delimiter: str, quoting: Quoting) -> bool:
+    """Say whether every quote that closes a cell stands at the cell's end."""
+    try:
+        list(_csv_reader(iter(lines), delimiter, quoting, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +217,10 @@ def long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _csv_reader(lines: Any, delimiter: str, quoting: Quoting) -> Any:
+def _csv_reader(lines: Any, delimiter: str, quoting: Quoting, *, strict: bool = False) -> Any:
     if quoting == "backslash":
-        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\")
-    return csv.reader(lines, delimiter=delimiter)
+        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\", strict=strict)
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
 
 
 def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
