@@ -99,7 +99,9 @@ def test_content_decides_against_a_name_of_json(read_text) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-7", "hz", "iso2022_jp", "cp037", "ascii"])
-@pytest.mark.parametrize("content", [b"text,label\nwords,a\nmore,b\n", b"text,label\nw\xffrds,a\n\xd8\x00", b"\xff" * 33])
+@pytest.mark.parametrize(
+    "content", [b"text,label\nwords,a\nmore,b\n", b"text,label\nw\xffrds,a\n\xd8\x00", b"\xff" * 33]
+)
 def test_a_wrong_encoding_is_a_message(read_bytes, encoding: str, content: bytes) -> None:
     for name in ("x.csv", "x.jsonl", "x.txt"):
         try:
