@@ -236,6 +236,36 @@ def test_inspect(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing" in capsys.readouterr().err
 
 
+def test_inspect_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "ratings.csv"
+    rows = [
+        f"{text}, part {n};{label}" for n in range(9) for text, label in ((GOOD[n % 4], "ja"), (BAD[n % 4], "nein"))
+    ]
+    path.write_text("\n".join(["text;label", *rows, rows[0]]) + "\n")
+    assert run(["data", "inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["task"], found["columns"]) == ("classification", {"text": "text", "label": "label"})
+    assert sum(found["rows"].values()) == 18
+    assert (found["labels"], found["left_out"]) == (["ja", "nein"], {"duplicate": 1})
+    assert found["guesses"]["delimiter"]["chosen"] == "semicolon"
+    assert found["guesses"]["delimiter"]["alternatives"] == {"comma": 19}
+    assert run(["data", "inspect", str(path)]) == 0
+    assert "comma (19)" in capsys.readouterr().out
+
+
+def test_notes_are_shown_beside_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "latin.csv"
+    lines = [f"café number {n},{n % 2}" for n in range(30)] + ["a row, with, commas,1"] * 5
+    path.write_bytes("\n".join(["text,label", *lines]).encode("latin-1"))
+    for arguments in ([], ["--json"], ["--data.bad_rows", "quarantine", "--task", "token_classification"]):
+        assert run(["data", "inspect", str(path), *arguments]) == 2
+        output = capsys.readouterr()
+        assert "is not UTF-8" in output.err
+        assert "Error" in output.err
+    assert run(["data", "inspect", str(path), "--data.bad_rows", "quarantine", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"]["unreadable"] == 5
+
+
 def test_doctor(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert run(["doctor", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)

@@ -134,6 +134,8 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
             error = "a quote opened here is not closed before the end of the file"
         if not error and width is not None and len(feed.taken) > 1 and len(cells) != width:
             error = f"a quote opened here runs over {len(feed.taken)} lines and gives {len(cells)} columns, not {width}"
+        if not error and len(feed.taken) > 1 and not _is_well_quoted(feed.taken, delimiter, quoting):
+            error = "a quote opened here is closed by one inside of a later text"
         if lines.is_cut:
             error = "the line is too long"
         if not error:
@@ -149,6 +151,15 @@ def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | 
         feed.ended = False
         reader = _csv_reader(feed, delimiter, quoting)
         yield Record(first, [], feed.taken[:1], error)
+
+
+def _is_well_quoted(lines: list[str], delimiter: str, quoting: Quoting) -> bool:
+    """Say whether every quote that closes a cell stands at the cell's end."""
+    try:
+        list(_csv_reader(iter(lines), delimiter, quoting, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +217,10 @@ def long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _csv_reader(lines: Any, delimiter: str, quoting: Quoting) -> Any:
+def _csv_reader(lines: Any, delimiter: str, quoting: Quoting, *, strict: bool = False) -> Any:
     if quoting == "backslash":
-        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\")
-    return csv.reader(lines, delimiter=delimiter)
+        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\", strict=strict)
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
 
 
 def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
@@ -368,7 +379,11 @@ class _Counts:
             return Cut(native, "double")
         order = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
-        cuts = [self._best_quoting(each) for each in plausible]
+        # What separates few of the first lines is counted only where the likelier ones leave lines over.
+        likely = [each for each in plausible if each == native or self._is_likely(each)]
+        cuts = [self._best_quoting(each) for each in likely]
+        if not any(map(self._explains_all, cuts)):
+            cuts = [self._best_quoting(each) for each in plausible]
         cuts = [cut for cut in cuts if self._is_convincing(cut)]
         if cuts:
             ranks = {cut: -place for place, cut in enumerate(cuts)}
@@ -377,12 +392,21 @@ class _Counts:
             return self._best_quoting(native)
         return _LINES
 
+    def _is_likely(self, delimiter: str) -> bool:
+        return sum(delimiter in line for line in self._lines) >= 0.3 * len(self._lines)
+
+    def _explains_all(self, cut: Cut) -> bool:
+        return 0 < self._explained(cut) == self._num_lines(cut)
+
     def _is_convincing(self, cut: Cut) -> bool:
         """Say whether what a cut finds are columns: in prose, commas and bars separate nothing."""
         is_native = cut.delimiter == self._native
         needed = 0.8 if is_native else 0.6 if cut.delimiter == "\t" else 0.95
         if is_native and self._lines and str(cut.delimiter) in self._lines[0]:
             needed = 0.3
+        elif self._names_columns(cut):
+            # Rows that do not fit are then bad rows, not another form.
+            needed = min(needed, 0.5)
         enough = cut.delimiter == "\t" or self._native is not None or self.num_rows(cut) >= 3
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
 
@@ -392,7 +416,7 @@ class _Counts:
 
     def _names_columns(self, cut: Cut) -> bool:
         first = next((record.cells for record in _parse(self._lines[:1], cut)), [])
-        return has_known_name(first)
+        return len(first) > 1 and has_known_name(first)
 
     def _best_quoting(self, delimiter: str) -> Cut:
         """Return the cut by a delimiter with the quoting that explains most; the usual one among equals."""
@@ -406,8 +430,7 @@ class _Counts:
             order = ["none"]
         usual = Cut(delimiter, order[0])
         # Literal quotes are the rule in tab-separated files; the rest is looked at where that leaves rows over.
-        is_sure = not has_quotes or (delimiter == "\t" and order[0] == "none")
-        if is_sure and self._explained(usual) == self._num_lines(usual):
+        if self._explains_all(usual):
             return usual
         if any('\\"' in line for line in self._lines) and len(delimiter) == 1:
             order.append("backslash")

@@ -97,7 +97,7 @@ def sources_of_folder(folder: Path) -> tuple[list[Source], list[Problem]]:
     if not is_certain:
         by_class = _class_folders(folder)
         if by_class is not None:
-            passed_over = [path.name for path in usable] + others
+            passed_over = [show_name(path) for path in usable] + others
             return by_class[0], [*by_class[1], *_passed_over(passed_over)]
     if not usable:
         # The layout of hub repositories: data/train-00000-of-00002.parquet, or one folder a split.
@@ -152,7 +152,7 @@ def _sort(folder: Path, usable: list[Path], others: list[str]) -> tuple[list[Sou
         sources += more
         uses_mapping |= any(isinstance(one, ParallelFiles) for one in more)
         notes += _passed_over(passed_over)
-    left = [path.name for path in unnamed if not (uses_mapping and path == mapping)]
+    left = [show_name(path) for path in unnamed if not (uses_mapping and path == mapping)]
     return sources, [*notes, *_passed_over(left + others)]
 
 
@@ -219,7 +219,7 @@ def _parallel(
     if not together:
         return None
     first = next(iter(together))
-    passed_over = [path.name for rest, roles in sets.items() if rest != first for path in roles.values()]
+    passed_over = [show_name(path) for rest, roles in sets.items() if rest != first for path in roles.values()]
     columns = tuple(sorted(((_column(role), path) for role, path in together[first].items()), key=_order))
     return [ParallelFiles(folder.name, split, columns, mapping)], passed_over
 

@@ -65,10 +65,7 @@ def _is_value(line: str) -> bool:
 def _is_container(line: str) -> bool:
     if not line.startswith(("{", "[{", '["', "[[")):
         return False
-    try:
-        return isinstance(json.loads(line), (dict, list))
-    except (ValueError, RecursionError):
-        return False
+    return isinstance(_line_value(line)[0], (dict, list))
 
 
 def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[Element]:
@@ -362,13 +359,15 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
     if value and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
         return lambda: (dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True))
     tables = {key: item for key, item in value.items() if isinstance(item, dict)}
+    if depth < _MAX_DEPTH and len(tables) == 1 and not lists:
+        inside = next(iter(tables.values()))
+        if any(isinstance(item, (list, dict)) for item in inside.values()):
+            return _columns_of(inside, depth + 1)
     if value and len(tables) == len(value) > 1 and _are_keyed(tables):
         return lambda: iter(tables.values())
     if value and len(tables) == len(value) and len({tuple(item) for item in tables.values()}) == 1:
         index = list(next(iter(tables.values())))
         return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
-    if depth < _MAX_DEPTH and len(tables) == 1 and not lists:
-        return _columns_of(next(iter(tables.values())), depth + 1)
     return None
 
 

@@ -34,6 +34,8 @@ _FEW_LABELS = 20
 _NEEDED = 0.95
 """Share of the lines that must have a label: more than 1% without one are an error later, not another form."""
 _MIN_LINES = 10
+_LOOKED_AT = 2_000
+"""Lines after which running text is told by the many words that begin one of them only."""
 _REMEMBERED = 4_000
 """Lines of which the words are looked at."""
 
@@ -84,7 +86,10 @@ class _Survey:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether there are too many different beginnings for labels."""
+        """Whether there are too many different beginnings for labels, or too many that come once."""
+        if self.num_lines == _LOOKED_AT:
+            once = sum(number == 1 for number in self.firsts.values())
+            return once > max(50, 0.3 * len(self.firsts))
         return len(self.firsts) > _MAX_LABELS
 
 
@@ -126,7 +131,7 @@ def _are_labels(labels: Counter[str], kind: Kind, survey: _Survey) -> bool:
         return False
     if kind == "number":
         # Numbered lines count up; ratings do not.
-        return len(labels) <= max(_FEW_LABELS, num_lines // 20) and survey.num_consecutive < 0.5 * num_lines
+        return len(labels) <= max(_FEW_LABELS, num_lines // 20) and survey.num_consecutive < 0.75 * num_lines
     once = sum(number == 1 for number in labels.values())
     if kind == "code":
         return once <= 0.2 * len(labels)

@@ -231,6 +231,7 @@ class Training(Record):
     layout: str | None = None
     precision: str | None = None
     rows: dict[str, Number] = Field(default_factory=dict)
+    left_out: dict[str, Number] = Field(default_factory=dict)
     problems: tuple[ProblemRecord, ...] = ()
     columns: tuple[ColumnRecord, ...] = ()
 

@@ -15,7 +15,7 @@ from tunesmith.report.facts import Fact, cost_facts, environment_sections, tiles
 from tunesmith.report.figures import Figure, curve_figures, regression_figures, training_figures
 from tunesmith.report.load import RunRecord
 from tunesmith.report.mistakes import WrongRow, mistakes_title, wrong_row
-from tunesmith.report.records import Evaluation, ProblemRecord
+from tunesmith.report.records import Evaluation, ProblemRecord, Training
 from tunesmith.report.results import Headline, MetricGroup, headline, interval_name, metric_groups
 from tunesmith.report.titles import data_title, is_multi_label, method_title, model_title, task_title
 
@@ -111,7 +111,7 @@ def build_view(record: RunRecord, name: str, key: str) -> RunView:
         mistakes=[wrong_row(mistake) for mistake in evaluation.mistakes],
         mistakes_title=mistakes_title(evaluation.mistakes),
         cost=cost_facts(record),
-        split_rows=[Fact(s, readable.count(n)) for s, n in training.rows.items()] if training else (),
+        split_rows=_row_facts(training) if training else (),
         columns=[(c.role, c.column, c.reason) for c in training.columns] if training else (),
         problems=_by_severity(training.problems) if training else (),
         config_text=record.config_text,
@@ -178,3 +178,9 @@ def _missing_in(evaluation: Evaluation, *, multi_label: bool) -> dict[str, str]:
     if "mistakes" in evaluation.model_fields_set and not evaluation.mistakes:
         missing["mistakes"] = f"No mistakes on the {evaluation.split} rows."
     return missing
+
+
+def _row_facts(training: Training) -> list[Fact]:
+    """Return the rows of every split, then those that were left out, by the reason."""
+    splits = [Fact(split, readable.count(number)) for split, number in training.rows.items()]
+    return splits + [Fact(f"left out: {what}", readable.count(number)) for what, number in training.left_out.items()]

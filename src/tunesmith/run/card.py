@@ -250,6 +250,10 @@ def _data(config: Json, training: Json, environment: Json) -> str:
     rows = training.get("rows")
     if isinstance(rows, Mapping) and rows:
         lines.append("Rows: " + ", ".join(f"{count(number_)} {split}" for split, number_ in rows.items()) + ".")
+    left_out = training.get("left_out")
+    if isinstance(left_out, Mapping) and left_out:
+        reasons = ", ".join(f"{count(number_)} {_plain(what)}" for what, number_ in left_out.items())
+        lines.append(f"Rows left out: {reasons}.")
     columns = training.get("columns") or []
     if columns:
         lines.append(

@@ -1,0 +1,118 @@
+"""JSON of every usual form, whatever the file's name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tunesmith.types import InputError
+
+ROWS = [{"text": f"some words {row}", "label": ["a", "b"][row % 2]} for row in range(6)]
+LISTS = [[row["text"], row["label"]] for row in ROWS]
+
+
+def dump(value: object, **options: object) -> str:
+    return json.dumps(value, **options)  # type: ignore[arg-type]
+
+
+FORMS = {
+    "lines": "\n".join(map(dump, ROWS)),
+    "lines with commas": ",\n".join(map(dump, ROWS)),
+    "python": "\n".join(map(str, ROWS)),
+    "list": dump(ROWS),
+    "indented list": dump(ROWS, indent=2),
+    "indented objects": "\n".join(dump(row, indent=2) for row in ROWS),
+    "objects on one line": "".join(map(dump, ROWS)),
+    "objects with commas": ",\n".join(dump(row, indent=1) for row in ROWS),
+    "wrapper": dump({"version": 1, "data": ROWS}),
+    "wrapper in a wrapper": dump({"result": {"examples": ROWS}}),
+    "columns": dump({name: [row[name] for row in ROWS] for name in ("text", "label")}),
+    "columns by index": dump({name: {str(row): ROWS[row][name] for row in range(6)} for name in ("text", "label")}),
+    "rows by key": dump({f"id{row}": ROWS[row] for row in range(6)}),
+    "rows by number": dump({str(row): ROWS[row] for row in range(6)}),
+    "rows of a server": dump({"features": [], "rows": [{"row_idx": 0, "row": row} for row in ROWS]}),
+    "lists with a header": dump([["text", "label"], *LISTS]),
+    "lines of lists with a header": "\n".join(map(dump, [["text", "label"], *LISTS])),
+}
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.txt", "x", "x.JSON", "x.cfg"])
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
+def test_forms(read_text, name: str, content: str) -> None:
+    rows = read_text(name, content).splits["train"]
+    assert [{"text": row["text"], "label": row["label"]} for row in rows] == ROWS
+
+
+@pytest.mark.parametrize("content", [dump(LISTS, indent=1), "\n".join(map(dump, LISTS)), dump({"data": LISTS})])
+def test_rows_that_are_lists(read_text, content: str) -> None:
+    raw = read_text("x.json", content)
+    assert raw.splits["train"]["column_1"][:] == [row["text"] for row in ROWS]
+    assert [(guess.name, guess.chosen, guess.explained) for guess in raw.guesses] == [("rows", "lists", 6)]
+
+
+def test_a_list_of_texts_and_a_conversation_a_line(read_text) -> None:
+    assert read_text("x.json", '["one text", "two texts"]').splits["train"]["text"][:] == ["one text", "two texts"]
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    rows = read_text("y.jsonl", f"{dump(talk)}\n{dump(talk)}\n").splits["train"]
+    assert json.loads(rows["messages"][1]) == talk
+
+
+@pytest.mark.parametrize("rows", [ROWS, LISTS], ids=["objects", "lists"])
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("training_set", "dev_set", "test_set")])
+def test_an_object_of_splits(read_text, rows: list, names: tuple[str, str, str]) -> None:
+    content = {names[0]: rows, names[1]: rows[:2], names[2]: rows[2:3], "oos_test": rows[:1]}
+    for options in ({"indent": 1}, {}):
+        raw = read_text("x.json", dump(content, **options))
+        assert {split: len(table) for split, table in raw.splits.items()} == {"train": 6, "validation": 2, "test": 1}
+        assert raw.splits["test"]["__row__"][0] == f"x.json:{names[2]}:1"
+
+
+def test_the_kind_of_rows_is_that_of_most(read_text) -> None:
+    lines = [*map(dump, LISTS * 50), dump(ROWS[0]), "[1, 2, 3]"]
+    raw = read_text("x.jsonl", "\n".join(lines))
+    assert len(raw.splits["train"]) == 300
+    assert [row.reason for row in raw.rejected] == [
+        "an object where a list of cells was expected", "3 cells where 2 were expected"
+    ]  # fmt: skip
+    assert raw.guesses[0].alternatives == (("objects", 1),)
+
+
+def test_passages_with_questions_are_refused_with_what_to_do(read_text) -> None:
+    question = {"question": "who?", "id": "1", "answers": [{"text": "x", "answer_start": 0}]}
+    passages = {"data": [{"title": "t", "paragraphs": [{"context": "x did it", "qas": [question]}]}]}
+    with pytest.raises(InputError, match="passages with questions") as caught:
+        read_text("x.json", dump(passages))
+    assert "causal_lm" in caught.value.problems[0].fix
+
+
+def test_broken_objects_name_their_line(read_text) -> None:
+    content = "\n".join(dump(row, indent=1) for row in ROWS) + '\n{"text": "cut'
+    with pytest.raises(InputError, match="x.json, line 25: not valid JSON"):
+        read_text("x.json", content)
+
+
+def test_content_decides_against_a_name_of_json(read_text) -> None:
+    rows = read_text("x.json", "text,label\nsome words,a\nother words,b\nthird words,a\n").splits["train"]
+    assert rows["label"][:] == ["a", "b", "a"]
+    assert read_text("y.csv", FORMS["lines"]).splits["train"]["text"][0] == "some words 0"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-7", "hz", "iso2022_jp", "cp037", "ascii"])
+@pytest.mark.parametrize(
+    "content", [b"text,label\nwords,a\nmore,b\n", b"text,label\nw\xffrds,a\n\xd8\x00", b"\xff" * 33]
+)
+def test_a_wrong_encoding_is_a_message(read_bytes, encoding: str, content: bytes) -> None:
+    for name in ("x.csv", "x.jsonl", "x.txt"):
+        try:
+            raw = read_bytes(name, content, encoding=encoding)
+        except InputError:
+            continue
+        assert len(raw.splits["train"]) + len(raw.rejected)
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_encodings_without_a_mark(read_bytes, order: str) -> None:
+    content = "text,label\n好的 words,a\n很 more,b\nthe third,c\n".encode(order)
+    raw = read_bytes("x.csv", content, encoding=order[:6])
+    assert raw.splits["train"]["text"][0] == "好的 words"

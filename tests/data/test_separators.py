@@ -1,0 +1,85 @@
+"""Separators, quoting and headers are those that explain most of the file, alternatives counted."""
+
+from __future__ import annotations
+
+import csv
+import random
+
+import pytest
+
+from tunesmith.data import RawData
+from tunesmith.types import InputError
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+
+
+def guess(raw: RawData, name: str) -> tuple[str, int, dict[str, int]]:
+    (found,) = [one for one in raw.guesses if one.name == name]
+    return found.chosen, found.explained, dict(found.alternatives)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".CSV", ".dat"])
+@pytest.mark.parametrize("name", SEPARATORS)
+@pytest.mark.parametrize("other", SEPARATORS)
+def test_what_explains_every_row_wins(read_text, suffix: str, name: str, other: str) -> None:
+    """Another separator stands once in half of the rows, or in all of them but the header."""
+    if name == other:
+        pytest.skip("there is one separator only")
+    for share in (2, 1):
+        rows = [f"word {row}{SEPARATORS[other] if row % share == 0 else ''} and more{SEPARATORS[name]}{row % 3}"
+                for row in range(60)]  # fmt: skip
+        raw = read_text(f"x{suffix}", "\n".join([f"text{SEPARATORS[name]}label", *rows]) + "\n")
+        assert raw.splits["train"].column_names == ["text", "label", "__row__"]
+        assert raw.splits["train"]["text"][0] == f"word 0{SEPARATORS[other]} and more".strip()
+        chosen, explained, others = guess(raw, "delimiter")
+        assert (chosen, explained) == (name, 61)
+        assert others == {other: 60 // share}
+        assert not raw.rejected
+
+
+def test_the_end_of_the_file_counts(read_text) -> None:
+    """What the first thousands of lines do not hold may be what explains the rest."""
+    first = [f"a{row},b;{row % 2}" for row in range(6_000)]
+    rest = [f"a{row} b;{row % 2}" for row in range(6_000)]
+    raw = read_text("x.csv", "\n".join(["text;label", *first, *rest]))
+    assert guess(raw, "delimiter") == ("semicolon", 12_001, {"comma": 6_000})
+
+
+def test_decimal_commas_are_numbers_where_semicolons_separate(read_text) -> None:
+    raw = read_text("x.csv", "text;price;amount\n" + "".join(f"item {row};{row},5;1{row}\n" for row in range(12)))
+    assert raw.splits["train"]["price"][:3] == ["0.5", "1.5", "2.5"]
+    assert raw.splits["train"]["amount"][0] == "10"
+    assert any("decimal comma" in problem.message for problem in raw.problems)
+    raw = read_text("y.csv", "text;marks\n" + "".join(f"item {row};{row},5,3\n" for row in range(12)))
+    assert raw.splits["train"]["marks"][0] == "0,5,3"
+
+
+def test_quoting_is_what_explains_most(read_text) -> None:
+    quoted = "".join(f'"a, {row}",b\n' for row in range(20))
+    assert guess(read_text("x.csv", "text,label\n" + quoted), "delimiter")[:2] == ("comma", 21)
+    literal = "".join(f'"{row} they said,b\n' for row in range(20))
+    raw = read_text("y.csv", "text,label\n" + literal)
+    assert guess(raw, "quoting")[:2] == ("none", 21)
+    assert raw.splits["train"]["text"][3] == '"3 they said'
+
+
+def test_most_rows_bad_by_every_separator_is_an_error(read_text) -> None:
+    draw = random.Random(0)
+    rows = [f"so{',' * draw.randrange(4)} many words;{row}" if row % 3 else f"few; words; {row}" for row in range(60)]
+    with pytest.raises(InputError, match=r"of 60 rows .* cannot be read; it was read with delimiter semicolon"):
+        read_text("x.csv", "text;label\n" + "\n".join(rows))
+
+
+def test_numbers_of_rows_without_a_name(read_text) -> None:
+    """As R writes tables: the header lacks the first column."""
+    raw = read_text("x.csv", "text,label\n" + "".join(f"{row},words {row},{row % 2}\n" for row in range(1, 9)))
+    assert raw.splits["train"].column_names == ["column_1", "text", "label", "__row__"]
+    assert not raw.rejected
+
+
+def test_cells_of_any_length_are_read_alike(read_text) -> None:
+    long = "x" * 200_000
+    before = csv.field_size_limit()
+    for name, content in (("x.csv", f'text,label\n"{long}",a\nshort,b\n'), ("x.jsonl", f'{{"text": "{long}"}}\n')):
+        assert read_text(name, content).splits["train"]["text"][0] == long
+    assert csv.field_size_limit() == before
