@@ -216,6 +216,15 @@ def test_the_whole_file_decides_about_its_columns(tmp_path: Path) -> None:
     assert ("4 columns by white space", 3) in found.guesses[0].alternatives
 
 
+def test_columns_that_do_not_agree_are_an_error_that_names_the_guess(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"one{i % 5 // 4 * ' two'}\tO\nx\tB-x\n\n" for i in range(50)), encoding="utf-8")
+    assert len(pairs(load(path))) == 2
+    with pytest.raises(InputError, match=r"columns by white space(.|\n)*data\.delimiter") as caught:
+        load(path, delimiter="space")
+    assert caught.value.problems[0].count == 10
+
+
 def test_other_splits_have_the_columns_of_the_training_file(tmp_path: Path) -> None:
     """However little they hold."""
     (tmp_path / "train.conll").write_text(in_lines(lambda _, token, tag: f"{tag} x {token}"), encoding="utf-8")

@@ -82,16 +82,23 @@ def looks_like_conll(path: Path, encoding: str, *, is_table: bool = False) -> bo
 
 
 def read_conll(
-    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, *, like: tuple[str, ...] = ()
+    path: Path,
+    name: str,
+    encoding: str,
+    target: Path,
+    rejected: Rejections,
+    *,
+    delimiter: str | None = None,
+    like: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Write the file's sentences to ``target``: ``tokens``, ``tags``, and ``column_1`` and so on, each a list.
 
-    CoNLL-U has the names of its own columns. Sentences with a bad line go to ``rejected``, under
-    that line. Characters that carry the number of their place in a word (``科0 技1``) lose it, if all of the file
-    do, and tokens the language before them (``en:``). ``like`` holds the columns of the training file, which
-    another file of as many has too. Raises ``InputError`` when there are no tokens.
+    CoNLL-U has the names of its own columns. Sentences with a bad line go to ``rejected``, under that line.
+    Characters that carry the number of their place in a word (``科0 技1``) lose it, if all of the file do, and tokens
+    the language before them (``en:``). ``delimiter`` is the user's word; ``like`` holds the columns of the training
+    file, which another file of as many has too. Raises ``InputError`` when there are no tokens.
     """
-    layout = _layout_of(path, encoding)
+    layout = _layout_of(path, encoding, delimiter)
     if layout is None:
         raise InputError(
             f"{name} holds no tokens.",
@@ -130,15 +137,16 @@ def read_conll(
     return {"format": layout.title, "guesses": [guess_to_dict(layout.guess)]}, problems
 
 
-def _layout_of(path: Path, encoding: str) -> Layout | None:
+def _layout_of(path: Path, encoding: str, delimiter: str | None) -> Layout | None:
     """Return the layout that explains most sentences of the whole file."""
     with open_text(path, encoding) as text:
         sample = list(islice(Lines(text), _SAMPLE_LINES))
-    chosen = find_layout(sample)
-    if chosen is None or len(sample) < _SAMPLE_LINES:
-        return chosen
-    while True:
-        survey = Survey(separators_in(sample), chosen)
+    separators = separators_in(sample) if delimiter is None else [None if delimiter.isspace() else delimiter]
+    if delimiter == "\t":
+        separators = ["\t"]
+    chosen = find_layout(sample, separators)
+    while chosen is not None and len(sample) == _SAMPLE_LINES:
+        survey = Survey(separators, chosen)
         with open_text(path, encoding) as text:
             for line in Lines(text):
                 survey.add(line)
@@ -147,6 +155,7 @@ def _layout_of(path: Path, encoding: str) -> Layout | None:
             return found
         # The whole file says otherwise than its beginning: its columns have to be looked at as well.
         chosen = found
+    return chosen
 
 
 def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, str]:

@@ -94,7 +94,8 @@ class Layout:
     @property
     def guess(self) -> Guess:
         """Return the choice with the sentences that it and others explain."""
-        return Guess("columns", describe(self.separator, self.num_columns), self.explained, self.alternatives)
+        chosen = describe(self.separator, self.num_columns)
+        return Guess("columns", chosen, self.explained, self.alternatives, "data.delimiter")
 
     def cut(self, line: str) -> list[str]:
         """Return the columns of a line."""
@@ -295,9 +296,9 @@ def separators_in(sample: Sequence[str]) -> list[Separator]:
     ]
 
 
-def find_layout(sample: Sequence[str]) -> Layout | None:
+def find_layout(sample: Sequence[str], separators: Sequence[Separator] | None = None) -> Layout | None:
     """Return the layout of some lines; None where they hold nothing."""
-    separators = separators_in(sample)
+    separators = separators_in(sample) if separators is None else separators
     looked_at: Layout | None = None
     for _ in range(2):
         survey = Survey(separators, looked_at)
