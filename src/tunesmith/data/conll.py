@@ -32,7 +32,7 @@ from tunesmith.types import InputError, Problem
 _SAMPLE_LINES = 5_000
 _MIN_SAMPLE_SENTENCES = 2
 _MAX_TAGS = 100
-_NUMBERED = re.compile(r"([0-9]|[^0-9]+)[0-9]+")
+_NUMBERED = re.compile("(?:.|[\ufffd\udc80-\udcff]+)[0-9]{1,2}")
 """A character (one that could not be decoded may be several) and its number."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?:(?=.)")
 _ONTONOTES_NAME = re.compile(r"\(([^()*]+)")
@@ -160,12 +160,13 @@ def _layout_of(path: Path, encoding: str, delimiter: str | None) -> Layout | Non
 
 def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, str]:
     """Say whether every token is a character with a number, and return the language that every token begins with."""
-    is_numbered, language = True, None
+    is_numbered, is_ascii, language = True, True, None
     with open_text(path, encoding) as text:
         for sentence in _sentences(Lines(text), encoding, layout):
             for cells in () if sentence.reason else sentence.cells:
                 token = cells[layout.tokens]
                 is_numbered = is_numbered and _NUMBERED.fullmatch(token) is not None
+                is_ascii = is_ascii and token.isascii()
                 if language is None:
                     found = _LANGUAGE.match(token)
                     language = found.group() if found else ""
@@ -173,7 +174,7 @@ def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, s
                     language = ""
             if not is_numbered and not language:
                 break
-    return is_numbered and language is not None, language or ""
+    return is_numbered and not is_ascii, language or ""
 
 
 def _sentences(lines: Lines, encoding: str, layout: Layout) -> Iterator[Sentence]:
