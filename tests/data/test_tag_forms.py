@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data import DataConfig, prepare, profile, read
+from tunesmith.data import DataConfig, prepare, profile, read, read_for_prediction
 from tunesmith.data.records import PreparedData
 from tunesmith.tasks import detect
 from tunesmith.types import InputError
@@ -397,7 +397,13 @@ def test_a_text_with_a_tag_for_every_character(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": f"我在北京{'的' * i}", "labels": ["O", "O", "B-LOC", "I-LOC", *["O"] * i]} for i in range(9)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    assert pairs(load(path))[1] == (["我", "在", "北", "京", "的"], ["O", "O", "B-LOC", "I-LOC", "O"])
+    found = load(path)
+    assert pairs(found)[1] == (["我", "在", "北", "京", "的"], ["O", "O", "B-LOC", "I-LOC", "O"])
+    # Where there are no tags to count by, the writing tells how a text is cut.
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"text": "他去上海", "id": 1}\n', encoding="utf-8")
+    rows = read_for_prediction(str(more), found.choices, DataConfig(path=str(more)))
+    assert rows["tokens"][:] == [["他", "去", "上", "海"]]
 
 
 def test_class_labels_have_their_names_at_any_depth(tmp_path: Path) -> None:

@@ -57,3 +57,29 @@ def test_masked_lm_has_to_be_asked_for() -> None:
     """Whatever else suits the columns is preferred; plain text is what models that write text learn from."""
     assert MaskedLM.fit_score({"text": text()})[0] < 0.1
     assert "causal_lm" not in TASKS or detect({"text": text()}).task is TASKS["causal_lm"]
+
+
+def test_columns_that_belong_together_are_tokens_and_tags() -> None:
+    """By what stands in them, whatever their names; with several, the usual name decides, or the user."""
+    profiles = {
+        "zin": ColumnProfile("zin", "list", 100, 0, 100),
+        "soort": ColumnProfile("soort", "list", 100, 0, 90, tags_of=("zin",)),
+        "ner": ColumnProfile("ner", "text", 100, 0, 90, mean_words=9, examples=("O B-X",), tags_of=("zin", "soort")),
+        "text": text(),
+    }
+    found = detect(profiles)
+    assert found.task is TASKS["token_classification"]
+    assert {choice.role: choice.column for choice in found.choices} == {"tokens": "zin", "tags": "ner"}
+    chosen = detect(profiles, {"tags": "soort"}).choices
+    assert {choice.role: choice.column for choice in chosen} == {"tokens": "zin", "tags": "soort"}
+    assert "in every row" in chosen[0].reason
+
+
+def test_spans_are_found_by_their_content() -> None:
+    profiles = {
+        "text": text(),
+        "annotations": ColumnProfile("annotations", "object", 100, 0, 100),
+        "marks": ColumnProfile("marks", "object", 100, 0, 100, holds_spans=True),
+    }
+    found = detect(profiles)
+    assert {choice.role: choice.column for choice in found.choices} == {"text": "text", "entities": "marks"}
