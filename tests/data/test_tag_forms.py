@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data import DataConfig, prepare, profile, read
+from tunesmith.data import DataConfig, prepare, profile, read, read_for_prediction
 from tunesmith.data.records import PreparedData
 from tunesmith.tasks import detect
 from tunesmith.types import InputError
@@ -216,6 +216,15 @@ def test_the_whole_file_decides_about_its_columns(tmp_path: Path) -> None:
     assert ("4 columns by white space", 3) in found.guesses[0].alternatives
 
 
+def test_columns_that_do_not_agree_are_an_error_that_names_the_guess(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"one{i % 5 // 4 * ' two'}\tO\nx\tB-x\n\n" for i in range(50)), encoding="utf-8")
+    assert len(pairs(load(path))) == 2
+    with pytest.raises(InputError, match=r"columns by white space(.|\n)*data\.delimiter") as caught:
+        load(path, delimiter="space")
+    assert caught.value.problems[0].count == 10
+
+
 def test_other_splits_have_the_columns_of_the_training_file(tmp_path: Path) -> None:
     """However little they hold."""
     (tmp_path / "train.conll").write_text(in_lines(lambda _, token, tag: f"{tag} x {token}"), encoding="utf-8")
@@ -388,7 +397,13 @@ def test_a_text_with_a_tag_for_every_character(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": f"我在北京{'的' * i}", "labels": ["O", "O", "B-LOC", "I-LOC", *["O"] * i]} for i in range(9)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    assert pairs(load(path))[1] == (["我", "在", "北", "京", "的"], ["O", "O", "B-LOC", "I-LOC", "O"])
+    found = load(path)
+    assert pairs(found)[1] == (["我", "在", "北", "京", "的"], ["O", "O", "B-LOC", "I-LOC", "O"])
+    # Where there are no tags to count by, the writing tells how a text is cut.
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"text": "他去上海", "id": 1}\n', encoding="utf-8")
+    rows = read_for_prediction(str(more), found.choices, DataConfig(path=str(more)))
+    assert rows["tokens"][:] == [["他", "去", "上", "海"]]
 
 
 def test_class_labels_have_their_names_at_any_depth(tmp_path: Path) -> None:

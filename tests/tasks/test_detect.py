@@ -107,3 +107,29 @@ def test_numbers_of_many_digits_and_numbers_written_in_two_ways_are_names() -> N
     for amounts in (["2,5", "3,25", "4"], [f"{row / 8:.3f}" for row in range(80)], ["1.5", "2.5"]):
         table = pa.table({"text": texts, "label": [amounts[row % len(amounts)] for row in range(80)]})
         assert detect(profile(Rows(table, ""))).task is Regression
+
+
+def test_columns_that_belong_together_are_tokens_and_tags() -> None:
+    """By what stands in them, whatever their names; with several, the usual name decides, or the user."""
+    profiles = {
+        "zin": ColumnProfile("zin", "list", 100, 0, 100),
+        "soort": ColumnProfile("soort", "list", 100, 0, 90, tags_of=("zin",)),
+        "ner": ColumnProfile("ner", "text", 100, 0, 90, mean_words=9, examples=("O B-X",), tags_of=("zin", "soort")),
+        "text": text(),
+    }
+    found = detect(profiles)
+    assert found.task is TASKS["token_classification"]
+    assert {choice.role: choice.column for choice in found.choices} == {"tokens": "zin", "tags": "ner"}
+    chosen = detect(profiles, {"tags": "soort"}).choices
+    assert {choice.role: choice.column for choice in chosen} == {"tokens": "zin", "tags": "soort"}
+    assert "in every row" in chosen[0].reason
+
+
+def test_spans_are_found_by_their_content() -> None:
+    profiles = {
+        "text": text(),
+        "annotations": ColumnProfile("annotations", "object", 100, 0, 100),
+        "marks": ColumnProfile("marks", "object", 100, 0, 100, holds_spans=True),
+    }
+    found = detect(profiles)
+    assert {choice.role: choice.column for choice in found.choices} == {"text": "text", "entities": "marks"}

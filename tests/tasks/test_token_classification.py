@@ -60,6 +60,21 @@ def test_labels_are_complete_and_in_order() -> None:
     assert TokenClassification().bind(only_begins).labels == ("O", "B-a", "I-a")
 
 
+def test_tags_of_several_kinds_have_no_scheme() -> None:
+    """A tag that only looks like the inside of an entity can be learned and predicted like any other."""
+    mixed = columns_of([(["a", "b", "c"], ["I-a", "X", "O"]), (["b", "a"], ["X", "I-a"])])
+    task = TokenClassification().bind(mixed)
+    assert task.labels == ("I-a", "O", "X")
+    assert not task.has_scheme
+    assert task.types == task.labels
+    assert not task.check("train", mixed)
+    between, start = transitions(task.labels)
+    assert not between.any()
+    assert not start.any()
+    with pytest.raises(ValueError, match="expected B- tags"):
+        TokenClassification(labels=("O", "I-a"))
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_the_first_piece_of_every_word_is_read(kind: str) -> None:
     """The same ids and positions as ``transformers`` gives for words."""

@@ -32,7 +32,7 @@ from tunesmith.types import InputError, Problem
 _SAMPLE_LINES = 5_000
 _MIN_SAMPLE_SENTENCES = 2
 _MAX_TAGS = 100
-_NUMBERED = re.compile(r"([0-9]|[^0-9]+)[0-9]+")
+_NUMBERED = re.compile("(?:.|[\ufffd\udc80-\udcff]+)[0-9]{1,2}")
 """A character (one that could not be decoded may be several) and its number."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?:(?=.)")
 _ONTONOTES_NAME = re.compile(r"\(([^()*]+)")
@@ -82,16 +82,23 @@ def looks_like_conll(path: Path, encoding: str, *, is_table: bool = False) -> bo
 
 
 def read_conll(
-    path: Path, name: str, encoding: str, target: Path, rejected: Rejections, *, like: tuple[str, ...] = ()
+    path: Path,
+    name: str,
+    encoding: str,
+    target: Path,
+    rejected: Rejections,
+    *,
+    delimiter: str | None = None,
+    like: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Write the file's sentences to ``target``: ``tokens``, ``tags``, and ``column_1`` and so on, each a list.
 
-    CoNLL-U has the names of its own columns. Sentences with a bad line go to ``rejected``, under
-    that line. Characters that carry the number of their place in a word (``科0 技1``) lose it, if all of the file
-    do, and tokens the language before them (``en:``). ``like`` holds the columns of the training file, which
-    another file of as many has too. Raises ``InputError`` when there are no tokens.
+    CoNLL-U has the names of its own columns. Sentences with a bad line go to ``rejected``, under that line.
+    Characters that carry the number of their place in a word (``科0 技1``) lose it, if all of the file do, and tokens
+    the language before them (``en:``). ``delimiter`` is the user's word; ``like`` holds the columns of the training
+    file, which another file of as many has too. Raises ``InputError`` when there are no tokens.
     """
-    layout = _layout_of(path, encoding)
+    layout = _layout_of(path, encoding, delimiter)
     if layout is None:
         raise InputError(
             f"{name} holds no tokens.",
@@ -130,15 +137,16 @@ def read_conll(
     return {"format": layout.title, "guesses": [guess_to_dict(layout.guess)]}, problems
 
 
-def _layout_of(path: Path, encoding: str) -> Layout | None:
+def _layout_of(path: Path, encoding: str, delimiter: str | None) -> Layout | None:
     """Return the layout that explains most sentences of the whole file."""
     with open_text(path, encoding) as text:
         sample = list(islice(Lines(text), _SAMPLE_LINES))
-    chosen = find_layout(sample)
-    if chosen is None or len(sample) < _SAMPLE_LINES:
-        return chosen
-    while True:
-        survey = Survey(separators_in(sample), chosen)
+    separators = separators_in(sample) if delimiter is None else [None if delimiter.isspace() else delimiter]
+    if delimiter == "\t":
+        separators = ["\t"]
+    chosen = find_layout(sample, separators)
+    while chosen is not None and len(sample) == _SAMPLE_LINES:
+        survey = Survey(separators, chosen)
         with open_text(path, encoding) as text:
             for line in Lines(text):
                 survey.add(line)
@@ -147,16 +155,18 @@ def _layout_of(path: Path, encoding: str) -> Layout | None:
             return found
         # The whole file says otherwise than its beginning: its columns have to be looked at as well.
         chosen = found
+    return chosen
 
 
 def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, str]:
     """Say whether every token is a character with a number, and return the language that every token begins with."""
-    is_numbered, language = True, None
+    is_numbered, is_ascii, language = True, True, None
     with open_text(path, encoding) as text:
         for sentence in _sentences(Lines(text), encoding, layout):
             for cells in () if sentence.reason else sentence.cells:
                 token = cells[layout.tokens]
                 is_numbered = is_numbered and _NUMBERED.fullmatch(token) is not None
+                is_ascii = is_ascii and token.isascii()
                 if language is None:
                     found = _LANGUAGE.match(token)
                     language = found.group() if found else ""
@@ -164,7 +174,7 @@ def _marks_of_tokens(path: Path, encoding: str, layout: Layout) -> tuple[bool, s
                     language = ""
             if not is_numbered and not language:
                 break
-    return is_numbered and language is not None, language or ""
+    return is_numbered and not is_ascii, language or ""
 
 
 def _sentences(lines: Lines, encoding: str, layout: Layout) -> Iterator[Sentence]:

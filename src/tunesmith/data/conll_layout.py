@@ -94,7 +94,8 @@ class Layout:
     @property
     def guess(self) -> Guess:
         """Return the choice with the sentences that it and others explain."""
-        return Guess("columns", describe(self.separator, self.num_columns), self.explained, self.alternatives)
+        chosen = describe(self.separator, self.num_columns)
+        return Guess("columns", chosen, self.explained, self.alternatives, "data.delimiter")
 
     def cut(self, line: str) -> list[str]:
         """Return the columns of a line."""
@@ -234,17 +235,16 @@ class Survey:
             return
         self._num_sentences += 1
         for separator in self._separators:
-            found = [_widths(line, separator) for line in self._sentence]
+            rows = [cut(line, separator) for line in self._sentence]
+            found = [_widths(line, cells, separator) for line, cells in zip(self._sentence, rows, strict=True)]
             for widths in found:
                 self._num_lines[separator, widths[0]] += 1
-            common = set(found[0]).intersection(*found[1:])
-            for width in common:
+            for width in set(found[0]).intersection(*found[1:]):
                 self.explained[separator, width] += 1
-        if self._looked_at is not None:
-            rows = [cut(line, self._looked_at.separator) for line in self._sentence]
-            rows = [cells for cells in rows if len(cells) == len(self._columns)]
-            for column, cells in zip(self._columns, zip(*rows, strict=True), strict=False):
-                column.add(cells)
+            if self._looked_at is not None and separator == self._looked_at.separator:
+                whole = [cells for cells in rows if len(cells) == len(self._columns)]
+                for column, values in zip(self._columns, zip(*whole, strict=True), strict=False):
+                    column.add(values)
         self._sentence = []
 
     def finish(self) -> Layout | None:
@@ -274,15 +274,10 @@ class Survey:
         return self.explained[layout], self._num_lines[layout], layout[1] > 1, -self._separators.index(layout[0])
 
 
-def _widths(line: str, separator: Separator) -> tuple[int, ...]:
+def _widths(line: str, cells: Sequence[str], separator: Separator) -> tuple[int, ...]:
     """Return how many columns a line can be said to have."""
-    if separator == "\t":
-        return (line.count(separator) + 1,)
-    if separator is not None:
-        return (len(cut(line, separator)),)
-    width = len(line.split())
     # A token of white space is swallowed by the separators.
-    return (width, width + 1) if line[:1].isspace() else (width,)
+    return (len(cells), len(cells) + 1) if separator is None and line[:1].isspace() else (len(cells),)
 
 
 def separators_in(sample: Sequence[str]) -> list[Separator]:
@@ -295,9 +290,9 @@ def separators_in(sample: Sequence[str]) -> list[Separator]:
     ]
 
 
-def find_layout(sample: Sequence[str]) -> Layout | None:
+def find_layout(sample: Sequence[str], separators: Sequence[Separator] | None = None) -> Layout | None:
     """Return the layout of some lines; None where they hold nothing."""
-    separators = separators_in(sample)
+    separators = separators_in(sample) if separators is None else separators
     looked_at: Layout | None = None
     for _ in range(2):
         survey = Survey(separators, looked_at)

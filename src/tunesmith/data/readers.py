@@ -257,7 +257,8 @@ def _read_into(
     if holds_json(path, encoding, file.suffix):
         details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):
-        details, more = read_conll(path, name, encoding, target, rejections, like=like)
+        delimiter = config.delimiter
+        details, more = read_conll(path, name, encoding, target, rejections, delimiter=delimiter, like=like)
     elif (tags := _tags_in_lines(file, config, encoding)) is not None:
         details, more = read_tagged_lines(path, name, encoding, tags, target=target, rejected=rejections)
     elif (table := _token_table(file, config, encoding)) is not None:

@@ -228,7 +228,11 @@ def _remarks(tag_form: TagForm, guesses: Sequence[Guess], marks: Marks) -> list[
         is_given = {"scheme": marks.scheme, "offsets": marks.offsets}.get(guess.name) is not None
         if is_given or guess.chosen in ("BIO", "plain", "exclusive", str(Cells())):
             continue
-        what = {"scheme": "Tags are written in the scheme", "offsets": "Places of entities are", "cells": "Cells are"}
+        what = {
+            "scheme": "Tags are written in the scheme",
+            "offsets": "Places of entities are counted as",
+            "cells": "Cells are",
+        }
         unit = "row" if guess.name != "scheme" else "sentence"
         explained = f"{guess.explained:,} {unit}{'' if guess.explained == 1 else 's'}"
         message = f"{what[guess.name]} {guess.chosen}, which explains {explained}{beside}."
