@@ -78,6 +78,18 @@ def test_some_answers_are_data_and_some_are_texts(tmp_path: Path) -> None:
     assert [row[1]["content"] for row in messages_of(data)] == wanted
 
 
+def test_files_with_and_without_data_go_together(tmp_path: Path) -> None:
+    nested = [{"prompt": ASKED[i], "completion": {"part": i}} for i in range(10)]
+    plain = [{"prompt": ASKED[i], "completion": ["{not JSON", "plain"][i % 2]} for i in range(10, 14)]
+    write(tmp_path / "train-00000-of-00002.jsonl", nested)
+    write(tmp_path / "train-00001-of-00002.jsonl", plain)
+    write(tmp_path / "test.jsonl", [{"prompt": ASKED[20], "completion": "[x"}])
+    _, data = found_in(tmp_path)
+    wanted = [f'{{"part":{i}}}' for i in range(10)] + ["{not JSON", "plain"] * 2
+    assert [row[1]["content"] for row in messages_of(data)] == wanted
+    assert messages_of(data, "test")[0][1]["content"] == "[x"
+
+
 def test_a_prompt_that_is_data_is_text_and_never_learned(tmp_path: Path) -> None:
     rows = [{"prompt": {"order": i, "from": "x"}, "completion": f"Yes, {i}."} for i in range(N)]
     _, data = found_in(write(tmp_path / "orders.jsonl", rows))

@@ -260,7 +260,10 @@ class Layout:
     def read(self, role: str, cell: Any) -> Any:
         """Return what a cell says: a text for roles that are texts (data as compact JSON), else the cell."""
         if role in self.nested and role in (*_TEXT_ROLES, PROMPT, COMPLETION) and isinstance(cell, str):
-            value = json.loads(cell)
+            try:
+                value = json.loads(cell)
+            except (ValueError, RecursionError):
+                return cell  # of a file in which nothing is nested
             if isinstance(value, str):
                 return cell if has_marks(value) else value
             is_other = role not in _TEXT_ROLES and holds_messages(value, _SPEAKERS[role])

@@ -145,8 +145,11 @@ def _is_chat(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bo
         return False
     if all(_has_certain_name(column) for column in (prompt, completion)):
         return True
-    has_label = any(name.strip().lower() in _LABEL_NAMES for name in profiles)
-    return not has_label and _holds_texts(prompt) and _holds_answers(completion)
+    return not _has_label(profiles) and _holds_texts(prompt) and _holds_answers(completion)
+
+
+def _has_label(profiles: Mapping[str, ColumnProfile]) -> bool:
+    return any(name.strip().lower() in _LABEL_NAMES for name in profiles)
 
 
 def _holds_texts(column: ColumnProfile) -> bool:
@@ -166,8 +169,10 @@ def _has_certain_name(column: ColumnProfile) -> bool:
 
 def _lacks_its_answer(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bool:
     """Say whether a column is certainly a question, and one of several texts beside it may be the answer."""
+    if _has_label(profiles) or not _has_certain_name(prompt):
+        return False
     others = [column for name, column in profiles.items() if name != prompt.name and _holds_texts(column)]
-    return _has_certain_name(prompt) and any(not is_id_like(column) for column in others)
+    return any(not is_id_like(column) for column in others)
 
 
 def _chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
