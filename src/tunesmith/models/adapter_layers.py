@@ -177,4 +177,5 @@ def _tables(wrapped: nn.Module) -> list[Any]:
 
 def _file_name(name: str) -> str:
     """Return a weight's name as it is in neither of its two places, the model and the file, but equal for both."""
-    return re.sub(r"\.default(?=\.|$)", "", structure.plain_name(name))
+    plain = re.sub(r"\.default(?=\.|$)", "", structure.plain_name(name))
+    return re.sub(r"(?<=\.lora_magnitude_vector)\.weight$", "", plain)

@@ -109,7 +109,7 @@ def size_problems(path: Path, config: Mapping[str, Any], num_tensors: int, num_w
             fix,
         )
         for key, most in limits.items()
-        if (value := config.get(key)) is not None and isinstance(value, int) and not 0 <= value <= most
+        if isinstance(value := config.get(key), int) and (value > most or (value < 0 and key not in _POSITIONS))
     ]
 
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """A run as a guest in the caller's process: what it sets for all of it is as before when it ends."""
 
 from __future__ import annotations

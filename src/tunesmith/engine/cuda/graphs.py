@@ -88,10 +88,9 @@ def hindrance(model: nn.Module) -> str:
     )
     if dropout:
         return f"attention has dropout ({dropout:g})"
-    heads = max(int(values.get("num_attention_heads") or 1), 1)
-    size = int(values.get("head_dim") or int(values.get("hidden_size") or 0) // heads)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     weight = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
-    if not variable_length.supports(weight.new_empty((1, heads, size)), 0.0):
+    if not variable_length.supports(weight.new_empty((1, 1, size)), 0.0):
         return f"no kernel for rows of any length takes heads of {size} numbers here"
     return ""
 
