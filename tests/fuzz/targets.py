@@ -29,7 +29,9 @@ from tunesmith.run.rows import find_rows
 from tunesmith.tasks import CausalLM, Classification
 from tunesmith.tasks.chat.sandbox import ChatTemplate, RefusedError
 
-ROWS = [{"text": f'words, "quoted" and café {row}', "label": ["good", "bad"][row % 2], "n": row / 3} for row in range(24)]
+ROWS = [
+    {"text": f'words, "quoted" and café {row}', "label": ["good", "bad"][row % 2], "n": row / 3} for row in range(24)
+]
 MIXED = [{"text": f"text {row}", "label": ["a", "b", 3, None, ["c"], {"d": 1}, True][row % 7]} for row in range(24)]
 CHATS = [
     {"messages": [{"role": "user", "content": f"Question {row}?"}, {"role": "assistant", "content": f"Answer {row}."}]}
@@ -113,7 +115,9 @@ COLUMNAR_FILES: dict[str, bytes] = {
     "rows.parquet": _columnar(pa.parquet.write_table, ROWS),
     "chats.parquet": _columnar(pa.parquet.write_table, CHATS),
     "tagged.parquet": _columnar(pa.parquet.write_table, TAGGED),
-    "plain.parquet": _columnar(lambda t, p: pa.parquet.write_table(t, p, compression="none", use_dictionary=False), ROWS),
+    "plain.parquet": _columnar(
+        lambda t, p: pa.parquet.write_table(t, p, compression="none", use_dictionary=False), ROWS
+    ),
     "rows.arrow": _columnar(_write_arrow(pa.ipc.new_stream), ROWS),
     "file.arrow": _columnar(_write_arrow(pa.ipc.new_file), TAGGED),
     "rows.feather": _columnar(pa.feather.write_feather, ROWS),

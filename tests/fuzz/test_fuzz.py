@@ -50,7 +50,13 @@ def test_damaged_input_gives_a_message(name: str, folder: Path) -> None:
     kept = os.environ.get("TUNESMITH_FUZZ_KEEP")
     total = Outcome()
     for start in range(0, max(1, round(share * CASES)), BATCH):
-        one = fuzz(target, min(BATCH, round(share * CASES) - start), SEED * 10_000 + start // BATCH, folder, kept and Path(kept))
+        one = fuzz(
+            target,
+            min(BATCH, round(share * CASES) - start),
+            SEED * 10_000 + start // BATCH,
+            folder,
+            kept and Path(kept),
+        )
         total.cases += one.cases
         total.refused += one.refused
         total.seconds += one.seconds

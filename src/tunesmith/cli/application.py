@@ -38,7 +38,16 @@ EPILOG = "Start with: tunesmith train --model sample:minilm --data reviews.csv"
 
 
 _OF_PATHS = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EINVAL,
+    }
 )
 """Errors of the system that speak of a path that the user gave."""
 

@@ -20,7 +20,9 @@ def text_input() -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        message = f"Standard input is no {sys.stdin.encoding.upper()}: it has the byte 0x{error.object[error.start]:02x}."
+        message = (
+            f"Standard input is no {sys.stdin.encoding.upper()}: it has the byte 0x{error.object[error.start]:02x}."
+        )
         raise InputError(message, "Convert it first, such as with iconv -t UTF-8.") from None
 
 

@@ -160,9 +160,7 @@ def read_file(file: DataFile, config: DataConfig, like: Sequence[str] = ()) -> _
     rejected = read_rejections(folder / "rejected.jsonl")
     if not len(dataset) and not rejected:
         raise InputError(f"{file.name} holds no rows.", "Give a file with at least a few rows.")
-    source = Source(
-        file.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", ""))
-    )
+    source = Source(file.name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", "")))
     has_header = bool(details.get("dialect", {}).get("header", True))
     return _Table(
         dataset,

@@ -16,7 +16,14 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
 from tunesmith.models import structure
 from tunesmith.models.quiet import quiet
-from tunesmith.models.safety import ADAPTER_CONFIG, CONFIG, TOKENIZER_FILES, check_adapter_folder, read_json
+from tunesmith.models.safety import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    TOKENIZER_FILES,
+    check_adapter_folder,
+    check_adapter_patterns,
+    read_json,
+)
 from tunesmith.models.samples import PREFIX
 from tunesmith.types import InputError, Problem
 
@@ -173,6 +180,7 @@ def _load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
                 raise InputError(f"{folder / ADAPTER_CONFIG} describes a {config.peft_type} adapter, not LoRA.")
             known = structure.origin(model)
             new = known.new_parameters if known else frozenset()
+            check_adapter_patterns(read_json(folder / ADAPTER_CONFIG), dict(model.named_modules()), folder)
             tensors = load_file(folder / WEIGHTS)
             wrapped = PeftModel(model, config)
             result: Any = set_peft_model_state_dict(wrapped, tensors)

@@ -17,7 +17,7 @@ from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.failures import explained
 from tunesmith.models.location import Location, locate
 from tunesmith.models.quiet import quiet
-from tunesmith.models.safety import check_model_folder
+from tunesmith.models.safety import check_model_folder, check_tokenizer_parts
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +132,9 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
+        check_tokenizer_parts(backend, folder)
+        with _loading("tokenizer", folder):
+            backend.encode("a \U0010fffd")  # what has no word for an unknown one, or panics, does it here
         backend.no_padding()
         backend.no_truncation()
     tokenizer.padding_side = "right"
