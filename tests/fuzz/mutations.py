@@ -103,12 +103,15 @@ def random_bytes(content: bytes, random: Random, others: Sequence[bytes]) -> byt
 
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 97, 10**6, 10**18, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "a", "0",
-    "gelu", "bert", "é" * 300, "(a+)+$", "../../x", "<unk>", [], [0], [None], ["a"] * 3, {}, {"a": 1}, {"0": "x"}, [[1]],
+    None, True, False, 0, 1, -1, 2, 3, 97, 10**6, 10**18, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"),
+    "", "a", "0",
+    "gelu", "bert", "é" * 300, "(a+)+$", "../../x", "<unk>", [], [0], [None], ["a"] * 3, {}, {"a": 1}, {"0": "x"},
+    [[1]],
     {"type": "Sequence", "normalizers": []}, {"Regex": "(a|aa)+$"},
 )  # fmt: skip
 KEYS = (
-    "return_dict", "output_attentions", "output_hidden_states", "pad_token_id", "eos_token_id", "bos_token_id", "num_labels",
+    "return_dict", "output_attentions", "output_hidden_states", "pad_token_id", "eos_token_id", "bos_token_id",
+    "num_labels",
     "id2label", "label2id", "problem_type", "torch_dtype", "dtype", "architectures", "max_position_embeddings",
     "tie_word_embeddings", "use_cache", "hidden_act", "vocab_size", "rope_scaling", "rope_parameters", "rope_theta",
     "attn_implementation", "chunk_size_feed_forward", "is_decoder", "add_cross_attention", "is_encoder_decoder",
@@ -143,7 +146,8 @@ def change_json(content: bytes, random: Random, others: Sequence[bytes]) -> byte
 
 
 MUTATORS: tuple[Mutator, ...] = (
-    flip_bits, cut, double, splice, insert, insert, swap_structure, swap_structure, swap_lines, other_encoding, compress,
+    flip_bits, cut, double, splice, insert, insert, swap_structure, swap_structure, swap_lines, other_encoding,
+    compress,
     random_bytes, change_json, change_json,
 )  # fmt: skip
 MAX_LENGTH = 400_000

@@ -71,7 +71,7 @@ class DataFile:
 
     @property
     def name(self) -> str:
-        """The file's name as it can be written and shown: bytes that are no UTF-8 as ``\\xff``."""
+        """The file's name as it can be written and shown; bytes that are no UTF-8 are escaped."""
         return os.fsencode(self.path.name).decode("utf-8", "backslashreplace")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
-from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.canonical import TRUTHS
+from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.models import load_trained, tokenizer_hash
