@@ -49,7 +49,7 @@ class DataConfig(Config):
     """Share of the rows cut off for validation when no validation rows are given."""
     test_fraction: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the rows cut off for the final test when neither test nor validation rows are given."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, lt=2**32)
     """Another number gives another split; the order of the rows never matters."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""

@@ -82,7 +82,7 @@ class TrainConfig(Config):
     """Give up after this many steps in a row whose loss or gradient is not finite or spikes."""
     spike_factor: float | None = Field(default=None, gt=1)
     """Skip a step whose gradient norm exceeds this many times the median of the last 32; off when not given."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seeds new weights, the order of rows and dropout."""
     deterministic: bool = False
     """Refuse operations whose result may vary from run to run (on the CPU all of ours repeat anyway)."""

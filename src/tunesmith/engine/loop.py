@@ -244,4 +244,6 @@ def _why_skip(training: Training, loss: float, norm: float) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    # oneDNN says of a lack of memory only that it made nothing.
+    words = ("can't allocate memory", "could not create a primitive", "could not create a memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in words)
