@@ -102,3 +102,34 @@ def test_patterns_that_never_end_are_refused(described: dict[str, Any], tmp_path
     check_adapter_patterns({"target_modules": ["query", "value"], "exclude_modules": None}, names, tmp_path)
     with pytest.raises(InputError, match="no regular expression"):
         check_adapter_patterns({"target_modules": "(("}, names, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"megatron_core": "antigravity", "megatron_config": {"a": 1}}, "Megatron"),
+        ({"megatron_core": "os"}, "Megatron"),
+        ({"base_model_name_or_path": {"a": 1}}, "base_model_name_or_path is"),
+        ({"revision": 3}, "revision is 3"),
+    ],
+)
+def test_adapters_that_name_what_they_should_not(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    described = {"peft_type": "LORA", "base_model_name_or_path": "x", "megatron_core": "megatron.core"}
+    save_file({"a": np.zeros(2, dtype=np.float32)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(described))
+    check_adapter_folder(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**described, **changed}))
+    with pytest.raises(InputError, match=words):
+        check_adapter_folder(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["long", [1], {"a": 1}])
+def test_a_length_of_a_tokenizer_that_is_no_number(tmp_path: Path, length: Any) -> None:
+    folder = tiny_folder(tmp_path, "bert")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": length}))
+    with pytest.raises(InputError, match="model_max_length"):
+        load_tokenizer(folder)

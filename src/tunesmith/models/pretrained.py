@@ -137,6 +137,11 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
             backend.encode("a \U0010fffd")  # what has no word for an unknown one, or panics, does it here
         backend.no_padding()
         backend.no_truncation()
+    if not isinstance(tokenizer.model_max_length, int | float):
+        message = (
+            f"The tokenizer in {folder} has a model_max_length that is no number: {tokenizer.model_max_length!r:.80}."
+        )
+        raise InputError(message, "Correct it in tokenizer_config.json.")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

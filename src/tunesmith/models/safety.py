@@ -80,8 +80,24 @@ def check_adapter_folder(folder: Path) -> None:
             problems.append(Problem("error", f"The adapter's file {needed} is missing.", "Restore it from a copy."))
     if path.is_file():
         problems += _check_safetensors(path)[1]
+    if (folder / ADAPTER_CONFIG).is_file() and not problems:
+        problems += _check_adapter_config(folder / ADAPTER_CONFIG)
     if problems:
         raise InputError(problems)
+
+
+def _check_adapter_config(path: Path) -> list[Problem]:
+    described = read_json(path)
+    problems = []
+    for key in ("base_model_name_or_path", "revision"):
+        if not isinstance(described.get(key), str | None):
+            message = f"{path}: {key} is {json.dumps(described[key])[:80]}; a text was expected."
+            problems.append(Problem("error", message, "Correct it, or save the adapter again."))
+    # PEFT imports whatever module is named here.
+    if described.get("megatron_config") or described.get("megatron_core") not in (None, "megatron.core"):
+        message = f"{path} asks for modules of Megatron (megatron_config, megatron_core), which are never imported."
+        problems.append(Problem("error", message, "Remove these keys if the adapter is a plain LoRA."))
+    return problems
 
 
 def read_json(path: Path) -> dict[str, Any]:
