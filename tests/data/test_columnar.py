@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import resource
 
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from tunesmith.data import DataConfig, read
+from tunesmith.data import DataConfig, columnar, read
 from tunesmith.types import InputError
 
 TABLE = pa.table(
@@ -104,3 +105,40 @@ def test_an_unknown_hub_name_is_explained(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="hub:owner/nothing-there could not be loaded"):
         read(DataConfig(path="hub:owner/nothing-there"))
+
+
+def _dictionary_of_one(size: int, num_rows: int) -> pa.Table:
+    return pa.table(
+        {"text": pa.DictionaryArray.from_arrays(pa.array([0] * num_rows, pa.int8()), pa.array(["x" * size]))}
+    )
+
+
+def _runs(num_rows: int) -> pa.Table:
+    return pa.table(
+        {"text": pa.RunEndEncodedArray.from_arrays(pa.array([num_rows], pa.int32()), pa.array(["some text"]))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("values.parquet", _dictionary_of_one(3_000_000, 20_000)),
+        ("rows.parquet", _dictionary_of_one(2_000, 400_000)),
+        ("values.arrow", _dictionary_of_one(3_000_000, 20_000)),
+        ("runs.arrow", _runs(2**31 - 1)),
+    ],
+)
+def test_small_files_that_stand_for_much_are_not_read_on(tmp_path, name, table):
+    if name.endswith(".parquet"):
+        pa.parquet.write_table(table, tmp_path / name, compression="zstd")
+    else:
+        write_file(table, tmp_path / name)
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pytest.raises(InputError, match=rf"^{name}(, a file of .*, was not read on: it (takes|asks)| grows to more)"):
+        read(DataConfig(path=str(tmp_path / name)))
+    columnar._worker.close()
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert end.ru_utime - start.ru_utime < 8
+    assert end.ru_maxrss < 2_000_000, "kilobytes"
+    pa.parquet.write_table(TABLE, tmp_path / "good.parquet")
+    assert len(read(DataConfig(path=str(tmp_path / "good.parquet"))).splits["train"]) == 3

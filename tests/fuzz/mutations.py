@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 Mutator = Callable[[bytes, Random, Sequence[bytes]], bytes]
 
@@ -100,15 +102,63 @@ def random_bytes(content: bytes, random: Random, others: Sequence[bytes]) -> byt
     return bytes(changed)
 
 
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 3, 97, 10**6, 10**18, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"),
+    "", "a", "0",
+    "gelu", "bert", "é" * 300, "(a+)+$", "../../x", "<unk>", [], [0], [None], ["a"] * 3, {}, {"a": 1}, {"0": "x"},
+    [[1]],
+    {"type": "Sequence", "normalizers": []}, {"Regex": "(a|aa)+$"},
+)  # fmt: skip
+KEYS = (
+    "return_dict", "output_attentions", "output_hidden_states", "pad_token_id", "eos_token_id", "bos_token_id",
+    "num_labels",
+    "id2label", "label2id", "problem_type", "torch_dtype", "dtype", "architectures", "max_position_embeddings",
+    "tie_word_embeddings", "use_cache", "hidden_act", "vocab_size", "rope_scaling", "rope_parameters", "rope_theta",
+    "attn_implementation", "chunk_size_feed_forward", "is_decoder", "add_cross_attention", "is_encoder_decoder",
+    "pruned_heads", "tokenizer_class", "unk_token", "pad_token", "model_max_length", "truncation_side", "padding_side",
+    "added_tokens_decoder", "target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "layers_to_transform",
+    "layers_pattern", "modules_to_save", "r", "lora_alpha", "bias", "use_dora", "use_rslora", "fan_in_fan_out",
+    "init_lora_weights", "peft_type", "task_type", "base_model_name_or_path", "revision", "trainable_token_indices",
+    "temperature", "max_length", "transformers_version", "initializer_range", "layer_norm_eps", "normalizer",
+)  # fmt: skip
+
+
+def change_json(content: bytes, random: Random, others: Sequence[bytes]) -> bytes:
+    """Give some keys of a JSON object, or of the header of a safetensors file, values that they should not have."""
+    head = int.from_bytes(content[:8], "little")
+    is_tensors = 2 < head < len(content) and content[8:9] == b"{"
+    try:
+        values = json.loads(content[8 : 8 + head] if is_tensors else content)
+    except (ValueError, RecursionError):
+        return insert(content, random, others)
+    for _ in range(random.randint(1, 2)):
+        inner = values
+        while isinstance(inner, dict | list) and inner:
+            key = random.choice(list(inner)) if isinstance(inner, dict) else random.randrange(len(inner))
+            if not isinstance(inner[key], dict | list) or not inner[key] or random.random() < 0.3:
+                inner[key] = random.choice(VALUES)
+                break
+            inner = inner[key]
+        if isinstance(values, dict) and random.random() < 0.5:
+            values[random.choice(KEYS)] = random.choice(VALUES)
+    text = json.dumps(values).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + head :] if is_tensors else text
+
+
 MUTATORS: tuple[Mutator, ...] = (
-    flip_bits, cut, double, splice, insert, insert, swap_structure, swap_structure, swap_lines, other_encoding, compress,
-    random_bytes,
+    flip_bits, cut, double, splice, insert, insert, swap_structure, swap_structure, swap_lines, other_encoding,
+    compress,
+    random_bytes, change_json, change_json,
 )  # fmt: skip
 MAX_LENGTH = 400_000
 
 
 def mutated(content: bytes, random: Random, others: Sequence[bytes]) -> bytes:
     """Return ``content`` damaged in one to three ways."""
+    if content[:1] == b"{" or content[8:9] == b"{":
+        content = change_json(content, random, others)  # what breaks off at the first brace shows little
+        if random.random() < 0.8:
+            return content
     for _ in range(random.choice([1, 1, 1, 2, 3])):
         content = random.choice(MUTATORS)(content, random, others)[:MAX_LENGTH]
     return content

@@ -108,7 +108,8 @@ TEXT_FILES: dict[str, bytes] = {
     "sentences.conll": CONLL.encode(),
     "unnamed": CONLL.encode(),
     "numbered.bmes": ONE_LINE.encode(),
-    "conllu.conllu": "".join(f"# text = x\n1\tEU\teu\tNOUN\tNN\t_\t0\troot\t_\t_\n2\t{r}\tx\tVERB\t_\t_\t1\tobj\t_\t_\n\n"
+    "conllu.conllu": "".join(f"# text = x\n1\tEU\teu\tNOUN\tNN\t_\t0\troot\t_\t_\n2\t{r}\tx\tVERB\t_\t_\t1\tobj\t_"
+                             "\t_\n\n"
                              for r in range(8)).encode(),
 }  # fmt: skip
 COLUMNAR_FILES: dict[str, bytes] = {
@@ -146,7 +147,8 @@ TEMPLATES = {
     "chatml.jinja": CHAT_TEMPLATE.encode(),
     "system.jinja": (
         b"{%- if messages[0].role == 'system' %}{{ '<s>' + messages[0].content|trim }}{% set messages = messages[1:] %}"
-        b"{% endif %}{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ m['role'] ~ ns.n }}"
+        b"{% endif %}{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ m['role'] ~ ns.n "
+        b"}}"
         b"{% if m.tool_calls %}{{ m.tool_calls|tojson(indent=2) }}{% else %}{% generation %}{{ m.content.split('x')[-1]"
         b".strip() }}{% endgeneration %}{% endif %}{% endfor %}"
     ),
@@ -168,10 +170,12 @@ def use_template(folder: Path, name: str, random: Random) -> None:
 
 CONFIGS = {
     "plain.yaml": b"model: lstm\ndata: a.csv\nmethod: {name: full}\ntrain:\n  epochs: 3\n  batch_size: 8\n  seed: 1\n",
-    "lora.yaml": b"model:\n  name: sample:minilm\n  max_length: 64\ndata:\n  path: a.csv\n  columns: {text: t, label: l}\n"
+    "lora.yaml": b"model:\n  name: sample:minilm\n  max_length: 64\n"
+    b"data:\n  path: a.csv\n  columns: {text: t, label: l}\n"
     b"  clean: {duplicates: true}\nmethod: {name: lora, rank: 8, target_modules: [q, v]}\ntrain: {learning_rate: 1e-4, "
     b"epochs: 0x1, deterministic: true}\ntask: {name: classification, labels: [a, b]}\noutput: runs/a\n",
-    "chat.yaml": b"model: m\ndata: &d {path: x.jsonl, validation: y.jsonl}\ntask:\n  name: causal_lm\n  template: |\n    {{ x }}\n"
+    "chat.yaml": b"model: m\ndata: &d {path: x.jsonl, validation: y.jsonl}\n"
+    b"task:\n  name: causal_lm\n  template: |\n    {{ x }}\n"
     b"  template_arguments: {a: [1, 2.5, null], b: ~}\ntrain: {epochs: &e 2, seed: *e}\n",
 }
 

@@ -64,7 +64,7 @@ def test_damaged_input_gives_a_message(name: str, folder: Path) -> None:
             total.slowest, total.slowest_case = one.slowest, one.slowest_case
         total.failures = one.failures | total.failures
         shutil.rmtree(folder / "cache", ignore_errors=True)
-    print(
+    print(  # noqa: T201  (the figures of the page)
         f"\n{name}: {total.cases} cases in {total.seconds:.0f} s, {total.refused} refused, slowest "
         f"{total.slowest:.2f} s ({total.slowest_case}), {total.peak_megabytes} MB, {len(total.failures)} failures"
     )

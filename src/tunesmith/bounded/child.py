@@ -65,7 +65,7 @@ def _serve(answer: Callable[[bytes], bytes], requests: BinaryIO, size: int, seco
         kind, content = ENDED, str(error).encode("utf-8", "backslashreplace")
     except MemoryError:
         kind, content = NO_MEMORY, b""
-    except Exception as error:  # it is told to the parent, which knows what was asked for
+    except BaseException as error:  # panics of Rust too; the parent is told, which knows what was asked for
         kind, content = FAILED, f"{type(error).__name__}: {error}"[:2000].encode("utf-8", "backslashreplace")
     allow(0)
     answers.write(ANSWER.pack(kind, len(content)) + content)

@@ -81,7 +81,7 @@ class Worker:
         if kind == NO_MEMORY:
             raise StoppedError(f"it asks for more than {max_bytes >> 20} MB of memory")
         assert kind == FAILED, kind
-        raise StoppedError(content.decode("utf-8"))
+        raise StoppedError(f"it breaks off: {content.decode('utf-8')}")
 
     def close(self) -> None:
         """End the process; a later request starts another."""
@@ -147,7 +147,7 @@ def _reason(status: int, seconds: float) -> str:
     if status == -getattr(signal, "SIGPROF", 0):
         return f"it takes more than {seconds:g} seconds"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
-    return f"the process that worked on it broke off ({name})"
+    return f"it breaks off ({name})"
 
 
 def _ended(owner: int, process: subprocess.Popen[bytes]) -> None:

@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
             problem = f"there are more than {MAX_VALUES} values"
             if self._depth > MAX_DEPTH:
                 problem = f"this is nested more than {MAX_DEPTH} deep"
-            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -112,7 +112,7 @@ def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError
 def _construct_scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     """Return a number, truth value or null, by the rules above also where a tag says what it is."""
     kind = node.tag.rpartition(":")[2]
-    text = str(loader.construct_scalar(node))  # type: ignore[arg-type]  (it raises where the node is no scalar)
+    text = str(loader.construct_scalar(node))  # type: ignore[arg-type]
     if not _WHOLE[node.tag].match(text):
         raise _refused(f"{text[:40]!r} is no {kind}", node)
     if len(text) > 1000:

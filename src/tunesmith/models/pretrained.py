@@ -18,7 +18,7 @@ from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.failures import explained
 from tunesmith.models.location import Location, locate
 from tunesmith.models.quiet import quiet
-from tunesmith.models.safety import check_model_folder
+from tunesmith.models.safety import check_model_folder, check_tokenizer_parts
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -150,8 +150,16 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
         check_tokenizer(tokenizer)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
+        check_tokenizer_parts(backend, folder)
+        with _loading("tokenizer", folder):
+            backend.encode("a \U0010fffd")  # what has no word for an unknown one, or panics, does it here
         backend.no_padding()
         backend.no_truncation()
+    if not isinstance(tokenizer.model_max_length, int | float):
+        message = (
+            f"The tokenizer in {folder} has a model_max_length that is no number: {tokenizer.model_max_length!r:.80}."
+        )
+        raise InputError(message, "Correct it in tokenizer_config.json.")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

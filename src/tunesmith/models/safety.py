@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tunesmith.bounded import StoppedError, Worker
 from tunesmith.config.base import nearest
 from tunesmith.models.folder_checks import file_problems, setting_problems, size_problems
 from tunesmith.types import InputError, Problem
@@ -83,8 +85,24 @@ def check_adapter_folder(folder: Path) -> None:
             problems.append(Problem("error", f"The adapter's file {needed} is missing.", "Restore it from a copy."))
     if path.is_file():
         problems += _check_safetensors(path)[1]
+    if (folder / ADAPTER_CONFIG).is_file() and not problems:
+        problems += _check_adapter_config(folder / ADAPTER_CONFIG)
     if problems:
         raise InputError(problems)
+
+
+def _check_adapter_config(path: Path) -> list[Problem]:
+    described = read_json(path)
+    problems = []
+    for key in ("base_model_name_or_path", "revision"):
+        if not isinstance(described.get(key), str | None):
+            message = f"{path}: {key} is {json.dumps(described[key])[:80]}; a text was expected."
+            problems.append(Problem("error", message, "Correct it, or save the adapter again."))
+    # PEFT imports whatever module is named here.
+    if described.get("megatron_config") or described.get("megatron_core") not in (None, "megatron.core"):
+        message = f"{path} asks for modules of Megatron (megatron_config, megatron_core), which are never imported."
+        problems.append(Problem("error", message, "Remove these keys if the adapter is a plain LoRA."))
+    return problems
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -296,3 +314,53 @@ def _check_safetensors(path: Path) -> tuple[set[str], list[Problem]]:
         size = path.stat().st_size if path.exists() else 0
         message = f"The weight file {path} is damaged or incomplete ({size:,} bytes): {error}."
         return set(), [Problem("error", message, "Download or save the model again.")]
+
+
+_trials = Worker("tunesmith.bounded.patterns:answer")
+_TRIAL_SECONDS, _TRIAL_BYTES = 4.0, 512 << 20
+_PATTERN_KEYS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters")
+_PATTERN_TABLES = ("rank_pattern", "alpha_pattern")
+_PLAIN_NAME = re.compile(r"[\w.-]*")
+
+
+def check_adapter_patterns(described: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
+    """Raise ``InputError`` for a regular expression of an adapter's config that takes too long on a model's names."""
+    given: list[str] = []
+    for key in _PATTERN_KEYS:
+        value = described.get(key)
+        given += [value] if isinstance(value, str) else [one for one in value or () if isinstance(one, str)]
+    for key in _PATTERN_TABLES:
+        given += [one for one in described.get(key) or () if isinstance(one, str)]
+    patterns = [one for one in given if not _PLAIN_NAME.fullmatch(one)]
+    if patterns:
+        # The forms in which PEFT uses them.
+        forms = [form.format(one) for one in patterns for form in ("{}", r"(.*\.)?({})$", r".*\.{}\.(\d+)\.")]
+        what = f"The regular expressions in {folder / ADAPTER_CONFIG} cannot be used"
+        fix = "Name the modules one by one (target_modules), or use another adapter."
+        _try_out({"patterns": forms, "names": list(names)}, what, fix)
+
+
+def check_tokenizer_parts(backend: Any, folder: Path) -> None:
+    """Raise ``InputError`` for a tokenizer whose normaliser or splitter takes too long, or makes texts much longer.
+
+    ``backend`` is a ``tokenizers.Tokenizer``. Those whose parts do fixed things only are not tried.
+    """
+    parts = {}
+    for name in ("normalizer", "pre_tokenizer"):
+        part = getattr(backend, name)
+        state = "" if part is None else part.__getstate__().decode("utf-8", "replace")
+        if "Regex" in state or '"Replace"' in state or '"Prepend"' in state:
+            parts[name] = json.loads(state)
+    if parts:
+        fix = "Use the tokenizer of a model that you trust."
+        _try_out({"tokenizer": parts}, f"The tokenizer in {folder} cannot be used", fix)
+
+
+def _try_out(request: Mapping[str, Any], what: str, fix: str) -> None:
+    try:
+        with _trials:
+            _trials.ask(json.dumps(request).encode(), seconds=_TRIAL_SECONDS, max_bytes=_TRIAL_BYTES)
+    except StoppedError as error:
+        raise InputError(f"{what}: {error}.", fix) from None
+    except InputError as error:
+        raise InputError(f"{what}: {error.problems[0].message}", fix) from None

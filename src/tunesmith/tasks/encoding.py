@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.encoded import Ragged, RaggedBuilder
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -104,7 +105,15 @@ def encode_batch(
     if backend.encode_special_tokens != tokenizer.split_special_tokens:
         backend.encode_special_tokens = tokenizer.split_special_tokens
     encode = backend.encode_batch if aligned else backend.encode_batch_fast
-    found: list[Encoding] = encode(batch, is_pretokenized=is_pretokenized, add_special_tokens=add_special_tokens)
+    try:
+        found: list[Encoding] = encode(batch, is_pretokenized=is_pretokenized, add_special_tokens=add_special_tokens)
+    except BaseException as error:
+        # What goes wrong in Rust comes as a bare Exception, a panic as one that is no Exception.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).splitlines() or ["no reason given"])[0][:300]
+        message = f"The model's tokenizer cannot read a text of the data: {reason}."
+        raise InputError(message, "Use another model, or another version of its tokenizer.") from error
     return found
 
 
