@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,11 +142,12 @@ def unknown_command(place: str, name: str, commands: Sequence[str]) -> Problem:
     meant = [command for command, names in COMMANDS.items() if is_top and word in names]
     if meant or near:
         return Problem("error", message, f"Did you mean '{place} {(meant or near)[0]}'?")
-    if (suffix := Path(name).suffix.lower()) in DATA_SUFFIXES | CONFIG_SUFFIXES or Path(name).exists():
-        if suffix in CONFIG_SUFFIXES:
-            return Problem("error", message, f"To train as a configuration says: tunesmith train {name}")
-        fix = f"To look at data: {place} data inspect {name}. To train on it: {place} train --model MODEL --data {name}"
-        return Problem("error", message, fix)
+    suffix = Path(name).suffix.lower()
+    if suffix in CONFIG_SUFFIXES:
+        return Problem("error", message, f"To train as a configuration says: tunesmith train {name}")
+    if suffix in DATA_SUFFIXES or os.path.exists(name):  # noqa: PTH110  (a Path refuses names that no file can have)
+        look, train = f"tunesmith data inspect {name}", f"tunesmith train --model MODEL --data {name}"
+        return Problem("error", message, f"To look at data: {look}. To train on it: {train}")
     return Problem("error", message, f"There is {', '.join(commands)}; '{place} --help' says what they do.")
 
 
@@ -155,9 +157,8 @@ def unknown_option(name: str, known: Sequence[str], usage: str, arguments: Seque
     word = word[:2] + word[2:].replace("-", "_")
     meant = [option for option, names in OPTIONS.items() if option in known and word in names]
     if not meant and "run" in arguments and word in THE_RUN.split():
-        return Problem(
-            ("error"), f"There is no option {name}.", "The run's folder is given as it is, without an option."
-        )
+        fix = "The run's folder is given as it is, without an option."
+        return Problem("error", f"There is no option {name}.", fix)
     if not meant and "run" in arguments and word in NEEDLESS.split():
         fix = "There is nothing to set: device, precision and sizes of batches are chosen by the run and the machine."
         return Problem("error", f"There is no option {name}.", fix)

@@ -16,6 +16,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -92,31 +93,26 @@ def console(stream: IO[str] | None = None, **options: Any) -> Console:
     return _console_class()(file=stream, highlight=False, markup=False, emoji=False, **options)
 
 
+@cache
 def _console_class() -> type[Console]:
-    """Return the class of consoles; rich is imported when it is needed, and the class made once."""
-    global _CLASS  # noqa: PLW0603
-    if _CLASS is None:
-        from rich.console import Console, ConsoleOptions, RenderableType
-        from rich.segment import Segment
+    """Return the class of consoles; made when it is needed, for rich is imported then."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
-        class SafeConsole(Console):
-            """Makes texts visible before their width is measured, and once more where they leave."""
+    class SafeConsole(Console):
+        """Makes texts visible before their width is measured, and once more where they leave."""
 
-            def render_str(self, text: str, **options: Any) -> Text:
-                return super().render_str(visible(text), **options)
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
 
-            def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-                for segment in super().render(renderable, options):
-                    if segment.control or not _ORDER.search(segment.text):
-                        yield segment
-                    else:
-                        yield Segment(visible(segment.text), segment.style)
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control or not _ORDER.search(segment.text):
+                    yield segment
+                else:
+                    yield Segment(visible(segment.text), segment.style)
 
-        _CLASS = SafeConsole
-    return _CLASS
-
-
-_CLASS: type[Console] | None = None
+    return SafeConsole
 
 
 def allow_any_text() -> None:
