@@ -65,12 +65,22 @@ class Case:
                 found[name] = shuffled[name][:number]
             else:
                 found[name], rest = rest[:number], rest[number:]
+            if name == "validation":
+                rest = _every_label_first(rest)
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in found.items():
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
         keys = {"train": "path", "validation": "validation", "test": "test"}
         return {key: str((folder / f"{name}.jsonl").absolute()) for name, key in keys.items()}
+
+
+def _every_label_first(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with one of each label in front: however few are taken, no label is unknown."""
+    first = {row["label"]: index for index, row in reversed(list(enumerate(rows))) if isinstance(row.get("label"), str)}
+    chosen = sorted(first.values())
+    taken = set(chosen)
+    return [rows[index] for index in chosen] + [row for index, row in enumerate(rows) if index not in taken]
 
 
 def _distinct(rows: Sequence[Row], *keys: str) -> list[Row]:
