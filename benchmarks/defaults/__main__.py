@@ -119,10 +119,10 @@ class Queue:
                 for cell, record in zip(cells, json.loads(line) if line else [], strict=False):
                     self._results.write(cell, record)
                     self._tell(cell, record)
-                if not line:
-                    print(f"{cells[0].case}: the process ended", flush=True)
                 self._busy -= 1
                 self._lock.notify_all()
+            if not line:
+                print(f"{cells[0].case}: the process ended with status {child.wait()}", flush=True)
         if child is not None and child.stdin is not None:
             child.stdin.close()
             child.wait()

@@ -65,12 +65,22 @@ class Case:
                 found[name] = shuffled[name][:number]
             else:
                 found[name], rest = rest[:number], rest[number:]
+            if name == "validation":
+                rest = _every_label_first(rest)
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in found.items():
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
         keys = {"train": "path", "validation": "validation", "test": "test"}
         return {key: str((folder / f"{name}.jsonl").absolute()) for name, key in keys.items()}
+
+
+def _every_label_first(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with one of each label in front: however few are taken, no label is unknown."""
+    first = {row["label"]: index for index, row in reversed(list(enumerate(rows))) if isinstance(row.get("label"), str)}
+    chosen = sorted(first.values())
+    taken = set(chosen)
+    return [rows[index] for index in chosen] + [row for index, row in enumerate(rows) if index not in taken]
 
 
 def _distinct(rows: Sequence[Row], *keys: str) -> list[Row]:
@@ -225,18 +235,15 @@ CASES: dict[str, Case] = {
     for case in (
         Case("reviews-100-full", reviews, LABELS, "full", RATES_FULL, (4, 8, 16), 100, 100, 1200),
         Case("sentiment-250-lora", sentiment, LABELS, "lora", RATES_LORA, (2, 4, 8), 250, 100, 1200),
-        Case("banking-9000-cnn", banking77, LABELS, "full", RATES_SCRATCH, (3, 6, 12), 9003, 1000, 3080, "cnn", 32),
-        Case(
-            "small-talk-200-tiny-lora", small_talk, CHAT, "lora", RATES_TINY_LORA, (2, 4, 8), 200, 100, 300, STORIES, 8
-        ),
-        Case("spam-200-full", spam, LABELS, "full", RATES_FULL, (2, 4, 8), 200, 100, 1200),
         Case("banking-800-full", banking77, LABELS, "full", RATES_FULL, (3, 6, 12), 800, 200, 1500),
+        Case("spam-1000-freeze", spam, LABELS, "freeze", RATES_HEAD, (5, 10, 20), 1000, 200, 2000),
+        Case("banking-9000-cnn", banking77, LABELS, "full", RATES_SCRATCH, (3, 6, 12), 9003, 1000, 3080, "cnn", 32),
+        Case("instructions-200-tiny", instructions, CHAT, "full", RATES_SCRATCH, (2, 4, 8), 200, 100, 200, STORIES, 8),
+        Case("talk-200-tiny-lora", small_talk, CHAT, "lora", RATES_TINY_LORA, (2, 4, 8), 200, 100, 300, STORIES, 8),
+        Case("hotels-1000-cnn", hotels, LABELS, "full", RATES_SCRATCH, (3, 6, 12), 1000, 300, 1500, "cnn"),
         Case("similarity-250-full", similarity, NUMBERS, "full", RATES_FULL, (2, 4, 8), 250, 100, 1000),
         Case("entities-200-full", entities, TAGS, "full", RATES_FULL, (3, 6, 12), 200, 150, 1000),
-        Case("hotels-1000-cnn", hotels, LABELS, "full", RATES_SCRATCH, (3, 6, 12), 1000, 300, 1500, "cnn"),
-        Case("sentiment-1000-freeze", sentiment, LABELS, "freeze", RATES_HEAD, (5, 10, 20), 1000, 200, 1200),
-        Case("instructions-200-tiny", instructions, CHAT, "full", RATES_SCRATCH, (2, 4, 8), 200, 100, 200, STORIES, 8),
         Case("disciplines-4000-cnn", disciplines, LABELS, "full", RATES_SCRATCH, (2, 4, 8), 4000, 500, 1000, "cnn"),
-        Case("small-talk-100-lora", small_talk, CHAT, "lora", RATES_CHAT_LORA, (1, 3, 6), 100, 40, 120, SMOLLM, 8),
+        Case("talk-100-lora", small_talk, CHAT, "lora", RATES_CHAT_LORA, (1, 3, 6), 100, 40, 120, SMOLLM, 8),
     )
 }

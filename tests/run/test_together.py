@@ -26,7 +26,7 @@ MANY: list[dict[str, Any]] = [
     {"method": {"name": "lora", "rank": 2, "dropout": 0.2}, "train": {"seed": 1, "epochs": 3, "learning_rate": 3e-2}},
     {
         "method": {"name": "lora", "rank": 8, "rslora": True},
-        "train": {"seed": 2, "epochs": 8, "early_stopping": {"patience": 1, "minimum_gain": 0.6}},
+        "train": {"seed": 2, "epochs": 8, "evaluate_steps": 6, "early_stopping": {"patience": 1, "minimum_gain": 0.6}},
         "data": {"split_seed": 3, "limit": 120},
     },
     {"method": {"name": "lora", "alpha": 3.0}, "train": {"seed": 3, "schedule": {"name": "cosine"}, "clip_norm": 0.01}},

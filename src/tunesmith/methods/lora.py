@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -56,6 +57,8 @@ class Lora(Method):
     name: Literal["lora"] = "lora"
 
     default_learning_rate: ClassVar[float] = 1e-3
+    REFERENCE_ALPHA: ClassVar[float] = 32.0
+    """The ``alpha`` that the rate is named for."""
     saves_adapter: ClassVar[bool] = True
 
     rank: Annotated[int, Field(ge=1)] = 8
@@ -104,6 +107,16 @@ class Lora(Method):
             raise ValueError("biases of quantised layers cannot be trained; set bias to none, or quantize to none")
         return self
 
+    def rate_factor(self) -> float:
+        """Undo what ``alpha`` does: a step moves ``W`` by rate x alpha (x root of rank, if so scaled), at any rank."""
+        alpha = self._alpha * (math.sqrt(self.rank) if self.rslora else 1.0)
+        factor = self.REFERENCE_ALPHA / alpha / math.sqrt(self.lora_plus_ratio)
+        return min(max(factor, 0.1), 4.0)
+
+    @property
+    def _alpha(self) -> float:
+        return self.alpha if self.alpha is not None else 2 * self.rank
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return the ``PeftModel`` around ``model``, whose own weights are frozen (and quantised, if asked for).
 
@@ -117,7 +130,7 @@ class Lora(Method):
 
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha if self.alpha is not None else 2 * self.rank,  # type: ignore[arg-type]
+            lora_alpha=self._alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             target_modules=list(targets),
             use_rslora=self.rslora,

@@ -318,26 +318,6 @@ def _check_safetensors(path: Path) -> tuple[set[str], list[Problem]]:
 
 _trials = Worker("tunesmith.bounded.patterns:answer")
 _TRIAL_SECONDS, _TRIAL_BYTES = 4.0, 512 << 20
-_PATTERN_KEYS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters")
-_PATTERN_TABLES = ("rank_pattern", "alpha_pattern")
-_PLAIN_NAME = re.compile(r"[\w.-]*")
-
-
-def check_adapter_patterns(described: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
-    """Raise ``InputError`` for a regular expression of an adapter's config that takes too long on a model's names."""
-    given: list[str] = []
-    for key in _PATTERN_KEYS:
-        value = described.get(key)
-        given += [value] if isinstance(value, str) else [one for one in value or () if isinstance(one, str)]
-    for key in _PATTERN_TABLES:
-        given += [one for one in described.get(key) or () if isinstance(one, str)]
-    patterns = [one for one in given if not _PLAIN_NAME.fullmatch(one)]
-    if patterns:
-        # The forms in which PEFT uses them.
-        forms = [form.format(one) for one in patterns for form in ("{}", r"(.*\.)?({})$", r".*\.{}\.(\d+)\.")]
-        what = f"The regular expressions in {folder / ADAPTER_CONFIG} cannot be used"
-        fix = "Name the modules one by one (target_modules), or use another adapter."
-        _try_out({"patterns": forms, "names": list(names)}, what, fix)
 
 
 def check_tokenizer_parts(backend: Any, folder: Path) -> None:

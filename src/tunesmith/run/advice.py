@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods import METHODS
 from tunesmith.readable import count, is_higher_better, number, percent, rival_phrase
-from tunesmith.run.defaults import WANTED_STEPS, suited_rate
+from tunesmith.run.defaults import suited_rate
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def hints(
         share = _share(predictions, only)
         found.append(
             f"The model gives every one of the {count(_num_rows(predictions))} judged rows the same answer, "
-            f"{repr(only) if only else 'no label'}, which is right in {percent(share)} of the cases: it has not learned to tell them apart."
+            f"{repr(only) if only else 'no label'}, which is right in {percent(share)} of the cases: it has not learned "
+            "to tell them apart."
         )
     if behind := _shortfall(session, evaluation):
         found.append(behind)
@@ -72,14 +73,14 @@ def _remedy(session: Session, common: float) -> str:
 
 def _remedies(session: Session, common: float) -> Iterator[str]:
     """Yield what might help, what is likeliest to first."""
-    training, method, most_epochs = session.training, session.config.method, session.data.task.most_epochs
+    training, method, task = session.training, session.config.method, session.data.task
     steps, best, plan = training.step, session.progress.best_step, training.plan
     rate, suited = training.learning_rate, suited_rate(session.config, session.network.model, plan.batch_size)
-    epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * most_epochs))
+    epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * task.most_epochs))
     ended = steps == plan.total_steps
     if max(rate, suited) / min(rate, suited) >= FAR:
         yield f"--train.learning_rate {suited:g}, which suits model, method and steps (it was {rate:g})"
-    if ended and steps < WANTED_STEPS / FAR and "train.epochs" not in session.decisions:
+    if ended and steps < task.wanted_steps / FAR and "train.epochs" not in session.decisions:
         yield f"--train.epochs {epochs}, since it made {count(steps)} steps only"
     if ended and best == steps:
         yield f"--train.epochs {epochs}, since its last evaluation was its best: it was still learning"

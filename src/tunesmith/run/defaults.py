@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (8, 32)
 """Fewest and most rows of a step."""
-WANTED_STEPS = 1000
-"""Steps that a training is to have where the rows, read often enough, give so many."""
 FEWEST_EPOCHS = 3
 """However many steps that makes, up to ``AFFORDABLE_STEPS``."""
 AFFORDABLE_STEPS = 3000
@@ -176,11 +174,11 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
 
 def _epochs(task: Task, per_epoch: int, *, has_validation: bool) -> tuple[float, str]:
     most = task.most_epochs if has_validation else min(task.most_epochs, FEWEST_EPOCHS)
-    wanted = math.ceil(WANTED_STEPS / per_epoch)
+    wanted = math.ceil(task.wanted_steps / per_epoch)
     affordable = max(1, AFFORDABLE_STEPS // per_epoch)
     epochs = min(max(wanted, min(FEWEST_EPOCHS, affordable)), most)
     if epochs == wanted:
-        reason = f"{count(WANTED_STEPS)} steps or more, with {count(per_epoch)} an epoch"
+        reason = f"{count(task.wanted_steps)} steps or more, with {count(per_epoch)} an epoch"
     elif epochs == most:
         reason = f"the most for {task.name}" + ("" if has_validation else " without validation rows to stop by")
     elif epochs == FEWEST_EPOCHS:

@@ -74,6 +74,8 @@ class Task(Config):
     rival: ClassVar[Literal["classical", "untuned"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
     the model as it was before training."""
+    wanted_steps: ClassVar[int] = 1000
+    """Optimizer steps that learning the task well takes, where there are rows for so many."""
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
     not_encoded: ClassVar[frozenset[str]] = frozenset()
