@@ -118,18 +118,21 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
             return error.exit_code
         case click.Abort():
             return _stopped_status(KeyboardInterrupt()) or 1
-        case InputError():
-            show_problems(error.problems)
-            return 2
-        case RunError():
-            say("Error: ", err=True, end="", fg="red", bold=True)
-            say(error, err=True)
-            return 1
+        case InputError() | RunError():
+            return _told(error)
         case OSError() if error.filename is not None and error.errno in _OF_PATHS:
             problem = f"{os.fsdecode(error.filename)[:300]!r} cannot be used: {error.strerror}."
-            show_problems([Problem("error", problem, "Give another path, or change its permissions.")])
-            return 2
+            return _explain(InputError(problem, "Give another path, or change its permissions."), arguments)
     return _report_crash(error, arguments)
+
+
+def _told(error: InputError | RunError) -> int:
+    if isinstance(error, InputError):
+        show_problems(error.problems)
+        return 2
+    say("Error: ", err=True, end="", fg="red", bold=True)
+    say(error, err=True)
+    return 1
 
 
 def show_problems(problems: Sequence[Problem]) -> None:

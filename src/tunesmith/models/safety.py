@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -333,7 +332,7 @@ def check_tokenizer_parts(backend: Any, folder: Path) -> None:
             parts[name] = json.loads(state)
     if parts:
         fix = "Use the tokenizer of a model that you trust."
-        _try_out({"tokenizer": parts}, f"The tokenizer in {folder} cannot be used", fix)
+        _try_out(parts, f"The tokenizer in {folder} cannot be used", fix)
 
 
 def _try_out(request: Mapping[str, Any], what: str, fix: str) -> None:

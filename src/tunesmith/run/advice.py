@@ -38,8 +38,8 @@ def hints(
         share = _share(predictions, only)
         found.append(
             f"The model gives every one of the {count(_num_rows(predictions))} judged rows the same answer, "
-            f"{repr(only) if only else 'no label'}, which is right in {percent(share)} of the cases: it has not learned "
-            "to tell them apart."
+            f"{repr(only) if only else 'no label'}, which is right in {percent(share)} of the cases: it has not "
+            "learned to tell them apart."
         )
     if behind := _shortfall(session, evaluation):
         found.append(behind)
