@@ -278,6 +278,11 @@ def _utf8_width(letter: str) -> int:
     return len(letter.encode("utf-8", "surrogatepass"))
 
 
+def covers_text(text: str, span: Span) -> bool:
+    """Say whether a span lies within a text and covers more than white space."""
+    return 0 <= span.start < span.end <= len(text) and bool(text[span.start : span.end].strip())
+
+
 def _is_sensible(text: str, span: Span) -> bool:
     """Say whether a span covers its own words, or, where it does not say which, whole words of the text."""
     if not 0 <= span.start < span.end <= len(text):
@@ -311,7 +316,7 @@ def tag_spans(text: str, spans: Sequence[Span]) -> tuple[list[str], list[int], l
     position = 0
     pieces: list[tuple[int, int, str | None]] = []
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if not (position <= span.start < span.end <= len(text) and text[span.start : span.end].strip()):
+        if span.start < position or not covers_text(text, span):
             return *split_words(text), None
         pieces += [(position, span.start, None), (span.start, span.end, span.label)]
         position = span.end
