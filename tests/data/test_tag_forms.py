@@ -467,5 +467,5 @@ def test_spans_that_do_not_fit_are_an_error_that_names_the_offsets(tmp_path: Pat
     assert len(pairs(load(path, bad_rows="quarantine"))) == 20
     rows[20:] = [{"text": f"New York City {i}", "entities": [[0, 13, "LOC"], [4, 8, "LOC"]]} for i in range(5)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    with pytest.raises(InputError, match="5 of 25 rows .*overlap"):
+    with pytest.raises(InputError, match=r"5 of 25 rows .*overlap"):
         load(path)

@@ -249,7 +249,7 @@ def find_offsets(
             explained[offsets] += all(_is_sensible(text, span) for span in placed)
     if not num_rows:
         return given or "exclusive", None
-    chosen: Offsets = given or max(OFFSETS, key=lambda offsets: explained[offsets])
+    chosen: Offsets = max(OFFSETS, key=lambda offsets: explained[offsets]) if given is None else given
     others: Counter[str] = Counter({name: explained[name] for name in OFFSETS if name != chosen})
     return chosen, Guess("offsets", chosen, explained[chosen], tuple(others.most_common()), FLAG)
 

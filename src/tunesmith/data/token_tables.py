@@ -22,6 +22,8 @@ from tunesmith.data.tables import Rejections, TableWriter
 from tunesmith.types import Guess, Problem
 
 _MIN_ROWS = 6
+_FEW_LINES = 200
+_TAG_CELL = re.compile(r"(?:^|[,;\t|])\s*\"?(?:O|[BIMELSU][-_][^\s,;|\"]+)\"?\s*(?:[,;\t|\r\n]|$)")
 _TOKEN_NAMES = frozenset(["word", "words", "token", "tokens", "form", "text", "char", "character"])
 _SENTENCE_NAME = re.compile(r"sent|doc|^id$|_id$|idx|group|line|seq", re.IGNORECASE)
 _TAG_NAME = re.compile(r"^(?:ner|tag|label|entity|iob|bio)", re.IGNORECASE)
@@ -58,6 +60,10 @@ def find_token_table(path: Path, suffix: str, encoding: str) -> TokenTable | Non
     with open_text(path, encoding) as text:
         lines, _ = sample_lines(Lines(text))
     if not lines or not _TOKEN_NAMES & {word.strip(' "\r\n').lower() for word in re.split(r"[,;\t|]", lines[0])}:
+        return None
+    # To learn how a table is written takes a look at all of it; most need none.
+    first = lines[1:_FEW_LINES]
+    if len(first) < _MIN_ROWS or 2 * sum(_TAG_CELL.search(line) is not None for line in first) < len(first):
         return None
     dialect, _ = find_dialect(path, suffix, encoding, DelimitedOptions())
     if not dialect.header or dialect.delimiter is None:
