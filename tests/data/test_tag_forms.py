@@ -174,6 +174,14 @@ def test_conllu(tmp_path: Path) -> None:
     assert pairs(load(tmp_path / "train")) == pairs(found)
 
 
+def test_conllu_plus_names_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.conllup"
+    lines = ["# global.columns = ID FORM UPOS UPOS NER", "1 Ann PROPN x B-PER", "2 runs VERB y O", "", "1 Go VERB x O"]
+    path.write_text("\n".join(lines).replace(" ", "\t").replace("#\tglobal.columns\t=\t", "# global.columns = "))
+    assert pairs(load(path, columns={"tags": "ner"})) == [(["Ann", "runs"], ["B-PER", "O"]), (["Go"], ["O"])]
+    assert pairs(load(path, columns={"tags": "upos"}))[0][1] == ["PROPN", "VERB"]
+
+
 def test_a_hash_may_be_a_token_or_begin_a_comment(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     text = "# a comment\n# id x\n# O\ntag B-x\n# inside of it\nend I-x\n\n#one O\nb B-x\n\n"
@@ -309,6 +317,11 @@ TABLES = {
 def test_tables(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
     assert pairs(load(tmp_path / name)) == SENTENCES
+
+
+def test_columns_of_a_table_may_be_called_as_roles_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(TABLES["always.csv"].replace("POS", "tags"), encoding="utf-8")
+    assert pairs(load(tmp_path / "a.csv")) == SENTENCES
 
 
 def test_a_bad_row_costs_its_sentence(tmp_path: Path) -> None:
@@ -452,3 +465,7 @@ def test_spans_that_do_not_fit_are_an_error_that_names_the_offsets(tmp_path: Pat
     with pytest.raises(InputError, match=r"exclusive(.|\n)*data\.span_offsets"):
         load(path)
     assert len(pairs(load(path, bad_rows="quarantine"))) == 20
+    rows[20:] = [{"text": f"New York City {i}", "entities": [[0, 13, "LOC"], [4, 8, "LOC"]]} for i in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"5 of 25 rows .*overlap"):
+        load(path)

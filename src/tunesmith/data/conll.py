@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from tunesmith.data.conll_layout import (
     Survey,
     find_layout,
     is_scheme_tag,
+    sample_lines,
     separators_in,
 )
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
-from tunesmith.data.tables import Rejections, TableWriter
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter
 from tunesmith.types import InputError, Problem
 
-_SAMPLE_LINES = 5_000
 _MIN_SAMPLE_SENTENCES = 2
 _MAX_TAGS = 100
 _NUMBERED = re.compile("(?:.|[\ufffd\udc80-\udcff]+)[0-9]{1,2}")
@@ -61,9 +60,9 @@ def looks_like_conll(path: Path, encoding: str, *, is_table: bool = False) -> bo
     What is by its name a table (``is_table``) must have tags of entities.
     """
     with open_text(path, encoding) as text:
-        lines = list(islice(Lines(text), _SAMPLE_LINES))
+        lines, _ = sample_lines(Lines(text))
     layout = find_layout(lines)
-    if layout is None or layout.num_columns < 2:
+    if layout is None or not 2 <= layout.num_columns <= MAX_COLUMNS:
         return False
     if layout.kind != "columns":
         return True
@@ -105,6 +104,11 @@ def read_conll(
             "Expected a token and its tag on every line, with a tab or a space between, and blank lines between "
             "sentences.",
         )
+    if layout.num_columns > MAX_COLUMNS:
+        raise InputError(
+            f"{name} has {layout.num_columns} columns, more than {MAX_COLUMNS}.",
+            "Keep only the columns that are needed.",
+        )
     layout = layout.like(like)
     is_numbered, language = _marks_of_tokens(path, encoding, layout)
     kept = layout.kept
@@ -140,12 +144,12 @@ def read_conll(
 def _layout_of(path: Path, encoding: str, delimiter: str | None) -> Layout | None:
     """Return the layout that explains most sentences of the whole file."""
     with open_text(path, encoding) as text:
-        sample = list(islice(Lines(text), _SAMPLE_LINES))
+        sample, is_whole = sample_lines(Lines(text))
     separators = separators_in(sample) if delimiter is None else [None if delimiter.isspace() else delimiter]
     if delimiter == "\t":
         separators = ["\t"]
     chosen = find_layout(sample, separators)
-    while chosen is not None and len(sample) == _SAMPLE_LINES:
+    while chosen is not None and not is_whole:
         survey = Survey(separators, chosen)
         with open_text(path, encoding) as text:
             for line in Lines(text):

@@ -6,6 +6,7 @@ columns.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections import Counter
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tunesmith.data.encodings import has_marks
+from tunesmith.data.encodings import Lines, has_marks
+from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
 DOCUMENT = "-DOCSTART-"
@@ -21,6 +23,8 @@ _NO_WORD = re.compile(r"[0-9]+[-.][0-9]+")
 """Number of a word that is written in one with the next (3-4), and of one that is not written at all (5.1)."""
 _SCHEME_TAG = re.compile(r"[OBIMELSUW](?:[-_]\S+)?|[^\s-]+[-_][BIMELSUW]|[o_-]")
 _PREFIXED_TAG = re.compile(r"[BIMELSUW][-_]\S+|[^\s-]+[-_][BIMELSUW]")
+_SAMPLE_LINES = 5_000
+_SAMPLE_CHARACTERS = 1 << 22
 _MAX_VALUES = 50_000
 _MAX_TAGS = 200
 _MIN_EVIDENCE = 50
@@ -41,6 +45,18 @@ Separator = str | None
 """A character, or None for any white space."""
 
 
+def sample_lines(lines: Lines) -> tuple[list[str], bool]:
+    """Return a file's first lines, up to 5,000 or 4 million characters, and whether they are all."""
+    sample: list[str] = []
+    num_characters = 0
+    for line in lines:
+        if len(sample) == _SAMPLE_LINES or (sample and num_characters > _SAMPLE_CHARACTERS):
+            return sample, False
+        sample.append(line)
+        num_characters += len(line)
+    return sample, True
+
+
 def is_scheme_tag(tag: str) -> bool:
     """Say whether a tag is written as those of entities are."""
     return _SCHEME_TAG.fullmatch(tag) is not None
@@ -53,7 +69,8 @@ def cut(line: str, separator: Separator) -> list[str]:
     content = line.rstrip("\r\n")
     if separator != "\t":
         if '"' in content and not has_marks(content):
-            return [cell.strip() for cell in next(csv.reader([content], delimiter=separator), [])]
+            with contextlib.suppress(csv.Error):
+                return [cell.strip() for cell in next(csv.reader([content], delimiter=separator), [""])]
         if content.startswith(separator * 2):
             # The token is the mark that separates.
             return [separator, *(cell.strip() for cell in content[2:].split(separator))]
@@ -224,7 +241,7 @@ class Survey:
             self._is_first = not line.strip()
             self.is_ontonotes = line.startswith(_BEGIN_DOCUMENT)
             named = _GLOBAL_COLUMNS.match(line)
-            self._names = tuple(name.lower() for name in named[1].split()) if named else ()
+            self._names = tuple(unique_names(named[1].lower().split())) if named else ()
         if not line.strip() or line.startswith(DOCUMENT):
             self._end()
         elif self._sentence or not line.startswith("#"):

@@ -249,7 +249,7 @@ def find_offsets(
             explained[offsets] += all(_is_sensible(text, span) for span in placed)
     if not num_rows:
         return given or "exclusive", None
-    chosen: Offsets = given or max(OFFSETS, key=lambda offsets: explained[offsets])
+    chosen: Offsets = max(OFFSETS, key=lambda offsets: explained[offsets]) if given is None else given
     others: Counter[str] = Counter({name: explained[name] for name in OFFSETS if name != chosen})
     return chosen, Guess("offsets", chosen, explained[chosen], tuple(others.most_common()), FLAG)
 
@@ -276,6 +276,11 @@ def _utf16_width(letter: str) -> int:
 
 def _utf8_width(letter: str) -> int:
     return len(letter.encode("utf-8", "surrogatepass"))
+
+
+def covers_text(text: str, span: Span) -> bool:
+    """Say whether a span lies within a text and covers more than white space."""
+    return 0 <= span.start < span.end <= len(text) and bool(text[span.start : span.end].strip())
 
 
 def _is_sensible(text: str, span: Span) -> bool:
@@ -311,7 +316,7 @@ def tag_spans(text: str, spans: Sequence[Span]) -> tuple[list[str], list[int], l
     position = 0
     pieces: list[tuple[int, int, str | None]] = []
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if not (position <= span.start < span.end <= len(text) and text[span.start : span.end].strip()):
+        if span.start < position or not covers_text(text, span):
             return *split_words(text), None
         pieces += [(position, span.start, None), (span.start, span.end, span.label)]
         position = span.end

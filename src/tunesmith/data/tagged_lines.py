@@ -10,18 +10,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from tunesmith.data.conll_layout import sample_lines
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
 from tunesmith.types import Guess, Problem
 
-_SAMPLE_LINES = 5_000
 _MIN_LINES = 3
 _AGREEING = 0.95
 _MAX_TAGS = 200
@@ -60,7 +59,7 @@ class TagLineForm:
 def find_tag_lines(path: Path, encoding: str) -> TagLineForm | None:
     """Return how the tags of a file's lines are written; None where they are not."""
     with open_text(path, encoding) as text:
-        lines = [line.strip().lstrip("\ufeff") for line in islice(Lines(text), _SAMPLE_LINES) if line.strip()]
+        lines = [line.strip().lstrip("\ufeff") for line in sample_lines(Lines(text))[0] if line.strip()]
     if len(lines) < _MIN_LINES:
         return None
     found = [form for joiner in _JOINERS for number in (2, 1) if (form := _joined(lines, joiner, number)) is not None]

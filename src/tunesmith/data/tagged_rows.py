@@ -16,7 +16,7 @@ from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, Misfit
 from tunesmith.data.records import ROW
 from tunesmith.data.schemes import Scheme, TagForm
-from tunesmith.data.spans import Offsets, find_offsets, parse_spans, place, tag_spans, text_of
+from tunesmith.data.spans import Offsets, covers_text, find_offsets, parse_spans, place, tag_spans, text_of
 from tunesmith.data.tables import Rows, batches, column_names
 from tunesmith.data.tagged import Cells, join_tokens, split_words, types_of
 from tunesmith.types import ColumnChoice, Guess, Problem
@@ -58,9 +58,10 @@ class TaggedTokens(Form):
         Misfit("tags", "their tags do not fit the scheme of the others.", flag=schemes.FLAG),
         Misfit(
             "spans",
-            "their spans overlap, are empty, lie outside of the text, or lack start, end or label.",
+            "their spans are empty, lie outside of the text, or lack start, end or label.",
             flag=spans.FLAG,
         ),
+        Misfit("overlap", "their spans overlap, and a token has one tag: keep the outer ones, or the inner ones."),
     )
 
     def __init__(
@@ -196,7 +197,8 @@ class TaggedTokens(Form):
             found = parse_spans(cells.get(ENTITIES))
             placed = None if found is None else place(text, found, self._offsets)
             tokens, starts, tags = (*split_words(text), None) if placed is None else tag_spans(text, placed)
-            return _Row(text, tokens, starts, tags, "spans" if tags is None else "")
+            overlaps = placed is not None and all(covers_text(text, span) for span in placed)
+            return _Row(text, tokens, starts, tags, "" if tags is not None else "overlap" if overlaps else "spans")
         tokens = self._cells.read_tokens(cells[TOKENS]) or []
         text, starts = join_tokens(tokens)
         row = _Row(text, tokens, starts)

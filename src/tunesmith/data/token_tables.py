@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tunesmith.data.conll_layout import is_scheme_tag
+from tunesmith.data.conll_layout import is_scheme_tag, sample_lines
 from tunesmith.data.delimited import DelimitedOptions, find_dialect
 from tunesmith.data.dialect import Dialect, Record, records
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
@@ -22,8 +21,9 @@ from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
 from tunesmith.types import Guess, Problem
 
-_SAMPLE_LINES = 5_000
 _MIN_ROWS = 6
+_FEW_LINES = 200
+_TAG_CELL = re.compile(r"(?:^|[,;\t|])\s*\"?(?:O|[BIMELSU][-_][^\s,;|\"]+)\"?\s*(?:[,;\t|\r\n]|$)")
 _TOKEN_NAMES = frozenset(["word", "words", "token", "tokens", "form", "text", "char", "character"])
 _SENTENCE_NAME = re.compile(r"sent|doc|^id$|_id$|idx|group|line|seq", re.IGNORECASE)
 _TAG_NAME = re.compile(r"^(?:ner|tag|label|entity|iob|bio)", re.IGNORECASE)
@@ -49,14 +49,21 @@ class TokenTable:
         """Return the name of a list."""
         if index == self.token:
             return "tokens"
-        return "tags" if index == self.tag else self.dialect.columns[index]
+        if index == self.tag:
+            return "tags"
+        own = self.dialect.columns[index]
+        return f"{own} {index + 1}" if own in ("tokens", "tags") else own
 
 
 def find_token_table(path: Path, suffix: str, encoding: str) -> TokenTable | None:
     """Return how a delimited file is used as a table of tokens; None where it is none."""
     with open_text(path, encoding) as text:
-        lines = list(islice(Lines(text), _SAMPLE_LINES))
+        lines, _ = sample_lines(Lines(text))
     if not lines or not _TOKEN_NAMES & {word.strip(' "\r\n').lower() for word in re.split(r"[,;\t|]", lines[0])}:
+        return None
+    # To learn how a table is written takes a look at all of it; most need none.
+    first = lines[1:_FEW_LINES]
+    if len(first) < _MIN_ROWS or 2 * sum(_TAG_CELL.search(line) is not None for line in first) < len(first):
         return None
     dialect, _ = find_dialect(path, suffix, encoding, DelimitedOptions())
     if not dialect.header or dialect.delimiter is None:
