@@ -88,7 +88,7 @@ def test_passages_with_questions_are_refused_with_what_to_do(read_text) -> None:
 
 def test_broken_objects_name_their_line(read_text) -> None:
     content = "\n".join(dump(row, indent=1) for row in ROWS) + '\n{"text": "cut'
-    with pytest.raises(InputError, match="x.json, line 25: not valid JSON"):
+    with pytest.raises(InputError, match=r"x\.json, line 25: not valid JSON"):
         read_text("x.json", content)
 
 
