@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
@@ -51,7 +51,7 @@ def as_path(data: Any) -> str:
     if isinstance(data, str):
         return data
     if isinstance(data, os.PathLike):
-        return os.fspath(data)
+        return str(os.fspath(data))
     if not is_table(data):
         raise InputError(f"{type(data).__name__} holds no rows that can be read.", _EXPECTED)
     parts = dict(data) if isinstance(data, Mapping) and _are_splits(data) else {"": data}
@@ -208,7 +208,7 @@ def _plain(value: Any) -> Any:
         if hasattr(value, method):
             return getattr(value, method)()
     if isinstance(value, Mapping):
-        return dict(cast("Mapping[Any, Any]", value))
+        return dict(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     return str(value)
