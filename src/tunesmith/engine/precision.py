@@ -110,7 +110,7 @@ def _buffers_made_in(model: PreTrainedModel, dtype: torch.dtype) -> set[str]:
     """Return the names of the buffers that have ``dtype`` in a new model of this kind, which takes no memory."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            made = type(model)._from_config(copy.deepcopy(model.config), dtype=dtype)
+            made = type(model)._from_config(copy.deepcopy(model.config), dtype=dtype)  # type: ignore[no-untyped-call]
     except Exception:  # a model that was put together by hand, or computes with what it makes
         return set()
     return {name for name, buffer in made.named_buffers() if buffer.dtype == dtype}

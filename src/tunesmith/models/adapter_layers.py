@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.models import structure
 from tunesmith.models.failures import said
@@ -50,7 +50,7 @@ def read_adapter_config(folder: Path, model: nn.Module) -> LoraConfig:
     _require_plain(path, "modules_to_save", config.modules_to_save)
     targets = config.target_modules
     if isinstance(targets, str) or config.exclude_modules or config.layers_pattern:
-        config.target_modules = set(_adapted(folder)) or targets
+        config.target_modules = _adapted(folder) or targets
         config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
     _require_plain(path, "target_modules", config.target_modules)
     names = [name for name, _ in model.named_modules()]
@@ -141,7 +141,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
                 len(wrong),
             )
         )
-    return cast("PeftModel", wrapped.eval())
+    return wrapped.eval()
 
 
 def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

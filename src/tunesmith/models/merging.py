@@ -39,7 +39,7 @@ def merge(wrapped: PeftModel, folder: Path) -> PreTrainedModel:
     _untie(wrapped)
     try:
         with quiet():
-            merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)  # type: ignore[operator, assignment]
+            merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
     except Exception as error:  # values that are no numbers, and kinds of layers that cannot be merged
         raise InputError(f"The adapter in {folder} cannot be merged: {said(error)}") from error
     return merged

@@ -307,7 +307,7 @@ def check_saving(model: PreTrainedModel, folder: Path) -> None:
         given.do_sample = True
         if not _can_be_saved(given):
             tokens = {key: value for key, value in given.to_dict().items() if key.endswith("_token_id")}
-            model.generation_config = GenerationConfig(**tokens)
+            model.generation_config = GenerationConfig(**tokens)  # type: ignore[no-untyped-call]
     with _loading("config", folder), tempfile.TemporaryDirectory(prefix="tunesmith-") as place, quiet():
         model.config.save_pretrained(place)
 
