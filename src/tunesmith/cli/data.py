@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import click
 
 from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
 from tunesmith.cli.suggestions import SuggestingGroup
+from tunesmith.cli.terminal import say_json
 from tunesmith.readable import count, percent
 from tunesmith.types import ColumnChoice, ColumnProfile, Guess, InputError, Problem
 
@@ -66,7 +66,7 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     if show_mask and settings.model is None:
         raise InputError("--show-mask needs a model: it shows the rows in its tokens.", "Add --model NAME.")
     if as_json:
-        click.echo(json.dumps(_look(settings).to_json(), ensure_ascii=False, indent=2))
+        say_json(_look(settings).to_json(), indent=2)
         return
     console = stdout_console()
     looked = _look(settings, console)
@@ -172,8 +172,6 @@ def _unused(found: FoundRows) -> Sequence[ColumnChoice]:
 
 
 def _show_guesses(console: Console, guesses: Sequence[Guess]) -> None:
-    from rich.markup import escape
-
     from tunesmith.cli.tables import new_table, print_table
 
     if not guesses:
@@ -184,21 +182,19 @@ def _show_guesses(console: Console, guesses: Sequence[Guess]) -> None:
         others = ", ".join(f"{reading} ({number:,})" for reading, number in guess.alternatives)
         row = (guess.name, guess.chosen, count(guess.explained), others, guess.flag)
         if row not in shown:
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
             shown.add(row)
     print_table(console, table)
 
 
 def _show_unused(console: Console, found: FoundRows) -> None:
-    from rich.markup import escape
-
     from tunesmith.cli.tables import new_table, print_table
 
     unused = _unused(found)
     if unused:
         table = new_table("Columns not used", ["column", "why"])
         for choice in unused:
-            table.add_row(escape(choice.column), escape(choice.reason))
+            table.add_row(choice.column, choice.reason)
         print_table(console, table)
 
 
