@@ -233,3 +233,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(ConfigError, match="is no file"):
         load_yaml(tmp_path / "pipe.yaml")
+
+
+def test_bytes_that_are_no_utf_8_are_told_as_such() -> None:
+    with pytest.raises(ConfigError, match="which has bytes that are no UTF-8"):
+        build(Data, {"path": "a\udcff.csv"})

@@ -145,7 +145,7 @@ def _reason(status: int, seconds: float) -> str:
     import signal
 
     if status == -getattr(signal, "SIGPROF", 0):
-        return f"it takes more than {seconds:g} seconds"
+        return f"it takes more than {seconds:.3g} seconds"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
     return f"it breaks off ({name})"
 

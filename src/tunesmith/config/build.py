@@ -154,6 +154,9 @@ class _Builder:
             self.report(f"{key}: {reason}{'' if reason.endswith(('.', '!', '?')) else '.'}")
         elif field is None:
             self.report(f"{key}: {reason}.")
+        elif detail["type"] == "string_unicode":
+            fix = "Give it in UTF-8; a file whose name has other bytes must be renamed, or given by its folder."
+            self.report(f"{key} is {show(detail['input'])}, which has bytes that are no UTF-8.", fix)
         elif detail["type"] == "missing":
             self._report_missing(field, key)
         else:
