@@ -32,7 +32,8 @@ def main() -> int:
     options = parser().parse_args()
     if options.worker:
         return work(options)
-    cases = [case for case in CASES.values() if any(fnmatch.fnmatch(case.name, one) for one in options.only)]
+    chosen = [name for pattern in options.only for name in fnmatch.filter(CASES, pattern)]
+    cases = [CASES[name] for name in dict.fromkeys(chosen)]
     results = Results(options.folder)
     if options.what != "table":
         Queue(cases, results, options).make()

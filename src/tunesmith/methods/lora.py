@@ -56,7 +56,7 @@ class Lora(Method):
 
     name: Literal["lora"] = "lora"
 
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 5e-4
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     saves_adapter: ClassVar[bool] = True
