@@ -147,10 +147,12 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 
     with _loading("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        check_tokenizer(tokenizer)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        check_tokenizer_parts(backend, folder)
+        check_tokenizer_parts(backend, folder)  # before anything is read by it here, where nothing limits it
+    with _loading("tokenizer", folder), quiet():
+        check_tokenizer(tokenizer)
+    if backend is not None:
         with _loading("tokenizer", folder):
             backend.encode("a \U0010fffd")  # what has no word for an unknown one, or panics, does it here
         backend.no_padding()
