@@ -130,7 +130,9 @@ def _merge(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], b
     try:
         with quiet():
             merged = cast("PreTrainedModel", wrapped.merge_and_unload(safe_merge=True))
-    except ValueError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what is not finite, and kinds of LoRA that cannot be merged
         raise InputError(f"The adapter in {folder} cannot be merged: {error}") from error
     with quiet():
         merged.save_pretrained(target)
