@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -136,11 +137,11 @@ def change_json(content: bytes, random: Random, others: Sequence[bytes]) -> byte
         while isinstance(inner, dict | list) and inner:
             key = random.choice(list(inner)) if isinstance(inner, dict) else random.randrange(len(inner))
             if not isinstance(inner[key], dict | list) or not inner[key] or random.random() < 0.3:
-                inner[key] = random.choice(VALUES)
+                inner[key] = deepcopy(random.choice(VALUES))
                 break
             inner = inner[key]
         if isinstance(values, dict) and random.random() < 0.5:
-            values[random.choice(KEYS)] = random.choice(VALUES)
+            values[random.choice(KEYS)] = deepcopy(random.choice(VALUES))
     text = json.dumps(values).encode()
     return len(text).to_bytes(8, "little") + text + content[8 + head :] if is_tensors else text
 

@@ -111,3 +111,13 @@ def test_a_length_of_a_tokenizer_that_is_no_number(tmp_path: Path, length: Any) 
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": length}))
     with pytest.raises(InputError, match="model_max_length"):
         load_tokenizer(folder)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("arch", "key"), [("lstm", "num_layers"), ("bert", "num_hidden_layers")])
+def test_more_layers_than_there_are_weights_are_not_built(tmp_path: Path, arch: str, key: str) -> None:
+    folder = tiny_folder(tmp_path, arch)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: 10**6}))
+    with pytest.raises(InputError, match=f"asks for {key} 1000000, but there are only"):
+        build_model(folder)

@@ -47,6 +47,8 @@ class LstmConfig(PretrainedConfig):
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}; it must be one of {', '.join(POOLINGS)}")
+        if not isinstance(bidirectional, bool):
+            raise ValueError(f"bidirectional is {bidirectional!r}; it must be true or false")
         self.vocab_size = vocab_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size

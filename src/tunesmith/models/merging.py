@@ -40,6 +40,8 @@ def merge(wrapped: PeftModel, folder: Path) -> PreTrainedModel:
     try:
         with quiet():
             merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+    except MemoryError:
+        raise
     except Exception as error:  # values that are no numbers, and kinds of layers that cannot be merged
         raise InputError(f"The adapter in {folder} cannot be merged: {said(error)}") from error
     return merged
