@@ -8,7 +8,7 @@ how many passes it knows its rows by heart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,7 @@ def decisions_of(directory: RunDirectory) -> dict[str, Decision]:
 
 def in_one_line(decisions: Mapping[str, Decision]) -> str:
     """Say what was decided, or nothing."""
-    words = {
+    words: dict[str, Callable[[Any], str]] = {
         "train.learning_rate": lambda value: f"rate {value:g}",
         "train.batch_size": lambda value: f"{value} rows a step",
         "train.epochs": lambda value: f"{value:g} epoch{'' if value == 1 else 's'}",
@@ -214,7 +214,7 @@ def _learning_rate(config: RunConfig, model: nn.Module, batch_size: int) -> tupl
 def _weights_that_think(model: nn.Module) -> int:
     """Return the weights of the model without its table of tokens, of which a step touches little."""
     whole = inner(model)
-    table = whole.get_input_embeddings()  # type: ignore[no-untyped-call]
+    table = whole.get_input_embeddings()
     known = {id(parameter) for parameter in table.parameters()} if table is not None else set()
     return max(1, sum(num_weights(one) for one in whole.parameters() if id(one) not in known))
 
