@@ -29,7 +29,7 @@ class Freeze(WholeModel):
     name: Literal["freeze"] = "freeze"
 
     default_learning_rate: ClassVar[float] = 1e-4
-    HEAD_FACTOR: ClassVar[float] = 30.0
+    HEAD_FACTOR: ClassVar[float] = 100.0
     """How much faster a head alone is learned: nothing below it can be spoiled."""
 
     layers: Annotated[int, Field(ge=0)] = 0

@@ -21,7 +21,7 @@ class ScratchSource(ModelSource):
     """A model whose weights and tokenizer are made here."""
 
     from_scratch: ClassVar[bool] = True
-    default_learning_rate: ClassVar[float | None] = 1e-3
+    default_learning_rate: ClassVar[float | None] = 3e-3
 
     tokenizer: TokenizerKind = "auto"
     """How text is split: word, character (Chinese, Japanese, Thai), bpe, or auto (decided by the texts)."""

@@ -8,7 +8,7 @@ how many passes it knows its rows by heart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ FEWEST_EPOCHS = 3
 """However many steps that makes, up to ``AFFORDABLE_STEPS``."""
 AFFORDABLE_STEPS = 3000
 """Steps over which data are not read a second time."""
+FROM_SCRATCH = 2
+"""How many times as often a model that begins with nothing may read the rows."""
 SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
@@ -80,7 +82,10 @@ def decide(
     num_validation = 0 if validation is None else len(validation)
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
     per_epoch = math.ceil(len(rows) / batch_size)
-    epochs = choices.settle("train.epochs", train.epochs, *_epochs(task, per_epoch, has_validation=has_validation))
+    most_epochs = task.most_epochs * (FROM_SCRATCH if config.model.from_scratch else 1)
+    epochs = choices.settle(
+        "train.epochs", train.epochs, *_epochs(task, per_epoch, most_epochs, has_validation=has_validation)
+    )
     plan = StepPlan(len(rows), batch_size, epochs, train.seed, train.max_steps)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
@@ -152,7 +157,7 @@ def decisions_of(directory: RunDirectory) -> dict[str, Decision]:
 
 def in_one_line(decisions: Mapping[str, Decision]) -> str:
     """Say what was decided, or nothing."""
-    words = {
+    words: dict[str, Callable[[Any], str]] = {
         "train.learning_rate": lambda value: f"rate {value:g}",
         "train.batch_size": lambda value: f"{value} rows a step",
         "train.epochs": lambda value: f"{value:g} epoch{'' if value == 1 else 's'}",
@@ -172,8 +177,8 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
     return size, f"half the square root of {count(num_rows)} training rows, as a power of two from {least} to {most}"
 
 
-def _epochs(task: Task, per_epoch: int, *, has_validation: bool) -> tuple[float, str]:
-    most = task.most_epochs if has_validation else min(task.most_epochs, FEWEST_EPOCHS)
+def _epochs(task: Task, per_epoch: int, most_epochs: int, *, has_validation: bool) -> tuple[float, str]:
+    most = most_epochs if has_validation else min(most_epochs, FEWEST_EPOCHS)
     wanted = math.ceil(task.wanted_steps / per_epoch)
     affordable = max(1, AFFORDABLE_STEPS // per_epoch)
     epochs = min(max(wanted, min(FEWEST_EPOCHS, affordable)), most)
@@ -214,7 +219,7 @@ def _learning_rate(config: RunConfig, model: nn.Module, batch_size: int) -> tupl
 def _weights_that_think(model: nn.Module) -> int:
     """Return the weights of the model without its table of tokens, of which a step touches little."""
     whole = inner(model)
-    table = whole.get_input_embeddings()  # type: ignore[no-untyped-call]
+    table = whole.get_input_embeddings()
     known = {id(parameter) for parameter in table.parameters()} if table is not None else set()
     return max(1, sum(num_weights(one) for one in whole.parameters() if id(one) not in known))
 
