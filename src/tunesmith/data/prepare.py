@@ -31,13 +31,13 @@ from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
 from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
-from tunesmith.data.tagged_rows import Marks
+from tunesmith.data.tagged_rows import Notation
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
-_VERSION = 6
+_VERSION = 7
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -155,7 +155,7 @@ def _build(
     Adds to ``guesses``, and counts what is ``left_out``.
     """
     form, problems = learn_form(
-        given.values(), choices, marks=Marks(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
+        given.values(), choices, notation=Notation(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
     )
     guesses += form.guesses()
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
@@ -275,9 +275,8 @@ def _drop_rejected(
         total.merge(part.tally)
     num_kept = sum(int(part.keep.sum()) for part in marked)
     fix = f"Learn of every row with data.columns.{ACCEPTED.name} none."
-    shown = name.replace("{", "{{").replace("}", "}}")
-    message = f"{{rows}} left out that column '{shown}' marks as rejected; {plural(num_kept)} accepted."
-    silent = f"{{rows}} left out because column '{shown}' neither accepts nor rejects them."
+    message = f"{{rows}} left out that column '{name}' marks as rejected; {plural(num_kept)} accepted."
+    silent = f"{{rows}} left out because column '{name}' neither accepts nor rejects them."
     return [
         *total.problem("rejected", message, fix, is_warning=True),
         *total.problem("not accepted", silent, fix, is_warning=True),

@@ -6,6 +6,7 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,10 +37,11 @@ from tunesmith.data.sources import (
     DataFile,
     LabelledFiles,
     ParallelFiles,
-    split_named,
+    splits_of,
 )
 from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import (
+    Column,
     Rejections,
     Rows,
     nested_columns,
@@ -58,7 +60,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 7
+_VERSION = 8
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -226,7 +228,7 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
         has_header,
         bool(details.get("is_plain_text")),
         details.get("num_read", len(dataset)),
-        tuple(guess_from_dict({"source": source.name, **guess}) for guess in details.get("guesses", [])),
+        tuple(guess_from_dict({**guess, "source": source.name}) for guess in details.get("guesses", [])),
     )
 
 
@@ -235,7 +237,8 @@ def _hash_files(files: LabelledFiles | ParallelFiles) -> str:
     for role, path in content_of(files):
         with _readable(path):
             hashes.append([role, "/".join(path.parts[-3:]), hash_file(path)])
-    return hash_json([type(files).__name__, str(getattr(files, "unit", "")), hashes])
+    unit = files.unit if isinstance(files, LabelledFiles) else ""
+    return hash_json([type(files).__name__, unit, hashes])
 
 
 def _read_into(
@@ -316,11 +319,8 @@ def _read_hub(given: str, split: str) -> Parts:
     if not name:
         raise InputError("'hub:' names no data set.", "Write hub:owner/name or hub:owner/name:configuration.")
     loaded = load_hub(name, configuration or None)
-    parts: Parts = {}
-    for own_name, dataset in loaded.items():
-        role = split_named(str(own_name)) or (split if len(loaded) == 1 else None)
-        if role is not None and role not in parts:
-            parts[role] = [_hub_table(f"{name}/{own_name}", role, dataset)]
+    chosen = splits_of(map(str, loaded), split)
+    parts: Parts = {role: [_hub_table(f"{name}/{own}", role, loaded[own])] for role, own in chosen.items()}
     if split == "train" and "train" not in parts:
         raise InputError(
             f"{given} has no training rows; its splits are {', '.join(map(str, loaded))}.", "Choose another data set."
@@ -380,5 +380,13 @@ def _join(split: str, tables: Sequence[_Table]) -> Rows:
     # Not the files' content alone: how each was read is in its own key.
     fingerprint = hash_json([table.dataset.fingerprint for table in tables])
     nested = frozenset[str]().union(*(nested_columns(table.dataset.schema) for table in tables))
-    joined = pa.concat_tables([table.dataset.table for table in tables])
+    joined = pa.concat_tables([_with_json(table.dataset.table, nested) for table in tables])
     return Rows(joined.replace_schema_metadata(with_nested(joined.schema, nested).metadata), fingerprint)
+
+
+def _with_json(table: pa.Table, nested: frozenset[str]) -> pa.Table:
+    """Return a file's rows with the texts of these columns as JSON strings, where nothing of the file is nested."""
+    for name in sorted(nested - nested_columns(table.schema)):
+        texts = [json.dumps(text, ensure_ascii=False) if text is not None else None for text in Column(table[name])]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(texts, pa.string()))
+    return table

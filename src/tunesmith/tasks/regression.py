@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SCATTER = 2000
-LARGEST = float(np.finfo(np.float32).max)
-"""The largest number that can be learned."""
 NUM_RESIDUAL_BINS = 40
 LARGEST = 1e38
 """Largest target that is learned as a multiple of the standard deviation; single precision ends at 3.4e38."""
