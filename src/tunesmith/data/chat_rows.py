@@ -65,10 +65,27 @@ class Conversations(Form):
         ),
         Misfit("other form", "they are written otherwise than most rows."),
         Misfit("unknown role", "a turn has a role that is not known.", refuses_prediction=True),
-        Misfit("content", "a turn holds something other than text (such as an image).", refuses_prediction=True),
-        Misfit("call", "a tool call lacks its name or an object of arguments.", refuses_prediction=True),
-        Misfit("tools", "the tools are no list of schemas with names.", refuses_prediction=True),
-        Misfit("history", "the history holds no pairs of question and answer.", refuses_prediction=True),
+        Misfit(
+            "content",
+            "a turn holds something other than text (such as an image).",
+            refuses_prediction=True,
+            recorded="turns that are no text",
+        ),
+        Misfit(
+            "call",
+            "a tool call lacks its name or an object of arguments.",
+            refuses_prediction=True,
+            recorded="broken calls",
+        ),
+        Misfit(
+            "tools", "the tools are no list of schemas with names.", refuses_prediction=True, recorded="broken tools"
+        ),
+        Misfit(
+            "history",
+            "the history holds no pairs of question and answer.",
+            refuses_prediction=True,
+            recorded="broken history",
+        ),
         Misfit("empty turn", "a turn of user or assistant is empty."),
         Misfit("no call", "a tool's result follows no call of it."),
         Misfit("no result", "a call is left without a result before the user's next turn."),

@@ -47,6 +47,8 @@ class Misfit:
     """Whether nothing can be predicted from such a row either."""
     flag: str = ""
     """The option that decides their form instead of a guess."""
+    recorded: str = ""
+    """What is wrong in few words, as records list it with a number, where ``what`` is too few."""
 
 
 class Form(ABC):

@@ -115,7 +115,9 @@ def _are_splits(data: Mapping[Any, Any]) -> bool:
     """Say whether a mapping is from the names of splits to tables."""
     are_named = all(isinstance(key, str) for key in data) and any(split_named(key) for key in data)
     is_alone = _is_dataset(data) and len(data) == 1
-    return (are_named or is_alone) and all(not isinstance(value, Mapping) and is_table(value) for value in data.values())
+    return (are_named or is_alone) and all(
+        not isinstance(value, Mapping) and is_table(value) for value in data.values()
+    )
 
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:

@@ -29,8 +29,9 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     """Read rows to predict on: the input roles, the label where the file has it, and ``row``.
 
     Texts are tidied as for training, but no row is left out: order and count are the file's.
-    A column of ``choices`` may be several, with commas between. A file with a single column needs no matching name. Conversations may end with the answer
-    or before it. Raises ``InputError`` when an input column is missing or a row cannot be read.
+    A column of ``choices`` may be several, with commas between. A file with a single column needs
+    no matching name. Conversations may end with the answer or before it. Raises ``InputError``
+    when an input column is missing or a row cannot be read.
     """
     raw = read(config.changed(path=path, validation=None, test=None, bad_rows="quarantine"))
     if raw.rejected:
@@ -47,8 +48,9 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     ]
     known = form_of(choices).choices_for(path, dataset, choices)
     notation = Notation(config.tag_scheme, config.span_offsets)
-    key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column, choice.is_number] for choice in known],
-                     config.clean.model_dump(mode="json"), notation.scheme, notation.offsets])  # fmt: skip
+    columns = [[choice.role, choice.column, choice.is_number] for choice in known]
+    clean = config.clean.model_dump(mode="json")
+    key = hash_json([_VERSION, dataset.fingerprint, columns, clean, notation.scheme, notation.offsets])
 
     def build(folder: Path) -> None:
         form, _ = learn_form([dataset], known, for_prediction=True, notation=notation)

@@ -236,7 +236,9 @@ def _drop_misfits(parts: Sequence[_Split], given: Mapping[str, Rows], form: Form
         part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
         shown = {misfit.what: _shown(part, given[part.name], form, misfit.what) for misfit in form.misfits}
         part.left_out |= {
-            misfit.what: part.tally.counts[misfit.what] for misfit in form.misfits if misfit.what in part.tally.counts
+            misfit.recorded or misfit.what: part.tally.counts[misfit.what]
+            for misfit in form.misfits
+            if misfit.what in part.tally.counts
         }
         found += form.misfit_notes(part.tally, part.name, len(part.keep), config.bad_rows, shown)
     if errors := errors_among(found):
@@ -351,7 +353,7 @@ def _apply_limit(part: _Split, limit: int) -> None:
 def _require_rows(parts: Sequence[_Split]) -> None:
     for part in parts:
         if not part.keep.any():
-            reasons = ", ".join(f"{count} {what}" for what, count in part.tally.counts.items())
+            reasons = ", ".join(f"{count} {what}" for what, count in part.left_out.items())
             raise InputError(
                 f"Of {len(part.keep)} {part.name} rows none can be used ({reasons or 'there are none'}).",
                 "Check data.columns: is the text in the chosen text column, the label in the label column?",

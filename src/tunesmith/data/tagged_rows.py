@@ -54,14 +54,24 @@ class TaggedTokens(Form):
 
     truths: ClassVar[tuple[str, ...]] = (TAGS, ENTITIES)
     misfits: ClassVar[tuple[Misfit, ...]] = (
-        Misfit("lengths", "not as many tags as tokens."),
-        Misfit("tags", "their tags do not fit the scheme of the others.", flag=schemes.FLAG),
+        Misfit("lengths", "not as many tags as tokens.", recorded="not as many tags as tokens"),
+        Misfit(
+            "tags",
+            "their tags do not fit the scheme of the others.",
+            flag=schemes.FLAG,
+            recorded="tags of another scheme",
+        ),
         Misfit(
             "spans",
             "their spans are empty, lie outside of the text, or lack start, end or label.",
             flag=spans.FLAG,
+            recorded="spans that cannot be placed",
         ),
-        Misfit("overlap", "their spans overlap, and a token has one tag: keep the outer ones, or the inner ones."),
+        Misfit(
+            "overlap",
+            "their spans overlap, and a token has one tag: keep the outer ones, or the inner ones.",
+            recorded="overlapping spans",
+        ),
     )
 
     def __init__(
