@@ -6,8 +6,7 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
 from tunesmith.data.passages import read_passages
+from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
 from tunesmith.data.sources import (
     COLUMNAR,
@@ -41,14 +41,11 @@ from tunesmith.data.sources import (
 )
 from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import (
-    Column,
     Rejections,
     Rows,
-    nested_columns,
     open_table,
     read_rejections,
     read_report,
-    with_nested,
     write_report,
 )
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
@@ -103,7 +100,7 @@ def read(config: DataConfig) -> RawData:
     problems += [problem for tables in parts.values() for table in tables for problem in table.problems]
     problems += _judge_rejected(parts, config.bad_rows, problems)
     return RawData(
-        splits={split: _join(split, parts[split]) for split in SPLITS if split in parts},
+        splits={split: _rows_of(split, parts[split]) for split in SPLITS if split in parts},
         problems=tuple(problems),
         sources=tuple(table.source for split in SPLITS for table in parts.get(split, [])),
         rejected=rejected,
@@ -367,26 +364,8 @@ def _left_out(table: _Table) -> LeftOut:
     )
 
 
-def _join(split: str, tables: Sequence[_Table]) -> Rows:
+def _rows_of(split: str, tables: Sequence[_Table]) -> Rows:
     """Return the rows of a split's files one after the other."""
     if len(tables) == 1:
         return tables[0].dataset
-    schemas: Mapping[str, Any] = {table.source.name: table.dataset.schema for table in tables}
-    if len({str(schema.remove_metadata()) for schema in schemas.values()}) > 1:
-        described = "; ".join(f"{name}: {', '.join(schema.names)}" for name, schema in schemas.items())
-        raise InputError(
-            f"The pieces of {split} have different columns ({described}).", "Give them one form, or join them."
-        )
-    # Not the files' content alone: how each was read is in its own key.
-    fingerprint = hash_json([table.dataset.fingerprint for table in tables])
-    nested = frozenset[str]().union(*(nested_columns(table.dataset.schema) for table in tables))
-    joined = pa.concat_tables([_with_json(table.dataset.table, nested) for table in tables])
-    return Rows(joined.replace_schema_metadata(with_nested(joined.schema, nested).metadata), fingerprint)
-
-
-def _with_json(table: pa.Table, nested: frozenset[str]) -> pa.Table:
-    """Return a file's rows with the texts of these columns as JSON strings, where nothing of the file is nested."""
-    for name in sorted(nested - nested_columns(table.schema)):
-        texts = [json.dumps(text, ensure_ascii=False) if text is not None else None for text in Column(table[name])]
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(texts, pa.string()))
-    return table
+    return join_pieces(split, {table.source.name: table.dataset for table in tables})
