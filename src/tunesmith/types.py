@@ -143,6 +143,11 @@ class Role:
     reason: str = ""
     """Why the column of this name is meant, where its name alone is not the reason."""
 
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether its cells are read as numbers, rather than as what is written."""
+        return bool(self.kinds) and set(self.kinds) <= {"float", "integer"}
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnChoice:

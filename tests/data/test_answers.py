@@ -109,6 +109,29 @@ def test_predicting_reads_a_question_of_data_as_training_does(tmp_path: Path) ->
     assert [json.loads(cell) for cell in rows["messages"]] == [[user('{"order":1}')], [user("plain")]]
 
 
+def test_texts_of_a_split_without_data_are_what_is_written(tmp_path: Path) -> None:
+    train = [{"prompt": q, "completion": {"n": i} if i % 2 else "an answer"} for i, q in enumerate(ASKED)]
+    quoted = ['"Yes," he said "no."', '"quoted"', "[1, 2]", "17"]
+    test = [{"prompt": q, "completion": answer} for q, answer in zip(ASKED, quoted, strict=False)]
+    path, other = write(tmp_path / "train.jsonl", train), write(tmp_path / "test.jsonl", test)
+    config = DataConfig(path=str(path), test=str(other))
+    found = find_rows(config, None)
+    data = prepare(found.raw, found.data, found.choices)
+    assert [messages[-1]["content"] for messages in messages_of(data, "test")] == quoted
+
+
+def test_pieces_with_and_without_data_are_read_alike(tmp_path: Path) -> None:
+    pieces = [[{"n": 1}, "one"], ['"two"', "[3]"]]
+    for number, answers in enumerate(pieces):
+        rows = [{"prompt": q, "completion": answer} for q, answer in zip(ASKED[2 * number :], answers, strict=False)]
+        write(tmp_path / f"train-{number}.jsonl", rows)
+    config = DataConfig(path=str(tmp_path), validation_fraction=0, test_fraction=0)
+    found = find_rows(config, None)
+    data = prepare(found.raw, found.data, found.choices)
+    answers = {messages[-1]["content"] for messages in messages_of(data)}
+    assert answers == {'{"n":1}', "one", '"two"', "[3]"}
+
+
 # ---- a text and what was made of it --------------------------------------------------------------
 
 LONG = [f"Somebody told somebody else about boat {i}, and then both of them went on to talk of more." for i in range(N)]

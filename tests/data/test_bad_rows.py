@@ -56,7 +56,7 @@ def test_misfits_go_by_the_same_rule_and_are_counted(tmp_path) -> None:
     with pytest.raises(InputError, match=r"5 of 25 rows \(20\.0%\).*not as many tags as tokens.*“tokens: \['one'\]"):
         prepare(read(config), config, choices)
     config = config.changed(bad_rows="quarantine")
-    assert prepare(read(config), config, choices).left_out["lengths"] == 5
+    assert prepare(read(config), config, choices).left_out == {"not as many tags as tokens": 5}
 
 
 def test_rows_left_out_on_purpose_have_no_places(tmp_path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tunesmith.data import DataConfig, read
 from tunesmith.types import InputError
 
 ROWS = [{"text": f"some words {row}", "label": ["a", "b"][row % 2]} for row in range(6)]
@@ -116,3 +119,27 @@ def test_wide_encodings_without_a_mark(read_bytes, order: str) -> None:
     content = "text,label\n好的 words,a\n很 more,b\nthe third,c\n".encode(order)
     raw = read_bytes("x.csv", content, encoding=order[:6])
     assert raw.splits["train"]["text"][0] == "好的 words"
+
+
+KINDS = {
+    "whole numbers and fractions": ([1, 2], [0.5, None], [1.0, 2.0, 0.5, None]),
+    "numbers beyond doubles": ([2**60 + 1, 2], [0.5, 1.5], [str(2**60 + 1), "2", "0.5", "1.5"]),
+    "numbers and words": ([1, 2], ["b", "1"], ["1", "2", "b", "1"]),
+    "truth values and words": ([True, False], ["maybe", None], ["true", "false", "maybe", None]),
+    "nothing and numbers": ([None, None], [3, 4], [None, None, 3, 4]),
+    "lists": ([[1], []], [["a"], None], [["1"], [], ["a"], None]),
+    "a list and a word": ([["a"], ["b"]], ["c", "d"], ['["a"]', '["b"]', "c", "d"]),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "wanted"), KINDS.values(), ids=KINDS)
+def test_pieces_whose_cells_are_of_other_kinds(
+    tmp_path: Path, first: list[Any], second: list[Any], wanted: Any
+) -> None:
+    for number, cells in enumerate((first, second)):
+        rows = [{"text": f"text {number} {row}", "more": cell} for row, cell in enumerate(cells)]
+        rows = [dict(reversed(row.items())) for row in rows] if number else rows
+        (tmp_path / f"train-{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = read(DataConfig(path=str(tmp_path))).splits["train"]
+    assert list(table["more"]) == wanted
+    assert list(table["text"])[::2] == ["text 0 0", "text 1 0"]

@@ -78,3 +78,33 @@ def test_what_is_no_table(data: Any) -> None:
     if not isinstance(data, str):
         with pytest.raises(InputError, match="holds no rows"):
             as_path(data)
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (("train", "validation_seen", "validation_unseen"), ["validation_unseen"]),
+        (("train", "testing", "test"), ["testing"]),
+        (("train", "unlabelled"), ["unlabelled"]),
+    ],
+)
+def test_of_several_parts_for_a_split_one_is_read_and_the_others_are_named(
+    names: tuple[str, ...], left: list[str]
+) -> None:
+    parts = {name: datasets.Dataset.from_list([{"text": f"{name} {row}"} for row in range(3)]) for name in names}
+    given = datasets.DatasetDict(parts)
+    raw = read(DataConfig(path=as_path(given)))
+    for name in set(names) - set(left):
+        assert list(raw.splits[name.partition("_")[0]]["text"]) == [f"{name} {row}" for row in range(3)]
+    assert [problem.message for problem in raw.problems] == [f"Not read: {', '.join(left)}."]
+
+
+def test_the_only_part_of_a_dataset_is_learned_from() -> None:
+    given = datasets.DatasetDict(everything=datasets.Dataset.from_list(ROWS))
+    assert len(read(DataConfig(path=as_path(given))).splits["train"]) == len(ROWS)
+
+
+def test_splits_that_are_dictionaries(tmp_path: Any) -> None:
+    path = as_path({"train": ROWS, "dev": ROWS[:2], "../outside": ROWS})
+    raw = read(DataConfig(path=path))
+    assert {name: len(rows) for name, rows in raw.splits.items()} == {"train": 6, "validation": 2}

@@ -395,6 +395,26 @@ class TestPrediction:
         with pytest.raises(InputError, match=r"no column 'review'.*Did you mean 'reviews'"):
             self.read(tmp_path, "id,reviews\n1,some words here\n2,other words there\n")
 
+    def test_bad_rows_are_shown_without_options_that_prediction_does_not_have(self, tmp_path):
+        with pytest.raises(InputError) as caught:
+            self.read(tmp_path, "id,review\n1,words\n2\n3,words\n4,words\n")
+        assert "1 of 4 rows cannot be read. The first: new.csv:3: “2” (1 columns" in str(caught.value)
+        assert "data.bad_rows" not in str(caught.value)
+
+    def test_names_of_columns_may_have_commas(self, tmp_path):
+        path = tmp_path / "new.csv"
+        path.write_text('"what, if anything, was said",toxic,rude\nsome words,1,0\nother words,1,1\n')
+        choices = [ColumnChoice("text", "what, if anything, was said", ""), ColumnChoice("label", "toxic,rude", "")]
+        found = read_for_prediction(str(path), choices, DataConfig(path="x"))
+        assert found["text"][:] == ["some words", "other words"]
+        assert found["label"][:] == [["toxic"], ["toxic", "rude"]]
+
+    def test_numbers_are_read_as_in_training(self, tmp_path):
+        path = tmp_path / "new.csv"
+        path.write_text('text,price\nsome words,"2,125"\nother words,"3,5"\n')
+        choices = [ColumnChoice("text", "text", ""), ColumnChoice("label", "price", "", is_number=True)]
+        assert read_for_prediction(str(path), choices, DataConfig(path="x"))["label"][:] == [2.125, 3.5]
+
     def test_bad_rows_are_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"new\.csv:3"):
             self.read(tmp_path, "id,review\n1,words\n2\n3,words\n4,words\n")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tunesmith.data import RawData
+from tunesmith.data import DataConfig, RawData, read
 from tunesmith.types import InputError
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
@@ -83,3 +83,12 @@ def test_cells_of_any_length_are_read_alike(read_text) -> None:
     for name, content in (("x.csv", f'text,label\n"{long}",a\nshort,b\n'), ("x.jsonl", f'{{"text": "{long}"}}\n')):
         assert read_text(name, content).splits["train"]["text"][0] == long
     assert csv.field_size_limit() == before
+
+
+def test_every_guess_knows_its_file(tmp_path) -> None:
+    for name, separator in (("train.txt", ";"), ("dev.txt", "|")):
+        rows = [f"a text of {name} {row}{separator}{'ab'[row % 2]}" for row in range(20)]
+        (tmp_path / name).write_text("\n".join([f"text{separator}label", *rows]))
+    guesses = read(DataConfig(path=str(tmp_path))).guesses
+    found = {(guess.source, guess.chosen) for guess in guesses if guess.name == "delimiter"}
+    assert found == {("train.txt", "semicolon"), ("dev.txt", "pipe")}

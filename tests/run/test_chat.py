@@ -269,6 +269,9 @@ def test_conversations_that_the_template_refuses_are_set_aside(
     assert sum(one["count"] for one in refused) == num_refused
     assert "were left out" in refused[0]["message"]
     assert refused[0]["rows"]
+    (left_out,) = [count for what, count in run.summary["left_out"].items() if "not this one" in what]
+    assert left_out == num_refused
+    assert "not this one" in (run.folder / "README.md").read_text(encoding="utf-8")
     assert run.evaluation["metrics"]["perplexity"]["value"] > 1
     assert run.evaluate(split="test")["metrics"] == run.evaluation["metrics"]
 

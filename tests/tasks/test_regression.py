@@ -82,6 +82,11 @@ def test_one_value_is_nothing_to_learn() -> None:
     assert Regression().check("test", {"label": [3, 3.0]}) == []
 
 
+def test_what_may_be_thousands_is_no_fraction() -> None:
+    (problem,) = Regression().check("train", {"label": ["950", "1,500", "2,5"], "row": ["a:1", "a:2", "a:3"]})
+    assert problem.rows == ("a:2",)
+
+
 def test_measure_with_ones_equals_scipy() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(size=100).astype(np.float32)

@@ -97,10 +97,12 @@ class _Looked:
     @property
     def labels(self) -> list[str]:
         """The classes, or the types of entities; none for numbers and texts."""
+        from tunesmith.data.tagged import types_of
+
         known = getattr(self.task, "labels", None)
         if "tags" in self.prepared.splits["train"].column_names:
             tags = {tag for table in self.prepared.splits.values() for cell in table["tags"] for tag in cell or ()}
-            return sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"})
+            return types_of([*tags]) or []
         return [str(label) for label in known or ()]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class _Looked:
             "labels": self.labels,
             "left_out": left_out_of(self.found.raw, self.prepared),
             "guesses": _guesses_by_name(_guesses(self.found, self.prepared)),
-            "unused": {choice.column: choice.reason for choice in _unused(self.found)},
+            "unused": {choice.column: choice.reason for choice in self.found.unused},
             "problems": [
                 {"severity": problem.severity, "message": problem.message, "count": problem.count}
                 for problem in self.problems
@@ -166,11 +168,6 @@ def _guesses_by_name(guesses: Sequence[Guess]) -> dict[str, dict[str, Any]]:
     return named
 
 
-def _unused(found: FoundRows) -> Sequence[ColumnChoice]:
-    unused: Sequence[ColumnChoice] = getattr(found, "unused", ())
-    return unused
-
-
 def _show_guesses(console: Console, guesses: Sequence[Guess]) -> None:
     from tunesmith.cli.tables import new_table, print_table
 
@@ -190,10 +187,9 @@ def _show_guesses(console: Console, guesses: Sequence[Guess]) -> None:
 def _show_unused(console: Console, found: FoundRows) -> None:
     from tunesmith.cli.tables import new_table, print_table
 
-    unused = _unused(found)
-    if unused:
+    if found.unused:
         table = new_table("Columns not used", ["column", "why"])
-        for choice in unused:
+        for choice in found.unused:
             table.add_row(choice.column, choice.reason)
         print_table(console, table)
 

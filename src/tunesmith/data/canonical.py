@@ -9,7 +9,7 @@ from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.tables import Rows
-from tunesmith.data.tagged_rows import Marks, TaggedTokens
+from tunesmith.data.tagged_rows import Notation, TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
 
 _FORM_OF_ROLE: dict[str, type[Form]] = {
@@ -34,9 +34,9 @@ def learn_form(
     choices: Sequence[ColumnChoice],
     *,
     for_prediction: bool = False,
-    marks: Marks | None = None,
+    notation: Notation | None = None,
 ) -> tuple[Form, list[Problem]]:
-    """Learn from all rows of all splits how the chosen columns are read; ``marks`` is the user's word on tags."""
+    """Learn from all rows of all splits how the chosen columns are read; ``notation`` is the user's word on tags."""
     columns: dict[str, tuple[str, ...]] = {}
     for choice in choices:
         if choice.role == ACCEPTED.name:
@@ -44,7 +44,7 @@ def learn_form(
         columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
     form = form_of(choices)
     if issubclass(form, TaggedTokens):
-        return form.learn(list(datasets), columns, for_prediction=for_prediction, marks=marks)
+        return form.learn(list(datasets), columns, for_prediction=for_prediction, notation=notation)
     if form is LabelledTexts:
         as_numbers = any(choice.is_number for choice in choices)
         return LabelledTexts.learn(list(datasets), columns, for_prediction=for_prediction, as_numbers=as_numbers)

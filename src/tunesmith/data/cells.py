@@ -57,9 +57,12 @@ def have_decimal_commas(texts: Collection[str]) -> bool:
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that a text is, with a decimal point or a decimal comma; None for other texts."""
+    """Return the number that a text is, with a decimal point or a decimal comma; None for other texts.
+
+    Of three digits after a comma nobody can say whether they are a fraction.
+    """
     text = text.strip()
-    if _COMMA.fullmatch(text):
+    if _COMMA.fullmatch(text) and len(text) - text.index(",") != 4:
         text = text.replace(",", ".")
     try:
         return float(text)

@@ -65,10 +65,27 @@ class Conversations(Form):
         ),
         Misfit("other form", "they are written otherwise than most rows."),
         Misfit("unknown role", "a turn has a role that is not known.", refuses_prediction=True),
-        Misfit("content", "a turn holds something other than text (such as an image).", refuses_prediction=True),
-        Misfit("call", "a tool call lacks its name or an object of arguments.", refuses_prediction=True),
-        Misfit("tools", "the tools are no list of schemas with names.", refuses_prediction=True),
-        Misfit("history", "the history holds no pairs of question and answer.", refuses_prediction=True),
+        Misfit(
+            "content",
+            "a turn holds something other than text (such as an image).",
+            refuses_prediction=True,
+            recorded="turns that are no text",
+        ),
+        Misfit(
+            "call",
+            "a tool call lacks its name or an object of arguments.",
+            refuses_prediction=True,
+            recorded="broken calls",
+        ),
+        Misfit(
+            "tools", "the tools are no list of schemas with names.", refuses_prediction=True, recorded="broken tools"
+        ),
+        Misfit(
+            "history",
+            "the history holds no pairs of question and answer.",
+            refuses_prediction=True,
+            recorded="broken history",
+        ),
         Misfit("empty turn", "a turn of user or assistant is empty."),
         Misfit("no call", "a tool's result follows no call of it."),
         Misfit("no result", "a call is left without a result before the user's next turn."),
@@ -159,11 +176,13 @@ class Conversations(Form):
 
     def _cells(self, batch: pa.RecordBatch, roles: Iterable[str]) -> Iterator[Cells]:
         """Yield every row's cells of these roles."""
+        nested = nested_columns(batch.schema)
         columns = {}
         for role in roles:
-            array = batch.column(self.columns[role][0])
+            name = self.columns[role][0]
+            array = batch.column(name)
             column = (as_text(array) if role in _TEXT_ROLES else array).to_pylist()
-            columns[role] = [self._layout.read(role, cell) for cell in column]
+            columns[role] = [self._layout.read(role, cell, is_nested=name in nested) for cell in column]
         for row in range(batch.num_rows):
             yield {role: column[row] for role, column in columns.items()}
 
@@ -241,7 +260,7 @@ class Layout:
     """How the columns of conversations are read: decided once for all rows, never by what a single cell looks like."""
 
     nested: frozenset[str] = frozenset()
-    """Roles whose cells are JSON because the file has lists or objects there; texts among them are JSON strings."""
+    """Roles that have lists or objects in some split."""
     as_messages: frozenset[str] = frozenset()
     """Those of prompt and completion that are lists of messages. All others are text, whatever they look like."""
 
@@ -257,13 +276,17 @@ class Layout:
         as_messages = frozenset(role for role in asked if _are_messages(role, datasets, columns[role][0]))
         return cls(nested, as_messages)
 
-    def read(self, role: str, cell: Any) -> Any:
-        """Return what a cell says: a text for roles that are texts (data as compact JSON), else the cell."""
-        if role in self.nested and role in (*_TEXT_ROLES, PROMPT, COMPLETION) and isinstance(cell, str):
+    def read(self, role: str, cell: Any, *, is_nested: bool) -> Any:
+        """Return what a cell says: a text for roles that are texts (data as compact JSON), else the cell.
+
+        ``is_nested`` says whether its own split has lists or objects in the column: texts are JSON strings there, and
+        themselves elsewhere.
+        """
+        if is_nested and role in (*_TEXT_ROLES, PROMPT, COMPLETION) and isinstance(cell, str):
             try:
                 value = json.loads(cell)
             except (ValueError, RecursionError):
-                return cell  # of a file in which nothing is nested
+                return cell
             if isinstance(value, str):
                 return cell if has_marks(value) else value
             is_other = role not in _TEXT_ROLES and holds_messages(value, _SPEAKERS[role])

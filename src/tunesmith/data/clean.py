@@ -53,13 +53,13 @@ class Tally:
     def problem(
         self, what: str, message: str, fix: str = "", *, is_warning: bool = False, shows_places: bool = True
     ) -> list[Problem]:
-        """Return a note (or warning) on ``what`` if it happened; ``{count}`` in the message is filled in."""
+        """Return a note (or warning) on ``what`` if it happened; the first ``{rows}`` of the message is filled in."""
         if what not in self.counts:
             return []
         count = self.counts[what]
         severity: Severity = "warning" if is_warning else "note"
         places = tuple(self.places[what]) if shows_places else ()
-        return [Problem(severity, message.format(count=count, rows=plural(count)), fix, count, places)]
+        return [Problem(severity, message.replace("{rows}", plural(count), 1), fix, count, places)]
 
 
 def plural(count: int) -> str:

@@ -232,14 +232,15 @@ def assign_roles(
 
 def missing_column(role: str, given: str, columns: Sequence[str]) -> Problem | None:
     """Return what is wrong with the column that the user gives a role, or None."""
-    missing = [name for name in _columns_named(given, columns) if name not in columns]
+    missing = [name for name in columns_named(given, columns) if name not in columns]
     if not missing or given.strip().lower() == NOTHING:
         return None
     message = f"data.columns.{role}: the data has no column '{missing[0]}'. {nearest(missing[0], list(columns))}"
     return Problem("error", message.rstrip(), f"Columns: {', '.join(columns)}.")
 
 
-def _columns_named(given: str, columns: Container[str]) -> list[str]:
+def columns_named(given: str, columns: Container[str]) -> list[str]:
+    """Return the columns that the user's word for a role names: one, whatever its name, or several after commas."""
     return [given] if given in columns else [part.strip() for part in given.split(",")]
 
 
@@ -297,12 +298,11 @@ class _Assignment:
         if problem is not None:
             self._problems.append(problem)
             return False
-        self._choose(role_name, _columns_named(given, self._profiles), "given by data.columns")
+        self._choose(role_name, columns_named(given, self._profiles), "given by data.columns")
         return True
 
     def _choose(self, role_name: str, columns: Sequence[str], reason: str) -> None:
-        kinds = next((set(role.kinds) for role in self._roles if role.name == role_name), set())
-        is_number = bool(kinds) and kinds <= {"float", "integer"}
+        is_number = any(role.holds_numbers for role in self._roles if role.name == role_name)
         self._chosen[role_name] = [ColumnChoice(role_name, column, reason, is_number) for column in columns]
 
     def _free(self) -> list[ColumnProfile]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from tunesmith.data.sources import (
     missing,
     name_words,
     split_named,
+    splits_of,
 )
 from tunesmith.types import InputError, Problem
 
@@ -338,22 +338,13 @@ def _saved(folder: Path) -> tuple[list[Source], list[Problem]] | None:
     """Return the files of a data set (or of several, by split) that ``datasets`` saved; None where it saved none."""
     several = _described(folder / "dataset_dict.json").get("splits")
     if isinstance(several, list):
-        sources: list[Source] = []
-        passed_over = []
-        for name in map(str, several):
-            split = split_named(name) or ("train" if len(several) == 1 else None)
-            if split is None or any(one.split == split and one.path.parent.name != name for one in _files(sources)):
-                passed_over.append(name)
-                continue
-            sources += _saved_files(folder / name, split)
-        return sources, _passed_over(passed_over)
+        names = list(map(str, several))
+        chosen = splits_of(names)
+        sources: list[Source] = [file for split, name in chosen.items() for file in _saved_files(folder / name, split)]
+        return sources, _passed_over(set(names) - set(chosen.values()))
     if "_data_files" in _described(folder / "state.json"):
         return [*_saved_files(folder, "train")], []
     return None
-
-
-def _files(sources: Iterable[Source]) -> Iterable[DataFile]:
-    return (one for one in sources if isinstance(one, DataFile))
 
 
 def _saved_files(folder: Path, split: str) -> list[DataFile]:
@@ -365,8 +356,7 @@ def _saved_files(folder: Path, split: str) -> list[DataFile]:
             f"{folder} was saved by datasets, but it lacks {', '.join(missing[:5]) or 'its list of files'}.",
             "Copy or save it again.",
         )
-    files = [check_file(folder / name, split) for name in names]
-    return [replace(file, suffix=".arrow") for file in files]
+    return [check_file(folder / name, split) for name in names]
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ Keys = npt.NDArray[np.uint64]
 Columns = Mapping[str, tuple[str, ...]]
 """By role, the user's columns (several where a label is spread over columns of 0 and 1)."""
 
-_UNREADABLE = "Mend them: there must be one prediction per row."
+UNREADABLE = "Mend them: there must be one prediction per row."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Misfit:
     """What is wrong, as it follows on "3 rows left out: "."""
     refuses_prediction: bool = False
     """Whether nothing can be predicted from such a row either."""
-    guess: str = ""
-    """The guess about their form that they do not fit, in words, as it follows on "it was read with"."""
     flag: str = ""
-    """The option that decides it instead."""
+    """The option that decides their form instead of a guess."""
+    recorded: str = ""
+    """What is wrong in few words, as records list it with a number, where ``what`` is too few."""
 
 
 class Form(ABC):
@@ -155,8 +155,7 @@ class Form(ABC):
                 f"cannot be used ({self.misfit_words(misfit).rstrip('.')})",
                 tuple(tally.places[misfit.what]),
                 tuple(shown.get(misfit.what, ())),
-                misfit.guess,
-                misfit.flag,
+                flag=misfit.flag,
             )
             for misfit in self.misfits
             if misfit.what in tally.counts
@@ -166,17 +165,13 @@ class Form(ABC):
     def refuse_misfits(self, tally: Tally) -> None:
         """Raise ``InputError`` with the misfits counted that leave nothing to predict."""
         problems = [
-            replace(problem, severity="error", fix=_UNREADABLE)
+            replace(problem, severity="error", fix=UNREADABLE)
             for misfit in self.misfits
             if misfit.refuses_prediction
-            for problem in tally.problem(misfit.what, f"{{rows}} cannot be used: {_escaped(self.misfit_words(misfit))}")
+            for problem in tally.problem(misfit.what, f"{{rows}} cannot be used: {self.misfit_words(misfit)}")
         ]
         if problems:
             raise InputError(problems)
-
-
-def _escaped(words: str) -> str:
-    return words.replace("{", "{{").replace("}", "}}")
 
 
 def require_columns(path: str, columns: Sequence[str], choices: Sequence[ColumnChoice]) -> None:

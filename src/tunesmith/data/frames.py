@@ -10,17 +10,17 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tunesmith.data.columnar import hub_batches
-from tunesmith.data.sources import split_named
+from tunesmith.data.sources import split_named, splits_of
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
-from tunesmith.files.operations import perform
+from tunesmith.files.operations import make_folder, perform
 from tunesmith.types import InputError
 
 _EXPECTED = (
@@ -54,20 +54,47 @@ def as_path(data: Any) -> str:
         return str(os.fspath(data))
     if not is_table(data):
         raise InputError(f"{type(data).__name__} holds no rows that can be read.", _EXPECTED)
-    parts = dict(data) if isinstance(data, Mapping) and _are_splits(data) else {"": data}
-    tables = {str(name): _Table.of(part) for name, part in parts.items()}
-    if not any(table.num_rows for table in tables.values()):
-        raise InputError(f"The {type(data).__name__} given holds no rows.", "Give at least a few.")
-    key = hash_json({name: table.sha256() for name, table in tables.items()})
-    name = f"frames-{key[:16]}" if len(tables) > 1 else f"frame-{key[:8]}"
+    if isinstance(data, Mapping) and _are_splits(data):
+        return _several(data)
+    table = _Table.of(data)
+    _require_rows(data, [table])
+    key = hash_json({"": table.sha256()})
+    path = Path(f"frame-{key[:8]}{table.suffix}")
+    folder = cached_folder("given", key, lambda folder: _write(table, folder / path), hashes=True)
+    return str(folder / path)
+
+
+def _several(data: Mapping[Any, Any]) -> str:
+    """Write the splits of some data as ``datasets`` saves them: what stands for no split is named, not written."""
+    chosen = splits_of(map(str, data))
+    tables = {split: _Table.of(data[name]) for split, name in chosen.items()}
+    _require_rows(data, tables.values())
+    others = sorted(set(map(str, data)) - set(chosen.values()))
+    key = hash_json([{split: table.sha256() for split, table in tables.items()}, others])
+    name = f"frames-{key[:16]}"
 
     def build(folder: Path) -> None:
         for split, table in tables.items():
-            path = folder / (f"{name}.{split}{table.suffix}" if split else f"{name}{table.suffix}")
-            perform("write", path, lambda table=table, path=path: table.write(path))  # type: ignore[misc]
+            file = f"{name}.{split}{table.suffix}"
+            _write(table, folder / split / file)
+            _describe(folder / split / "state.json", {"_data_files": [{"filename": file}]})
+        _describe(folder / "dataset_dict.json", {"splits": [*tables, *others]})
 
-    folder = cached_folder("given", name if len(tables) > 1 else key, build, hashes=True)
-    return str(folder if len(tables) > 1 else folder / f"{name}{tables[''].suffix}")
+    return str(cached_folder("given", name, build, hashes=True))
+
+
+def _require_rows(data: Any, tables: Iterable[_Table | _Records]) -> None:
+    if not any(table.num_rows for table in tables):
+        raise InputError(f"The {type(data).__name__} given holds no rows.", "Give at least a few.")
+
+
+def _write(table: _Table | _Records, path: Path) -> None:
+    make_folder(path.parent)
+    perform("write", path, lambda: table.write(path))
+
+
+def _describe(path: Path, values: Mapping[str, Any]) -> None:
+    perform("write", path, lambda: path.write_text(json.dumps(values), encoding="utf-8"))
 
 
 def with_paths(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +113,11 @@ def _is_dataset(data: Any) -> bool:
 
 def _are_splits(data: Mapping[Any, Any]) -> bool:
     """Say whether a mapping is from the names of splits to tables."""
-    named = all(isinstance(key, str) for key in data) and any(split_named(key) for key in data)
-    return named and all(not isinstance(value, Mapping) and is_table(value) for value in data.values())
+    are_named = all(isinstance(key, str) for key in data) and any(split_named(key) for key in data)
+    is_alone = _is_dataset(data) and len(data) == 1
+    return (are_named or is_alone) and all(
+        not isinstance(value, Mapping) and is_table(value) for value in data.values()
+    )
 
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:

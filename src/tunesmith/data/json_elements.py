@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encodings import Lines, open_text
-from tunesmith.data.sources import DELIMITED, JSON, split_named
+from tunesmith.data.sources import DELIMITED, JSON, split_named, splits_of
 from tunesmith.types import InputError
 
 _READ_CHARACTERS = 1 << 18
@@ -100,11 +100,8 @@ def json_splits(path: Path, name: str, encoding: str) -> dict[str, str]:
         value = _whole(path, name, encoding)
     except InputError:
         return {}  # whoever reads it says what is wrong
-    keys = {key: split_named(key) for key, rows in value.items() if isinstance(rows, (list, dict)) and rows}
-    found: dict[str, str] = {}
-    for key, split in sorted(keys.items(), key=lambda pair: len(pair[0])):
-        if split is not None:
-            found.setdefault(split, key)
+    keys = [key for key, rows in value.items() if isinstance(rows, (list, dict)) and rows and split_named(key)]
+    found = splits_of(keys)
     return found if "train" in found else {}
 
 

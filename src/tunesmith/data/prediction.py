@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from tunesmith.data.bad_rows import NUM_SHOWN, show_row
 from tunesmith.data.canonical import form_of, learn_form
 from tunesmith.data.clean import Tally
+from tunesmith.data.columns import columns_named
 from tunesmith.data.config import DataConfig
+from tunesmith.data.forms import UNREADABLE
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
-from tunesmith.data.tables import Rows, TableWriter, open_table
-from tunesmith.data.tagged_rows import Marks
+from tunesmith.data.records import RawData
+from tunesmith.data.tables import Rows, TableWriter, column_names, open_table
+from tunesmith.data.tagged_rows import Notation
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
-from tunesmith.types import ColumnChoice, InputError
+from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 
-_VERSION = 4
+_VERSION = 5
 """Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
@@ -24,22 +29,31 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     """Read rows to predict on: the input roles, the label where the file has it, and ``row``.
 
     Texts are tidied as for training, but no row is left out: order and count are the file's.
-    A file with a single column needs no matching name. Conversations may end with the answer
-    or before it. Raises ``InputError`` when an input column is missing or a row cannot be read.
+    A column of ``choices`` may be several, with commas between. A file with a single column needs
+    no matching name. Conversations may end with the answer or before it. Raises ``InputError``
+    when an input column is missing or a row cannot be read.
     """
-    raw = read(config.changed(path=path, validation=None, test=None, bad_rows="refuse"))
+    raw = read(config.changed(path=path, validation=None, test=None, bad_rows="quarantine"))
+    if raw.rejected:
+        raise InputError(_unreadable(path, raw))
     name = "test" if "test" in raw.splits else "train"
     if len(raw.splits) > 1 and name != "test":
         raise InputError(f"{path} holds several splits ({', '.join(raw.splits)}).", "Name one file.")
     dataset = raw.splits[name]
-    choices = [choice for choice in choices if choice.role != ACCEPTED.name]
+    choices = [
+        replace(choice, column=column)
+        for choice in choices
+        if choice.role != ACCEPTED.name
+        for column in columns_named(choice.column, column_names(dataset))
+    ]
     known = form_of(choices).choices_for(path, dataset, choices)
-    marks = Marks(config.tag_scheme, config.span_offsets)
-    key = hash_json([_VERSION, dataset.fingerprint, [[choice.role, choice.column] for choice in known],
-                     config.clean.model_dump(mode="json"), marks.scheme, marks.offsets])  # fmt: skip
+    notation = Notation(config.tag_scheme, config.span_offsets)
+    columns = [[choice.role, choice.column, choice.is_number] for choice in known]
+    clean = config.clean.model_dump(mode="json")
+    key = hash_json([_VERSION, dataset.fingerprint, columns, clean, notation.scheme, notation.offsets])
 
     def build(folder: Path) -> None:
-        form, _ = learn_form([dataset], known, for_prediction=True, marks=marks)
+        form, _ = learn_form([dataset], known, for_prediction=True, notation=notation)
         tally = Tally()
         with TableWriter(folder / "rows.arrow", form.schema) as writer:
             for batch in form.batches(dataset, config.clean, tally):
@@ -47,3 +61,12 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
         form.refuse_misfits(tally)
 
     return open_table(cached_folder("prediction", key, build, hashes=True) / "rows.arrow", key)
+
+
+def _unreadable(path: str, raw: RawData) -> Problem:
+    """Return the error that rows cannot be read: none may be left out here."""
+    rows, total = raw.rejected, len(raw.rejected) + sum(map(len, raw.splits.values()))
+    shown = "; ".join(f"{row.place}: {show_row(row.content, row.reason)}" for row in rows[:NUM_SHOWN])
+    places = tuple(row.place for row in rows[:MAX_ROWS_SHOWN])
+    message = f"{path}: {len(rows)} of {total} rows cannot be read. The first: {shown}."
+    return Problem("error", message, UNREADABLE, len(rows), places)

@@ -31,13 +31,13 @@ from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
 from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
-from tunesmith.data.tagged_rows import Marks
+from tunesmith.data.tagged_rows import Notation
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
-_VERSION = 6
+_VERSION = 7
 """Part of the cache's keys: raise it when preparing gives other rows than before."""
 
 
@@ -155,7 +155,7 @@ def _build(
     Adds to ``guesses``, and counts what is ``left_out``.
     """
     form, problems = learn_form(
-        given.values(), choices, marks=Marks(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
+        given.values(), choices, notation=Notation(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
     )
     guesses += form.guesses()
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
@@ -236,7 +236,9 @@ def _drop_misfits(parts: Sequence[_Split], given: Mapping[str, Rows], form: Form
         part.keep &= np.concatenate([np.zeros(0, dtype=np.bool_), *fits])
         shown = {misfit.what: _shown(part, given[part.name], form, misfit.what) for misfit in form.misfits}
         part.left_out |= {
-            misfit.what: part.tally.counts[misfit.what] for misfit in form.misfits if misfit.what in part.tally.counts
+            misfit.recorded or misfit.what: part.tally.counts[misfit.what]
+            for misfit in form.misfits
+            if misfit.what in part.tally.counts
         }
         found += form.misfit_notes(part.tally, part.name, len(part.keep), config.bad_rows, shown)
     if errors := errors_among(found):
@@ -275,9 +277,8 @@ def _drop_rejected(
         total.merge(part.tally)
     num_kept = sum(int(part.keep.sum()) for part in marked)
     fix = f"Learn of every row with data.columns.{ACCEPTED.name} none."
-    shown = name.replace("{", "{{").replace("}", "}}")
-    message = f"{{rows}} left out that column '{shown}' marks as rejected; {plural(num_kept)} accepted."
-    silent = f"{{rows}} left out because column '{shown}' neither accepts nor rejects them."
+    message = f"{{rows}} left out that column '{name}' marks as rejected; {plural(num_kept)} accepted."
+    silent = f"{{rows}} left out because column '{name}' neither accepts nor rejects them."
     return [
         *total.problem("rejected", message, fix, is_warning=True),
         *total.problem("not accepted", silent, fix, is_warning=True),
@@ -352,7 +353,7 @@ def _apply_limit(part: _Split, limit: int) -> None:
 def _require_rows(parts: Sequence[_Split]) -> None:
     for part in parts:
         if not part.keep.any():
-            reasons = ", ".join(f"{count} {what}" for what, count in part.tally.counts.items())
+            reasons = ", ".join(f"{count} {what}" for what, count in part.left_out.items())
             raise InputError(
                 f"Of {len(part.keep)} {part.name} rows none can be used ({reasons or 'there are none'}).",
                 "Check data.columns: is the text in the chosen text column, the label in the label column?",

@@ -6,7 +6,7 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
 from tunesmith.data.passages import read_passages
+from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
 from tunesmith.data.sources import (
     COLUMNAR,
@@ -36,17 +37,15 @@ from tunesmith.data.sources import (
     DataFile,
     LabelledFiles,
     ParallelFiles,
-    split_named,
+    splits_of,
 )
 from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import (
     Rejections,
     Rows,
-    nested_columns,
     open_table,
     read_rejections,
     read_report,
-    with_nested,
     write_report,
 )
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
@@ -58,7 +57,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 7
+_VERSION = 8
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
@@ -101,7 +100,7 @@ def read(config: DataConfig) -> RawData:
     problems += [problem for tables in parts.values() for table in tables for problem in table.problems]
     problems += _judge_rejected(parts, config.bad_rows, problems)
     return RawData(
-        splits={split: _join(split, parts[split]) for split in SPLITS if split in parts},
+        splits={split: _rows_of(split, parts[split]) for split in SPLITS if split in parts},
         problems=tuple(problems),
         sources=tuple(table.source for split in SPLITS for table in parts.get(split, [])),
         rejected=rejected,
@@ -226,7 +225,7 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
         has_header,
         bool(details.get("is_plain_text")),
         details.get("num_read", len(dataset)),
-        tuple(guess_from_dict({"source": source.name, **guess}) for guess in details.get("guesses", [])),
+        tuple(guess_from_dict({**guess, "source": source.name}) for guess in details.get("guesses", [])),
     )
 
 
@@ -235,7 +234,8 @@ def _hash_files(files: LabelledFiles | ParallelFiles) -> str:
     for role, path in content_of(files):
         with _readable(path):
             hashes.append([role, "/".join(path.parts[-3:]), hash_file(path)])
-    return hash_json([type(files).__name__, str(getattr(files, "unit", "")), hashes])
+    unit = files.unit if isinstance(files, LabelledFiles) else ""
+    return hash_json([type(files).__name__, unit, hashes])
 
 
 def _read_into(
@@ -316,11 +316,8 @@ def _read_hub(given: str, split: str) -> Parts:
     if not name:
         raise InputError("'hub:' names no data set.", "Write hub:owner/name or hub:owner/name:configuration.")
     loaded = load_hub(name, configuration or None)
-    parts: Parts = {}
-    for own_name, dataset in loaded.items():
-        role = split_named(str(own_name)) or (split if len(loaded) == 1 else None)
-        if role is not None and role not in parts:
-            parts[role] = [_hub_table(f"{name}/{own_name}", role, dataset)]
+    chosen = splits_of(map(str, loaded), split)
+    parts: Parts = {role: [_hub_table(f"{name}/{own}", role, loaded[own])] for role, own in chosen.items()}
     if split == "train" and "train" not in parts:
         raise InputError(
             f"{given} has no training rows; its splits are {', '.join(map(str, loaded))}.", "Choose another data set."
@@ -367,18 +364,8 @@ def _left_out(table: _Table) -> LeftOut:
     )
 
 
-def _join(split: str, tables: Sequence[_Table]) -> Rows:
+def _rows_of(split: str, tables: Sequence[_Table]) -> Rows:
     """Return the rows of a split's files one after the other."""
     if len(tables) == 1:
         return tables[0].dataset
-    schemas: Mapping[str, Any] = {table.source.name: table.dataset.schema for table in tables}
-    if len({str(schema.remove_metadata()) for schema in schemas.values()}) > 1:
-        described = "; ".join(f"{name}: {', '.join(schema.names)}" for name, schema in schemas.items())
-        raise InputError(
-            f"The pieces of {split} have different columns ({described}).", "Give them one form, or join them."
-        )
-    # Not the files' content alone: how each was read is in its own key.
-    fingerprint = hash_json([table.dataset.fingerprint for table in tables])
-    nested = frozenset[str]().union(*(nested_columns(table.dataset.schema) for table in tables))
-    joined = pa.concat_tables([table.dataset.table for table in tables])
-    return Rows(joined.replace_schema_metadata(with_nested(joined.schema, nested).metadata), fingerprint)
+    return join_pieces(split, {table.source.name: table.dataset for table in tables})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -168,6 +169,22 @@ def split_named(text: str) -> str | None:
     words = re.split(r"[^a-z]+", text.lower())
     found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
     return found.pop() if len(found) == 1 else None
+
+
+def splits_of(names: Iterable[str], alone: str = "train") -> dict[str, str]:
+    """Return which of the named parts of a data set is which split: of several, the one with the shortest name.
+
+    A single part that speaks of none is ``alone``.
+    """
+    listed = sorted(names, key=len)
+    if len(listed) == 1:
+        return {split_named(listed[0]) or alone: listed[0]}
+    found: dict[str, str] = {}
+    for name in listed:
+        split = split_named(name)
+        if split is not None:
+            found.setdefault(split, name)
+    return found
 
 
 def missing(path: Path) -> InputError:

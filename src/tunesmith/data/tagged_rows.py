@@ -30,7 +30,7 @@ _STRINGS = pa.list_(pa.string())
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Notation:
     """The user's word on how tags and spans are written."""
 
     scheme: Scheme | None = None
@@ -54,14 +54,24 @@ class TaggedTokens(Form):
 
     truths: ClassVar[tuple[str, ...]] = (TAGS, ENTITIES)
     misfits: ClassVar[tuple[Misfit, ...]] = (
-        Misfit("lengths", "not as many tags as tokens."),
-        Misfit("tags", "their tags do not fit the scheme of the others.", flag=schemes.FLAG),
+        Misfit("lengths", "not as many tags as tokens.", recorded="not as many tags as tokens"),
+        Misfit(
+            "tags",
+            "their tags do not fit the scheme of the others.",
+            flag=schemes.FLAG,
+            recorded="tags of another scheme",
+        ),
         Misfit(
             "spans",
             "their spans are empty, lie outside of the text, or lack start, end or label.",
             flag=spans.FLAG,
+            recorded="spans that cannot be placed",
         ),
-        Misfit("overlap", "their spans overlap, and a token has one tag: keep the outer ones, or the inner ones."),
+        Misfit(
+            "overlap",
+            "their spans overlap, and a token has one tag: keep the outer ones, or the inner ones.",
+            recorded="overlapping spans",
+        ),
     )
 
     def __init__(
@@ -72,7 +82,7 @@ class TaggedTokens(Form):
         cells: Cells,
         offsets: Offsets,
         guesses: Sequence[Guess],
-        marks: Marks,
+        notation: Notation,
     ) -> None:
         fields = [("text", pa.string()), (TOKENS, _STRINGS), ("starts", pa.list_(pa.int32()))]
         if TAGS in columns or ENTITIES in columns:
@@ -83,24 +93,24 @@ class TaggedTokens(Form):
         self._cells = cells
         self._offsets: Offsets = offsets
         self._guesses = list(guesses)
-        self._is_strict = marks.is_strict
+        self._is_strict = notation.is_strict
         self._changes = Tally()
 
     @classmethod
     def learn(
-        cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool, marks: Marks | None = None
+        cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool, notation: Notation | None = None
     ) -> tuple[Self, list[Problem]]:
         del for_prediction
-        marks = marks or Marks()
-        cells, offsets = Cells(), marks.offsets or "exclusive"
+        notation = notation or Notation()
+        cells, offsets = Cells(), notation.offsets or "exclusive"
         guesses: list[Guess | None] = []
-        tag_form = TagForm.learn(tuple, marks.scheme)
+        tag_form = TagForm.learn(tuple, notation.scheme)
         if TOKENS in columns and TAGS in columns:
             pairs = [*columns[TOKENS], *columns[TAGS]]
             cells, guess = Cells.learn(_cells(datasets, pairs))
             read_tags = cells.read_tags
             tag_form = TagForm.learn(
-                lambda: (read_tags(tags) for (tags,) in _cells(datasets, columns[TAGS])), marks.scheme
+                lambda: (read_tags(tags) for (tags,) in _cells(datasets, columns[TAGS])), notation.scheme
             )
             guesses += [guess, tag_form.guess()]
         elif TOKENS in columns:
@@ -108,11 +118,11 @@ class TaggedTokens(Form):
         elif ENTITIES in columns:
             pairs = [*columns["text"], *columns[ENTITIES]]
             found = ((text_of(text), parse_spans(cell)) for text, cell in _cells(datasets, pairs))
-            offsets, guess = find_offsets(found, marks.offsets)
+            offsets, guess = find_offsets(found, notation.offsets)
             guesses.append(guess)
         chosen = [guess for guess in guesses if guess is not None]
-        form = cls(columns, tag_form=tag_form, cells=cells, offsets=offsets, guesses=chosen, marks=marks)
-        return form, _remarks(tag_form, chosen, marks)
+        form = cls(columns, tag_form=tag_form, cells=cells, offsets=offsets, guesses=chosen, notation=notation)
+        return form, _remarks(tag_form, chosen, notation)
 
     @classmethod
     def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
@@ -221,13 +231,13 @@ def _cells(datasets: Sequence[Rows], columns: Sequence[str]) -> Iterator[tuple[A
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _remarks(tag_form: TagForm, guesses: Sequence[Guess], marks: Marks) -> list[Problem]:
+def _remarks(tag_form: TagForm, guesses: Sequence[Guess], notation: Notation) -> list[Problem]:
     """Return what is worth saying about how tags and spans are written."""
     problems = []
     for guess in guesses:
         others = [f"{name} {count:,}" for name, count in guess.alternatives if count]
         beside = f" (others: {', '.join(others[:4])})" if others else ""
-        is_given = {"scheme": marks.scheme, "offsets": marks.offsets}.get(guess.name) is not None
+        is_given = {"scheme": notation.scheme, "offsets": notation.offsets}.get(guess.name) is not None
         if is_given or guess.chosen in ("BIO", "plain", "exclusive", str(Cells())):
             continue
         what = {

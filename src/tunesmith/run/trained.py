@@ -230,7 +230,7 @@ class Run:
         return own.columns(split), split
 
     def _choices(self, given: Mapping[str, str] | None) -> list[ColumnChoice]:
-        """Return the columns that fill the run's roles: those of training but for what is ``given``."""
+        """Return what fills the run's roles: the columns of training but for what is ``given``, several with commas."""
         trained, given = self.config.data.columns, given or {}
         if unknown := [role for role in given if role not in trained]:
             raise InputError(
@@ -238,10 +238,10 @@ class Run:
                 f"{', '.join(f'{role}={column}' for role, column in trained.items())}.",
                 "Give one of these roles: --columns ROLE=COLUMN.",
             )
+        numbers = {role.name for role in self.task.roles if role.holds_numbers}
         return [
-            ColumnChoice(role, column, "chosen by you" if role in given else "as trained")
-            for role, columns in {**trained, **given}.items()
-            for column in columns.split(",")
+            ColumnChoice(role, column, "chosen by you" if role in given else "as trained", role in numbers)
+            for role, column in {**trained, **given}.items()
             if column.strip().lower() != NOTHING
         ]
 

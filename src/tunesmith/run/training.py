@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -50,7 +51,7 @@ from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.tensorboard import TensorBoard
 from tunesmith.run.untuned import judge_untuned
 from tunesmith.tasks.base import Task
-from tunesmith.tasks.left_out import encoding_problems
+from tunesmith.tasks.left_out import encoding_problems, num_refused
 from tunesmith.types import DiskError, InputError, Problem
 
 
@@ -201,6 +202,8 @@ def compose(
     ]
     if errors := errors_among(found):
         raise InputError(errors)
+    refused = (Counter(num_refused(rows)) for rows in splits.values())
+    data = replace(data, left_out=sum(refused, Counter(data.left_out)))
     encoded, validation = splits["train"], splits.get("validation")
     config, decisions = decide(config, task, network, encoded, validation)
     learning_rate, plan = planned(config.train, len(encoded))

@@ -52,7 +52,7 @@ class HeadSettings:
     """Longest row in tokens when the user names none and the model allows more."""
 
 
-CHECKS = 2
+CHECKS = 3
 """Part of the cache's keys: raise it when a task's ``check`` finds other problems than before."""
 
 

@@ -9,6 +9,11 @@ from tunesmith.tasks.columns import place, places
 from tunesmith.types import Problem
 
 
+def num_refused(encoded: Encoded) -> dict[str, int]:
+    """Return how many rows encoding left out, by the reason, as it is told of other rows that were left out."""
+    return {reason.removeprefix("are "): len(rows) for reason, rows in encoded.left_out.items()}
+
+
 def encoding_problems(encoded: Encoded, columns: Columns, split: str, bad_rows: BadRows) -> list[Problem]:
     """Return warnings of the rows left out as far as ``bad_rows`` allows, errors beyond that, and the remarks."""
     total = encoded.num_data_rows

@@ -5,6 +5,7 @@ Shapes: N rows of a split, B rows of a micro-batch, R bootstrap replicates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SCATTER = 2000
-LARGEST = float(np.finfo(np.float32).max)
-"""The largest number that can be learned."""
 NUM_RESIDUAL_BINS = 40
 LARGEST = 1e38
 """Largest target that is learned as a multiple of the standard deviation; single precision ends at 3.4e38."""
@@ -111,8 +110,7 @@ class Regression(Task):
         if bad:
             example = columns["label"][bad[0]]
             are = "row has" if len(bad) == 1 else "rows have"
-            message = f"{len(bad)} {split} {are} a label that is not a finite number (up to {LARGEST:.1e}), such as "
-            message += f"{example!r}."
+            message = f"{len(bad)} {split} {are} a label that is not a finite number, such as {example!r}."
             fix = "Correct or remove the rows; for labels that are names use task: classification."
             return [Problem("error", message, fix, count=len(bad), rows=places(split, columns, bad))]
         large = [i for i, value in enumerate(values) if value is not None and abs(value) > self._largest]
@@ -137,7 +135,7 @@ class Regression(Task):
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``label``: float32 [N], in the user's units."""
         values = [_number(cell) for cell in columns["label"]]
-        if any(value is None for value in values):
+        if any(value is None or abs(value) > self._largest for value in values):
             raise InputError(self.check("given", columns))
         return {"label": np.array(values, dtype=np.float32)}
 
@@ -233,4 +231,4 @@ def _number(cell: Any) -> float | None:
         number = number_of(cell) if isinstance(cell, str) else float(cell)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if number is not None and abs(number) <= LARGEST else None
+    return number if number is not None and math.isfinite(number) else None
