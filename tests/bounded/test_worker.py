@@ -86,6 +86,17 @@ def test_threads_share_it_and_ctrl_c_does_not_reach_it() -> None:
         assert answers == {number: (f"{number}-".encode() * 1000)[::-1] for number in range(8)}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_copy_does_not_wait_for_its_parents_threads() -> None:
+    one = worker("reversed_bytes")
+    with one._lock:  # as if another thread was asking
+        child_id = os.fork()
+        if child_id == 0:
+            signal.alarm(200)
+            os._exit(0 if one.ask(b"ab", seconds=5, max_bytes=MEMORY) == b"ba" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child_id, 0)[1]) == 0
+
+
 def test_it_ends_with_its_owner() -> None:
     one = worker("reversed_bytes")
     one.ask(b"x", seconds=5, max_bytes=MEMORY)

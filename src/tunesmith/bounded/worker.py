@@ -40,6 +40,19 @@ _ATTEMPTS = 3
 _NOT_STARTED = "The process in which files and templates of strangers are read could not be started"
 
 
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Give the workers of a forked copy locks of its own: who holds them is the parent's business."""
+    for worker in _workers:
+        worker._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class StoppedError(Exception):
     """Work was ended because it asked for too much, or broke off; the message says why (``it takes ...``)."""
 
@@ -57,6 +70,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[[int, subprocess.Popen[bytes]], Worker] | None = None
         self._owner = 0
+        _workers.add(self)
 
     def ask(self, request: bytes, *, seconds: float, max_bytes: int, max_file_bytes: int = 0) -> bytes:
         """Return the function's answer, got within ``seconds`` of processor time and ``max_bytes`` of memory.
