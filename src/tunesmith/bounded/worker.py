@@ -33,7 +33,9 @@ _FOR_PROCESS = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 _OTHERS_SIGNALS = {
-    getattr(signal, name).value for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name).value
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1")
+    if hasattr(signal, name)
 }
 """What schedulers and terminals send to all processes of a job; it says nothing of the work."""
 _ATTEMPTS = 3

@@ -134,7 +134,7 @@ def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any
 
 
 def named_bases(folder: Path) -> list[Path]:
-    """Return the folders that the adapter in ``folder`` names as its base, and theirs in turn; none for a whole model."""
+    """Return the folders that the adapter in ``folder`` names as its base, and theirs in turn; none for others."""
     found: list[Path] = []
     waiting = [folder]
     while waiting:
@@ -144,7 +144,7 @@ def named_bases(folder: Path) -> list[Path]:
             names.append(read_json(one / ADAPTER_CONFIG).get("base_model_name_or_path"))
             section = load_yaml(one / RUN_CONFIG).get("model")
             names.append(section.get("name") if isinstance(section, Mapping) else section)
-        places = [Path(name).resolve() for name in names if isinstance(name, str) and isdir(name)]
+        places = [Path(name).resolve() for name in names if isinstance(name, str) and isdir(name)]  # noqa: PTH112 (which fails on names that are no paths)
         new = [place for place in dict.fromkeys(places) if place not in (folder, *found)]
         found += new
         waiting += new

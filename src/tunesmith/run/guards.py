@@ -164,7 +164,9 @@ def _is_resolved(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
         return _COMMIT.fullmatch(pinned) is not None and _COMMIT.fullmatch(given) is None
     if name.startswith("data.columns."):
         role = name.removeprefix("data.columns.")
-        named = ([part.strip() for part in values["data"]["columns"].get(role, "").split(",")] for values in (before, now))
+        named = (
+            [part.strip() for part in values["data"]["columns"].get(role, "").split(",")] for values in (before, now)
+        )
         return next(named) == next(named)
     return False
 
@@ -201,8 +203,8 @@ def check_same_model(session: Session) -> None:
     now = known.weights_sha256 if known is not None else None
     if before is not None and now is not None and before != now:
         raise InputError(
-            f"The model {session.config.model.name} has changed since the run in {session.directory.place} was started: "
-            f"the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
+            f"The model {session.config.model.name} has changed since the run in {session.directory.place} was "
+            f"started: the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
             "Bring the model back as it was, or start a new run with --output.",
         )
 
