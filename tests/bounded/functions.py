@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
+from pathlib import Path
 
 from tunesmith.types import InputError, Problem, RunError
 
@@ -12,6 +14,17 @@ from tunesmith.types import InputError, Problem, RunError
 def reversed_bytes(request: bytes) -> bytes:
     print("what is printed is no answer")  # noqa: T201
     return request[::-1]
+
+
+def waits_once(request: bytes) -> bytes:
+    """Answer at the second attempt; the first one waits for a signal. The request names a file."""
+    place = Path(os.fsdecode(request))
+    if place.exists():
+        return b"again"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    place.write_bytes(b"")
+    time.sleep(60)
+    return b"first"
 
 
 def by_name(request: bytes) -> bytes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from tunesmith.bounded import StoppedError, Worker
+from tunesmith.bounded import StoppedError, Worker, child
 from tunesmith.types import InputError, RunError
 
 MEMORY = 256 << 20
@@ -67,7 +70,9 @@ def test_threads_share_it_and_ctrl_c_does_not_reach_it() -> None:
     with worker("reversed_bytes") as one:
         one.ask(b"x", seconds=5, max_bytes=MEMORY)
         assert one._process is not None
+        assert os.getpgid(one._process.pid) != os.getpgid(0)  # a terminal sends Ctrl-C to the whole group
         os.kill(one._process.pid, signal.SIGINT)
+        os.kill(one._process.pid, signal.SIGTERM)
         answers: dict[int, bytes] = {}
 
         def work(number: int) -> None:
@@ -81,6 +86,17 @@ def test_threads_share_it_and_ctrl_c_does_not_reach_it() -> None:
         assert answers == {number: (f"{number}-".encode() * 1000)[::-1] for number in range(8)}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_copy_does_not_wait_for_its_parents_threads() -> None:
+    one = worker("reversed_bytes")
+    with one._lock:  # as if another thread was asking
+        child_id = os.fork()
+        if child_id == 0:
+            signal.alarm(200)
+            os._exit(0 if one.ask(b"ab", seconds=5, max_bytes=MEMORY) == b"ba" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child_id, 0)[1]) == 0
+
+
 def test_it_ends_with_its_owner() -> None:
     one = worker("reversed_bytes")
     one.ask(b"x", seconds=5, max_bytes=MEMORY)
@@ -88,3 +104,50 @@ def test_it_ends_with_its_owner() -> None:
     assert process is not None
     del one
     assert process.poll() is not None
+
+
+def test_what_a_scheduler_ends_is_asked_again(tmp_path: Path) -> None:
+    place = tmp_path / "waits"
+    with Worker("bounded.functions:waits_once") as one:
+
+        def end() -> None:
+            while not place.exists() or one._process is None:
+                time.sleep(0.01)
+            os.kill(one._process.pid, signal.SIGTERM)
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        assert one.ask(os.fsencode(place), seconds=5, max_bytes=MEMORY, max_file_bytes=100) == b"again"
+        ending.join()
+
+
+def test_one_that_ended_while_idle_is_started_again() -> None:
+    with worker("reversed_bytes") as one:
+        assert one.ask(b"ab", seconds=5, max_bytes=MEMORY) == b"ba"
+        first = one._process
+        assert first is not None
+        assert first.stdin is not None
+        first.stdin.close()  # as if it had waited for longer than it does
+        first.wait()
+        assert one.ask(b"cd", seconds=5, max_bytes=MEMORY) == b"dc"
+        assert one._process is not first
+
+
+def test_it_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as requests, os.fdopen(write, "wb", buffering=0) as parent:
+        monkeypatch.setattr(child, "IDLE_SECONDS", 0.01)
+        assert not child._is_asked(requests)
+        parent.write(b"x")
+        assert child._is_asked(requests)
+
+
+def test_what_cannot_be_started_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match="could not be started: it ended at once"):
+        Worker("bounded.nothing:here").ask(b"x", seconds=5, max_bytes=MEMORY)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(RunError, match="could not be started: No such file"):
+        worker("reversed_bytes").ask(b"x", seconds=5, max_bytes=MEMORY)
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(RunError, match="no Python interpreter"):
+        worker("reversed_bytes").ask(b"x", seconds=5, max_bytes=MEMORY)

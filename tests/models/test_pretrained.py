@@ -15,6 +15,7 @@ import torch
 from tiny import MAX_LENGTH, TRANSFORMERS, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.files.hashing import hash_file
 from tunesmith.models import Pretrained, hub, load_trained, pretrained, record, samples, structure, tokenizer_hash
+from tunesmith.models.lstm import Lstm
 from tunesmith.models.safety import check_model_folder
 from tunesmith.tasks.base import HeadSettings
 from tunesmith.types import InputError
@@ -42,6 +43,17 @@ def _one_thread() -> Iterator[None]:
 
 def load(name: Path | str, seed: int = 0, **settings: Any) -> Any:
     return Pretrained(name=str(name), **settings).load(HEAD, [], seed)
+
+
+@pytest.mark.parametrize("name", ["pretrained", "lstm"])
+def test_loading_leaves_the_random_numbers_of_gpus_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Lstm() if name == "lstm" else Pretrained(name=str(tiny_folder(tmp_path)))
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    model.load(HEAD, ["a text", "another text"], 3)
+    assert seeds == []
 
 
 @pytest.mark.parametrize("arch", TRANSFORMERS)

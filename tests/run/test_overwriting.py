@@ -12,6 +12,7 @@ import pytest
 from tunesmith.config.build import build
 from tunesmith.files import operations
 from tunesmith.files.ownership import owned_files
+from tunesmith.methods.lora import Lora
 from tunesmith.run import Observer, Run, RunConfig, train
 from tunesmith.types import InputError, RunError, StepInfo
 
@@ -143,6 +144,15 @@ def test_a_run_is_not_made_from_what_it_replaces(other: RunConfig, finished: Pat
         assert contents(finished) == before
 
 
+def test_an_adapter_keeps_its_base(other: RunConfig, finished: Path, tmp_path: Path) -> None:
+    before = contents(finished)
+    settings = {"method": Lora(rank=2), "output": str(tmp_path / "adapter")}
+    adapter = train(other.model_copy(update={"model": other.model.changed(name=str(finished)), **settings}))
+    with pytest.raises(InputError, match=r"The base of model\.name is part of the run in .* --overwrite would remove"):
+        train(other.model_copy(update={"model": other.model.changed(name=str(adapter))}), overwrite=True)
+    assert contents(finished) == before
+
+
 def test_a_file_in_the_way_of_the_new_run_is_kept(other: RunConfig, finished: Path) -> None:
     class PutThere(Observer):
         def stepped(self, info: StepInfo, total_steps: int) -> None:
@@ -238,7 +248,10 @@ def test_resuming_a_finished_run_with_other_settings_is_refused(
         return configured(output=str(finished), train=settings, evaluation=JUDGED, **sections)
 
     assert train(ask(), resume=True) == finished
+    assert train(ask(data={"path": str(ask().data.path), "columns": {"label": " sentiment "}}), resume=True) == finished
     for changed, named in (
+        (ask(data={"path": str(ask().data.path), "columns": {"label": "review"}}), r"data\.columns\.label"),
+        (ask(model={"name": ask().model.name, "revision": "b" * 40}), r"model\.revision"),
         (ask(train={"seed": 3, "max_steps": 9}), r"train\.max_steps, train\.seed"),
         (ask(method="lora"), r"method\.name"),
         (ask(data=str(made / "predictions.parquet")), r"data\.path"),

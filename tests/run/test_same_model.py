@@ -79,6 +79,10 @@ def test_a_branch_that_moved_is_not_taken_for_the_commit_it_was(
         train(stopped, observers=[StopAtOnce()])
     commits["main"] = "b" * 40
     assert Run.open(folder).predict(["dull"]) == expected
+    branch = {"name": "somebody/model", "revision": "main"}
+    assert train(configured(model=branch, method=LORA, train={"max_steps": 2}), resume=True) == folder, "it is finished"
+    with pytest.raises(InputError, match=r"other values of model\.revision"):
+        train(configured(model={**branch, "revision": "b" * 40}, method=LORA, train={"max_steps": 2}), resume=True)
     with pytest.raises(InputError, match=r"other values of model\.revision"):
         train(stopped, resume=True)
     train(configured(model=str(folder), output=str(tmp_path / "next"), train={"max_steps": 1}))

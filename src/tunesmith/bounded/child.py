@@ -1,4 +1,4 @@
-"""The process of a ``Worker``: waits for requests, answers each within its limits, ends with its parent.
+"""The process of a ``Worker``: waits for requests, answers each within its limits, ends with its parent or when idle.
 
 Requests and answers are frames: a head and bytes. The kernel counts the processor time of each request
 (``ITIMER_PROF``, whose signal ends the process wherever it is), and what may be allocated and written.
@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import os
+import select
 import signal
 import struct
 import sys
@@ -24,6 +25,10 @@ REQUEST = struct.Struct("<dQQQ")
 ANSWER = struct.Struct("<BQ")
 """How it went, bytes that follow."""
 DONE, NO_MEMORY, REFUSED, ENDED, FAILED = range(5)
+READY = b"\x01"
+"""Comes before all answers: the function has been loaded."""
+IDLE_SECONDS = 60.0
+"""The process ends when it has waited so long for a request; for the next one there will be another."""
 
 
 def main(target: str) -> None:
@@ -31,15 +36,23 @@ def main(target: str) -> None:
     # What the function prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     answer = _load(target)
+    answers.write(READY)
+    answers.flush()
     requests = sys.stdin.buffer
-    while head := requests.read(REQUEST.size):
+    while _is_asked(requests) and (head := requests.read(REQUEST.size)):
         if len(head) < REQUEST.size:
             break
         seconds, max_bytes, max_file_bytes, size = REQUEST.unpack(head)
         _limit(max_bytes, max_file_bytes)
         _serve(answer, requests, size, seconds, answers)
+
+
+def _is_asked(requests: BinaryIO) -> bool:
+    """Wait for a request, of which nothing has been read yet; False where none comes."""
+    if os.name != "posix":  # no pipe can be waited for
+        return True
+    return bool(select.select([requests], [], [], IDLE_SECONDS)[0])
 
 
 def _load(target: str) -> Callable[[bytes], bytes]:

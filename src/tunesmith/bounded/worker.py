@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,11 +13,13 @@ import weakref
 from types import TracebackType
 from typing import Self
 
-from tunesmith.bounded.child import ANSWER, DONE, ENDED, FAILED, NO_MEMORY, REFUSED, REQUEST
+from tunesmith.bounded.child import ANSWER, DONE, ENDED, FAILED, NO_MEMORY, READY, REFUSED, REQUEST
 from tunesmith.types import InputError, Problem, RunError
 
 _START = """\
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 sys.path[:] = {path!r}
 from tunesmith.bounded.child import main
 main({target!r})
@@ -29,6 +32,27 @@ _FOR_PROCESS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+_OTHERS_SIGNALS = {
+    getattr(signal, name).value
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1")
+    if hasattr(signal, name)
+}
+"""What schedulers and terminals send to all processes of a job; it says nothing of the work."""
+_ATTEMPTS = 3
+_NOT_STARTED = "The process in which files and templates of strangers are read could not be started"
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Give the workers of a forked copy locks of its own: who holds them is the parent's business."""
+    for worker in _workers:
+        worker._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class StoppedError(Exception):
@@ -48,6 +72,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[[int, subprocess.Popen[bytes]], Worker] | None = None
         self._owner = 0
+        _workers.add(self)
 
     def ask(self, request: bytes, *, seconds: float, max_bytes: int, max_file_bytes: int = 0) -> bytes:
         """Return the function's answer, got within ``seconds`` of processor time and ``max_bytes`` of memory.
@@ -58,20 +83,9 @@ class Worker:
             InputError, RunError: The function raised it.
             StoppedError: It took too long or too much, or raised something else.
         """
+        frame = REQUEST.pack(seconds, max_bytes, max_file_bytes, len(request)) + request
         with self._lock:
-            process = self._running()
-            try:
-                kind, content = _exchange(
-                    process, REQUEST.pack(seconds, max_bytes, max_file_bytes, len(request)) + request
-                )
-            except EOFError:
-                status = process.wait()
-                self._stop()
-                raise StoppedError(_reason(status, seconds)) from None
-            except BaseException:
-                # An answer that nobody waits for must not be taken for the next one's.
-                self._stop()
-                raise
+            kind, content = self._answered(frame, seconds)
         if kind == DONE:
             return content
         if kind == REFUSED:
@@ -96,6 +110,23 @@ class Worker:
     ) -> None:
         self.close()
 
+    def _answered(self, frame: bytes, seconds: float) -> tuple[int, bytes]:
+        """Return the answer to a request; asked again where the process ended, but not by what it was asked."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            process = self._running()
+            try:
+                return _exchange(process, frame)
+            except EOFError:
+                status = process.wait()
+                self._stop()
+                if not _ended_by_others(status) or attempt == _ATTEMPTS:
+                    raise StoppedError(_reason(status, seconds)) from None
+            except BaseException:
+                # An answer that nobody waits for must not be taken for the next one's.
+                self._stop()
+                raise
+        raise AssertionError  # the last attempt returns or raises
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
@@ -105,21 +136,52 @@ class Worker:
             target=self._target,
         )
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _FOR_PROCESS
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
+        for _ in range(_ATTEMPTS):
+            self._process = process = _start(code, environment)
+            self._owner = os.getpid()
+            self._end = weakref.finalize(self, _ended, self._owner, process)
+            try:
+                assert process.stdout is not None
+                if process.stdout.read(len(READY)) == READY:
+                    return process
+                status = process.wait()
+            except BaseException:
+                self._stop()
+                raise
+            self._stop()
+            if not _ended_by_others(status):
+                break
+        raise RunError(
+            f"{_NOT_STARTED}: it ended at once (status {status}).\n  → Look whether 'import tunesmith' works in a new "
+            f"process of {sys.executable}."
         )
-        self._owner = os.getpid()
-        self._end = weakref.finalize(self, _ended, self._owner, self._process)
-        return self._process
 
     def _stop(self) -> None:
         if self._end is not None:
             self._end()
         self._process = self._end = None
+
+
+def _start(code: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the process, in a group of its own: Ctrl-C in a terminal goes to all of the foreground's."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise RunError(f"{_NOT_STARTED}: this program has no Python interpreter of its own.")
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            process_group=0 if os.name == "posix" else None,
+        )
+    except OSError as error:
+        raise RunError(f"{_NOT_STARTED}: {error.strerror or error}.") from error
+
+
+def _ended_by_others(status: int) -> bool:
+    """Say whether a process ended by what was sent to it, or since it was not needed."""
+    return status == 0 or -status in _OTHERS_SIGNALS
 
 
 def _exchange(process: subprocess.Popen[bytes], frame: bytes) -> tuple[int, bytes]:
@@ -142,8 +204,6 @@ def _exchange(process: subprocess.Popen[bytes], frame: bytes) -> tuple[int, byte
 
 
 def _reason(status: int, seconds: float) -> str:
-    import signal
-
     if status == -getattr(signal, "SIGPROF", 0):
         return f"it takes more than {seconds:.3g} seconds"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"

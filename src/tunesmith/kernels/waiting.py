@@ -20,7 +20,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -129,10 +129,12 @@ class _Keeper:
             library = openmp()
             if self._num_users == 1 and library is not None and torch.get_num_threads() > 1:
                 self._stop = threading.Event()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=_watch, args=(self._stop, BriefWaits(library)), name="watches the cores", daemon=True
                 )
-                self._thread.start()
+                with suppress(RuntimeError):  # the system gives no more threads: it is about speed only
+                    thread.start()
+                    self._thread = thread
 
     def leave(self) -> None:
         with self._lock:
@@ -151,7 +153,8 @@ def _watch(stop: threading.Event, waits: BriefWaits) -> None:
         while not stop.wait(WINDOW_SECONDS):
             shares.append(queues.longest_wait() / WINDOW_SECONDS)
             if not waits.is_on and sum(list(shares)[-BUSY_WINDOWS:]) > BUSY_WINDOWS * BUSY_SHARE:
-                waits.begin()
+                with suppress(RuntimeError):  # no more threads
+                    waits.begin()
             elif waits.is_on and sum(shares) < IDLE_WINDOWS * IDLE_SHARE:
                 waits.end()
     finally:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +131,24 @@ def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any
         f"Bring the base model back to where it was, or name it in {folder / ADAPTER_CONFIG} "
         "(base_model_name_or_path).",
     )
+
+
+def named_bases(folder: Path) -> list[Path]:
+    """Return the folders that the adapter in ``folder`` names as its base, and theirs in turn; none for others."""
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        one = waiting.pop()
+        names: list[Any] = []
+        with suppress(InputError):
+            names.append(read_json(one / ADAPTER_CONFIG).get("base_model_name_or_path"))
+            section = load_yaml(one / RUN_CONFIG).get("model")
+            names.append(section.get("name") if isinstance(section, Mapping) else section)
+        places = [Path(name).resolve() for name in names if isinstance(name, str) and isdir(name)]  # noqa: PTH112 (which fails on names that are no paths)
+        new = [place for place in dict.fromkeys(places) if place not in (folder, *found)]
+        found += new
+        waiting += new
+    return found
 
 
 def _as_recorded(folder: Path, name: str, revision: Any) -> Location:

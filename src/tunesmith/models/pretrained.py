@@ -201,7 +201,7 @@ def load_weights(
 
     auto_class = getattr(transformers, head.auto_class)
     with _loading("weights", location.folder), quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         model, found = auto_class.from_pretrained(
             location.folder,
             config=config,
@@ -231,7 +231,7 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     assert known is not None
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in known.new_parameters}
     with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         again = type(model).from_pretrained(
             None, config=copy.deepcopy(model.config), state_dict=weights, dtype=torch.float32
         )

@@ -71,6 +71,6 @@ class ScratchSource(ModelSource):
                 f"Choose a pretrained model, such as {fitting}, or another task with --task.",
             )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = auto_class.from_config(config)
         return LoadedModel(model, tokenizer, max_length, f"{self.name}, from scratch")

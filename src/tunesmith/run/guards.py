@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import exists
@@ -15,6 +16,7 @@ from tunesmith.files.manifest import verify_manifest
 from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
+from tunesmith.models.adapter import named_bases
 from tunesmith.models.structure import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
 """Of the machine, what decides how sums are rounded."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def claim(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool) -> RunDirectory | None:
@@ -100,7 +103,7 @@ def _require_replaceable(directory: RunDirectory, config: RunConfig, holds: Sequ
             f"changed since: {_some(foreign)}.",
             "Move them elsewhere, or choose another folder with --output.",
         )
-    for name, place in _inputs(config).items():
+    for name, place in _inputs(config):
         used = [one for one in owned if (path / one).resolve().is_relative_to(place)]
         if used:
             raise InputError(
@@ -109,14 +112,16 @@ def _require_replaceable(directory: RunDirectory, config: RunConfig, holds: Sequ
             )
 
 
-def _inputs(config: RunConfig) -> dict[str, Path]:
-    """Return the files and folders that a run is made from, by the keys that name them."""
+def _inputs(config: RunConfig) -> list[tuple[str, Path]]:
+    """Return the files and folders that a run is made from, with the keys that name them."""
     given = {
         "model.name": config.model.name,
         **{f"data.{name}": getattr(config.data, name) for name in ("path", "validation", "test")},
     }
-    places = {name: Path(value).expanduser() for name, value in given.items() if value}
-    return {name: place.resolve() for name, place in places.items() if exists(place)}  # noqa: PTH110 (which fails on names that are no paths)
+    places = [(name, Path(value).expanduser()) for name, value in given.items() if value]
+    found = [(name, place.resolve()) for name, place in places if exists(place)]  # noqa: PTH110 (which fails on names that are no paths)
+    bases = [base for name, place in found if name == "model.name" for base in named_bases(place)]
+    return [*found, *(("The base of model.name", base) for base in bases)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -137,6 +142,7 @@ def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: b
         for section, value in now.items()
         if section not in free
         for name in _differences(section, before.get(section), value, may_be_open=finished)
+        if not (finished and _is_resolved(name, before, now))
     ]
     if not changed:
         return
@@ -149,6 +155,20 @@ def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: b
         f"The run in {directory.place} was started with other values of {', '.join(changed)}.",
         f"Resume it unchanged ({directory.how_to_resume}), or start a new run with --output.",
     )
+
+
+def _is_resolved(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Say whether the value of a finished run is what the given one may have become: pinned, or spelled otherwise."""
+    if name == "model.revision":  # which commit a branch or a tag was then, nobody knows any more
+        pinned, given = (values["model"].get("revision") or "" for values in (before, now))
+        return _COMMIT.fullmatch(pinned) is not None and _COMMIT.fullmatch(given) is None
+    if name.startswith("data.columns."):
+        role = name.removeprefix("data.columns.")
+        named = (
+            [part.strip() for part in values["data"]["columns"].get(role, "").split(",")] for values in (before, now)
+        )
+        return next(named) == next(named)
+    return False
 
 
 def _differences(name: str, before: Any, now: Any, *, may_be_open: bool) -> list[str]:
@@ -183,8 +203,8 @@ def check_same_model(session: Session) -> None:
     now = known.weights_sha256 if known is not None else None
     if before is not None and now is not None and before != now:
         raise InputError(
-            f"The model {session.config.model.name} has changed since the run in {session.directory.path} was started: "
-            f"the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
+            f"The model {session.config.model.name} has changed since the run in {session.directory.place} was "
+            f"started: the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
             "Bring the model back as it was, or start a new run with --output.",
         )
 

@@ -71,4 +71,5 @@ def stop_requests() -> Iterator[StopRequests]:
         yield requests
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # What was set by other code than Python's is not known, and cannot be set again from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
