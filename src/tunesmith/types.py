@@ -126,6 +126,10 @@ class ColumnProfile:
     """Columns of tokens that its cells hold a tag each for: as many in every row, and few different ones."""
     holds_spans: bool = False
     """Whether its cells hold places in a text, each with a label."""
+    has_no_spans: bool = False
+    """Whether none of the cells looked at can be read as such places, whatever the column's name."""
+    is_decorated: bool = False
+    """Whether its cells are amounts written with units, currencies or separated thousands: no plain numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,21 @@ MAX_DIGITS = 15
 _INTEGER = re.compile(INTEGER)
 _FLOAT = re.compile(FLOAT)
 _COMMA = re.compile(DECIMAL_COMMA)
+MAX_LIST = 10_000
+"""Characters of a cell that may be a list."""
+_ARRAY_ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_ARRAY = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
+_SET = re.compile(r"\{[^{}\[\]:\n]*\}")
+_SIGN = r"[$€£¥₹₽₩]|USD|EUR|GBP|CHF|CNY|RMB"
+_DIGITS = r"(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)(?:[.,][0-9]+)?"
+_UNIT = r"(?:k|m|c|d|µ)?[gmsl]|[kKMG]B?|h|min|px|pt|lbs?|oz|ft|in"
+_DECORATED = re.compile(
+    rf"\(?\s?(?:[+−-]\s?)?(?:{_SIGN})?\s?(?:[+−-])?{_DIGITS}(?:[eE][+-]?[0-9]+)?"
+    rf"(?:\s?(?:{_SIGN}|[%‰°元]|{_UNIT})|\s[^\W\d_]{{1,4}}[²³]?)?\s?\)?"
+)
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"})
-_SEPARATORS = "|;,"
-_CERTAIN_SEPARATORS = "|;"
+_SEPARATORS = "|;；、\n,，"
+_CERTAIN_SEPARATORS = "|;；、\n"
 """Those that seldom stand in a name."""
 
 
@@ -56,6 +68,11 @@ def have_decimal_commas(texts: Collection[str]) -> bool:
     )
 
 
+def is_decorated(text: str) -> bool:
+    """Say whether the text is an amount with what no number has: a unit, a currency, digits in groups of three."""
+    return len(text) <= 40 and not text.isdigit() and _DECORATED.fullmatch(text) is not None
+
+
 def number_of(text: str) -> float | None:
     """Return the number that a text is, with a decimal point or a decimal comma; None for other texts.
 
@@ -81,9 +98,16 @@ def are_booleans(values: set[str]) -> bool:
 
 
 def parse_list(text: str) -> list[str] | None:
-    """Return the items, as they are written, of a cell that is a JSON (or Python) list of scalars, else None."""
+    """Return the items, as they are written, of a cell that is a JSON (or Python) list of scalars, else None.
+
+    Also lists as numpy prints them (``['a' 'b']``), and sets of Python and of databases (``{'a', 'b'}``, ``{a,b}``).
+    """
     text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")) or len(text) > 10_000:
+    if len(text) <= MAX_LIST and _ARRAY.fullmatch(text):
+        return [first or second for first, second in _ARRAY_ITEM.findall(text)]
+    if len(text) <= MAX_LIST and _SET.fullmatch(text):
+        return [item.strip().strip("'\"") for item in text[1:-1].split(",") if item.strip()]
+    if not (text.startswith("[") and text.endswith("]")) or len(text) > MAX_LIST:
         return None
     for candidate in (text, text.replace("'", '"')):
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ MAX_SECONDS, SECONDS_PER_MB = 4.0, 4.0
 """Processor time for a file, and for each million of its bytes; real files take some hundredths of it."""
 MAX_BYTES, MEMORY_GROWTH = 768 << 20, 8
 """Memory for a file, and for each of its bytes."""
+
+_LOOKED_AT = 1_000
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 _worker = Worker("tunesmith.data.columnar:answer")
 
@@ -121,6 +126,11 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     names = unique_names(schema.names)
     class_names = _class_names(schema)
     plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
+    head = next(found, None)
+    found = chain([] if head is None else [head], found)
+    texts = [index for index, kind in enumerate(plans) if kind is None and _is_text(head, index)]
+    for index in texts:
+        plans[index] = pa.string()
     kept = [index for index, kind in enumerate(plans) if kind is not None]
     nested = [names[index] for index in kept if plans[index] == pa.string() and _is_nested(schema.field(index).type)]
     plain = with_nested(pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())]), nested)
@@ -136,10 +146,19 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
                 places = pa.array([f"{name}:{row + offset}" for offset in range(batch.num_rows)], pa.string())
                 writer.add_batch(pa.RecordBatch.from_arrays([*arrays, places], schema=plain))
                 row += batch.num_rows
+    notes = []
+    if texts:
+        listed = ", ".join(names[index] for index in texts)
+        notes = [
+            Problem("note", f"{name}: binary columns that hold text were read as UTF-8: {listed}.", count=len(texts))
+        ]
     left_out = [names[index] for index, kind in enumerate(plans) if kind is None]
     if not left_out:
-        return []
-    return [Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out))]
+        return notes
+    return [
+        *notes,
+        Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out)),
+    ]
 
 
 _Names = list[str] | dict[str, "_Names"]
@@ -226,7 +245,7 @@ def _plain_type(kind: pa.DataType, names: _Names | None = None) -> pa.DataType |
     if _is_list(kind):
         inner = _plain_type(kind.value_type, names)
         return pa.string() if inner is None or types.is_nested(kind.value_type) else pa.list_(inner)
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+    if _is_binary(kind):
         return None
     return pa.string()
 
@@ -242,6 +261,23 @@ def _unpadded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _unpadded(item) for key, item in value.items() if item is not None}
     return [_unpadded(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _is_text(head: pa.RecordBatch | None, index: int) -> bool:
+    """Say whether the first rows of a binary column are text in UTF-8, as some tools write it."""
+    if head is None or not _is_binary(head.schema.field(index).type):
+        return False
+    cells = [cell for cell in head.column(index).slice(0, _LOOKED_AT).to_pylist() if cell]
+    try:
+        texts = [cell.decode("utf-8") for cell in cells]
+    except UnicodeDecodeError:
+        return False
+    return bool(texts) and not any(_CONTROL.search(text) for text in texts)
 
 
 def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array:
@@ -264,6 +300,9 @@ def _plain(array: pa.Array, kind: pa.DataType, names: _Names | None) -> pa.Array
             ],
             pa.string(),
         )
+    if _is_binary(array.type) and kind == pa.string():
+        texts = [None if cell is None else cell.decode("utf-8", "replace") for cell in array.to_pylist()]
+        return pa.array(texts, kind)
     return array if array.type == kind else pc.cast(array, kind, safe=False)
 
 

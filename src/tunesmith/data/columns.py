@@ -24,6 +24,8 @@ _EXAMPLE_CHARACTERS = 80
 # Runs of letters and digits; writing without spaces counts a word a character.
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
 _ID_NAMES = frozenset({"id", "idx", "index", "qid", "uid", "guid", "uuid", "rowid", "row", "unnamed: 0", "#"})
+_LABEL_NAMES = frozenset("label labels class category intent target tag 标签 类别 分类".split())
+"""Names of columns that hold what is to be predicted, and hardly anything else."""
 _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1 text1 text_1 text_a"
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
@@ -48,6 +50,8 @@ _REJECTED_FORMS = frozenset(
 NOTHING = "none"
 """What the user says for the column of a role that is to stay empty."""
 _CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
+
+DOUBTFUL = "Several columns could fill the role"
 
 MAX_EXAMPLE_LENGTH = 40
 """Longer values are not shown as the reason for a choice."""
@@ -116,9 +120,16 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         return _numeric(name, values, len(set(numbers)), common)
     mean_length = sum(map(len, texts)) / len(texts)
     mean_words = sum(len(_WORD.findall(text[:10_000])) for text in texts) / len(texts)
+    kind = _text_kind(texts, distinct, mean_length, mean_words)
+    if kind == "text" and name.strip().lower() in _LABEL_NAMES and mean_words <= 4 and 2 * len(distinct) <= len(texts):
+        kind = "category"  # hundreds of labels are few where their name says what they are
     return ColumnProfile(
         name,
-        _text_kind(texts, distinct, mean_length, mean_words),
+        kind,
+        is_decorated=kind in ("text", "category")
+        and bool(numbers)
+        and all(map(cells.is_decorated, numbers))
+        and not all(map(cells.is_number, numbers)),
         num_distinct=len(distinct),
         mean_length=mean_length,
         mean_words=mean_words,
@@ -153,7 +164,7 @@ def _are_same_but_for_zeros(texts: Sequence[str]) -> bool:
 def _text_kind(texts: Sequence[str], distinct: set[str], mean_length: float, mean_words: float) -> ColumnKind:  # noqa: PLR0911
     if cells.are_booleans({text.lower() for text in distinct}):
         return "boolean"
-    if all(text.startswith("[") for text in texts) and all(cells.parse_list(text) is not None for text in texts):
+    if all(text.startswith(("[", "{")) for text in texts) and all(cells.parse_list(text) is not None for text in texts):
         return "list"
     if all(text.startswith(("{", "[")) and text.endswith(("}", "]")) for text in texts):
         return "object"
@@ -184,6 +195,25 @@ def is_id_like(column: ColumnProfile) -> bool:
     return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
 
 
+def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
+    """Return what keeps a column from being learned that is certainly there to be predicted: its name or form says so."""
+    for column in profiles.values():
+        if column.is_decorated:
+            shown = ", ".join(repr(example) for example in column.examples[:3])
+            message = f"Column '{column.name}' holds amounts that are not written as plain numbers ({shown})."
+            return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
+        if (
+            column.name.strip().lower() in _LABEL_NAMES
+            and column.kind in ("text", "object")
+            and column.num_distinct > 1
+        ):
+            message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
+            message += f"it holds {_describe(column)}: {', '.join(column.examples[:2])}."
+            fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
+            return Problem("error", message, fix)
+    return None
+
+
 def is_rejected_answer(column: ColumnProfile) -> bool:
     """Say whether a column holds answers that somebody rejected: nothing is ever learned of them unasked."""
     name = re.sub(r"[^\w]+", "_", column.name.strip().lower())
@@ -205,6 +235,8 @@ def _reason_unused(column: ColumnProfile) -> str:
         return "it is empty"
     if is_rejected_answer(column):
         return "answers that were rejected are not learned from"
+    if column.is_decorated:
+        return f"its amounts are not plain numbers: {', '.join(column.examples[:3])}"
     if is_id_like(column):
         return "it only numbers or names the rows"
     return f"no role needs it; {_describe(column)}"
@@ -407,7 +439,7 @@ class _Assignment:
             if len(fitting) == 1:
                 self._choose(role.name, [fitting[0].name], f"by its content; {_describe(fitting[0])}")
             elif fitting:
-                self._problems.append(_doubtful(role, fitting))
+                self._problems.append(_doubtful(role, fitting, [each for each in binary if each.kind == "integer"]))
             if fitting:
                 return
 
@@ -450,12 +482,14 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
     return next((name for name in names if name in words and len(name) > 1), None)
 
 
-def _doubtful(role: Role, fitting: Sequence[ColumnProfile]) -> Problem:
+def _doubtful(role: Role, fitting: Sequence[ColumnProfile], flags: Sequence[ColumnProfile] = ()) -> Problem:
     listed = "; ".join(_describe(column, named=True) for column in fitting)
+    binary = ",".join(column.name for column in flags)
+    several = f"; or several columns of 0 and 1 together: data.columns.{role.name} {binary}" if len(flags) > 1 else ""
     return Problem(
         "error",
-        f"Several columns could fill the role '{role.name}': {listed}.",
-        f"Choose one: data.columns.{role.name} {fitting[0].name}",
+        f"{DOUBTFUL} '{role.name}': {listed}.",
+        f"Choose one: data.columns.{role.name} {fitting[0].name}{several}",
         count=len(fitting),
     )
 

@@ -97,6 +97,9 @@ class _Rows:
         self._wide: list[str] = []
         self._num_wide = 0
         self._is_header_due = dialect.header
+        self._names: list[str] = []
+        self._is_bar = dialect.delimiter == "|"
+        self._num_repeated = 0
 
     def add(self, part: Block | Record) -> None:
         """Add one row, or a block of them."""
@@ -106,7 +109,8 @@ class _Rows:
         width, name = self._width, self._name
         is_plain = not has_marks("".join(part.lines))
         for line, (cells, content) in enumerate(zip(part.rows, part.lines, strict=True), start=part.line):
-            if is_plain and len(cells) == width and not self._is_header_due:
+            is_row = cells != self._names and not (self._is_bar and _is_ruler(cells))
+            if is_plain and len(cells) == width and not self._is_header_due and is_row:
                 self._writer.add([*cells, f"{name}:{line}"], len(content))
             elif cells:
                 self._add_row(Record(line, cells, [content]))
@@ -114,6 +118,13 @@ class _Rows:
     def _add_row(self, record: Record) -> None:
         if self._is_header_due:
             self._is_header_due = False
+            # Several names: one cell may well come again as a text.
+            self._names = list(record.cells) if len(record.cells) > 1 and not record.error else []
+            return
+        if record.cells and record.cells == self._names:
+            self._num_repeated += 1
+            return
+        if self._is_bar and _is_ruler(record.cells):
             return
         place = f"{self._name}:{record.line}"
         cells, reason = _fit(record, self._dialect, self._encoding)
@@ -128,10 +139,27 @@ class _Rows:
 
     def notes(self) -> list[Problem]:
         """Return what is worth saying about the rows added."""
+        notes = self._notes_of_header()
         if not self._num_wide:
-            return []
+            return notes
         message = f"{self._num_wide} rows have more than {self._width} columns; the extra ones were not read."
-        return [Problem("note", f"{self._name}: {message}", count=self._num_wide, rows=tuple(self._wide))]
+        return [*notes, Problem("note", f"{self._name}: {message}", count=self._num_wide, rows=tuple(self._wide))]
+
+    def _notes_of_header(self) -> list[Problem]:
+        notes = []
+        if number := self._dialect.num_titles:
+            message = f"{self._name}: {number} lines above the names of the columns were not read."
+            notes.append(Problem("note", message, "Give data.header to read them as rows.", count=number))
+        if number := self._num_repeated:
+            message = f"{self._name}: {number} rows repeat the names of the columns; they were not read."
+            notes.append(Problem("note", message, count=number))
+        return notes
+
+
+def _is_ruler(cells: Sequence[str]) -> bool:
+    """Say whether a row is the line between the names and the rows of a table drawn with bars."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return len(filled) > 1 and all(len(cell) >= 3 and not cell.strip(":").strip("-") for cell in filled)
 
 
 def _sample(lines: Lines) -> list[str]:

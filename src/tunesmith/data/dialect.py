@@ -21,11 +21,16 @@ from tunesmith.data.encodings import MAX_LINE, Lines
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
-Quoting = Literal["double", "backslash", "none"]
+Quoting = Literal["double", "backslash", "spaced", "none"]
+"""How cells with the separator in them are written: inner quotes doubled, or after a backslash; doubled, with a space
+between the separator and the quote; or not at all."""
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_CHARACTERS = 16 * 1024 * 1024
 _SAMPLE_RECORDS = 2_000
+_MAX_TITLES = 10
+"""Lines that may stand above the names of the columns."""
+_FEW_VALUES = 0.2
 
 _USUAL_NAMES = """
     text sentence sentence1 sentence2 text_a text_b text1 text2 review reviews comment comments comment_text content
@@ -52,7 +57,9 @@ class Dialect:
     header: bool
     columns: tuple[str, ...]
     num_skipped: int = 0
-    """Lines before the first row (``sep=;``)."""
+    """Lines before the first row (``sep=;``), with those of a title."""
+    num_titles: int = 0
+    """Lines of a title, or of comments, above the names of the columns."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
@@ -220,7 +227,7 @@ def long_cells() -> Iterator[None]:
 def _csv_reader(lines: Any, delimiter: str, quoting: Quoting, *, strict: bool = False) -> Any:
     if quoting == "backslash":
         return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\", strict=strict)
-    return csv.reader(lines, delimiter=delimiter, strict=strict)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=quoting == "spaced", strict=strict)
 
 
 def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
@@ -319,6 +326,9 @@ def detect(
     if not rows:
         return Dialect(cut.delimiter, cut.quoting, False, ("column_1",), num_skipped), counts.guesses(cut)
     width = counts.width(cut, rows)
+    num_titles = 0
+    if header is None and not like and cut.delimiter is not None:
+        rows, num_titles = _without_title(lines, cut, rows, width)
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
     if header is None:
@@ -329,12 +339,26 @@ def detect(
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
     names = unique_names(first if header else [""] * width)
-    return Dialect(cut.delimiter, cut.quoting, header, tuple(names), num_skipped), guesses
+    return Dialect(cut.delimiter, cut.quoting, header, tuple(names), num_skipped + num_titles, num_titles), guesses
+
+
+def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
+    """Return the rows from the names of the columns on, and the lines above: rows with no more than one cell filled."""
+    found = [record for record in _parse(lines[: _MAX_TITLES + 1], cut) if not record.error]
+    for place, record in enumerate(found):
+        filled = [cell for cell in record.cells if cell.strip()]
+        if len(filled) > 1 or width < 2:
+            above = found[:place]
+            is_title = any(cell.strip() for one in above for cell in one.cells)
+            if is_title and len(record.cells) == width and has_header(record.cells, rows[place + 1 :], ()):
+                return rows[place:], record.line - 1
+            break
+    return rows, 0
 
 
 def _first_row(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Return the first row as names of columns: numbers of rows may have none, and blank ones at the end go."""
-    names = list(rows[0])
+    names = [rows[0][0].lstrip("\ufeff"), *rows[0][1:]]
     numbers = [row[0] for row in rows[1:] if len(row) == width]
     if len(names) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1:
         names = ["", *names]
@@ -426,6 +450,13 @@ class _Counts:
             order: list[Quoting] = ["double", "none"] if is_meant else ["none", "double"]
         else:
             order = ["double", "none"]
+            spaced = f'{delimiter} "'
+            if (
+                has_quotes
+                and delimiter != " "
+                and sum(spaced in line for line in self._lines) >= 0.5 * len(self._lines)
+            ):
+                order = ["spaced", "double", "none"]
         if len(delimiter) > 1:
             order = ["none"]
         usual = Cut(delimiter, order[0])
@@ -537,9 +568,16 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
         return True
     filled = [name for name in lowered if name]
     repeated = {name for name, count in Counter(filled).items() if count > 1}
-    if not filled or repeated - _KNOWN_NAMES or any(is_number(name) or len(name) > 64 for name in filled):
-        return False
     columns = [[row[index].strip() for row in rows if index < len(row)] for index in range(len(names))]
+    if _are_numbers_of_columns(filled, columns):
+        return True
+    if not filled or repeated - _KNOWN_NAMES or any(is_number(name) for name in filled):
+        return False
+    if any(len(name) > 64 for name in filled):
+        return max(map(len, filled)) <= _MAX_QUESTION and _is_no_value(names, columns)
+    if len(set(filled) & _KNOWN_NAMES) > 1 and any([cell.strip() for cell in row] == names for row in rows):
+        # Tables put one after the other, each with its names.
+        return True
     if any(name and name in column for name, column in zip(names, columns, strict=True)):
         # A name is no value; a value comes again.
         return False
@@ -548,9 +586,30 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
         return True
     contents = [[cell for cell in column if cell] for column in columns]
     pairs = [(name, column) for name, column in zip(names, contents, strict=True) if name and column]
-    if any(all(is_number(cell) for cell in column) for _, column in pairs):
+    if any(all(is_number(cell) for cell in column) for _, column in pairs) or _is_no_value(names, columns):
         return True
     if not is_name_like or len(rows) < 2:
         return False
     lengths = [(len(name), sum(map(len, column)) / len(column)) for name, column in pairs]
     return any(mean >= 12 and mean > 3 * length for length, mean in lengths)
+
+
+_MAX_QUESTION = 300
+"""Characters of a question that is the name of a column."""
+
+
+def _are_numbers_of_columns(filled: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Say whether the first row counts the columns from 0 on (as tables without names are written), and others do not."""
+    if len(filled) < 2 or list(filled) != [str(number) for number in range(len(filled))]:
+        return False
+    return any(column and not any(is_number(cell) for cell in column) for column in columns)
+
+
+def _is_no_value(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Say whether the first cell of a column is none of its values: those are few, and each comes again and again."""
+    for name, column in zip(names, columns, strict=True):
+        values = Counter(cell for cell in column if cell)
+        is_few = len(values) >= 2 and values.total() >= 20 and len(values) <= _FEW_VALUES * values.total()
+        if name and is_few and name not in values and min(values.values()) > 1:
+            return True
+    return False

@@ -146,6 +146,28 @@ def check_is_text(path: Path) -> None:
         )
 
 
+_MARKUP = (
+    (r"<\?xml\b", "XML"),
+    (r"<!doctype html|<html\b", "HTML"),
+    (r"\{\\rtf", "RTF"),
+    (r"(?:%.*\s+)*@relation\b", "ARFF"),
+)
+_MARKUP_START = 4_096
+
+
+def refuse_markup(path: Path, name: str, encoding: str) -> None:
+    """Raise ``InputError`` for a document whose rows, if it has any, stand between marks that nobody wants to learn."""
+    with open_text(path, encoding) as text:
+        start = text.read(_MARKUP_START).lstrip("\ufeff \t\r\n")
+    for pattern, kind in _MARKUP:
+        if re.match(pattern, start, re.IGNORECASE):
+            raise InputError(
+                f"{name} is {kind}; its rows cannot be read.",
+                "Export them as CSV or JSONL. To learn the file's own text, marks and all: data.passage 0 "
+                "(a row a line), or another size.",
+            )
+
+
 def detect_encoding(path: Path) -> tuple[str, Guess | None]:
     """Return the file's encoding, and the guess that it is; no guess where it is certain.
 

@@ -105,9 +105,15 @@ def sources_of_folder(folder: Path) -> tuple[list[Source], list[Problem]]:
             more, _ = _usable(inner)
             usable += more
     if not usable:
-        shown = f" It holds: {', '.join(sorted(others)[:8])}." if others else " It is empty."
+        shown = f" It holds: {', '.join(sorted(others)[:8])}." if others else _inside(folder)
         raise InputError(f"No data file in {folder}.{shown}", f"Expected {FORMATS}.")
     return _sort(folder, usable, others)
+
+
+def _inside(folder: Path) -> str:
+    """Return what a folder holds whose own files, if there are any, are none to be read."""
+    names = sorted(show_name(item) for item in folder.iterdir() if not item.name.startswith("."))
+    return f" It holds: {', '.join(names[:8])}." if names else " It is empty."
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -345,6 +345,10 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
     if any(map(_are_messages, lists.values())):
         # A conversation is one row, and this is one.
         return lambda: iter([value])
+    columns, cells = lists.get("columns"), lists.get("data")
+    if columns and cells and all(isinstance(row, list) and len(row) == len(columns) for row in cells):
+        # As pandas writes a table "split": the names of the columns, and the cells row by row.
+        return lambda: (dict(zip(map(str, columns), row, strict=True)) for row in cells)
     rows = next((lists[key] for key in _ROW_KEYS if key in lists), None)
     if rows is None and len(lists) == 1:
         rows = next(iter(lists.values()))

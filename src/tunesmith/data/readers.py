@@ -20,7 +20,7 @@ from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
-from tunesmith.data.encodings import check_is_text, detect_encoding, show_name
+from tunesmith.data.encodings import check_is_text, detect_encoding, refuse_markup, show_name
 from tunesmith.data.folders import find_sources
 from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
@@ -254,6 +254,8 @@ def _read_into(
         if guess is not None:
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
+    if config.passage is None:
+        refuse_markup(path, name, encoding)
     if holds_json(path, encoding, file.suffix):
         details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):

@@ -41,7 +41,8 @@ def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict
             values[name] = sample.column(name).slice(0, _NUM_ROWS).to_pylist()
     for name, cells in values.items():
         if profiles[name].kind == "object":
-            found[name] = replace(found[name], holds_spans=_are_spans(cells))
+            holds, has_none = _are_spans(cells)
+            found[name] = replace(found[name], holds_spans=holds, has_no_spans=has_none)
     values = {name: cells for name, cells in values.items() if profiles[name].kind != "object"}
     tokens_of = {name: _cuts(cells, TOKEN_CUTS) for name, cells in values.items()}
     for name, cells in values.items():
@@ -52,11 +53,12 @@ def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict
     return found
 
 
-def _are_spans(cells: Sequence[Any]) -> bool:
+def _are_spans(cells: Sequence[Any]) -> tuple[bool, bool]:
+    """Say whether (nearly) all cells are spans, and whether none is."""
     present = [cell for cell in cells if cell is not None and len(str(cell)) <= _MAX_CHARACTERS]
     parsed = [parse_spans(cell) for cell in present]
     num_good = sum(spans is not None for spans in parsed)
-    return any(parsed) and num_good >= 0.9 * len(parsed)
+    return any(parsed) and num_good >= 0.9 * len(parsed), bool(parsed) and not num_good
 
 
 def _cuts(cells: Sequence[Any], ways: Sequence[str]) -> list[_Cut]:

@@ -11,6 +11,7 @@ from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
 MAX_UNUSED = 8
 """Columns that a note names."""
+NO_ROWS = "Give a file with at least a few rows."
 PASSAGE = 2000
 """Characters of a passage, where the task joins lines and the user does not say how."""
 
@@ -58,6 +59,8 @@ def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
 def _find(data: DataConfig, task: Task | None) -> FoundRows:
     raw = read(data)
     profiles = dict(profile(raw.splits["train"]))
+    if all(column.kind == "empty" for column in profiles.values()):
+        raise InputError([Problem("error", f"{data.path} holds nothing but empty cells.", NO_ROWS), *raw.problems])
     try:
         return _choose(raw, data, profiles, task)
     except InputError as error:

@@ -66,8 +66,25 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         if overrides and refused:
             refused = dict([min(refused.items(), key=lambda pair: len(pair[1]))])
         raise InputError(_no_task(refused, [reason for _, reason, _, _ in found]))
+    if not overrides and found[0][0] <= ONLY_ASKED_FOR:
+        _ask_for_labels(profiles, refused)
     _, _, task, choices = found[0]
     return Detection(task, choices, tuple(reason for _, reason, _, _ in found))
+
+
+def _ask_for_labels(profiles: Mapping[str, ColumnProfile], refused: Mapping[str, list[Problem]]) -> None:
+    """Raise where learning to write texts is what is left, though there are labels that could not be chosen or read."""
+    from tunesmith.data.columns import DOUBTFUL, unreadable_label
+
+    asked = [
+        problem for name in ("classification", "regression") for problem in refused.get(name, ())
+        if problem.message.startswith(f"{DOUBTFUL} 'label'")
+    ][:1]  # fmt: skip
+    unreadable = unreadable_label(profiles)
+    found = ([unreadable] if unreadable is not None else []) + asked
+    if found:
+        way_out = "To learn to write the texts themselves: --task causal_lm."
+        raise InputError([replace(problem, fix=f"{problem.fix} {way_out}") for problem in found])
 
 
 def _tasks_of(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> dict[str, type[Task]]:

@@ -162,7 +162,8 @@ class TokenClassification(Task):
         columns = [
             (not column.holds_spans, usual.get(column.name.strip().lower(), len(usual)), column)
             for column in profiles.values()
-            if column.kind in _ENTITIES.kinds and (column.holds_spans or column.name.strip().lower() in usual)
+            if column.kind in _ENTITIES.kinds
+            and (column.holds_spans or (column.name.strip().lower() in usual and not column.has_no_spans))
         ]
         if not columns and _ENTITIES.name not in overrides:
             return cls.roles
