@@ -68,11 +68,11 @@ def test_a_pipe_in_a_model_folder_is_not_waited_for(tmp_path: Path, name: str) -
     folder = tiny_folder(tmp_path, "bert")
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    with pytest.raises(InputError, match="neither a file nor a folder"):
+    with pytest.raises(InputError, match="is a named pipe; a file was expected"):
         check_model_folder(folder)
-    with pytest.raises(InputError, match="neither a file nor a folder"):
+    with pytest.raises(InputError, match="is a named pipe; a file was expected"):
         check_adapter_folder(folder)
-    with pytest.raises(InputError, match="neither a file nor a folder"):
+    with pytest.raises(InputError, match="is a named pipe; a file was expected"):
         build_model(folder)
 
 
@@ -119,5 +119,5 @@ def test_more_layers_than_there_are_weights_are_not_built(tmp_path: Path, arch: 
     folder = tiny_folder(tmp_path, arch)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, key: 10**6}))
-    with pytest.raises(InputError, match=f"asks for {key} 1000000, but there are only"):
+    with pytest.raises(InputError, match="which does not fit the weights beside it"):
         build_model(folder)

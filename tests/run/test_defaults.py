@@ -243,5 +243,5 @@ def replace_rate(config: RunConfig) -> RunConfig:
 
 
 def test_a_run_that_is_no_worse_than_wanted_says_nothing(configured: Callable[..., RunConfig]) -> None:
-    config = configured(train={"epochs": 2}, evaluation={"baseline": False})
+    config = configured(train={"epochs": 8}, evaluation={"baseline": False})
     assert not hints(Run.open(train(config)))

@@ -106,7 +106,7 @@ def test_a_model_that_gives_every_row_one_label_is_told_what_to_try(configured: 
     ((message, fix),) = [item for item in messages.items() if "the same answer" in item[0]]
     assert "right in 50% of the cases" in message
     assert fix.startswith("Try first: --train.learning_rate")
-    behind = [message for message in messages if "TF-IDF" in message]
+    behind = [message for message in messages if "than the baseline" in message]
     assert len(behind) == 1
     assert messages[behind[0]] == "", "what to try is said once"
     card = (run.folder / "README.md").read_text(encoding="utf-8")

@@ -147,6 +147,11 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 
     with _loading("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not isinstance(tokenizer.model_max_length, int | float):
+        message = (
+            f"The tokenizer in {folder} has a model_max_length that is no number: {tokenizer.model_max_length!r:.80}."
+        )
+        raise InputError(message, "Correct it in tokenizer_config.json.")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         check_tokenizer_parts(backend, folder)  # before anything is read by it here, where nothing limits it
@@ -157,11 +162,6 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
             backend.encode("a \U0010fffd")  # what has no word for an unknown one, or panics, does it here
         backend.no_padding()
         backend.no_truncation()
-    if not isinstance(tokenizer.model_max_length, int | float):
-        message = (
-            f"The tokenizer in {folder} has a model_max_length that is no number: {tokenizer.model_max_length!r:.80}."
-        )
-        raise InputError(message, "Correct it in tokenizer_config.json.")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

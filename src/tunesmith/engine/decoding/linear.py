@@ -43,7 +43,7 @@ class Linear:
         if len(known) < len(layers) or len({layer.bias is None for layer in known}) > 1:
             return None
         weight = torch.cat([layer.weight for layer in known]) if len(known) > 1 else known[0].weight
-        packed = weight.is_cpu and weight.dtype in PACKED and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        packed = weight.is_cpu and _can_pack(weight.dtype)
         biases = [layer.bias for layer in known if layer.bias is not None]
         return cls(
             torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR) if packed else weight.detach(),
@@ -94,3 +94,10 @@ def _adapters(layers: Sequence[Layer]) -> tuple[torch.Tensor | None, torch.Tenso
             rank += size
         output += width
     return down_RK, up_RO
+
+
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Say whether oneDNN has an order of its own for weights of a format on this processor."""
+    if dtype not in PACKED or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
