@@ -70,7 +70,12 @@ def have_decimal_commas(texts: Collection[str]) -> bool:
 
 def is_decorated(text: str) -> bool:
     """Say whether the text is an amount with what no number has: a unit, a currency, digits in groups of three."""
-    return len(text) <= 40 and not text.isdigit() and _DECORATED.fullmatch(text) is not None
+    return (
+        len(text) <= 40
+        and not text.isdigit()
+        and text.count("(") == text.count(")")
+        and _DECORATED.fullmatch(text) is not None
+    )
 
 
 def number_of(text: str) -> float | None:

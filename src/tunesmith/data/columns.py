@@ -24,7 +24,7 @@ _EXAMPLE_CHARACTERS = 80
 # Runs of letters and digits; writing without spaces counts a word a character.
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
 _ID_NAMES = frozenset({"id", "idx", "index", "qid", "uid", "guid", "uuid", "rowid", "row", "unnamed: 0", "#"})
-_LABEL_NAMES = frozenset("label labels class category intent target tag 标签 类别 分类".split())
+_LABEL_NAMES = frozenset(["label", "labels", "class", "category", "intent", "target", "tag", "标签", "类别", "分类"])
 """Names of columns that hold what is to be predicted, and hardly anything else."""
 _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1 text1 text_1 text_a"
 _PAIRED_NAMES = frozenset(_PAIRS.split())
@@ -196,17 +196,13 @@ def is_id_like(column: ColumnProfile) -> bool:
 
 
 def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
-    """Return what keeps a column from being learned that is certainly there to be predicted: its name or form says so."""
+    """Return why a column is not learned that is certainly there to be predicted, by its name or its form."""
     for column in profiles.values():
         if column.is_decorated:
             shown = ", ".join(repr(example) for example in column.examples[:3])
             message = f"Column '{column.name}' holds amounts that are not written as plain numbers ({shown})."
             return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
-        if (
-            column.name.strip().lower() in _LABEL_NAMES
-            and column.kind in ("text", "object")
-            and column.num_distinct > 1
-        ):
+        if column.name.strip().lower() in _LABEL_NAMES and column.kind in ("text", "object"):
             message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
             message += f"it holds {_describe(column)}: {', '.join(column.examples[:2])}."
             fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."

@@ -599,7 +599,7 @@ _MAX_QUESTION = 300
 
 
 def _are_numbers_of_columns(filled: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Say whether the first row counts the columns from 0 on (as tables without names are written), and others do not."""
+    """Say whether the first row counts the columns from 0 on, as tables without names are written."""
     if len(filled) < 2 or list(filled) != [str(number) for number in range(len(filled))]:
         return False
     return any(column and not any(is_number(cell) for cell in column) for column in columns)

@@ -155,8 +155,10 @@ _MARKUP = (
 _MARKUP_START = 4_096
 
 
-def refuse_markup(path: Path, name: str, encoding: str) -> None:
+def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> None:
     """Raise ``InputError`` for a document whose rows, if it has any, stand between marks that nobody wants to learn."""
+    if is_wanted:
+        return
     with open_text(path, encoding) as text:
         start = text.read(_MARKUP_START).lstrip("\ufeff \t\r\n")
     for pattern, kind in _MARKUP:

@@ -254,8 +254,7 @@ def _read_into(
         if guess is not None:
             message, fix = _GUESSED
             problems.append(Problem("note", message.format(name=name, encoding=encoding.upper()), fix))
-    if config.passage is None:
-        refuse_markup(path, name, encoding)
+    refuse_markup(path, name, encoding, is_wanted=config.passage is not None)
     if holds_json(path, encoding, file.suffix):
         details, more = read_json(path, name, encoding, target, rejections, file.part)
     elif file.suffix in CONLL or _is_conll(file, config, encoding):

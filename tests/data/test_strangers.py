@@ -1,0 +1,182 @@
+"""Files as other tools write them, which say what they are only in their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tunesmith.data import DataConfig
+from tunesmith.run.rows import FoundRows, find_rows
+from tunesmith.types import InputError
+
+NUM_ROWS = 30
+TEXTS = [f"the {('soup', 'bread', 'tea')[row % 3]} of table {row} was served late again" for row in range(NUM_ROWS)]
+LABELS = [("warm", "cold")[row % 2] for row in range(NUM_ROWS)]
+ROWS = list(zip(TEXTS, LABELS, strict=True))
+LINES = "".join(f"{text},{label}\n" for text, label in ROWS)
+TOPICS = [["food"], ["room", "food"], ["staff", "room"], ["staff"], ["room"], ["food", "staff"]]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Callable[[str, str | bytes], FoundRows]:
+    """Write a file and find its rows and its task."""
+
+    def run(name: str, content: str | bytes) -> FoundRows:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return find_rows(DataConfig(path=str(path)), None)
+
+    return run
+
+
+def content_of(found: FoundRows) -> list[tuple[str, str]]:
+    columns = {choice.role: choice.column for choice in found.choices}
+    rows = found.raw.splits["train"]
+    texts, labels = list(rows[columns["text"]]), list(rows[columns["label"]])
+    return [(str(text).strip(), str(label).strip()) for text, label in zip(texts, labels, strict=True)]
+
+
+QUESTION = "What did you think of the meal that you had with us on your last visit? (a few words will do)"
+TABLES = {
+    "a title above the names": f"Guests of 2023,\n,\nremark,state\n{LINES}",
+    "comments above the names": f"# made by a machine\n# do not edit\ntext,label\n{LINES}",
+    "questions as names": f"{QUESTION},How warm was it?\n{LINES}",
+    "numbers as names": f"0,1\n{LINES}",
+    "names once more": f"text,label\n{LINES[:400].rpartition(chr(10))[0]}\ntext,label\n"
+    f"{LINES[LINES[:400].rindex(chr(10)) + 1 :]}",
+    "two marks of byte order": f"\ufeff\ufefftext,label\n{LINES}",
+    "spaces before quotes": "text, label\n" + "".join(f'"{text}", "{label}"\n' for text, label in ROWS),
+    "a table drawn with bars": "| text | label |\n|:---|---|\n"
+    + "".join(f"| {text} | {label} |\n" for text, label in ROWS),
+}
+
+
+@pytest.mark.parametrize("content", TABLES.values(), ids=TABLES)
+def test_names_of_columns_are_no_row(find, content: str) -> None:
+    found = find("x.csv", content)
+    assert found.task.name == "classification"
+    assert content_of(found) == ROWS
+    assert not found.raw.rejected
+
+
+def test_a_first_row_of_values_is_a_row(find) -> None:
+    assert content_of(find("x.csv", LINES)) == ROWS
+
+
+CELLS: dict[str, Callable[[list[str]], str]] = {
+    "numpy": lambda topics: "[" + " ".join(map(repr, topics)) + "]",
+    "a database": lambda topics: "{" + ",".join(topics) + "}",
+    "a set": lambda topics: "{" + ", ".join(map(repr, topics)) + "}",
+    "Chinese commas": "、".join,
+    "wide semicolons": "；".join,
+    "lines": "\n".join,
+}
+
+
+@pytest.mark.parametrize("write", CELLS.values(), ids=CELLS)
+def test_several_labels_in_a_cell(find, write: Callable[[list[str]], str]) -> None:
+    rows = [(text, write(TOPICS[row % len(TOPICS)])) for row, text in enumerate(TEXTS)]
+    found = find("x.csv", pd.DataFrame(rows, columns=["text", "labels"]).to_csv(index=False))
+    from tunesmith.data import prepare
+
+    prepared = prepare(found.raw, found.data, found.choices)
+    assert found.task.bind(prepared.splits["train"].columns()).labels == ("food", "room", "staff")  # type: ignore[attr-defined]
+
+
+AMOUNTS = {
+    "percent": "{}.5%",
+    "unit": "{} kg",
+    "currency": "€{},50",
+    "thousands": "{},000",
+    "ledger": "({}.25)",
+    "minus": "−{}",
+}
+
+
+@pytest.mark.parametrize("form", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_that_are_no_numbers_are_named(find, form: str) -> None:
+    rows = [(text, form.format(row + 10)) for row, text in enumerate(TEXTS)]
+    with pytest.raises(
+        InputError, match=r"(?s)'weight' holds amounts that are not written as plain numbers.*causal_lm"
+    ) as error:
+        find("x.csv", pd.DataFrame(rows, columns=["text", "weight"]).to_csv(index=False))
+    assert form.format(10) in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["2{:03}-01-05", "{:06}", "1.{}.3", "10:{:02}", "abc{}"])
+def test_dates_and_names_are_no_amounts(find, number: str) -> None:
+    rows = [(text, number.format(row)) for row, text in enumerate(TEXTS)]
+    assert find("x.csv", pd.DataFrame(rows, columns=["text", "note"]).to_csv(index=False)).task.name != "classification"
+
+
+@pytest.mark.parametrize(
+    "label", [{"id": 1, "name": "warm"}, "a label of its own {}"], ids=["objects", "all different"]
+)
+def test_labels_that_cannot_be_read_are_asked_for(find, label: object) -> None:
+    rows = [
+        {"text": text, "label": label.format(row) if isinstance(label, str) else label}
+        for row, text in enumerate(TEXTS)
+    ]
+    with pytest.raises(InputError, match="'label' is named as what is to be predicted"):
+        find("x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_several_labels_are_a_question_not_running_text(find) -> None:
+    rows = [(text, f"w{row % 5}", "ab"[row % 2], row % 2, (row + 1) % 2) for row, text in enumerate(TEXTS)]
+    frame = pd.DataFrame(rows, columns=["remark", "waiter", "house", "late", "cold"])
+    with pytest.raises(InputError, match=r"(?s)Several columns.*data\.columns\.label late,cold"):
+        find("x.csv", frame.to_csv(index=False))
+
+
+def test_objects_that_are_no_spans_leave_the_labels(find) -> None:
+    rows = [{"text": text, "entities": {"tags": [], "links": [{"u": "x"}]}, "mood": label} for text, label in ROWS]
+    found = find("x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert content_of(found) == ROWS
+
+
+def test_hundreds_of_labels_are_labels_by_their_name(find) -> None:
+    rows = [(f"{TEXTS[row % NUM_ROWS]} {row}", f"wish_{row % 90}") for row in range(270)]
+    found = find("x.csv", pd.DataFrame(rows, columns=["text", "intent"]).to_csv(index=False))
+    assert found.task.name == "classification"
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_binary_columns_of_text(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array([text.encode() for text in TEXTS], kind)
+    pictures = pa.array([b"\x89PNG\x00\x01" for _ in TEXTS], kind)
+    pq.write_table(pa.table({"text": texts, "picture": pictures, "label": LABELS}), tmp_path / "x.parquet")
+    found = find_rows(DataConfig(path=str(tmp_path / "x.parquet")), None)
+    assert content_of(found) == ROWS
+    assert "picture" not in found.profiles
+
+
+@pytest.mark.parametrize("orient", ["split", "records", "index", "columns", "table", "values"])
+def test_what_pandas_writes_as_json(find, orient: str) -> None:
+    frame = pd.DataFrame(ROWS, columns=["remark", "state"])
+    found = find("x.json", frame.to_json(orient=orient))
+    assert content_of(found) == ROWS
+    if orient != "values":
+        assert {choice.column for choice in found.choices} == {"remark", "state"}
+
+
+MARKUP = ["<?xml version='1.0'?><a>", "<!DOCTYPE html>\n<p>", "\n<html>", "{\\rtf1 ", "% made\n@relation x"]
+
+
+@pytest.mark.parametrize("start", MARKUP)
+def test_documents_with_marks_are_refused_unless_wanted(find, tmp_path: Path, start: str) -> None:
+    with pytest.raises(InputError, match=r"(?s)its rows cannot be read.*data\.passage 0"):
+        find("x.txt", start + "\n" + LINES)
+    found = find_rows(DataConfig(path=str(tmp_path / "x.txt"), passage=0), None)
+    assert found.task.name == "causal_lm"
+
+
+@pytest.mark.parametrize("content", ["{}", "\n \n\n", '{"text": [], "label": []}'])
+def test_nothing_is_said_to_be_nothing(find, content: str) -> None:
+    with pytest.raises(InputError, match=r"no rows|nothing but empty cells"):
+        find("x.json" if content.startswith("{") else "x.csv", content)
