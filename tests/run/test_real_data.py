@@ -21,7 +21,7 @@ SETS = {
     "sms_spam": ("classification", ("ham", "spam"), "accuracy", 0.95),
     "sst2_sentences": ("classification", ("0", "1"), "accuracy", 0.6),
     "banking77": ("classification", None, "accuracy", 0.5),
-    "chnsenticorp": ("classification", ("negative", "positive"), "accuracy", 0.75),
+    "chnsenticorp": ("classification", ("negative", "positive"), "accuracy", 0.7),
     "stsb": ("regression", None, "spearman", 0.1),
 }
 """Folder -> task found, labels found, metric, and the least that a small TextCNN with plain defaults is to reach."""
