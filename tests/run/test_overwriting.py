@@ -30,7 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, reviews: Path, bert_folder: P
     """Return a finished run that tests copy."""
     place = tmp_path_factory.mktemp("made") / "run"
     values = {"model": str(bert_folder), "data": str(reviews), "output": str(place), "evaluation": JUDGED}
-    return train(build(RunConfig, {**values, "train": {"precision": "fp32", "batch_size": 16, "epochs": 2, **QUICK}}))
+    settings = {"precision": "fp32", "batch_size": 16, "epochs": 2, "early_stopping": {"patience": "never"}, **QUICK}
+    return train(build(RunConfig, {**values, "train": settings}))
 
 
 @pytest.fixture
