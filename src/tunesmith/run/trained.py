@@ -242,7 +242,7 @@ class Run:
         return [
             ColumnChoice(role, column, "chosen by you" if role in given else "as trained", role in numbers)
             for role, column in {**trained, **given}.items()
-            if column.strip().lower() != NOTHING
+            if role in given or column.strip().lower() != NOTHING
         ]
 
     @property
