@@ -5,13 +5,16 @@ It reads a line of JSON for every training and answers with one: see ``Forked.tr
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,25 @@ def _in_fork(wish: dict[str, Any], report: int) -> None:
     os._exit(status)
 
 
+def _import_what_is_imported_late(wish: dict[str, Any]) -> None:
+    """Import, once and for all forks, what a training imports on its way; a first one says what that is."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        before = set(sys.modules)
+        with suppress(BaseException), tempfile.TemporaryDirectory() as place:
+            _train({"config": {**wish["config"], "output": str(Path(place) / "run")}})
+        os.write(writing, json.dumps(sorted(set(sys.modules) - before)).encode("utf-8"))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        names = json.loads(file.read() or b"[]")
+    os.waitpid(process, 0)
+    for name in names:
+        with suppress(Exception):
+            importlib.import_module(name)
+
+
 def _serve(wish: dict[str, Any]) -> dict[str, Any]:
     reading, writing = os.pipe()
     began = time.monotonic()
@@ -126,8 +148,13 @@ def main() -> None:
 
     library()
     assert tunesmith.run.training
+    is_first = True
     for line in sys.stdin:
-        answers.write(json.dumps(_serve(json.loads(line))) + "\n")
+        wish = json.loads(line)
+        if is_first:
+            _import_what_is_imported_late(wish)
+            is_first = False
+        answers.write(json.dumps(_serve(wish)) + "\n")
         answers.flush()
 
 

@@ -249,7 +249,7 @@ def test_crashes_in_writing_a_report(case: Case, monkeypatch: pytest.MonkeyPatch
 def test_random_kills(values: dict[str, Any], tmp_path: Path, forked: Forked) -> None:
     generator = random.Random(0)
     case = Case(tmp_path, {**values, "train": {**values["train"], "max_steps": LONG_STEPS}})
-    duration = min(forked.train(case.settings(f"timed-{number}"))["seconds"] for number in range(3))
+    duration = min(forked.train(case.settings(f"timed-{number}"))["seconds"] for number in range(2))
     num_kills = num_runs = 0
     while num_kills < NUM_KILLS:
         num_runs += 1
@@ -259,7 +259,10 @@ def test_random_kills(values: dict[str, Any], tmp_path: Path, forked: Forked) ->
             moment = generator.uniform(0, duration)
             answer = forked.train(case.settings(name), resume=begun(config), kill_after=moment)
             assert answer["status"] in (-9, 0), answer["error"]
-            num_kills += answer["status"] == -9
+            if answer["status"] == 0:  # machines are not equally busy all the time
+                duration = min(duration, answer["seconds"])
+                break
+            num_kills += 1
         answer = forked.train(case.settings(name), resume=begun(config))
         assert answer["status"] == 0, answer["error"]
         assert result(Path(config.output or "")) == case.expected
