@@ -183,7 +183,12 @@ def test_an_undefined_metric_is_no_lack_of_gain(configured: Configure, tmp_path:
     with (tmp_path / "one.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["review", "sentiment"], *rows])
     watcher = Watcher()
-    train_settings = {"epochs": 16, "evaluate_steps": 24, "learning_rate": 0.01, "early_stopping": {"patience": 2, "metric": "mcc"}}
+    train_settings = {
+        "epochs": 16,
+        "evaluate_steps": 24,
+        "learning_rate": 0.01,
+        "early_stopping": {"patience": 2, "metric": "mcc"},
+    }
     config = configured(train=train_settings)
     data = config.data.changed(validation=str(tmp_path / "one.csv"))
     summary = Run.open(train(config.changed(data=data), observers=[watcher])).summary
