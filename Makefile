@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: quickstart
-quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; about two minutes.
+quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; one to six minutes, by the processor.
 	$(BIN)/python examples/quickstart.py
 
 .PHONY: quickstart-chat
