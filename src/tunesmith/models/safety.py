@@ -58,8 +58,9 @@ def check_model_folder(folder: Path, *, tokenizer: bool = True) -> None:
         problems += unfit
     else:
         with suppress(InputError):  # reported by _check_code
-            sizes = size_problems(folder / CONFIG, read_json(folder / CONFIG), *_weights_content(folder))
-            problems += sizes or _check_depth(folder)
+            config, (num_tensors, num_weights) = read_json(folder / CONFIG), _weights_content(folder)
+            sizes = size_problems(folder / CONFIG, config, num_tensors, num_weights)
+            problems += sizes or _check_depth(folder / CONFIG, config, num_tensors)
     if (folder / ADAPTER_CONFIG).exists():
         problems.append(_is_adapter(folder))
     if tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -241,21 +242,13 @@ def _check_config(path: Path) -> list[Problem]:
     return problems
 
 
-def _check_depth(folder: Path) -> list[Problem]:
-    """Refuse a config that asks for far more layers than there are weights: building them would take for ever."""
-    try:
-        config = read_json(folder / CONFIG)
-        if (folder / WEIGHTS).is_file():
-            held = len(_check_safetensors(folder / WEIGHTS)[0])
-        else:
-            held = len(read_json(folder / INDEX)["weight_map"])
-    except InputError:
-        return []  # reported by the other checks
+def _check_depth(path: Path, config: Mapping[str, Any], held: int) -> list[Problem]:
+    """Refuse a config that asks for far more layers than the ``held`` weights: building them would take for ever."""
     most = 100 + 10 * held  # some models use the same weights for every layer
     problems = []
     for key, value in _numbers(config):
         if "layer" in key.rpartition(".")[2] and value > most:
-            message = f"{folder / CONFIG} asks for {key} {value}, but there are only {held} weights."
+            message = f"{path} asks for {key} {value}, but there are only {held} weights."
             problems.append(Problem("error", message, "Download or save the model again."))
     return problems
 
