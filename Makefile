@@ -29,9 +29,10 @@ quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; o
 quickstart-chat: install  ## Fine-tune SmolLM2 on questions with answers by LoRA, and ask it before and after.
 	$(BIN)/python examples/quickstart_chat.py
 
+# A file of tests stays in one process; each uses one thread, and up to two gigabytes.
 .PHONY: test
-test: install  ## Run the tests, the slow ones left out.
-	$(BIN)/python -m pytest
+test: install  ## Run the tests, the slow ones left out, in up to four processes.
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: test-slow
 test-slow: install  ## Run the slow tests.

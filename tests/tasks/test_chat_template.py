@@ -23,6 +23,7 @@ from chats import (
     source,
     user,
 )
+from child_memory import peak_of
 from tunesmith.data.encoded import Encoded
 from tunesmith.tasks import CausalLM
 from tunesmith.tasks.chat import sandbox
@@ -205,11 +206,20 @@ HOSTILE = {
 def test_hostile_templates_end_quickly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.3)
     start = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with pytest.raises(InputError, match=r"chat template (was stopped|cannot be compiled)"):
+    with (
+        peak_of(sandbox._worker) as peak,
+        pytest.raises(InputError, match=r"chat template (was stopped|cannot be compiled)"),
+    ):
         ChatTemplate(HOSTILE[name]).render({"messages": [user("a")]})
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime < 3.0
-    assert end.ru_maxrss < 2 * sandbox.MAX_BYTES / 1024
+    assert peak.num_bytes < 1.2 * sandbox.MAX_BYTES
+
+
+def test_the_peak_of_a_template_is_seen() -> None:
+    with peak_of(sandbox._worker) as peak:
+        ChatTemplate("{{ ('a' * 300000000)|length }}").render({"messages": []})
+    assert 300_000_000 < peak.num_bytes < 500_000_000
 
 
 def test_a_template_that_was_stopped_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
