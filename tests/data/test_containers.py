@@ -143,3 +143,48 @@ def test_pieces_whose_cells_are_of_other_kinds(
     table = read(DataConfig(path=str(tmp_path))).splits["train"]
     assert list(table["more"]) == wanted
     assert list(table["text"])[::2] == ["text 0 0", "text 1 0"]
+
+
+def test_texts_by_class(read_text) -> None:
+    texts = {"praise": ["so good", "what a day", "again!"], "blame": ["so bad", "never"]}
+    columns = read_text("x.json", json.dumps(texts, indent=1)).splits["train"]
+    assert list(columns["text"]) == [*texts["praise"], *texts["blame"]]
+    assert list(columns["label"]) == ["praise"] * 3 + ["blame"] * 2
+
+
+def test_lists_of_one_length_are_columns(read_text) -> None:
+    columns = read_text("x.json", json.dumps({"en": ["a", "b"], "de": ["c", "d"]})).splits["train"]
+    assert list(columns["de"]) == ["c", "d"]
+
+
+@pytest.mark.parametrize(("label", "texts"), [("tag", "patterns"), ("intent", "examples"), ("name", "utterances")])
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_utterances_under_their_label(read_text, label: str, texts: str, is_wrapped: bool) -> None:
+    intents = [
+        {label: "greeting", texts: ["hi", "good day"], "responses": ["hello"]},
+        {label: "thanks", texts: ["thank you"], "responses": ["my pleasure", "any time"]},
+        {label: "fallback", texts: [], "responses": ["what?"]},
+    ]
+    columns = read_text("x.json", json.dumps({"intents": intents} if is_wrapped else intents)).splits["train"]
+    assert list(columns["text"]) == ["hi", "good day", "thank you"]
+    assert list(columns["label"]) == ["greeting", "greeting", "thanks"]
+    assert list(columns["responses"]) == [["hello"], ["hello"], ["my pleasure", "any time"]]
+
+
+def test_a_text_of_its_own_stays(read_text) -> None:
+    rows = [{"text": "a question", "label": "x", "examples": ["one", "two"]}] * 2
+    assert list(read_text("x.json", json.dumps(rows)).splits["train"]["text"]) == ["a question"] * 2
+
+
+@pytest.mark.parametrize("yes", [1, 1.0, True])
+def test_objects_of_labels(read_text, yes: float) -> None:
+    cats = [{"ripe": yes, "raw": 0}, {"ripe": False, "raw": yes}, {"ripe": 0, "raw": 0}]
+    lines = "".join(json.dumps({"text": f"apple {row}", "cats": one}) + "\n" for row, one in enumerate(cats))
+    assert list(read_text("x.jsonl", lines).splits["train"]["cats"]) == [["ripe"], ["raw"], []]
+    pairs = [[f"apple {row}", {"cats": one}] for row, one in enumerate(cats)]
+    assert list(read_text("x.json", json.dumps(pairs)).splits["train"]["column_2"]) == [["ripe"], ["raw"], []]
+
+
+def test_objects_of_shares_stay_objects(read_text) -> None:
+    lines = "".join(json.dumps({"text": "pear", "cats": {"ripe": 0.5, "raw": 0.5}}) + "\n" for _ in range(3))
+    assert json.loads(read_text("x.jsonl", lines).splits["train"]["cats"][0]) == {"ripe": 0.5, "raw": 0.5}

@@ -37,6 +37,37 @@ def test_what_explains_every_row_wins(read_text, suffix: str, name: str, other: 
         assert not raw.rejected
 
 
+SIGNS = ["::", "||", " ||| ", "_!_", " +++$+++ ", " => ", " -> ", " [SEP] ", "<sep>", "@@@", "\x01", "^", "¦"]
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_signs_that_stand_in_every_line_separate(read_text, sign: str) -> None:
+    """One of them may stand in every text, too: a comma."""
+    rows = [f"{row}{sign}a word, number {row} -- and more{sign}{('good', 'bad')[row % 2]}" for row in range(40)]
+    raw = read_text("x.txt", "\n".join(rows) + "\n")
+    columns = raw.splits["train"]
+    assert columns["column_2"][3].strip() == "a word, number 3 -- and more"
+    assert columns["column_3"][3].strip() == "bad"
+    assert not raw.rejected
+
+
+PROSE = [
+    "well -- yes",
+    "wait... what",
+    "no!! never",
+    "see http://a.b/c",
+    "<|user|>hi<|end|>",
+    "== A heading ==",
+    "(a) (b)",
+]
+
+
+@pytest.mark.parametrize("line", PROSE)
+def test_signs_of_prose_separate_nothing(read_text, line: str) -> None:
+    raw = read_text("x.txt", "".join(f"{line} {row}\n" for row in range(40)))
+    assert len(raw.splits["train"].column_names) == 2
+
+
 def test_the_end_of_the_file_counts(read_text) -> None:
     """What the first thousands of lines do not hold may be what explains the rest."""
     first = [f"a{row},b;{row % 2}" for row in range(6_000)]

@@ -180,3 +180,43 @@ def test_documents_with_marks_are_refused_unless_wanted(find, tmp_path: Path, st
 def test_nothing_is_said_to_be_nothing(find, content: str) -> None:
     with pytest.raises(InputError, match=r"no rows|nothing but empty cells"):
         find("x.json" if content.startswith("{") else "x.csv", content)
+
+
+FILLER = (
+    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna"
+)
+SENTENCES = [" ".join(FILLER.split()[row % 5 : 6 + row % 11]) + f" {row}" for row in range(NUM_ROWS)]
+
+
+@pytest.mark.parametrize("names", ["english\tgerman\n", "title\tarticle\n", ""])
+def test_two_texts_without_a_word_on_their_use_are_a_question(find, names: str) -> None:
+    rows = "".join(f"{one}\t{other}\n" for one, other in zip(SENTENCES, TEXTS, strict=True))
+    first, second = names.split() or ("column_1", "column_2")
+    with pytest.raises(InputError, match="Several columns hold texts") as caught:
+        find("pairs.tsv", names + rows)
+    assert f"data.columns.prompt {first} and data.columns.completion {second}" in str(caught.value)
+
+
+def test_names_say_which_text_is_meant(find) -> None:
+    rows = "".join(f"{one}\t{other}\n" for one, other in zip(SENTENCES, TEXTS, strict=True))
+    (choice,) = find("pages.tsv", f"remark\tbody\n{rows}").choices
+    assert choice.column == "body"
+
+
+def test_two_names_of_one_length_are_no_tokens_and_tags(find) -> None:
+    rows = "".join(
+        f"{row}\tfiction\t{SENTENCES[row]}\t{TEXTS[row]}\tneutral\t{('yes', 'no', 'maybe')[row % 3]}\n"
+        for row in range(NUM_ROWS)
+    )
+    found = find("dev.tsv", f"index\tgenre\tsentence1\tsentence2\tlabel1\tgold_label\n{rows}")
+    assert {choice.role: choice.column for choice in found.choices} == {
+        "text": "sentence1",
+        "text_pair": "sentence2",
+        "label": "gold_label",
+    }
+
+
+def test_yaml_is_refused_unless_wanted(find) -> None:
+    content = "nlu:\n" + "".join(f"- intent: i{row}\n  examples: |\n    - {TEXTS[row]}\n" for row in range(9))
+    with pytest.raises(InputError, match=r"nlu\.yml is YAML"):
+        find("nlu.yml", content)

@@ -176,6 +176,16 @@ def test_early_stopping_returns_to_the_best_step(configured: Configure) -> None:
     assert validation["loss"] == pytest.approx(values[best], abs=1e-6)
 
 
+def test_of_equal_steps_the_one_with_the_lower_loss_is_best(configured: Configure) -> None:
+    watcher = Watcher()
+    train_settings = {"epochs": 12, "learning_rate": 0.01, "early_stopping": {"patience": 2, "metric": "accuracy"}}
+    summary = Run.open(train(configured(train=train_settings), observers=[watcher])).summary
+    found = [(record["metrics"]["accuracy"], -record["loss"], record["step"]) for record in watcher.records]
+    equal = [step for value, _, step in found if value == max(found)[0]]
+    assert len(equal) > 2
+    assert summary["best_step"] == max(found)[2] > equal[0]
+
+
 @pytest.mark.parametrize("validated", ["one label", "one label, the loss grows"])
 def test_an_undefined_metric_is_no_lack_of_gain(configured: Configure, tmp_path: Path, validated: str) -> None:
     word = "great" if validated == "one label" else "boring"  # what the others learn is wrong about these rows

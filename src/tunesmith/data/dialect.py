@@ -28,6 +28,8 @@ between the separator and the quote; or not at all."""
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_CHARACTERS = 16 * 1024 * 1024
 _SAMPLE_RECORDS = 2_000
+_MAX_LOOKED_AT, _FEWEST_LINES, _NEARLY_ALL = 500, 5, 0.95
+"""Lines in which groups of signs are looked for, and the share of them that must have one."""
 _MAX_TITLES = 10
 """Lines that may stand above the names of the columns."""
 _FEW_VALUES = 0.2
@@ -43,6 +45,11 @@ _USUAL_NAMES = """
 """
 _KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
 _NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
+_SIGNS = re.compile(r" ?(?:[^\w\s\"'`()\[\]{}\\]|_){2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
+"""What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
+_OF_PROSE = re.compile(r" ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?")
+"""Signs that texts are full of, and marks of other kinds."""
+_FROM_DATABASES = "\x01\x1f\x1e^~¦§"
 _NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
@@ -401,8 +408,12 @@ class _Counts:
         native = self._native
         if native == "," and _is_one_quoted_column(self._lines, native):
             return Cut(native, "double")
-        order = [native, *(each for each in "\t,;|" if each != native)] if native else list("\t,;|")
+        # Of two that explain as much the rarer one is meant.
+        usual = ["\t", *_FROM_DATABASES, *_signs(self._lines), *",;|"]
+        order = [native, *(each for each in usual if each != native)] if native else usual
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
+        if self._is_likely("<|"):  # marks of a chat, which bars are part of
+            plausible = [each for each in plausible if each != "|"]
         # What separates few of the first lines is counted only where the likelier ones leave lines over.
         likely = [each for each in plausible if each == native or self._is_likely(each)]
         cuts = [self._best_quoting(each) for each in likely]
@@ -509,6 +520,26 @@ class _Counts:
             ranked = sorted(((cut.quoting, self.num_rows(cut)) for cut in quotings), key=lambda one: -one[1])
             found.append(Guess("quoting", chosen.quoting, self.num_rows(chosen), tuple(ranked)))
         return found
+
+
+def _signs(lines: Sequence[str]) -> list[str]:
+    """Return the groups of signs that stand in (nearly) all lines as often, the most frequent first."""
+    looked_at = [line for line in lines[:_MAX_LOOKED_AT] if line.strip()]
+    if len(looked_at) < _FEWEST_LINES:
+        return []
+    counts: dict[str, Counter[int]] = {}
+    for line in looked_at:
+        for sign, number in Counter(_SIGNS.findall(line.rstrip("\r\n"))).items():
+            counts.setdefault(sign, Counter())[number] += 1
+    found = {}
+    for sign, by_number in counts.items():
+        is_marked = sign.strip().upper() in ("[SEP]", "<SEP>", "</S>")
+        if is_marked or not _OF_PROSE.fullmatch(sign) or sign.strip() == "::":
+            number, num_lines = by_number.most_common(1)[0]
+            starts = sum(line.startswith(sign.strip()) for line in looked_at)
+            if num_lines >= _NEARLY_ALL * len(looked_at) and 2 * starts < len(looked_at):
+                found[sign] = number
+    return sorted(found, key=lambda sign: -found[sign])
 
 
 def has_known_name(cells: Sequence[str]) -> bool:

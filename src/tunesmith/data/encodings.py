@@ -45,7 +45,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_BINARY_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\r\x0b\x0c\x1a\x1b")
+_BINARY_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\r\x01\x0b\x0c\x1a\x1b\x1e\x1f")
 # In the order in which they win when the content fits several.
 _CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1252", "latin_1", "cp1250", "cp1251", "koi8_r",
                "cp1253", "cp1254", "cp1255", "cp1256"]  # fmt: skip
@@ -161,8 +161,9 @@ def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> N
         return
     with open_text(path, encoding) as text:
         start = text.read(_MARKUP_START).lstrip("\ufeff \t\r\n")
-    for pattern, kind in _MARKUP:
-        if re.match(pattern, start, re.IGNORECASE):
+    named = "YAML" if {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"} else ""
+    for pattern, kind in (*_MARKUP, (r"[^\n]*", named)):
+        if kind and re.match(pattern, start, re.IGNORECASE):
             raise InputError(
                 f"{name} is {kind}; its rows cannot be read.",
                 "Export them as CSV or JSONL. To learn the file's own text, marks and all: data.passage 0 "

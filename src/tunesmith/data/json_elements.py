@@ -9,7 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
 
     Raises ``InputError`` where a list or an object is broken: nothing after that place can be trusted.
     """
+    for element in _elements(path, name, encoding, part):
+        rows = rows_of(element.value)
+        if len(rows) == 1 and rows[0] is element.value:
+            yield element
+        else:
+            yield from (replace(element, value=row, content=json.dumps(row, ensure_ascii=False)) for row in rows)
+
+
+def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Element]:
     with open_text(path, encoding) as text:
         start, first_lines = _beginning(text)
     if part:
@@ -85,6 +94,27 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
     else:
         with open_text(path, encoding) as text:
             yield from _line_elements(Lines(text))
+
+
+_LABELS = ("tag", "intent", "label", "class", "category", "name")
+_UTTERANCES = ("patterns", "utterances", "examples", "queries", "phrases", "texts", "sentences", "samples")
+
+
+def rows_of(value: Any) -> list[Any]:
+    """Return the rows that an element stands for: itself, or one for each of the texts that it lists under a label.
+
+    What else it holds comes with every row (``{"tag": ..., "patterns": [...], "responses": [...]}``).
+    """
+    if not isinstance(value, dict):
+        return [value]
+    label = next((key for key in _LABELS if isinstance(value.get(key), str)), None)
+    texts = next((key for key in _UTTERANCES if isinstance(value.get(key), list)), None)
+    if label is None or texts is None or "text" in value:
+        return [value]
+    if not all(isinstance(text, str) for text in value[texts]):
+        return [value]
+    rest = {key: one for key, one in value.items() if key not in (label, texts)}
+    return [{"text": text, "label": value[label]} | rest for text in value[texts]]
 
 
 def json_splits(path: Path, name: str, encoding: str) -> dict[str, str]:
@@ -359,6 +389,8 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
         return lambda: iter(rows)
     if value and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
         return lambda: (dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True))
+    if _are_classes(value):
+        return lambda: ({"text": text, "label": label} for label, texts in value.items() for text in texts)
     tables = {key: item for key, item in value.items() if isinstance(item, dict)}
     if depth < _MAX_DEPTH and len(tables) == 1 and not lists:
         inside = next(iter(tables.values()))
@@ -370,6 +402,13 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
         index = list(next(iter(tables.values())))
         return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
     return None
+
+
+def _are_classes(value: Mapping[str, Any]) -> bool:
+    """Say whether an object holds the texts of each class under its name; columns would all have as many cells."""
+    return len(value) > 1 and all(
+        isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts) for texts in value.values()
+    )
 
 
 def _are_rows(rows: list[Any]) -> bool:

@@ -183,7 +183,7 @@ def _row(element: Element, kind: RowKind, encoding: str, width: int = 0) -> Json
     if has_marks(content):
         return JsonRow(line, None, describe_mark(content, encoding), content)
     try:
-        values = {_column_name(key, index): _flat(cell) for index, (key, cell) in enumerate(value.items(), 1)}
+        values = {_column_name(key, index): _flat(key, cell) for index, (key, cell) in enumerate(value.items(), 1)}
         if "\\u" in content:
             marked = next((text for text in _strings(values) if has_marks(text)), None)
             if marked is not None:
@@ -198,14 +198,31 @@ def _column_name(key: str, index: int) -> str:
     return "__row___2" if name == ROW else name
 
 
+_LABEL_NAMES = frozenset(["cats", "label", "labels", "category", "categories", "classes", "intents"])
+
+
+def _labels_of(key: str, value: Any) -> Any:
+    """Return the names that an object of labels says yes to (``{"cats": {"POSITIVE": 1, "NEGATIVE": 0}}``)."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1 and "cats" in value and isinstance(value["cats"], dict):
+        key, value = "cats", value["cats"]
+    is_one = key.lower() in _LABEL_NAMES and value and all(said in (0, 1) for said in value.values())
+    return [name for name, said in value.items() if said] if is_one else value
+
+
 class Nested(str):
     """JSON text of a value that is neither a scalar nor a list of scalars."""
 
     __slots__ = ()
 
 
-def _flat(value: Any) -> Any:
-    """Return scalars and lists of scalars as they are, what is no number as nothing, other values as JSON text."""
+def _flat(key: str, value: Any) -> Any:
+    """Return scalars and lists of scalars as they are, what is no number as nothing, other values as JSON text.
+
+    Objects of labels become the list of those that they say yes to.
+    """
+    value = _labels_of(key, value)
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):

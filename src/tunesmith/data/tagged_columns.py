@@ -19,6 +19,10 @@ _NUM_ROWS = 300
 _MAX_COLUMNS = 24
 _MAX_TAGS = 200
 _AGREEING = 0.98
+_FEWEST_LENGTHS = 3
+"""How different sentences must be in length at least, where they are cut here: names of one length agree by chance."""
+_FEW_ROWS = 6
+"""Rows too few to tell more than one or two lengths."""
 _MAX_CHARACTERS = 20_000
 
 
@@ -30,6 +34,8 @@ class _Cut:
     """-1 where a cell is missing."""
     parts: Mapping[str, int]
     are_texts: bool
+    are_cut_already: bool
+    """Whether the cells are lists."""
 
 
 def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict[str, ColumnProfile]:
@@ -74,7 +80,7 @@ def _cuts(cells: Sequence[Any], ways: Sequence[str]) -> list[_Cut]:
             for item in items or ():
                 parts[item] = parts.get(item, 0) + 1
         are_texts = any(not part.lstrip("+-").replace(".", "").isdigit() for part in parts)
-        found.append(_Cut(tuple(-1 if items is None else len(items) for items in lists), parts, are_texts))
+        found.append(_Cut(tuple(-1 if items is None else len(items) for items in lists), parts, are_texts, not texts))
     return found
 
 
@@ -97,7 +103,14 @@ def _fit(tokens: _Cut, tags: _Cut) -> bool:
         return False
     fitting = sum(count for tag, count in tags.parts.items() if is_scheme_tag(tag))
     is_scheme = fitting >= 0.9 * total
-    is_few = len(tags.parts) <= _MAX_TAGS and 5 * len(tags.parts) <= total and len(tags.parts) < len(tokens.parts)
+    lengths = {length for length in tokens.lengths if length >= 0}
+    is_evident = tokens.are_cut_already or len(lengths) >= _FEWEST_LENGTHS or len(pairs) < _FEW_ROWS
+    is_few = (
+        is_evident
+        and len(tags.parts) <= _MAX_TAGS
+        and 5 * len(tags.parts) <= total
+        and len(tags.parts) < len(tokens.parts)
+    )
     # Words of a text are many; where they are not more than the tags, nothing tells which are which.
     return is_scheme or is_few
 

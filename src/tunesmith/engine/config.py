@@ -20,7 +20,7 @@ class EarlyStoppingConfig(Config):
     """What must gain, also for choosing the best checkpoint: any metric of the task, or loss; the task's main
     metric when not given."""
     minimum_gain: float = Field(default=0.0, ge=0)
-    """A change no larger than this is no gain."""
+    """A change no larger than this is no gain. At 0, a lower loss is a gain where the metric stays the same."""
     restore_best: bool = True
     """At the end, return to the evaluated step that was best by the metric."""
 

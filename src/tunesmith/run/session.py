@@ -35,6 +35,8 @@ class Progress:
     best_value: float | None = None
     judged_by: str = ""
     """The metric that ``best_value`` is of: another than the one asked for, where that is undefined."""
+    best_loss: float | None = None
+    """The validation loss of ``best_step``, which decides between steps of the same value."""
     evaluations_without_gain: int = 0
     evaluation_due: bool = False
     """The evaluation of the checkpoint's step was cut short by a signal and is made on resuming."""
@@ -249,12 +251,16 @@ def _judge(session: Session, values: dict[str, float]) -> None:
         return
     if name != progress.judged_by:
         progress.judged_by, progress.best_value, progress.evaluations_without_gain = name, None, 0
-    value = values[name]
+    value, loss = values[name], values.get("loss", math.nan)
     margin = session.config.train.early_stopping.minimum_gain
     best = progress.best_value
     gained = math.isfinite(value) and (best is None or (value - best > margin if higher else best - value > margin))
+    if value == best and not margin:
+        # A few validation rows give the same figure again and again, while the model still learns.
+        gained = progress.best_loss is not None and loss < progress.best_loss
     if gained:
         progress.best_step, progress.best_value = session.training.step, value
+        progress.best_loss = loss if math.isfinite(loss) else None
         progress.evaluations_without_gain = 0
     else:
         progress.evaluations_without_gain += 1

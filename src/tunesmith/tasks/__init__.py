@@ -9,6 +9,7 @@ from tunesmith.config.base import nearest
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
@@ -68,6 +69,7 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         raise InputError(_no_task(refused, [reason for _, reason, _, _ in found]))
     if not overrides and found[0][0] <= ONLY_ASKED_FOR:
         _ask_for_labels(profiles, refused)
+        _ask_for_texts(profiles, found[0][3])
     _, _, task, choices = found[0]
     return Detection(task, choices, tuple(reason for _, reason, _, _ in found))
 
@@ -85,6 +87,31 @@ def _ask_for_labels(profiles: Mapping[str, ColumnProfile], refused: Mapping[str,
     if found:
         way_out = "To learn to write the texts themselves: --task causal_lm."
         raise InputError([replace(problem, fix=f"{problem.fix} {way_out}") for problem in found])
+
+
+_BESIDE_OTHERS = frozenset("title input description query question question1 premise utterance sentence1".split())
+"""Names of texts that are read for the sake of others."""
+
+
+def _ask_for_texts(profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice]) -> None:
+    """Raise where one of several texts would be learned, and the others left, though no name says which is meant."""
+    from tunesmith.data.columns import is_id_like, is_rejected_answer, matching_name
+
+    taken = next((choice.column for choice in choices if choice.role == TEXT.name), None)
+    if taken is None or (matching_name(taken, TEXT.names, exact=True) or "title") not in _BESIDE_OTHERS:
+        return
+    texts = [
+        column for column in profiles.values()
+        if column.kind == "text" and not is_id_like(column) and not is_rejected_answer(column)
+    ]  # fmt: skip
+    if len(texts) < 2:
+        return
+    shown = "; ".join(f"'{column.name}' ({column.examples[0]})" for column in texts[:4] if column.examples)
+    first, second = texts[0].name, texts[1].name
+    message = f"Several columns hold texts, and nothing says which is to be learned from which: {shown}."
+    fix = f"To learn to write one from another, as in translation: data.columns.prompt {first} and "
+    fix += f"data.columns.completion {second}. To learn to write on in one of them: data.columns.text {first}."
+    raise InputError(message, fix)
 
 
 def _tasks_of(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> dict[str, type[Task]]:
