@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -96,6 +97,20 @@ def test_an_adapted_encoder_is_fine_tuned_on_few_labels(configured: Configure, r
     assert run.predict(["a great film"])[0]["label"] in ("good", "bad")
 
 
+def pseudo_perplexity(folder: Path, text: str) -> float:
+    """Mask one token after the other, by transformers alone."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(text)["input_ids"]
+    losses = []
+    for place in range(1, len(ids) - 1):
+        masked = torch.tensor([[*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]])
+        with torch.no_grad():
+            losses.append(-model(input_ids=masked).logits[0, place].log_softmax(-1)[ids[place]].item())
+    return math.exp(sum(losses) / len(losses))
+
+
 def test_a_run_fills_masks_and_scores_texts(configured: Configure, tmp_path: Path) -> None:
     run = adapt(configured, tmp_path)
     filled, scored, empty = run.predict(["a [MASK] film", "a great film", ""])
@@ -103,7 +118,7 @@ def test_a_run_fills_masks_and_scores_texts(configured: Configure, tmp_path: Pat
     assert len(filled["fillers"][0]) == 5
     assert all(isinstance(one["token"], str) for one in filled["fillers"][0])
     assert filled["label"] == [filled["fillers"][0][0]["token"]]
-    assert scored["value"] > 1
+    assert scored["value"] == pytest.approx(pseudo_perplexity(run.folder, "a great film"), rel=1e-3)
     assert scored["num_tokens"] == 3
     assert empty["value"] is None
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods import METHODS
+from tunesmith.metrics.ranges import RANGES
 from tunesmith.readable import count, is_higher_better, number, percent, rival_phrase
 from tunesmith.run.defaults import suited_rate
 from tunesmith.types import Problem
@@ -63,6 +64,8 @@ def _shortfall(session: Session, evaluation: Mapping[str, Any] | None) -> str:
         return ""
     how = "worse than" if most < 0 else "not clearly better than"
     mine, other = evaluation["metrics"][name]["value"], rival["metrics"][name]["value"]
+    if mine == other == RANGES.get(name, (math.nan, math.nan))[sign > 0]:
+        return ""  # both are right about every row
     return f"The model is {how} {rival_phrase(rival['name'])}: {name} {number(mine)} against {number(other)}."
 
 

@@ -36,7 +36,9 @@ FEWEST_EPOCHS = 3
 AFFORDABLE_STEPS = 3000
 """Steps over which data are not read a second time."""
 FROM_SCRATCH = 2
-"""How many times as often a model that begins with nothing may read the rows."""
+"""How many times as often a model that begins with nothing may read rows that others soon know by heart."""
+MOST_EPOCHS = 20
+"""However few the rows are."""
 SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
@@ -82,7 +84,7 @@ def decide(
     num_validation = 0 if validation is None else len(validation)
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
     per_epoch = math.ceil(len(rows) / batch_size)
-    most_epochs = task.most_epochs * (FROM_SCRATCH if config.model.from_scratch else 1)
+    most_epochs = min(task.most_epochs * (FROM_SCRATCH if config.model.from_scratch else 1), MOST_EPOCHS)
     epochs = choices.settle(
         "train.epochs", train.epochs, *_epochs(task, per_epoch, most_epochs, has_validation=has_validation)
     )

@@ -76,7 +76,7 @@ class Task(Config):
     the model as it was before training."""
     wanted_steps: ClassVar[int] = 1000
     """Optimizer steps that learning the task well takes, where there are rows for so many."""
-    most_epochs: ClassVar[int] = 10
+    most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
     not_encoded: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing of what ``encode`` gives, so that rows need not be tokenised anew when they do."""
