@@ -36,7 +36,7 @@ FEWEST_EPOCHS = 3
 AFFORDABLE_STEPS = 3000
 """Steps over which data are not read a second time."""
 FROM_SCRATCH = 2
-"""How many times as often a model that begins with nothing may read rows that others soon know by heart."""
+"""How many times as long a model that begins with nothing learns."""
 MOST_EPOCHS = 20
 """However few the rows are."""
 SIZE_EXPONENT = 0.5
@@ -84,9 +84,9 @@ def decide(
     num_validation = 0 if validation is None else len(validation)
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
     per_epoch = math.ceil(len(rows) / batch_size)
-    most_epochs = min(task.most_epochs * (FROM_SCRATCH if config.model.from_scratch else 1), MOST_EPOCHS)
+    longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
-        "train.epochs", train.epochs, *_epochs(task, per_epoch, most_epochs, has_validation=has_validation)
+        "train.epochs", train.epochs, *_epochs(task, per_epoch, longer, has_validation=has_validation)
     )
     plan = StepPlan(len(rows), batch_size, epochs, train.seed, train.max_steps)
     rate = choices.settle(
@@ -179,13 +179,14 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
     return size, f"half the square root of {count(num_rows)} training rows, as a power of two from {least} to {most}"
 
 
-def _epochs(task: Task, per_epoch: int, most_epochs: int, *, has_validation: bool) -> tuple[float, str]:
-    most = most_epochs if has_validation else min(most_epochs, FEWEST_EPOCHS)
-    wanted = math.ceil(task.wanted_steps / per_epoch)
+def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) -> tuple[float, str]:
+    most = min(longer * task.most_epochs, MOST_EPOCHS) if has_validation else FEWEST_EPOCHS
+    wanted_steps = longer * task.wanted_steps
+    wanted = math.ceil(wanted_steps / per_epoch)
     affordable = max(1, AFFORDABLE_STEPS // per_epoch)
     epochs = min(max(wanted, min(FEWEST_EPOCHS, affordable)), most)
     if epochs == wanted:
-        reason = f"{count(task.wanted_steps)} steps or more, with {count(per_epoch)} an epoch"
+        reason = f"{count(wanted_steps)} steps or more, with {count(per_epoch)} an epoch"
     elif epochs == most:
         reason = f"the most for {task.name}" + ("" if has_validation else " without validation rows to stop by")
     elif epochs == FEWEST_EPOCHS:
