@@ -32,7 +32,7 @@ quickstart-chat: install  ## Fine-tune SmolLM2 on questions with answers by LoRA
 # A file of tests stays in one process; each uses one thread, and up to two gigabytes.
 .PHONY: test
 test: install  ## Run the tests, the slow ones left out, in up to four processes.
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: install  ## Run the slow tests.

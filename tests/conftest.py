@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hypothesis import settings
 
@@ -18,3 +19,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 settings.register_profile("tunesmith", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tunesmith"))
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Whole trainings come first: of several processes none is then left with them at the end."""
+    items.sort(key=lambda item: "tests/run/" not in item.nodeid)

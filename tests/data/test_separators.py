@@ -51,6 +51,15 @@ def test_signs_that_stand_in_every_line_separate(read_text, sign: str) -> None:
     assert not raw.rejected
 
 
+def test_bytes_of_another_encoding_separate_nothing(tmp_path) -> None:
+    """They stand for themselves in a text that is read as UTF-8, and are no signs."""
+    (tmp_path / "x.csv").write_bytes(
+        b"text;label\n" + b"".join(b"a \xe9\xe9 b %d;%d\n" % (row, row % 2) for row in range(9))
+    )
+    with pytest.raises(InputError, match="rows"):
+        read(DataConfig(path=str(tmp_path / "x.csv"), encoding="utf-8"))
+
+
 PROSE = [
     "well -- yes",
     "wait... what",

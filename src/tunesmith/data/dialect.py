@@ -45,7 +45,7 @@ _USUAL_NAMES = """
 """
 _KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
 _NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
-_SIGNS = re.compile(r" ?(?:[^\w\s\"'`()\[\]{}\\]|_){2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
+_SIGNS = re.compile(r" ?[!#$%&*+,./:;<=>?@^_|~→⇒•·¦§-]{2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
 """What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
 _OF_PROSE = re.compile(r" ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?")
 """Signs that texts are full of, and marks of other kinds."""

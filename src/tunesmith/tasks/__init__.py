@@ -89,7 +89,9 @@ def _ask_for_labels(profiles: Mapping[str, ColumnProfile], refused: Mapping[str,
         raise InputError([replace(problem, fix=f"{problem.fix} {way_out}") for problem in found])
 
 
-_BESIDE_OTHERS = frozenset("title input description query question question1 premise utterance sentence1".split())
+_BESIDE_OTHERS = frozenset(
+    ["title", "input", "description", "query", "question", "question1", "premise", "utterance", "sentence1"]
+)
 """Names of texts that are read for the sake of others."""
 
 
