@@ -225,7 +225,7 @@ def story_model(source: Path, folder: Path) -> Path:
 LABELS, NUMBERS, TAGS, CHAT = "classification", "regression", "token_classification", "causal_lm"
 METRICS = {
     LABELS: ("accuracy",),
-    NUMBERS: ("spearman",),
+    NUMBERS: ("r2", "spearman"),
     TAGS: ("micro_f1",),
     CHAT: ("token_accuracy", "perplexity"),
 }

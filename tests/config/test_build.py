@@ -139,3 +139,15 @@ def test_keys_of_the_tree_say_which_choices_know_them() -> None:
 )
 def test_values_are_described_in_words(cls: type[Config], name: str, words: str) -> None:
     assert describe(cls.model_fields[name]) == words
+
+
+def test_bytes_that_are_no_text_are_named() -> None:
+    (message,) = messages({**GOOD, "data": {"path": "a\udcafb.csv"}})
+    assert "bytes that are no UTF-8" in message
+
+
+def test_names_of_encodings_that_are_no_text_are_named() -> None:
+    from tunesmith.data import DataConfig
+
+    (message,) = messages({"path": "a.csv", "encoding": "u\udcaf]8"}, DataConfig)
+    assert "bytes that are no UTF-8" in message

@@ -212,6 +212,8 @@ def use_model(folder: Path, name: str, random: Random) -> None:
         columns["messages"] = [json.dumps(CHATS[0]["messages"]), json.dumps(CHATS[1]["messages"])]
         task.adapt(loaded.tokenizer)
     encoded = task.encode(columns, loaded.tokenizer, min(loaded.max_length, 32))
+    if not len(encoded):
+        return  # the template refuses both: a training says so, and does not begin
     ids = torch.tensor([list(map(int, next(iter(encoded.inputs.values()))[0]))])
     with torch.inference_mode():
         loaded.model(input_ids=ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tunesmith.methods import Full
 from tunesmith.models import Pretrained
 from tunesmith.models.quiet import quiet
 from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import InputError, RunError
 
 HEAD = HeadSettings("AutoModelForSequenceClassification", 3)
 CAUSAL = HeadSettings("AutoModelForCausalLM", None)
@@ -205,3 +206,25 @@ def test_a_panic_of_the_tokenizers_library_is_a_message() -> None:
     for error in (KeyError("ours"), KeyboardInterrupt()):
         with pytest.raises(type(error)), tokenizing("a model"):
             raise error
+
+
+def test_no_number_in_a_configuration_is_damage(here: Path) -> None:
+    folder = tiny_folder(here, "bert")
+    edit(folder / "config.json", hidden_dropout_prob=math.nan)
+    with pytest.raises(InputError, match=r"config\.json is not valid JSON: NaN"):
+        load(folder)
+
+
+@pytest.mark.parametrize("changed", [{"target_modules": 10**30}, {"r": math.inf}, {"lora_alpha": -math.inf}])
+def test_adapters_of_no_sense_are_refused(here: Path, changed: dict[str, Any]) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    base = tiny_folder(here, "bert")
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(base)
+        config = LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS")
+        get_peft_model(model, config).save_pretrained(here / "adapter")
+    edit(here / "adapter" / "adapter_config.json", base_model_name_or_path=str(base), **changed)
+    with pytest.raises((InputError, RunError)):
+        load(here / "adapter")

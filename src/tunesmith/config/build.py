@@ -142,6 +142,10 @@ class _Builder:
                 if not location or location[0] not in failed:
                     self._report_invalid(cls, detail, path)
             return None
+        except UnicodeEncodeError as error:  # of pydantic, or of a check that hands a name on
+            where = path.rstrip(".") or "The configuration"
+            self.report(f"{where} holds {show(error.object)}, which has bytes that are no UTF-8.", "Write UTF-8.")
+            return None
 
     def _report_invalid(self, cls: type[Config], detail: Any, path: str) -> None:
         location: tuple[str | int, ...] = detail["loc"]

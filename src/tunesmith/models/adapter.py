@@ -95,7 +95,7 @@ def _merge_into_base(folder: Path) -> tuple[Path, str, str]:
     )
     key = hash_json([FORMAT, {name: known_hash(folder / name) for name in own}, base.weights_sha256])
     scales = {name: described.get(name) for name in _SCALES}
-    weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), scales, base.weights_sha256])
+    weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), repr(scales), base.weights_sha256])
     merged = cached_folder("merged", key, lambda target: _merge(folder, described, run, base, target))
     return merged, base.source, weights
 

@@ -73,7 +73,7 @@ def _adapted(folder: Path) -> list[str]:
 def _require_plain(path: Path, key: str, names: Any) -> None:
     if names is None:
         return
-    given = [names] if isinstance(names, str) else list(names)
+    given = list(names) if isinstance(names, (list, tuple, set, frozenset)) else [names]
     if wrong := [name for name in given if not (isinstance(name, str) and _PLAIN.fullmatch(name))]:
         raise InputError(
             f"{path}: {key} holds {str(wrong[0])[:80]!r}; names of modules were expected.",

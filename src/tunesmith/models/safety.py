@@ -106,6 +106,13 @@ def _check_adapter_config(path: Path) -> list[Problem]:
     return problems
 
 
+def _number(name: str) -> float:
+    """Return what is infinite, as some models have it; what is no number is damage."""
+    if name == "NaN":
+        raise ValueError("NaN stands where a number was expected")
+    return float(name)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON file's object; ``InputError`` names the file when it is none."""
     try:
@@ -113,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is no file: one with a JSON object was expected.")
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise InputError(f"{path} is too large to be a config file ({path.stat().st_size:,} bytes).")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_number)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
