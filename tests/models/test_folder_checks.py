@@ -215,7 +215,13 @@ def test_no_number_in_a_configuration_is_damage(here: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("changed", [{"target_modules": 10**30}, {"r": math.inf}, {"lora_alpha": -math.inf}])
+NO_SENSE: list[dict[str, Any]] = [
+    {"target_modules": 10**30}, {"r": math.inf}, {"lora_alpha": -math.inf}, {"rank_pattern": 3}, {"alpha_pattern": "x"},
+    {"rank_pattern": ["query"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", NO_SENSE)
 def test_adapters_of_no_sense_are_refused(here: Path, changed: dict[str, Any]) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification

@@ -56,6 +56,8 @@ def read_adapter_config(folder: Path, model: nn.Module) -> LoraConfig:
     names = [name for name, _ in model.named_modules()]
     for key in ("rank_pattern", "alpha_pattern"):
         given = getattr(config, key) or {}
+        if not isinstance(given, Mapping):
+            raise InputError(f"{path}: {key} is {str(given)[:80]!r}; an object of numbers by module was expected.")
         if not all(isinstance(pattern, str) and _PLAIN.fullmatch(pattern) for pattern in given):
             setattr(config, key, _resolved(path, key, given, names))
     return config
