@@ -216,6 +216,11 @@ def is_rejected_answer(column: ColumnProfile) -> bool:
     return name in _REJECTED_NAMES | _REJECTED_FORMS and column.kind in ("text", "object", "list", "category", "empty")
 
 
+def is_plain_text(column: ColumnProfile) -> bool:
+    """Say whether a column holds texts that something may be learned from."""
+    return column.kind == "text" and not is_id_like(column) and not is_rejected_answer(column)
+
+
 def unused_columns(
     profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice], group: str | None = None
 ) -> tuple[ColumnChoice, ...]:
@@ -386,7 +391,7 @@ class _Assignment:
             self._label_by_content(role)
 
     def _texts(self) -> list[ColumnProfile]:
-        return [column for column in self._free() if column.kind == "text" and not is_id_like(column)]
+        return [column for column in self._free() if is_plain_text(column)]
 
     def _text_by_content(self, role: Role) -> None:
         texts = self._texts()

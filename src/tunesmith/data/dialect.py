@@ -47,7 +47,9 @@ _KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
 _NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
 _SIGNS = re.compile(r" ?[!#$%&*+,./:;<=>?@^_|~→⇒•·¦§-]{2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
 """What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
-_OF_PROSE = re.compile(r" ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?")
+_OF_PROSE = re.compile(
+    r"(?!\s*(?:::|<sep>|</s>)\s*$) ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?", re.IGNORECASE
+)
 """Signs that texts are full of, and marks of other kinds."""
 _FROM_DATABASES = "\x01\x1f\x1e^~¦§"
 _NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
@@ -533,12 +535,12 @@ def _signs(lines: Sequence[str]) -> list[str]:
             counts.setdefault(sign, Counter())[number] += 1
     found = {}
     for sign, by_number in counts.items():
-        is_marked = sign.strip().upper() in ("[SEP]", "<SEP>", "</S>")
-        if is_marked or not _OF_PROSE.fullmatch(sign) or sign.strip() == "::":
-            number, num_lines = by_number.most_common(1)[0]
-            starts = sum(line.startswith(sign.strip()) for line in looked_at)
-            if num_lines >= _NEARLY_ALL * len(looked_at) and 2 * starts < len(looked_at):
-                found[sign] = number
+        if _OF_PROSE.fullmatch(sign):
+            continue
+        number, num_lines = by_number.most_common(1)[0]
+        starts = sum(line.startswith(sign.strip()) for line in looked_at)
+        if num_lines >= _NEARLY_ALL * len(looked_at) and 2 * starts < len(looked_at):
+            found[sign] = number
     return sorted(found, key=lambda sign: -found[sign])
 
 

@@ -161,14 +161,15 @@ def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> N
         return
     with open_text(path, encoding) as text:
         start = text.read(_MARKUP_START).lstrip("\ufeff \t\r\n")
-    named = "YAML" if {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"} else ""
-    for pattern, kind in (*_MARKUP, (r"[^\n]*", named)):
-        if kind and re.match(pattern, start, re.IGNORECASE):
-            raise InputError(
-                f"{name} is {kind}; its rows cannot be read.",
-                "Export them as CSV or JSONL. To learn the file's own text, marks and all: data.passage 0 "
-                "(a row a line), or another size.",
-            )
+    kind = next((kind for pattern, kind in _MARKUP if re.match(pattern, start, re.IGNORECASE)), "")
+    if not kind and {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"}:
+        kind = "YAML"  # nothing at its beginning tells it from other text
+    if kind:
+        raise InputError(
+            f"{name} is {kind}; its rows cannot be read.",
+            "Export them as CSV or JSONL. To learn the file's own text, marks and all: data.passage 0 "
+            "(a row a line), or another size.",
+        )
 
 
 def detect_encoding(path: Path) -> tuple[str, Guess | None]:

@@ -74,8 +74,8 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
     Raises ``InputError`` where a list or an object is broken: nothing after that place can be trusted.
     """
     for element in _elements(path, name, encoding, part):
-        rows = rows_of(element.value)
-        if len(rows) == 1 and rows[0] is element.value:
+        rows = _utterances(element.value)
+        if rows is None:
             yield element
         else:
             yield from (replace(element, value=row, content=json.dumps(row, ensure_ascii=False)) for row in rows)
@@ -100,19 +100,19 @@ _LABELS = ("tag", "intent", "label", "class", "category", "name")
 _UTTERANCES = ("patterns", "utterances", "examples", "queries", "phrases", "texts", "sentences", "samples")
 
 
-def rows_of(value: Any) -> list[Any]:
-    """Return the rows that an element stands for: itself, or one for each of the texts that it lists under a label.
+def _utterances(value: Any) -> list[dict[str, Any]] | None:
+    """Return a row for each of the texts that an object lists under a label; None where it is a row itself.
 
     What else it holds comes with every row (``{"tag": ..., "patterns": [...], "responses": [...]}``).
     """
     if not isinstance(value, dict):
-        return [value]
+        return None
     label = next((key for key in _LABELS if isinstance(value.get(key), str)), None)
     texts = next((key for key in _UTTERANCES if isinstance(value.get(key), list)), None)
     if label is None or texts is None or "text" in value:
-        return [value]
+        return None
     if not all(isinstance(text, str) for text in value[texts]):
-        return [value]
+        return None
     rest = {key: one for key, one in value.items() if key not in (label, texts)}
     return [{"text": text, "label": value[label]} | rest for text in value[texts]]
 

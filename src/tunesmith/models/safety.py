@@ -106,7 +106,7 @@ def _check_adapter_config(path: Path) -> list[Problem]:
     return problems
 
 
-def _number(name: str) -> float:
+def _parse_constant(name: str) -> float:
     """Return what is infinite, as some models have it; what is no number is damage."""
     if name == "NaN":
         raise ValueError("NaN stands where a number was expected")
@@ -120,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is no file: one with a JSON object was expected.")
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise InputError(f"{path} is too large to be a config file ({path.stat().st_size:,} bytes).")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_number)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_parse_constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -97,16 +97,14 @@ _BESIDE_OTHERS = frozenset(
 
 def _ask_for_texts(profiles: Mapping[str, ColumnProfile], choices: Sequence[ColumnChoice]) -> None:
     """Raise where one of several texts would be learned, and the others left, though no name says which is meant."""
-    from tunesmith.data.columns import is_id_like, is_rejected_answer, matching_name
+    from tunesmith.data.columns import is_plain_text, matching_name
 
     taken = next((choice.column for choice in choices if choice.role == TEXT.name), None)
-    if taken is None or (matching_name(taken, TEXT.names, exact=True) or "title") not in _BESIDE_OTHERS:
+    if taken is None:
         return
-    texts = [
-        column for column in profiles.values()
-        if column.kind == "text" and not is_id_like(column) and not is_rejected_answer(column)
-    ]  # fmt: skip
-    if len(texts) < 2:
+    name = matching_name(taken, TEXT.names, exact=True)
+    texts = [column for column in profiles.values() if is_plain_text(column)]
+    if len(texts) < 2 or (name is not None and name not in _BESIDE_OTHERS):
         return
     shown = "; ".join(f"'{column.name}' ({column.examples[0]})" for column in texts[:4] if column.examples)
     first, second = texts[0].name, texts[1].name
