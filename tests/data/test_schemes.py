@@ -97,6 +97,14 @@ def test_numbers_are_read_as_ids_where_they_behave_so(rows: list[list[str]], sch
     assert form.read(rows[0]) == read
 
 
+@pytest.mark.parametrize("digits", [10, 5000])
+def test_numbers_too_long_to_count_tags_are_names(digits: int) -> None:
+    rows = [["1", "9" * digits, "1"]] * 5
+    form = learned(rows)
+    assert not form.are_ids
+    assert form.read(rows[0]) == rows[0]
+
+
 def test_the_users_word_goes_first() -> None:
     rows = [["I-x", "O"], ["O", "I-x"]] * 5
     assert learned(rows, given="plain").read(["I-x", "O"]) == ["I-x", "O"]

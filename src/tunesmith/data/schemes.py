@@ -40,6 +40,8 @@ _BARE_SETS = ({"B", "I"}, {"B", "I", "S"}, {"B", "I", "E", "S"}, {"B", "M", "E",
 _SURE = 0.99
 """Share of the sentences that a reading of bare letters or numbers as a scheme has to explain."""
 _MARGIN = 0.01
+_MOST_DIGITS = 9
+"""Of a number that counts tags. Python converts no more than 4,300 of them anyway."""
 _END: Part = (OUTSIDE, "")
 
 
@@ -104,8 +106,8 @@ def _numbered(counts: Mapping[str, int]) -> Writing | None:
 
 
 def are_numbers(counts: Mapping[str, int]) -> bool:
-    """Say whether all tags are numbers, which name nothing."""
-    return bool(counts) and all(tag.isascii() and tag.isdigit() for tag in counts)
+    """Say whether all tags are numbers that could count tags, which name nothing."""
+    return bool(counts) and all(tag.isascii() and tag.isdigit() and len(tag) <= _MOST_DIGITS for tag in counts)
 
 
 def _is_even(tag: str) -> bool:
