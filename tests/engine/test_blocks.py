@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -32,7 +33,15 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import layout
 from tunesmith.engine.batch import FEW, NoiseSource
 from tunesmith.engine.blocks.block import Block
-from tunesmith.engine.blocks.install import KeyedDropout, _activation, blocks_of, install, uninstall
+from tunesmith.engine.blocks.install import (
+    AdaptedLinear,
+    KeyedDropout,
+    _activation,
+    blocks_of,
+    install,
+    install_adapters,
+    uninstall,
+)
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.kernels import attention, library, noise, rows
@@ -81,13 +90,27 @@ MODELS: dict[str, tuple[Callable[[float], nn.Module], Reads]] = {
 
 
 @contextmanager
-def without_blocks() -> Iterator[None]:
-    before = layout.install
-    layout.install = lambda model: None
-    try:
+def standing_in(install: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Let ``choose_layout`` install something else than blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "install", install)
         yield
-    finally:
-        layout.install = before
+
+
+def without_blocks() -> AbstractContextManager[None]:
+    return standing_in(lambda _model: None)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operations that are queued on a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not getattr(operation, "is_view", False) and "empty" not in str(operation)
+        return operation(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -164,6 +187,50 @@ def test_a_block_computes_what_the_layer_computes(name: str, lora: bool) -> None
         expected = computed(plain, reads)
     assert num_blocks(plain) == 0
     assert_equal(mine, expected)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "qwen2"])
+def test_an_adapted_layer_as_one_operation_computes_what_peft_does_in_fewer(name: str) -> None:
+    found = []
+    for stand_in in (install_adapters, lambda _model: None):
+        model, reads = build(name, 0.0, lora=True)
+        with standing_in(stand_in), Counting() as counting:
+            found.append((*computed(model, reads), counting.count))
+        is_one = [isinstance(getattr(vars(one).get("forward"), "__self__", None), AdaptedLinear) for one in model.modules()]
+        assert any(is_one) == (stand_in is install_adapters)
+        uninstall(model)
+        assert not any("forward" in vars(module) for module in model.modules())
+    (scores, gradients, count), (own_scores, own_gradients, own_count) = found
+    assert_equal((scores, gradients), (own_scores, own_gradients))
+    assert count < 0.85 * own_count
+
+
+def _disable(model: Any) -> None:
+    model.base_model.disable_adapter_layers()
+    next(model.parameters()).requires_grad_()
+
+
+def _drop(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = nn.Dropout(0.5).train()
+
+
+@pytest.mark.parametrize("change", [_disable, _drop], ids=["disabled", "dropped without keys"])
+def test_what_is_more_than_plain_products_goes_to_peft(change: Callable[[Any], None]) -> None:
+    found = []
+    for stand_in in (install_adapters, lambda _model: None):
+        model, reads = build("llama", 0.0, lora=True)
+        change(model)
+        collate = collator_for(model, "flat", 0, torch.device("cpu"), FEW)
+        with standing_in(stand_in):
+            choose_layout(model, reads, VOCABULARY, "auto")
+        batch = collate(rows_of(reads), np.arange(len(LENGTHS)))  # no keys
+        torch.manual_seed(0)
+        scorer = Scorer(model, "flat", reads, FEW)
+        with scorer.surrounding(batch):
+            found.append(scorer(batch))
+    assert torch.equal(*found)
 
 
 @needs_native

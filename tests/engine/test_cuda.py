@@ -94,6 +94,33 @@ def test_the_kernel_gives_what_the_groups_give_in_float32(
         close(one, other, 3e-2)
 
 
+@pytest.mark.parametrize("num_key_heads", [8, 2])
+def test_dropout_of_attention_drops_its_share_and_repeats_with_its_seed(num_key_heads: int) -> None:
+    """Equal weights over ones: each output is the share that was kept, made larger by as much as was dropped."""
+    lengths, dropout = [400, 900, 1300], 0.25
+    borders = to_device(find_borders(lengths, HOST), DEVICE)
+    query = torch.zeros(sum(lengths), 8, 64, device=DEVICE, dtype=BF16, requires_grad=True)
+    key = torch.randn(sum(lengths), num_key_heads, 64, device=DEVICE).to(BF16).requires_grad_()
+    value = torch.ones(sum(lengths), num_key_heads, 64, device=DEVICE, dtype=BF16, requires_grad=True)
+    assert variable_length.supports(query, dropout)
+
+    def attended(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        found = variable_length.attend(
+            query, key, value, borders, scale=0.2, causal=False, window=None, dropout=dropout
+        )
+        return [found, *torch.autograd.grad(found.float().sum(), (query, key, value))]
+
+    first, again, other = attended(1), attended(1), attended(2)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert float(first[0].float().mean()) == pytest.approx(1.0, abs=0.01)
+    spread = (dropout / (1 - dropout) / lengths[0]) ** 0.5
+    assert float(first[0][: lengths[0], :, 0].float().std()) == pytest.approx(spread, rel=0.1)
+    # What is summed is linear in the values, whose gradient must be that of the very weights that were kept.
+    assert float(first[3].float().sum()) == pytest.approx(float(first[0].float().sum()), rel=1e-2)
+
+
 @pytest.mark.parametrize("arch", ["bert", "roberta", "llama", "qwen3", "modernbert"])
 def test_a_flat_step_in_bf16_is_that_of_float64_on_the_host(arch: str) -> None:
     settings = NO_DROPOUT if arch in ("bert", "roberta") else {}
@@ -101,7 +128,7 @@ def test_a_flat_step_in_bf16_is_that_of_float64_on_the_host(arch: str) -> None:
 
     def step(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         model = tiny_model(arch, **settings)
-        assert choose_layout(model, "row", VOCABULARY, "flat", fused=device.type == "cpu")[0] == "flat"
+        assert choose_layout(model, "row", VOCABULARY, "flat", fused=False)[0] == "flat"
         model.to(device, dtype)
         scorer = Scorer(model, "flat", "row")
         batch = collator_for(model, "flat", 1, device)(data, order)
@@ -130,16 +157,20 @@ def parts(model: str = "smollm", device: torch.device = DEVICE, **settings: Any)
     return replace(made, optimizer=optimizer, collate=replace(made.collate, device=device))
 
 
-@contextmanager
-def no_waiting() -> Iterator[None]:
-    """Fail when the host waits for the GPU, as far as CUDA tells."""
+def on_waiting(mode: str) -> None:
+    """Let torch fail ("error") or say nothing ("default") when the host waits for the GPU, as far as CUDA tells."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the mode is in beta
-        torch.cuda.set_sync_debug_mode("error")
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    on_waiting("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        on_waiting("default")
 
 
 @pytest.mark.parametrize(("model", "settings"), [("smollm", {"head": "causal"}), ("minilm", {})])
@@ -149,19 +180,22 @@ def test_a_step_waits_once(
 ) -> None:
     training = parts(model, dtype=dtype, micro_batch_tokens=700, **settings)
     waited: list[int] = []
+    counts = False
     numbers = loop_module.numbers
 
     def counted(*tensors: torch.Tensor) -> list[float]:
-        torch.cuda.set_sync_debug_mode("default")
+        on_waiting("default")
         waited.append(len(tensors))
         found = numbers(*tensors)
-        torch.cuda.set_sync_debug_mode("error")
+        if counts:
+            on_waiting("error")
         return found
 
     monkeypatch.setattr(loop_module, "numbers", counted)
     steps = train(training)
     next(steps)  # kernels are loaded
     waited.clear()
+    counts = True
     with no_waiting():
         infos = list(steps)
     assert len(waited) == len(infos) > 0

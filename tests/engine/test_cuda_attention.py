@@ -30,12 +30,14 @@ def plain_kernel(
     *,
     scale: float | None = None,
     window_size: tuple[int, int] = (-1, -1),
-    enable_gqa: bool = False,
+    **named: bool,
 ) -> torch.Tensor:
-    """What torch's kernel is documented to compute, sequence by sequence."""
+    """What torch's kernel computes, sequence by sequence; where it names shared heads, it wants to be told of them."""
     assert torch.equal(cu_seq_q, cu_seq_k)
     assert cu_seq_q.dtype == torch.int32
-    assert enable_gqa or query.shape[1] == key.shape[1]
+    shares_heads = query.shape[1] != key.shape[1]
+    assert named in ({}, {"enable_gqa": True})
+    assert shares_heads or not named
     assert max_q == max_k == int(cu_seq_q.diff().max())
     assert int(cu_seq_q[-1]) == len(query)
     left, right = window_size
@@ -48,30 +50,31 @@ def plain_kernel(
         parts = (tensor[first:last].transpose(0, 1) for tensor in (query, key, value))
         attended.append(
             functional.scaled_dot_product_attention(
-                *parts, attn_mask=allowed, scale=scale, enable_gqa=enable_gqa
+                *parts, attn_mask=allowed, scale=scale, enable_gqa=shares_heads
             ).transpose(0, 1)
         )
     return torch.cat(attended)
 
 
-@pytest.mark.parametrize("shares_heads", [True, False], ids=["enable_gqa", "repeated"])
+@pytest.mark.parametrize("names_shared_heads", [True, False], ids=["enable_gqa", "as they are"])
 @pytest.mark.parametrize("arch", ["bert", "llama", "qwen3", "modernbert"])
 def test_with_the_kernel_flat_still_equals_plain_transformers(
-    arch: str, shares_heads: bool, monkeypatch: pytest.MonkeyPatch
+    arch: str, names_shared_heads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Causal or not, with windows and shared heads: the arguments given to the kernel mean what they should."""
     calls: list[int] = []
 
     def counting(*arguments: Any, **settings: Any) -> torch.Tensor:
         calls.append(1)
-        assert shares_heads or "enable_gqa" not in settings
+        given, key, *_ = arguments
+        assert ("enable_gqa" in settings) == (names_shared_heads and given.shape[1] != key.shape[1])
         return plain_kernel(*arguments, **settings)
 
     data = rows(LENGTHS["mixed"])
     model = reference(arch)
     expected = loss_and_gradients(model, "padded", data)
     monkeypatch.setattr(variable_length, "kernel", lambda: counting)
-    monkeypatch.setattr(variable_length, "_takes_shared_heads", lambda: shares_heads)
+    monkeypatch.setattr(variable_length, "_names_shared_heads", lambda _: names_shared_heads)
     monkeypatch.setattr(variable_length, "supports", lambda query, dropout: dropout == 0.0)
     layout, reason = choose_layout(model, "row", VOCABULARY, "auto")
     assert layout == "flat", reason
@@ -92,7 +95,7 @@ def test_what_the_kernel_does_not_do_is_left_to_the_groups(monkeypatch: pytest.M
     with FakeTensorMode():
         assert variable_length.supports(query(), 0.0)
         assert variable_length.supports(query(dtype=torch.float16), 0.0)
-        assert not variable_length.supports(query(), 0.1)
+        assert variable_length.supports(query(), 0.1)
         assert not variable_length.supports(query(dtype=torch.float32), 0.0)
         assert not variable_length.supports(query(head_size=320), 0.0)
         assert not variable_length.supports(query(head_size=36), 0.0)
@@ -102,16 +105,21 @@ def test_what_the_kernel_does_not_do_is_left_to_the_groups(monkeypatch: pytest.M
         monkeypatch.setattr(variable_length, "_capability", lambda _index: (9, 0))
         monkeypatch.setattr(variable_length, "kernel", lambda: None)
         assert not variable_length.supports(query(), 0.0)
+        assert variable_length.supports(query(), 0.1)
+        monkeypatch.setattr(variable_length, "dropping_kernel", lambda: None)
+        assert not variable_length.supports(query(), 0.1)
 
 
 @pytest.mark.parametrize("num_key_heads", [4, 2])
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5), (False, 5)])
-def test_torch_accepts_what_it_is_given(causal: bool, window: int | None, num_key_heads: int) -> None:
-    """The real function, traced over tensors that only claim to be on a GPU: names, types and shapes fit."""
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_torch_accepts_what_it_is_given(causal: bool, window: int | None, num_key_heads: int, dropout: float) -> None:
+    """The real functions, traced over tensors that only claim to be on a GPU: names, types and shapes fit."""
+    settings = {"scale": 0.1, "causal": causal, "window": window, "dropout": dropout}
     with FakeTensorMode(), torch.no_grad():
         made = [torch.empty(10, heads, 64, device="cuda", dtype=torch.bfloat16) for heads in (4, num_key_heads)]
         borders = Borders((), torch.empty(3, device="cuda", dtype=torch.int32), 6)
-        attended = variable_length.attend(made[0], made[1], made[1], borders, scale=0.1, causal=causal, window=window)
+        attended = variable_length.attend(made[0], made[1], made[1], borders, **settings)
         assert attended.shape == (10, 4, 64)
         assert attended.is_cuda
 

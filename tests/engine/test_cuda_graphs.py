@@ -53,9 +53,9 @@ def test_a_padded_out_batch_gives_the_same_hidden_states(arch: str, monkeypatch:
     """Everything but the capture: filler, empty sequences, longest lengths above the real ones."""
     captured: list[Any] = []
 
-    def uncaptured(fixed: Any, _arguments: Any) -> Any:
-        captured.append(fixed)
-        return fixed
+    def uncaptured(compute: Any, weights: Any, _samples: Any) -> Any:
+        captured.append(compute)
+        return lambda given, arguments: compute(dict(zip(weights, given, strict=True)), arguments)
 
     def kernel(*arguments: Any, **settings: Any) -> torch.Tensor:
         *tensors, longest, _ = arguments
@@ -86,9 +86,51 @@ def test_a_padded_out_batch_gives_the_same_hidden_states(arch: str, monkeypatch:
 
 
 def test_beyond_the_most_graphs_batches_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "_captured", lambda fixed, _arguments: fixed)
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 0)
     model = reference("bert")
     choose_layout(model, "row", VOCABULARY, "flat")
     batch = collator_for(model, "flat", 1, torch.device("cpu"))(rows([4, 5]), np.arange(2))
     assert BaseGraphs(model.base_model, {}, 256)(batch) is None
+
+
+@pytest.mark.parametrize("arch", ["bert", "llama"])
+def test_gradients_of_captured_passes_reach_the_weights(arch: str) -> None:
+    """Everything but the capture itself: the passes run over leaves of their own, which share the weights' memory."""
+    model = reference(arch)
+    base = model.base_model
+    weights = {name: weight for name, weight in base.named_parameters() if weight.requires_grad}
+    inputs = [torch.arange(5, 17)[None], torch.arange(7, 19)[None]]
+
+    def compute(leaves: Any, tensors: Any) -> torch.Tensor:
+        given = {"input_ids": tensors[0]}
+        return torch.func.functional_call(base, dict(leaves), (), given).last_hidden_state
+
+    leaves, places = graphs.leaves_of(weights), [inputs[0].clone()]
+    first = compute(leaves, places)
+    hidden, pull = first.detach().clone(), torch.zeros_like(first)
+    gradients = tuple(torch.zeros_like(leaf) for leaf in leaves.values())
+    alive: list[torch.Tensor] = []
+
+    class Forward:
+        def replay(self) -> None:
+            with torch.enable_grad():
+                alive[:] = [compute(leaves, places)]
+            hidden.copy_(alive[0].detach())
+
+    class Backward:
+        def replay(self) -> None:
+            made = torch.autograd.grad(alive[0], list(leaves.values()), pull, allow_unused=True)
+            for place, gradient in zip(gradients, made, strict=True):
+                place.zero_() if gradient is None else place.copy_(gradient)
+
+    passes = graphs._Passes(Forward(), Backward(), places, hidden, pull, gradients)  # type: ignore[arg-type]
+    for tokens in inputs:
+        with torch.no_grad():
+            next(iter(weights.values())).add_(0.01)  # an update shows in what was captured
+        expected = compute(weights, [tokens])
+        wanted = torch.autograd.grad(expected.square().sum(), list(weights.values()), allow_unused=True)
+        found = graphs._Replay.apply(passes, [tokens], *weights.values())  # type: ignore[no-untyped-call]
+        assert torch.equal(found, expected)
+        got = torch.autograd.grad(found.square().sum(), list(weights.values()))
+        for name, one, other in zip(weights, got, wanted, strict=True):
+            assert torch.equal(one, torch.zeros_like(one) if other is None else other), name

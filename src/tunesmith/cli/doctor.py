@@ -22,7 +22,10 @@ from tunesmith.types import InputError
 if TYPE_CHECKING:
     import torch
 
-MATRIX_SIZE = 1024
+MATRIX_SIZES = {"cpu": 1024}
+"""Rows and columns of the products that are timed, by kind of device."""
+MATRIX_SIZE_ELSEWHERE = 8192
+"""Smaller ones are over before the next is queued."""
 MEASURE_SECONDS = 0.3
 EVERYTHING = "all"
 """The extra that holds the others, whose packages are listed under their own."""
@@ -84,7 +87,8 @@ def _measure(dtype: str, device: torch.device) -> float:
     """Return the rate of square matrix products in TFLOP/s: 2 n³ operations each."""
     import torch
 
-    matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(getattr(torch, dtype))
+    size = MATRIX_SIZES.get(device.type, MATRIX_SIZE_ELSEWHERE)
+    matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
 
     def multiply() -> float:
         started = time.perf_counter()
@@ -96,7 +100,7 @@ def _measure(dtype: str, device: torch.device) -> float:
     deadline = time.perf_counter() + MEASURE_SECONDS
     while time.perf_counter() < deadline:
         best = min(best, multiply())
-    return 2 * MATRIX_SIZE**3 / best / 1e12
+    return 2 * size**3 / best / 1e12
 
 
 def _examine_cache(root: Path) -> dict[str, Any]:

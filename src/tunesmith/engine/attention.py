@@ -1,9 +1,10 @@
 """Attention over a flat batch, registered as an attention function of ``transformers``.
 
 The function receives one row of T tokens and attends within each sequence: on the CPU by native code
-(``kernels.attention``); else by one dense attention per group of (nearly) equal sequences, so that no work is done
-across sequences and almost none on padding. Where the sequences are comes from ``surroundings``: a context that
-surrounds the forward *and* the backward pass, since recomputed layers run their forward in the latter.
+(``kernels.attention``); on CUDA by torch's kernel for rows of any length (``engine.cuda.attention``); else by one
+dense attention per group of (nearly) equal sequences, so that no work is done across sequences and almost none on
+padding. Where the sequences are comes from ``borders_of``: a context that surrounds the forward *and* the backward
+pass, since recomputed layers run their forward in the latter.
 
 Shapes: T tokens, n rows of length L in a group, H heads, G heads of keys and values, D numbers per head.
 """
@@ -137,6 +138,7 @@ def attend(
             scale=settings.scale,
             causal=settings.causal,
             window=settings.window,
+            dropout=settings.dropout,
         ).flatten(1)
     groups = [_attend_group(group, query_THD, key_TGD, value_TGD, settings) for group in borders.groups]
     return torch.cat(groups).flatten(1)

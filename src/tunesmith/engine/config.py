@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from tunesmith.config.base import BY_DATA, Choice, Config
 from tunesmith.engine.optimizers import OptimizerConfig
@@ -23,6 +23,11 @@ class EarlyStoppingConfig(Config):
     """A change no larger than this is no gain. At 0, a lower loss is a gain where the metric stays the same."""
     restore_best: bool = True
     """At the end, return to the evaluated step that was best by the metric."""
+
+
+def _kernels(value: Any) -> Any:
+    """Read what older configurations say: ``auto`` chose between the two."""
+    return "own" if value == "auto" else value
 
 
 class TrainConfig(Config):
@@ -62,9 +67,9 @@ class TrainConfig(Config):
     smaller."""
     compile: Literal["auto", "never", "always"] = "auto"
     """Compile the model's layers. auto does so on CUDA, for runs long enough to pay for it."""
-    kernels: Literal["auto", "own", "liger"] = "auto"
-    """Kernels of the package liger-kernel on CUDA: auto takes those for norms and gated layers that are proven equal on
-    this model, where the package is installed; liger takes its loss, too; own takes none."""
+    kernels: Annotated[Literal["own", "liger"], BeforeValidator(_kernels)] = "own"
+    """liger: those of the package liger-kernel on CUDA, for the loss and for norms and gated layers, where they are
+    proven equal on this model. They take less memory, and more time of the host."""
     cuda_graphs: bool = False
     """Replay the base model's kernels from CUDA graphs: for models below a billion weights, in bf16 and the flat
     layout, without dropout in attention."""

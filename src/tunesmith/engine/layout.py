@@ -18,7 +18,13 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.attention import FLAT_ATTENTION, register
 from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
-from tunesmith.engine.blocks.install import install, is_installed, uninstall
+from tunesmith.engine.blocks.install import (
+    has_adapters_installed,
+    install,
+    install_adapters,
+    is_installed,
+    uninstall,
+)
 from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.models.structure import base_model, inner
@@ -45,18 +51,17 @@ def choose_layout(
 
     The model is compared with itself on a few rows of random tokens, without dropout. On
     return it is set to the attention function of the layout chosen. With ``fused``, blocks and keyed noise
-    stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made for the CPU).
+    stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made for the CPU);
+    without, one operation stands in for each adapted layer.
     """
     if wanted == "padded":
         return "padded", "as configured"
-    for with_blocks in (True, False) if fused else (False,):
-        if with_blocks:
-            install(model)
+    for stand_in in (install if fused else install_adapters, uninstall):
+        stand_in(model)
         difference = _try(lambda: _layout_difference(model, reads, vocab_size))
         if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
             _set_attention(model, FLAT_ATTENTION)
             return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
-        uninstall(model)
     reason = (
         difference
         if isinstance(difference, str)
@@ -66,10 +71,12 @@ def choose_layout(
 
 
 def use_layout_of(like: nn.Module, layout: LayoutName, model: nn.Module) -> None:
-    """Set ``model`` to the layout that was chosen for an equal one, with blocks where that has them."""
+    """Set ``model`` to the layout that was chosen for an equal one, with the stand-ins that that has."""
     if layout == "flat":
         if is_installed(like):
             install(model)
+        elif has_adapters_installed(like):
+            install_adapters(model)
         _set_attention(model, FLAT_ATTENTION)
 
 

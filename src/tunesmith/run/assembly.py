@@ -204,7 +204,7 @@ def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tu
         else f"the package knows none of {type(inner(model)).__name__}"
     )
     message = f"train.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
-    return (Problem("warning", message, "Set train.kernels to auto, or choose a model that liger-kernel supports."),)
+    return (Problem("warning", message, "Set train.kernels to own, or choose a model that liger-kernel supports."),)
 
 
 def _hub_id(loaded: LoadedModel) -> str | None:

@@ -1,4 +1,4 @@
-"""Putting blocks in the place of a model's layers, and keyed noise in that of its dropout."""
+"""Putting blocks in the place of a model's layers, keyed noise in that of its dropout, one operation in an adapter's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.engine.attention import current_borders
 from tunesmith.engine.blocks import decoder, encoder
 from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.blocks.projection import layer_of, project
 from tunesmith.kernels import noise
 from tunesmith.kernels.rows import EAGER, Activation
 from tunesmith.models import structure
@@ -32,6 +34,34 @@ class KeyedDropout:
         if not self.module.training or not self.module.p:
             return x
         return noise.dropout(x, self.site, self.module.p)
+
+
+@dataclass
+class AdaptedLinear:
+    """Stands in for the ``forward`` of PEFT's plain LoRA layer on a flat row: base and adapters are one operation.
+
+    PEFT's own passes queue more kernels, and write each output three times.
+    """
+
+    module: Any
+    sites: Mapping[nn.Module, int]
+
+    def forward(self, x: torch.Tensor, *arguments: Any, **settings: Any) -> torch.Tensor:
+        """Return [..., N] for [..., K]; what is more than plain products goes to the layer's own code."""
+        is_plain = current_borders() is not None and not arguments and not settings
+        layer = layer_of(self.module, self.sites) if is_plain else None
+        if layer is None or any(one.down.dtype != x.dtype for one in layer.adapters):
+            own: torch.Tensor = type(self.module).forward(self.module, x, *arguments, **settings)
+            return own
+        return project(x.reshape(-1, x.shape[-1]), [layer]).view(*x.shape[:-1], -1)
+
+
+def install_adapters(model: nn.Module) -> None:
+    """Put one operation in the place of every adapted linear layer."""
+    sites = dropout_sites(model)
+    for module in model.modules():
+        if type(getattr(module, "base_layer", None)) is nn.Linear and hasattr(module, "lora_A"):
+            vars(module)["forward"] = AdaptedLinear(module, sites).forward
 
 
 def install(model: nn.Module) -> None:
@@ -67,7 +97,7 @@ def blocks_of(model: nn.Module) -> Iterator[tuple[nn.Module, Block]]:
 
 
 def uninstall(model: nn.Module) -> None:
-    """Give layers and dropouts their own ``forward`` back."""
+    """Give layers, dropouts and adapted layers their own ``forward`` back."""
     for module in model.modules():
         if _is_stood_in(module):
             del vars(module)["forward"]
@@ -77,11 +107,20 @@ def uninstall(model: nn.Module) -> None:
 
 def is_installed(model: nn.Module) -> bool:
     """Say whether ``install`` was called on ``model`` and not undone."""
-    return any(map(_is_stood_in, model.modules()))
+    return any(isinstance(_stand_in(module), Block | KeyedDropout) for module in model.modules())
+
+
+def has_adapters_installed(model: nn.Module) -> bool:
+    """Say whether ``install_adapters`` was called on ``model`` and not undone."""
+    return any(isinstance(_stand_in(module), AdaptedLinear) for module in model.modules())
 
 
 def _is_stood_in(module: nn.Module) -> bool:
-    return isinstance(getattr(vars(module).get("forward"), "__self__", None), Block | KeyedDropout)
+    return isinstance(_stand_in(module), Block | KeyedDropout | AdaptedLinear)
+
+
+def _stand_in(module: nn.Module) -> Any:
+    return getattr(vars(module).get("forward"), "__self__", None)
 
 
 def _tables(model: nn.Module) -> list[nn.Embedding]:

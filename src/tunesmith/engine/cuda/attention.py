@@ -1,13 +1,14 @@
 """Attention over a flat batch on CUDA: one variable-length kernel for all sequences, whatever their lengths.
 
 The kernel is torch's own (``torch.nn.attention.varlen``, FlashAttention-2: Dao 2023, arXiv:2307.08691).
-It takes half precision, heads of a multiple of 8 numbers up to 256, shared key heads, and windows,
-but no dropout. Everything else goes on through the groups of ``engine.attention``, on CUDA too.
+It takes half precision, heads of a multiple of 8 numbers up to 256, shared key heads, and windows.
+That function has no dropout of attention weights; with it, the operation below it is called, which has.
+Everything else goes on through the groups of ``engine.attention``, on CUDA too.
 
 Nothing here waits for the device: where the sequences are is on it already, and the longest length
 is a number of Python.
 
-Shapes: T tokens, H heads, D numbers per head.
+Shapes: T tokens, H heads, G heads of keys and values, D numbers per head.
 """
 
 from __future__ import annotations
@@ -31,57 +32,54 @@ MIN_CAPABILITY = (8, 0)
 NEEDED = ("cu_seq_q", "cu_seq_k", "max_q", "max_k", "scale", "window_size")
 """Parameters that the kernel's Python function must have; it is a young interface."""
 
+NEEDED_TO_DROP = ("cum_seq_q", "cum_seq_k", "dropout_p", "scale", "window_size_left", "window_size_right")
+"""The same of the operation below it, which is private to torch."""
+
 
 def supports(query: torch.Tensor, dropout: float) -> bool:
     """Say whether the variable-length kernel computes attention with queries like ``query`` (its last axis is D)."""
     head_size = query.shape[-1]
     return (
         query.is_cuda
-        and dropout == 0.0
         and query.dtype in HALF
         and head_size <= MAX_HEAD_SIZE
         and head_size % HEAD_SIZE_UNIT == 0
-        and kernel() is not None
+        and (dropping_kernel() if dropout else kernel()) is not None
         and _capability(query.device.index) >= MIN_CAPABILITY
     )
 
 
 def attend(
     query_THD: torch.Tensor,
-    key_THD: torch.Tensor,
-    value_THD: torch.Tensor,
+    key_TGD: torch.Tensor,
+    value_TGD: torch.Tensor,
     borders: Borders,
     *,
     scale: float,
     causal: bool,
     window: int | None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Attend within each sequence and return [T, H, D]; ``supports`` has said yes.
 
-    ``key_THD`` and ``value_THD`` may have fewer heads. ``window`` is that of ``engine.attention``: a token
-    sees ``window - 1`` tokens back and, unless causal, as many ahead.
+    G divides H. ``window`` is that of ``engine.attention``: a token sees ``window - 1`` tokens back and, unless
+    causal, as many ahead. ``dropout`` is that of the weights, by the generator of the device.
     """
+    starts, longest = borders.cumulative_lengths, borders.max_length
+    given = (query_THD, key_TGD, value_TGD, starts, starts, longest, longest)
+    left, right = window_size(causal=causal, window=window)
+    if dropout:
+        dropping = dropping_kernel()
+        assert dropping is not None
+        sides = {"window_size_left": left, "window_size_right": right}
+        dropped: torch.Tensor = dropping(*given, dropout, causal, False, scale=scale, **sides)[0]
+        return dropped
     attention = kernel()
     assert attention is not None
-    shares_heads = query_THD.shape[1] != key_THD.shape[1]
-    extra: dict[str, Any] = {}
-    if shares_heads and _takes_shared_heads():
-        extra["enable_gqa"] = True
-    elif shares_heads:
-        num_repeats = query_THD.shape[1] // key_THD.shape[1]
-        key_THD, value_THD = (tensor.repeat_interleave(num_repeats, dim=1) for tensor in (key_THD, value_THD))
-    attended: torch.Tensor = attention(
-        query_THD,
-        key_THD,
-        value_THD,
-        borders.cumulative_lengths,
-        borders.cumulative_lengths,
-        borders.max_length,
-        borders.max_length,
-        scale=scale,
-        window_size=window_size(causal=causal, window=window),
-        **extra,
-    )
+    # Before torch's function had the parameter, it took shared heads as they are.
+    shares_heads = query_THD.shape[1] != key_TGD.shape[1] and _names_shared_heads(attention)
+    extra = {"enable_gqa": True} if shares_heads else {}
+    attended: torch.Tensor = attention(*given, scale=scale, window_size=(left, right), **extra)
     return attended
 
 
@@ -102,9 +100,18 @@ def kernel() -> Callable[..., Any] | None:
 
 
 @cache
-def _takes_shared_heads() -> bool:
-    attention = kernel()
-    return attention is not None and "enable_gqa" in inspect.signature(attention).parameters
+def dropping_kernel() -> Callable[..., Any] | None:
+    """Return torch's operation for variable-length attention with dropout, or nothing where it is another."""
+    operation = getattr(getattr(torch.ops.aten, "_flash_attention_forward", None), "default", None)
+    if operation is None:
+        return None
+    names = {argument.name for argument in operation._schema.arguments}
+    return operation if set(NEEDED_TO_DROP) <= names else None
+
+
+@cache
+def _names_shared_heads(attention: Callable[..., Any]) -> bool:
+    return "enable_gqa" in inspect.signature(attention).parameters
 
 
 @cache

@@ -8,13 +8,18 @@ sequence sees. The head and the loss, whose sizes differ from batch to batch, st
 Graphs need bf16 weights: the gradients lie at fixed addresses too, and only those of weights with
 separate masters are moved away before the next micro-batch overwrites them.
 
+The passes are captured over leaves of their own that share the weights' memory. The weights themselves have a node in
+every other graph of autograd that is still alive, which belongs to the stream on which that was made; a backward pass
+that ends in such a node would make this stream wait for the one that captures, which CUDA refuses.
+
 Shapes: T tokens, D numbers per hidden state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +42,10 @@ TILE = 128
 
 MOST_GRAPHS = 16
 """Buckets that are captured; batches of further ones run without a graph."""
+
+
+NUM_WARM_UPS = 3
+"""Passes before a capture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ class BaseGraphs:
     settings: Mapping[str, Any]
     """Further arguments of the base model: ``use_cache``."""
     budget: int
-    _captured: dict[Any, nn.Module] = field(default_factory=dict)
+    _captured: dict[Any, Callable[..., torch.Tensor]] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> torch.Tensor | None:
         """Return the hidden states [1, T, D] of the batch's real tokens and its filler; None to run without a graph."""
@@ -113,38 +122,96 @@ class BaseGraphs:
         num_tokens = next(iter(batch.inputs.values())).shape[1]
         bucket = bucket_of(num_tokens, len(cumulative) - 1, batch.borders.max_length, self.budget)
         names = tuple(sorted(batch.inputs))
-        trained = tuple(parameter.requires_grad for parameter in self.base.parameters())
-        key = (bucket, names, trained, self.base.training)
+        weights = {name: weight for name, weight in self.base.named_parameters() if weight.requires_grad}
+        key = (bucket, names, tuple(weights), self.base.training)
         arguments = [functional.pad(batch.inputs[name], (0, bucket.tokens - num_tokens)) for name in names]
         arguments.append(bucket.lengths(cumulative))
         if key not in self._captured:
             if len(self._captured) >= MOST_GRAPHS:
                 return None
-            self._captured[key] = _captured(_Fixed(self.base, self.settings, names, bucket), arguments)
-        hidden: torch.Tensor = self._captured[key](*arguments)
-        return hidden[:, :num_tokens]
+            compute = partial(self._compute, names, bucket)
+            self._captured[key] = _captured(compute, weights, arguments)
+        return self._captured[key](list(weights.values()), arguments)[:, :num_tokens]
 
-
-class _Fixed(nn.Module):
-    """The base model as a function of tensors alone."""
-
-    def __init__(self, base: nn.Module, settings: Mapping[str, Any], names: tuple[str, ...], bucket: Bucket) -> None:
-        super().__init__()
-        self.base, self.settings, self.names, self.bucket = base, settings, names, bucket
-        self.train(base.training)
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Return [1, T, D] for the inputs in the order of ``names`` and the cumulative lengths."""
+    def _compute(
+        self, names: Sequence[str], bucket: Bucket, leaves: Mapping[str, torch.Tensor], tensors: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Return [1, T, D] for trained weights by name, the inputs in the order of ``names``, and cumulative lengths."""
         *inputs, cumulative = tensors
-        with borders_of(Borders((), cumulative, self.bucket.length)):
-            given = dict(zip(self.names, inputs, strict=True))
-            hidden: torch.Tensor = self.base(**given, **self.settings).last_hidden_state
+        given = {**dict(zip(names, inputs, strict=True)), **self.settings}
+        with borders_of(Borders((), cumulative, bucket.length)):
+            hidden: torch.Tensor = torch.func.functional_call(self.base, dict(leaves), (), given).last_hidden_state
         return hidden
 
 
-def _captured(fixed: _Fixed, arguments: list[torch.Tensor]) -> nn.Module:
-    """Return ``fixed`` with its forward and backward passes captured (three warm-up passes, then the capture)."""
-    samples = tuple(argument.clone() for argument in arguments)
-    graphed = torch.cuda.make_graphed_callables(fixed, samples, allow_unused_input=True)
-    assert isinstance(graphed, nn.Module)
-    return graphed
+Compute = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Tensor]], torch.Tensor]
+"""From trained weights by name and inputs to hidden states."""
+
+
+def leaves_of(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return new leaves of autograd that share the memory of ``weights``."""
+    return {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+
+
+def _captured(
+    compute: Compute, weights: Mapping[str, torch.Tensor], samples: Sequence[torch.Tensor]
+) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], torch.Tensor]:
+    """Return ``compute`` with its forward and backward passes captured, for inputs of the sizes of ``samples``."""
+    leaves, inputs = leaves_of(weights), [sample.clone() for sample in samples]
+    trained = list(leaves.values())
+
+    def differentiate(hidden: torch.Tensor, pull: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return torch.autograd.grad(hidden, trained, pull, allow_unused=True)
+
+    torch.cuda.synchronize()
+    beside = torch.cuda.Stream()
+    with torch.cuda.stream(beside):  # libraries take their workspaces, which must not be captured
+        for _ in range(NUM_WARM_UPS):
+            hidden = compute(leaves, inputs)
+            differentiate(hidden, torch.zeros_like(hidden))
+            del hidden
+    torch.cuda.synchronize()
+    forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+    pool = torch.cuda.graph_pool_handle()
+    with torch.cuda.graph(forward, pool=pool):
+        hidden = compute(leaves, inputs)
+    pull = torch.empty_like(hidden)
+    with torch.cuda.graph(backward, pool=pool):
+        gradients = differentiate(hidden, pull)
+    passes = _Passes(forward, backward, inputs, hidden.detach(), pull, gradients)
+
+    def replay(weights: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]) -> torch.Tensor:
+        replayed: torch.Tensor = _Replay.apply(passes, arguments, *weights)  # type: ignore[no-untyped-call]
+        return replayed
+
+    return replay
+
+
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """What was captured, and where it reads and writes."""
+
+    forward: torch.cuda.CUDAGraph
+    backward: torch.cuda.CUDAGraph
+    inputs: list[torch.Tensor]
+    hidden: torch.Tensor
+    pull: torch.Tensor
+    """The gradient of ``hidden``."""
+    gradients: tuple[torch.Tensor | None, ...]
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, passes: _Passes, arguments: Sequence[torch.Tensor], *_weights: torch.Tensor) -> torch.Tensor:
+        ctx.passes = passes
+        for place, argument in zip(passes.inputs, arguments, strict=True):
+            place.copy_(argument)
+        passes.forward.replay()
+        return passes.hidden.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        passes: _Passes = ctx.passes
+        passes.pull.copy_(gradients[0])
+        passes.backward.replay()
+        return None, None, *(None if one is None else one.detach() for one in passes.gradients)

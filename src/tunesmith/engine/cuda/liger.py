@@ -4,8 +4,9 @@ What is replaced is proven equal first: every replaced module is run, forward an
 and as replaced, and put back where the results differ. Rotary embeddings are left alone: Liger replaces
 them for all models of an architecture in the process, those on the CPU included.
 
-Liger's loss reads the number of labels back from the GPU in every forward and backward pass, which ours
-(``engine.losses``) does not; it is used only when asked for.
+All of it is used only when asked for. Liger's loss reads the number of labels back from the GPU in every forward and
+backward pass, which ours (``engine.losses``) does not; and its kernels are launched from Python, which took a fifth of
+the speed of a Llama of 1.2 billion weights (docs/gpu.md).
 
 Shapes: U tokens read, D numbers per hidden state, K scores.
 """
@@ -25,7 +26,7 @@ from torch import nn
 from tunesmith.models import structure
 from tunesmith.types import MissingExtraError
 
-Wish = Literal["auto", "own", "liger"]
+Wish = Literal["own", "liger"]
 
 PACKAGE = "liger_kernel"
 
@@ -45,17 +46,16 @@ def runs_on(device: torch.device) -> bool:
 
 
 def wants_kernels(wish: Wish, device: torch.device) -> bool:
-    """Say whether Liger's kernels are to be tried.
+    """Say whether Liger's kernels are to be tried: where they are asked for, on every GPU.
 
-    ``auto``: on CUDA, where the package is installed. ``liger``: on every GPU, and ``MissingExtraError`` without
-    the package. Never where it has no kernels: a run that was trained with them can be opened there.
+    ``MissingExtraError`` without the package. Where it has no kernels the answer is no: a run that was trained with
+    them can be opened there.
     """
-    if not runs_on(device):
+    if wish != "liger" or not runs_on(device):
         return False
-    installed = find_spec(PACKAGE) is not None
-    if wish == "liger" and not installed:
+    if find_spec(PACKAGE) is None:
         raise MissingExtraError("train.kernels: liger", "liger-kernel", "cuda")
-    return wish == "liger" or (wish == "auto" and installed and device.type == "cuda" and torch.version.hip is None)
+    return True
 
 
 def use_kernels(model: nn.Module) -> tuple[int, int]:
@@ -116,7 +116,9 @@ def _is_equal(module: nn.Module, state: dict[str, Any]) -> bool:
 
 def _results(module: nn.Module) -> list[tuple[torch.Tensor, torch.dtype]] | Exception:
     """Return the output of a module on random states and their gradient, in float64; what failed is an answer, too."""
-    weight = next(module.parameters())
+    weight = next((one for one in module.parameters() if one.dim() and one.is_floating_point()), None)
+    if weight is None or any(not one.is_floating_point() for one in module.parameters()):
+        return TypeError("its weights are quantised")
     generator = torch.Generator().manual_seed(0)
     width = weight.shape[-1]
     states = torch.randn(1, PROBE_TOKENS, width, generator=generator).to(weight.device, weight.dtype).requires_grad_()
