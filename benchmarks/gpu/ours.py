@@ -92,6 +92,7 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     """Return the parts of a training over ``rows``."""
     from tunesmith.data.encoded import Encoded, Ragged
     from tunesmith.engine.attention import FLAT_ATTENTION, register
+    from tunesmith.engine.blocks.install import install_adapters
     from tunesmith.engine.config import TrainConfig
     from tunesmith.engine.layout import collator_for
     from tunesmith.engine.loop import Training
@@ -120,6 +121,8 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     place(model, precision, device, {name for group in groups for name in group.names})
     register()  # that the flat layout fits these architectures is proven by tests, in float64
     inner(model).set_attn_implementation(FLAT_ATTENTION)
+    if device.type != "cpu":
+        install_adapters(model)
     config = TrainConfig(
         batch_size=case.rows_per_step,
         epochs=1,

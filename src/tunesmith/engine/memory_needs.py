@@ -261,14 +261,14 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     seen: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out twice
     sums, widest, depth = [0, 0], 0, 0
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def keep(tensor: torch.Tensor) -> None:
+        """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
         nonlocal widest
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own and storage.data_ptr() not in seen:
             seen[storage.data_ptr()] = storage
             sums[0 if depth else 1] += storage.nbytes()
             widest = max(widest, storage.nbytes())
-        return tensor
 
     def enter(*_: Any) -> None:
         nonlocal depth
@@ -283,7 +283,7 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
         for layer in _layer_modules(model):
             stack.callback(layer.register_forward_pre_hook(enter).remove)
             stack.callback(layer.register_forward_hook(leave).remove)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
             scorer(batch) if scorer.reads == "row" else scorer.base(batch)
     return sums[0], sums[1], widest
 
