@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,11 +94,12 @@ def actual_peak(parts: Training, run: Callable[[], Any]) -> int:
         for value in state.values()
         if torch.is_tensor(value)
     )
+    return present + max(itertools.accumulate(changes_of_memory(run)), default=0)
+
+
+def changes_of_memory(run: Callable[[], Any]) -> list[int]:
+    """Return the bytes that ``run`` allocates and frees (less than 0), in their order, by torch's own account."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
-    live = most = 0
-    for event in recorded.profiler.kineto_results.events():  # type: ignore[union-attr]
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            most = max(most, live)
-    return present + most
+    events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
+    return [event.nbytes() for event in events if event.name() == "[memory]"]

@@ -55,6 +55,13 @@ def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
     assert difference <= share * expected.double().abs().max().cpu(), f"{difference} of {expected.abs().max()}"
 
 
+@pytest.fixture
+def repeating() -> Iterator[None]:
+    be_deterministic(wanted=True)
+    yield
+    be_deterministic(wanted=False)
+
+
 # ---- attention ---------------------------------------------------------------------------------------
 
 
@@ -95,7 +102,7 @@ def test_the_kernel_gives_what_the_groups_give_in_float32(
 
 
 @pytest.mark.parametrize("num_key_heads", [8, 2])
-def test_dropout_of_attention_drops_its_share_and_repeats_with_its_seed(num_key_heads: int) -> None:
+def test_dropout_of_attention_drops_its_share_and_repeats_with_its_seed(num_key_heads: int, repeating: None) -> None:
     """Equal weights over ones: each output is the share that was kept, made larger by as much as was dropped."""
     lengths, dropout = [400, 900, 1300], 0.25
     borders = to_device(find_borders(lengths, HOST), DEVICE)
@@ -208,13 +215,6 @@ def test_losses_fall_and_are_those_of_the_host() -> None:
     there = [info.loss for info in train(parts(device=HOST, **settings))]
     assert here == pytest.approx(there, rel=2e-2)
     assert here[-1] < here[0]
-
-
-@pytest.fixture
-def repeating() -> Iterator[None]:
-    be_deterministic(wanted=True)
-    yield
-    be_deterministic(wanted=False)
 
 
 @pytest.mark.parametrize(("model", "settings"), [("smollm", {"head": "causal"}), ("minilm", {})])

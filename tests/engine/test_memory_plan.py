@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.memory import actual_peak, training
+from engine.memory import actual_peak, changes_of_memory, training
 from tiny import tiny_model
 from tunesmith.engine.free_memory import group_limits, memory_of
 from tunesmith.engine.layout import collator_for
@@ -78,6 +79,17 @@ def test_measuring_leaves_no_trace() -> None:
     second = measure(parts)
     assert first.kept == second.kept
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in parts.scorer.model.modules())
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["as written", "blocks"])
+@pytest.mark.parametrize(("model", "settings"), [("minilm", {}), ("smollm", {"head": "causal"})])
+def test_measuring_frees_what_it_ran(model: str, settings: dict[str, Any], fused: bool) -> None:
+    """A node that holds its own output by what a hook returned is freed by nobody, and all below it stays."""
+    parts = training(model, fused=fused, **settings)
+    measure(parts)  # what is made once
+    changes = changes_of_memory(lambda: measure(parts))
+    assert max(itertools.accumulate(changes)) > 1e6
+    assert sum(changes) < 1e5
 
 
 def test_what_is_resident_is_counted_exactly() -> None:

@@ -245,7 +245,7 @@ def test_repeating_results_on_cuda_needs_a_setting_of_the_environment(monkeypatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_whole_run_on_a_gpu(method: str, configured: Configure) -> None:
-    settings = {"device": "cuda", "precision": "bf16", "epochs": 10, "learning_rate": 5e-3}
+    settings = {"device": "cuda", "precision": "bf16", "epochs": 20, "learning_rate": 5e-3}
     folder = train(configured(train=settings, method=method))
     found = summary(folder)
     assert found["device"].startswith("cuda")
