@@ -196,7 +196,9 @@ def test_an_adapted_layer_as_one_operation_computes_what_peft_does_in_fewer(name
         model, reads = build(name, 0.0, lora=True)
         with standing_in(stand_in), Counting() as counting:
             found.append((*computed(model, reads), counting.count))
-        is_one = [isinstance(getattr(vars(one).get("forward"), "__self__", None), AdaptedLinear) for one in model.modules()]
+        is_one = [
+            isinstance(getattr(vars(one).get("forward"), "__self__", None), AdaptedLinear) for one in model.modules()
+        ]
         assert any(is_one) == (stand_in is install_adapters)
         uninstall(model)
         assert not any("forward" in vars(module) for module in model.modules())

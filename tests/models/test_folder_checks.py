@@ -177,6 +177,33 @@ def load_again(folder: Path) -> Any:
     return load(folder, CAUSAL).model
 
 
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": -1}, {"chunk_size_feed_forward": 1_000_000}, {"num_attention_heads": 3}]
+)
+def test_a_config_that_cannot_be_computed_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    edit(folder / "config.json", **change)
+    with pytest.raises(InputError, match=r"cannot (compute|be loaded)"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["unk_token", "sep_token"])
+def test_special_tokens_without_a_text_are_none(name: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    edit(folder / "tokenizer_config.json", **{name: ""})
+    tokenizer = load(folder).tokenizer
+    assert getattr(tokenizer, name) is None
+    assert tokenizer("film")["input_ids"]
+
+
+@pytest.mark.parametrize("value", [0, 0.5, -3, "many"])
+def test_a_length_that_is_no_number_of_tokens_is_refused(value: Any, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    edit(folder / "tokenizer_config.json", model_max_length=value)
+    with pytest.raises(InputError, match="model_max_length"):
+        load(folder)
+
+
 def test_a_tokenizer_without_a_token_for_the_unknown_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path)
     path = folder / "tokenizer.json"

@@ -83,6 +83,7 @@ class Pretrained(ModelSource):
             set_dropout(model, self.dropout)
         check_vocabulary(model, tokenizer)
         let_padding_learn(model, tokenizer)
+        check_computing(model, tokenizer, location.folder)
         if head.auto_class == CAUSAL:
             check_causal(model, location.folder)
         max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
@@ -147,14 +148,16 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 
     with _loading("tokenizer", folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if not isinstance(tokenizer.model_max_length, int | float):
+    if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
         message = (
-            f"The tokenizer in {folder} has a model_max_length that is no number: {tokenizer.model_max_length!r:.80}."
+            f"The tokenizer in {folder} has a model_max_length that is no number of tokens: "
+            f"{tokenizer.model_max_length!r:.80}."
         )
         raise InputError(message, "Correct it in tokenizer_config.json.")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         check_tokenizer_parts(backend, folder)  # before anything is read by it here, where nothing limits it
+    _forget_empty_tokens(tokenizer)
     with _loading("tokenizer", folder), quiet():
         check_tokenizer(tokenizer)
     if backend is not None:
@@ -177,6 +180,13 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
             inner.pad_token_id = tokenizer.pad_token_id
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def _forget_empty_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Take special tokens without a text for none: looking their number up would never end."""
+    for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
+        if getattr(tokenizer, name, None) == "":
+            setattr(tokenizer, name, None)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -278,6 +288,14 @@ def _check_complete(
 
 
 @torch.no_grad()
+def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Raise ``InputError`` when the model fails on a few tokens: its config has values that only computing shows."""
+    fix = "Correct config.json, download or save the model again, or choose another one."
+    with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet(), torch.no_grad():
+        encoded = tokenizer("one word", return_tensors="pt")
+        model(input_ids=encoded["input_ids"].long(), attention_mask=encoded["attention_mask"].long())
+
+
 def check_causal(model: PreTrainedModel, folder: Path) -> None:
     """Raise ``InputError`` when the scores of a token depend on the tokens after it.
 

@@ -1,4 +1,4 @@
-"""Putting blocks in the place of a model's layers, keyed noise in that of its dropout, one operation in an adapter's."""
+"""What stands in for parts of a model: blocks for layers, keyed noise for dropout, one operation for an adapter."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class BaseGraphs:
     def _compute(
         self, names: Sequence[str], bucket: Bucket, leaves: Mapping[str, torch.Tensor], tensors: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Return [1, T, D] for trained weights by name, the inputs in the order of ``names``, and cumulative lengths."""
+        """Return [1, T, D] for trained weights by name and inputs in the order of ``names``, the last of them lengths."""
         *inputs, cumulative = tensors
         given = {**dict(zip(names, inputs, strict=True)), **self.settings}
         with borders_of(Borders((), cumulative, bucket.length)):
@@ -164,7 +164,7 @@ def _captured(
         return torch.autograd.grad(hidden, trained, pull, allow_unused=True)
 
     torch.cuda.synchronize()
-    beside = torch.cuda.Stream()
+    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(beside):  # libraries take their workspaces, which must not be captured
         for _ in range(NUM_WARM_UPS):
             hidden = compute(leaves, inputs)
