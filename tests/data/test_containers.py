@@ -165,7 +165,10 @@ def test_utterances_under_their_label(read_text, label: str, texts: str, is_wrap
         {label: "thanks", texts: ["thank you"], "responses": ["my pleasure", "any time"]},
         {label: "fallback", texts: [], "responses": ["what?"]},
     ]
-    columns = read_text("x.json", json.dumps({"intents": intents} if is_wrapped else intents)).splits["train"]
+    data = read_text("x.json", json.dumps({"intents": intents} if is_wrapped else intents))
+    columns = data.splits["train"]
+    (guess,) = data.guesses
+    assert (guess.chosen, guess.explained, guess.alternatives) == ("texts listed under a label", 3, (("objects", 2),))
     assert list(columns["text"]) == ["hi", "good day", "thank you"]
     assert list(columns["label"]) == ["greeting", "greeting", "thanks"]
     assert list(columns["responses"]) == [["hello"], ["hello"], ["my pleasure", "any time"]]

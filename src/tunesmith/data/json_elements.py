@@ -35,6 +35,8 @@ class Element:
     value: Any
     content: str
     reason: str = ""
+    number: int = 0
+    """Which of the texts it is that an object lists under a label, from 1; 0 for any other value."""
 
 
 def holds_json(path: Path, encoding: str, suffix: str) -> bool:
@@ -78,7 +80,8 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
         if rows is None:
             yield element
         else:
-            yield from (replace(element, value=row, content=json.dumps(row, ensure_ascii=False)) for row in rows)
+            for number, row in enumerate(rows, 1):
+                yield replace(element, value=row, content=json.dumps(row, ensure_ascii=False), number=number)
 
 
 def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Element]:

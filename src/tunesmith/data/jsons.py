@@ -55,8 +55,14 @@ class _Survey:
     widths: Counter[int] = field(default_factory=Counter)
     """Lists by their number of cells."""
     lists: list[list[Any]] = field(default_factory=list)
+    num_texts: int = 0
+    """Rows that are texts of a list under a label."""
+    num_labels: int = 0
+    """Objects that have such a list."""
 
     def add(self, element: Element, name: str, encoding: str) -> None:
+        self.num_texts += element.number > 0
+        self.num_labels += element.number == 1
         kind = _kind_of_row(element.value)
         if kind is None:
             return
@@ -92,6 +98,8 @@ class _Survey:
 
     def guess(self, form: _RowForm) -> Guess | None:
         others = tuple((kind, number) for kind, number in self.counts.most_common() if kind != form.kind)
+        if self.num_texts > self.counts[form.kind] / 2:
+            return Guess("rows", "texts listed under a label", self.num_texts, (("objects", self.num_labels), *others))
         if form.kind == "objects" and not others:
             return None
         return Guess("rows", form.kind, self.counts[form.kind], others)

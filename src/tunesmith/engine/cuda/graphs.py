@@ -136,7 +136,7 @@ class BaseGraphs:
     def _compute(
         self, names: Sequence[str], bucket: Bucket, leaves: Mapping[str, torch.Tensor], tensors: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Return [1, T, D] for trained weights by name and inputs in the order of ``names``, the last of them lengths."""
+        """Return [1, T, D] for trained weights by name and inputs in the order of ``names``, lengths last."""
         *inputs, cumulative = tensors
         given = {**dict(zip(names, inputs, strict=True)), **self.settings}
         with borders_of(Borders((), cumulative, bucket.length)):
