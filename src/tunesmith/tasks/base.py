@@ -74,8 +74,6 @@ class Task(Config):
     rival: ClassVar[Literal["classical", "untuned"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
     the model as it was before training."""
-    wanted_steps: ClassVar[int] = 1000
-    """Optimizer steps that learning the task well takes, where there are rows for so many."""
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
     not_encoded: ClassVar[frozenset[str]] = frozenset()
@@ -113,6 +111,11 @@ class Task(Config):
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Return what is wrong with a split's labels, given a bound task (unknown labels, nan)."""
         raise NotImplementedError
+
+    @property
+    def wanted_steps(self) -> int:
+        """Optimizer steps that learning the task well takes, where there are rows for so many."""
+        return 1000
 
     @property
     def sums_over_units(self) -> bool:

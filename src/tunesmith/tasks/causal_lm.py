@@ -77,7 +77,6 @@ class CausalLM(Task):
     joins_lines: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
-    wanted_steps: ClassVar[int] = 500  # each holds thousands of tokens to learn from
     most_epochs: ClassVar[int] = 5
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "perplexity": False,
@@ -85,6 +84,10 @@ class CausalLM(Task):
         "bits_per_byte": False,
         **dict.fromkeys(ANSWER_METRICS, True),
     }
+
+    @property
+    def wanted_steps(self) -> int:
+        return 500  # each holds thousands of tokens to learn from
 
     # ---- configuration -------------------------------------------------------------------------
 

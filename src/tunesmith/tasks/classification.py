@@ -40,6 +40,10 @@ _LABEL_NAMES = """
 """
 
 
+STEPS_PER_LABEL = 25
+"""Steps that learning a label takes (measured on 77 labels: docs/defaults.md)."""
+
+
 class Classification(Task):
     """Assign each text (or pair of texts) one of several labels, or any number of them."""
 
@@ -93,6 +97,11 @@ class Classification(Task):
         "expected_calibration_error": False,
         "hamming_loss": False,
     }
+
+    @property
+    def wanted_steps(self) -> int:
+        """Return more for many labels, each of which few of a step's rows have."""
+        return max(1000, STEPS_PER_LABEL * len(self.labels or ()))
 
     # ---- configuration -------------------------------------------------------------------------
 
