@@ -93,6 +93,14 @@ def test_beyond_the_most_graphs_batches_run_without(monkeypatch: pytest.MonkeyPa
     assert BaseGraphs(model.base_model, {}, 256)(batch) is None
 
 
+def test_a_frozen_base_runs_without() -> None:
+    model = reference("bert")
+    choose_layout(model, "row", VOCABULARY, "flat")
+    model.base_model.requires_grad_(requires_grad=False)
+    batch = collator_for(model, "flat", 1, torch.device("cpu"))(rows([4, 5]), np.arange(2))
+    assert BaseGraphs(model.base_model, {}, 256)(batch) is None
+
+
 @pytest.mark.parametrize("arch", ["bert", "llama"])
 def test_gradients_of_captured_passes_reach_the_weights(arch: str) -> None:
     """Everything but the capture itself: the passes run over leaves of their own, which share the weights' memory."""

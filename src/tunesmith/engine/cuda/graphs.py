@@ -115,7 +115,10 @@ class BaseGraphs:
     _captured: dict[Any, Callable[..., torch.Tensor]] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> torch.Tensor | None:
-        """Return the hidden states [1, T, D] of the batch's real tokens and its filler; None to run without a graph."""
+        """Return the hidden states [1, T, D] of the batch's real tokens and its filler; None to run without a graph.
+
+        A base that nothing of is trained runs without: there is no backward pass to capture.
+        """
         if batch.borders is None or batch.states is not None or not torch.is_grad_enabled():
             return None
         cumulative = batch.borders.cumulative_lengths
@@ -123,6 +126,8 @@ class BaseGraphs:
         bucket = bucket_of(num_tokens, len(cumulative) - 1, batch.borders.max_length, self.budget)
         names = tuple(sorted(batch.inputs))
         weights = {name: weight for name, weight in self.base.named_parameters() if weight.requires_grad}
+        if not weights:
+            return None
         key = (bucket, names, tuple(weights), self.base.training)
         arguments = [functional.pad(batch.inputs[name], (0, bucket.tokens - num_tokens)) for name in names]
         arguments.append(bucket.lengths(cumulative))
