@@ -275,7 +275,7 @@ def check_session(session: Session) -> None:
     if config.train.kernels == "liger" and not liger.runs_on(device):
         raise InputError(
             f"train.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
-            "Set train.kernels to auto, or choose a GPU with --train.device.",
+            "Set train.kernels to own, or choose a GPU with --train.device.",
         )
     if config.train.layout == "flat" and session.network.scorer.layout != "flat":
         raise InputError(
