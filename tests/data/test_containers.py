@@ -157,6 +157,43 @@ def test_lists_of_one_length_are_columns(read_text) -> None:
     assert list(columns["de"]) == ["c", "d"]
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"took": 3, "hits": {"total": {"value": 2}, "hits": "HERE"}},
+        {"meta": {"version": "1"}, "result": {"page": {"number": 1, "size": 2, "items": "HERE"}}},
+        {"status": "ok", "payload": {"list": "HERE"}},
+    ],
+)
+def test_rows_deep_within_an_object(read_text, around: dict[str, Any]) -> None:
+    rows = [{"text": f"text {row}", "label": "ab"[row % 2]} for row in range(4)]
+    columns = read_text("x.json", json.dumps(around).replace('"HERE"', json.dumps(rows))).splits["train"]
+    assert list(columns["text"]) == ["text 0", "text 1", "text 2", "text 3"]
+    assert list(columns["label"]) == ["a", "b", "a", "b"]
+
+
+def test_two_lists_of_rows_within_are_no_rows(read_text) -> None:
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    with pytest.raises(InputError, match="holds no rows"):
+        read_text("x.json", json.dumps({"one": {"items": rows}, "two": {"results": rows}}, indent=1))
+
+
+@pytest.mark.parametrize("wrapper", ["fields", "_source", "attributes", "properties"])
+def test_columns_that_stand_in_an_object_of_their_own(read_text, wrapper: str) -> None:
+    rows = [{"id": row, "type": "note", wrapper: {"text": f"text {row}", "label": "x", "id": 7}} for row in range(3)]
+    columns = read_text("x.jsonl", "\n".join(map(json.dumps, rows))).splits["train"]
+    assert list(columns["text"]) == ["text 0", "text 1", "text 2"]
+    assert list(columns["id"]) == [0, 1, 2]
+    assert wrapper not in columns
+
+
+def test_an_object_beside_a_text_stays(read_text) -> None:
+    rows = [{"text": "some words", "label": "x", "attributes": {"text": "other"}}] * 2
+    columns = read_text("x.jsonl", "\n".join(map(json.dumps, rows))).splits["train"]
+    assert list(columns["text"]) == ["some words"] * 2
+    assert len(columns["attributes"]) == 2
+
+
 @pytest.mark.parametrize(("label", "texts"), [("tag", "patterns"), ("intent", "examples"), ("name", "utterances")])
 @pytest.mark.parametrize("is_wrapped", [True, False])
 def test_utterances_under_their_label(read_text, label: str, texts: str, is_wrapped: bool) -> None:

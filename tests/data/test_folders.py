@@ -50,6 +50,9 @@ CLASS_FOLDERS = {
     "no splits": ("{label}/{number}.txt", False),
     "no endings": ("{label}/{number}", False),
     "unknown endings": ("{label}/{number}.story", False),
+    "deeper": ("{label}/2024/{number}.txt", False),
+    "deeper with splits": ("{split}/{label}/a/b/{number}", True),
+    "Markdown": ("{label}/{number}.md", False),
 }
 
 
@@ -61,7 +64,14 @@ def test_a_folder_per_class(tmp_path: Path, pattern: str, has_splits: bool) -> N
         for label in ("comp.graphics", "sci-space")
         for number in range(3)
     }
-    raw = load(write(tmp_path / "set", {**files, "README.txt": "about", "words.vocab": "a\nb\n"}))
+    inside = Path(next(iter(files))).parent
+    beside = {
+        "README.txt": "about",
+        "words.vocab": "a\nb\n",
+        f"{inside}/README.md": "about",
+        f"{inside}/.x/y.txt": "no",
+    }
+    raw = load(write(tmp_path / "set", {**files, **beside}))
     assert ("comp.graphics train\nnumber 1", "comp.graphics") in pairs(raw)
     assert {split: len(rows) for split, rows in raw.splits.items()} == dict.fromkeys(
         ("train", "test") if has_splits else ("train",), 6

@@ -27,12 +27,15 @@ from tunesmith.data.sources import (
     may_hold_data,
     missing,
     name_words,
+    only_describes,
     split_named,
     splits_of,
 )
 from tunesmith.types import InputError, Problem
 
 _STRUCTURED = DELIMITED | JSON | COLUMNAR | CONLL
+_PROSE = frozenset({".md", ".markdown", ".rst"})
+"""Endings of texts that are read where folders name their class, and nowhere else."""
 _SHARD_NUMBER = re.compile(r"\d+")
 _TEXT_WORDS_LIST = """
     text texts sentence sentences tweet tweets review reviews comment comments input inputs x doc docs
@@ -308,12 +311,16 @@ def _class_folders(folder: Path) -> tuple[list[Source], list[Problem]] | None:
 
 
 def _texts_by_class(folders: Sequence[Path], label: str = "") -> list[tuple[Path, str]]:
-    """Return the text files of folders, each with the folder's name (or with the label given)."""
+    """Return the text files of folders, however deep, each with the folder's name (or with the label given)."""
     texts = []
     for folder in folders:
-        for path in sorted(folder.iterdir()):
-            is_text = path.is_file() and not path.name.startswith(".") and format_suffix(path) not in _STRUCTURED
-            if is_text and may_hold_data(path) is not False:
+        for path in sorted(folder.rglob("*")):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            suffix = format_suffix(path)
+            if is_hidden or not path.is_file() or suffix in _STRUCTURED:
+                continue
+            is_prose = suffix in _PROSE and not only_describes(path) and path.stat().st_size > 0
+            if is_prose or (suffix not in _PROSE and may_hold_data(path) is not False):
                 texts.append((path, label or folder.name))
     return texts
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.dialect import has_known_name
 from tunesmith.data.encodings import Lines, open_text
 from tunesmith.data.sources import DELIMITED, JSON, split_named, splits_of
 from tunesmith.types import InputError
@@ -75,7 +76,7 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
 
     Raises ``InputError`` where a list or an object is broken: nothing after that place can be trusted.
     """
-    for element in _elements(path, name, encoding, part):
+    for element in map(_unwrapped, _elements(path, name, encoding, part)):
         rows = _utterances(element.value)
         if rows is None:
             yield element
@@ -97,6 +98,25 @@ def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Eleme
     else:
         with open_text(path, encoding) as text:
             yield from _line_elements(Lines(text))
+
+
+_WRAPPERS = ("fields", "attributes", "properties", "_source", "record")
+
+
+def _unwrapped(element: Element) -> Element:
+    """Return an element whose columns stand in an object within it (``{"id": 7, "fields": {...}}``) with them outside.
+
+    Databases and forms export rows so: outside stand a number, a kind, a time, and no text. Of two values of one name,
+    the outer one stays.
+    """
+    value = element.value
+    if not isinstance(value, dict):
+        return element
+    key = next((key for key in _WRAPPERS if isinstance(value.get(key), dict)), None)
+    rest = {name: one for name, one in value.items() if name != key}
+    if key is None or any(isinstance(one, str) and " " in one.strip() for one in rest.values()):
+        return element
+    return replace(element, value={**value[key], **rest})
 
 
 _LABELS = ("tag", "intent", "label", "class", "category", "name")
@@ -404,6 +424,10 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
     if value and len(tables) == len(value) and len({tuple(item) for item in tables.values()}) == 1:
         index = list(next(iter(tables.values())))
         return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
+    if depth < _MAX_DEPTH and not has_known_name(list(value)):
+        # Beside what is said of the file, one part of it holds the rows.
+        found = [inside for item in tables.values() if (inside := _columns_of(item, depth + 1)) is not None]
+        return found[0] if len(found) == 1 else None
     return None
 
 

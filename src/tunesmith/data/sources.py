@@ -127,9 +127,14 @@ def name_words(path: Path) -> list[str]:
     return [word for word in re.split(r"[._\s-]+", name) if word]
 
 
+def only_describes(path: Path) -> bool:
+    """Say whether a file is about the folder that it lies in, by its name: a readme, a licence."""
+    return _NO_DATA.fullmatch(path.name) is not None
+
+
 def may_hold_data(path: Path) -> bool | None:
     """Say whether a file of a folder can hold rows; None for one that only describes the folder."""
-    if _NO_DATA.fullmatch(path.name):
+    if only_describes(path):
         return None
     suffix = format_suffix(path)
     if suffix in READABLE:
