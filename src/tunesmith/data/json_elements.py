@@ -426,8 +426,8 @@ def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
         return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
     if depth < _MAX_DEPTH and not has_known_name(list(value)):
         # Beside what is said of the file, one part of it holds the rows.
-        found = [inside for item in tables.values() if (inside := _columns_of(item, depth + 1)) is not None]
-        return found[0] if len(found) == 1 else None
+        within = [rows_of for item in tables.values() if (rows_of := _columns_of(item, depth + 1)) is not None]
+        return within[0] if len(within) == 1 else None
     return None
 
 
