@@ -130,15 +130,16 @@ def test_steps_are_enough_and_bounded(undecided: Callable[..., RunConfig], num_r
     per_epoch = math.ceil(num_rows / size)
     epochs, _ = rules._epochs(task, per_epoch, 1, has_validation=True)
     steps = per_epoch * epochs
-    assert steps >= min(task.wanted_steps, per_epoch * task.most_epochs)
+    assert steps >= min(task.wanted_steps(), per_epoch * task.most_epochs)
     assert epochs == 1 or steps <= rules.AFFORDABLE_STEPS
     assert 1 <= epochs <= task.most_epochs
 
 
 def test_many_labels_are_learned_in_more_steps() -> None:
     few, many = (Classification(labels=tuple(map(str, range(number)))) for number in (40, 77))
-    assert few.wanted_steps == Classification().wanted_steps == 1000
-    assert many.wanted_steps == 77 * 25
+    assert few.wanted_steps() == Classification().wanted_steps() == 1000
+    assert many.wanted_steps() == 77 * 25
+    assert many.wanted_steps(longer=2) == 2000
     epochs = [rules._epochs(task, 282, 1, has_validation=True) for task in (few, many)]
     assert [number for number, _ in epochs] == [4, 7]
     assert "1,925 steps or more" in epochs[1][1]

@@ -83,7 +83,7 @@ def _remedies(session: Session, common: float) -> Iterator[str]:
     ended = steps == plan.total_steps
     if max(rate, suited) / min(rate, suited) >= FAR:
         yield f"--train.learning_rate {suited:g}, which suits model, method and steps (it was {rate:g})"
-    if ended and steps < task.wanted_steps / FAR and "train.epochs" not in session.decisions:
+    if ended and steps < task.wanted_steps() / FAR and "train.epochs" not in session.decisions:
         yield f"--train.epochs {epochs}, since it made {count(steps)} steps only"
     if ended and best == steps:
         yield f"--train.epochs {epochs}, since its last evaluation was its best: it was still learning"

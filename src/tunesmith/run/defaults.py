@@ -181,7 +181,7 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
 
 def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) -> tuple[float, str]:
     most = min(longer * task.most_epochs, MOST_EPOCHS) if has_validation else FEWEST_EPOCHS
-    wanted_steps = longer * task.wanted_steps
+    wanted_steps = task.wanted_steps(longer)
     wanted = math.ceil(wanted_steps / per_epoch)
     affordable = max(1, AFFORDABLE_STEPS // per_epoch)
     epochs = min(max(wanted, min(FEWEST_EPOCHS, affordable)), most)

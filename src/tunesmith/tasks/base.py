@@ -112,10 +112,12 @@ class Task(Config):
         """Return what is wrong with a split's labels, given a bound task (unknown labels, nan)."""
         raise NotImplementedError
 
-    @property
-    def wanted_steps(self) -> int:
-        """Optimizer steps that learning the task well takes, where there are rows for so many."""
-        return 1000
+    def wanted_steps(self, longer: int = 1) -> int:
+        """Return the optimizer steps that learning the task well takes, where there are rows for so many.
+
+        ``longer`` is how many times as many a model takes that begins with nothing.
+        """
+        return longer * 1000
 
     @property
     def sums_over_units(self) -> bool:

@@ -85,9 +85,8 @@ class CausalLM(Task):
         **dict.fromkeys(ANSWER_METRICS, True),
     }
 
-    @property
-    def wanted_steps(self) -> int:
-        return 500  # each holds thousands of tokens to learn from
+    def wanted_steps(self, longer: int = 1) -> int:
+        return longer * 500  # each holds thousands of tokens to learn from
 
     # ---- configuration -------------------------------------------------------------------------
 

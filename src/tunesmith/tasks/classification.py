@@ -98,10 +98,9 @@ class Classification(Task):
         "hamming_loss": False,
     }
 
-    @property
-    def wanted_steps(self) -> int:
-        """Return more for many labels, each of which few of a step's rows have."""
-        return max(1000, STEPS_PER_LABEL * len(self.labels or ()))
+    def wanted_steps(self, longer: int = 1) -> int:
+        """Return more for many labels, each of which few of a step's rows have; a long training meets all of them."""
+        return max(longer * 1000, STEPS_PER_LABEL * len(self.labels or ()))
 
     # ---- configuration -------------------------------------------------------------------------
 
