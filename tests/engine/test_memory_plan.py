@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm large vocabulary": ("smollm", LARGE),
     "smollm large vocabulary lora bf16": ("smollm", {**LARGE, "dtype": BF16, "method": "lora"}),
 }
-QUICK = ("minilm", "minilm padded", "smollm lora bf16")
+QUICK = ("minilm", "minilm padded", "smollm")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
