@@ -184,6 +184,7 @@ def test_columns_that_stand_in_an_object_of_their_own(read_text, wrapper: str) -
     columns = read_text("x.jsonl", "\n".join(map(json.dumps, rows))).splits["train"]
     assert list(columns["text"]) == ["text 0", "text 1", "text 2"]
     assert list(columns["id"]) == [0, 1, 2]
+    assert list(columns[f"{wrapper}.id"]) == [7, 7, 7]
     assert wrapper not in columns
 
 

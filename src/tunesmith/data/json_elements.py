@@ -106,8 +106,8 @@ _WRAPPERS = ("fields", "attributes", "properties", "_source", "record")
 def _unwrapped(element: Element) -> Element:
     """Return an element whose columns stand in an object within it (``{"id": 7, "fields": {...}}``) with them outside.
 
-    Databases and forms export rows so: outside stand a number, a kind, a time, and no text. Of two values of one name,
-    the outer one stays.
+    Databases and forms export rows so: outside stand a number, a kind, a time, and no text. Where a name stands in
+    both, the inner one is told by the object's (``fields.id``).
     """
     value = element.value
     if not isinstance(value, dict):
@@ -116,7 +116,8 @@ def _unwrapped(element: Element) -> Element:
     rest = {name: one for name, one in value.items() if name != key}
     if key is None or any(isinstance(one, str) and " " in one.strip() for one in rest.values()):
         return element
-    return replace(element, value={**value[key], **rest})
+    inner = {f"{key}.{name}" if name in rest else name: one for name, one in value[key].items()}
+    return replace(element, value={**inner, **rest})
 
 
 _LABELS = ("tag", "intent", "label", "class", "category", "name")

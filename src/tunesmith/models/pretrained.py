@@ -291,11 +291,12 @@ def _check_complete(
 def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Raise ``InputError`` when the model fails on a few tokens: its config has values that only computing shows."""
     fix = "Correct config.json, download or save the model again, or choose another one."
-    with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet(), torch.no_grad():
+    with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         encoded = tokenizer("one word", return_tensors="pt")
         model(input_ids=encoded["input_ids"].long(), attention_mask=encoded["attention_mask"].long())
 
 
+@torch.no_grad()
 def check_causal(model: PreTrainedModel, folder: Path) -> None:
     """Raise ``InputError`` when the scores of a token depend on the tokens after it.
 

@@ -116,9 +116,9 @@ def _is_equal(module: nn.Module, state: dict[str, Any]) -> bool:
 
 def _results(module: nn.Module) -> list[tuple[torch.Tensor, torch.dtype]] | Exception:
     """Return the output of a module on random states and their gradient, in float64; what failed is an answer, too."""
-    weight = next((one for one in module.parameters() if one.dim() and one.is_floating_point()), None)
-    if weight is None or any(not one.is_floating_point() for one in module.parameters()):
+    if not all(one.is_floating_point() for one in module.parameters()):
         return TypeError("its weights are quantised")
+    weight = next(module.parameters())
     generator = torch.Generator().manual_seed(0)
     width = weight.shape[-1]
     states = torch.randn(1, PROBE_TOKENS, width, generator=generator).to(weight.device, weight.dtype).requires_grad_()
