@@ -76,6 +76,22 @@ def test_encodings_are_found(read_bytes, encoding, text):
     assert any("is not UTF-8" in problem.message for problem in raw.problems) == is_guess
 
 
+CYRILLIC = {
+    "Russian": "это хороший фильм, но слишком длинный для вечера",
+    "capitals": "ЭТО ХОРОШИЙ ФИЛЬМ НО СЛИШКОМ ДЛИННЫЙ ДЛЯ ВЕЧЕРА",
+    "Bulgarian": "този филм беше хубав, но твърде дълъг за една вечер",
+}
+
+
+@pytest.mark.parametrize("encoding", ["koi8-r", "cp1251"])
+@pytest.mark.parametrize("text", CYRILLIC.values(), ids=CYRILLIC)
+def test_cyrillic_encodings_are_told_by_their_commonest_letters(read_bytes, text: str, encoding: str) -> None:
+    """Each reads the other's letters as letters, small ones as capitals."""
+    lines = [f"{text.replace(',', '')} {number},{'ab'[number % 2]}" for number in range(20)]
+    content = "\n".join(["text,label", *lines]).encode(encoding)
+    assert rows_of(read_bytes("x.csv", content))[0] == (f"{text.replace(',', '')} 0", "a")
+
+
 def test_a_given_encoding_is_used(read_bytes):
     content = "text,label\nпривет мир,a\nещё текст,b\n".encode("koi8-r")
     assert rows_of(read_bytes("x.csv", content, encoding="koi8-r"))[0] == ("привет мир", "a")

@@ -172,6 +172,10 @@ def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> N
         )
 
 
+_CYRILLIC = ("cp1251", "koi8-r")
+_COMMONEST_CYRILLIC = frozenset("оеаинтсрвл")
+
+
 def detect_encoding(path: Path) -> tuple[str, Guess | None]:
     """Return the file's encoding, and the guess that it is; no guess where it is certain.
 
@@ -265,8 +269,26 @@ def _best_of(sample: bytes) -> tuple[str, list[str]]:
     }
     ranked = [name.replace("_", "-") for name in _CANDIDATES if name in equals and _decodes(sample, name)]
     more = [match.encoding.replace("_", "-") for match in list(matches)[1:3]]
-    best = ranked[0] if ranked else "latin-1"
+    best = _cyrillic(sample, ranked[0]) if ranked else "latin-1"
+    ranked = [best, *(name for name in ranked if name != best)]
     return best, [name for name in dict.fromkeys([*ranked[1:3], *more]) if name != best]
+
+
+def _cyrillic(sample: bytes, likeliest: str) -> str:
+    """Return which of the Cyrillic encodings it is, where ``likeliest`` is one.
+
+    Each reads the other's letters as letters. The ten commonest of them are much of a text, in capitals too, and little
+    of one that is misread.
+    """
+    if likeliest not in _CYRILLIC:
+        return likeliest
+
+    def share(name: str) -> float:
+        letters = [letter for letter in sample.decode(name).lower() if letter.isalpha() and not letter.isascii()]
+        return sum(letter in _COMMONEST_CYRILLIC for letter in letters) / max(len(letters), 1)
+
+    readable = [likeliest, *(name for name in _CYRILLIC if name != likeliest and _decodes(sample, name))]
+    return max(readable, key=share)
 
 
 def _decodes(sample: bytes, name: str) -> bool:
