@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -275,20 +276,20 @@ def _best_of(sample: bytes) -> tuple[str, list[str]]:
 
 
 def _cyrillic(sample: bytes, likeliest: str) -> str:
-    """Return which of the Cyrillic encodings it is, where ``likeliest`` is one.
+    """Return which of the Cyrillic encodings it is, where ``likeliest`` may be one of them misread, else ``likeliest``.
 
-    Each reads the other's letters as letters. The ten commonest of them are much of a text, in capitals too, and little
-    of one that is misread.
+    Each reads the other's letters as letters, and Shift-JIS reads them as half-width kana. The ten commonest letters
+    are most of a text, in capitals too, and a third of one that is misread.
     """
-    if likeliest not in _CYRILLIC:
+    if likeliest not in (*_CYRILLIC, "shift-jis"):
         return likeliest
 
     def share(name: str) -> float:
         letters = [letter for letter in sample.decode(name).lower() if letter.isalpha() and not letter.isascii()]
         return sum(letter in _COMMONEST_CYRILLIC for letter in letters) / max(len(letters), 1)
 
-    readable = [likeliest, *(name for name in _CYRILLIC if name != likeliest and _decodes(sample, name))]
-    return max(readable, key=share)
+    best = max(filter(partial(_decodes, sample), _CYRILLIC), key=share, default=likeliest)
+    return best if best in _CYRILLIC and share(best) >= 0.5 else likeliest
 
 
 def _decodes(sample: bytes, name: str) -> bool:

@@ -57,7 +57,7 @@ from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 13
+_VERSION = 14
 """Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
