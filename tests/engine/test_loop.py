@@ -97,7 +97,7 @@ def test_a_step_is_that_of_plain_transformers_and_torch() -> None:
     reference = tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     optimizer = torch.optim.AdamW(reference.parameters(), lr=0.01, weight_decay=0.01)
     for info in train(parts):
-        rows = parts.plan.rows_of(info.step - 1)
+        rows = parts.plan.samples_of(info.step - 1)
         lengths = parts.data.lengths[rows]
         input_ids = torch.ones(len(rows), int(lengths.max()), dtype=torch.long)
         mask = torch.zeros_like(input_ids)
@@ -165,7 +165,7 @@ def test_a_step_with_a_broken_loss_is_not_made(poison: float, monkeypatch: pytes
         now = {name: weight.clone() for name, weight in parts.optimizer.master_weights().items()}
         if info.step == 3:
             assert "loss is" in info.skipped
-            assert set(info.rows) == set(parts.plan.rows_of(2).tolist())
+            assert set(info.rows) == set(parts.plan.samples_of(2).tolist())
             assert all(torch.equal(now[name], before[name]) for name in now)
         else:
             assert not info.skipped

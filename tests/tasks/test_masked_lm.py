@@ -77,7 +77,7 @@ def test_loss_is_that_of_transformers(arch: str, layout: str) -> None:
         collate = collator_for(model, layout, PAD, torch.device("cpu"))  # type: ignore[arg-type]
         batch = collate(data, np.arange(len(data)))
         with scorer.surrounding(batch):
-            loss = loss_sum(scorer, TASK, batch) / TASK.count_units(batch.targets)
+            loss = loss_sum(scorer, TASK, batch) / TASK.count_units(batch.targets, batch.units)
     exact = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), expected_labels.flatten())
     assert loss.item() == pytest.approx(exact.item(), abs=1e-8)
     # Some models take their own loss in float32, whatever their weights are.

@@ -34,7 +34,7 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
     from tunesmith.run import Writing
 
     opened = OpenedRun.open(run)
-    if not opened.task.generates:
+    if opened.task.writer is None:
         pair = " --text-pair '...'" if "text_pair" in opened.config.data.columns else ""
         raise InputError(
             f"The run in {run} was trained for {opened.task.title.lower()}: it writes no answers.",

@@ -23,7 +23,7 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
     from tunesmith.models.pretrained import Pretrained, load_tokenizer
     from tunesmith.tasks.left_out import encoding_problems
 
-    if not task.generates or not isinstance(source, Pretrained):
+    if task.writer is None or not isinstance(source, Pretrained):
         raise InputError(
             f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
             "Use it with --task causal_lm and a pretrained model.",

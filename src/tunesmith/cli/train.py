@@ -284,7 +284,7 @@ def _show_result(folder: Path, page: Path | None) -> None:
     console.print()
     console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
     config = directory.read_config()
-    use = "chat" if config.task is not None and config.task.generates else "predict"
+    use = "chat" if config.task is not None and config.task.writer is not None else "predict"
     pair = " --text-pair '...'" if "text_pair" in config.data.columns else ""
     texts = f" --text '...'{pair}" if use == "predict" else ""
     next_command = f"tunesmith {use} {quote(str(folder))}{texts}"

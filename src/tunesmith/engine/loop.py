@@ -23,7 +23,7 @@ from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.objective import Objective
 from tunesmith.types import RunError, StepInfo
 
 SPIKE_WINDOW = 32
@@ -46,7 +46,7 @@ class Training:
 
     scorer: Scorer
     collate: Collator
-    task: Task
+    task: Objective
     data: Encoded
     plan: StepPlan
     optimizer: MasterOptimizer
@@ -70,7 +70,7 @@ class Step:
     """One optimizer step under way: its micro-batches, and what they gave of its loss."""
 
     training: Training
-    rows: IntArray
+    samples: IntArray
     seed: int
     """Of everything random in it: dropout, masked tokens."""
     started: float = field(default_factory=time.perf_counter)
@@ -132,7 +132,7 @@ def begin_step(training: Training) -> Step:
     training.token_budget = training.token_budget or training.config.micro_batch_tokens
     training.prepare_step(training.step / training.plan.total_steps)
     training.scorer.set_training()
-    return Step(training, training.plan.rows_of(training.step), step_seed(training.config.seed, training.step))
+    return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
 
 
 def finish_step(step: Step) -> StepInfo:
@@ -156,11 +156,11 @@ def finish_step(step: Step) -> StepInfo:
         loss=loss,
         learning_rate=rate,
         gradient_norm=norm,
-        num_rows=len(step.rows),
+        num_rows=len(step.samples),
         num_tokens=step.num_tokens,
         seconds=time.perf_counter() - step.started,
         skipped=skipped,
-        rows=tuple(step.rows.tolist()) if skipped else (),
+        rows=tuple(training.data.data_rows(step.samples.tolist())) if skipped else (),
         note=step.note,
     )
 
@@ -202,10 +202,10 @@ def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
 
 
 def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
-    shortest = min(int(step.training.data.lengths[step.rows].min()) for step in steps)
+    lengths = np.concatenate([step.training.data.sample_lengths[step.samples] for step in steps])
+    shortest, longest = int(lengths.min()), int(lengths.max())
     budget = max(step.training.token_budget for step in steps)
     if budget < 2 * shortest:
-        longest = max(int(step.training.data.lengths[step.rows].max()) for step in steps)
         raise RunError(
             f"Out of memory with micro-batches of a single row ({longest} tokens). "
             "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
@@ -229,21 +229,22 @@ def _compute(step: Step) -> None:
 def _lay_out(step: Step) -> None:
     """Split the step into micro-batches of the size that now holds."""
     training, task = step.training, step.training.task
-    data, places, noise = training.data, step.rows, NoiseSource(step.seed)
+    data, samples, noise = training.data, step.samples, NoiseSource(step.seed)
     if task.corrupts:
-        data, places = task.corrupt(data, step.rows, step.seed), np.arange(len(step.rows))
-        noise = NoiseSource(step.seed, step.rows)
-    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, places)]
-    units = [task.count_units(batch.targets) for batch in batches]
+        sequences = data.sequences_of(samples)
+        data, samples = task.corrupt(data, sequences, step.seed), np.arange(len(samples))
+        noise = NoiseSource(step.seed, sequences)
+    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
+    units = [task.count_units(batch.targets, batch.units) for batch in batches]
     step.batches = list(itertools.compress(batches, units))
     step.num_units = sum(units)
     step.num_tokens = sum(batch.num_tokens for batch in batches)
     step.losses, step.generator_states = [], None
 
 
-def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:
+def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:
     budget = training.token_budget or training.config.micro_batch_tokens
-    return micro_batches(rows, data.lengths[rows], training.collate.layout, budget, training.config.micro_batch_rows)
+    return micro_batches(data, samples, training.collate.layout, budget, training.config.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:

@@ -34,7 +34,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
@@ -232,7 +232,7 @@ def measure(training: Training) -> Needs:
         head_gradients=sum(one.nbytes for one in head),
         head_sums=sum(4 * one.numel() for one in head),
         lengths=_representative(data.lengths),
-        step_tokens=_step_tokens(data.lengths, training.plan.batch_size, training.collate.layout),
+        step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
     )
 
 
@@ -299,12 +299,14 @@ def _representative(lengths: IntArray) -> npt.NDArray[np.float64]:
     return descending[:: -(-len(descending) // MOST_LENGTHS)]
 
 
-def _step_tokens(lengths: IntArray, batch_size: int, layout: LayoutName) -> float:
+def _step_tokens(data: Encoded, batch_size: int, layout: LayoutName) -> float:
     """Return the tokens of a step larger than nearly all others: the mean and three times its spread."""
+    lengths = data.sample_lengths
     batch_size = min(batch_size, len(lengths))
+    if layout == "padded":
+        return batch_size * len(data) / len(lengths) * float(data.lengths.max())
     rest = (len(lengths) - batch_size) / max(len(lengths) - 1, 1)  # a step of all rows is always the same
-    total = batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
-    return float(batch_size * int(lengths.max())) if layout == "padded" else total
+    return batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
 
 
 def _probe_rows(data: Encoded, length: int) -> Encoded:
@@ -314,12 +316,16 @@ def _probe_rows(data: Encoded, length: int) -> Encoded:
     num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
     lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
 
-    def pieces(ragged: Ragged) -> Ragged:
-        whole = ragged.take(np.array([row]))
-        return Ragged(np.concatenate([whole[:one] for one in lengths]), np.concatenate([[0], np.cumsum(lengths)]))
+    def pieces(values: Array | Ragged) -> Array | Ragged:
+        if not isinstance(values, Ragged):
+            return np.repeat(values[row : row + 1], num_rows, axis=0)
+        whole = values[row]
+        shares = np.maximum(lengths * len(whole) // longest, 1)  # each stream has its own length
+        return Ragged(np.concatenate([whole[:one] for one in shares]), np.concatenate([[0], np.cumsum(shares)]))
 
-    states = None if data.states is None else pieces(data.states)
-    return Encoded({name: pieces(ragged) for name, ragged in data.inputs.items()}, {}, states=states)
+    longest = int(data.lengths[row])
+    states = None if data.states is None else as_ragged(pieces(data.states))
+    return Encoded({name: pieces(values) for name, values in data.inputs.items()}, {}, states=states)
 
 
 def separate_masters(optimizer: MasterOptimizer, without: Collection[int] = ()) -> list[torch.Tensor]:

@@ -70,13 +70,16 @@ class Prefix:
 
         ``run`` calls the base model on a batch. ``check`` is called between batches and may raise.
         """
-        offsets = data.inputs["input_ids"].offsets
+        stream = data.stream("")
+        assert stream is not None, "states are those of tokens"
+        offsets = stream.offsets
         kept = _Kept(path, offsets)
         with torch.inference_mode(), _evaluating(self.base):
-            for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+            for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
-                batch = collate(data, rows)
-                kept.write(_real_tokens(self._topmost_states(batch, run), batch), batch.rows)
+                batch = collate(data, sequences)
+                laid_out = batch.sequences if batch.laid_out is None else batch.laid_out
+                kept.write(_real_tokens(self._topmost_states(batch, run), batch), laid_out)
         return replace(data, states=Ragged(kept.mapped(), offsets))
 
     def save_read_states(
@@ -96,10 +99,10 @@ class Prefix:
         """
         kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
         with torch.inference_mode(), _evaluating(self.base):
-            for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+            for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
-                batch = collate(data, rows)
-                kept.write(read(batch), batch.rows)
+                batch = collate(data, sequences)
+                kept.write(read(batch), batch.sequences)
         states = kept.mapped()
         return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
 
@@ -223,4 +226,4 @@ def _real_tokens(states: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the states [T, D] of a batch's real tokens."""
     if batch.borders is not None:
         return states[0, : batch.num_tokens]
-    return states[batch.inputs["attention_mask"].bool()]
+    return states[batch.read_mask]

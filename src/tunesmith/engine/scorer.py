@@ -110,7 +110,9 @@ class Scorer:
     def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
         """Return which tokens' last hidden states are read; None where all may be."""
         tokens = batch.read_tokens if self.reads == "token" else tokens_of_rows(inner(self.model), batch)
-        return None if tokens is None else Reading.of(tokens, borders)
+        if tokens is None:
+            return None
+        return Reading.of(tokens if batch.laid_out is None else tokens.sort().values, borders)
 
     def base(self, batch: Batch) -> torch.Tensor:
         """Return the base model's last hidden states: [1, T, D] in the flat layout, [B, L, D] in the padded one."""
@@ -129,7 +131,7 @@ class Scorer:
         if batch.read_states is not None:
             return batch.read_states
         hidden = self.base(batch)
-        hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
+        hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.read_mask]
         return hidden_TD[batch.read_tokens]
 
     @property

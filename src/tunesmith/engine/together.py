@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.data.encoded import Units
 from tunesmith.engine.batch import Batch, Borders
 from tunesmith.engine.blocks.install import dropout_sites
 from tunesmith.engine.blocks.projection import Guest, Layer, adapters_of, project, visited
@@ -183,7 +184,8 @@ def join(batches: Sequence[Batch]) -> Batch:
     assert len(borders) == len(batches)
     assert len(states) in (0, len(batches)), "some of the batches come with states of the frozen layers, some without"
     return Batch(
-        rows=np.concatenate([batch.rows for batch in batches]),
+        sequences=np.concatenate([batch.sequences for batch in batches]),
+        units=Units.joined([batch.units for batch in batches]),
         inputs={name: torch.cat([batch.inputs[name] for batch in batches], dim=1) for name in batches[0].inputs},
         targets={},
         first_tokens=_shifted([batch.first_tokens for batch in batches], starts),

@@ -82,13 +82,13 @@ def decide(
     """
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
-    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
-    per_epoch = math.ceil(len(rows) / batch_size)
+    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(rows.num_samples))
+    per_epoch = math.ceil(rows.num_samples / batch_size)
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
         "train.epochs", train.epochs, *_epochs(task, per_epoch, longer, has_validation=has_validation)
     )
-    plan = StepPlan(len(rows), batch_size, epochs, train.seed, train.max_steps)
+    plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
     )

@@ -122,10 +122,13 @@ def _name_end_tokens(session: Session) -> None:
     """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
     task, network = session.data.task, session.network
     settings = getattr(inner(network.model), "generation_config", None)
-    if not task.generates or settings is None:
+    if task.writer is None or settings is None:
         return
     own = settings.eos_token_id
-    ends = {*task.stop_tokens(network.tokenizer), *(own if isinstance(own, list) else [] if own is None else [own])}
+    ends = {
+        *task.writer.stop_tokens(network.tokenizer),
+        *(own if isinstance(own, list) else [] if own is None else [own]),
+    }
     settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
 
 

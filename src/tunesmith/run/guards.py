@@ -247,7 +247,7 @@ def other_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 def check_answers(task: Task, num_answers: int) -> None:
     """Refuse to have answers written by a task that writes none."""
-    if num_answers and not task.generates:
+    if num_answers and task.writer is None:
         raise InputError(
             f"evaluation.answers: the task {task.name} writes no answers.", "Leave it out, or use the task causal_lm."
         )

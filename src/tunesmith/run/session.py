@@ -325,5 +325,5 @@ def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int])
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
         count=len(rows),
-        rows=tuple(places[row] for row in session.training.data.data_rows(rows)),
+        rows=tuple(places[row] for row in rows),
     )

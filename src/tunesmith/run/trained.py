@@ -170,7 +170,7 @@ class Run:
         ``messages`` are ``{"role", "content"}`` with the roles system, user and assistant, the last
         one the user's. Closing the iterator ends the work. Raises ``InputError`` for tasks that write no answers.
         """
-        if not self.task.generates:
+        if self.task.writer is None:
             raise InputError(
                 f"The run in {self.folder} was trained for {self.task.title.lower()}: it writes no answers.",
                 "Use 'tunesmith predict', or chat with a run of the task causal_lm.",
@@ -198,7 +198,7 @@ class Run:
             return []
         columns = self.task.complete(columns)
         network = self.network
-        if self.task.generates:
+        if self.task.writer is not None:
             return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
         encoded = network.encode(self.task, columns)
         scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)

@@ -206,7 +206,7 @@ def compose(
     data = replace(data, left_out=sum(refused, Counter(data.left_out)))
     encoded, validation = splits["train"], splits.get("validation")
     config, decisions = decide(config, task, network, encoded, validation)
-    learning_rate, plan = planned(config.train, len(encoded))
+    learning_rate, plan = planned(config.train, encoded.num_samples)
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)

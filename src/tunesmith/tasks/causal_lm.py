@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 from torch.nn import functional
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task, Writer
 from tunesmith.tasks.chat import encoding
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
@@ -44,7 +44,7 @@ _STATISTICS = "answer_"
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
-class CausalLM(Task):
+class CausalLM(Task, Writer):
     """Write on: chats and instructions (the answers are learned) or plain texts."""
 
     name: Literal["causal_lm"] = "causal_lm"
@@ -75,7 +75,6 @@ class CausalLM(Task):
     truths: ClassVar[tuple[str, ...]] = ("completion",)
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     joins_lines: ClassVar[bool] = True
-    generates: ClassVar[bool] = True
     answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
     most_epochs: ClassVar[int] = 5
     higher_is_better: ClassVar[Mapping[str, bool]] = {
@@ -216,17 +215,19 @@ class CausalLM(Task):
 
     # ---- loss ----------------------------------------------------------------------------------
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
         return losses.cross_entropy_sum(scores_UK, targets["labels"], None, 0.0)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens to predict."""
         return float(targets["labels"].numel())
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
         scores_UK, labels_U = losses.widen(scores_UK.detach()), targets["labels"].long()
         loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
@@ -275,7 +276,6 @@ class CausalLM(Task):
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
-        del targets
         return np.nan_to_num(_means(outputs["loss"]))
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:

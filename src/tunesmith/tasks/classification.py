@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
@@ -249,7 +249,7 @@ class Classification(Task):
 
     # ---- loss ----------------------------------------------------------------------------------
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the summed cross-entropy (or focal loss); divided by ``count_units`` it is torch's mean."""
         scores_UK = losses.widen(scores_UK)
         weights_K = self._weights(scores_UK)
@@ -262,7 +262,7 @@ class Classification(Task):
             return losses.focal_sum(scores_UK, label, weights_K, self.focal_gamma)
         return losses.cross_entropy_sum(scores_UK, label, weights_K, self.label_smoothing)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of rows, their total class weight when weighted, or rows x labels for multi-label."""
         label = targets["label"]
         if self.multi_label or self.class_weights is None:
@@ -279,9 +279,10 @@ class Classification(Task):
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``scores``: the logits, float32 [N, K]."""
-        del targets
         return {"scores": scores_UK.detach().float()}
 
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
@@ -306,7 +307,6 @@ class Classification(Task):
         Multi-label: ``label`` lists the labels above the threshold, and ``score`` is the
         probability of the least certain of the row's K decisions.
         """
-        del columns
         probabilities_NK = self.probabilities(outputs)
         chosen_NK, score_N = decide(probabilities_NK, self._threshold)
         label_N: list[Any]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tunesmith import metrics
 from tunesmith.data.cells import number_of
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
@@ -143,7 +143,7 @@ class Regression(Task):
         config = {"problem_type": "regression", "id2label": {0: "value"}, "label2id": {"value": 0}}
         return HeadSettings("AutoModelForSequenceClassification", 1, config)
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         scores_U = widen(scores_UK).squeeze(-1)
         target_U = (targets["label"].to(scores_U.dtype) - self._shift) / self._scale
         if self.loss == "mae":
@@ -152,19 +152,19 @@ class Regression(Task):
             return functional.huber_loss(scores_U, target_U, reduction="sum", delta=self.huber_delta)
         return functional.mse_loss(scores_U, target_U, reduction="sum")
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         return float(targets["label"].numel())
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``value``: the prediction in the user's units, float32 [N]."""
-        del targets
         return {"value": (widen(scores_UK.detach()).squeeze(-1) * self._scale + self._shift).float()}
 
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
         return {"value": predictions.astype(np.float32)}
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
-        del columns
         return [{"value": value} for value in outputs["value"].astype(np.float64).tolist()]
 
     def truth(self, targets: Targets) -> list[Any]:

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
-from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
 from tunesmith.data.tables import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.tasks import crf, losses
@@ -260,11 +260,11 @@ class TokenClassification(Task):
         if "tags" in columns:
             # Windows follow each other as the tokens do: the same values, cut at other places.
             tags = Ragged(as_ragged(self.targets(columns)["tags"]).values, reads.offsets)
-            targets = {"tags": tags, **self._num_read(tags)}
+            targets = {"tags": tags}
         return Encoded({"input_ids": ids}, targets, windows.num_truncated, reads, firsts)
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
-        """Return ``tags``: int64, an index for each token of each row; for a CRF also ``num_read``, their number."""
+        """Return ``tags``: int64, an index for each token of each row."""
         index = {label: k for k, label in enumerate(self._labels)}
         try:
             indices = (index[tag] for tags in columns["tags"] for tag in tags)
@@ -276,12 +276,7 @@ class TokenClassification(Task):
             fits = False
         if not fits:
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
-        return {"tags": tags, **self._num_read(tags)}
-
-    def _num_read(self, tags: Ragged) -> dict[str, Ragged]:
-        """Return where chains begin and end, for a CRF: one number a row, or one for each window of a row."""
-        offsets = np.arange(len(tags) + 1, dtype=np.int64)
-        return {"num_read": Ragged(tags.lengths, offsets)} if self.crf else {}
+        return {"tags": tags}
 
     def head(self) -> HeadSettings:
         """Ask for a score for each tag, and, for a CRF, for each tag after each tag (``tasks.crf``)."""
@@ -293,20 +288,20 @@ class TokenClassification(Task):
 
     @property
     def sums_over_units(self) -> bool:
-        """A chain's loss is that of whole rows."""
+        """A chain's loss is that of a whole sequence."""
         return not self.crf
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean.
 
         For a CRF: minus the log-probability of the rows' tags, summed.
         """
         scores_UK = losses.widen(scores_UK)
         if self.crf:
-            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], targets["num_read"])
+            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], units.per_sequence)
         return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens read, or their total class weight when weighted."""
         weights = self._weights(torch.empty(0, dtype=torch.float64))
         return float(targets["tags"].numel() if weights is None else weights[targets["tags"].cpu().long()].sum())
@@ -319,9 +314,10 @@ class TokenClassification(Task):
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``scores``: the logits, float32 [U, K]; for a CRF the log-potentials of pairs, [U, (K + 1) * K]."""
-        del targets
         scores_UK = scores_UK.detach().float()
         return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
