@@ -159,8 +159,8 @@ def computed(
             scores = scorer(batch)
             weights = torch.linspace(-1, 1, scores.shape[1])
             (scores * weights).sum().backward()
-        counts = [1 if data.reads is None else int(data.reads.lengths[row]) for row in batch.rows]
-        found |= dict(zip(batch.rows.tolist(), scores.detach().split(counts), strict=True))
+        counts = [1 if data.reads is None else int(data.reads.lengths[row]) for row in batch.sequences]
+        found |= dict(zip(batch.sequences.tolist(), scores.detach().split(counts), strict=True))
     return found, gradients_of(model)
 
 

@@ -138,7 +138,7 @@ def use_data(folder: Path, name: str, random: Random) -> None:
     given = folder if random.random() < 0.1 else path
     config = build(DataConfig, {"path": str(given), **random.choice(OPTIONS)}, "fuzz")
     found = find_rows(config, None)
-    prepared = prepare(found.raw, found.data, found.choices)
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
     columns: Any = {key: column[: min(len(column), 8)] for key, column in prepared.splits["train"].columns().items()}
     found.task.bind(columns)
 

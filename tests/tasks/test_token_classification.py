@@ -134,7 +134,7 @@ def test_loss_is_that_of_transformers(arch: str, layout: str) -> None:
     assert loss.item() == pytest.approx(expected.loss.item(), abs=1e-8 if arch == "bert" else 1e-6)
     exact = torch.nn.functional.cross_entropy(expected.logits.flatten(0, 1), labels.flatten())
     assert loss.item() == pytest.approx(exact.item(), abs=1e-8)
-    reference = torch.cat([expected.logits[row][labels[row] != -100] for row in batch.rows.tolist()])
+    reference = torch.cat([expected.logits[row][labels[row] != -100] for row in batch.sequences.tolist()])
     torch.testing.assert_close(scores, reference, rtol=0, atol=1e-8)
 
 

@@ -139,7 +139,7 @@ def _look(settings: InspectConfig, console: Console | None = None) -> _Looked:
         _show_unused(console, found)
     notes: list[Problem] = list(found.problems)
     try:
-        prepared = prepare(found.raw, found.data, found.choices)
+        prepared = prepare(found.raw, found.data, found.choices, found.form)
         if console is not None:
             _show_guesses(console, _guesses(found, prepared))
         notes += prepared.problems

@@ -72,7 +72,7 @@ def load_data(config: RunConfig) -> TaskData:
     """
     found = find_rows(config.data, config.task)
     task, problems = found.task, list(found.problems)
-    prepared = prepare(found.raw, found.data, found.choices)
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
     problems += prepared.problems
     task = task.bind(prepared.splits["train"].columns())
     problems += _checked(task, prepared)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.bad_rows import errors_among
-from tunesmith.data.canonical import TRUTHS
 from tunesmith.data.columns import NOTHING
 from tunesmith.data.encodings import describe_mark, has_marks
+from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
@@ -160,7 +160,7 @@ class Run:
         config = self.config.data
         # Lines that were joined for training are predicted on one by one.
         config = config if config.passage is None else config.changed(passage=0)
-        read = read_for_prediction(as_path(path), self._choices(columns), config)[:]
+        read = read_for_prediction(as_path(path), self._choices(columns), config, self._form)[:]
         given = {name: values for name, values in read.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
@@ -207,9 +207,9 @@ class Run:
     def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:
         if data is not None:
             choices = self._choices(columns)
-            read = dict(read_for_prediction(data, choices, self.config.data)[:])
+            read = dict(read_for_prediction(data, choices, self.config.data, self._form)[:])
             if not set(self.task.truths) <= read.keys():
-                names = [choice.column for choice in choices if choice.role in TRUTHS]
+                names = [choice.column for choice in choices if choice.role in self._form.truths]
                 raise InputError(
                     f"{data} has no column '{', '.join(names)}' to judge the predictions by.",
                     "Name the column that has them (--columns label=COLUMN), or use 'tunesmith predict' for rows "
@@ -244,6 +244,11 @@ class Run:
             for role, column in {**trained, **given}.items()
             if role in given or column.strip().lower() != NOTHING
         ]
+
+    @property
+    def _form(self) -> type[Form]:
+        """What the run's rows are."""
+        return self.task.form_for(self.config.data.columns)
 
     @property
     def _takes_pairs(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.config.base import nearest
+from tunesmith.data.forms import Form
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
@@ -36,6 +37,11 @@ class Detection:
     choices: tuple[ColumnChoice, ...]
     reasons: tuple[str, ...]
     """Why, in words: the chosen task's reason first, then those against the others."""
+
+    @property
+    def form(self) -> type[Form]:
+        """What the rows are for the task."""
+        return self.task.form_for([choice.role for choice in self.choices])
 
 
 def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] | None = None) -> Detection:

@@ -7,7 +7,7 @@ vocabulary, R replicates.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +16,9 @@ from pydantic import Field, field_validator
 from torch.nn import functional
 
 from tunesmith import metrics
+from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
+from tunesmith.data.forms import Form
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task, Writer
 from tunesmith.tasks.chat import encoding
@@ -97,6 +99,10 @@ class CausalLM(Task, Writer):
         if taken or unfit:
             raise ValueError(f"expected names that a template can read and the data does not fill: {taken + unfit}")
         return arguments
+
+    @classmethod
+    def form_for(cls, roles: Collection[str]) -> type[Form]:
+        return Conversations if {MESSAGES, PROMPT} & set(roles) else super().form_for(roles)
 
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:

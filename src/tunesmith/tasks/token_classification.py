@@ -5,7 +5,7 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -18,8 +18,10 @@ from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
+from tunesmith.data.forms import Form
 from tunesmith.data.tables import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
+from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
@@ -149,6 +151,10 @@ class TokenClassification(Task):
         if self.crf and len(self.labels or ()) > crf.MAX_TAGS:
             raise ValueError(_too_many_tags(len(self.labels or ())))
         return self
+
+    @classmethod
+    def form_for(cls, roles: Collection[str]) -> type[Form]:
+        return TaggedTokens
 
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
