@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from chats import assistant, columns_of, user
+from proof_tasks import registered
 from tiny import VOCABULARY, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged, Units
 from tunesmith.data.tagged import join_tokens
@@ -52,6 +53,10 @@ class Case:
     @property
     def columns(self) -> dict[str, list[Any]]:
         places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
+        if self.task == "pair_ranking":
+            return {"first": TEXTS, "second": PAIRS, "label": self.label, "row": places}
+        if self.task == "span_choice":
+            return {"passage": TEXTS, "answer": self.label, "row": places}
         if self.task == "causal_lm":
             if not self.label:
                 return {"text": TEXTS, "row": places}
@@ -97,8 +102,16 @@ CASES: dict[str, Case] = {
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
     "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
+    "two sequences a row": Case("pair_ranking", ["first", "second"] * 5),
+    "a span of a row": Case("span_choice", [" ".join(text.split()[i % 2 : 2]) for i, text in enumerate(TEXTS)]),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_proof_tasks() -> Iterator[None]:
+    with registered():
+        yield
 
 
 @pytest.fixture(params=CASES, scope="module")
