@@ -24,6 +24,16 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+def chatting() -> str:
+    """Return the names of the tasks whose models answer in conversations, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if task.chats)
+
+
+def writing() -> str:
+    """Return the names of the tasks whose models write answers, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if task.generates)
+
+
 ONLY_ASKED_FOR = 0.1
 """A task that suits columns less than this is not chosen unasked where another one is nearly right."""
 
@@ -174,5 +184,7 @@ __all__ = [
     "Regression",
     "Task",
     "TokenClassification",
+    "chatting",
     "detect",
+    "writing",
 ]

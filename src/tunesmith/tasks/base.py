@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tunesmith.config.base import Config
 from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.tasks.card import TaskCard
 from tunesmith.types import ColumnProfile, Problem, Role
 
 if TYPE_CHECKING:
@@ -244,3 +245,34 @@ class Task(Config):
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return JSON-ready tables and curves for the report (confusion matrix, ROC, ...)."""
         raise NotImplementedError
+
+    # ---- how rows are given and shown, and what strangers are told of the model ------------------------------------
+
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    """The canonical columns that a row to predict on is given by, where it comes as plain values: one for the first,
+    and one for each of the others that the run was trained with."""
+    chats: ClassVar[bool] = False
+    """Whether the model can go on with a conversation: ``conversation`` is there."""
+    plain_cross_entropy: ClassVar[bool] = False
+    """Whether the loss is the cross-entropy of the targets ``labels``, unweighted, so that a kernel may compute it."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the bound task's answers are chosen from: labels, types of entities; empty for numbers and texts."""
+        return ()
+
+    def texts(self, columns: Columns) -> dict[str, Sequence[str | None]]:
+        """Return those canonical columns of some rows that hold the texts read, first to last."""
+        return {name: columns[name] for name in self.inputs if name in columns}
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
+        """Return the canonical columns of the one row that an answer to ``messages`` is to be written to."""
+        raise NotImplementedError
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        """Return what a model card says of the bound task, with the code that predicts.
+
+        ``inputs`` are those that the run was trained with; ``tokenizer`` is the run's, where the code depends on it.
+        """
+        del inputs, tokenizer
+        return TaskCard(labels=self.label_names)
