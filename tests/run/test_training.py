@@ -141,7 +141,10 @@ def test_regression_and_pairs(configured: Configure, tmp_path: Path) -> None:
     folder = train(configured(data={"path": str(tmp_path / "pairs.jsonl"), "columns": columns}, task="regression"))
     run = Run.open(folder)
     assert set(run.evaluation["metrics"]) == {"rmse", "mae", "r2", "pearson", "spearman"}
-    assert "value" in run.predict(["the plot 1"], ["a film 2"])[0]
+    found = run.predict(["the plot 1"], ["a film 2"])
+    assert "value" in found[0]
+    assert run.predict([("the plot 1", "a film 2")]) == found
+    assert run.predict({"a": "the plot 1", "b": "a film 2"}) == found
     with pytest.raises(InputError, match="trained on pairs"):
         run.predict(["the plot 1"])
 

@@ -21,12 +21,13 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
     from tunesmith.models.location import locate
     from tunesmith.models.pretrained import Pretrained, load_tokenizer
+    from tunesmith.tasks import writing
     from tunesmith.tasks.left_out import encoding_problems
 
     if task.writer is None or not isinstance(source, Pretrained):
         raise InputError(
             f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
-            "Use it with --task causal_lm and a pretrained model.",
+            f"Use it with --task {writing()} and a pretrained model.",
         )
     tokenizer = load_tokenizer(locate(source.name, source.revision).folder)
     problems = task.adapt(tokenizer)

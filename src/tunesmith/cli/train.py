@@ -13,6 +13,7 @@ import click
 from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
 from tunesmith.cli.suggestions import DATA_SUFFIXES
 from tunesmith.cli.sweep import Variant, variants
+from tunesmith.cli.writing import text_flags
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 from tunesmith.kernels.building import build_ahead
@@ -275,6 +276,7 @@ def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
 
 def _show_result(folder: Path, page: Path | None) -> None:
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
+    from tunesmith.run.assembly import inputs_of
     from tunesmith.run.directory import RunDirectory
 
     console = stdout_console()
@@ -284,9 +286,9 @@ def _show_result(folder: Path, page: Path | None) -> None:
     console.print()
     console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
     config = directory.read_config()
-    use = "chat" if config.task is not None and config.task.writer is not None else "predict"
-    pair = " --text-pair '...'" if "text_pair" in config.data.columns else ""
-    texts = f" --text '...'{pair}" if use == "predict" else ""
+    assert config.task is not None
+    use = "chat" if config.task.chats else "predict"
+    texts = f" {text_flags(inputs_of(config.task, config.data.columns))}" if use == "predict" else ""
     next_command = f"tunesmith {use} {quote(str(folder))}{texts}"
     console.print(f"{use.ljust(8)} {next_command}", soft_wrap=True)
 

@@ -28,6 +28,7 @@ class Freeze(WholeModel):
 
     name: Literal["freeze"] = "freeze"
 
+    title: ClassVar[str] = "training of the head and the upper layers only"
     default_learning_rate: ClassVar[float] = 1e-4
     HEAD_FACTOR: ClassVar[float] = 100.0
     """How much faster a head alone is learned: nothing below it can be spoiled."""

@@ -56,6 +56,7 @@ class Lora(Method):
 
     name: Literal["lora"] = "lora"
 
+    title: ClassVar[str] = "LoRA"
     default_learning_rate: ClassVar[float] = 5e-4
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
@@ -169,6 +170,10 @@ class Lora(Method):
         tensors = {name: tensor.contiguous() for name, tensor in _state(model).items()}
         base = describe_base(structure.origin(model))
         write_tensors(tensors, folder / ADAPTER_WEIGHTS, {"format": "pt", **base})
+
+    @property
+    def detail(self) -> str:
+        return f"rank {self.rank}"
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Return a ``PeftModel`` around ``model`` with the saved adapter and head, ready to be trained on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-INPUT_ROLES = ("text", "text_pair")
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,10 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
         raise InputError(errors)
 
 
-def texts_of(columns: Columns) -> Iterator[str]:
-    """Yield all input texts of some rows."""
-    return (text for role in INPUT_ROLES for text in columns.get(role, ()))
+def inputs_of(task: Task, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Return those of the task's ``inputs`` that a run has: ``columns`` are the user's, by role."""
+    first, *others = task.inputs
+    return (first, *(name for name in others if columns.get(name, NOTHING).strip().lower() != NOTHING))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import make_folder, rename, sync_folder
 from tunesmith.models.structure import inner
+from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
-from tunesmith.run.assembly import parameter_counts
-from tunesmith.run.card import model_card
+from tunesmith.run.assembly import inputs_of, parameter_counts
 from tunesmith.run.defaults import as_record
 from tunesmith.run.judging import figures, judge
 from tunesmith.run.session import require_finite_weights
@@ -47,15 +47,23 @@ def finish(session: Session, *, peak_memory: int) -> None:
     directory.write_json("training", summary)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     environment = {**directory.read_json("environment"), "finished": finished}
-    config = directory.read_config().model_dump(mode="json")
-    card = model_card(config, summary, evaluation, environment)
-    directory.write_card(card, environment)
+    _write_card(session, summary, evaluation, environment)
     remove_folder(directory.untuned)
     remove_folder(directory.states)
     directory.seal()
     session.directory = directory.install()
     session.stop.advice = f"Stopped after the run had finished; it is in {session.directory.place}."
     session.observers.finished(summary | {"evaluation": evaluation})
+
+
+def _write_card(
+    session: Session, summary: dict[str, Any], evaluation: dict[str, Any] | None, environment: dict[str, Any]
+) -> None:
+    config, task = session.directory.read_config(), session.data.task
+    said = task.card(inputs_of(task, config.data.columns), session.network.tokenizer)
+    parts = Parts(said, task.head(), config.method, config.model)
+    card = model_card(parts, config.model_dump(mode="json"), summary, evaluation, environment)
+    session.directory.write_card(card, environment)
 
 
 def _require_trained(session: Session) -> None:

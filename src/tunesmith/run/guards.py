@@ -20,6 +20,7 @@ from tunesmith.models.adapter import named_bases
 from tunesmith.models.structure import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
+from tunesmith.tasks import writing
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ def check_answers(task: Task, num_answers: int) -> None:
     """Refuse to have answers written by a task that writes none."""
     if num_answers and task.writer is None:
         raise InputError(
-            f"evaluation.answers: the task {task.name} writes no answers.", "Leave it out, or use the task causal_lm."
+            f"evaluation.answers: the task {task.name} writes no answers.",
+            f"Leave it out, or use the task {writing()}.",
         )
     if num_answers:
         require_answer_metrics()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -19,11 +18,12 @@ from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.models import load_trained, tokenizer_hash
-from tunesmith.run.assembly import Network, load_data, make_network
+from tunesmith.run.assembly import Network, inputs_of, load_data, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.guards import check_answers
 from tunesmith.run.judging import Writing, encode_prompts, figures, judge, sampling_for, write_answers
+from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.types import ColumnChoice, InputError
@@ -31,6 +31,12 @@ from tunesmith.types import ColumnChoice, InputError
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+_EXPECTED = {
+    1: ("single texts", "Leave the second texts out."),
+    2: ("pairs of texts", "Give a second text with every first one."),
+}
+"""Texts a row -> what a run was trained on, and what to do about others."""
 
 
 class Run:
@@ -121,33 +127,43 @@ class Run:
         judged = judge(self.network, self.task, encoded, read, config)
         return figures(self.task, judged, read, config, split=name)
 
-    def predict(
-        self, texts: str | Sequence[str] | Any, text_pairs: Any = None, writing: Writing | None = None
-    ) -> list[dict[str, Any]]:
-        """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The canonical columns that a plain row to predict on is given by, such as ``("text", "text_pair")``."""
+        return inputs_of(self.task, self.config.data.columns)
 
-        A single text gives a list of one. Rows with columns (a pandas or polars frame, a pyarrow Table, a ``Dataset``,
-        a list of dictionaries, a dictionary of lists) are read as a file with them would be. ``writing`` says how
-        answers are written, for tasks that generate.
+    def predict(self, rows: Any, text_pairs: Any = None, writing: Writing | None = None) -> list[dict[str, Any]]:
+        """Return one prediction per row: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
+
+        A row is a text, or a tuple of texts where the run was trained on several (pairs): a list of rows, or a single
+        text, which gives a list of one. ``text_pairs`` may hold the second texts instead. Rows with columns (a
+        dictionary, a list of them, a dictionary of lists, a pandas or polars frame, a pyarrow Table, a ``Dataset``)
+        are read as a file with them would be. ``writing`` says how answers are written, for tasks that generate.
         """
-        if is_table(texts):
-            return self.predict_file(texts, writing)
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        text_pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
-        columns: dict[str, list[Any]] = {"text": list(texts)}
-        if self._takes_pairs != (text_pairs is not None):
-            expected = "pairs of texts" if self._takes_pairs else "single texts"
-            raise InputError(
-                f"The run in {self.folder} was trained on {expected}.",
-                "Give a second text with every first one." if self._takes_pairs else "Leave the second texts out.",
-            )
-        if text_pairs is not None:
-            if len(text_pairs) != len(texts):
-                raise InputError(f"There are {len(texts)} texts and {len(text_pairs)} second texts.")
-            columns["text_pair"] = list(text_pairs)
+        if is_table(rows):
+            return self.predict_file(rows, writing)
+        if isinstance(rows, Mapping) and rows:
+            return self.predict_file([rows], writing)
+        return self._predict(self._given(rows, text_pairs), writing)
+
+    def _given(self, rows: Any, text_pairs: Any) -> Columns:
+        """Return the canonical columns of rows that were given as plain texts."""
+        names, values = self.inputs, [rows] if isinstance(rows, str) else list(rows)
+        if text_pairs is None:
+            given = [tuple(value) if isinstance(value, (tuple, list)) else (value,) for value in values]
+            lengths = {len(row) for row in given} or {1}
+        else:
+            seconds = [text_pairs] if isinstance(text_pairs, str) else list(text_pairs)
+            given, lengths = list(zip(values, seconds, strict=False)), {2}
+        if lengths != {len(names)}:
+            expected, fix = _EXPECTED.get(len(names), (f"{len(names)} texts a row", f"Give {', '.join(names)}."))
+            raise InputError(f"The run in {self.folder} was trained on {expected}.", fix)
+        if text_pairs is not None and len(seconds) != len(values):
+            raise InputError(f"There are {len(values)} texts and {len(seconds)} second texts.")
+        columns = {name: [row[place] for row in given] for place, name in enumerate(names)}
         for number, text in enumerate((text for column in columns.values() for text in column), start=1):
             _check_text(text, f"Text {number}")
-        return self._predict(columns, writing)
+        return columns
 
     def predict_file(
         self, path: Any, writing: Writing | None = None, *, columns: Mapping[str, str] | None = None
@@ -170,15 +186,16 @@ class Run:
         ``messages`` are ``{"role", "content"}`` with the roles system, user and assistant, the last
         one the user's. Closing the iterator ends the work. Raises ``InputError`` for tasks that write no answers.
         """
-        if self.task.writer is None:
+        task_that_writes = self.task.writer
+        if task_that_writes is None or not self.task.chats:
             raise InputError(
                 f"The run in {self.folder} was trained for {self.task.title.lower()}: it writes no answers.",
-                "Use 'tunesmith predict', or chat with a run of the task causal_lm.",
+                f"Use 'tunesmith predict', or chat with a run of the task {chatting()}.",
             )
         for number, message in enumerate(messages, start=1):
             _check_text(message.get("content"), f"Message {number}")
         network, writing = self.network, writing or Writing()
-        columns = self.task.complete({"messages": [json.dumps(list(messages), ensure_ascii=False)]})
+        columns = self.task.complete(task_that_writes.conversation(messages))
         prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
         shown = ""
         tokens: list[int] = []
@@ -249,10 +266,6 @@ class Run:
     def _form(self) -> type[Form]:
         """What the run's rows are."""
         return self.task.form_for(self.config.data.columns)
-
-    @property
-    def _takes_pairs(self) -> bool:
-        return "text_pair" in self.config.data.columns
 
 
 def _check_text(text: Any, name: str) -> None:

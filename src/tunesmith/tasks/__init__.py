@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.config.base import nearest
 from tunesmith.data.forms import Form
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import Task, Writer
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
@@ -23,6 +23,16 @@ TASKS: dict[str, type[Task]] = {
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
 }
+
+
+def chatting() -> str:
+    """Return the names of the tasks whose models answer in conversations, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if task.chats)
+
+
+def writing() -> str:
+    """Return the names of the tasks whose models write answers, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if issubclass(task, Writer))
 
 
 ONLY_ASKED_FOR = 0.1
@@ -180,5 +190,7 @@ __all__ = [
     "Regression",
     "Task",
     "TokenClassification",
+    "chatting",
     "detect",
+    "writing",
 ]

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tunesmith.config.base import Config
 from tunesmith.tasks.judge import FloatArray, Judge, Outputs, Targets
 from tunesmith.tasks.objective import Objective
@@ -20,6 +22,9 @@ class Task(Rows, Objective, Judge, Config):
     """What is learned. One file and one entry of ``TASKS`` each; those that write inherit ``Writer``, too."""
 
     name: str
+
+    chats: ClassVar[bool] = False
+    """Whether the model can go on with a conversation: ``Writer.conversation`` is there."""
 
     @property
     def writer(self) -> Writer | None:

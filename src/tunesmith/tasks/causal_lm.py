@@ -6,6 +6,7 @@ vocabulary, R replicates.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -21,7 +22,8 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task, Writer
-from tunesmith.tasks.chat import encoding
+from tunesmith.tasks.card import TaskCard
+from tunesmith.tasks.chat import code, encoding
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
 from tunesmith.tasks.chat.sandbox import RefusedError
@@ -77,6 +79,8 @@ class CausalLM(Task, Writer):
     truths: ClassVar[tuple[str, ...]] = ("completion",)
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     joins_lines: ClassVar[bool] = True
+    chats: ClassVar[bool] = True
+    plain_cross_entropy: ClassVar[bool] = True
     answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
     most_epochs: ClassVar[int] = 5
     higher_is_better: ClassVar[Mapping[str, bool]] = {
@@ -345,6 +349,25 @@ class CausalLM(Task, Writer):
             statistics = metrics.answer_statistics(judged, references)
             found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
         return found
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
+        return {"messages": [json.dumps(list(messages), ensure_ascii=False)]}
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del inputs
+        ends = [] if tokenizer is None else tokenizer.convert_ids_to_tokens(sorted(self.stop_tokens(tokenizer)))
+        is_text = self.form == "text"
+        prompt = code.beginning_code() if is_text else code.question_code(self.system, self.template_arguments)
+        return TaskCard(
+            purpose="goes on with a text" if is_text else "answers in a conversation",
+            pipeline_tag="text-generation",
+            too_long="more than it was trained on",
+            limits=("It writes what is likely after its training; that need not be true.",),
+            code=(*prompt, *code.answering_code(ends)),
+            imports=(),
+        )
 
 
 def transcript(messages: Sequence[Message]) -> str:

@@ -6,7 +6,7 @@ Shapes: N rows of a split, B rows of a micro-batch, K labels, R bootstrap replic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from tunesmith import metrics
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
 from tunesmith.tasks.class_weights import (
     balanced_positive_weights,
@@ -42,6 +43,7 @@ _LABEL_NAMES = """
 
 STEPS_PER_LABEL = 25
 """Steps that learning a label takes (measured on 77 labels: docs/defaults.md)."""
+_LIMIT = "Every text gets its answer from the labels above, whether one fits or not."
 
 
 class Classification(Task):
@@ -79,6 +81,7 @@ class Classification(Task):
             purpose="what is to be predicted: a label, or a list of labels",
         ),
     )
+    inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights", "focal_gamma", "threshold"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "accuracy": True,
@@ -359,6 +362,35 @@ class Classification(Task):
         else:
             positive_NK = np.arange(len(self._labels)) == targets["label"].astype(np.int64)[:, None]
         return report_details(self._labels, positive_NK, self.probabilities(outputs), self._threshold)
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self.labels or ()
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del tokenizer
+        tag, lines = "text-classification", (f"labels = {list(self.label_names)!r}", *scores_of(inputs))
+        if self.multi_label:
+            several = "zip(labels, scores.sigmoid()[0].tolist())"
+            return TaskCard(
+                purpose="gives a text any number of labels",
+                labels=self.label_names,
+                pipeline_tag=tag,
+                limits=(_LIMIT,),
+                code=(*lines, f"print([label for label, p in {several} if p > {self.threshold}])"),
+                pipeline=pipeline_of(tag, inputs, ', function_to_apply="sigmoid", top_k=None'),
+                pipeline_note=f"Labels with a score above {self.threshold} are predicted.",
+            )
+        return TaskCard(
+            purpose="gives a text one label",
+            labels=self.label_names,
+            pipeline_tag=tag,
+            limits=(_LIMIT,),
+            code=(*lines, "print(dict(zip(labels, scores.softmax(-1)[0].tolist())))"),
+            pipeline=pipeline_of(tag, inputs, ', function_to_apply="softmax"'),
+        )
 
 
 def _positive(targets: Targets) -> BoolArray:

@@ -5,13 +5,14 @@ Shapes: N rows of a split, K labels, R bootstrap replicates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.encoded import Array
+from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.rows import Columns
 
 if TYPE_CHECKING:
@@ -39,6 +40,19 @@ class Judge:
     rival: ClassVar[Literal["classical", "untuned"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
     the model as it was before training."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the bound task's answers are chosen from: labels, types of entities; empty for numbers and texts."""
+        return ()
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        """Return what a model card says of the bound task, with the code that predicts.
+
+        ``inputs`` are those that the run was trained with; ``tokenizer`` is the run's, where the code depends on it.
+        """
+        del inputs, tokenizer
+        return TaskCard(labels=self.label_names)
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``.

@@ -20,6 +20,7 @@ from tunesmith.metrics.ranges import within_range
 from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.losses import cross_entropy_sum, widen
 from tunesmith.tasks.masked_encoding import Vocabulary, Windows, encode_windows, vocabulary_of
@@ -245,6 +246,25 @@ class MaskedLM(Task):
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return ``num_tokens``, how many tokens were masked."""
         return {"num_tokens": len(as_ragged(outputs["loss"]).values)}
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del inputs, tokenizer
+        return TaskCard(
+            purpose="restores masked words of a text",
+            pipeline_tag="fill-mask",
+            too_long=IN_WINDOWS,
+            code=(
+                'inputs = tokenizer(f"Your {tokenizer.mask_token} text.", return_tensors="pt")',
+                "place = inputs.input_ids[0].tolist().index(tokenizer.mask_token_id)",
+                "with torch.no_grad():",
+                "    scores = model(**inputs).logits[0, place]",
+                f"print([tokenizer.decode([k]).strip() for k in scores.topk({self.num_fillers}).indices.tolist()])",
+            ),
+            pipeline=(
+                f'predict = pipeline("fill-mask", model=folder, top_k={self.num_fillers})',
+                'print(predict(f"Your {predict.tokenizer.mask_token} text."))',
+            ),
+        )
 
 
 def _in_full(windows: Windows, vocabulary: Vocabulary) -> Encoded:

@@ -24,6 +24,8 @@ class Objective:
     """Where the head reads: one pooled vector a sequence, or the tokens that ``Encoded.reads`` names."""
     corrupts: ClassVar[bool] = False
     """Whether sequences are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
+    plain_cross_entropy: ClassVar[bool] = False
+    """Whether the loss is the cross-entropy of the targets ``labels``, unweighted, so that a kernel may compute it."""
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
 

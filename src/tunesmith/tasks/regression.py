@@ -17,6 +17,7 @@ from tunesmith import metrics
 from tunesmith.data.cells import number_of
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
@@ -74,6 +75,7 @@ class Regression(Task):
             purpose="the number to be predicted",
         ),
     )
+    inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "rmse": False,
         "mae": False,
@@ -188,6 +190,20 @@ class Regression(Task):
             "scatter": np.stack([truth_N[rows], predicted_N[rows]], axis=1).tolist(),
             "residuals": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del tokenizer
+        tag, note = "text-classification", ""
+        if self.standardize and self.mean is not None and self.std is not None:
+            note = f"The model learned standardised values: multiply its output by {self.std} and add {self.mean}."
+        return TaskCard(
+            purpose="predicts a number from a text",
+            pipeline_tag=tag,
+            code=(*scores_of(inputs), "print(scores[0].item())"),
+            pipeline=pipeline_of(tag, inputs, ', function_to_apply="none"'),
+            note=note,
+            pipeline_note=note,
+        )
 
     @property
     def _largest(self) -> float:

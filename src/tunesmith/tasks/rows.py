@@ -49,6 +49,10 @@ class Rows:
     not_encoded: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing of what ``encode`` gives, so that rows need not be tokenised anew when they do."""
 
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    """The canonical columns that a row to predict on is given by, where it comes as plain values: one for the first,
+    and one for each of the others that the run was trained with."""
+
     @classmethod
     def form_for(cls, roles: Collection[str]) -> type[Form]:
         """Return the form that rows have in which these roles are filled: how cells are read, tidied and compared."""
@@ -93,6 +97,10 @@ class Rows:
     def complete(self, columns: Columns) -> Columns:
         """Return the canonical columns of rows that may have been given as plain texts."""
         return columns
+
+    def texts(self, columns: Columns) -> dict[str, Sequence[str | None]]:
+        """Return those canonical columns of some rows that hold the texts read, first to last."""
+        return {name: columns[name] for name in self.inputs if name in columns}
 
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise rows, each to one or several sequences.

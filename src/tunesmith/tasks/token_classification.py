@@ -5,7 +5,7 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -24,13 +24,15 @@ from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
+from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
-from tunesmith.tasks.token_encoding import encode_tokens
+from tunesmith.tasks.token_encoding import encode_tokens, keeps_spaces
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -442,6 +444,27 @@ class TokenClassification(Task):
             return found | {"labels": list(self.types), "confusion_matrix": matrix[:-1, :-1].tolist()}
         names = {"labels": [*self.types, NO_ENTITY], "unmatched": NO_ENTITY}
         return found | names | {"confusion_matrix": matrix.tolist()}
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The types of entities, or the tags, that a token can have."""
+        return tuple(tagged.types_of(self.labels) or ())
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        """Return code that reads words as the run does: a pipeline would cut texts into others."""
+        del inputs
+        words = ["一", "段", "文", "字"] if self.split == "character" else ["Your", "text", "."]
+        if self.split != "character" and tokenizer is not None and keeps_spaces(tokenizer):
+            words[1:] = [f" {word}" for word in words[1:]]
+        return TaskCard(
+            purpose="gives every token of a text a tag",
+            labels=self.labels or (),
+            pipeline_tag="token-classification",
+            too_long=IN_WINDOWS,
+            code=tagging_code(self.labels or (), words, crf=self.crf),
+        )
 
 
 def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encoded import Array, Encoded
 from tunesmith.tasks.rows import Columns
@@ -17,6 +17,10 @@ class Writer:
 
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise what is to be answered: inputs only, one sequence a row, ready for the model to go on from."""
+        raise NotImplementedError
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
+        """Return the canonical columns of the one row that an answer to ``messages`` is to be written to."""
         raise NotImplementedError
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
