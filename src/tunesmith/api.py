@@ -19,6 +19,7 @@ def finetune(
     method: str | Mapping[str, Any] | Config = "full",
     task: str | Mapping[str, Any] | Config | None = None,
     train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
     evaluation: Mapping[str, Any] | Config | None = None,
     output: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -54,6 +55,7 @@ def finetune(
         "task": task,
         "method": method,
         "train": train,
+        "compute": compute,
         "evaluation": evaluation,
         "output": None if output is None else str(output),
     }

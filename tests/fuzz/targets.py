@@ -173,7 +173,7 @@ CONFIGS = {
     "lora.yaml": b"model:\n  name: sample:minilm\n  max_length: 64\n"
     b"data:\n  path: a.csv\n  columns: {text: t, label: l}\n"
     b"  clean: {duplicates: true}\nmethod: {name: lora, rank: 8, target_modules: [q, v]}\ntrain: {learning_rate: 1e-4, "
-    b"epochs: 0x1, deterministic: true}\ntask: {name: classification, labels: [a, b]}\noutput: runs/a\n",
+    b"epochs: 0x1}\ncompute: {deterministic: true}\ntask: {name: classification, labels: [a, b]}\noutput: runs/a\n",
     "chat.yaml": b"model: m\ndata: &d {path: x.jsonl, validation: y.jsonl}\n"
     b"task:\n  name: causal_lm\n  template: |\n    {{ x }}\n"
     b"  template_arguments: {a: [1, 2.5, null], b: ~}\ntrain: {epochs: &e 2, seed: *e}\n",

@@ -1,7 +1,7 @@
 """Configuration keys as dotted flags, read from the model classes at run time.
 
 ``--train.epochs 5`` and ``--train.epochs=5`` set the key ``train.epochs``. A flag for a
-true-or-false key may stand alone: ``--train.deterministic`` means true, and
+true-or-false key may stand alone: ``--compute.deterministic`` means true, and
 ``--data.clean.duplicates false`` switches off. Dashes in names count as underscores.
 """
 

@@ -17,7 +17,7 @@ import torch
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
-from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
@@ -54,6 +54,8 @@ class Training:
     config: TrainConfig
     prepare_step: Callable[[float], None]
     """Called with the progress (0 to 1) before each step: the method's schedule of what is trained."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Of it, the engine reads how steps are split into micro-batches."""
     step: int = 0
     """Optimizer steps completed."""
     num_skipped: int = 0
@@ -129,7 +131,7 @@ def train(training: Training) -> Iterator[StepInfo]:
 
 def begin_step(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
-    training.token_budget = training.token_budget or training.config.micro_batch_tokens
+    training.token_budget = training.token_budget or training.compute.micro_batch_tokens
     training.prepare_step(training.step / training.plan.total_steps)
     training.scorer.set_training()
     return Step(training, training.plan.rows_of(training.step), step_seed(training.config.seed, training.step))
@@ -242,8 +244,8 @@ def _lay_out(step: Step) -> None:
 
 
 def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:
-    budget = training.token_budget or training.config.micro_batch_tokens
-    return micro_batches(rows, data.lengths[rows], training.collate.layout, budget, training.config.micro_batch_rows)
+    budget = training.token_budget or training.compute.micro_batch_tokens
+    return micro_batches(rows, data.lengths[rows], training.collate.layout, budget, training.compute.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny
 
 from tunesmith.config.base import Choice, Config
 from tunesmith.data.config import DataConfig
-from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.methods.full import Full
@@ -47,6 +47,7 @@ class RunConfig(Config):
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = Full()
     """Which parameters are trained, and how."""
     train: TrainConfig = TrainConfig()
+    compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: str | None = None
     """Run directory to create; runs/<data>-<model>-<method> when not given."""

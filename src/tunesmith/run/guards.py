@@ -272,16 +272,16 @@ def check_session(session: Session) -> None:
         )
     check_answers(task, config.evaluation.answers)
     device = session.network.device
-    if config.train.kernels == "liger" and not liger.runs_on(device):
+    if config.compute.kernels == "liger" and not liger.runs_on(device):
         raise InputError(
-            f"train.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
-            "Set train.kernels to own, or choose a GPU with --train.device.",
+            f"compute.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
+            "Set compute.kernels to own, or choose a GPU with --compute.device.",
         )
-    if config.train.layout == "flat" and session.network.scorer.layout != "flat":
+    if config.compute.layout == "flat" and session.network.scorer.layout != "flat":
         raise InputError(
-            f"train.layout: flat was asked for, but {session.network.layout_reason}.", "Use --train.layout auto."
+            f"compute.layout: flat was asked for, but {session.network.layout_reason}.", "Use --compute.layout auto."
         )
-    num_checkpoints = config.train.keep_checkpoints + 2
+    num_checkpoints = config.compute.keep_checkpoints + 2
     trained = checkpoints.size_of(session.training)
     weights = session.network.model.parameters()
     saved = trained if config.method.saves_adapter else sum(one.numel() * one.element_size() for one in weights)

@@ -152,7 +152,7 @@ class Course:
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
             _evaluate(session)
-        if evaluation_due or _is_due(info.step, config.checkpoint_steps):
+        if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
 
@@ -209,7 +209,7 @@ def _evaluate(session: Session) -> None:
             training.collate,
             task,
             session.validation,
-            session.config.train.micro_batch_tokens,
+            session.config.compute.micro_batch_tokens,
             check=session.stop.check,
         )
     except Stopped:
@@ -288,7 +288,7 @@ def _save(session: Session) -> None:
         session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
     checkpoints.save(session.training, folder, asdict(progress))
     keep = {progress.best_step} if progress.best_step is not None else set()
-    checkpoints.rotate(folder, session.config.train.keep_checkpoints, keep)
+    checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)
 
 
 def restore(session: Session) -> None:

@@ -29,8 +29,8 @@ from tunesmith.run.training import compose, directory_of, enter, open_run, recor
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
 SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
-SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
-"""What decides, besides the model, the frozen base and where it is adapted. Everything else may differ."""
+SAME_COMPUTE = ("layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
+"""What decides, besides model and precision, the frozen base and where it is adapted. Everything else may differ."""
 
 
 class SomeRunsFailedError(RunError):
@@ -276,7 +276,8 @@ def _base_of(config: RunConfig) -> dict[str, Any]:
     return {
         **{f"model.{key}": value for key, value in values["model"].items()},
         **{f"method.{key}": values["method"].get(key) for key in SAME_METHOD},
-        **{f"train.{key}": values["train"][key] for key in SAME_TRAIN},
+        "train.precision": values["train"]["precision"],
+        **{f"compute.{key}": values["compute"][key] for key in SAME_COMPUTE},
     }
 
 

@@ -184,7 +184,7 @@ def compose(
 ) -> tuple[Session, RunConfig]:
     """Build every part; return the session and the resolved configuration."""
     check_method(config)
-    _seed_everything(config.train.seed, deterministic=config.train.deterministic)
+    _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
     data = shared.data(config)
     task = data.task
@@ -219,6 +219,7 @@ def compose(
         optimizer=optimizer,
         learning_rate=learning_rate,
         config=config.train,
+        compute=config.compute,
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
