@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
@@ -70,6 +71,9 @@ class ComputeConfig(Config):
     depends on it.
     """
 
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints"})
+    """Keys that do not even decide how sums are rounded."""
+
     device: str = "auto"
     """cpu, cuda, cuda:0, ...; auto takes an accelerator where there is one."""
     layout: Literal["auto", "flat", "padded"] = "auto"
@@ -100,6 +104,11 @@ class ComputeConfig(Config):
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
+
+    def differences(self, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what was and what is, by key, of the keys in ``before`` (plain values) that are others here."""
+        now = self.model_dump(mode="json")
+        return {key: (value, now[key]) for key, value in before.items() if key in now and now[key] != value}
 
     @field_validator("device")
     @classmethod

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from tunesmith.config.base import Choice, Config
+from tunesmith.config.base import BY_ITSELF, Choice, Config
+from tunesmith.config.migrate import VERSION
 from tunesmith.data.config import DataConfig
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.methods import METHODS
@@ -38,6 +39,8 @@ class EvaluationConfig(Config):
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
+    version: Literal[2] = Field(default=VERSION, json_schema_extra=BY_ITSELF)
+    """Of the configuration's form; what was written in an earlier one is migrated when it is read."""
     model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=Pretrained)]
     """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]

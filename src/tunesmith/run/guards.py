@@ -9,7 +9,9 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.config.build import show
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
 from tunesmith.files.manifest import verify_manifest
@@ -129,14 +131,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: bool = False) -> None:
-    """Refuse to resume a run as another one.
+    """Refuse to resume a run as another one: by another recipe. On what machine it is followed may change.
 
     Of a run that is ``finished``, ``config`` is what was given, in which nothing has been filled in yet: what it
     leaves open is as it was.
     """
     before = directory.read_config().model_dump(mode="json")
     now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
-    free = {"output"} if finished else {"output", "evaluation"}
+    free = {"output", "compute"} if finished else {"output", "compute", "evaluation"}
     changed = [
         name
         for section, value in now.items()
@@ -243,6 +245,21 @@ def other_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
             "For the same bits, resume where it was started.",
         )
     ]
+
+
+def other_compute(before: ComputeConfig, now: ComputeConfig) -> list[Problem]:
+    """Return a note where a run goes on with other settings of the machine, and whether the bits stay the same."""
+    changed = now.differences(before.model_dump(mode="json"))
+    if not changed:
+        return []
+    told = "; ".join(f"compute.{name} {show(old)} is now {show(new)}" for name, (old, new) in changed.items())
+    if changed.keys() <= ComputeConfig.exact:
+        return [Problem("note", f"The run goes on with other settings ({told}), and to the same bits.")]
+    message = (
+        f"The run goes on with other settings of the machine ({told}): by the same recipe, but not to the same bits. "
+        "Sums are rounded differently, and dropout may draw otherwise."
+    )
+    return [Problem("note", message, "For the same bits, resume it unchanged.")]
 
 
 def check_answers(task: Task, num_answers: int) -> None:

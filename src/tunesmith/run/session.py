@@ -11,6 +11,7 @@ import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
@@ -291,13 +292,16 @@ def _save(session: Session) -> None:
     checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)
 
 
-def restore(session: Session) -> None:
-    """Go back to the newest sound checkpoint, or start from the beginning if there is none."""
+def restore(session: Session, compute: ComputeConfig) -> None:
+    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
+
+    ``compute`` are the machine's settings that the run had up to now.
+    """
     found, problems = checkpoints.find(session.directory.checkpoints)
     for problem in problems:
         session.note(problem)
     if found is not None:
-        checkpoints.restore(session.training, found)
+        checkpoints.restore(session.training, found, compute)
         session.progress = Progress(**found.extra)
 
 
