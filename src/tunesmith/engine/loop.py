@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
@@ -79,7 +80,7 @@ class Step:
     batches: list[Batch] = field(default_factory=list)
     """Those with something to learn from, in the host's memory."""
     num_units: float = 0.0
-    """Labelled units of the whole step."""
+    """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
     """Real tokens."""
     losses: list[torch.Tensor] = field(default_factory=list)
@@ -143,7 +144,7 @@ def finish_step(step: Step) -> StepInfo:
     if step.num_units:
         training.optimizer.add_penalties()
     *parts, norm = numbers(*step.losses, training.optimizer.gradient_norm())  # where a step waits for the device
-    loss = sum(parts, 0.0)
+    loss = ranks.sum(sum(parts, 0.0))
     skipped = _why_skip(training, loss, norm)
     rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
     if skipped:
@@ -190,23 +191,32 @@ def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
     while True:
         for step in steps:
             _lay_out(step)
-        try:
-            compute()
+        lack = _lack_of_memory(compute)
+        if not ranks.any(lack is not None):
             return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            for step in steps:
-                step.training.optimizer.discard()
-            _halve_budgets(steps, error)
+        for step in steps:
+            step.training.optimizer.discard()
+        _halve_budgets(steps, lack)
+        del lack  # and with it what the frames of its traceback hold
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
+def _lack_of_memory(compute: Callable[[], None]) -> BaseException | None:
+    """Return the error that says there is no memory to ``compute``; None where there is."""
+    try:
+        compute()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return error
+    return None
+
+
+def _halve_budgets(steps: Sequence[Step], error: BaseException | None) -> None:
     shortest = min(int(step.training.data.lengths[step.rows].min()) for step in steps)
     budget = max(step.training.token_budget for step in steps)
-    if budget < 2 * shortest:
+    if ranks.any(budget < 2 * shortest):
         longest = max(int(step.training.data.lengths[step.rows].max()) for step in steps)
         raise RunError(
             f"Out of memory with micro-batches of a single row ({longest} tokens). "
@@ -238,7 +248,7 @@ def _lay_out(step: Step) -> None:
     batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, places)]
     units = [task.count_units(batch.targets) for batch in batches]
     step.batches = list(itertools.compress(batches, units))
-    step.num_units = sum(units)
+    step.num_units = ranks.sum(sum(units))
     step.num_tokens = sum(batch.num_tokens for batch in batches)
     step.losses, step.generator_states = [], None
 

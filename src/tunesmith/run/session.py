@@ -11,6 +11,7 @@ import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
@@ -185,11 +186,12 @@ def drive(session: Session) -> None:
 
 def _stop_if_asked(course: Course) -> None:
     session = course.session
-    if session.stop.received is None:
+    received = ranks.max(session.stop.received or 0)
+    if not received:
         return
     course.save()
     raise Stopped(
-        session.stop.received,
+        int(received),
         f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
         f"Continue with: {session.directory.how_to_resume}",
     )
