@@ -93,7 +93,7 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     from tunesmith.data.encoded import Encoded, Ragged
     from tunesmith.engine.attention import FLAT_ATTENTION, register
     from tunesmith.engine.blocks.install import install_adapters
-    from tunesmith.engine.config import TrainConfig
+    from tunesmith.engine.config import ComputeConfig, TrainConfig
     from tunesmith.engine.layout import collator_for
     from tunesmith.engine.loop import Training
     from tunesmith.engine.optimizers import MasterOptimizer
@@ -127,7 +127,6 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
         batch_size=case.rows_per_step,
         epochs=1,
         learning_rate=LEARNING_RATE,
-        micro_batch_tokens=case.micro_batch_tokens,
         schedule={"name": "constant", "warmup": 0},
     )
     return Training(
@@ -139,5 +138,6 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
         optimizer=MasterOptimizer(model, groups, config.optimizer, LEARNING_RATE),
         learning_rate=LEARNING_RATE,
         config=config,
+        compute=ComputeConfig(micro_batch_tokens=case.micro_batch_tokens),
         prepare_step=lambda _progress: None,
     )

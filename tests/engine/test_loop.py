@@ -12,11 +12,10 @@ import torch
 from torch.nn import functional
 
 from engine.stepping import compute_gradients
-from tiny import VOCABULARY, tiny_model
+from tiny import VOCABULARY, tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties, _norm
@@ -49,7 +48,7 @@ def training(
     chosen, reason = choose_layout(model, "row", VOCABULARY, layout)
     assert chosen == layout, reason
     model.to(dtype)
-    config = TrainConfig(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
+    config, compute = train_and_compute(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
     rows = data()
     names = tuple(name for name, _ in model.named_parameters())
     return Training(
@@ -67,6 +66,7 @@ def training(
         ),
         learning_rate=0.01,
         config=config,
+        compute=compute,
         prepare_step=lambda progress: None,
     )
 

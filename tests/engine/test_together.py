@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tiny import VOCABULARY, tiny_model
+from tiny import VOCABULARY, tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.batch import FEW, Batch
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
@@ -83,7 +82,7 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
     plain = tiny_model(arch, dtype=torch.float32, head="causal" if causal else "sequence", **dropped)
     reads: Any = "token" if causal else "row"
     method = Lora(**{key: settings.pop(key) for key in METHOD_KEYS if key in settings})
-    config = TrainConfig(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
+    config, compute = train_and_compute(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
     torch.manual_seed(config.seed)
     if not causal:  # a head of its own
         nn.init.normal_(plain.classifier.weight)
@@ -108,6 +107,7 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
         optimizer=optimizer,
         learning_rate=rate,
         config=config,
+        compute=compute,
         prepare_step=lambda progress: None,
     )
 

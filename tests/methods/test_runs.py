@@ -41,13 +41,14 @@ def config(folder: Path, model: Path, output: str, **sections: Any) -> RunConfig
     if not data.exists():
         rows = [{"text": f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i}", "label": i % 2} for i in range(96)]
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", "checkpoint_steps": 2}
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32"}
     values = {
         "model": str(model),
         "data": str(data),
         "output": str(folder / output),
         "evaluation": {"num_resamples": 0, "baseline": False},
         "train": {**settings, **sections.pop("train", {})},
+        "compute": {"checkpoint_steps": 2},
         **sections,
     }
     return build(RunConfig, values)

@@ -241,9 +241,9 @@ def test_problems_of_the_configuration_are_found_before_training(configured: Con
         ({"train": {"early_stopping": {"metric": "acuracy"}}}, "no metric of the task"),
         ({"train": {"early_stopping": {"patience": 1}}, "data": None}, "needs validation rows"),
         ({"train": {"optimizer": "adamax2"}}, "no optimizer"),
-        ({"train": {"device": "cuda:7"}}, "not on this machine"),
+        ({"compute": {"device": "cuda:7"}}, "not on this machine"),
         ({"model": "lstm", "method": "lora"}, "lora"),
-        ({"model": "lstm", "train": {"layout": "flat"}}, "flat was asked for"),
+        ({"model": "lstm", "compute": {"layout": "flat"}}, "flat was asked for"),
     ]
     for sections, message in cases:
         config = configured(**{key: value for key, value in sections.items() if value is not None})

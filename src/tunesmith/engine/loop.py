@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
-from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
@@ -54,6 +55,8 @@ class Training:
     config: TrainConfig
     prepare_step: Callable[[float], None]
     """Called with the progress (0 to 1) before each step: the method's schedule of what is trained."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Of it, the engine reads how steps are split into micro-batches."""
     step: int = 0
     """Optimizer steps completed."""
     num_skipped: int = 0
@@ -77,7 +80,7 @@ class Step:
     batches: list[Batch] = field(default_factory=list)
     """Those with something to learn from, in the host's memory."""
     num_units: float = 0.0
-    """Labelled units of the whole step."""
+    """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
     """Real tokens."""
     losses: list[torch.Tensor] = field(default_factory=list)
@@ -129,7 +132,7 @@ def train(training: Training) -> Iterator[StepInfo]:
 
 def begin_step(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
-    training.token_budget = training.token_budget or training.config.micro_batch_tokens
+    training.token_budget = training.token_budget or training.compute.micro_batch_tokens
     training.prepare_step(training.step / training.plan.total_steps)
     training.scorer.set_training()
     return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
@@ -141,7 +144,7 @@ def finish_step(step: Step) -> StepInfo:
     if step.num_units:
         training.optimizer.add_penalties()
     *parts, norm = numbers(*step.losses, training.optimizer.gradient_norm())  # where a step waits for the device
-    loss = sum(parts, 0.0)
+    loss = ranks.sum(sum(parts, 0.0))
     skipped = _why_skip(training, loss, norm)
     rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
     if skipped:
@@ -188,24 +191,33 @@ def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
     while True:
         for step in steps:
             _lay_out(step)
-        try:
-            compute()
+        lack = _lack_of_memory(compute)
+        if not ranks.any(lack is not None):
             return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            for step in steps:
-                step.training.optimizer.discard()
-            _halve_budgets(steps, error)
+        for step in steps:
+            step.training.optimizer.discard()
+        _halve_budgets(steps, lack)
+        del lack  # and with it what the frames of its traceback hold
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
+def _lack_of_memory(compute: Callable[[], None]) -> BaseException | None:
+    """Return the error that says there is no memory to ``compute``; None where there is."""
+    try:
+        compute()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return error
+    return None
+
+
+def _halve_budgets(steps: Sequence[Step], error: BaseException | None) -> None:
     lengths = np.concatenate([step.training.data.sample_lengths[step.samples] for step in steps])
     shortest, longest = int(lengths.min()), int(lengths.max())
     budget = max(step.training.token_budget for step in steps)
-    if budget < 2 * shortest:
+    if ranks.any(budget < 2 * shortest):
         raise RunError(
             f"Out of memory with micro-batches of a single row ({longest} tokens). "
             "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
@@ -237,14 +249,14 @@ def _lay_out(step: Step) -> None:
     batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
     units = [task.count_units(batch.targets, batch.units) for batch in batches]
     step.batches = list(itertools.compress(batches, units))
-    step.num_units = sum(units)
+    step.num_units = ranks.sum(sum(units))
     step.num_tokens = sum(batch.num_tokens for batch in batches)
     step.losses, step.generator_states = [], None
 
 
 def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:
-    budget = training.token_budget or training.config.micro_batch_tokens
-    return micro_batches(data, samples, training.collate.layout, budget, training.config.micro_batch_rows)
+    budget = training.token_budget or training.compute.micro_batch_tokens
+    return micro_batches(data, samples, training.collate.layout, budget, training.compute.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:

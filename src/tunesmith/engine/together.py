@@ -96,7 +96,7 @@ def make_steps(members: Sequence[Member]) -> list[StepInfo]:
     """Make the next step of every member, and return what came of each, in their order.
 
     All must have the same frozen base (the same tensors), adapted at the same layers, and steps left. A pass holds at
-    most as many tokens as the largest micro-batch may (``train.micro_batch_tokens``), and at most one micro-batch of
+    most as many tokens as the largest micro-batch may (``compute.micro_batch_tokens``), and at most one micro-batch of
     each member. Each member's ``seconds`` are its share of the time by its tokens.
     """
     started = time.perf_counter()
@@ -123,7 +123,7 @@ class _Entry:
 
 
 def _compute(members: Sequence[Member], steps: Sequence[Step]) -> None:
-    """Fill the gradients of all members' masters, in as few passes as ``train.micro_batch_tokens`` allows."""
+    """Fill the gradients of all members' masters, in as few passes as ``compute.micro_batch_tokens`` allows."""
     for entries in _passes(members, steps):
         _run(entries)
 

@@ -222,8 +222,9 @@ def _settings(method: Method, config: Json, training: Json, environment: Json) -
     for name, key in (("Epochs", "epochs"), ("Steps", "steps"), ("Kept step", "best_step")):
         if training.get(key) is not None:
             facts.append((name, number(training[key], decimals=2 if key == "epochs" else 0)))
-    train = _section(config, "train")
-    facts += [(f"train.{key}", _plain(value)) for key, value in train.items() if isinstance(value, int | float | str)]
+    for name in ("train", "compute"):
+        values = _section(config, name).items()
+        facts += [(f"{name}.{key}", _plain(value)) for key, value in values if isinstance(value, int | float | str)]
     if environment.get("seed") is not None:
         facts.append(("Seed", str(environment["seed"])))
     for name, key, form in (

@@ -154,10 +154,10 @@ def make_network(
     ``like`` was made before of the same model: its layout is taken over, and its frozen weights are used in place
     of equal ones. In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
     """
-    device = choose_device(config.train.device)
+    device = choose_device(config.compute.device)
     if like is None:
         model = surgery(loaded.model)
-        wanted, fused = config.train.layout, device.type == "cpu"
+        wanted, fused = config.compute.layout, device.type == "cpu"
         layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), wanted, fused=fused)
     else:
         quantize_like(loaded.model, like.model)
@@ -168,7 +168,7 @@ def make_network(
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
     place(model, precision, device, {name for group in groups for name in group.names})
-    notes = _use_kernels(model, config.train.kernels, device)
+    notes = _use_kernels(model, config.compute.kernels, device)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)
     return Network(
@@ -202,8 +202,8 @@ def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tu
         if num_different
         else f"the package knows none of {type(inner(model)).__name__}"
     )
-    message = f"train.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
-    return (Problem("warning", message, "Set train.kernels to own, or choose a model that liger-kernel supports."),)
+    message = f"compute.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
+    return (Problem("warning", message, "Set compute.kernels to own, or choose a model that liger-kernel supports."),)
 
 
 def _hub_id(loaded: LoadedModel) -> str | None:
@@ -222,7 +222,6 @@ def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -
     }
     for choice in data.prepared.choices:
         columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
-    train = config.train.model_copy(update={"precision": network.precision, "layout": network.scorer.layout})
     config = with_absolute_paths(config)
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves
@@ -230,7 +229,8 @@ def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -
     updates = {
         "task": data.task,
         "data": config.data.model_copy(update={"columns": columns, "group": data.group, "passage": data.passage}),
-        "train": train,
+        "train": config.train.model_copy(update={"precision": network.precision}),
+        "compute": config.compute.model_copy(update={"layout": network.scorer.layout}),
         "output": str(folder),
     }
     return config.model_copy(update=updates)

@@ -122,14 +122,18 @@ def planned(train: TrainConfig, num_rows: int) -> tuple[float, StepPlan]:
 
 
 def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
-    """Return the configuration of a run that is resumed: what nobody gives is what was decided when it began."""
+    """Return the configuration of a run that is resumed: what nobody gives is what was decided when it began.
+
+    So are precision and layout where they are left to the machine, which may be another one now.
+    """
     before = directory.read_config()
 
     def fill(now: Any, saved: Any) -> Any:
         gaps = {
             name: getattr(saved, name)
             for name, field in type(now).model_fields.items()
-            if field.json_schema_extra == BY_DATA and getattr(now, name) is None
+            if (field.json_schema_extra == BY_DATA and getattr(now, name) is None)
+            or (name in ("precision", "layout") and getattr(now, name) == "auto")
         }
         return now.model_copy(update=gaps)
 
@@ -139,6 +143,7 @@ def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
     return config.model_copy(
         update={
             "train": fill(train, saved).model_copy(update=sections),
+            "compute": fill(config.compute, before.compute),
             "model": fill(config.model, before.model) if same_model else config.model,
         }
     )

@@ -99,7 +99,7 @@ def _return_to_best(session: Session) -> None:
         for problem in damage:
             session.note(problem)
         message = f"The best step ({best}) cannot be restored; the run keeps the weights of its last step ({last})."
-        session.note(Problem("warning", message, "Raise --train.keep_checkpoints, or look at the disk."))
+        session.note(Problem("warning", message, "Raise --compute.keep_checkpoints, or look at the disk."))
         session.progress.best_step = last
         return
     checkpoints.restore_weights(session.training, found.folder)

@@ -55,7 +55,7 @@ def judge(
     working: Notify = lambda _: None,
 ) -> Judged:
     """Score the rows and, as far as ``evaluation.answers`` asks for it, have answers written."""
-    scored = predict(network.scorer, network.collate, task, encoded, config.train.micro_batch_tokens)
+    scored = predict(network.scorer, network.collate, task, encoded, config.compute.micro_batch_tokens)
     outputs: dict[str, Any] = dict(scored.outputs)
     settings = config.evaluation
     num_rows = len(next(iter(columns.values())))

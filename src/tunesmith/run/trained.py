@@ -218,7 +218,7 @@ class Run:
         if self.task.writer is not None:
             return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
         encoded = network.encode(self.task, columns)
-        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
+        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.compute.micro_batch_tokens)
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 
     def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:

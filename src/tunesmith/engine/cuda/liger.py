@@ -54,7 +54,7 @@ def wants_kernels(wish: Wish, device: torch.device) -> bool:
     if wish != "liger" or not runs_on(device):
         return False
     if find_spec(PACKAGE) is None:
-        raise MissingExtraError("train.kernels: liger", "liger-kernel", "cuda")
+        raise MissingExtraError("compute.kernels: liger", "liger-kernel", "cuda")
     return True
 
 
