@@ -24,8 +24,8 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.together import Member, join, make_steps, obstacle
 from tunesmith.methods.lora import Lora
-from tunesmith.models import structure
 from tunesmith.models.sharing import share_frozen
+from tunesmith.models.wrapping import plain_name
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.types import RunError, StepInfo
@@ -164,7 +164,7 @@ def test_the_frozen_base_is_in_memory_once_and_stays_as_it_was() -> None:
     for name, parameter in first.items():
         if not parameter.requires_grad and ".original_module." not in name:
             assert second[name] is parameter
-            assert torch.equal(parameter, fresh[structure.plain_name(name)])
+            assert torch.equal(parameter, fresh[plain_name(name)])
         else:
             assert second[name].data_ptr() != parameter.data_ptr()
 

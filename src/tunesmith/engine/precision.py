@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from tunesmith.models.structure import inner, plain_name
+from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:

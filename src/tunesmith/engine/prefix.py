@@ -28,7 +28,7 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
 from tunesmith.engine.order import micro_batches
 from tunesmith.files.operations import reserve
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True)
@@ -167,20 +167,14 @@ class _Enough(Exception):  # noqa: N818 (no error)
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
     """Return what lies below the lowest of the parameters that are ever trained; None where there is no layer.
 
-    Two stacks (an encoder's and a decoder's) have none: what the upper one computes depends on both inputs.
+    Models whose layers are no column have none: see ``Anatomy.column``.
     """
-    whole: Any = structure.inner(model)
-    if getattr(whole.config, "is_encoder_decoder", False):
-        return None
-    depths = structure.parameter_depths(model)
+    anatomy = Anatomy.of(model)
+    depths, layers = anatomy.depths, anatomy.column
     lowest = min((depths[name] for name in trained), default=0)
-    found = structure.layers(model)
-    if lowest <= 1 or [index for index, _ in found] != list(range(len(found))):
+    if lowest <= 1 or not layers:
         return None
-    layers = [model.get_submodule(name) for _, name in found]
-    prefix = Prefix(
-        structure.base_model(whole), tuple(layers[: lowest - 1]), tuple(layers[lowest - 1 :]), lowest > len(layers)
-    )
+    prefix = Prefix(anatomy.base, layers[: lowest - 1], layers[lowest - 1 :], lowest > len(layers))
     return prefix if _is_below(prefix, model, trained) else None
 
 

@@ -34,7 +34,7 @@ from tunesmith.engine.blocks.projection import Guest, Layer, adapters_of, projec
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.loop import Step, Training, begin_step, finish_step, within_memory
 from tunesmith.engine.prefix import standing_in
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy, is_linear
 from tunesmith.types import StepInfo
 
 ADAPTER = "default"
@@ -55,8 +55,9 @@ class Member:
     def of(cls, training: Training) -> Member:
         """Return ``training`` as a member; see ``obstacle`` for what cannot be one."""
         model = training.scorer.model
-        base = structure.base_model(structure.inner(model))
-        layers = (layer for name, layer in adapted_layers(base).items() if not name.startswith("pooler."))
+        layers = (
+            layer for name, layer in adapted_layers(Anatomy.of(model).base).items() if not name.startswith("pooler.")
+        )
         return cls(training, tuple(layers), dropout_sites(model))
 
 
@@ -75,12 +76,12 @@ def obstacle(training: Training) -> str:
     if scorer.layout != "flat":
         return "its layout is padded"
     free: set[int] = {id(parameter) for parameter in scorer.head_parameters()}
-    pooler = getattr(structure.base_model(structure.inner(scorer.model)), "pooler", None)
-    if isinstance(pooler, nn.Module):
+    pooler = Anatomy.of(scorer.model).pooler
+    if pooler is not None:
         free |= {id(parameter) for parameter in pooler.parameters()}
     layers: dict[str, Any] = dict(adapted_layers(scorer.model))
     for name, layer in layers.items():
-        if layer.lora_variant or ADAPTER not in layer.lora_A or not structure.is_linear(layer.base_layer):
+        if layer.lora_variant or ADAPTER not in layer.lora_A or not is_linear(layer.base_layer):
             return f"its adapter at {name} adds more than a product of two matrices"
         adapters: list[Any] = [layer.lora_A, layer.lora_B]
         free |= {id(parameter) for module in adapters for parameter in module.parameters()}

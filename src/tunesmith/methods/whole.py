@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tunesmith.methods.base import Method
-from tunesmith.models import structure
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_model_folder
+from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class WholeModel(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``config.json`` and safetensors that plain ``transformers`` loads; large models in shards."""
         with quiet():
-            structure.inner(model).save_pretrained(folder)
+            inner(model).save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Return ``model``, trained as ``apply`` says, with the saved weights copied into it.

@@ -23,9 +23,11 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
+from tunesmith.models.origin import origin
 from tunesmith.models.quantized import quantize_like
 from tunesmith.models.sharing import share_frozen
-from tunesmith.models.structure import inner, num_weights, origin
+from tunesmith.models.weights import num_weights
+from tunesmith.models.wrapping import inner
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import CHECKS, Columns, Task
@@ -158,7 +160,9 @@ def make_network(
     if like is None:
         model = surgery(loaded.model)
         wanted, fused = config.compute.layout, device.type == "cpu"
-        layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), wanted, fused=fused)
+        layout, reason = choose_layout(
+            model, task.reads, len(loaded.tokenizer), wanted, fused=fused, longest=loaded.max_length
+        )
     else:
         quantize_like(loaded.model, like.model)
         model = surgery(loaded.model)

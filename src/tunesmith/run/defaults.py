@@ -16,7 +16,8 @@ from tunesmith.config.base import BY_DATA
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
-from tunesmith.models.structure import inner, num_weights
+from tunesmith.models.weights import num_weights
+from tunesmith.models.wrapping import inner
 from tunesmith.readable import compact, count
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.types import InputError, Problem
@@ -64,7 +65,7 @@ def settle(session: Session) -> Settled:
     has_graphs = config.cuda_graphs and not plan.checkpointing
     if has_graphs:
         scorer = session.training.scorer
-        graphs = BaseGraphs(base_model(inner(model)), scorer.switches, plan.micro_batch_tokens)
+        graphs = BaseGraphs(Anatomy.of(model).base, scorer.switches, plan.micro_batch_tokens)
         session.training = replace(session.training, scorer=replace(scorer, graphs=graphs))
     elif config.cuda_graphs:
         message = "compute.cuda_graphs: true: switched off, since activations are computed again to fit into memory."

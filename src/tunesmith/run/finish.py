@@ -12,7 +12,7 @@ from tunesmith.evaluate import Baseline, baseline, has_baseline, predictions_tab
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import make_folder, rename, sync_folder
-from tunesmith.models.structure import inner
+from tunesmith.models.wrapping import inner
 from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
 from tunesmith.run.assembly import inputs_of, parameter_counts

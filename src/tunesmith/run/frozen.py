@@ -14,7 +14,7 @@ from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.operations import make_folder
 from tunesmith.files.space import require_space
-from tunesmith.models.structure import inner
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.readable import size
 from tunesmith.types import Problem
 
@@ -60,7 +60,7 @@ def keep_states(session: Session) -> None:
 
 
 def _num_bytes(session: Session, data: Encoded, *, reads_only: bool) -> int:
-    width = int(inner(session.network.model).config.hidden_size)
+    width = Anatomy.of(session.network.model).hidden_size
     num_read = len(data) if data.reads is None else len(data.reads.values)
     num_states = num_read if reads_only else int(data.lengths.sum())
     return num_states * width * next(session.network.model.parameters()).element_size()

@@ -19,7 +19,7 @@ from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
 from tunesmith.models.adapter import named_bases
-from tunesmith.models.structure import origin
+from tunesmith.models.origin import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
 from tunesmith.tasks import writing
