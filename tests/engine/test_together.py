@@ -108,7 +108,6 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
         learning_rate=rate,
         config=config,
         compute=compute,
-        prepare_step=lambda progress: None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 class WholeModel(Method):
     """A method whose result is a full model: ``config.json`` and ``model.safetensors``."""
+
+    result: ClassVar[Literal["model", "adapter", "own"]] = "model"
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``config.json`` and safetensors that plain ``transformers`` loads; large models in shards."""

@@ -222,7 +222,7 @@ def compose(
         learning_rate=learning_rate,
         config=config.train,
         compute=config.compute.model_copy(update={"layout": network.scorer.layout}),
-        prepare_step=lambda progress: config.method.update(network.model, progress),
+        method=config.method,
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
     session.decisions = decisions
