@@ -13,6 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from proof_methods import AdaLora, BitFit, PromptTuning, registered
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
 from tunesmith.models.anatomy import Anatomy
@@ -32,12 +33,30 @@ CASES: dict[str, Callable[[], Method]] = {
     ),
     "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
+    "adalora": AdaLora,
+    "bitfit": BitFit,
+    "prompt_tuning": PromptTuning,
 }
 WITHOUT_LINEAR = ("lstm", "cnn")
-TABLE = [
-    (arch, case) for arch in ARCHITECTURES for case in CASES if not (arch in WITHOUT_LINEAR and case.startswith("lora"))
-]
+TAKES_VECTORS = ("bert", "roberta", "distilbert", "modernbert")
+"""Classifiers that find what they read without the tokens."""
+
+
+def fits(arch: str, case: str) -> bool:
+    """Say whether a method can train a classifier of this architecture; if not, it says so."""
+    if case == "prompt_tuning":
+        return arch in TAKES_VECTORS
+    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora"))
+
+
+TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
 everything = pytest.mark.parametrize(("arch", "case"), TABLE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _with_proof_methods() -> Iterator[None]:
+    with registered():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,7 +111,7 @@ def test_groups_hold_each_trained_parameter_once(arch: str, case: str) -> None:
 @everything
 def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str) -> None:
     method, model = applied(arch, case)
-    if case.startswith("lora"):  # while B is zero, A has no gradient
+    if method.needs_base:  # while B is zero, A has no gradient
         shake(model, method)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(
@@ -139,8 +158,9 @@ def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> N
     assert torch.equal(logits(plain), logits(model))
 
 
-@pytest.mark.parametrize("case", ["lora", "lora-all-options", "lora-top", "lora-bias"])
-@pytest.mark.parametrize("arch", TRANSFORMERS)
+@pytest.mark.parametrize(
+    ("arch", "case"), [(arch, case) for arch, case in TABLE if case.startswith(("lora", "adalora", "prompt"))]
+)
 def test_adapter_folder_loads_in_plain_peft(arch: str, case: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
@@ -278,6 +298,17 @@ def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
         Lora(layers_to_transform=wrong).apply(tiny_model("bert"))
     with pytest.raises(InputError, match="in layer 1"):
         Lora(layers_to_transform=1, target_modules=("word_embeddings",)).apply(tiny_model("bert"))
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "prompt_tuning")])
+def test_vectors_before_rows_are_refused_where_they_have_no_place(arch: str) -> None:
+    with pytest.raises(InputError, match="puts vectors before every row in the place of tokens"):
+        PromptTuning().apply(tiny_model(arch))
+
+
+def test_vectors_before_rows_are_refused_where_peft_leaves_them_out() -> None:
+    with pytest.raises(InputError, match="PEFT has no such place in BertForMaskedLM"):
+        PromptTuning().apply(tiny_model("bert", head="masked"))
 
 
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)

@@ -12,6 +12,7 @@ from torch import nn
 
 from tunesmith.methods.base import Method, ParameterGroup
 from tunesmith.methods.groups import group_parameters
+from tunesmith.methods.virtual_tokens import complete, require_place_before_rows
 from tunesmith.models.adapter_layers import read_adapter_config
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
@@ -20,7 +21,7 @@ from tunesmith.models.pinning import ADAPTER_WEIGHTS, check_base, describe_base,
 from tunesmith.models.quantized import quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_adapter_folder
-from tunesmith.models.wrapping import names_inside, num_virtual_tokens, plain_name
+from tunesmith.models.wrapping import inner, names_inside, plain_name
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class PeftMethod(Method):
         config.modules_to_save = list(Anatomy.of(model).new_modules) or None
         self._quantize(model)
         try:
-            return self._wrap(model, config)
+            return self.wrap(model, config)
+        except InputError:
+            raise
         except ValueError as error:  # PEFT knows no layer of its own for one of the model's
             raise InputError(
                 f"The method '{self.name}' does not fit {type(model).__name__}: {said(error)}", "Use another method."
@@ -89,17 +92,19 @@ class PeftMethod(Method):
         if self.quantize != "none":
             quantize(model, self.quantize)
 
-    def _wrap(self, model: PreTrainedModel, config: Any) -> PeftModel:
+    def wrap(self, model: PreTrainedModel, config: Any) -> PeftModel:
         """Let PEFT put its weights into ``model`` and check that exactly what should be trained is trainable."""
         from peft import get_peft_model
 
         anatomy = Anatomy.of(model)
         head, loose = {plain_name(name) for name in anatomy.head_parameter_names}, set(anatomy.loose_parameter_names)
         own = {name for name, _ in model.named_parameters()}
+        if config.is_prompt_learning:
+            complete(config, self.name, model)
         with quiet():
             wrapped: PeftModel = get_peft_model(model, config)
-        if num_virtual_tokens(wrapped):
-            _require_place_for_tokens(self.name, wrapped)
+        if config.is_prompt_learning:
+            require_place_before_rows(self.name, wrapped)
         inside = names_inside(wrapped)
         for name, parameter in wrapped.named_parameters():
             if inside.get(name) in loose:  # PEFT trains modules only
@@ -148,7 +153,9 @@ class PeftMethod(Method):
         self._quantize(model)
         with torch.random.fork_rng(devices=[]):  # first values are replaced below
             try:
-                trained = self._wrap(model, config)
+                trained = self.wrap(model, config)
+            except InputError:
+                raise
             except ValueError as error:  # PEFT found no module of the names in the file
                 raise InputError(
                     f"The adapter in {folder} does not fit this {type(model).__name__}: {said(error)}"
@@ -185,7 +192,7 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     # With bias "all", PEFT lists the head's biases a second and third time under its wrapper's own names,
     # and that of a tied output layer under both of its names.
     named = set(inside.values())
-    every = {plain_name(name) for name, _ in model.named_parameters(remove_duplicate=False)}
+    every = {plain_name(name) for name, _ in inner(model).named_parameters(remove_duplicate=False)}
     return {
         name: tensor
         for name, tensor in state.items()
@@ -197,18 +204,3 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 def _task_type(model: PreTrainedModel) -> str | None:
     name = type(model).__name__
     return next((task for suffix, task in _TASK_TYPES.items() if name.endswith(suffix)), None)
-
-
-def _require_place_for_tokens(method: str, model: PeftModel) -> None:
-    """Refuse models around which PEFT puts no tokens before rows, or whose head would then read the wrong one."""
-    whole = Anatomy.of(model).whole
-    fix = "Use another method, such as lora."
-    if _config(model).task_type not in ("SEQ_CLS", "TOKEN_CLS", "CAUSAL_LM"):
-        message = f"The method '{method}' puts tokens before every row, which PEFT does not do for"
-        raise InputError(f"{message} {type(whole).__name__}.", fix)
-    if _config(model).task_type == "SEQ_CLS" and hasattr(whole, "score"):
-        message = (
-            f"The method '{method}' puts vectors in the place of tokens, and {type(whole).__name__}, which reads the "
-            "last token of a row, then takes padding for it."
-        )
-        raise InputError(message, fix)
