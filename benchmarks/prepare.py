@@ -7,11 +7,12 @@ import gzip
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.child import answer
+from benchmarks.row_files import write_rows
 
 NUM_TEST_ROWS = 64
 GSM8K = "gsm8k/train.jsonl.gz"
@@ -125,16 +126,6 @@ def shape_of(model: str, *, causal: bool) -> dict[str, Any]:
         "vocabulary": config.vocab_size if causal else 0,
         "causal": causal,
     }
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    with Path(path).open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def prediction(spec: dict[str, Any]) -> dict[str, Any]:

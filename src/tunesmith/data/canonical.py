@@ -8,7 +8,7 @@ from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.data.tagged_rows import Notation, TaggedTokens
 from tunesmith.types import ColumnChoice, Problem
 

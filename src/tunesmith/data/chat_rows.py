@@ -36,7 +36,8 @@ from tunesmith.data.messages import (
     transcript,
 )
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows, batches, column_names, nested_columns
+from tunesmith.data.rows import Rows, batches, nested_columns
+from tunesmith.data.tables import column_names
 from tunesmith.types import ColumnChoice, Problem
 
 MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tunesmith.config.base import nearest
 from tunesmith.data import cells, marks
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.data.tagged_columns import mark_tagged
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 

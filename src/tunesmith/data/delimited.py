@@ -25,7 +25,8 @@ from tunesmith.data.dialect import (
 )
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, batches, open_table
+from tunesmith.data.rows import batches, open_table
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter
 from tunesmith.files.operations import rename
 from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 

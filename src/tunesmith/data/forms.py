@@ -24,7 +24,8 @@ from tunesmith.data.bad_rows import BadRows, LeftOut, judge_all
 from tunesmith.data.clean import BoolArray, Tally, is_unlabelled
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows, batches, column_names
+from tunesmith.data.rows import Rows, batches
+from tunesmith.data.tables import column_names
 from tunesmith.types import ColumnChoice, Guess, InputError, Problem
 
 Keys = npt.NDArray[np.uint64]

@@ -15,7 +15,8 @@ from tunesmith.data.forms import UNREADABLE
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
 from tunesmith.data.records import RawData
-from tunesmith.data.tables import Rows, TableWriter, column_names, open_table
+from tunesmith.data.rows import Rows, open_table
+from tunesmith.data.tables import TableWriter, column_names
 from tunesmith.data.tagged_rows import Notation
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json

@@ -30,7 +30,8 @@ from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, row_keys
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
-from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
+from tunesmith.data.rows import Rows, batches, open_table
+from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.tagged_rows import Notation
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json

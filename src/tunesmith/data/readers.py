@@ -29,6 +29,7 @@ from tunesmith.data.many_files import content_of, read_labelled_files, read_para
 from tunesmith.data.passages import read_passages
 from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
+from tunesmith.data.rows import Rows, open_table
 from tunesmith.data.sources import (
     COLUMNAR,
     CONLL,
@@ -40,14 +41,7 @@ from tunesmith.data.sources import (
     splits_of,
 )
 from tunesmith.data.sources import Source as Origin
-from tunesmith.data.tables import (
-    Rejections,
-    Rows,
-    open_table,
-    read_rejections,
-    read_report,
-    write_report,
-)
+from tunesmith.data.tables import Rejections, read_rejections, read_report, write_report
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
 from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
 from tunesmith.files.cache import cached_folder

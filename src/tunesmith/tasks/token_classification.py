@@ -18,7 +18,7 @@ from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_ragged
-from tunesmith.data.tables import item_counts
+from tunesmith.data.rows import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
