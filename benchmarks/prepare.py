@@ -23,9 +23,10 @@ def training(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
     workload, work = spec["workload"], Path(spec["work"])
-    model = str(locate(workload["model"]).folder)
+    model = str(materialise(locate(workload["model"])).folder)
     tokenizer = AutoTokenizer.from_pretrained(model)
     is_chat = workload["data"] == "chat"
     source, rows = chats() if is_chat else reviews()
@@ -158,6 +159,7 @@ def generation(spec: dict[str, Any]) -> dict[str, Any]:
 def short_rows(spec: dict[str, Any]) -> dict[str, Any]:
     """Write many short labelled rows, all different: a third to all of a review, with a number before it."""
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
     work, num_rows = Path(spec["work"]), spec["workload"]["rows"]
     source, found = reviews()
@@ -172,7 +174,7 @@ def short_rows(spec: dict[str, Any]) -> dict[str, Any]:
 
     write_rows(work / "train.jsonl", make())
     write_rows(work / "test.jsonl", rows[:NUM_TEST_ROWS])
-    return {"model": str(locate(spec["workload"]["model"]).folder), "source": source, "num_rows": num_rows}
+    return {"model": str(materialise(locate(spec["workload"]["model"])).folder), "source": source, "num_rows": num_rows}
 
 
 def long_model(spec: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +183,9 @@ def long_model(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
-    source, folder = locate(spec["workload"]["model"]).folder, Path(spec["work"]) / "model"
+    source, folder = materialise(locate(spec["workload"]["model"])).folder, Path(spec["work"]) / "model"
     config = AutoConfig.from_pretrained(source)
     config.max_position_embeddings = 2048
     torch.manual_seed(0)

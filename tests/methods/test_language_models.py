@@ -16,8 +16,7 @@ import transformers
 from tiny import tiny_batch, tiny_folder
 from tunesmith.methods import Freeze, Full, Lora, Method, trained_parameters
 from tunesmith.models import Pretrained, load_trained, structure
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 CAUSAL = HeadSettings("AutoModelForCausalLM", None)
 MASKED = HeadSettings("AutoModelForMaskedLM", None)

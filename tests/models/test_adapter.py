@@ -15,8 +15,7 @@ from tiny import tiny_batch, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.methods import Lora, trained_parameters
 from tunesmith.models import Pretrained, structure
 from tunesmith.models.quiet import quiet
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 SEQUENCE = HeadSettings("AutoModelForSequenceClassification", 4)
 TOKEN = HeadSettings("AutoModelForTokenClassification", 5)

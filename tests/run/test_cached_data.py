@@ -278,7 +278,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from tunesmith.config.build import build
-from tunesmith.models.pretrained import load_tokenizer
+from tunesmith.models import load_tokenizer
 from tunesmith.run import RunConfig
 from tunesmith.run.assembly import load_data
 

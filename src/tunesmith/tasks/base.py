@@ -11,7 +11,6 @@ micro-batch, K scores per unit, R bootstrap replicates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from tunesmith.config.base import Config
 from tunesmith.data.encoded import Array, Encoded, Ragged
-from tunesmith.types import ColumnProfile, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     import torch
@@ -36,20 +35,6 @@ Targets = Mapping[str, Any]
 """What a split's rows are judged by: an array with one entry per row, or a ``Ragged``, by name."""
 
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSettings:
-    """What the model must provide: read by ``tunesmith.models``."""
-
-    auto_class: str
-    """Name of the ``transformers`` auto class, such as ``AutoModelForSequenceClassification``."""
-    num_outputs: int | None
-    """K, scores per unit; None when it is the model's own (the vocabulary of a language model)."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
-    default_max_length: int = 512
-    """Longest row in tokens when the user names none and the model allows more."""
 
 
 CHECKS = 3

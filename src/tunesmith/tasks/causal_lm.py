@@ -18,7 +18,7 @@ from torch.nn import functional
 from tunesmith import metrics
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.chat import encoding
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
@@ -33,7 +33,7 @@ from tunesmith.tasks.chat.template import (
 )
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import TEXT, place, places
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

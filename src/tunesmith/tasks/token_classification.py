@@ -21,7 +21,7 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_rag
 from tunesmith.data.rows import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.tasks import crf, losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.encoding import lengths_of
@@ -29,7 +29,7 @@ from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
 from tunesmith.tasks.token_encoding import encode_tokens
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
