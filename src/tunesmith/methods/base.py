@@ -49,6 +49,9 @@ class Method(Config):
     """Whether every weight of the model is trained."""
     saves_adapter: ClassVar[bool] = False
     """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
+    same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
+    """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
+    leaves none frozen."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""

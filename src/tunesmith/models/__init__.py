@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "OTHER_MODELS",
     "Cnn",
     "LoadedModel",
     "Lstm",
@@ -38,7 +39,10 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn}
-"""Models trained from scratch, by name; every other name is a ``Pretrained`` model's."""
+"""Models trained from scratch, by name."""
+
+OTHER_MODELS: type[ModelSource] = Pretrained
+"""The source of a model by any other name."""
 
 
 def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None) -> LoadedModel:

@@ -9,10 +9,9 @@ from pydantic import Field, SerializeAsAny
 from tunesmith.config.base import Choice, Config
 from tunesmith.data.config import DataConfig
 from tunesmith.engine.config import TrainConfig
-from tunesmith.methods import METHODS
+from tunesmith.methods import DEFAULT_METHOD, METHODS
 from tunesmith.methods.base import Method
-from tunesmith.methods.full import Full
-from tunesmith.models import MODELS, Pretrained
+from tunesmith.models import MODELS, OTHER_MODELS
 from tunesmith.models.base import ModelSource
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
@@ -38,13 +37,13 @@ class EvaluationConfig(Config):
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
-    model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=Pretrained)]
+    model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=OTHER_MODELS)]
     """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
     """The rows: a file, a folder, hub:org/name, or sample:rotten-tomatoes."""
     task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None
     """What is learned; found by looking at the data when not given."""
-    method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = Full()
+    method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = DEFAULT_METHOD
     """Which parameters are trained, and how."""
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -141,7 +141,7 @@ def _require(session: Session) -> None:
 
 def _choose_loss(session: Session) -> None:
     """Take Liger's loss where it was asked for and does the same."""
-    if session.config.train.kernels != "liger" or session.data.task.name != "causal_lm":
+    if session.config.train.kernels != "liger" or not session.data.task.plain_cross_entropy:
         return
     scorer = session.training.scorer
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)

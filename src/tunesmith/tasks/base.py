@@ -69,6 +69,9 @@ class Task(Config):
     """Whether predictions are texts that the model writes: ``encode_prompts`` and ``judge_answers`` are there."""
     corrupts: ClassVar[bool] = False
     """Whether rows are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
+    plain_cross_entropy: ClassVar[bool] = False
+    """Whether ``loss_sum`` is no more than the cross-entropy of the scores and ``targets["labels"]``: head and loss may
+    then be computed in one."""
     answer_metrics: ClassVar[frozenset[str]] = frozenset()
     """Those metrics that exist only where answers were generated."""
 

@@ -76,6 +76,7 @@ class CausalLM(Task):
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     joins_lines: ClassVar[bool] = True
     generates: ClassVar[bool] = True
+    plain_cross_entropy: ClassVar[bool] = True
     answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
     most_epochs: ClassVar[int] = 5
     higher_is_better: ClassVar[Mapping[str, bool]] = {
