@@ -18,9 +18,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
-FORMAT = 5
-"""Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ragged:

@@ -18,12 +18,10 @@ from tunesmith.data.records import RawData
 from tunesmith.data.rows import Rows, open_table
 from tunesmith.data.tables import TableWriter, column_names
 from tunesmith.data.tagged_rows import Notation
+from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
-
-_VERSION = 5
-"""Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
 def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: DataConfig) -> Rows:
@@ -51,7 +49,7 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
     notation = Notation(config.tag_scheme, config.span_offsets)
     columns = [[choice.role, choice.column, choice.is_number] for choice in known]
     clean = config.clean.model_dump(mode="json")
-    key = hash_json([_VERSION, dataset.fingerprint, columns, clean, notation.scheme, notation.offsets])
+    key = hash_json([reading_version(), dataset.fingerprint, columns, clean, notation.scheme, notation.offsets])
 
     def build(folder: Path) -> None:
         form, _ = learn_form([dataset], known, for_prediction=True, notation=notation)

@@ -33,14 +33,11 @@ from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dic
 from tunesmith.data.rows import Rows, batches, open_table
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.tagged_rows import Notation
+from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
-
-_VERSION = 7
-"""Part of the cache's keys: raise it when preparing gives other rows than before."""
-
 
 _SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
@@ -82,7 +79,7 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
-            "version": _VERSION,
+            "version": reading_version(),
             "splits": {name: dataset.fingerprint for name, dataset in given.items()},
             "choices": [[choice.role, choice.column, choice.is_number] for choice in choices],
             "group": group,

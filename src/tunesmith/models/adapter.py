@@ -16,6 +16,7 @@ from tunesmith.config.load import load_yaml
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.known_hashes import known_hash
+from tunesmith.files.source_hash import source_hash
 from tunesmith.models.adapter_layers import load_adapter
 from tunesmith.models.base import HeadOfRun
 from tunesmith.models.loading import load_config, load_tokenizer, load_weights
@@ -28,8 +29,10 @@ from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import ADAPTER_CONFIG, TOKENIZER_FILES, read_json
 from tunesmith.types import HeadSettings, InputError
 
-FORMAT = 2
-"""Part of the cache's keys: raise it when what is made of an adapter differs from before."""
+_MERGING = tuple(
+    f"tunesmith.models.{name}" for name in ("adapter", "adapter_layers", "loading", "merging", "quantized")
+)
+"""Whose source decides what is made of an adapter."""
 
 _SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 """What of an adapter's config says how its weights are added."""
@@ -61,7 +64,7 @@ def merged_folder(
     own = sorted(
         name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
     )
-    key = hash_json([FORMAT, {name: known_hash(folder / name) for name in own}, base.weights_sha256])
+    key = hash_json([source_hash(*_MERGING), {name: known_hash(folder / name) for name in own}, base.weights_sha256])
     scales = {name: described.get(name) for name in _SCALES}
     weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), repr(scales), base.weights_sha256])
 

@@ -37,10 +37,6 @@ Targets = Mapping[str, Any]
 FloatArray = npt.NDArray[np.float64]
 
 
-CHECKS = 3
-"""Part of the cache's keys: raise it when a task's ``check`` finds other problems than before."""
-
-
 class Task(Config):
     """What is learned. One file and one entry of ``TASKS`` each."""
 
