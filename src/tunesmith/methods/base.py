@@ -82,7 +82,10 @@ class Method(Config):
         raise NotImplementedError
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it."""
+        """Return the trained module: ``model`` (as loaded for this run) with the adapter that ``save`` wrote in it.
+
+        Only of methods that save an adapter; ``tunesmith.models.load_trained`` opens whole models.
+        """
         raise NotImplementedError
 
 
