@@ -93,11 +93,11 @@ def configuration(spec: dict[str, Any], output: Path, **changes: Any) -> Any:
             "schedule": {"name": "linear", "warmup": workload["warmup"]},
             "clip_norm": workload["clip_norm"],
             "precision": spec.get("precision", "auto"),
-            "device": "cpu",
             "seed": spec.get("seed", 0),
             "evaluate_steps": NEVER,
             "early_stopping": {"restore_best": False},
         },
+        "compute": {"device": "cpu"},
         "evaluation": {"baseline": False, "num_resamples": 0},
         "output": str(output),
     }

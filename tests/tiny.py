@@ -27,6 +27,7 @@ from transformers import (
     T5Config,
 )
 
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.models.quiet import quiet
 
 VOCABULARY = 97
@@ -288,3 +289,9 @@ def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of the gradients by parameter name; those of tables may come as rows."""
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {name: grad.to_dense() if grad.is_sparse else grad.clone() for name, grad in found.items()}
+
+
+def train_and_compute(**settings: Any) -> tuple[TrainConfig, ComputeConfig]:
+    """Return the two sections that say how a training goes, each with those of ``settings`` that are its own."""
+    compute = {name: settings.pop(name) for name in list(settings) if name in ComputeConfig.model_fields}
+    return TrainConfig(**settings), ComputeConfig(**compute)

@@ -68,7 +68,7 @@ def prepare(
     from tunesmith.engine.free_memory import memory_of
     from tunesmith.engine.memory_plan import plan_memory
     from tunesmith.engine.recompute import recompute_layers
-    from tunesmith.models.structure import base_model, inner
+    from tunesmith.models.anatomy import Anatomy
 
     device, _ = choose()
     rows = make_rows(case, case.num_rows(num_steps))
@@ -83,7 +83,7 @@ def prepare(
     if plan.checkpointing:
         recompute_layers(model)
     if graphs:
-        captured = BaseGraphs(base_model(inner(model)), training.scorer.switches, plan.micro_batch_tokens)
+        captured = BaseGraphs(Anatomy.of(model).base, training.scorer.switches, plan.micro_batch_tokens)
         training.scorer = replace(training.scorer, graphs=captured)
     return Prepared(training, rows, plan, num_replaced, num_put_back)
 
@@ -93,7 +93,7 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     from tunesmith.data.encoded import Encoded, Ragged
     from tunesmith.engine.attention import FLAT_ATTENTION, register
     from tunesmith.engine.blocks.install import install_adapters
-    from tunesmith.engine.config import TrainConfig
+    from tunesmith.engine.config import ComputeConfig, TrainConfig
     from tunesmith.engine.layout import collator_for
     from tunesmith.engine.loop import Training
     from tunesmith.engine.optimizers import MasterOptimizer
@@ -101,7 +101,7 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     from tunesmith.engine.precision import DTYPES, choose_precision, place
     from tunesmith.engine.scorer import Scorer
     from tunesmith.methods import Full, Lora
-    from tunesmith.models.structure import inner
+    from tunesmith.models.wrapping import inner
     from tunesmith.tasks import TASKS
 
     tokens = Ragged.from_rows(rows)
@@ -127,7 +127,6 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
         batch_size=case.rows_per_step,
         epochs=1,
         learning_rate=LEARNING_RATE,
-        micro_batch_tokens=case.micro_batch_tokens,
         schedule={"name": "constant", "warmup": 0},
     )
     return Training(
@@ -139,5 +138,6 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
         optimizer=MasterOptimizer(model, groups, config.optimizer, LEARNING_RATE),
         learning_rate=LEARNING_RATE,
         config=config,
+        compute=ComputeConfig(micro_batch_tokens=case.micro_batch_tokens),
         prepare_step=lambda _progress: None,
     )

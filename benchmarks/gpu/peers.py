@@ -18,7 +18,7 @@ def ordered_rows(case: Case, num_steps: int) -> Iterator[dict[str, Any]]:
     rows = make_rows(case, case.num_rows(num_steps))
     plan = StepPlan(len(rows), case.rows_per_step, 1.0, SEED)
     for step in range(plan.total_steps):
-        for index in plan.rows_of(step).tolist():
+        for index in plan.samples_of(step).tolist():
             row = rows[index].tolist()
             if case.shape.is_encoder:
                 yield {"input_ids": row, "labels": index % 2}

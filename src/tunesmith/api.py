@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 if TYPE_CHECKING:
     from tunesmith.config.base import Config
@@ -19,6 +20,7 @@ def finetune(
     method: str | Mapping[str, Any] | Config = "full",
     task: str | Mapping[str, Any] | Config | None = None,
     train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
     evaluation: Mapping[str, Any] | Config | None = None,
     output: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -44,6 +46,7 @@ def finetune(
         RunError: Training could not go on; what was saved stays.
     """
     from tunesmith.config.build import build
+    from tunesmith.config.migrate import migrate
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig
     from tunesmith.run import train as train_run
@@ -54,10 +57,14 @@ def finetune(
         "task": task,
         "method": method,
         "train": train,
+        "compute": compute,
         "evaluation": evaluation,
         "output": None if output is None else str(output),
     }
-    config = build(RunConfig, {name: value for name, value in sections.items() if value is not None})
+    values, moved = migrate({name: value for name, value in sections.items() if value is not None})
+    for note in moved:
+        warn(str(note), FutureWarning, stacklevel=2)
+    config = build(RunConfig, values)
     run = Run.open(train_run(config, resume=resume, overwrite=overwrite, observers=observers))
     if report:
         write_report([run.folder], Path(run.folder) / "report.html")

@@ -53,7 +53,7 @@ def test_foreign_names_are_no_keys_themselves() -> None:
     ("arguments", "meant"),
     [
         (["--lr", "3e-4"], "--train.learning_rate"),
-        (["--gpu"], "--train.device cuda"),
+        (["--gpu"], "--compute.device cuda"),
         (["--epochs", "3"], "--train.epochs"),
         (["--batch-size", "8"], "--train.batch_size"),
         (["--rank", "16"], "--method.rank"),
@@ -72,7 +72,7 @@ def test_foreign_names_are_no_keys_themselves() -> None:
         (["--warmup_ratio", "0.1"], "--train.schedule.warmup"),
         (["--lr_scheduler_type", "cosine"], "--train.schedule"),
         (["--cutoff_len", "128"], "--model.max_length"),
-        (["--micro_batch_size", "2"], "--train.micro_batch_rows"),
+        (["--micro_batch_size", "2"], "--compute.micro_batch_rows"),
         (["--resume_from_checkpoint", "x"], "--resume"),
         (["--overwrite_output_dir"], "--overwrite"),
         (["--columns", "text=review"], "--data.columns.text COLUMN"),

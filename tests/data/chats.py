@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data import DataConfig, PreparedData, assign_roles, conversation_roles, prepare, profile, read
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.types import ColumnChoice
 
 ALL = {"validation_fraction": 0.0, "test_fraction": 0.0}
@@ -59,7 +60,7 @@ def choose(path: Path, **overrides: str) -> tuple[ColumnChoice, ...]:
 def load(path: Path, choices: Sequence[ColumnChoice] | None = None, **settings: Any) -> PreparedData:
     """Return the file's conversations, prepared."""
     config = DataConfig.model_validate({"path": str(path), **ALL, **settings})
-    return prepare(read(config), config, choose(path) if choices is None else choices)
+    return prepare(read(config), config, choose(path) if choices is None else choices, Conversations)
 
 
 def messages_of(data: PreparedData, split: str = "train") -> list[list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ import pytest
 
 from data.chats import assistant, load, messages_of, user, write
 from tunesmith.data import DataConfig, assign_roles, prepare, profile, read, read_for_prediction
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
 from tunesmith.data.rows import Rows
@@ -25,7 +26,7 @@ ASKED = [f"Which things belong to order number {number}, please?" for number in 
 def found_in(path: Path, **settings: Any) -> tuple[FoundRows, Any]:
     config = DataConfig(path=str(path), validation_fraction=0, test_fraction=0, **settings)
     found = find_rows(config, None)
-    return found, prepare(found.raw, found.data, found.choices)
+    return found, prepare(found.raw, found.data, found.choices, found.form)
 
 
 def roles_of(found: FoundRows) -> dict[str, str]:
@@ -105,7 +106,7 @@ def test_lists_of_messages_stay_messages(tmp_path: Path) -> None:
 def test_predicting_reads_a_question_of_data_as_training_does(tmp_path: Path) -> None:
     path = write(tmp_path / "new.jsonl", [{"prompt": {"order": 1}}, {"prompt": "plain"}])
     choices = [ColumnChoice("prompt", "prompt", ""), ColumnChoice("completion", "completion", "")]
-    rows = read_for_prediction(str(path), choices, DataConfig(path="x"))
+    rows = read_for_prediction(str(path), choices, DataConfig(path="x"), Conversations)
     assert [json.loads(cell) for cell in rows["messages"]] == [[user('{"order":1}')], [user("plain")]]
 
 
@@ -116,7 +117,7 @@ def test_texts_of_a_split_without_data_are_what_is_written(tmp_path: Path) -> No
     path, other = write(tmp_path / "train.jsonl", train), write(tmp_path / "test.jsonl", test)
     config = DataConfig(path=str(path), test=str(other))
     found = find_rows(config, None)
-    data = prepare(found.raw, found.data, found.choices)
+    data = prepare(found.raw, found.data, found.choices, found.form)
     assert [messages[-1]["content"] for messages in messages_of(data, "test")] == quoted
 
 
@@ -127,7 +128,7 @@ def test_pieces_with_and_without_data_are_read_alike(tmp_path: Path) -> None:
         write(tmp_path / f"train-{number}.jsonl", rows)
     config = DataConfig(path=str(tmp_path), validation_fraction=0, test_fraction=0)
     found = find_rows(config, None)
-    data = prepare(found.raw, found.data, found.choices)
+    data = prepare(found.raw, found.data, found.choices, found.form)
     answers = {messages[-1]["content"] for messages in messages_of(data)}
     assert answers == {'{"n":1}', "one", '"two"', "[3]"}
 

@@ -8,6 +8,7 @@ import pytest
 
 from tunesmith.data import DataConfig, prepare, read
 from tunesmith.data.bad_rows import LeftOut, judge, judge_all
+from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.types import ColumnChoice, InputError
 
 
@@ -54,9 +55,9 @@ def test_misfits_go_by_the_same_rule_and_are_counted(tmp_path) -> None:
     choices = [ColumnChoice("tokens", "tokens", ""), ColumnChoice("tags", "tags", "")]
     config = DataConfig(path=str(path))
     with pytest.raises(InputError, match=r"5 of 25 rows \(20\.0%\).*not as many tags as tokens.*“tokens: \['one'\]"):
-        prepare(read(config), config, choices)
+        prepare(read(config), config, choices, TaggedTokens)
     config = config.changed(bad_rows="quarantine")
-    assert prepare(read(config), config, choices).left_out == {"not as many tags as tokens": 5}
+    assert prepare(read(config), config, choices, TaggedTokens).left_out == {"not as many tags as tokens": 5}
 
 
 def test_rows_left_out_on_purpose_have_no_places(tmp_path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from data.chats import SUFFIXES, assistant, choose, load, messages_of, user, write
 from tunesmith.data import DataConfig, assign_roles, conversation_roles, profile, read, read_for_prediction
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.rows import Rows
 from tunesmith.types import ColumnChoice, InputError
 
@@ -369,7 +370,7 @@ AS_ALPACA = tuple(
 
 class TestPrediction:
     def read(self, path: Path, choices: tuple[ColumnChoice, ...] = AS_MESSAGES, **settings: Any) -> list[Any]:
-        rows = read_for_prediction(str(path), choices, DataConfig(path="x", **settings))
+        rows = read_for_prediction(str(path), choices, DataConfig(path="x", **settings), Conversations)
         return [json.loads(cell) for cell in rows["messages"]]
 
     def test_with_and_without_an_answer(self, tmp_path: Path) -> None:

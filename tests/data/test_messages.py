@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.canonical import learn_form
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import CleanConfig
+from tunesmith.data.forms import Wishes
 from tunesmith.data.messages import (
     ROLES,
     MisfitError,
@@ -96,7 +96,7 @@ def test_any_cell_gives_a_row(cells: list[tuple[object, object, object, bool]], 
     dataset = Rows(table, "")
     for roles in ({"messages": "m", "tools": "t", "system": "h"}, {"prompt": "m", "completion": "t", "history": "h"}):
         choices = [ColumnChoice(role, column, "") for role, column in roles.items()]
-        form, _ = learn_form([dataset], choices, for_prediction=for_prediction)
+        form, _ = Conversations.of([dataset], choices, Wishes(for_prediction=for_prediction))
         tally = Tally()
         (batch,) = form.batches(dataset, CleanConfig(), tally)
         batch.validate(full=True)
@@ -120,7 +120,9 @@ def test_texts_that_a_reader_left_as_json_strings_lose_their_quotes() -> None:
     nested = '[{"role": "user", "content": "x"}]'
     table = pa.table({"q": ['"\\ud800"', '"a \\"b\\""', nested], "a": ["y"] * 3, "__row__": ["f:1", "f:2", "f:3"]})
     table = table.replace_schema_metadata(with_nested(table.schema, ["q"]).metadata)
-    form, _ = learn_form([Rows(table, "")], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")])
+    form, _ = Conversations.of(
+        [Rows(table, "")], [ColumnChoice("prompt", "q", ""), ColumnChoice("completion", "a", "")], Wishes()
+    )
     (batch,) = form.batches(Rows(table, ""), CleanConfig(), Tally())
     assert batch.column("text").to_pylist()[1:] == ['user: a "b"\nassistant: y', ""]
     assert form.fits(batch).tolist() == [True, True, False]
@@ -133,7 +135,7 @@ def test_deep_arguments_cost_their_row_only() -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"deep": deep}}]}
     good = json.dumps([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}])
     table = pa.table({"m": [json.dumps([call]), good], "__row__": ["f:1", "f:2"]})
-    form, _ = learn_form([Rows(table, "")], [ColumnChoice("messages", "m", "")])
+    form, _ = Conversations.of([Rows(table, "")], [ColumnChoice("messages", "m", "")], Wishes())
     (batch,) = form.batches(Rows(table, ""), CleanConfig(), Tally())
     assert batch.column("messages")[1].as_py() == good
 

@@ -85,7 +85,7 @@ def test_several_labels_in_a_cell(find, write: Callable[[list[str]], str]) -> No
     found = find("x.csv", pd.DataFrame(rows, columns=["text", "labels"]).to_csv(index=False))
     from tunesmith.data import prepare
 
-    prepared = prepare(found.raw, found.data, found.choices)
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
     assert found.task.bind(prepared.splits["train"].columns()).labels == ("food", "room", "staff")  # type: ignore[attr-defined]
 
 

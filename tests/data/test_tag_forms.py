@@ -11,6 +11,7 @@ import pytest
 
 from tunesmith.data import DataConfig, prepare, profile, read, read_for_prediction
 from tunesmith.data.records import PreparedData
+from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import detect
 from tunesmith.types import InputError
 
@@ -42,7 +43,7 @@ def load(path: Path, **settings: Any) -> PreparedData:
     raw = read(config)
     found = detect(profile(raw.splits["train"]), config.columns)
     assert found.task.model_fields["name"].default == "token_classification"
-    prepared = prepare(raw, config, found.choices)
+    prepared = prepare(raw, config, found.choices, found.form)
     return PreparedData(
         prepared.splits,
         prepared.choices,
@@ -415,7 +416,7 @@ def test_a_text_with_a_tag_for_every_character(tmp_path: Path) -> None:
     # Where there are no tags to count by, the writing tells how a text is cut.
     more = tmp_path / "more.jsonl"
     more.write_text('{"text": "他去上海", "id": 1}\n', encoding="utf-8")
-    rows = read_for_prediction(str(more), found.choices, DataConfig(path=str(more)))
+    rows = read_for_prediction(str(more), found.choices, DataConfig(path=str(more)), TaggedTokens)
     assert rows["tokens"][:] == [["他", "去", "上", "海"]]
 
 

@@ -19,6 +19,7 @@ from tunesmith.data.tagged import (
     split_spaces,
     split_words,
 )
+from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import detect
 from tunesmith.types import InputError
 
@@ -30,7 +31,7 @@ def load(path: Path, **settings: object) -> PreparedData:
     raw = read(config)
     found = detect(profile(raw.splits["train"]), config.columns)
     assert found.task.model_fields["name"].default == "token_classification"
-    prepared = prepare(raw, config, found.choices)
+    prepared = prepare(raw, config, found.choices, found.form)
     return PreparedData(prepared.splits, prepared.choices, (*raw.problems, *prepared.problems), prepared.hashes)
 
 
@@ -166,7 +167,7 @@ def test_spans_of_characters_keep_text_and_offsets(tmp_path: Path) -> None:
         assert [text[s : s + len(t)] for s, t in zip(starts, tokens, strict=True)] == tokens
     assert any("spans" in problem.message and problem.rows == ("a.jsonl:3",) for problem in prepared.problems)
     config = DataConfig(path=str(path))
-    texts = read_for_prediction(str(path), prepared.choices, config)
+    texts = read_for_prediction(str(path), prepared.choices, config, TaggedTokens)
     assert len(texts) == 4
 
 
@@ -253,7 +254,7 @@ def test_real_folders(name: str, sizes: tuple[int, ...], kinds: int) -> None:
     assert raw.rejected == ()
     found = detect(profile(raw.splits["train"]))
     task = found.task.model_validate({})
-    prepared = prepare(raw, config, found.choices)
+    prepared = prepare(raw, config, found.choices, found.form)
     bound = task.bind(prepared.splits["train"][:])
     assert len(bound.types) == kinds  # type: ignore[attr-defined]
     for split, rows in prepared.splits.items():

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tiny import tiny_model
+from tiny import tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import bytes_of, separate_masters
@@ -55,7 +54,7 @@ def training(
     assert chosen == layout, reason
     network.to(dtype)
     data = _rows(rows, lengths, vocabulary, reads)
-    config = TrainConfig(
+    config, compute = train_and_compute(
         **{"batch_size": rows, "epochs": 3, "learning_rate": 0.01, "micro_batch_tokens": 4096, **settings}
     )
     task = TASKS["causal_lm"]() if reads == "token" else TASKS["classification"](labels=("a", "b"), multi_label=False)
@@ -68,6 +67,7 @@ def training(
         optimizer=MasterOptimizer(network, surgery.parameter_groups(network), config.optimizer, 0.01),
         learning_rate=0.01,
         config=config,
+        compute=compute,
         prepare_step=lambda _progress: None,
     )
 

@@ -45,6 +45,7 @@ from tunesmith.engine.blocks.install import (
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.kernels import attention, library, noise, rows
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.quiet import quiet
 
 VOCABULARY = 90
@@ -159,8 +160,8 @@ def computed(
             scores = scorer(batch)
             weights = torch.linspace(-1, 1, scores.shape[1])
             (scores * weights).sum().backward()
-        counts = [1 if data.reads is None else int(data.reads.lengths[row]) for row in batch.rows]
-        found |= dict(zip(batch.rows.tolist(), scores.detach().split(counts), strict=True))
+        counts = [1 if data.reads is None else int(data.reads.lengths[row]) for row in batch.sequences]
+        found |= dict(zip(batch.sequences.tolist(), scores.detach().split(counts), strict=True))
     return found, gradients_of(model)
 
 
@@ -194,6 +195,7 @@ def test_an_adapted_layer_as_one_operation_computes_what_peft_does_in_fewer(name
     found = []
     for stand_in in (install_adapters, lambda _model: None):
         model, reads = build(name, 0.0, lora=True)
+        assert not Anatomy.of(model).windows  # looked at before, so that it is not counted
         with standing_in(stand_in), Counting() as counting:
             found.append((*computed(model, reads), counting.count))
         is_one = [

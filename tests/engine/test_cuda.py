@@ -38,7 +38,8 @@ from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.base import ParameterGroup
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 
 DEVICE = torch.device("cuda")
 HOST = torch.device("cpu")
@@ -265,7 +266,7 @@ def test_graphs_give_the_same_gradients() -> None:
     training = parts(head="causal", micro_batch_tokens=700)
     expected = gradients(training)
     scorer = training.scorer
-    runner = BaseGraphs(base_model(inner(scorer.model)), scorer.switches, 700)
+    runner = BaseGraphs(Anatomy.of(scorer.model).base, scorer.switches, 700)
     graphed = replace(training, scorer=replace(scorer, graphs=runner))
     for _ in range(3):  # captured, then replayed
         assert_near(gradients(graphed), expected, 2e-2)

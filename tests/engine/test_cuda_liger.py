@@ -20,7 +20,7 @@ from tiny import tiny_model
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import Lora
-from tunesmith.models.structure import inner
+from tunesmith.models.wrapping import inner
 from tunesmith.types import MissingExtraError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

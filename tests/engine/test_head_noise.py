@@ -22,7 +22,7 @@ from tunesmith.engine.scorer import Scorer
 class Tags(Tokens):
     """Cross-entropy over few classes at every token read."""
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Any) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Any, units: Any) -> torch.Tensor:
         return functional.cross_entropy(scores_UK, targets["labels"].long() % 2, reduction="sum")
 
 

@@ -31,13 +31,13 @@ class Tokens(Task):
     reads = "token"
     name: str = "tokens"
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Any) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Any, units: Any) -> torch.Tensor:
         return functional.cross_entropy(scores_UK, targets["labels"].long(), reduction="sum")
 
-    def count_units(self, targets: Any) -> float:
+    def count_units(self, targets: Any, units: Any) -> float:
         return float(len(targets["labels"]))
 
-    def collect(self, scores_UK: torch.Tensor, targets: Any) -> dict[str, torch.Tensor]:
+    def collect(self, scores_UK: torch.Tensor, targets: Any, units: Any) -> dict[str, torch.Tensor]:
         return {"loss": functional.cross_entropy(scores_UK, targets["labels"].long(), reduction="none")}
 
 

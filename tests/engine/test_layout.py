@@ -52,7 +52,7 @@ def loss_and_gradients(model, layout, data, shapes=EXACT):
         scores = scorer(batch)
         loss = functional.cross_entropy(scores, batch.targets["label"], reduction="sum") / len(data)
         loss.backward()
-    back = np.argsort(batch.rows)
+    back = np.argsort(batch.sequences)
     gradients = gradients_of(model)
     return scores.detach()[back], loss.item(), gradients
 
@@ -177,5 +177,5 @@ def test_tokens_read_flat_are_those_of_plain_transformers(arch: str, shapes: Sha
     model.set_attn_implementation("sdpa")
     with torch.no_grad():
         expected = model(input_ids=one).logits[0, positions[5]]
-    first = sum(len(positions[row]) for row in batch.rows[: batch.rows.tolist().index(5)])
+    first = sum(len(positions[row]) for row in batch.sequences[: batch.sequences.tolist().index(5)])
     torch.testing.assert_close(found["flat"][first : first + len(positions[5])], expected, rtol=0, atol=1e-8)

@@ -99,8 +99,8 @@ def as_run(model: torch.nn.Module, reads: Any) -> torch.Tensor:
     with torch.no_grad(), scorer.surrounding(batch):
         scores = scorer(batch).double()
     if reads == "row":
-        return scores[np.argsort(batch.rows)]
-    parts = dict(zip(batch.rows.tolist(), scores.split([LENGTHS[row] for row in batch.rows]), strict=True))
+        return scores[np.argsort(batch.sequences)]
+    parts = dict(zip(batch.sequences.tolist(), scores.split([LENGTHS[row] for row in batch.sequences]), strict=True))
     return torch.cat([parts[row] for row in range(len(LENGTHS))])
 
 

@@ -12,11 +12,10 @@ import torch
 from torch.nn import functional
 
 from engine.stepping import compute_gradients
-from tiny import VOCABULARY, tiny_model
+from tiny import VOCABULARY, tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties, _norm
@@ -49,7 +48,7 @@ def training(
     chosen, reason = choose_layout(model, "row", VOCABULARY, layout)
     assert chosen == layout, reason
     model.to(dtype)
-    config = TrainConfig(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
+    config, compute = train_and_compute(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
     rows = data()
     names = tuple(name for name, _ in model.named_parameters())
     return Training(
@@ -67,6 +66,7 @@ def training(
         ),
         learning_rate=0.01,
         config=config,
+        compute=compute,
         prepare_step=lambda progress: None,
     )
 
@@ -97,7 +97,7 @@ def test_a_step_is_that_of_plain_transformers_and_torch() -> None:
     reference = tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     optimizer = torch.optim.AdamW(reference.parameters(), lr=0.01, weight_decay=0.01)
     for info in train(parts):
-        rows = parts.plan.rows_of(info.step - 1)
+        rows = parts.plan.samples_of(info.step - 1)
         lengths = parts.data.lengths[rows]
         input_ids = torch.ones(len(rows), int(lengths.max()), dtype=torch.long)
         mask = torch.zeros_like(input_ids)
@@ -165,7 +165,7 @@ def test_a_step_with_a_broken_loss_is_not_made(poison: float, monkeypatch: pytes
         now = {name: weight.clone() for name, weight in parts.optimizer.master_weights().items()}
         if info.step == 3:
             assert "loss is" in info.skipped
-            assert set(info.rows) == set(parts.plan.rows_of(2).tolist())
+            assert set(info.rows) == set(parts.plan.samples_of(2).tolist())
             assert all(torch.equal(now[name], before[name]) for name in now)
         else:
             assert not info.skipped

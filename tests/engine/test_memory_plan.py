@@ -60,7 +60,7 @@ def test_the_peak_is_predicted(case: str, checkpointing: bool) -> None:
     steps = train(parts)
     next(steps)  # makes the optimizer's state
     actual = actual_peak(parts, lambda: next(steps))
-    predicted = needs.peak(parts.config.micro_batch_tokens, checkpointing=checkpointing)
+    predicted = needs.peak(parts.compute.micro_batch_tokens, checkpointing=checkpointing)
     # Most are within a twentieth. What attention of the CPU keeps for every pair of tokens depends on how unequal
     # the rows of a micro-batch are, and recomputing overlaps with it less than is planned for.
     above = 1.4 if checkpointing and max(settings.get("lengths", (0,))) >= 200 else 1.2
@@ -196,9 +196,9 @@ def test_one_plan_serves_all_trainings_of_a_pass() -> None:
     assert everything.step_tokens == 3 * alone.step_tokens
     assert everything.optimizer == 3 * alone.optimizer
     present = alone.weights + alone.masters
-    wide = several[0].config.changed(micro_batch_tokens=20_000)
+    wide = several[0].compute.changed(micro_batch_tokens=20_000)
     for one in several:
-        one.config = wide
+        one.compute = wide
     available = 1.1 / RESERVE * (alone.peak(20_000, checkpointing=False) - present)
     assert plan_memory(several[0], "auto", in_use=present, available=int(available)).micro_batch_tokens == 20_000
     plan = plan_memory(several[0], "auto", in_use=present, available=int(available), beside=several[1:])

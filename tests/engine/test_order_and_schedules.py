@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.engine.order import StepPlan, micro_batches, step_seed
+from tunesmith.engine.order import StepPlan, split_by_length, step_seed
 from tunesmith.engine.schedules import SHAPES, ScheduleConfig
 
 
@@ -20,16 +20,16 @@ def test_every_epoch_visits_every_row_once(num_rows: int, batch_size: int, epoch
     assert plan.total_steps == epochs * plan.steps_per_epoch
     for epoch in range(epochs):
         steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
-        visited = np.concatenate([plan.rows_of(step) for step in steps])
+        visited = np.concatenate([plan.samples_of(step) for step in steps])
         assert sorted(visited) == list(range(num_rows))
     assert plan.epoch_after(plan.total_steps) == epochs
 
 
 def test_epochs_differ_and_repeat_by_seed() -> None:
     plan = StepPlan(100, 10, 2, seed=7)
-    assert plan.rows_of(0).tolist() == StepPlan(100, 10, 2, seed=7).rows_of(0).tolist()
-    assert plan.rows_of(0).tolist() != plan.rows_of(10).tolist()
-    assert plan.rows_of(0).tolist() != StepPlan(100, 10, 2, seed=8).rows_of(0).tolist()
+    assert plan.samples_of(0).tolist() == StepPlan(100, 10, 2, seed=7).samples_of(0).tolist()
+    assert plan.samples_of(0).tolist() != plan.samples_of(10).tolist()
+    assert plan.samples_of(0).tolist() != StepPlan(100, 10, 2, seed=8).samples_of(0).tolist()
     assert step_seed(0, 1) != step_seed(1, 0)
 
 
@@ -48,7 +48,7 @@ def test_fractional_epochs_and_max_steps() -> None:
 def test_micro_batches_split_exactly_and_keep_the_budget(lengths, budget, max_rows, layout) -> None:
     rows = np.arange(len(lengths)) + 1000
     sizes = np.array(lengths)
-    parts = list(micro_batches(rows, sizes, layout, budget, max_rows))
+    parts = list(split_by_length(rows, sizes, layout, budget, max_rows))
     assert sorted(np.concatenate(parts)) == rows.tolist()
     for part in parts:
         held = sizes[part - 1000]

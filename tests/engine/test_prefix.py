@@ -20,7 +20,7 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
-from tunesmith.models import structure
+from tunesmith.models.origin import Origin, set_origin
 
 LENGTHS = [3, 17, 5, 5, 9, 30, 4, 11]
 TOP = {
@@ -142,7 +142,7 @@ def test_what_the_head_reads_is_enough_to_train_it(arch: str, layout: str, reads
 def test_new_weights_below_the_head_leave_no_prefix() -> None:
     model = tiny_model("bert")
     new = frozenset({"bert.embeddings.token_type_embeddings.weight", "classifier.weight", "classifier.bias"})
-    structure.set_origin(model, structure.Origin("org/name", "abc", new))
+    set_origin(model, Origin("org/name", "abc", new))
     trained = method_of("probe", "bert").apply(model)
     names = [name for name, parameter in trained.named_parameters() if parameter.requires_grad]
     assert "bert.embeddings.token_type_embeddings.weight" in names

@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tiny import VOCABULARY, tiny_model
+from tiny import VOCABULARY, tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.batch import FEW, Batch
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
@@ -25,8 +24,8 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.together import Member, join, make_steps, obstacle
 from tunesmith.methods.lora import Lora
-from tunesmith.models import structure
 from tunesmith.models.sharing import share_frozen
+from tunesmith.models.wrapping import plain_name
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.types import RunError, StepInfo
@@ -51,10 +50,10 @@ class Tokens(Task):
     reads = "token"
     name: str = "tokens"
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Any) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Any, units: Any) -> torch.Tensor:
         return functional.cross_entropy(scores_UK, targets["labels"].long(), reduction="sum")
 
-    def count_units(self, targets: Any) -> float:
+    def count_units(self, targets: Any, units: Any) -> float:
         return float(len(targets["labels"]))
 
 
@@ -83,7 +82,7 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
     plain = tiny_model(arch, dtype=torch.float32, head="causal" if causal else "sequence", **dropped)
     reads: Any = "token" if causal else "row"
     method = Lora(**{key: settings.pop(key) for key in METHOD_KEYS if key in settings})
-    config = TrainConfig(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
+    config, compute = train_and_compute(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
     torch.manual_seed(config.seed)
     if not causal:  # a head of its own
         nn.init.normal_(plain.classifier.weight)
@@ -108,6 +107,7 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
         optimizer=optimizer,
         learning_rate=rate,
         config=config,
+        compute=compute,
         prepare_step=lambda progress: None,
     )
 
@@ -164,7 +164,7 @@ def test_the_frozen_base_is_in_memory_once_and_stays_as_it_was() -> None:
     for name, parameter in first.items():
         if not parameter.requires_grad and ".original_module." not in name:
             assert second[name] is parameter
-            assert torch.equal(parameter, fresh[structure.plain_name(name)])
+            assert torch.equal(parameter, fresh[plain_name(name)])
         else:
             assert second[name].data_ptr() != parameter.data_ptr()
 

@@ -22,6 +22,7 @@ from tiny import CHAT_TEMPLATE, tiny_folder
 from tunesmith.cli import application
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml, parse_overrides
+from tunesmith.config.migrate import migrate
 from tunesmith.data import DataConfig, prepare
 from tunesmith.models import MODELS, Pretrained
 from tunesmith.run.config import RunConfig
@@ -138,7 +139,7 @@ def use_data(folder: Path, name: str, random: Random) -> None:
     given = folder if random.random() < 0.1 else path
     config = build(DataConfig, {"path": str(given), **random.choice(OPTIONS)}, "fuzz")
     found = find_rows(config, None)
-    prepared = prepare(found.raw, found.data, found.choices)
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
     columns: Any = {key: column[: min(len(column), 8)] for key, column in prepared.splits["train"].columns().items()}
     found.task.bind(columns)
 
@@ -169,11 +170,13 @@ def use_template(folder: Path, name: str, random: Random) -> None:
 
 
 CONFIGS = {
-    "plain.yaml": b"model: lstm\ndata: a.csv\nmethod: {name: full}\ntrain:\n  epochs: 3\n  batch_size: 8\n  seed: 1\n",
+    "plain.yaml": b"version: 2\nmodel: lstm\ndata: a.csv\nmethod: {name: full}\n"
+    b"train:\n  epochs: 3\n  batch_size: 8\n  seed: 1\n",
     "lora.yaml": b"model:\n  name: sample:minilm\n  max_length: 64\n"
     b"data:\n  path: a.csv\n  columns: {text: t, label: l}\n"
     b"  clean: {duplicates: true}\nmethod: {name: lora, rank: 8, target_modules: [q, v]}\ntrain: {learning_rate: 1e-4, "
-    b"epochs: 0x1, deterministic: true}\ntask: {name: classification, labels: [a, b]}\noutput: runs/a\n",
+    b"epochs: 0x1, deterministic: true}\ncompute: {layout: flat}\n"
+    b"task: {name: classification, labels: [a, b]}\noutput: runs/a\n",
     "chat.yaml": b"model: m\ndata: &d {path: x.jsonl, validation: y.jsonl}\n"
     b"task:\n  name: causal_lm\n  template: |\n    {{ x }}\n"
     b"  template_arguments: {a: [1, 2.5, null], b: ~}\ntrain: {epochs: &e 2, seed: *e}\n",
@@ -186,7 +189,7 @@ def use_config(folder: Path, name: str, random: Random) -> None:
     pairs = [(key, str(value)[:200]) for key, value in values.items() if isinstance(key, str)]
     with contextlib.suppress(ValueError):
         parse_overrides([("train.epochs", path.read_text("utf-8", "replace")), *pairs], RunConfig)
-    build(RunConfig, values, name)
+    build(RunConfig, migrate(values, name)[0], name)
 
 
 @functools.cache

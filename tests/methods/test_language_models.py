@@ -15,7 +15,11 @@ import transformers
 
 from tiny import tiny_batch, tiny_folder
 from tunesmith.methods import Freeze, Full, Lora, Method, trained_parameters
-from tunesmith.models import Pretrained, load_trained, structure
+from tunesmith.models import Pretrained, load_trained
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.origin import origin, set_origin
+from tunesmith.models.weights import align
+from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import HeadSettings, InputError
 
 CAUSAL = HeadSettings("AutoModelForCausalLM", None)
@@ -93,14 +97,14 @@ def logits(model: Any) -> torch.Tensor:
 def test_what_is_new_and_what_is_output(name: str, tmp_path: Path) -> None:
     model = load(name, tmp_path)
     new = MODELS[name][3]
-    assert structure.origin(model).new_parameters == new
-    assert set(structure.head_parameter_names(model)) == new
-    top = structure.num_layers(model) + 1
-    depths = structure.parameter_depths(model)
+    assert origin(model).new_parameters == new
+    assert set(Anatomy.of(model).head_parameter_names) == new
+    top = Anatomy.of(model).num_layers + 1
+    depths = Anatomy.of(model).depths
     assert {key for key, depth in depths.items() if depth == top} == new
     assert depths[next(key for key, p in model.named_parameters() if p is model.get_input_embeddings().weight)] == 0
     output = model.get_output_embeddings()
-    assert output not in structure.linear_modules(model).values()
+    assert output not in Anatomy.of(model).linear_modules.values()
     if not model.config.tie_word_embeddings and not new:
         (key,) = (key for key, parameter in model.named_parameters() if parameter is output.weight)
         assert depths[key] == top - 1
@@ -121,7 +125,7 @@ def test_saved_and_loaded_it_is_the_same_model(name: str, case: str, tmp_path: P
     else:
         transformers.AutoTokenizer.from_pretrained(tmp_path / MODELS[name][0]).save_pretrained(tmp_path / "saved")
         opened = load_trained(tmp_path / "saved", MODELS[name][1]).model
-        structure.set_origin(opened, structure.origin(model))  # what was new to the method is its head here too
+        set_origin(opened, origin(model))  # what was new to the method is its head here too
         again = method.apply(opened).eval()
     assert torch.equal(logits(again), logits(model))
     assert [key for group in method.parameter_groups(again) for key in group.names] == names
@@ -141,7 +145,7 @@ def load_plainly(auto_class: str, base: Path, saved: Path) -> Any:
         )
         if is_adapter:
             model = PeftModel.from_pretrained(model, saved)
-    structure.align(model)
+    align(model)
     return model.eval()
 
 
@@ -160,8 +164,8 @@ def test_a_step_changes_what_is_trainable_and_keeps_ties(name: str, case: str, t
     trainable = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed <= trainable
     keys = ("k_lin.bias", "key.bias", "k_proj.bias")
-    assert not {key for key in trainable - changed if not structure.plain_name(key).endswith(keys)}
-    whole = structure.inner(model)
+    assert not {key for key in trainable - changed if not plain_name(key).endswith(keys)}
+    whole = inner(model)
     tied = whole.get_output_embeddings().weight is whole.get_input_embeddings().weight
     assert tied == whole.config.tie_word_embeddings
 
@@ -172,19 +176,16 @@ def test_lora_trains_and_saves_adapters_and_what_is_new(name: str, tmp_path: Pat
 
     method, model = applied(name, "lora", tmp_path)
     method.save(model, tmp_path / "saved")
-    trained = {structure.plain_name(key) for key, p in model.named_parameters() if p.requires_grad}
+    trained = {plain_name(key) for key, p in model.named_parameters() if p.requires_grad}
     new = MODELS[name][3]
     assert {key for key in trained if "lora_" not in key} == new
-    saved = {
-        structure.plain_name(key): tensor
-        for key, tensor in load_file(tmp_path / "saved/adapter_model.safetensors").items()
-    }
+    saved = {plain_name(key): tensor for key, tensor in load_file(tmp_path / "saved/adapter_model.safetensors").items()}
     assert {key for key in saved if "lora_" not in key} == new
-    embeddings = structure.inner(model).get_input_embeddings().weight
-    if structure.inner(model).config.tie_word_embeddings:
+    embeddings = inner(model).get_input_embeddings().weight
+    if inner(model).config.tie_word_embeddings:
         assert not [key for key, tensor in saved.items() if tensor.shape == embeddings.shape]
     adapted = {key.partition(".lora_")[0] for key in saved if "lora_" in key}
-    assert adapted == set(structure.linear_modules(load(name, tmp_path)))
+    assert adapted == set(Anatomy.of(load(name, tmp_path)).linear_modules)
     described = json.loads((tmp_path / "saved/adapter_config.json").read_text(encoding="utf-8"))
     assert described["task_type"] == ("CAUSAL_LM" if MODELS[name][1] is CAUSAL else None)
     assert described["base_model_name_or_path"] == str(tmp_path / MODELS[name][0])
@@ -220,7 +221,7 @@ def test_without_a_head_of_its_own_nothing_can_be_left_to_train(method: Freeze, 
 def test_thawing_starts_at_the_top_layer_where_there_is_no_head(tmp_path: Path) -> None:
     method = Freeze(gradual=True)
     model = method.apply(load("llama-tied", tmp_path))
-    depths = structure.parameter_depths(model)
+    depths = Anatomy.of(model).depths
     for progress, lowest in ((0.0, 2), (0.34, 1), (0.67, 0)):
         method.update(model, progress)
         trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}

@@ -15,7 +15,11 @@ from pydantic import ValidationError
 
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
-from tunesmith.models import load_trained, structure
+from tunesmith.models import load_trained
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.origin import Origin, set_origin
+from tunesmith.models.weights import align
+from tunesmith.models.wrapping import plain_name
 from tunesmith.types import HeadSettings, InputError
 
 HEAD = HeadSettings("AutoModelForSequenceClassification", 3)
@@ -114,7 +118,7 @@ def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str)
     assert changed <= trainable
     # A key's bias shifts all scores of a query alike and cancels in the softmax, up to rounding.
     keys = ("k_lin.bias", "key.bias", "k_proj.bias")
-    assert not {name for name in trainable - changed if not structure.plain_name(name).endswith(keys)}
+    assert not {name for name in trainable - changed if not plain_name(name).endswith(keys)}
 
 
 @everything
@@ -147,7 +151,7 @@ def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> N
     plain = AutoModelForSequenceClassification.from_pretrained(
         tmp_path, dtype=torch.float64, attn_implementation="eager"
     ).eval()
-    structure.align(plain)
+    align(plain)
     assert torch.equal(logits(plain), logits(model))
 
 
@@ -185,10 +189,10 @@ def test_lora_starts_as_the_base_model(arch: str, case: str) -> None:
 def test_lora_trains_adapters_and_head_only(arch: str) -> None:
     _, model = applied(arch, "lora")
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    head = {structure.plain_name(name) for name in trained if "lora_" not in name}
-    assert head == set(structure.head_parameter_names(tiny_model(arch)))
-    adapted = {structure.plain_name(name).partition(".lora_")[0] for name in trained if "lora_" in name}
-    assert adapted == set(structure.linear_modules(tiny_model(arch)))
+    head = {plain_name(name) for name in trained if "lora_" not in name}
+    assert head == set(Anatomy.of(tiny_model(arch)).head_parameter_names)
+    adapted = {plain_name(name).partition(".lora_")[0] for name in trained if "lora_" in name}
+    assert adapted == set(Anatomy.of(tiny_model(arch)).linear_modules)
 
 
 def test_lora_saves_equal_files_for_equal_weights(tmp_path: Path) -> None:
@@ -203,22 +207,22 @@ def test_lora_trains_a_pooler_whose_weights_are_new(tmp_path: Path) -> None:
     def base() -> Any:
         model = tiny_model("bert")
         new = frozenset({"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"})
-        structure.set_origin(model, structure.Origin("org/name", "abc", new))
+        set_origin(model, Origin("org/name", "abc", new))
         return model
 
     method = Lora(rank=2)
     model = method.apply(base()).eval()
-    trained = {structure.plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
+    trained = {plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= trained
     assert {name for name in trained if "pooler" in name and "lora" in name} == set()
-    top = structure.num_layers(model) + 1
-    depths = structure.parameter_depths(model)
+    top = Anatomy.of(model).num_layers + 1
+    depths = Anatomy.of(model).depths
     assert {depths[name] for name in depths if "pooler" in name} == {top}
     shake(model, method)
     method.save(model, tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["revision"] == "abc"
     assert torch.equal(logits(method.load(base(), tmp_path).eval()), logits(model))
-    assert {"bert.pooler.dense.weight"} <= set(structure.head_parameter_names(base()))
+    assert {"bert.pooler.dense.weight"} <= set(Anatomy.of(base()).head_parameter_names)
     probe = Freeze().apply(base())
     assert {name for name, p in probe.named_parameters() if p.requires_grad} == {
         "bert.pooler.dense.weight",
@@ -239,9 +243,7 @@ def test_lora_plus_and_layer_decay_scales() -> None:
     method = Lora(rank=2, lora_plus_ratio=16, layer_decay=0.5, target_modules=("query",))
     model = method.apply(tiny_model("bert"))
     scales = {
-        structure.plain_name(name): group.learning_rate_scale
-        for group in method.parameter_groups(model)
-        for name in group.names
+        plain_name(name): group.learning_rate_scale for group in method.parameter_groups(model) for name in group.names
     }
     prefix = "bert.encoder.layer.{}.attention.self.query.lora_{}.default.weight"
     assert scales == {
@@ -272,9 +274,7 @@ def test_lora_adapts_the_layers_asked_for(given: Any, kept: Any) -> None:
     method = Lora(rank=2, layers_to_transform=given)
     assert method.layers_to_transform == kept
     model = method.apply(tiny_model("bert"))
-    adapted = {
-        structure.plain_name(name) for name, p in model.named_parameters() if p.requires_grad and "lora_" in name
-    }
+    adapted = {plain_name(name) for name, p in model.named_parameters() if p.requires_grad and "lora_" in name}
     expected = {"all": {0, 1}, "top 1": {1}, "top 2": {0, 1}}.get(kept, set(kept))
     assert {int(name.split(".")[3]) for name in adapted if ".layer." in name} == expected
     assert kept == "all" or not [name for name in adapted if ".layer." not in name]
@@ -353,20 +353,20 @@ def test_adapter_config_with_code_is_refused(tmp_path: Path) -> None:
 def test_layer_decay_falls_from_the_head_to_the_embeddings(arch: str) -> None:
     method = Full(layer_decay=0.5)
     model = method.apply(tiny_model(arch))
-    top = structure.num_layers(model) + 1
+    top = Anatomy.of(model).num_layers + 1
     scales = {name: group.learning_rate_scale for group in method.parameter_groups(model) for name in group.names}
-    depths = structure.parameter_depths(model)
+    depths = Anatomy.of(model).depths
     assert scales == {name: 0.5 ** (top - depth) for name, depth in depths.items()}
     assert set(depths.values()) == set(range(top + 1))
-    assert {name for name, depth in depths.items() if depth == top} == set(structure.head_parameter_names(model))
+    assert {name for name, depth in depths.items() if depth == top} == set(Anatomy.of(model).head_parameter_names)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_gradual_thaws_one_group_after_another_from_the_top(arch: str) -> None:
     method = Freeze(gradual=True)
     model = method.apply(tiny_model(arch))
-    depths = structure.parameter_depths(model)
-    top = structure.num_layers(model) + 1
+    depths = Anatomy.of(model).depths
+    top = Anatomy.of(model).num_layers + 1
     seen = []
     for stage in range(top + 1):
         method.update(model, stage / (top + 1))
@@ -383,7 +383,7 @@ def test_gradual_leaves_permanently_frozen_layers_alone() -> None:
     method = Freeze(gradual=True, layers=1)
     model = method.apply(tiny_model("bert"))
     method.update(model, 1.0)
-    depths = structure.parameter_depths(model)
+    depths = Anatomy.of(model).depths
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {name for name, depth in depths.items() if depth >= 2}
     method.update(model, 0.49)
@@ -392,7 +392,7 @@ def test_gradual_leaves_permanently_frozen_layers_alone() -> None:
 
 def test_freeze_layers_can_leave_embeddings_trained() -> None:
     model = Freeze(layers=1, embeddings=False).apply(tiny_model("bert"))
-    depths = structure.parameter_depths(model)
+    depths = Anatomy.of(model).depths
     assert {depths[name] for name, p in model.named_parameters() if p.requires_grad} == {0, 2, 3}
 
 

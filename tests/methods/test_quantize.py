@@ -16,7 +16,10 @@ import torch
 from tiny import tiny_batch, tiny_model
 from tunesmith.engine.precision import place
 from tunesmith.methods import Lora, trained_parameters
-from tunesmith.models import quantized, structure
+from tunesmith.models import quantized
+from tunesmith.models.anatomy import Anatomy, is_linear
+from tunesmith.models.weights import num_weights
+from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError
 
 pytest.importorskip("bitsandbytes")
@@ -66,10 +69,10 @@ def shake(model: torch.nn.Module, method: Lora) -> None:
 
 def num_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of all weights of the linear layers, with what quantising added to them."""
-    tied = set(structure.tied_modules(model))
+    tied = set(Anatomy.of(model).tied_modules)
     total = 0
-    for name, module in structure.inner(model).named_modules():
-        if structure.is_linear(module) and "lora_" not in name and name not in tied:
+    for name, module in inner(model).named_modules():
+        if is_linear(module) and "lora_" not in name and name not in tied:
             total += sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     return total
 
@@ -78,9 +81,9 @@ def num_bytes(model: torch.nn.Module) -> int:
 def test_layers_below_the_head_are_rounded_and_nothing_else(name: str, scheme: str) -> None:
     before, after = base(name), base(name)
     quantized.quantize(after, scheme)  # type: ignore[arg-type]
-    linear = structure.linear_modules(before)
-    assert set(structure.linear_modules(after)) == set(linear)
-    sizes = [structure.num_weights(parameter) for parameter in after.parameters()]
+    linear = Anatomy.of(before).linear_modules
+    assert set(Anatomy.of(after).linear_modules) == set(linear)
+    sizes = [num_weights(parameter) for parameter in after.parameters()]
     assert sum(sizes) == sum(parameter.numel() for parameter in before.parameters())
     for key, module in after.named_modules():
         is_rounded = module.weight.dtype in (torch.uint8, torch.int8) if hasattr(module, "weight") else False
@@ -106,7 +109,7 @@ def test_scores_are_those_of_the_rounded_weights_in_training_and_after(name: str
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    config = structure.inner(model).config
+    config = inner(model).config
     for key in ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop"):
         if hasattr(config, key):
             setattr(config, key, 0.0)
@@ -215,7 +218,7 @@ def test_nf4_is_that_of_the_paper(name: str) -> None:
     before, after = base(name), base(name)
     quantized.quantize(after, "nf4")
     quantized.dequantize(after)
-    for key, module in structure.linear_modules(before).items():
+    for key, module in Anatomy.of(before).linear_modules.items():
         whole = module.weight.detach() if isinstance(module, torch.nn.Linear) else module.weight.detach().T
         blocks = whole.reshape(-1, 64)
         largest = blocks.abs().amax(dim=1, keepdim=True)

@@ -13,7 +13,7 @@ from tiny import tiny_folder
 from tunesmith.config.build import build
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.run.observers import Observer
-from tunesmith.types import InputError, StepInfo
+from tunesmith.types import InputError, Problem, StepInfo
 
 WORDS = ("great", "boring", "film", "plot")
 
@@ -41,13 +41,14 @@ def config(folder: Path, model: Path, output: str, **sections: Any) -> RunConfig
     if not data.exists():
         rows = [{"text": f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i}", "label": i % 2} for i in range(96)]
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", "checkpoint_steps": 2}
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32"}
     values = {
         "model": str(model),
         "data": str(data),
         "output": str(folder / output),
         "evaluation": {"num_resamples": 0, "baseline": False},
         "train": {**settings, **sections.pop("train", {})},
+        "compute": {"checkpoint_steps": 2},
         **sections,
     }
     return build(RunConfig, values)
@@ -107,3 +108,19 @@ def test_a_run_goes_on_from_an_adapter_run(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(InputError, match="base model is not to be found"):
         Run.open(tmp_path / "third").predict(texts)
+
+
+@pytest.mark.parametrize(("name", "is_kept"), [("cnn", False), ("lstm", True)])
+def test_heads_of_networks_from_scratch_are_trained_alone(name: str, is_kept: bool, tmp_path: Path) -> None:
+    """What an LSTM's frozen layers make of the rows is kept, in both directions; nothing of a CNN's."""
+    noted: list[str] = []
+
+    class Listener(Observer):
+        def noted(self, problem: Problem) -> None:
+            noted.append(problem.message)
+
+    settings = config(tmp_path, tmp_path, "run", method={"name": "freeze", "all_but_head": True})
+    values = {**settings.model_dump(mode="json", exclude={"model"}), "model": {"name": name, "embedding_size": 16}}
+    folder = train(build(RunConfig, values), observers=[Listener()])
+    assert json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
+    assert any("layers are frozen" in message for message in noted) == is_kept

@@ -13,8 +13,10 @@ import transformers
 
 from tiny import tiny_batch, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.methods import Lora, trained_parameters
-from tunesmith.models import Pretrained, structure
+from tunesmith.models import Pretrained
+from tunesmith.models.origin import origin
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inner
 from tunesmith.types import HeadSettings, InputError
 
 SEQUENCE = HeadSettings("AutoModelForSequenceClassification", 4)
@@ -76,7 +78,7 @@ def test_merged_equals_unmerged(case: str, tmp_path: Path) -> None:
     expected = logits(model)
     # float32 rounds W + BA once and sums in another order.
     torch.testing.assert_close(logits(loaded.model), expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
-    known = structure.origin(loaded.model)
+    known = origin(loaded.model)
     assert known is not None
     assert known.new_parameters == frozenset()  # the adapter's own head is the head from now on
     assert Path(known.name).parent == tmp_path / "cache" / "merged"
@@ -100,10 +102,10 @@ def test_it_is_merged_once_and_again_when_something_changed(tmp_path: Path, monk
     base = tiny_folder(tmp_path)
     train_adapter(base, SEQUENCE, tmp_path / "adapter")
     source = Pretrained(name=str(tmp_path / "adapter"))
-    first = structure.origin(source.load(SEQUENCE, [], 0).model)
-    again = structure.origin(source.load(SEQUENCE, [], 0).model)
+    first = origin(source.load(SEQUENCE, [], 0).model)
+    again = origin(source.load(SEQUENCE, [], 0).model)
     train_adapter(base, SEQUENCE, tmp_path / "adapter", alpha=9)
-    changed = structure.origin(source.load(SEQUENCE, [], 0).model)
+    changed = origin(source.load(SEQUENCE, [], 0).model)
     assert first is not None
     assert again is not None
     assert changed is not None
@@ -114,12 +116,12 @@ def test_it_is_merged_once_and_again_when_something_changed(tmp_path: Path, monk
 def test_another_task_gets_a_new_head_on_the_merged_layers(tmp_path: Path) -> None:
     model = train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "adapter")
     loaded = Pretrained(name=str(tmp_path / "adapter")).load(HeadSettings(SEQUENCE.auto_class, 2), [], 0).model
-    known = structure.origin(loaded)
+    known = origin(loaded)
     assert known is not None
     assert known.new_parameters == {"classifier.weight", "classifier.bias"}
     batch = tiny_batch()
     with torch.no_grad():
-        merged, unmerged = loaded.bert(**batch), structure.inner(model).bert(**batch)
+        merged, unmerged = loaded.bert(**batch), inner(model).bert(**batch)
     torch.testing.assert_close(merged.last_hidden_state, unmerged.last_hidden_state, rtol=0, atol=1e-5)
 
 
@@ -259,7 +261,7 @@ def test_what_is_tied_is_merged_in_the_adapted_place_only(case: str, tmp_path: P
     expected = logits(wrapped)
     loaded = Pretrained(name=str(tmp_path / "adapter")).load(CAUSAL, [], 0)
     torch.testing.assert_close(logits(loaded.model), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-    known = structure.origin(loaded.model)
+    known = origin(loaded.model)
     assert known is not None
     with quiet():
         plain = transformers.AutoModelForCausalLM.from_pretrained(known.name).eval()

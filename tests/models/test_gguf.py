@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tiny import CHAT_MAX_LENGTH, CHAT_TEMPLATE, chat_settings, tiny_batch, tiny_folder, tiny_model, tiny_tokenizer
-from tunesmith.models import Pretrained, gguf_file, structure
+from tunesmith.models import Pretrained, gguf_file
 from tunesmith.models.location import locate
 from tunesmith.models.materialise import materialise
+from tunesmith.models.origin import origin
 from tunesmith.types import HeadSettings, InputError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def test_a_file_becomes_a_folder_with_the_same_model(tied: bool, tmp_path: Path,
     torch.testing.assert_close(logits(loaded.model), logits(model), rtol=0, atol=1e-5)
     for name, parameter in model.named_parameters():
         assert torch.equal(loaded.model.get_parameter(name), parameter), name
-    known = structure.origin(loaded.model)
+    known = origin(loaded.model)
     assert known is not None
     folder = Path(known.name)
     assert folder.parent == tmp_path / "cache" / "converted"

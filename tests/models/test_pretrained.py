@@ -14,8 +14,10 @@ import torch
 
 from tiny import MAX_LENGTH, TRANSFORMERS, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.files.hashing import hash_file
-from tunesmith.models import Pretrained, hub, load_trained, model_checks, record, samples, structure, tokenizer_hash
+from tunesmith.models import Pretrained, hub, load_trained, model_checks, record, samples, tokenizer_hash
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.lstm import Lstm
+from tunesmith.models.origin import origin
 from tunesmith.models.safety import check_model_folder
 from tunesmith.types import HeadSettings, InputError
 
@@ -69,8 +71,8 @@ def test_every_architecture_loads_with_a_new_head(arch: str, tmp_path: Path, cap
     assert model.config.id2label == dict(enumerate(LABELS))
     assert model.config.problem_type == "single_label_classification"
     assert model.config.pad_token_id == loaded.tokenizer.pad_token_id == 1
-    new = structure.origin(model).new_parameters
-    assert new == set(structure.head_parameter_names(model))
+    new = origin(model).new_parameters
+    assert new == set(Anatomy.of(model).head_parameter_names)
     source = dict(tiny_model(arch, dtype=torch.float32).base_model.named_parameters())
     for name, parameter in model.base_model.named_parameters():
         assert torch.equal(parameter, source[name]), name
@@ -94,7 +96,7 @@ def test_a_pooler_missing_in_the_files_counts_as_new(tmp_path: Path) -> None:
     BertForMaskedLM(tiny_config("bert")).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     loaded = load(tmp_path)
-    assert structure.origin(loaded.model).new_parameters == {
+    assert origin(loaded.model).new_parameters == {
         "bert.pooler.dense.weight",
         "bert.pooler.dense.bias",
         "classifier.weight",
@@ -104,7 +106,7 @@ def test_a_pooler_missing_in_the_files_counts_as_new(tmp_path: Path) -> None:
 
 def test_a_head_for_other_labels_is_replaced(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, "bert", headless=False)
-    new = structure.origin(load(folder).model).new_parameters
+    new = origin(load(folder).model).new_parameters
     assert new == {"classifier.weight", "classifier.bias"}
 
 
@@ -259,7 +261,7 @@ def test_trained_folder_needs_its_head(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, "bert", headless=False)
     three = HeadSettings(HEAD.auto_class, 3)
     loaded = load_trained(folder, three)
-    assert structure.origin(loaded.model).new_parameters == frozenset()
+    assert origin(loaded.model).new_parameters == frozenset()
     assert torch.equal(loaded.model.classifier.weight, tiny_model("bert", dtype=torch.float32).classifier.weight)
     with pytest.raises(InputError, match="another shape"):
         load_trained(folder, HEAD)
@@ -457,8 +459,8 @@ def test_hub_takes_text_files_and_safetensors_only(tmp_path: Path, monkeypatch: 
     assert loaded.source == "org/name@c0ffee"
     assert asked == [("org/name", "v2"), ("org/name", "c0ffee")]
     assert {path.suffix for path in cache.iterdir()} == {".json", ".safetensors"}
-    assert structure.origin(loaded.model) is not None
-    assert (loaded.model.name_or_path, structure.origin(loaded.model).revision) == ("org/name", "c0ffee")
+    assert origin(loaded.model) is not None
+    assert (loaded.model.name_or_path, origin(loaded.model).revision) == ("org/name", "c0ffee")
     (remote / "model.safetensors").unlink()
     (cache / "model.safetensors").unlink()
     with pytest.raises(InputError, match="has no safetensors weights"):

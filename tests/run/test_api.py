@@ -52,6 +52,9 @@ def test_rows_in_memory(tmp_path: Path) -> None:
         assert run.predict_file(given) == whole
     assert run.predict("a great film") == run.predict(["a great film"])
     assert len(run.predict("a great film")) == 1
+    assert run.predict({"text": "a great film"}) == run.predict("a great film")
+    with pytest.raises(InputError, match="trained on single texts"):
+        run.predict([("a great film", "a dull film")])
 
 
 def test_all_problems_are_raised_at_once(reviews: Path) -> None:

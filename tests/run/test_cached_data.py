@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from run.conftest import write_reviews
 from tiny import tiny_folder, tiny_tokenizer
 from tunesmith.config.build import build
 from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.labelled import LabelledTexts
 from tunesmith.files.cache import cache_root
 from tunesmith.run import RunConfig, assembly, train
 from tunesmith.run.assembly import Network, TaskData, load_data, make_network
@@ -101,7 +101,7 @@ def test_nothing_is_read_or_checked_twice(config: RunConfig, monkeypatch: pytest
         raise AssertionError("done a second time")
 
     monkeypatch.setattr("tunesmith.data.readers.read_delimited", fail)
-    monkeypatch.setattr(import_module("tunesmith.data.prepare"), "learn_form", fail)
+    monkeypatch.setattr(LabelledTexts, "learn", fail)
     monkeypatch.setattr(Classification, "check", fail)
     load_data(config)
 

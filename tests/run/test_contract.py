@@ -78,7 +78,8 @@ def test_trains_saves_and_reopens(
         data=str(write_rows(tmp_path, make)),
         task={"name": name, **settings},
         method=METHOD_ROWS[method],
-        train={"epochs": 1.5, "layout": layout, "learning_rate": None},
+        train={"epochs": 1.5, "learning_rate": None},
+        compute={"layout": layout},
         evaluation={"num_resamples": 20},
     )
     if name == "causal_lm" and method == "probe":  # a language model has no head of its own
@@ -120,7 +121,8 @@ def test_resumed_equals_uninterrupted_and_flat_equals_padded(
             model={"name": model, "dropout": 0.0},
             task={"name": name, **settings},
             method={"name": "lora", "rank": 2},
-            train={"epochs": 1.5, "layout": layout},
+            train={"epochs": 1.5},
+            compute={"layout": layout},
             evaluation={"num_resamples": 0, "baseline": False},
             output=str(tmp_path / folder),
         )

@@ -172,7 +172,7 @@ class Interrupter(Observer):
 def test_a_resumed_run_keeps_what_was_decided(
     undecided: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = undecided(train={"epochs": 3, "checkpoint_steps": 5})
+    config = undecided(train={"epochs": 3}, compute={"checkpoint_steps": 5})
     whole = Run.open(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
     with pytest.raises(Crash):
         train(config, observers=[Interrupter(12)])

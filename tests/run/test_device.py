@@ -36,7 +36,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def test_checkpointing_changes_no_loss_and_is_recorded(configured: Configure, tmp_path: Path) -> None:
     plain = train(configured(output=str(tmp_path / "plain")))
-    again = train(configured(output=str(tmp_path / "again"), train={"checkpointing": "always"}))
+    again = train(configured(output=str(tmp_path / "again"), compute={"checkpointing": "always"}))
     assert losses(plain) == losses(again)
     one, two = summary(plain), summary(again)
     assert (one["checkpointing"], two["checkpointing"]) == (False, True)
@@ -68,7 +68,7 @@ def test_where_memory_is_short_a_run_makes_do_and_says_so(
 ) -> None:
     monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
     watcher = Watcher()
-    folder = train(configured(train={"micro_batch_tokens": 512}), observers=[watcher])
+    folder = train(configured(compute={"micro_batch_tokens": 512}), observers=[watcher])
     found = summary(folder)
     assert found["micro_batch_tokens"] < 512
     messages = [problem.message for problem in watcher.problems]
@@ -89,7 +89,7 @@ def test_steps_are_split_after_an_interruption_as_before_whatever_memory_there_i
     configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def configure(name: str) -> RunConfig:
-        return configured(output=str(tmp_path / name), train={"micro_batch_tokens": 512})
+        return configured(output=str(tmp_path / name), compute={"micro_batch_tokens": 512})
 
     with monkeypatch.context() as patch:
         patch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
@@ -110,7 +110,7 @@ def test_checkpoints_that_do_not_tell_how_steps_were_split_are_planned_anew(
     configured: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
-    config = configured(train={"micro_batch_tokens": 512})
+    config = configured(compute={"micro_batch_tokens": 512})
     with pytest.raises(Stopped):
         train(config, observers=[Stop()])
     monkeypatch.undo()
@@ -135,18 +135,18 @@ def test_memory_is_planned_with_the_layers_that_will_be_compiled(
     monkeypatch.setattr(run_device, "plan_memory", plan_memory)
     monkeypatch.setattr(run_device, "compile_layers", lambda _model: 2)
     for name in ("never", "always"):
-        train(configured(output=str(tmp_path / name), train={"epochs": 1, "compile": name}))
+        train(configured(output=str(tmp_path / name), train={"epochs": 1}, compute={"compile": name}))
     assert found == [True, False]
 
 
 def test_a_model_without_layers_cannot_be_checkpointed(configured: Configure) -> None:
-    with pytest.raises(InputError, match=r"train\.checkpointing"):
-        train(configured(model="lstm", train={"checkpointing": "always"}))
+    with pytest.raises(InputError, match=r"compute\.checkpointing"):
+        train(configured(model="lstm", compute={"checkpointing": "always"}))
 
 
 def test_graphs_are_refused_off_cuda_with_every_reason(configured: Configure) -> None:
     with pytest.raises(InputError, match=r"the device is cpu.*the precision is fp32"):
-        train(configured(train={"cuda_graphs": True}))
+        train(configured(compute={"cuda_graphs": True}))
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_kernels_that_cannot_be_loaded_leave_the_model_as_it_is(
     monkeypatch.setattr(liger, "find_spec", lambda _name: object())
     monkeypatch.setattr(liger, "import_module", missing)
     watcher = Watcher()
-    train(configured(train={"kernels": "liger", "max_steps": 1}), observers=[watcher])
+    train(configured(train={"max_steps": 1}, compute={"kernels": "liger"}), observers=[watcher])
     assert any("the package cannot be used (ImportError: " in problem.message for problem in watcher.problems)
 
 
 def test_kernels_for_gpus_are_refused_elsewhere(configured: Configure) -> None:
-    with pytest.raises(InputError, match=r"train\.kernels: liger was asked for, but the device is cpu"):
-        train(configured(train={"kernels": "liger"}))
+    with pytest.raises(InputError, match=r"compute\.kernels: liger was asked for, but the device is cpu"):
+        train(configured(compute={"kernels": "liger"}))
 
 
 def test_kernels_that_are_not_installed_are_asked_for_by_name(
@@ -188,7 +188,7 @@ def test_kernels_that_are_not_installed_are_asked_for_by_name(
     monkeypatch.setattr(liger, "runs_on", lambda _device: True)
     monkeypatch.setattr(liger, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match=r"tunesmith\[cuda\]"):
-        train(configured(train={"kernels": "liger"}))
+        train(configured(compute={"kernels": "liger"}))
 
 
 @pytest.mark.parametrize(
@@ -201,19 +201,19 @@ def test_kernels_asked_for_that_replace_nothing_are_warned_of(
     monkeypatch.setattr(liger, "find_spec", lambda _name: object())
     monkeypatch.setattr(liger, "use_kernels", lambda _model: result)
     watcher = Watcher()
-    train(configured(train={"kernels": "liger", "max_steps": 1}), observers=[watcher])
+    train(configured(train={"max_steps": 1}, compute={"kernels": "liger"}), observers=[watcher])
     found = [str(problem) for problem in watcher.problems if problem.severity == "warning"]
-    assert [expected in one for one in found if "train.kernels: liger" in one] == [True] * bool(expected)
+    assert [expected in one for one in found if "compute.kernels: liger" in one] == [True] * bool(expected)
 
 
 def test_graphs_that_give_way_to_memory_are_said(configured: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_device, "_require", lambda _session: None)
     monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
     watcher = Watcher()
-    folder = train(configured(train={"cuda_graphs": True, "max_steps": 1}), observers=[watcher])
+    folder = train(configured(train={"max_steps": 1}, compute={"cuda_graphs": True}), observers=[watcher])
     assert summary(folder)["checkpointing"]
     assert not summary(folder)["cuda_graphs"]
-    assert any("train.cuda_graphs: true: switched off" in problem.message for problem in watcher.problems)
+    assert any("compute.cuda_graphs: true: switched off" in problem.message for problem in watcher.problems)
 
 
 @pytest.mark.slow
@@ -222,8 +222,7 @@ def test_compiled_layers_learn_the_same(configured: Configure, tmp_path: Path) -
     folder = tiny_folder(tmp_path, "llama", seed=1)
     model = {"model": str(folder), "train": {"epochs": 1}}
     plain = train(configured(**model, output=str(tmp_path / "plain")))
-    model["train"] = {"epochs": 1, "compile": "always"}
-    compiled = train(configured(**model, output=str(tmp_path / "compiled")))
+    compiled = train(configured(**model, compute={"compile": "always"}, output=str(tmp_path / "compiled")))
     torch._dynamo.reset()
     assert summary(compiled)["compiled_layers"] == 2
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
@@ -245,8 +244,8 @@ def test_repeating_results_on_cuda_needs_a_setting_of_the_environment(monkeypatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_whole_run_on_a_gpu(method: str, configured: Configure) -> None:
-    settings = {"device": "cuda", "precision": "bf16", "epochs": 20, "learning_rate": 5e-3}
-    folder = train(configured(train=settings, method=method))
+    settings = {"precision": "bf16", "epochs": 20, "learning_rate": 5e-3}
+    folder = train(configured(train=settings, compute={"device": "cuda"}, method=method))
     found = summary(folder)
     assert found["device"].startswith("cuda")
     assert found["layout"] == "flat"

@@ -31,7 +31,7 @@ class Case:
 
 CASES = {
     "full": Case("--method full --train.schedule cosine --train.learning_rate 0.02"),
-    "lora": Case("--method lora --method.rank 4 --train.micro_batch_rows 5 --train.learning_rate 0.03"),
+    "lora": Case("--method lora --method.rank 4 --compute.micro_batch_rows 5 --train.learning_rate 0.03"),
     "lstm": Case("--model.dropout 0.1 --train.learning_rate 0.01", model="lstm"),
     "top layer": Case("--method freeze --method.layers 1 --method.embeddings true --train.learning_rate 0.02"),
     "chat": Case("--method lora --method.rank 4 --train.learning_rate 0.01", "chats", "llama"),

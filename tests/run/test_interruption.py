@@ -22,7 +22,7 @@ from tunesmith.types import InputError, RunError
 
 Configure = Callable[..., RunConfig]
 
-SMALL = {"epochs": 3, "checkpoint_steps": 3, "batch_size": 32}
+SMALL = {"train": {"epochs": 3, "batch_size": 32}, "compute": {"checkpoint_steps": 3}}
 
 
 class Crash(BaseException):
@@ -54,7 +54,7 @@ def crash_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def check_crash_points(configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> int:
-    config = configured(train=SMALL, evaluation={"num_resamples": 0, "baseline": False})
+    config = configured(**SMALL, evaluation={"num_resamples": 0, "baseline": False})
     whole = train(config.model_copy(update={"output": str(tmp_path / "whole")}))
     expected = trained_bytes(whole)
     seen = crash_at(0, monkeypatch)
@@ -95,7 +95,7 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
     raise AssertionError(f"the run never reached step {step}: {process.stderr.read() if process.stderr else ''}")
 
 
-LONG = {"epochs": 12, "checkpoint_steps": 5}
+LONG = {"epochs": 12}
 
 
 def interrupt(config: RunConfig, tmp_path: Path, step: int, number: int, *flags: str) -> tuple[int, str]:
@@ -109,7 +109,7 @@ def interrupt(config: RunConfig, tmp_path: Path, step: int, number: int, *flags:
 
 
 def test_a_killed_training_resumes_to_the_same_bytes(configured: Configure, tmp_path: Path) -> None:
-    config = configured(train=LONG)
+    config = configured(train=LONG, compute={"checkpoint_steps": 5})
     expected = trained_bytes(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
     status, _ = interrupt(config, tmp_path, 23, signal.SIGKILL)
     assert status == -signal.SIGKILL
@@ -126,7 +126,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(configured: Configure, tmp_
 def test_a_stopped_training_saves_says_how_to_resume_and_does(
     configured: Configure, tmp_path: Path, number: int, status: int
 ) -> None:
-    config = configured(train={**LONG, "checkpoint_steps": 10_000, "evaluate_steps": 10_000})
+    config = configured(train={**LONG, "evaluate_steps": 10_000}, compute={"checkpoint_steps": 10_000})
     expected = trained_bytes(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
     found, stderr = interrupt(config, tmp_path, 7, number)
     folder = Path(config.output or "")
@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(configured: Configure, monk
 def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_an_older_one(
     configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configured(train={"epochs": 3, "keep_checkpoints": 3})
+    config = configured(train={"epochs": 3}, compute={"keep_checkpoints": 3})
     expected = trained_bytes(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
 
     def crash(operation: str, path: Path) -> None:

@@ -17,7 +17,8 @@ from tunesmith.run import Observer, Run, RunConfig, train
 from tunesmith.types import InputError, RunError, StepInfo
 
 Configure = Callable[..., RunConfig]
-QUICK = {"max_steps": 4, "evaluate_steps": 4, "checkpoint_steps": 2}
+QUICK = {"max_steps": 4, "evaluate_steps": 4}
+SAVED = {"checkpoint_steps": 2}
 JUDGED = {"num_resamples": 0, "baseline": False}
 
 
@@ -31,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, reviews: Path, bert_folder: P
     place = tmp_path_factory.mktemp("made") / "run"
     values = {"model": str(bert_folder), "data": str(reviews), "output": str(place), "evaluation": JUDGED}
     settings = {"precision": "fp32", "batch_size": 16, "epochs": 2, "early_stopping": {"patience": "never"}, **QUICK}
-    return train(build(RunConfig, {**values, "train": settings}))
+    return train(build(RunConfig, {**values, "train": settings, "compute": SAVED}))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def finished(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def other(configured: Configure, finished: Path) -> RunConfig:
     """Return the configuration of a run that is to replace the finished one."""
-    return configured(output=str(finished), train={**QUICK, "seed": 7}, evaluation=JUDGED)
+    return configured(output=str(finished), train={**QUICK, "seed": 7}, compute=SAVED, evaluation=JUDGED)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -55,7 +56,7 @@ def test_a_typo_leaves_the_finished_run_as_it_was(other: RunConfig, finished: Pa
     for wrong in (
         {"data": other.data.changed(path=f"{other.data.path}x")},
         {"model": other.model.changed(name="no/such/folder")},
-        {"train": other.train.changed(device="cuda:77")},
+        {"compute": other.compute.changed(device="cuda:77")},
         {"data": other.data.changed(columns={"label": "sentimnt"})},
     ):
         with pytest.raises(InputError):
@@ -246,7 +247,7 @@ def test_resuming_a_finished_run_with_other_settings_is_refused(
 ) -> None:
     def ask(**sections: object) -> RunConfig:
         settings = {**QUICK, "learning_rate": None, **sections.pop("train", {})}  # type: ignore[dict-item]
-        return configured(output=str(finished), train=settings, evaluation=JUDGED, **sections)
+        return configured(output=str(finished), train=settings, compute=SAVED, evaluation=JUDGED, **sections)
 
     assert train(ask(), resume=True) == finished
     assert train(ask(data={"path": str(ask().data.path), "columns": {"label": " sentiment "}}), resume=True) == finished
@@ -265,4 +266,5 @@ def test_resuming_a_finished_run_with_other_settings_is_refused(
 def test_a_finished_run_that_has_lost_a_file_is_not_called_finished(configured: Configure, finished: Path) -> None:
     (finished / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        train(configured(output=str(finished), train={**QUICK, "learning_rate": None}, evaluation=JUDGED), resume=True)
+        settings = {**QUICK, "learning_rate": None}
+        train(configured(output=str(finished), train=settings, compute=SAVED, evaluation=JUDGED), resume=True)

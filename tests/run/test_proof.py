@@ -73,10 +73,11 @@ def result(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def values(reviews: Path) -> dict[str, Any]:
-    training = {"max_steps": STEPS, "checkpoint_steps": 2, "evaluate_steps": 4, "batch_size": 8, "learning_rate": 1e-2}
+    training = {"max_steps": STEPS, "evaluate_steps": 4, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
     judged = {"num_resamples": 0, "baseline": False}
     data = {"path": str(reviews), "limit": 60}
-    return {"model": NETWORK, "data": data, "train": {**training, "precision": "fp32"}, "evaluation": judged}
+    saved = {"checkpoint_steps": 2}
+    return {"model": NETWORK, "data": data, "train": training, "compute": saved, "evaluation": judged}
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +215,9 @@ def test_crashes_in_replacing_a_run(case: Case, monkeypatch: pytest.MonkeyPatch)
 def test_crashes_in_a_run_with_frozen_layers_of_a_pretrained_model(
     values: dict[str, Any], bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = {**values["train"], "max_steps": 8, "checkpoint_steps": 100, "evaluate_steps": 8}
+    training = {"train": {**values["train"], "max_steps": 8, "evaluate_steps": 8}, "compute": {"checkpoint_steps": 100}}
     frozen = {"name": "freeze", "layers": 1}
-    case = Case(tmp_path, {**values, "model": str(bert_folder), "method": frozen, "train": training})
+    case = Case(tmp_path, {**values, "model": str(bert_folder), "method": frozen, **training})
     tested = every_crash(case, monkeypatch, train, every=3)
     say(f"a pretrained model with frozen layers: {tested} crash points, at every third operation")
     assert tested * STRIDE >= 20

@@ -126,9 +126,9 @@ class Signal(Observer):
 
 def test_layers_of_all_runs_are_computed_again_where_it_was_asked_for(configured: Configure, tmp_path: Path) -> None:
     def configure(name: str, k: int, checkpointing: str) -> RunConfig:
-        train = {"seed": k, "epochs": 1 + k, "checkpointing": checkpointing}
+        sections = {"train": {"seed": k, "epochs": 1 + k}, "compute": {"checkpointing": checkpointing}}
         method = {"name": "lora", "dropout": 0.1}
-        return configured(method=method, output=str(tmp_path / f"{name}-{k}"), train=train)
+        return configured(method=method, output=str(tmp_path / f"{name}-{k}"), **sections)
 
     folders = train_together([configure("again", k, "always") for k in range(2)])
     for folder, kept in zip(folders, train_together([configure("kept", k, "never") for k in range(2)]), strict=True):
@@ -226,7 +226,7 @@ def test_what_one_run_has_no_memory_for_does_not_end_the_others(
         ({"method": {"name": "lora", "target_modules": "query"}}, "the same method.target_modules"),
         ({"method": {"name": "lora", "quantize": "int8"}}, "the same method.quantize; here it is none, int8"),
         ({"method": "lora", "train": {"precision": "bf16"}}, "the same train.precision; here it is fp32, bf16"),
-        ({"method": "lora", "train": {"checkpointing": "always"}}, "the same train.checkpointing"),
+        ({"method": "lora", "compute": {"checkpointing": "always"}}, "the same compute.checkpointing"),
         ({"method": "lora", "task": "masked_lm"}, "the same task"),
     ],
 )
@@ -259,11 +259,11 @@ def test_adapters_that_change_the_base_are_refused(
 def test_what_is_off_where_runs_are_trained_together_is_said(configured: Configure, tmp_path: Path) -> None:
     notes = [Notes(), Notes()]
     configs = [
-        configured(method="lora", output=str(tmp_path / wish), train={"epochs": 1, "compile": wish})
+        configured(method="lora", output=str(tmp_path / wish), train={"epochs": 1}, compute={"compile": wish})
         for wish in ("always", "auto")
     ]
     folders = train_together(configs, observers=[[one] for one in notes])
-    said = [any("train.compile: always: switched off" in one.message for one in each.problems) for each in notes]
+    said = [any("compute.compile: always: switched off" in one.message for one in each.problems) for each in notes]
     assert said == [True, False]
     assert Run.open(folders[0]).summary["compiled_layers"] == 0
 

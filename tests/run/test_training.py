@@ -141,7 +141,10 @@ def test_regression_and_pairs(configured: Configure, tmp_path: Path) -> None:
     folder = train(configured(data={"path": str(tmp_path / "pairs.jsonl"), "columns": columns}, task="regression"))
     run = Run.open(folder)
     assert set(run.evaluation["metrics"]) == {"rmse", "mae", "r2", "pearson", "spearman"}
-    assert "value" in run.predict(["the plot 1"], ["a film 2"])[0]
+    found = run.predict(["the plot 1"], ["a film 2"])
+    assert "value" in found[0]
+    assert run.predict([("the plot 1", "a film 2")]) == found
+    assert run.predict({"a": "the plot 1", "b": "a film 2"}) == found
     with pytest.raises(InputError, match="trained on pairs"):
         run.predict(["the plot 1"])
 
@@ -238,9 +241,9 @@ def test_problems_of_the_configuration_are_found_before_training(configured: Con
         ({"train": {"early_stopping": {"metric": "acuracy"}}}, "no metric of the task"),
         ({"train": {"early_stopping": {"patience": 1}}, "data": None}, "needs validation rows"),
         ({"train": {"optimizer": "adamax2"}}, "no optimizer"),
-        ({"train": {"device": "cuda:7"}}, "not on this machine"),
+        ({"compute": {"device": "cuda:7"}}, "not on this machine"),
         ({"model": "lstm", "method": "lora"}, "lora"),
-        ({"model": "lstm", "train": {"layout": "flat"}}, "flat was asked for"),
+        ({"model": "lstm", "compute": {"layout": "flat"}}, "flat was asked for"),
     ]
     for sections, message in cases:
         config = configured(**{key: value for key, value in sections.items() if value is not None})

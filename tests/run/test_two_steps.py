@@ -65,7 +65,12 @@ def test_masks_of_a_resumed_run_are_those_it_would_have_had(configured: Configur
     texts, folder = tmp_path / "texts.jsonl", tmp_path / "resumed"
     model = {"name": configured().model.name, "max_length": 16}
     config = configured(
-        data=str(texts), model=model, task="masked_lm", output=str(folder), train={"epochs": 2, "checkpoint_steps": 1}
+        data=str(texts),
+        model=model,
+        task="masked_lm",
+        output=str(folder),
+        train={"epochs": 2},
+        compute={"checkpoint_steps": 1},
     )
     with pytest.raises(Stopped):
         train(config, observers=[StopAfterThree()])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from chats import ONE, SEVERAL, THINKING, WITHOUT_SYSTEM, assistant, chat_tokenizer, columns_of, user
 from tiny import tiny_config
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import Encoded, Ragged, Units
 from tunesmith.evaluate import evaluate, mistakes, predictions_table
 from tunesmith.tasks import TASKS, CausalLM
 from tunesmith.types import ColumnProfile
@@ -70,8 +70,10 @@ def test_the_loss_is_that_of_transformers(name: str) -> None:
     encoded = TASK.encode(COLUMNS, tokenizer, 512)
     scores, labels, found = scores_of(encoded, tokenizer)
     targets = tensors(encoded)
-    loss = TASK.loss_sum(scores, targets) / TASK.count_units(targets)
-    assert TASK.count_units(targets) == int((labels[:, 1:] >= 0).sum())
+    loss = TASK.loss_sum(scores, targets, Units.single(len(scores))) / TASK.count_units(
+        targets, Units.single(len(next(iter(targets.values()))))
+    )
+    assert TASK.count_units(targets, Units.single(len(next(iter(targets.values()))))) == int((labels[:, 1:] >= 0).sum())
     exact = torch.nn.functional.cross_entropy(found.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     assert loss.item() == pytest.approx(exact.item(), abs=1e-8)
     assert loss.item() == pytest.approx(found.loss.item(), abs=1e-5), "which takes its own in float32"
@@ -81,7 +83,7 @@ def outputs_and_targets(columns: Any = COLUMNS, task: CausalLM = TASK) -> tuple[
     tokenizer = chat_tokenizer("chatml")
     encoded = task.encode(columns, tokenizer, 512)
     scores, _, _ = scores_of(encoded, tokenizer)
-    kept = task.collect(scores, tensors(encoded))
+    kept = task.collect(scores, tensors(encoded), Units.single(len(scores)))
     assert {name: value.dtype for name, value in kept.items()} == {"loss": torch.float32, "right": torch.uint8}
     assert encoded.reads is not None
     outputs = {name: encoded.join(Ragged(value.numpy(), encoded.reads.offsets)) for name, value in kept.items()}

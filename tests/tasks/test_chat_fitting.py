@@ -88,8 +88,8 @@ def test_rows_are_shortened_one_by_one() -> None:
     """A conversation of several rows keeps each answer that can be kept."""
     long = [user(" ".join(NUMBERS)), THINKING[1], *THINKING[2:]]
     cut = encode(long, 150, "qwen")
-    assert cut.windows is not None
-    assert cut.windows.tolist() == [0, 2, 3]
+    assert cut.rows is not None
+    assert cut.rows.tolist() == [0, 2, 3]
     assert cut.num_truncated == 2
     assert "An easy sum." in trained(cut, 0)
     assert "Once more: four." in trained(cut, 1)
@@ -99,8 +99,8 @@ def test_rows_are_shortened_one_by_one() -> None:
 def test_too_long_rows_can_be_dropped_and_keep_the_others_in_place(tmp_path: Any) -> None:
     encoded = encode([user(" ".join(NUMBERS)), assistant("x")], 150, too_long="drop")
     assert encoded.num_truncated == 1
-    assert encoded.windows is not None
-    assert encoded.windows.tolist() == [0, 0, 1]
+    assert encoded.rows is not None
+    assert encoded.rows.tolist() == [0, 0, 1]
     assert encoded.data_rows([0]) == [1]
     encoded.save(tmp_path)
     joined = Encoded.load(tmp_path).data_targets["labels"]
@@ -160,7 +160,7 @@ def test_every_token_of_a_document_is_predicted_once(max_length: int) -> None:
         ids = encoded.inputs["input_ids"][row]
         np.testing.assert_array_equal(encoded.reads[row], np.arange(len(ids) - 1))
     if max_length == 64:
-        windows = encoded.windows
+        windows = encoded.rows
         assert windows is not None
         first = int(windows[2])
         assert encoded.inputs["input_ids"][first][-1] == encoded.inputs["input_ids"][first + 1][0]

@@ -72,7 +72,7 @@ def test_answers_of_a_conversation_with_their_ends() -> None:
     for name, answers in expected.items():
         encoded = encoded_of(name, WITHOUT_SYSTEM)
         assert trained_texts(name, encoded) == [answers]
-        assert encoded.windows is None
+        assert encoded.rows is None
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -109,8 +109,8 @@ def test_the_prompt_of_a_row_is_what_inference_sees(name: str) -> None:
 
 def test_templates_that_rewrite_earlier_turns_make_several_rows() -> None:
     encoded = encoded_of("qwen", THINKING)
-    assert encoded.windows is not None
-    assert encoded.windows.tolist() == [0, 2]
+    assert encoded.rows is not None
+    assert encoded.rows.tolist() == [0, 2]
     assert encoded.num_data_rows == 1
     assert trained_texts("qwen", encoded) == [
         ["<think>\nAn easy sum.\n</think>\n\nFour.<|im_end|>\n"],
@@ -189,8 +189,8 @@ def test_all_is_the_whole_text_but_for_marked_messages() -> None:
 def test_a_system_message_that_is_written_only_while_no_answer_follows_stays_before_every_answer() -> None:
     tokenizer = chat_tokenizer("mistral")
     encoded = encoded_of("mistral", SEVERAL)
-    assert encoded.windows is not None
-    assert encoded.windows.tolist() == [0, 3]
+    assert encoded.rows is not None
+    assert encoded.rows.tolist() == [0, 3]
     for row, asked in enumerate((2, 4, 6)):
         prompt = tokenizer.apply_chat_template(SEVERAL[:asked], tokenize=False, add_generation_prompt=True)
         assert "Be brief." in prompt
@@ -246,8 +246,8 @@ def test_answers_that_the_template_does_not_end_get_the_end_token() -> None:
     assert pieces[-1] == "Yes!\n</s>"
     assert labels_of(encoded)[0].tolist().count(tokenizer.eos_token_id) == 1
     assert task.stop_tokens(tokenizer) == {tokenizer.eos_token_id}
-    assert encoded.windows is not None
-    assert encoded.windows.tolist() == [0, 1, 1], "a row without an answer has nothing to train"
+    assert encoded.rows is not None
+    assert encoded.rows.tolist() == [0, 1, 1], "a row without an answer has nothing to train"
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

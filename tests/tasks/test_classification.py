@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sklearn import metrics as sk
 from torch.nn import functional
 
+from tunesmith.data.encoded import Units
 from tunesmith.tasks import Classification
 from tunesmith.tasks.labels import label_name, sorted_labels
 from tunesmith.types import InputError
@@ -189,7 +190,9 @@ def test_cross_entropy_equals_torch(seed: int, smoothing: float, weighted: bool)
     )
     expected = functional.cross_entropy(scores, label, weight=weight, label_smoothing=smoothing)
     targets = {"label": label}
-    found = task.loss_sum(scores, targets) / task.count_units(targets)
+    found = task.loss_sum(scores, targets, Units.single(len(scores))) / task.count_units(
+        targets, Units.single(len(next(iter(targets.values()))))
+    )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -207,7 +210,9 @@ def test_binary_cross_entropy_equals_torch(seed: int, weighted: bool) -> None:
     )
     expected = functional.binary_cross_entropy_with_logits(scores, label.double(), pos_weight=weight)
     targets = {"label": label}
-    found = task.loss_sum(scores, targets) / task.count_units(targets)
+    found = task.loss_sum(scores, targets, Units.single(len(scores))) / task.count_units(
+        targets, Units.single(len(next(iter(targets.values()))))
+    )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -220,20 +225,25 @@ def test_focal_loss_is_equation_five() -> None:
     task = Classification(labels=tuple("abc"), multi_label=False, class_weights=(0.2, 0.3, 0.5), focal_gamma=2.0)
     task = task.bind({"label": ["a"]})
     p = scores.softmax(-1)[torch.arange(6), label]
-    torch.testing.assert_close(task.loss_sum(scores, {"label": label}), (-alpha[label] * (1 - p) ** 2 * p.log()).sum())
+    torch.testing.assert_close(
+        task.loss_sum(scores, {"label": label}, Units.single(len(scores))),
+        (-alpha[label] * (1 - p) ** 2 * p.log()).sum(),
+    )
 
     several = Classification(labels=tuple("abc"), multi_label=True, focal_gamma=2.0)
     target = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     p = scores.sigmoid()
     p = torch.where(target > 0, p, 1 - p)
-    torch.testing.assert_close(several.loss_sum(scores, {"label": target}), (-((1 - p) ** 2) * p.log()).sum())
+    torch.testing.assert_close(
+        several.loss_sum(scores, {"label": target}, Units.single(len(scores))), (-((1 - p) ** 2) * p.log()).sum()
+    )
 
 
 def test_focal_loss_with_a_small_gamma_has_a_finite_gradient() -> None:
     for multi_label, label in ((False, torch.tensor([0])), (True, torch.tensor([[1.0, 0.0]]))):
         task = Classification(labels=("a", "b"), multi_label=multi_label, focal_gamma=0.5)
         scores = torch.tensor([[100.0, -100.0]], requires_grad=True)
-        task.loss_sum(scores, {"label": label}).backward()
+        task.loss_sum(scores, {"label": label}, Units.single(len(scores))).backward()
         assert scores.grad is not None
         assert torch.isfinite(scores.grad).all()
 

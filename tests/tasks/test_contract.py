@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import torch
 import yaml
 
 from chats import assistant, columns_of, user
+from proof_tasks import registered
 from tiny import VOCABULARY, tiny_tokenizer
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import Encoded, Ragged, Units
 from tunesmith.data.tagged import join_tokens
 from tunesmith.tasks import TASKS, Task
 
@@ -52,6 +53,10 @@ class Case:
     @property
     def columns(self) -> dict[str, list[Any]]:
         places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
+        if self.task == "pair_ranking":
+            return {"first": TEXTS, "second": PAIRS, "label": self.label, "row": places}
+        if self.task == "span_choice":
+            return {"passage": TEXTS, "answer": self.label, "row": places}
         if self.task == "causal_lm":
             if not self.label:
                 return {"text": TEXTS, "row": places}
@@ -97,8 +102,16 @@ CASES: dict[str, Case] = {
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
     "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
+    "two sequences a row": Case("pair_ranking", ["first", "second"] * 5),
+    "a span of a row": Case("span_choice", [" ".join(text.split()[i % 2 : 2]) for i, text in enumerate(TEXTS)]),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_proof_tasks() -> Iterator[None]:
+    with registered():
+        yield
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -113,7 +126,7 @@ def tokenizer() -> Any:
 
 def predicts_text(task: Task) -> bool:
     """Say whether what is to be predicted is a part of the text itself, and no label beside it."""
-    return task.generates or not task.truths
+    return task.writer is not None or not task.truths
 
 
 def targets_of(task: Task, case: Case) -> dict[str, Any]:
@@ -137,18 +150,24 @@ def as_tensors(targets: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
+def units_of(values: Mapping[str, Any]) -> Units:
+    """Return the borders of rows whose targets are these."""
+    first = next(iter(values.values()))
+    return Units(first.offsets, first.offsets) if isinstance(first, Ragged) else Units.single(len(first))
+
+
 def rows_of(values: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
     return {name: one.select(rows) if isinstance(one, Ragged) else one[rows] for name, one in values.items()}
 
 
 def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     targets = targets_of(task, case)
-    kept = task.collect(scores_for(task, case), as_tensors(targets))
+    kept = task.collect(scores_for(task, case), as_tensors(targets), units_of(targets))
     outputs: dict[str, Any] = {name: value.numpy() for name, value in kept.items()}
     if task.reads == "token":
         offsets = next(iter(targets.values())).offsets
         outputs = {name: Ragged(value, offsets) for name, value in outputs.items()}
-    if task.generates:
+    if task.writer is not None:
         outputs |= task.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
     return outputs, targets
 
@@ -209,39 +228,46 @@ def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
     scores, given = scores_for(task, case), targets_of(task, case)
     targets = as_tensors(given)
-    whole, units = task.loss_sum(scores, targets), task.count_units(targets)
+    borders = units_of(given)
+    whole, units = task.loss_sum(scores, targets, borders), task.count_units(targets, borders)
     assert whole.shape == ()
     slices = [slice(0, 1), slice(1, 4), slice(4, None)]
     if task.sums_over_units:
-        parts = [({name: value[some] for name, value in targets.items()}, scores[some]) for some in slices]
+        bounded = [slice(some.start, len(scores) if some.stop is None else some.stop) for some in slices]
+        parts = [
+            (scores[some], {name: value[some] for name, value in targets.items()}, borders.part(some))
+            for some in bounded
+        ]
     else:
         scored = Ragged(scores.numpy(), next(iter(given.values())).offsets)
         rows = [list(range(len(TEXTS)))[some] for some in slices]
-        parts = [(as_tensors(rows_of(given, some)), torch.from_numpy(scored.take(some))) for some in rows]
-    torch.testing.assert_close(sum(task.loss_sum(s, t) for t, s in parts), whole, rtol=0, atol=1e-12)
-    assert sum(task.count_units(t) for t, _ in parts) == pytest.approx(units, abs=1e-12)
+        split = [(torch.from_numpy(scored.take(some)), rows_of(given, some)) for some in rows]
+        parts = [(some, as_tensors(found), units_of(found)) for some, found in split]
+    torch.testing.assert_close(sum(task.loss_sum(*part) for part in parts), whole, rtol=0, atol=1e-12)
+    assert sum(task.count_units(*part[1:]) for part in parts) == pytest.approx(units, abs=1e-12)
     assert units > 0
 
 
 def test_loss_is_wide_finite_and_trains(case: Case) -> None:
     task = case.bound()
-    targets = as_tensors(targets_of(task, case))
+    given = targets_of(task, case)
+    targets, borders = as_tensors(given), units_of(given)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        loss = task.loss_sum(scores_for(task, case).to(dtype), targets)
+        loss = task.loss_sum(scores_for(task, case).to(dtype), targets, borders)
         assert loss.dtype == torch.float32
         assert torch.isfinite(loss)
     extreme = (scores_for(task, case).float() * 1e4).requires_grad_()
-    task.loss_sum(extreme, targets).backward()
+    task.loss_sum(extreme, targets, borders).backward()
     assert extreme.grad is not None
     assert torch.isfinite(extreme.grad).all()
     scores = scores_for(task, case).requires_grad_()
     optimizer = torch.optim.Adam([scores], lr=0.3)
-    first = task.loss_sum(scores, targets)
+    first = task.loss_sum(scores, targets, borders)
     for _ in range(30):
         optimizer.zero_grad()
-        task.loss_sum(scores, targets).backward()
+        task.loss_sum(scores, targets, borders).backward()
         optimizer.step()
-    assert task.loss_sum(scores, targets) < first
+    assert task.loss_sum(scores, targets, borders) < first
 
 
 def test_numbers_agree_in_shape(case: Case) -> None:
@@ -338,7 +364,7 @@ def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
 
 def test_tasks_that_write_say_where_answers_begin_and_end(case: Case, tokenizer: Any) -> None:
     task = case.bound()
-    if not task.generates:
+    if task.writer is None:
         assert not task.answer_metrics
         return
     task.adapt(tokenizer)

@@ -164,12 +164,12 @@ def test_the_loss_knows_where_rows_end_in_a_batch(max_length: int, tmp_path: Any
     scorer = Scorer(model, "padded", "token")
     batch = collate(encoded, np.arange(len(encoded))[::-1].copy())
     with torch.no_grad(), scorer.surrounding(batch):
-        together = float(TASK.loss_sum(scorer(batch), batch.targets))
-    assert TASK.count_units(batch.targets) == 11
+        together = float(TASK.loss_sum(scorer(batch), batch.targets, batch.units))
+    assert TASK.count_units(batch.targets, batch.units) == 11
     scored = predict(scorer, collate, TASK, encoded, 1)
     assert scored.loss == pytest.approx(together / 11, abs=1e-6)
     assert [len(row["tags"]) for row in TASK.decode(scored.outputs)] == [4, 1, 6]
-    assert np.concatenate([encoded.data_targets["num_read"][row] for row in range(3)]).sum() == 11
+    assert sum(batch.units.per_sequence) == 11
     measured = TASK.measure(scored.outputs, encoded.data_targets, np.ones((1, 3)))
     assert measured.keys() == TASK.higher_is_better.keys()
 

@@ -11,9 +11,8 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from engine.stepping import compute_gradients
-from tiny import PAD, SENTENCES, VOCABULARY, tiny_config, tiny_tokenizer
+from tiny import PAD, SENTENCES, VOCABULARY, tiny_config, tiny_tokenizer, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import loss_sum
@@ -77,7 +76,7 @@ def test_loss_is_that_of_transformers(arch: str, layout: str) -> None:
         collate = collator_for(model, layout, PAD, torch.device("cpu"))  # type: ignore[arg-type]
         batch = collate(data, np.arange(len(data)))
         with scorer.surrounding(batch):
-            loss = loss_sum(scorer, TASK, batch) / TASK.count_units(batch.targets)
+            loss = loss_sum(scorer, TASK, batch) / TASK.count_units(batch.targets, batch.units)
     exact = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), expected_labels.flatten())
     assert loss.item() == pytest.approx(exact.item(), abs=1e-8)
     # Some models take their own loss in float32, whatever their weights are.
@@ -91,7 +90,7 @@ def test_how_a_step_is_split_changes_nothing(settings: dict[str, Any]) -> None:
     def gradient(layout: str = "padded", **settings: Any) -> tuple[float, list[torch.Tensor]]:
         model = masked_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         assert layout == "padded" or choose_layout(model, "token", VOCABULARY, "flat")[0] == "flat"
-        config = TrainConfig(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
+        config, compute = train_and_compute(**{"batch_size": 8, "epochs": 2, "learning_rate": 0.01, **settings})
         data = encoded()
         groups = [ParameterGroup(tuple(name for name, _ in model.named_parameters()), 1.0, decay=True)]
         parts = Training(
@@ -103,6 +102,7 @@ def test_how_a_step_is_split_changes_nothing(settings: dict[str, Any]) -> None:
             optimizer=MasterOptimizer(model, groups, config.optimizer, 0.01, Penalties(0.0, 0.0)),
             learning_rate=0.01,
             config=config,
+            compute=compute,
             prepare_step=lambda _: None,
         )
         losses, _ = compute_gradients(parts, np.array([0, 9, 4, 10, 6, 3, 1, 2]))

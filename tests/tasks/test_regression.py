@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from torch.nn import functional
 
+from tunesmith.data.encoded import Units
 from tunesmith.tasks import Regression
 from tunesmith.types import InputError
 
@@ -22,7 +23,9 @@ def test_loss_equals_torch(loss: str) -> None:
         "huber": lambda x, y: functional.huber_loss(x, y, delta=0.7),
     }[loss]
     targets = {"label": target}
-    found = task.loss_sum(scores, targets) / task.count_units(targets)
+    found = task.loss_sum(scores, targets, Units.single(len(scores))) / task.count_units(
+        targets, Units.single(len(next(iter(targets.values()))))
+    )
     torch.testing.assert_close(found, reference(scores[:, 0], target.double()), rtol=0, atol=1e-10)
 
 
@@ -33,8 +36,8 @@ def test_standardized_targets_come_back_in_the_users_units() -> None:
     assert task.std == pytest.approx(np.std([100, 300, 500]))
     targets = {name: torch.from_numpy(value) for name, value in task.targets(columns).items()}
     perfect = ((targets["label"] - task.mean) / task.std)[:, None]
-    assert task.loss_sum(perfect, targets) == pytest.approx(0.0, abs=1e-10)
-    kept = task.collect(perfect, targets)
+    assert task.loss_sum(perfect, targets, Units.single(len(perfect))) == pytest.approx(0.0, abs=1e-10)
+    kept = task.collect(perfect, targets, Units.single(len(perfect)))
     torch.testing.assert_close(kept["value"], targets["label"])
     measured = task.measure({"value": kept["value"].numpy()}, task.targets(columns), np.ones((1, 3)))
     assert measured["mae"][0] == pytest.approx(0.0, abs=1e-4)

@@ -129,12 +129,12 @@ def test_loss_is_that_of_transformers(arch: str, layout: str) -> None:
     batch = collate(data, np.arange(len(data)))
     with torch.no_grad(), scorer.surrounding(batch):
         scores = scorer(batch)
-    loss = TASK.loss_sum(scores, batch.targets) / TASK.count_units(batch.targets)
+    loss = TASK.loss_sum(scores, batch.targets, batch.units) / TASK.count_units(batch.targets, batch.units)
     # Some models take their own loss in float32, whatever their weights are.
     assert loss.item() == pytest.approx(expected.loss.item(), abs=1e-8 if arch == "bert" else 1e-6)
     exact = torch.nn.functional.cross_entropy(expected.logits.flatten(0, 1), labels.flatten())
     assert loss.item() == pytest.approx(exact.item(), abs=1e-8)
-    reference = torch.cat([expected.logits[row][labels[row] != -100] for row in batch.rows.tolist()])
+    reference = torch.cat([expected.logits[row][labels[row] != -100] for row in batch.sequences.tolist()])
     torch.testing.assert_close(scores, reference, rtol=0, atol=1e-8)
 
 
@@ -142,8 +142,8 @@ def test_loss_is_that_of_transformers(arch: str, layout: str) -> None:
 def test_windows_read_every_word_once_and_are_joined_again(arch: str, tmp_path: Any) -> None:
     tokenizer = tiny_tokenizer()
     whole, cut = (TASK.encode(COLUMNS, tokenizer, length) for length in (64, 8))
-    assert whole.windows is None
-    assert cut.windows is not None
+    assert whole.rows is None
+    assert cut.rows is not None
     assert len(cut) > len(whole) == cut.num_data_rows == 4
     assert cut.lengths.max() <= 8
     assert cut.num_truncated == 1, "'lovingly' is longer than a window"
@@ -162,7 +162,7 @@ def test_windows_read_every_word_once_and_are_joined_again(arch: str, tmp_path: 
     assert [len(scored.outputs["scores"][row]) for row in range(4)] == [len(tokens) for tokens, _ in SENTENCES]
     alone = predict(Scorer(model, "padded", "token"), collate, TASK, cut, 1)
     np.testing.assert_allclose(scored.outputs["scores"].values, alone.outputs["scores"].values, atol=1e-6)
-    assert cut.data_rows([0, 1, len(cut) - 1]) == [0, 3] if cut.windows[1] > 1 else True
+    assert cut.data_rows([0, 1, len(cut) - 1]) == [0, 3] if cut.rows[1] > 1 else True
     assert [len(row["tags"]) for row in TASK.decode(scored.outputs)] == [5, 4, 1, 6]
 
 

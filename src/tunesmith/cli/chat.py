@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunesmith.cli.terminal import say
-from tunesmith.cli.writing import text_input, writing_options
+from tunesmith.cli.writing import text_flags, text_input, writing_options
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ def chat_command(run: Path, message: str | None, system: str | None, **options: 
     """
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
+    from tunesmith.tasks import chatting
 
     opened = OpenedRun.open(run)
-    if not opened.task.generates:
-        pair = " --text-pair '...'" if "text_pair" in opened.config.data.columns else ""
+    if not opened.task.chats:
+        texts = text_flags(opened.inputs)
         raise InputError(
             f"The run in {run} was trained for {opened.task.title.lower()}: it writes no answers.",
-            f"Use: tunesmith predict {quote(str(run))} --text '...'{pair}. To chat, train with --task causal_lm.",
+            f"Use: tunesmith predict {quote(str(run))} {texts}. To chat, train with --task {chatting()}.",
         )
     conversation = Conversation(opened, Writing(**options), system)
     conversation.warm_up()

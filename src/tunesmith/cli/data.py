@@ -72,8 +72,8 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     looked = _look(settings, console)
     prepared = looked.prepared
     _show_splits(console, prepared)
-    _show_labels(console, prepared)
-    _show_lengths(console, prepared)
+    _show_labels(console, prepared, looked.task)
+    _show_lengths(console, prepared, looked.task)
     _show_examples(console, prepared.splits["train"], rows)
     problems = looked.problems
     if show_mask and settings.model is not None:
@@ -97,13 +97,7 @@ class _Looked:
     @property
     def labels(self) -> list[str]:
         """The classes, or the types of entities; none for numbers and texts."""
-        from tunesmith.data.tagged import types_of
-
-        known = getattr(self.task, "labels", None)
-        if "tags" in self.prepared.splits["train"].column_names:
-            tags = {tag for table in self.prepared.splits.values() for cell in table["tags"] for tag in cell or ()}
-            return types_of([*tags]) or []
-        return [str(label) for label in known or ()]
+        return [*self.task.label_names]
 
     def to_json(self) -> dict[str, Any]:
         from tunesmith.data import left_out_of
@@ -139,7 +133,7 @@ def _look(settings: InspectConfig, console: Console | None = None) -> _Looked:
         _show_unused(console, found)
     notes: list[Problem] = list(found.problems)
     try:
-        prepared = prepare(found.raw, found.data, found.choices)
+        prepared = prepare(found.raw, found.data, found.choices, found.form)
         if console is not None:
             _show_guesses(console, _guesses(found, prepared))
         notes += prepared.problems
@@ -238,11 +232,11 @@ def _show_splits(console: Console, prepared: PreparedData) -> None:
     print_table(console, table)
 
 
-def _show_labels(console: Console, prepared: PreparedData) -> None:
+def _show_labels(console: Console, prepared: PreparedData, task: Task) -> None:
     from tunesmith.cli.tables import bar, new_table, print_table
 
     rows = prepared.splits["train"]
-    name = next((name for name in ("label", "tags") if name in rows.column_names), None)
+    name = next((name for name in task.truths if name in rows.column_names), None)
     if name is None or not len(rows):
         return
     labels = [label for value in rows[name] for label in (value if isinstance(value, list) else [value])]
@@ -252,11 +246,9 @@ def _show_labels(console: Console, prepared: PreparedData) -> None:
         if numbers:
             _show_percentiles(console, "Target values of the training rows", {"label": numbers})
             return
-    if name == "tags":
-        total, what, unit = len(labels), "Tags", "tokens"
-    else:
-        total, what, unit = len(rows), "Labels", "rows"
-    table = new_table(f"{what} of the training rows ({len(counted)})", [what.lower()[:-1], unit, "share", ""])
+    total = len(labels) if task.reads == "token" else len(rows)
+    title = f"{name.capitalize().removesuffix('s')}s of the training rows ({len(counted)})"
+    table = new_table(title, [name.removesuffix("s"), f"{task.reads}s", "share", ""])
     for label, number in counted.most_common(MAX_LABELS):
         share = number / total
         table.add_row(str(label), count(number), percent(share), bar(share))
@@ -265,11 +257,13 @@ def _show_labels(console: Console, prepared: PreparedData) -> None:
     print_table(console, table)
 
 
-def _show_lengths(console: Console, prepared: PreparedData) -> None:
+def _show_lengths(console: Console, prepared: PreparedData, task: Task) -> None:
     rows = prepared.splits["train"]
-    texts = [name for name in ("text", "text_pair") if name in rows.column_names]
-    lengths: dict[str, Sequence[float]] = {name: sorted(len(text or "") for text in rows[name]) for name in texts}
-    if len(rows):
+    texts = task.texts(rows.columns())
+    lengths: dict[str, Sequence[float]] = {
+        name: sorted(len(text or "") for text in column) for name, column in texts.items()
+    }
+    if len(rows) and lengths:
         _show_percentiles(console, "Characters per text", lengths)
 
 

@@ -1,7 +1,7 @@
 """Configuration keys as dotted flags, read from the model classes at run time.
 
 ``--train.epochs 5`` and ``--train.epochs=5`` set the key ``train.epochs``. A flag for a
-true-or-false key may stand alone: ``--train.deterministic`` means true, and
+true-or-false key may stand alone: ``--compute.deterministic`` means true, and
 ``--data.clean.duplicates false`` switches off. Dashes in names count as underscores.
 """
 
@@ -19,6 +19,7 @@ from tunesmith.config.base import Config, ConfigError
 from tunesmith.config.build import build
 from tunesmith.config.keys import OTHER, Key, default_of, describe, flat_types, knows, list_keys, paths_of, unset_of
 from tunesmith.config.load import merge, parse_overrides
+from tunesmith.config.migrate import former_names, given_twice, note_moved, present_name
 from tunesmith.config.synonyms import meaning_of, plain
 from tunesmith.types import Problem
 
@@ -61,8 +62,8 @@ class FlagTree:
         return knows(self.keys, path)
 
     def spell(self, name: str) -> str:
-        """Return the key as it is spelled in the configuration: ``batch-size`` is ``batch_size``."""
-        spelled = name.replace("-", "_")
+        """Return the key as the configuration has it now: ``batch-size`` is ``batch_size``; see ``config.migrate``."""
+        spelled = present_name(name.replace("-", "_"))
         return spelled if self.accepts(spelled) else name
 
     def unknown(self, name: str, path: str, own_options: Iterable[str] = ()) -> Problem:
@@ -71,7 +72,8 @@ class FlagTree:
 
     def _meant(self, path: str, own_options: Sequence[str]) -> str:
         """Return a hint at what was meant: the command's own option, another tool's word, the same or a near name."""
-        known = [*own_options, *(f"--{path}" for path in self.names())]
+        former = [path for path in former_names() if self.accepts(present_name(path))]
+        known = [*own_options, *(f"--{path}" for path in (*self.names(), *former))]
         last = plain(path.rsplit(".", 1)[-1])
         own = OWN_OPTIONS.get(last, "")
         if own and own.split()[0] in own_options:
@@ -80,7 +82,7 @@ class FlagTree:
             return " ".join(filter(None, [f"Did you mean {meant.as_flags()}?" if meant.settings else "", meant.note]))
         same = [option for option in known if option.rsplit(".", 1)[-1].removeprefix("--") == last]
         near = same or difflib.get_close_matches(f"--{path}", known, n=1, cutoff=0.6)
-        return f"Did you mean {near[0]}?" if near else "See --help for all options."
+        return f"Did you mean {present_name(near[0])}?" if near else "See --help for all options."
 
     def is_boolean(self, path: str) -> bool:
         """Say whether the key takes nothing but true, false and null."""
@@ -97,6 +99,8 @@ class ParsedFlags:
     rest: tuple[str, ...]
     """What is left for the command itself."""
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
+    """What is said of flags that are understood: former names."""
 
 
 def split_flags(arguments: Sequence[str], tree: FlagTree, own_options: Mapping[str, bool]) -> ParsedFlags:
@@ -108,6 +112,7 @@ def split_flags(arguments: Sequence[str], tree: FlagTree, own_options: Mapping[s
     pairs: list[tuple[str, str]] = []
     rest: list[str] = []
     problems: list[Problem] = []
+    names: list[str] = []
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
@@ -125,9 +130,12 @@ def split_flags(arguments: Sequence[str], tree: FlagTree, own_options: Mapping[s
             value = _take_value(path, tree, waiting)
         if tree.accepts(path):
             pairs.append((path, value))
+            names.append(f"--{name.removeprefix('--').replace('-', '_')}")
         else:
             problems.append(tree.unknown(name, path, own_options))
-    return ParsedFlags(tuple(pairs), tuple(rest), tuple(problems))
+    former = [name for name in names if name != present_name(name)]
+    problems += given_twice(name for name in former if present_name(name) in names)
+    return ParsedFlags(tuple(pairs), tuple(rest), tuple(problems), tuple(note_moved(former)))
 
 
 def build_config(cls: type[C], parsed: ParsedFlags, base: Mapping[str, object], problems: Sequence[Problem] = ()) -> C:

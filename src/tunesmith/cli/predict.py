@@ -14,7 +14,7 @@ import click
 
 from tunesmith.cli.columns import columns_option, parse_columns
 from tunesmith.cli.terminal import to_json, write
-from tunesmith.cli.writing import text_input, writing_options
+from tunesmith.cli.writing import TEXT_FLAGS, text_input, writing_options
 from tunesmith.files.atomic import write_bytes
 from tunesmith.files.outputs import require_output
 from tunesmith.files.space import require_writable
@@ -28,8 +28,8 @@ Row = dict[str, Any]
 
 @click.command(short_help="Apply a run to texts or to a file.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--text", "texts", metavar="TEXT", multiple=True, help="A text; may be given several times.")
-@click.option("--text-pair", "text_pairs", metavar="TEXT", multiple=True, help="The second text to each --text.")
+@click.option(TEXT_FLAGS[0], "texts", metavar="TEXT", multiple=True, help="A text; may be given several times.")
+@click.option(TEXT_FLAGS[1], "text_pairs", metavar="TEXT", multiple=True, help="The second text to each --text.")
 @click.option(
     "--data", metavar="FILE", help="A file with one row per prediction; - reads one text per line from stdin."
 )
@@ -87,8 +87,8 @@ def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | N
 
 def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], writing: Writing) -> list[Row]:
     predictions = run.predict(texts, text_pairs or None, writing)
-    pairs: Sequence[Row] = [{"text_pair": text} for text in text_pairs] or [{}] * len(texts)
-    return [{"text": text, **pair, **row} for text, pair, row in zip(texts, pairs, predictions, strict=True)]
+    given = [(text, *pair) for text, *pair in zip(texts, *([text_pairs] if text_pairs else []), strict=True)]
+    return [dict(zip(run.inputs, one, strict=True)) | row for one, row in zip(given, predictions, strict=True)]
 
 
 def _writer_for(output: Path | None, *, inputs: Sequence[str], overwrite: bool) -> Callable[[list[Row]], None]:

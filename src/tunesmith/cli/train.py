@@ -13,8 +13,10 @@ import click
 from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
 from tunesmith.cli.suggestions import DATA_SUFFIXES
 from tunesmith.cli.sweep import Variant, variants
+from tunesmith.cli.writing import text_flags
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
+from tunesmith.config.migrate import migrate, note_moved, present_name
 from tunesmith.kernels.building import build_ahead
 from tunesmith.types import DiskError, InputError, Problem
 
@@ -74,7 +76,11 @@ def train_command(
     tunesmith train config.yaml --method lora --method.rank 16
     tunesmith train config.yaml --method lora --sweep train.seed=0,1,2,3
     """  # noqa: D301
-    plans = _configure(context, configs, sweep, resume=resume)
+    from tunesmith.cli.application import show_problems
+
+    plans, notes = _configure(context, configs, sweep, resume=resume)
+    if not quiet:
+        show_problems(notes)
     if len(plans) == 1:
         _train_one(plans[0].config, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
@@ -140,8 +146,10 @@ def _place_of_all(plans: Sequence[_Plan]) -> Path | None:
     return place if is_ours else None
 
 
-def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool) -> list[_Plan]:
-    """Lay flags and swept values over the files; report all problems together."""
+def _configure(
+    context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool
+) -> tuple[list[_Plan], list[Problem]]:
+    """Lay flags and swept values over the files; report all problems together. What is to be noted comes, too."""
     from tunesmith.run import RunConfig
 
     flags = flags_of(context)
@@ -152,6 +160,9 @@ def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[s
     paths = [path for path in paths if str(path) not in axes]
     if not paths and resume and (saved := _saved_config(flags.pairs)):
         paths = [saved]
+    keys = [axis.partition("=")[0].replace("-", "_") for axis in axes]
+    swept = [key for key in keys if key != present_name(key)]
+    notes = [*flags.notes, *note_moved(swept, "--sweep")]
     found = [*flags.problems, *problems]
     if misplaced := [path for path in paths if path.suffix.lower() in DATA_SUFFIXES]:
         raise ConfigError([*map(_no_configuration, misplaced), *found])
@@ -160,9 +171,10 @@ def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[s
     stems = _stems(paths)
     for path in files:
         try:
-            base = load_yaml(path) if path is not None else {}
+            base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
         except ConfigError as error:
             raise ConfigError([*error.problems, *found]) from error
+        notes += moved
         stem = stems[path] if path is not None and len(paths) > 1 else ""
         for variant in made or [Variant("", ())]:
             laid = replace(flags, pairs=(*flags.pairs, *variant.pairs), problems=())
@@ -171,8 +183,8 @@ def _configure(context: click.Context, paths: Sequence[Path], sweeps: Sequence[s
             except ConfigError as error:
                 found += [problem for problem in error.problems if problem not in found]
     if found:
-        raise ConfigError(found)
-    return plans
+        raise ConfigError([*found, *notes])
+    return plans, notes
 
 
 def _is_axis(path: Path) -> bool:
@@ -275,6 +287,7 @@ def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
 
 def _show_result(folder: Path, page: Path | None) -> None:
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
+    from tunesmith.run.assembly import inputs_of
     from tunesmith.run.directory import RunDirectory
 
     console = stdout_console()
@@ -284,9 +297,9 @@ def _show_result(folder: Path, page: Path | None) -> None:
     console.print()
     console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
     config = directory.read_config()
-    use = "chat" if config.task is not None and config.task.generates else "predict"
-    pair = " --text-pair '...'" if "text_pair" in config.data.columns else ""
-    texts = f" --text '...'{pair}" if use == "predict" else ""
+    assert config.task is not None
+    use = "chat" if config.task.chats else "predict"
+    texts = f" {text_flags(inputs_of(config.task, config.data.columns))}" if use == "predict" else ""
     next_command = f"tunesmith {use} {quote(str(folder))}{texts}"
     console.print(f"{use.ljust(8)} {next_command}", soft_wrap=True)
 

@@ -1,9 +1,9 @@
-"""Options of commands that let a model write."""
+"""Texts on the command line, and options of commands that let a model write."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -25,6 +25,15 @@ def text_input() -> Iterator[None]:
         )
         raise InputError(message, "Convert it first, such as with iconv -t UTF-8.") from None
 
+
+def text_flags(inputs: Sequence[str]) -> str:
+    """Return how a row of as many texts as a run's ``inputs`` is given to ``tunesmith predict``."""
+    if len(inputs) > len(TEXT_FLAGS):
+        return "--data FILE"
+    return " ".join(f"{flag} '...'" for flag, _ in zip(TEXT_FLAGS, inputs, strict=False))
+
+
+TEXT_FLAGS = ("--text", "--text-pair")
 
 OPTIONS = (
     click.option(

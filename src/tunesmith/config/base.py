@@ -57,6 +57,9 @@ class Choice:
 BY_DATA: dict[str, JsonValue] = {"unset": "by data"}
 """``json_schema_extra`` of a field whose None is decided by model, task, method and data when a run begins."""
 
+BY_ITSELF: dict[str, JsonValue] = {"unset": "by itself"}
+"""The same of a field that is written by the program, and neither a flag nor in the help."""
+
 C = TypeVar("C", bound=Config)
 
 

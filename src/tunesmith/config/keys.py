@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunesmith.config.base import Choice, Config
+from tunesmith.config.base import BY_ITSELF, Choice, Config
 
 OTHER = "…"
 """Stands for every name outside a choice's registry, where it has a default class."""
@@ -77,10 +77,12 @@ def find_section(field: FieldInfo) -> Section | None:
 
 
 def list_keys(cls: type[Config], prefix: str = "") -> Iterator[Key]:
-    """Yield every key of the tree below ``cls``, in the order of the fields."""
+    """Yield every key of the tree below ``cls`` that people give, in the order of the fields."""
     for name, field in cls.model_fields.items():
         path = f"{prefix}{name}"
         section = find_section(field)
+        if field.json_schema_extra == BY_ITSELF:
+            continue
         if section is None:
             yield Key(path, field)
         elif section.choice is None:

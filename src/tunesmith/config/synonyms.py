@@ -48,7 +48,7 @@ def foreign_names() -> Iterator[tuple[str, Meaning]]:
 
 _STEP_NOTE = (
     "It is the rows of a whole step; what does not fit into memory at once is split by itself, so that there is "
-    "nothing to multiply (train.micro_batch_rows bounds the parts)."
+    "nothing to multiply (compute.micro_batch_rows bounds the parts)."
 )
 _WARMUP_NOTE = "Below 1 it is a share of all steps, from 1 on a number of steps."
 _FP16_NOTE = "There is no fp16: bf16 has the range of fp32 and needs no scaling of losses."
@@ -70,12 +70,12 @@ train.optimizer.weight_decay: weight_decay wd adam_weight_decay
 train.schedule: lr_scheduler_type lr_scheduler scheduler lr_schedule schedule scheduler_type
 train.clip_norm: max_grad_norm grad_clip gradient_clip gradient_clip_val gradient_clipping clip_grad_norm max_norm
 train.seed: seed random_seed random_state data_seed
-train.device: device device_map accelerator
-train.deterministic: deterministic full_determinism
+compute.device: device device_map accelerator
+compute.deterministic: deterministic full_determinism
 train.evaluate_steps: eval_steps eval_every eval_interval evaluate_every val_check_interval evals_per_epoch
     eval_strategy evaluation_strategy
-train.checkpoint_steps: save_steps save_every save_interval save_strategy saves_per_epoch checkpoint_every
-train.keep_checkpoints: save_total_limit max_checkpoints keep_last_n_checkpoints
+compute.checkpoint_steps: save_steps save_every save_interval save_strategy saves_per_epoch checkpoint_every
+compute.keep_checkpoints: save_total_limit max_checkpoints keep_last_n_checkpoints
 train.early_stopping.patience: early_stopping_patience patience early_stopping early_stop
 train.early_stopping.metric: metric_for_best_model monitor best_metric
 train.early_stopping.restore_best: load_best_model_at_end restore_best_weights
@@ -122,11 +122,11 @@ method.layer_decay: llrd layerwise_lr_decay layer_wise_lr_decay lr_layer_decay
 evaluation.max_new_tokens: max_new_tokens generation_max_length max_target_length
 evaluation.answers: predict_with_generate num_generations
 evaluation.num_resamples: num_bootstrap bootstrap n_bootstrap
-train.compile: torch_compile compile use_compile
-train.micro_batch_rows: micro_batch_size per_device_eval_batch_size eval_batch_size micro_batch
+compute.compile: torch_compile compile use_compile
+compute.micro_batch_rows: micro_batch_size per_device_eval_batch_size eval_batch_size micro_batch
 train.precision=bf16: bf16 bfloat16
 train.precision=fp32: fp32 tf32
-train.device=cpu: cpu use_cpu no_cuda
+compute.device=cpu: cpu use_cpu no_cuda
 method=lora method.rslora=true: use_rslora rslora
 method=lora method.dora=true: use_dora dora peft_use_dora
 method=lora: lora use_lora use_peft
@@ -137,7 +137,7 @@ data.header: header
 method=lora method.quantize=nf4: qlora load_in_4bit load_4bit use_4bit quantization_bit bnb_4bit_quant_type
     quantization quantize bits
 method=lora method.quantize=int8: load_in_8bit load_8bit use_8bit
-train.kernels=liger: use_liger_kernel use_liger enable_liger_kernel liger
+compute.kernels=liger: use_liger_kernel use_liger enable_liger_kernel liger
 data.columns.text=COLUMN data.columns.label=COLUMN: columns column column_mapping field_mapping
 """
 """Keys, with the values that a name implies, and the names: ``method=lora method.dora=true: use_dora``."""
@@ -160,11 +160,11 @@ _NOTED: tuple[tuple[Meaning, str], ...] = (
         "tokenizer_name",
     ),
     (
-        Meaning((("train.layout", "flat"),), _LAYOUT_NOTE),
+        Meaning((("compute.layout", "flat"),), _LAYOUT_NOTE),
         "packing pack sample_packing neat_packing flash_attention flash_attn",
     ),
     (
-        Meaning((("train.layout", ""),), _LAYOUT_NOTE),
+        Meaning((("compute.layout", ""),), _LAYOUT_NOTE),
         "group_by_length padding pad_to_max_length attn_implementation",
     ),
     (
@@ -200,11 +200,11 @@ _NOTED: tuple[tuple[Meaning, str], ...] = (
         "fp16 float16 half use_fp16",
     ),
     (
-        Meaning((("train.device", "cuda"),), "Without it the fastest device at hand is taken."),
+        Meaning((("compute.device", "cuda"),), "Without it the fastest device at hand is taken."),
         "gpu gpus cuda use_gpu use_cuda gpu_id n_gpu",
     ),
     (
-        Meaning((("train.checkpointing", "always"),), "'auto' does it where memory is short."),
+        Meaning((("compute.checkpointing", "always"),), "'auto' does it where memory is short."),
         ("gradient_checkpointing use_gradient_checkpointing activation_checkpointing grad_checkpointing recompute"),
     ),
     (

@@ -20,7 +20,7 @@ from tunesmith.data.columns import assign_roles
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import conversation_roles
 from tunesmith.data.encodings import has_marks
-from tunesmith.data.forms import Columns, Form, Misfit, as_text, plain_text, require_columns
+from tunesmith.data.forms import Columns, Form, Misfit, Wishes, as_text, plain_text, require_columns
 from tunesmith.data.messages import (
     CALL,
     Message,
@@ -110,8 +110,8 @@ class Conversations(Form):
         self._num_data = 0
 
     @classmethod
-    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
-        form = cls(columns, Layout.of(datasets, columns), (), for_prediction=for_prediction)
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, wishes: Wishes) -> tuple[Self, list[Problem]]:
+        form = cls(columns, Layout.of(datasets, columns), (), for_prediction=wishes.for_prediction)
         shapes: Counter[tuple[str, ...]] = Counter()
         parts = [role for role in (MESSAGES, PROMPT, COMPLETION) if role in columns]
         for dataset in datasets:

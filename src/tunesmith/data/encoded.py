@@ -1,7 +1,7 @@
 """Rows as numbers: tokenised inputs and targets, ragged, memory-mapped, cached by content.
 
-A split of N rows with T tokens in all is a handful of flat arrays. Nothing is padded:
-row ``i`` of a ragged array is ``values[offsets[i]:offsets[i + 1]]``.
+A split with T tokens in all is a handful of flat arrays. Nothing is padded: entry ``i`` of a ragged
+array is ``values[offsets[i]:offsets[i + 1]]``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
+
+DECODER = "decoder_"
+"""What the names of the decoder's inputs begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ class Ragged:
     def lengths(self) -> npt.NDArray[np.int64]:
         """[N]: number of entries of each row."""
         return np.diff(self.offsets)
+
+    def lengths_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the number of entries of each of these rows: without looking at the others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Array:
         """Return the entries of ``rows``, in that order, as one flat array."""
@@ -105,115 +112,220 @@ def as_ragged(values: object) -> Ragged:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """One split, ready for the engine.
+class Units:
+    """Which sequence and which row of a micro-batch its units belong to; on the host.
 
-    ``inputs`` always holds ``input_ids``; other entries (``token_type_ids``) align with it
-    token by token. ``targets`` holds what the task's loss reads: arrays with one entry per
-    row, or, for tasks that read tokens, ragged arrays with one entry per token read.
+    Units are what a head gives scores for: the tokens read of S sequences, or the sequences themselves. They follow
+    each other sequence by sequence, and the sequences row by row.
     """
 
-    inputs: Mapping[str, Ragged]
+    sequences: npt.NDArray[np.int64]
+    """[S + 1]: the first unit of each sequence; the last entry is U, the number of units."""
+    rows: npt.NDArray[np.int64]
+    """[B + 1]: the first unit of each row; that of each sequence where these are learned each for itself."""
+
+    @classmethod
+    def single(cls, number: int) -> Self:
+        """Return the borders of units each of which is a sequence and a row of its own."""
+        borders = np.arange(number + 1)
+        return cls(borders, borders)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the borders of several micro-batches' units, one after the other."""
+        starts = np.cumsum([0, *(part.sequences[-1] for part in parts)])[:-1]
+
+        def join(borders: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+            moved = (one[1:] + start for one, start in zip(borders, starts, strict=True))
+            return np.concatenate([np.zeros(1, dtype=np.int64), *moved])
+
+        return cls(join([part.sequences for part in parts]), join([part.rows for part in parts]))
+
+    @property
+    def per_sequence(self) -> list[int]:
+        """The number of units of each sequence."""
+        counts: list[int] = np.diff(self.sequences).tolist()
+        return counts
+
+    @property
+    def per_row(self) -> list[int]:
+        """The number of units of each row: what ``torch.split`` takes to give the scores of each."""
+        counts: list[int] = np.diff(self.rows).tolist()
+        return counts
+
+    def part(self, units: slice) -> Units:
+        """Return the borders of some of the units, which may begin and end within a sequence."""
+        first, last = units.start, units.stop
+        return Units(*(np.clip(borders, first, last) - first for borders in (self.sequences, self.rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One split of M rows of data, ready for the engine: S sequences of tokens, one or several a row.
+
+    ``inputs`` are named as the model's ``forward`` names them, and come in streams: those that begin with
+    ``decoder_`` belong to the decoder, the others to the input. Ragged ones hold tokens and align within their
+    stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence
+    (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per sample, or ragged
+    arrays with one entry per token read.
+    """
+
+    inputs: Mapping[str, Ragged | Array]
     targets: Mapping[str, Array | Ragged]
     num_truncated: int = 0
     """Rows that were longer than the limit and lost tokens."""
     reads: Ragged | None = None
-    """Positions within each row that the head reads, ascending; None when it reads one vector a row."""
-    windows: npt.NDArray[np.int64] | None = None
-    """[M + 1]: the first row of each of the M rows of the data, where long ones were cut into several rows here
-    (windows); the last entry is the number of rows here. None when each row of the data is one row here."""
+    """Positions within each sequence that the head reads, ascending, of the decoder's stream where there is one; None
+    when it reads one vector a sequence."""
+    rows: npt.NDArray[np.int64] | None = None
+    """[M + 1]: the first sequence of each row of the data, where rows have others than one; the last entry is S. None
+    when each row is one sequence."""
+    keeps_rows: bool = False
+    """Whether a row's sequences belong together: the loss needs them all at once, and a row is a sample. Otherwise each
+    sequence is learned for itself (a piece of a text that is too long) and is a sample of its own."""
     left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Rows of the data that have no rows here, because what encodes them refuses them: by its reason, in words."""
+    """Rows of the data that have no sequences, because what encodes them refuses them: by its reason, in words."""
     remarks: Mapping[str, int] = field(default_factory=dict)
     """What is worth saying about rows, each with how many it concerns."""
     extras: Mapping[str, Array | Ragged] = field(default_factory=dict)
-    """What the task needs to make the rows anew (``Task.corrupt``): arrays of any shape, which no batch holds."""
+    """What the task needs to make the sequences anew (``Objective.corrupt``): arrays of any shape, which no batch
+    holds."""
     states: Ragged | None = None
     """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
     read_states: Array | Ragged | None = None
-    """What a frozen model made of all that the head reads, [N, D] or ragged [U, D] like ``reads``; never saved either.
+    """What a frozen model made of all that the head reads, [S, D] or ragged [U, D] like ``reads``; never saved either.
     Where it is there, nothing below the head needs to run."""
 
     def __len__(self) -> int:
-        return len(self.inputs["input_ids"])
+        """Return S, the number of sequences."""
+        return len(next(iter(self.inputs.values())))
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """[N]: real tokens of each row."""
-        return self.inputs["input_ids"].lengths
+        """[S]: real tokens of each sequence, of all streams; 1 where inputs are no tokens."""
+        streams = [self.stream(prefix) for prefix in ("", DECODER)]
+        found = [stream.lengths for stream in streams if stream is not None]
+        return sum(found[1:], start=found[0]) if found else np.ones(len(self), dtype=np.int64)
+
+    def lengths_of(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the real tokens of each of these sequences, as ``lengths`` does of all."""
+        streams = [self.stream(prefix) for prefix in ("", DECODER)]
+        found = [stream.lengths_of(sequences) for stream in streams if stream is not None]
+        return sum(found[1:], start=found[0]) if found else np.ones(len(sequences), dtype=np.int64)
+
+    def stream(self, prefix: str) -> Ragged | None:
+        """Return the first ragged input of the decoder's stream (``DECODER``) or of the input's (an empty prefix)."""
+        named = (one for name, one in self.inputs.items() if name.startswith(DECODER) == (prefix == DECODER))
+        return next((one for one in named if isinstance(one, Ragged)), None)
 
     @property
     def num_data_rows(self) -> int:
         """M: rows of the data, which is what metrics count."""
-        return len(self) if self.windows is None else len(self.windows) - 1
+        return len(self) if self.rows is None else len(self.rows) - 1
+
+    @property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """[E + 1]: the first sequence of each of the E samples, which is what a step counts; the last entry is S.
+
+        A sample is a row of the data or, where ``keeps_rows`` is false, each sequence of one; never without sequences.
+        """
+        if self.rows is None or not self.keeps_rows:
+            return np.arange(len(self) + 1)
+        return np.unique(self.rows)  # rows without sequences begin where the next ones do
+
+    @property
+    def num_samples(self) -> int:
+        """E: what training draws from."""
+        return len(self.samples) - 1 if self.keeps_rows else len(self)
+
+    @property
+    def sample_lengths(self) -> npt.NDArray[np.int64]:
+        """[E]: real tokens of each sample."""
+        return np.add.reduceat(self.lengths, self.samples[:-1]) if self.keeps_rows and len(self) else self.lengths
+
+    def sequences_of(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the sequences of the given samples, in their order."""
+        if self.rows is None or not self.keeps_rows:
+            return samples
+        starts = self.samples
+        return _ranges(starts[samples], starts[samples + 1] - starts[samples])
 
     @property
     def data_targets(self) -> dict[str, Array | Ragged]:
         """The targets with one entry per row of the data."""
-        return {name: self.join(target) for name, target in self.targets.items()}
+        return {
+            name: self.join(target) if isinstance(target, Ragged) else target for name, target in self.targets.items()
+        }
 
-    def join(self, values: Array | Ragged) -> Array | Ragged:
-        """Return values of the rows here as values of the data's rows: those of a row's windows follow each other."""
-        if self.windows is None:
-            return values
-        assert isinstance(values, Ragged), "only what is read token by token can be cut into windows"
-        return Ragged(values.values, values.offsets[self.windows])
+    def join(self, values: Ragged) -> Ragged:
+        """Return values of sequences as values of the data's rows: those of a row's sequences follow each other."""
+        return values if self.rows is None else Ragged(values.values, values.offsets[self.rows])
 
-    def select(self, rows: npt.NDArray[np.int64]) -> Self:
-        """Return these rows, in this order, as a split of their own: of windows, where long rows were cut into some."""
-        if np.array_equal(rows, np.arange(len(self))):
+    def select(self, sequences: npt.NDArray[np.int64]) -> Self:
+        """Return these sequences, in this order, as a split of their own, each a row of its own."""
+        if np.array_equal(sequences, np.arange(len(self))):
             return self
+        assert not self.keeps_rows, "these rows are samples as a whole"
+
+        def of(values: Array | Ragged) -> Array | Ragged:
+            return values.select(sequences) if isinstance(values, Ragged) else values[sequences]
+
         return type(self)(
-            inputs={name: ragged.select(rows) for name, ragged in self.inputs.items()},
-            targets={
-                name: target.select(rows) if isinstance(target, Ragged) else target[rows]
-                for name, target in self.targets.items()
-            },
-            reads=None if self.reads is None else self.reads.select(rows),
-            states=None if self.states is None else self.states.select(rows),
-            read_states=self.read_states[rows]
-            if isinstance(self.read_states, np.ndarray)
-            else self.read_states and self.read_states.select(rows),
+            inputs={name: of(values) for name, values in self.inputs.items()},
+            targets={name: of(values) for name, values in self.targets.items()},
+            reads=None if self.reads is None else self.reads.select(sequences),
+            states=None if self.states is None else self.states.select(sequences),
+            read_states=None if self.read_states is None else of(self.read_states),
         )
 
-    def data_rows(self, rows: Sequence[int]) -> list[int]:
-        """Return which rows of the data the given rows here are from, each once, in order."""
-        if self.windows is None:
-            return list(rows)
-        found = np.searchsorted(self.windows, np.asarray(rows, dtype=np.int64), side="right") - 1
+    def data_rows(self, samples: Sequence[int]) -> list[int]:
+        """Return which rows of the data the given samples are from, each once, in order."""
+        if self.rows is None:
+            return list(samples)
+        first = self.samples[np.asarray(samples, dtype=np.int64)]
+        found = np.searchsorted(self.rows, first, side="right") - 1
         return list(dict.fromkeys(int(row) for row in found))
 
     def save(self, folder: Path) -> None:
         """Write the arrays into ``folder``, which must exist and be private to the caller."""
-        described: dict[str, object] = {"num_truncated": self.num_truncated, "inputs": list(self.inputs)}
+        described: dict[str, object] = {"num_truncated": self.num_truncated, "keeps_rows": self.keeps_rows}
         described["left_out"] = {reason: list(rows) for reason, rows in self.left_out.items()}
         described["remarks"] = dict(self.remarks)
-        for name, ragged in self.inputs.items():
-            _save_ragged(folder, f"inputs.{name}", ragged)
-        described["reads"] = self.reads is not None
+        borders: dict[str, Array | Ragged] = {}
         if self.reads is not None:
-            _save_ragged(folder, "reads", self.reads)
-        described["windows"] = self.windows is not None
-        if self.windows is not None:
-            np.save(folder / "windows.npy", self.windows, allow_pickle=False)
-        described["targets"] = _save_named(folder, "targets", self.targets)
-        described["extras"] = _save_named(folder, "extras", self.extras)
+            borders["reads"] = self.reads
+        if self.rows is not None:
+            borders["rows"] = self.rows
+        parts = {"inputs": self.inputs, "targets": self.targets, "extras": self.extras, "borders": borders}
+        for name, values in parts.items():
+            described[name] = _save_named(folder, name, values)
         (folder / "encoded.json").write_text(json.dumps(described), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Memory-map what ``save`` wrote."""
         described = json.loads((folder / "encoded.json").read_text(encoding="utf-8"))
-        return cls(
-            inputs={name: _load_ragged(folder, f"inputs.{name}") for name in described["inputs"]},
-            targets=_load_named(folder, "targets", described["targets"]),
-            reads=_load_ragged(folder, "reads") if described["reads"] else None,
-            windows=np.load(folder / "windows.npy", allow_pickle=False) if described.get("windows") else None,
-            num_truncated=described["num_truncated"],
-            left_out={reason: tuple(rows) for reason, rows in described.get("left_out", {}).items()},
-            remarks=described.get("remarks", {}),
-            extras=_load_named(folder, "extras", described.get("extras", {})),
+        inputs, targets, extras, borders = (
+            _load_named(folder, name, described[name]) for name in ("inputs", "targets", "extras", "borders")
         )
+        rows = borders.get("rows")
+        return cls(
+            inputs=inputs,
+            targets=targets,
+            reads=as_ragged(borders["reads"]) if "reads" in borders else None,
+            rows=None if rows is None else np.array(rows, dtype=np.int64),
+            keeps_rows=described["keeps_rows"],
+            num_truncated=described["num_truncated"],
+            left_out={reason: tuple(found) for reason, found in described["left_out"].items()},
+            remarks=described["remarks"],
+            extras=extras,
+        )
+
+
+def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the numbers from each start on, as many as its length says, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
 
 
 def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What every form of rows has in common: how it becomes canonical columns, what does not fit, and each row's keys.
 
 A form is a class in a file of its own: labelled texts (``labelled.py``), tagged tokens
-(``tagged_rows.py``), conversations (``chat_rows.py``). ``canonical.py`` picks the one that the
-chosen columns ask for; nobody else asks which it is.
+(``tagged_rows.py``), conversations (``chat_rows.py``). Which one its rows have is the task's to say
+(``Rows.form_for``); nobody else asks which it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -23,8 +23,11 @@ from tunesmith.config.base import nearest
 from tunesmith.data.bad_rows import BadRows, LeftOut, judge_all
 from tunesmith.data.clean import BoolArray, Tally, is_unlabelled
 from tunesmith.data.config import CleanConfig
+from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches
+from tunesmith.data.schemes import Scheme
+from tunesmith.data.spans import Offsets
 from tunesmith.data.tables import column_names
 from tunesmith.types import ColumnChoice, Guess, InputError, Problem
 
@@ -52,6 +55,22 @@ class Misfit:
     """What is wrong in few words, as records list it with a number, where ``what`` is too few."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller and the user say about how rows are read; a form takes what concerns it."""
+
+    for_prediction: bool = False
+    """Whether rows are to be predicted on, so that what is to be predicted may be missing."""
+    as_numbers: bool = False
+    """Whether labels are numbers, rather than what is written."""
+    scheme: Scheme | None = None
+    """How tags are written; seen from them when not given."""
+    offsets: Offsets | None = None
+    """How places in a text are counted; seen from the rows when not given."""
+    is_strict: bool = False
+    """Whether what breaks the rules of its notation cannot be used, rather than being mended."""
+
+
 class Form(ABC):
     """Rows of one form: where their canonical columns come from and how they are made."""
 
@@ -70,8 +89,21 @@ class Form(ABC):
 
     @classmethod
     @abstractmethod
-    def learn(cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool) -> tuple[Self, list[Problem]]:
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, wishes: Wishes) -> tuple[Self, list[Problem]]:
         """Learn from all rows of all splits how the columns are read."""
+
+    @classmethod
+    def of(
+        cls, datasets: Iterable[Rows], choices: Sequence[ColumnChoice], wishes: Wishes
+    ) -> tuple[Self, list[Problem]]:
+        """Learn how the chosen columns are read."""
+        columns: dict[str, tuple[str, ...]] = {}
+        for choice in choices:
+            if choice.role == ACCEPTED.name:
+                continue  # it says which rows are used, and is no part of them
+            columns[choice.role] = (*columns.get(choice.role, ()), choice.column)
+        as_numbers = any(choice.is_number for choice in choices)
+        return cls.learn(list(datasets), columns, replace(wishes, as_numbers=as_numbers))
 
     @classmethod
     def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:

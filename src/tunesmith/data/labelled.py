@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tunesmith.data import cells
 from tunesmith.data.clean import WHITE_SPACE, BoolArray, Tally, plural, tidy_text
 from tunesmith.data.config import CleanConfig
-from tunesmith.data.forms import Columns, Form, as_text, plain_text
+from tunesmith.data.forms import Columns, Form, Wishes, as_text, plain_text
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches
 from tunesmith.types import Problem
@@ -40,14 +40,11 @@ class LabelledTexts(Form):
         self._num_without = 0
 
     @classmethod
-    def learn(
-        cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool, as_numbers: bool = False
-    ) -> tuple[Self, list[Problem]]:
-        """Learn how labels are read: ``as_numbers``, or as what is written."""
-        del for_prediction
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, wishes: Wishes) -> tuple[Self, list[Problem]]:
+        """Learn how labels are read: as numbers, or as what is written."""
         if LABEL not in columns:
             return cls(columns, None, None), []
-        kind, label_form = _label_type(datasets, columns[LABEL], as_numbers=as_numbers)
+        kind, label_form = _label_type(datasets, columns[LABEL], as_numbers=wishes.as_numbers)
         is_name = label_form is not None and label_form.reading == "names"
         return cls(columns, kind, label_form), _look_alikes(datasets, columns[LABEL][0]) if is_name else []
 

@@ -7,24 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.data.bad_rows import NUM_SHOWN, show_row
-from tunesmith.data.canonical import form_of, learn_form
 from tunesmith.data.clean import Tally
 from tunesmith.data.columns import columns_named
 from tunesmith.data.config import DataConfig
-from tunesmith.data.forms import UNREADABLE
+from tunesmith.data.forms import UNREADABLE, Form, Wishes
+from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
 from tunesmith.data.records import RawData
 from tunesmith.data.rows import Rows, open_table
 from tunesmith.data.tables import TableWriter, column_names
-from tunesmith.data.tagged_rows import Notation
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
 
 
-def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: DataConfig) -> Rows:
+def read_for_prediction(
+    path: str, choices: Sequence[ColumnChoice], config: DataConfig, form: type[Form] = LabelledTexts
+) -> Rows:
     """Read rows to predict on: the input roles, the label where the file has it, and ``row``.
 
     Texts are tidied as for training, but no row is left out: order and count are the file's.
@@ -45,19 +46,29 @@ def read_for_prediction(path: str, choices: Sequence[ColumnChoice], config: Data
         if choice.role != ACCEPTED.name
         for column in columns_named(choice.column, column_names(dataset))
     ]
-    known = form_of(choices).choices_for(path, dataset, choices)
-    notation = Notation(config.tag_scheme, config.span_offsets)
+    known = form.choices_for(path, dataset, choices)
+    wishes = Wishes(for_prediction=True, scheme=config.tag_scheme, offsets=config.span_offsets)
     columns = [[choice.role, choice.column, choice.is_number] for choice in known]
     clean = config.clean.model_dump(mode="json")
-    key = hash_json([reading_version(), dataset.fingerprint, columns, clean, notation.scheme, notation.offsets])
+    key = hash_json(
+        [
+            reading_version(form.__module__),
+            dataset.fingerprint,
+            form.__qualname__,
+            columns,
+            clean,
+            wishes.scheme,
+            wishes.offsets,
+        ]
+    )
 
     def build(folder: Path) -> None:
-        form, _ = learn_form([dataset], known, for_prediction=True, notation=notation)
+        learned, _ = form.of([dataset], known, wishes)
         tally = Tally()
-        with TableWriter(folder / "rows.arrow", form.schema) as writer:
-            for batch in form.batches(dataset, config.clean, tally):
+        with TableWriter(folder / "rows.arrow", learned.schema) as writer:
+            for batch in learned.batches(dataset, config.clean, tally):
                 writer.add_batch(batch)
-        form.refuse_misfits(tally)
+        learned.refuse_misfits(tally)
 
     return open_table(cached_folder("prediction", key, build, hashes=True) / "rows.arrow", key)
 

@@ -24,15 +24,14 @@ from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.audit import Side, audit
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
-from tunesmith.data.canonical import learn_form
 from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
-from tunesmith.data.forms import Form, RowKeys, row_keys
+from tunesmith.data.forms import Form, RowKeys, Wishes, row_keys
+from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
 from tunesmith.data.rows import Rows, batches, open_table
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
-from tunesmith.data.tagged_rows import Notation
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -67,21 +66,24 @@ class _Split:
             self.keep &= ~mask
 
 
-def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -> PreparedData:
+def prepare(
+    raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice], form: type[Form] = LabelledTexts
+) -> PreparedData:
     """Bring the rows into canonical columns (one per role, plus ``row``), tidied and split.
 
     Given splits stay as they are; what is missing is cut from the training rows. When the
-    user gave validation rows but no test rows, no test split is made up. Raises
-    ``InputError`` when a chosen column does not exist or nothing is left to train on.
+    user gave validation rows but no test rows, no test split is made up. ``form`` is the task's
+    word on what rows are. Raises ``InputError`` when a chosen column does not exist or nothing is left to train on.
     """
     group = _group_column(raw, config)
     given, problems = _usable_splits(raw, choices)
     settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
-            "version": reading_version(),
+            "version": reading_version(form.__module__),
             "splits": {name: dataset.fingerprint for name, dataset in given.items()},
             "choices": [[choice.role, choice.column, choice.is_number] for choice in choices],
+            "form": f"{form.__module__}.{form.__qualname__}",
             "group": group,
             "clean": config.clean.model_dump(mode="json"),
             **settings,
@@ -91,7 +93,9 @@ def prepare(raw: RawData, config: DataConfig, choices: Sequence[ColumnChoice]) -
     def build(folder: Path) -> None:
         guesses: list[Guess] = []
         left_out: Counter[str] = Counter()
-        hashes, found = _build(given, config, choices, group=group, folder=folder, guesses=guesses, left_out=left_out)
+        hashes, found = _build(
+            given, config, choices, form, group=group, folder=folder, guesses=guesses, left_out=left_out
+        )
         described = {"hashes": hashes, "guesses": list(map(guess_to_dict, guesses)), "left_out": left_out}
         write_report(folder, described, found)
 
@@ -142,6 +146,7 @@ def _build(
     given: Mapping[str, Rows],
     config: DataConfig,
     choices: Sequence[ColumnChoice],
+    kind: type[Form],
     *,
     group: str | None,
     folder: Path,
@@ -152,9 +157,8 @@ def _build(
 
     Adds to ``guesses``, and counts what is ``left_out``.
     """
-    form, problems = learn_form(
-        given.values(), choices, notation=Notation(config.tag_scheme, config.span_offsets, config.bad_rows == "refuse")
-    )
+    wishes = Wishes(scheme=config.tag_scheme, offsets=config.span_offsets, is_strict=config.bad_rows == "refuse")
+    form, problems = kind.of(given.values(), choices, wishes)
     guesses += form.guesses()
     parts = [_tidy(name, given[name], form, config, group=group, folder=folder) for name in SPLITS if name in given]
     problems += form.notes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -13,10 +12,10 @@ import pyarrow as pa
 from tunesmith.data import schemes, spans
 from tunesmith.data.clean import Tally, tidy_parts
 from tunesmith.data.config import CleanConfig
-from tunesmith.data.forms import Columns, Form, Misfit
+from tunesmith.data.forms import Columns, Form, Misfit, Wishes
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches
-from tunesmith.data.schemes import Scheme, TagForm
+from tunesmith.data.schemes import TagForm
 from tunesmith.data.spans import Offsets, covers_text, find_offsets, parse_spans, place, tag_spans, text_of
 from tunesmith.data.tables import column_names
 from tunesmith.data.tagged import Cells, join_tokens, split_words, types_of
@@ -28,16 +27,6 @@ BLANK = "␣"
 """Stands for a token of white space, which no model could see."""
 
 _STRINGS = pa.list_(pa.string())
-
-
-@dataclass(frozen=True, slots=True)
-class Notation:
-    """The user's word on how tags and spans are written."""
-
-    scheme: Scheme | None = None
-    offsets: Offsets | None = None
-    is_strict: bool = False
-    """Whether a sentence that breaks its scheme's rules cannot be used, rather than being mended."""
 
 
 class _Row(NamedTuple):
@@ -83,7 +72,7 @@ class TaggedTokens(Form):
         cells: Cells,
         offsets: Offsets,
         guesses: Sequence[Guess],
-        notation: Notation,
+        wishes: Wishes,
     ) -> None:
         fields = [("text", pa.string()), (TOKENS, _STRINGS), ("starts", pa.list_(pa.int32()))]
         if TAGS in columns or ENTITIES in columns:
@@ -94,24 +83,20 @@ class TaggedTokens(Form):
         self._cells = cells
         self._offsets: Offsets = offsets
         self._guesses = list(guesses)
-        self._is_strict = notation.is_strict
+        self._is_strict = wishes.is_strict
         self._changes = Tally()
 
     @classmethod
-    def learn(
-        cls, datasets: Sequence[Rows], columns: Columns, *, for_prediction: bool, notation: Notation | None = None
-    ) -> tuple[Self, list[Problem]]:
-        del for_prediction
-        notation = notation or Notation()
-        cells, offsets = Cells(), notation.offsets or "exclusive"
+    def learn(cls, datasets: Sequence[Rows], columns: Columns, wishes: Wishes) -> tuple[Self, list[Problem]]:
+        cells, offsets = Cells(), wishes.offsets or "exclusive"
         guesses: list[Guess | None] = []
-        tag_form = TagForm.learn(tuple, notation.scheme)
+        tag_form = TagForm.learn(tuple, wishes.scheme)
         if TOKENS in columns and TAGS in columns:
             pairs = [*columns[TOKENS], *columns[TAGS]]
             cells, guess = Cells.learn(_cells(datasets, pairs))
             read_tags = cells.read_tags
             tag_form = TagForm.learn(
-                lambda: (read_tags(tags) for (tags,) in _cells(datasets, columns[TAGS])), notation.scheme
+                lambda: (read_tags(tags) for (tags,) in _cells(datasets, columns[TAGS])), wishes.scheme
             )
             guesses += [guess, tag_form.guess()]
         elif TOKENS in columns:
@@ -119,11 +104,11 @@ class TaggedTokens(Form):
         elif ENTITIES in columns:
             pairs = [*columns["text"], *columns[ENTITIES]]
             found = ((text_of(text), parse_spans(cell)) for text, cell in _cells(datasets, pairs))
-            offsets, guess = find_offsets(found, notation.offsets)
+            offsets, guess = find_offsets(found, wishes.offsets)
             guesses.append(guess)
         chosen = [guess for guess in guesses if guess is not None]
-        form = cls(columns, tag_form=tag_form, cells=cells, offsets=offsets, guesses=chosen, notation=notation)
-        return form, _remarks(tag_form, chosen, notation)
+        form = cls(columns, tag_form=tag_form, cells=cells, offsets=offsets, guesses=chosen, wishes=wishes)
+        return form, _remarks(tag_form, chosen, wishes)
 
     @classmethod
     def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
@@ -232,13 +217,13 @@ def _cells(datasets: Sequence[Rows], columns: Sequence[str]) -> Iterator[tuple[A
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _remarks(tag_form: TagForm, guesses: Sequence[Guess], notation: Notation) -> list[Problem]:
+def _remarks(tag_form: TagForm, guesses: Sequence[Guess], wishes: Wishes) -> list[Problem]:
     """Return what is worth saying about how tags and spans are written."""
     problems = []
     for guess in guesses:
         others = [f"{name} {count:,}" for name, count in guess.alternatives if count]
         beside = f" (others: {', '.join(others[:4])})" if others else ""
-        is_given = {"scheme": notation.scheme, "offsets": notation.offsets}.get(guess.name) is not None
+        is_given = {"scheme": wishes.scheme, "offsets": wishes.offsets}.get(guess.name) is not None
         if is_given or guess.chosen in ("BIO", "plain", "exclusive", str(Cells())):
             continue
         what = {

@@ -26,6 +26,7 @@ from tunesmith.engine.batch import Borders, Group
 from tunesmith.engine.cuda import attention as variable_length
 from tunesmith.kernels import attention as native
 from tunesmith.kernels import noise
+from tunesmith.models.observation import VARIANTS
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -87,7 +88,7 @@ def flat_attention(  # noqa: PLR0917 (the interface of transformers)
     """
     borders = current_borders()
     assert borders is not None, "flat attention outside of borders_of()"
-    for name in ("softcap", "position_bias", "s_aux", "head_mask"):
+    for name in VARIANTS:
         if unsupported.get(name) is not None:
             raise NotImplementedError(f"flat attention does not compute '{name}'")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)

@@ -1,4 +1,4 @@
-"""Rows laid out for the device: ``flat`` (no padding between rows) or ``padded``.
+"""Sequences laid out for the device: ``flat`` (no padding between them) or ``padded``.
 
 In the flat layout a batch is ONE row of T real tokens, sequence after sequence, sorted by
 length; everything but attention works on it as it is. ``Borders`` tells attention where
@@ -8,22 +8,22 @@ Libraries that compile a kernel per shape (oneDNN for bf16 on the CPU) pay for e
 in time and memory. ``Shapes`` then rounds T up with a few filler tokens at the end, a
 sequence of their own that nothing reads, and the blocks of attention likewise.
 
-Both layouts list rows in the same order and yield scores in the same order, so that
-targets, losses and outputs do not depend on the layout.
+Both layouts yield scores in the same order, that of ``Batch.sequences``, so that targets,
+losses and outputs do not depend on the layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import DECODER, Array, Encoded, Ragged, Units
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.kernels.noise import token_keys
 
@@ -94,31 +94,41 @@ class Borders:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One micro-batch on the device."""
+    """One micro-batch on the device: S sequences."""
 
-    rows: IntArray
-    """[B]: indices into the split, in batch order."""
+    sequences: IntArray
+    """[S]: indices into the split, in the order of targets and scores: rows that belong together follow each other."""
     inputs: Mapping[str, torch.Tensor]
-    """Flat: [1, T] each, with ``position_ids``. Padded: [B, L] each, with ``attention_mask``."""
+    """Flat: [1, T] each, with ``position_ids``. Padded: [S, L] each, with an ``attention_mask`` for every stream of
+    tokens. What is no tokens is [S, ...] in either."""
     targets: Mapping[str, torch.Tensor]
-    """One entry per row, or per token read in flat order; empty when the split has no targets."""
+    """One entry per row, or per token read; empty when the split has no targets."""
+    units: Units
     first_tokens: torch.Tensor
-    """[B]: where each sequence starts in the flat row."""
+    """[S]: where each sequence starts in the flat row."""
     last_tokens: torch.Tensor
-    """[B]: where each sequence ends (inclusive)."""
+    """[S]: where each sequence ends (inclusive)."""
     num_tokens: int
-    """Real tokens; in the flat layout the first ones of the row."""
+    """Real tokens of all streams; in the flat layout the first ones of the row."""
     borders: Borders | None
     """Set in the flat layout only."""
     read_tokens: torch.Tensor | None = None
-    """[U]: which real tokens, counted over the whole batch, the head reads; None when it reads rows."""
+    """[U]: which real tokens, counted over the whole batch, the head reads; None when it reads sequences."""
     states: torch.Tensor | None = None
-    """Flat: [1, T, D]. Padded: [B, L, D]. What the frozen layers make of the tokens, where that was computed before."""
+    """Flat: [1, T, D]. Padded: [S, L, D]. What the frozen layers make of the tokens, where that was computed before."""
     read_states: torch.Tensor | None = None
     """[U, D]: what a frozen model makes of all that the head reads, where that was computed before. There are no
     ``inputs`` then."""
     noise_keys: torch.Tensor | None = None
     """[T] int32: what dropout's noise depends on; None for torch's generator, or for no dropout at all."""
+    laid_out: IntArray | None = None
+    """[S]: the sequences as they follow each other in the flat row, where that is another order."""
+
+    @property
+    def read_mask(self) -> torch.Tensor:
+        """[S, L] boolean: the real tokens of the padded stream that a head reads, the decoder's where there is one."""
+        name = f"{DECODER}attention_mask"
+        return self.inputs[name if name in self.inputs else "attention_mask"].bool()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +137,12 @@ class NoiseSource:
 
     seed: int
     names: IntArray | None = None
-    """What identifies each row of the data; its index when not given."""
+    """What identifies each sequence of the data; its index when not given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Turns rows of a split into batches of one layout on one device."""
+    """Turns sequences of a split into batches of one layout on one device."""
 
     layout: LayoutName
     pad_token_id: int = 0
@@ -142,79 +152,86 @@ class Collator:
     shapes: Shapes = EXACT
     """For the flat layout."""
 
-    def __call__(self, data: Encoded, rows: IntArray, noise: NoiseSource | None = None) -> Batch:
-        """Lay out ``rows`` of ``data`` on the device; sorted by length, longest last. ``noise`` is for training."""
-        return to_device(self.on_host(data, rows, noise), self.device)
+    def __call__(self, data: Encoded, sequences: IntArray, noise: NoiseSource | None = None) -> Batch:
+        """Lay out ``sequences`` of ``data`` on the device. ``noise`` is for training."""
+        return to_device(self.on_host(data, sequences, noise), self.device)
 
-    def on_host(self, data: Encoded, rows: IntArray, noise: NoiseSource | None = None) -> Batch:
-        """Lay out ``rows`` of ``data`` in the host's memory, where what the loop must know of them costs no wait."""
-        lengths = data.lengths[rows]
-        order = np.argsort(lengths, kind="stable")
-        rows, lengths = rows[order], lengths[order]
-        ends = np.cumsum(lengths)
+    def on_host(self, data: Encoded, sequences: IntArray, noise: NoiseSource | None = None) -> Batch:
+        """Lay out ``sequences`` of ``data`` in the host's memory, where what the loop must know of them costs no wait.
+
+        Sequences that are samples of their own are sorted by length, the longest last. Those of rows that belong
+        together stay in the order given, which holds whole rows; only the flat row is sorted.
+        """
+        if not data.keeps_rows:
+            sequences = sequences[np.argsort(data.lengths_of(sequences), kind="stable")]
+        lengths = _lengths_laid_out(data, sequences)
+        places = _Places.of(lengths, is_sorted=self.layout == "flat")
         flat = self.layout == "flat"
-        noise_keys = self._noise_keys(noise, rows, lengths) if noise is not None and flat else None
-        if data.read_states is not None:
-            return self._batch_of_read_states(data, rows, lengths, noise_keys)
-        inputs = self._flat_inputs(data, rows, lengths) if flat else self._padded_inputs(data, rows, lengths)
-        return Batch(
-            rows=rows,
-            inputs=inputs,
-            targets={name: self._target(target, rows) for name, target in data.targets.items()},
-            first_tokens=torch.from_numpy(ends - lengths),
-            last_tokens=torch.from_numpy(ends - 1),
-            num_tokens=int(ends[-1]),
-            borders=find_borders(lengths.tolist(), HOST, self.shapes) if flat else None,
-            states=None if data.states is None else self._states(data.states, rows, lengths),
-            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
-            noise_keys=noise_keys,
-        )
-
-    def _batch_of_read_states(
-        self, data: Encoded, rows: IntArray, lengths: IntArray, noise_keys: torch.Tensor | None
-    ) -> Batch:
-        found, ends = data.read_states, np.cumsum(lengths)
-        read = found.take(rows) if isinstance(found, Ragged) else np.asarray(found)[rows]
-        return Batch(
-            rows=rows,
+        laid_out = sequences[places.order]
+        batch = Batch(
+            sequences=sequences,
+            laid_out=laid_out if data.keeps_rows and flat else None,
             inputs={},
-            targets={name: self._target(target, rows) for name, target in data.targets.items()},
-            first_tokens=torch.from_numpy(ends - lengths),
-            last_tokens=torch.from_numpy(ends - 1),
-            num_tokens=int(ends[-1]),
+            targets={name: self._target(data, target, sequences) for name, target in data.targets.items()},
+            units=_units(data, sequences),
+            first_tokens=torch.from_numpy(places.starts),
+            last_tokens=torch.from_numpy(places.starts + lengths - 1),
+            num_tokens=int(data.lengths_of(sequences).sum()),
             borders=None,
-            read_tokens=None if data.reads is None else self._tensor(_tokens_read(data.reads, rows, ends - lengths)),
-            noise_keys=noise_keys,
-            read_states=states_to_tensor(read),
+            read_tokens=None
+            if data.reads is None
+            else self._tensor(_tokens_read(data.reads, sequences, places.starts)),
+            noise_keys=self._noise_keys(noise, laid_out, lengths[places.order]) if noise is not None and flat else None,
+        )
+        if (found := data.read_states) is not None:
+            read = found.take(sequences) if isinstance(found, Ragged) else np.asarray(found)[sequences]
+            return replace(batch, read_states=states_to_tensor(read))
+        ordered = lengths[places.order]
+        return replace(
+            batch,
+            inputs=self._flat_inputs(data, laid_out, ordered) if flat else self._padded_inputs(data, sequences),
+            borders=find_borders(ordered.tolist(), HOST, self.shapes) if flat else None,
+            states=None if data.states is None else self._states(data.states, laid_out, ordered),
         )
 
-    def _noise_keys(self, noise: NoiseSource, rows: IntArray, lengths: IntArray) -> torch.Tensor | None:
+    def _noise_keys(self, noise: NoiseSource, sequences: IntArray, lengths: IntArray) -> torch.Tensor | None:
         if self.device.type != "cpu":
             return None  # the accelerator's own generator is as fast
-        keys = token_keys(noise.seed, rows if noise.names is None else noise.names[rows], lengths)
+        keys = token_keys(noise.seed, sequences if noise.names is None else noise.names[sequences], lengths)
         return functional.pad(torch.from_numpy(keys), (0, num_filler_tokens(lengths, self.shapes)))
 
-    def _flat_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
+    def _flat_inputs(self, data: Encoded, sequences: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
         num_filler = num_filler_tokens(lengths, self.shapes)
         inputs = {}
-        for name, ragged in data.inputs.items():
+        for name, values in data.inputs.items():
+            assert isinstance(values, Ragged), "only tokens can be laid out flat"
+            assert not name.startswith(DECODER), "a decoder's stream cannot be laid out flat"
             filler = np.full(num_filler, self.pad_token_id if name == "input_ids" else 0)
-            inputs[name] = self._tensor(np.concatenate([ragged.take(rows), filler]))[None].long()
+            inputs[name] = self._tensor(np.concatenate([values.take(sequences), filler]))[None].long()
         positions = [*(np.arange(length) for length in lengths), np.zeros(num_filler, dtype=np.int64)]
         inputs["position_ids"] = self._tensor(np.concatenate(positions) + self.position_offset)[None]
         return inputs
 
-    def _padded_inputs(self, data: Encoded, rows: IntArray, lengths: IntArray) -> dict[str, torch.Tensor]:
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        inputs = {"attention_mask": self._tensor(mask.astype(np.int64))}
-        for name, ragged in data.inputs.items():
-            block = np.full(mask.shape, self.pad_token_id if name == "input_ids" else 0, dtype=np.int64)
-            block[mask] = ragged.take(rows)
+    def _padded_inputs(self, data: Encoded, sequences: IntArray) -> dict[str, torch.Tensor]:
+        inputs: dict[str, torch.Tensor] = {}
+        masks: dict[str, npt.NDArray[np.bool_]] = {}
+        for prefix in ("", DECODER):
+            if (stream := data.stream(prefix)) is not None:
+                lengths = stream.lengths_of(sequences)
+                masks[prefix] = np.arange(lengths.max()) < lengths[:, None]
+                inputs[f"{prefix}attention_mask"] = self._tensor(masks[prefix].astype(np.int64))
+        for name, values in data.inputs.items():
+            if not isinstance(values, Ragged):
+                inputs[name] = self._tensor(values[sequences])
+                continue
+            mask = masks[DECODER if name.startswith(DECODER) else ""]
+            block = np.full(mask.shape, self.pad_token_id if name.endswith("input_ids") else 0, dtype=np.int64)
+            block[mask] = values.take(sequences)
             inputs[name] = self._tensor(block)
         return inputs
 
-    def _states(self, states: Ragged, rows: IntArray, lengths: IntArray) -> torch.Tensor:
-        real_TD = states_to_tensor(states.take(rows))
+    def _states(self, states: Ragged, sequences: IntArray, lengths: IntArray) -> torch.Tensor:
+        real_TD = states_to_tensor(states.take(sequences))
         if self.layout == "flat":
             return functional.pad(real_TD, (0, 0, 0, num_filler_tokens(lengths, self.shapes)))[None]
         mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
@@ -222,11 +239,57 @@ class Collator:
         block[mask] = real_TD
         return block
 
-    def _target(self, target: npt.NDArray[np.generic] | Ragged, rows: IntArray) -> torch.Tensor:
-        return self._tensor(target.take(rows) if isinstance(target, Ragged) else target[rows])
+    def _target(self, data: Encoded, target: Array | Ragged, sequences: IntArray) -> torch.Tensor:
+        if isinstance(target, Ragged):
+            return self._tensor(target.take(sequences))
+        return self._tensor(target[_rows_of(data, sequences) if data.keeps_rows else sequences])
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array))
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where sequences are laid out."""
+
+    order: IntArray
+    """[S]: the sequences as they follow each other in the layout."""
+    starts: IntArray
+    """[S]: the first token of each sequence, in the order given."""
+
+    @classmethod
+    def of(cls, lengths: IntArray, *, is_sorted: bool) -> Self:
+        """Lay out sequences of these lengths, the longest last where the layout ``is_sorted``."""
+        order = np.argsort(lengths, kind="stable") if is_sorted else np.arange(len(lengths))
+        ordered = lengths[order]
+        starts = np.empty_like(ordered)
+        starts[order] = np.cumsum(ordered) - ordered
+        return cls(order, starts)
+
+
+def _lengths_laid_out(data: Encoded, sequences: IntArray) -> IntArray:
+    """Return [S]: the tokens of the stream that a head reads; 1 where inputs are no tokens."""
+    stream = data.stream(DECODER) or data.stream("")
+    return np.ones(len(sequences), dtype=np.int64) if stream is None else stream.lengths_of(sequences)
+
+
+def _rows_of(data: Encoded, sequences: IntArray) -> IntArray:
+    """Return the rows of the data that whole rows' sequences are from, each once."""
+    assert data.rows is not None
+    found = np.searchsorted(data.rows, sequences, side="right") - 1
+    return found[np.flatnonzero(np.diff(found, prepend=-1))]
+
+
+def _units(data: Encoded, sequences: IntArray) -> Units:
+    num_read = np.ones(len(sequences), dtype=np.int64) if data.reads is None else data.reads.lengths_of(sequences)
+    borders = np.concatenate([[0], np.cumsum(num_read)])
+    if not data.keeps_rows:
+        return Units(borders, borders)
+    rows = _rows_of(data, sequences)
+    assert data.rows is not None
+    counts = data.rows[rows + 1] - data.rows[rows]
+    assert int(counts.sum()) == len(sequences), "a row that belongs together was taken apart"
+    return Units(borders, borders[np.concatenate([[0], np.cumsum(counts)])])
 
 
 def states_to_numpy(states_TD: torch.Tensor) -> npt.NDArray[Any]:
@@ -242,9 +305,9 @@ def states_to_tensor(states_TD: npt.NDArray[Any]) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
 
 
-def _tokens_read(reads: Ragged, rows: IntArray, first_tokens: IntArray) -> IntArray:
-    """Return the positions read within ``rows`` as positions within the whole batch."""
-    return reads.take(rows).astype(np.int64) + np.repeat(first_tokens, reads.lengths[rows])
+def _tokens_read(reads: Ragged, sequences: IntArray, first_tokens: IntArray) -> IntArray:
+    """Return the positions read within ``sequences`` as positions within the whole batch."""
+    return reads.take(sequences).astype(np.int64) + np.repeat(first_tokens, reads.lengths_of(sequences))
 
 
 def num_filler_tokens(lengths: Sequence[int] | IntArray, shapes: Shapes) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
@@ -45,6 +46,7 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         "recent_norms": list(training.recent_norms),
         "token_budget": training.token_budget,
         "recomputes": training.recomputes,
+        "compute": training.compute.model_dump(mode="json"),
         "optimizer": values,
         "extra": extra,
     }
@@ -56,8 +58,12 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
     return final
 
 
-def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Set ``training`` to exactly where ``checkpoint`` was taken."""
+def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig | None = None) -> None:
+    """Set ``training`` to exactly where ``checkpoint`` was taken.
+
+    How its steps were split is taken over unless the machine's settings are others now; ``compute`` are those that
+    it was made with, for checkpoints of older versions, which do not tell.
+    """
     from safetensors.torch import load_file
 
     restore_weights(training, checkpoint.folder)
@@ -66,9 +72,11 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.step = state["step"]
     training.num_skipped = state["num_skipped"]
     training.recent_norms.extend(state["recent_norms"])
-    # How a step is split decides its rounding. Checkpoints of older versions do not tell: then it is planned anew.
-    training.token_budget = state.get("token_budget", 0)
-    training.recomputes = state.get("recomputes", False)
+    made_with = state.get("compute", compute.model_dump(mode="json") if compute is not None else {})
+    if training.compute.differences(made_with).keys() <= ComputeConfig.exact:
+        # How a step is split decides its rounding. Checkpoints of older versions do not tell: then it is planned anew.
+        training.token_budget = state.get("token_budget", 0)
+        training.recomputes = state.get("recomputes", False)
 
 
 def restore_weights(training: Training, folder: Path) -> None:

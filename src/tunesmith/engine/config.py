@@ -1,8 +1,9 @@
-"""The engine's configuration: how training is done, whatever is trained."""
+"""The engine's configuration, whatever is trained: the recipe, and the machine that follows it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
@@ -31,7 +32,7 @@ def _kernels(value: Any) -> Any:
 
 
 class TrainConfig(Config):
-    """How training is done, whatever is trained. ``tunesmith.run`` fills what is None by model, task and data."""
+    """The recipe: what decides the result. ``tunesmith.run`` fills what is None by model, task and data."""
 
     epochs: float | None = Field(default=None, gt=0, json_schema_extra=BY_DATA)
     """Passes over the training rows; may be a fraction."""
@@ -52,11 +53,32 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers of weights and activations. bf16 keeps an fp32 master of every trained weight; auto takes bf16 where
     the hardware multiplies it natively."""
+    evaluate_steps: PositiveInt | None = Field(default=None, json_schema_extra=BY_DATA)
+    """Evaluate on the validation rows every so many steps."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    max_skipped_steps: PositiveInt = 5
+    """Give up after this many steps in a row whose loss or gradient is not finite or spikes."""
+    spike_factor: float | None = Field(default=None, gt=1)
+    """Skip a step whose gradient norm exceeds this many times the median of the last 32; off when not given."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seeds new weights, the order of rows and dropout."""
+
+
+class ComputeConfig(Config):
+    """How and where it is computed, and how safely: nothing here decides a result, up to rounding.
+
+    Checkpoints belong here, too: how often they are saved follows from how often the machine fails, and no weight
+    depends on it.
+    """
+
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints"})
+    """Keys that do not even decide how sums are rounded."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:0, ...; auto takes an accelerator where there is one."""
     layout: Literal["auto", "flat", "padded"] = "auto"
     """flat: no padding at all; padded: batches of similar length. auto takes flat where it is proven equal for this
     model."""
-    device: str = "auto"
-    """cpu, cuda, cuda:0, ...; auto takes an accelerator where there is one."""
     micro_batch_tokens: PositiveInt = 4096
     """Tokens per forward and backward pass; a step of more is accumulated over several."""
     micro_batch_rows: PositiveInt | None = None
@@ -76,21 +98,17 @@ class TrainConfig(Config):
     keep_states: bool = True
     """Compute what frozen layers below everything trained make of the rows once, and train on that. Nothing changes
     but the time."""
-    evaluate_steps: PositiveInt | None = Field(default=None, json_schema_extra=BY_DATA)
-    """Evaluate on the validation rows every so many steps."""
+    deterministic: bool = False
+    """Refuse operations whose result may vary from run to run (on the CPU all of ours repeat anyway)."""
     checkpoint_steps: PositiveInt | None = None
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
-    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
-    max_skipped_steps: PositiveInt = 5
-    """Give up after this many steps in a row whose loss or gradient is not finite or spikes."""
-    spike_factor: float | None = Field(default=None, gt=1)
-    """Skip a step whose gradient norm exceeds this many times the median of the last 32; off when not given."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seeds new weights, the order of rows and dropout."""
-    deterministic: bool = False
-    """Refuse operations whose result may vary from run to run (on the CPU all of ours repeat anyway)."""
+
+    def differences(self, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what was and what is, by key, of the keys in ``before`` (plain values) that are others here."""
+        now = self.model_dump(mode="json")
+        return {key: (value, now[key]) for key, value in before.items() if key in now and now[key] != value}
 
     @field_validator("device")
     @classmethod

@@ -22,7 +22,7 @@ from tunesmith.engine.decoding.decoder import Decoder
 from tunesmith.engine.decoding.ready import find_way, ready
 from tunesmith.engine.plain_generation import MAX_CACHED_TOKENS, generate_plain, stream_plain
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.structure import inner
+from tunesmith.models.wrapping import inner
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,30 @@ from tunesmith.engine.blocks.install import (
 )
 from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
+
+LONGEST_PROBE = 8192
+"""Tokens of the longest row that the layouts are compared on; one row of it takes a model of a billion weights about a
+minute of a processor, and a second of a GPU."""
+
+PAST_WINDOW = 1.5
+"""Windows that a row is long which shows what they do: a third of its tokens are out of the last one's sight."""
 
 PROBE_TOLERANCE = 1e-3
 """Largest difference of scores, relative to their size, for two layouts to count as equal in float32."""
 
 
-def position_offset(model: nn.Module) -> int:
-    """Return the position id of a sequence's first token: ``padding_idx + 1`` for RoBERTa and its kin, else 0."""
-    embeddings = getattr(base_model(inner(model)), "embeddings", None)
-    counts_from_padding = hasattr(embeddings, "create_position_ids_from_input_ids")
-    padding_idx = getattr(embeddings, "padding_idx", None)
-    return int(padding_idx) + 1 if counts_from_padding and padding_idx is not None else 0
-
-
 def choose_layout(
-    model: nn.Module, reads: Reads, vocab_size: int, wanted: str, *, fused: bool = True
+    model: nn.Module, reads: Reads, vocab_size: int, wanted: str, *, fused: bool = True, longest: int | None = None
 ) -> tuple[LayoutName, str]:
     """Return the layout to use and why, trying the flat one where ``wanted`` is ``auto`` or ``flat``.
 
-    The model is compared with itself on a few rows of random tokens, without dropout. On
+    The model is compared with itself without dropout: on a few rows of random tokens and, where a layer or a mask
+    ends what tokens see, on a row longer than that, unless rows have at most ``longest`` tokens and never are. On
     return it is set to the attention function of the layout chosen. With ``fused``, blocks and keyed noise
     stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made for the CPU);
     without, one operation stands in for each adapted layer.
@@ -57,8 +59,7 @@ def choose_layout(
     if wanted == "padded":
         return "padded", "as configured"
     for stand_in in (install if fused else install_adapters, uninstall):
-        stand_in(model)
-        difference = _try(lambda: _layout_difference(model, reads, vocab_size))
+        difference = _try(partial(_layout_difference, model, reads, vocab_size, longest, stand_in))
         if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
             _set_attention(model, FLAT_ATTENTION)
             return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
@@ -84,7 +85,8 @@ def collator_for(
     model: nn.Module, layout: LayoutName, pad_token_id: int, device: torch.device, shapes: Shapes = EXACT
 ) -> Collator:
     """Return the collator that lays out batches for ``model``."""
-    return Collator(layout, pad_token_id, position_offset(model) if layout == "flat" else 0, device, shapes)
+    offset = Anatomy.of(model).position_offset if layout == "flat" else 0
+    return Collator(layout, pad_token_id, offset, device, shapes)
 
 
 def shapes_for(precision: Precision, device: torch.device) -> Shapes:
@@ -92,33 +94,54 @@ def shapes_for(precision: Precision, device: torch.device) -> Shapes:
     return FEW if precision == "bf16" and device.type == "cpu" else EXACT
 
 
-def _layout_difference(model: nn.Module, reads: Reads, vocab_size: int) -> float:
-    """Return the largest difference between the flat scores and the model's own, relative to their size."""
+class _UncomparableError(Exception):
+    """The layouts cannot be compared on all rows that may come."""
+
+
+def _layout_difference(
+    model: nn.Module, reads: Reads, vocab_size: int, longest: int | None, stand_in: Callable[[nn.Module], None]
+) -> float:
+    """Return the largest difference between the flat scores and the model's own, relative to their size.
+
+    ``stand_in`` installs what the flat layout is to run with.
+    """
+    stand_in(model)
+    config: Any = inner(model).config
+    pad_token_id = getattr(config, "pad_token_id", None) or 0
+    probes = [_probe_rows(vocab_size, pad_token_id, reads)]
+    if length := _length_past_windows(Anatomy.of(model), longest):
+        probes.append(_row_past_windows(length, max(Anatomy.of(model).windows), pad_token_id, reads))
+    return max(_difference_on(model, reads, data, pad_token_id) for data in probes)
+
+
+def _difference_on(model: nn.Module, reads: Reads, data: Encoded, pad_token_id: int) -> float:
+    """Compare the layouts on some rows: the scores or, of a single row, so many of them, what the head reads."""
     config: Any = inner(model).config
     before = copy.copy(config._attn_implementation)
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    pad_token_id = getattr(config, "pad_token_id", None) or 0
-    data = _probe_rows(vocab_size, pad_token_id, reads)
     rows = np.arange(len(data))
+    only_hidden = len(data) == 1 and reads == "token"
     try:
         with torch.no_grad():
-            padded = _as_written(model, collator_for(model, "padded", pad_token_id, device)(data, rows))
+            batch = collator_for(model, "padded", pad_token_id, device)(data, rows)
+            padded = Scorer(model, "padded", reads).hidden(batch) if only_hidden else _as_written(model, batch)
             _set_attention(model, FLAT_ATTENTION)
             batch = collator_for(model, "flat", pad_token_id, device, FEW)(data, rows)
             scorer = Scorer(model, "flat", reads, FEW)
             with scorer.surrounding(batch):
-                flat = scorer(batch).double()
+                flat = scorer.hidden(batch) if only_hidden else scorer(batch)
     finally:
         _set_attention(model, before)
         model.train(was_training)
+    padded, flat = padded.double(), flat.double()
     return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
 
 
 def _as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return the scores of a padded batch from the model's whole ``forward``."""
-    scores: torch.Tensor = model(**batch.inputs).logits.double()
+    scores: torch.Tensor = model(**batch.inputs).logits
     return scores if batch.read_tokens is None else scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
 
 
@@ -130,6 +153,28 @@ def _probe_rows(vocab_size: int, pad_token_id: int, reads: Reads) -> Encoded:
     return Encoded(inputs={"input_ids": Ragged.from_rows(tokens)}, targets={}, reads=positions)
 
 
+def _length_past_windows(anatomy: Anatomy, longest: int | None) -> int:
+    """Return the length of a row that reaches past every window of the model; 0 where no row does, or short ones do."""
+    bounds = [bound for bound in (longest, anatomy.max_positions) if bound is not None]
+    most = min(bounds, default=None)
+    window = max((one for one in anatomy.windows if most is None or one < most), default=0)
+    length = min([round(PAST_WINDOW * window), LONGEST_PROBE, *bounds])
+    if window >= LONGEST_PROBE:
+        raise _UncomparableError(f"some of its layers see {window:,} tokens at once, and rows may be longer")
+    return length if length > max(PROBE_LENGTHS) else 0
+
+
+def _row_past_windows(length: int, window: int, pad_token_id: int, reads: Reads) -> Encoded:
+    """Return a row of two tokens alone, one for all that is out of the last one's sight, and one for all that is not.
+
+    Of random tokens attention sees about the same mean, however many they are; here it sees another.
+    """
+    out, seen = [token for token in (1, 2, 3) if token != pad_token_id][:2]
+    row = np.where(np.arange(length) < max(length - window, 1), out, seen)
+    positions = Ragged.from_rows([np.linspace(0, length - 1, 32).astype(np.int64)]) if reads == "token" else None
+    return Encoded(inputs={"input_ids": Ragged.from_rows([row])}, targets={}, reads=positions)
+
+
 def _set_attention(model: nn.Module, name: str) -> None:
     register()
     inner(model).set_attn_implementation(name)
@@ -139,6 +184,8 @@ def _try(compute: Callable[[], float]) -> float | str:
     """Return what ``compute`` gives or, since a model may refuse in any way it likes, why it failed."""
     try:
         return compute()
+    except _UncomparableError as error:
+        return f"the layouts cannot be compared on this model: {error}"
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")
         return f"the flat layout does not fit this model ({type(error).__name__}: {first_line})"

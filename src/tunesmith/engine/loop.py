@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
-from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.objective import Objective
 from tunesmith.types import RunError, StepInfo
 
 SPIKE_WINDOW = 32
@@ -46,7 +47,7 @@ class Training:
 
     scorer: Scorer
     collate: Collator
-    task: Task
+    task: Objective
     data: Encoded
     plan: StepPlan
     optimizer: MasterOptimizer
@@ -54,6 +55,8 @@ class Training:
     config: TrainConfig
     prepare_step: Callable[[float], None]
     """Called with the progress (0 to 1) before each step: the method's schedule of what is trained."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Of it, the engine reads how steps are split into micro-batches."""
     step: int = 0
     """Optimizer steps completed."""
     num_skipped: int = 0
@@ -70,14 +73,14 @@ class Step:
     """One optimizer step under way: its micro-batches, and what they gave of its loss."""
 
     training: Training
-    rows: IntArray
+    samples: IntArray
     seed: int
     """Of everything random in it: dropout, masked tokens."""
     started: float = field(default_factory=time.perf_counter)
     batches: list[Batch] = field(default_factory=list)
     """Those with something to learn from, in the host's memory."""
     num_units: float = 0.0
-    """Labelled units of the whole step."""
+    """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
     """Real tokens."""
     losses: list[torch.Tensor] = field(default_factory=list)
@@ -129,10 +132,10 @@ def train(training: Training) -> Iterator[StepInfo]:
 
 def begin_step(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
-    training.token_budget = training.token_budget or training.config.micro_batch_tokens
+    training.token_budget = training.token_budget or training.compute.micro_batch_tokens
     training.prepare_step(training.step / training.plan.total_steps)
     training.scorer.set_training()
-    return Step(training, training.plan.rows_of(training.step), step_seed(training.config.seed, training.step))
+    return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
 
 
 def finish_step(step: Step) -> StepInfo:
@@ -141,7 +144,7 @@ def finish_step(step: Step) -> StepInfo:
     if step.num_units:
         training.optimizer.add_penalties()
     *parts, norm = numbers(*step.losses, training.optimizer.gradient_norm())  # where a step waits for the device
-    loss = sum(parts, 0.0)
+    loss = ranks.sum(sum(parts, 0.0))
     skipped = _why_skip(training, loss, norm)
     rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
     if skipped:
@@ -156,11 +159,11 @@ def finish_step(step: Step) -> StepInfo:
         loss=loss,
         learning_rate=rate,
         gradient_norm=norm,
-        num_rows=len(step.rows),
+        num_rows=len(step.samples),
         num_tokens=step.num_tokens,
         seconds=time.perf_counter() - step.started,
         skipped=skipped,
-        rows=tuple(step.rows.tolist()) if skipped else (),
+        rows=tuple(training.data.data_rows(step.samples.tolist())) if skipped else (),
         note=step.note,
     )
 
@@ -188,24 +191,33 @@ def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
     while True:
         for step in steps:
             _lay_out(step)
-        try:
-            compute()
+        lack = _lack_of_memory(compute)
+        if not ranks.any(lack is not None):
             return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            for step in steps:
-                step.training.optimizer.discard()
-            _halve_budgets(steps, error)
+        for step in steps:
+            step.training.optimizer.discard()
+        _halve_budgets(steps, lack)
+        del lack  # and with it what the frames of its traceback hold
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def _halve_budgets(steps: Sequence[Step], error: BaseException) -> None:
-    shortest = min(int(step.training.data.lengths[step.rows].min()) for step in steps)
+def _lack_of_memory(compute: Callable[[], None]) -> BaseException | None:
+    """Return the error that says there is no memory to ``compute``; None where there is."""
+    try:
+        compute()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return error
+    return None
+
+
+def _halve_budgets(steps: Sequence[Step], error: BaseException | None) -> None:
+    lengths = np.concatenate([step.training.data.sample_lengths[step.samples] for step in steps])
+    shortest, longest = int(lengths.min()), int(lengths.max())
     budget = max(step.training.token_budget for step in steps)
-    if budget < 2 * shortest:
-        longest = max(int(step.training.data.lengths[step.rows].max()) for step in steps)
+    if ranks.any(budget < 2 * shortest):
         raise RunError(
             f"Out of memory with micro-batches of a single row ({longest} tokens). "
             "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
@@ -229,21 +241,22 @@ def _compute(step: Step) -> None:
 def _lay_out(step: Step) -> None:
     """Split the step into micro-batches of the size that now holds."""
     training, task = step.training, step.training.task
-    data, places, noise = training.data, step.rows, NoiseSource(step.seed)
+    data, samples, noise = training.data, step.samples, NoiseSource(step.seed)
     if task.corrupts:
-        data, places = task.corrupt(data, step.rows, step.seed), np.arange(len(step.rows))
-        noise = NoiseSource(step.seed, step.rows)
-    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, places)]
-    units = [task.count_units(batch.targets) for batch in batches]
+        sequences = data.sequences_of(samples)
+        data, samples = task.corrupt(data, sequences, step.seed), np.arange(len(samples))
+        noise = NoiseSource(step.seed, sequences)
+    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
+    units = [task.count_units(batch.targets, batch.units) for batch in batches]
     step.batches = list(itertools.compress(batches, units))
-    step.num_units = sum(units)
+    step.num_units = ranks.sum(sum(units))
     step.num_tokens = sum(batch.num_tokens for batch in batches)
     step.losses, step.generator_states = [], None
 
 
-def _split(training: Training, data: Encoded, rows: IntArray) -> Iterator[IntArray]:
-    budget = training.token_budget or training.config.micro_batch_tokens
-    return micro_batches(rows, data.lengths[rows], training.collate.layout, budget, training.config.micro_batch_rows)
+def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:
+    budget = training.token_budget or training.compute.micro_batch_tokens
+    return micro_batches(data, samples, training.collate.layout, budget, training.compute.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:

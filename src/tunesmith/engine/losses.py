@@ -20,7 +20,7 @@ from torch import nn
 
 from tunesmith.engine.batch import Batch
 from tunesmith.engine.scorer import Scorer
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.objective import Objective
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -42,17 +42,17 @@ def widened(scores: torch.Tensor) -> torch.Tensor:
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
-def loss_sum(scorer: Scorer, task: Task, batch: Batch) -> torch.Tensor:
+def loss_sum(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
     """Return the scalar sum of the losses over the batch's units, to be differentiated."""
     if scorer.reads == "row":
-        return task.loss_sum(widened(scorer(batch)), batch.targets)
+        return task.loss_sum(widened(scorer(batch)), batch.targets, batch.units)
     hidden_UD = scorer.hidden(batch)
     if scorer.fused_loss is not None:
         return scorer.fused_loss(hidden_UD, batch.targets["labels"])
     parts = list(chunks(scorer, task, len(hidden_UD)))
     if len(parts) <= 1:
         with scorer.noise_of_read(batch):
-            return task.loss_sum(scorer.head(hidden_UD), batch.targets)
+            return task.loss_sum(scorer.head(hidden_UD), batch.targets, batch.units)
     loss: torch.Tensor = _ChunkedLoss.apply(hidden_UD, scorer, task, batch, parts, *scorer.head_parameters())
     return loss
 
@@ -64,7 +64,7 @@ def max_scores(scorer: Scorer) -> int:
     return MAX_SCORES_OF_TRAINED_HEADS if scorer.head_parameters() else MAX_SCORES
 
 
-def chunks(scorer: Scorer, task: Task, num_units: int) -> Iterator[slice]:
+def chunks(scorer: Scorer, task: Objective, num_units: int) -> Iterator[slice]:
     """Yield the slices of units whose scores are computed at once: one, where the loss is no sum over units."""
     size = num_units
     if task.sums_over_units:
@@ -85,7 +85,7 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: FunctionCtx,
         hidden_UD: torch.Tensor,
         scorer: Scorer,
-        task: Task,
+        task: Objective,
         batch: Batch,
         parts: list[slice],
         *parameters: nn.Parameter,
@@ -96,7 +96,7 @@ class _ChunkedLoss(torch.autograd.Function):
         for part in parts:
             with torch.enable_grad(), scorer.noise_of_read(batch, part):
                 hidden = hidden_UD[part].detach().requires_grad_()
-                loss = task.loss_sum(scorer.head(hidden), part_of(batch.targets, part))
+                loss = task.loss_sum(scorer.head(hidden), part_of(batch.targets, part), batch.units.part(part))
             gradients = torch.autograd.grad(loss, [hidden, *parameters], allow_unused=True)
             total += loss.detach()
             assert gradients[0] is not None

@@ -34,7 +34,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
@@ -42,7 +42,7 @@ from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 PROBE_LENGTH = {"cpu": 512}
 """Longest row of a probe, by kind of device."""
@@ -209,6 +209,7 @@ def measure(training: Training) -> Needs:
     """Return what a step of ``training`` needs; runs two forward passes over a few tokens each."""
     scorer, optimizer, data = training.scorer, training.optimizer, training.data
     model, longest = scorer.model, int(data.lengths.max())
+    anatomy = Anatomy.of(model)
     device = training.collate.device
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
@@ -222,8 +223,8 @@ def measure(training: Training) -> Needs:
         gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables]),
         master_gradients=bytes_of(separate_masters(optimizer, tables)),
         steps_from_gradients=optimizer.steps_in_one_pass,
-        num_layers=max(structure.num_layers(model), 1),
-        hidden=_hidden_bytes(model),
+        num_layers=max(anatomy.num_layers, 1),
+        hidden=_hidden_bytes(anatomy),
         kept=tuple(measure_kept(scorer, training.collate, data, length) for length in lengths),
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
         score_bytes=_score_bytes(scorer),
@@ -232,7 +233,7 @@ def measure(training: Training) -> Needs:
         head_gradients=sum(one.nbytes for one in head),
         head_sums=sum(4 * one.numel() for one in head),
         lengths=_representative(data.lengths),
-        step_tokens=_step_tokens(data.lengths, training.plan.batch_size, training.collate.layout),
+        step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
     )
 
 
@@ -280,17 +281,12 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
 
     with ExitStack() as stack:
         stack.enter_context(scorer.surrounding(batch))
-        for layer in _layer_modules(model):
+        for layer in Anatomy.of(model).layer_modules:
             stack.callback(layer.register_forward_pre_hook(enter).remove)
             stack.callback(layer.register_forward_hook(leave).remove)
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
             scorer(batch) if scorer.reads == "row" else scorer.base(batch)
     return sums[0], sums[1], widest
-
-
-def _layer_modules(model: nn.Module) -> list[nn.Module]:
-    found = (model.get_submodule(name) for _, name in structure.layers(model))
-    return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]
 
 
 def _representative(lengths: IntArray) -> npt.NDArray[np.float64]:
@@ -299,12 +295,14 @@ def _representative(lengths: IntArray) -> npt.NDArray[np.float64]:
     return descending[:: -(-len(descending) // MOST_LENGTHS)]
 
 
-def _step_tokens(lengths: IntArray, batch_size: int, layout: LayoutName) -> float:
+def _step_tokens(data: Encoded, batch_size: int, layout: LayoutName) -> float:
     """Return the tokens of a step larger than nearly all others: the mean and three times its spread."""
+    lengths = data.sample_lengths
     batch_size = min(batch_size, len(lengths))
+    if layout == "padded":
+        return batch_size * len(data) / len(lengths) * float(data.lengths.max())
     rest = (len(lengths) - batch_size) / max(len(lengths) - 1, 1)  # a step of all rows is always the same
-    total = batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
-    return float(batch_size * int(lengths.max())) if layout == "padded" else total
+    return batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
 
 
 def _probe_rows(data: Encoded, length: int) -> Encoded:
@@ -314,12 +312,16 @@ def _probe_rows(data: Encoded, length: int) -> Encoded:
     num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
     lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
 
-    def pieces(ragged: Ragged) -> Ragged:
-        whole = ragged.take(np.array([row]))
-        return Ragged(np.concatenate([whole[:one] for one in lengths]), np.concatenate([[0], np.cumsum(lengths)]))
+    def pieces(values: Array | Ragged) -> Array | Ragged:
+        if not isinstance(values, Ragged):
+            return np.repeat(values[row : row + 1], num_rows, axis=0)
+        whole = values[row]
+        shares = np.maximum(lengths * len(whole) // longest, 1)  # each stream has its own length
+        return Ragged(np.concatenate([whole[:one] for one in shares]), np.concatenate([[0], np.cumsum(shares)]))
 
-    states = None if data.states is None else pieces(data.states)
-    return Encoded({name: pieces(ragged) for name, ragged in data.inputs.items()}, {}, states=states)
+    longest = int(data.lengths[row])
+    states = None if data.states is None else as_ragged(pieces(data.states))
+    return Encoded({name: pieces(values) for name, values in data.inputs.items()}, {}, states=states)
 
 
 def separate_masters(optimizer: MasterOptimizer, without: Collection[int] = ()) -> list[torch.Tensor]:
@@ -352,10 +354,8 @@ def _score_bytes(scorer: Scorer) -> int:
     return weight.element_size() if in_place else SCORE_COPIES_BYTES
 
 
-def _hidden_bytes(model: nn.Module) -> int:
-    config: Any = structure.inner(model).config
-    width = int(getattr(config, "hidden_size", 0) or getattr(config, "d_model", 0) or 0)
-    return width * next(structure.base_model(model).parameters()).element_size()
+def _hidden_bytes(anatomy: Anatomy) -> int:
+    return anatomy.hidden_size * next(anatomy.base.parameters()).element_size()
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:

@@ -55,7 +55,7 @@ def plan_memory(
 
     Args:
         training: The training that is to start.
-        wish: ``train.checkpointing``.
+        wish: ``compute.checkpointing``.
         in_use: Bytes taken now: by the device's tensors, or by the whole process on the CPU.
         available: Bytes that can be taken besides.
         beside: Trainings whose micro-batches are in the same passes.
@@ -63,7 +63,7 @@ def plan_memory(
     trainings = [training, *beside]
     needs = joined([measure(one) for one in trainings])
     present = needs.weights + needs.masters
-    wanted = max(one.config.micro_batch_tokens for one in trainings)
+    wanted = max(one.compute.micro_batch_tokens for one in trainings)
     can = can_recompute(training.scorer.model)
 
     def plan(tokens: int, checkpointing: bool) -> MemoryPlan:

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import nn
 
 from tunesmith.config.base import Config
+from tunesmith.engine import ranks
 from tunesmith.engine.precision import take_exact
 from tunesmith.kernels import adamw
 from tunesmith.kernels.adamw import RowGradient
@@ -183,14 +184,17 @@ class MasterOptimizer:
                     master.grad.add_(master, alpha=2 * self.penalties.l2)
 
     def gradient_norm(self) -> torch.Tensor:
-        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device."""
+        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device.
+
+        Where several ranks make a step, each has a part of the gradient.
+        """
         given = (gradient for gradient in self._gradients() if gradient is not None)
         gradients = [gradient.values if isinstance(gradient, RowGradient) else gradient for gradient in given]
         if not gradients:
-            return torch.zeros(())
+            return ranks.norm(torch.zeros(()))
         if all(map(serves, gradients)):
-            return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
-        return _norm(gradients)
+            return ranks.norm(torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients)))))
+        return ranks.norm(_norm(gradients))
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by ``factor`` in the coming step."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.data.encoded import Ragged
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.structure import inner
+from tunesmith.models.wrapping import inner
 
 MAX_CACHED_TOKENS = 16_384
 """Tokens, prompts and answers together, that the cache of texts written at once may hold."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from tunesmith.models.structure import inner, plain_name
+from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def choose_device(wanted: str) -> torch.device:
     if available is None or available.type != device.type or (device.index or 0) >= count:
         here = f"{count} of kind '{available.type}'" if available is not None else "none"
         raise InputError(
-            f"train.device: '{wanted}' is not on this machine (accelerators: {here}).",
-            "Use --train.device auto or cpu.",
+            f"compute.device: '{wanted}' is not on this machine (accelerators: {here}).",
+            "Use --compute.device auto or cpu.",
         )
     return device
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray
 from tunesmith.engine.losses import chunks, part_of, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.objective import Objective
 
 CPU_TOKENS = 2048
 """Tokens of a micro-batch without a backward pass: on a CPU more of them leave the caches."""
@@ -29,7 +29,7 @@ class Scored:
     """What evaluation keeps of a split."""
 
     outputs: dict[str, Array | Ragged]
-    """What the task's ``collect`` kept, in the order of the data's rows: an entry per row, or per token read."""
+    """What the task's ``collect`` kept, in the order of the data's rows: an entry per row, or per unit of a row."""
     targets: dict[str, Array | Ragged]
     """What the outputs are judged by, in the same order: the data's targets, or those that corrupting set."""
     loss: float | None
@@ -40,7 +40,7 @@ class Scored:
 def predict(
     scorer: Scorer,
     collate: Collator,
-    task: Task,
+    task: Objective,
     data: Encoded,
     token_budget: int,
     *,
@@ -53,47 +53,51 @@ def predict(
     if task.corrupts:
         data = task.corrupt(data, np.arange(len(data)), None)
     pieces: list[dict[str, Array]] = []
-    rows_seen: list[IntArray] = []
+    seen: list[IntArray] = []
     loss, num_units = 0.0, 0.0
     try:
-        for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+        for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
-            batch = collate(data, rows)
-            for scores, targets in _scored_parts(scorer, task, batch):
+            batch = collate(data, sequences)
+            for scores, targets, units in _scored_parts(scorer, task, batch):
                 if targets:
-                    loss += float(task.loss_sum(scores, targets))
-                    num_units += task.count_units(targets)
-                collected = task.collect(scores, targets)
+                    loss += float(task.loss_sum(scores, targets, units))
+                    num_units += task.count_units(targets, units)
+                collected = task.collect(scores, targets, units)
                 pieces.append({name: tensor.cpu().numpy() for name, tensor in collected.items()})
-            rows_seen.append(batch.rows)
+            seen.append(batch.sequences)
     finally:
         scorer.model.train(was_training)
     if not pieces:
         return Scored({}, data.data_targets, None)
-    seen = np.concatenate(rows_seen)
-    outputs = {name: _in_row_order(np.concatenate([piece[name] for piece in pieces]), seen, data) for name in pieces[0]}
+    order = np.concatenate(seen)
+    outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
     return Scored(outputs, data.data_targets, loss / num_units if num_units else None)
 
 
 def _scored_parts(
-    scorer: Scorer, task: Task, batch: Batch
-) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor]]]:
-    """Yield the scores of a batch with their targets, a chunk of units at a time where there are many."""
+    scorer: Scorer, task: Objective, batch: Batch
+) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]]:
+    """Yield the scores of a batch with their targets and borders, a chunk of units at a time where there are many."""
     with scorer.surrounding(batch):
         if scorer.reads == "row":
-            yield widened(scorer(batch)), batch.targets
+            yield widened(scorer(batch)), batch.targets, batch.units
             return
         hidden_UD = scorer.hidden(batch)
         parts = list(chunks(scorer, task, len(hidden_UD)))
         for part in parts:
             targets = part_of(batch.targets, part) if len(parts) > 1 else batch.targets
-            yield widened(scorer.head(hidden_UD[part])), targets
+            yield widened(scorer.head(hidden_UD[part])), targets, batch.units.part(part)
 
 
-def _in_row_order(values: Array, rows_seen: IntArray, data: Encoded) -> Array | Ragged:
-    """Bring values from the order in which rows were scored back into the split's own."""
-    back = np.argsort(rows_seen, kind="stable")
-    if data.reads is None:
-        return values[back]
-    offsets = np.concatenate([[0], np.cumsum(data.reads.lengths[rows_seen])])
-    return data.join(Ragged(values, offsets).select(back))
+def _by_row(values_U: Array, order: IntArray, data: Encoded) -> Array | Ragged:
+    """Bring values of units from the order in which sequences were scored into that of the data's rows.
+
+    Rows that have one unit each by their nature give an array, others a ragged one.
+    """
+    back = np.argsort(order, kind="stable")
+    if data.reads is None and data.rows is None:
+        return values_U[back]
+    counts = np.ones(len(order), dtype=np.int64) if data.reads is None else data.reads.lengths_of(order)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return data.join(Ragged(values_U, offsets).select(back))

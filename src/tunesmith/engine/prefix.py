@@ -28,7 +28,7 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
 from tunesmith.engine.order import micro_batches
 from tunesmith.files.operations import reserve
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ class Prefix:
 
         ``run`` calls the base model on a batch. ``check`` is called between batches and may raise.
         """
-        offsets = data.inputs["input_ids"].offsets
+        stream = data.stream("")
+        assert stream is not None, "states are those of tokens"
+        offsets = stream.offsets
         kept = _Kept(path, offsets)
         with torch.inference_mode(), _evaluating(self.base):
-            for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+            for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
-                batch = collate(data, rows)
-                kept.write(_real_tokens(self._topmost_states(batch, run), batch), batch.rows)
+                batch = collate(data, sequences)
+                laid_out = batch.sequences if batch.laid_out is None else batch.laid_out
+                kept.write(_real_tokens(self._topmost_states(batch, run), batch), laid_out)
         return replace(data, states=Ragged(kept.mapped(), offsets))
 
     def save_read_states(
@@ -96,10 +99,10 @@ class Prefix:
         """
         kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
         with torch.inference_mode(), _evaluating(self.base):
-            for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
+            for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
-                batch = collate(data, rows)
-                kept.write(read(batch), batch.rows)
+                batch = collate(data, sequences)
+                kept.write(read(batch), batch.sequences)
         states = kept.mapped()
         return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
 
@@ -164,20 +167,14 @@ class _Enough(Exception):  # noqa: N818 (no error)
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
     """Return what lies below the lowest of the parameters that are ever trained; None where there is no layer.
 
-    Two stacks (an encoder's and a decoder's) have none: what the upper one computes depends on both inputs.
+    Models whose layers are no column have none: see ``Anatomy.column``.
     """
-    whole: Any = structure.inner(model)
-    if getattr(whole.config, "is_encoder_decoder", False):
-        return None
-    depths = structure.parameter_depths(model)
+    anatomy = Anatomy.of(model)
+    depths, layers = anatomy.depths, anatomy.column
     lowest = min((depths[name] for name in trained), default=0)
-    found = structure.layers(model)
-    if lowest <= 1 or [index for index, _ in found] != list(range(len(found))):
+    if lowest <= 1 or not layers:
         return None
-    layers = [model.get_submodule(name) for _, name in found]
-    prefix = Prefix(
-        structure.base_model(whole), tuple(layers[: lowest - 1]), tuple(layers[lowest - 1 :]), lowest > len(layers)
-    )
+    prefix = Prefix(anatomy.base, layers[: lowest - 1], layers[lowest - 1 :], lowest > len(layers))
     return prefix if _is_below(prefix, model, trained) else None
 
 
@@ -223,4 +220,4 @@ def _real_tokens(states: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the states [T, D] of a batch's real tokens."""
     if batch.borders is not None:
         return states[0, : batch.num_tokens]
-    return states[batch.inputs["attention_mask"].bool()]
+    return states[batch.read_mask]

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tunesmith.kernels import noise
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 CACHES = ("past_key_values", "past_key_value", "layer_past")
 """Arguments by which a layer would write to a cache a second time."""
@@ -29,7 +29,7 @@ CACHES = ("past_key_values", "past_key_value", "layer_past")
 
 def can_recompute(model: nn.Module) -> bool:
     """Say whether the model has layers that can be run again: a stack, of an architecture that allows it."""
-    return bool(getattr(structure.inner(model), "supports_gradient_checkpointing", False)) and bool(_layers(model))
+    return Anatomy.of(model).can_recompute
 
 
 def recompute_layers(model: nn.Module) -> None:
@@ -38,15 +38,10 @@ def recompute_layers(model: nn.Module) -> None:
     Doing it twice changes nothing. What is frozen and rests in ``eval`` mode keeps nothing anyway and
     is left as it is, and so is everything outside of training.
     """
-    for layer in _layers(model):
+    for layer in Anatomy.of(model).layer_modules:
         forward = layer.forward
         if not hasattr(forward, "recomputes"):
             vars(layer)["forward"] = _recomputing(layer, forward)
-
-
-def _layers(model: nn.Module) -> list[nn.Module]:
-    found = (model.get_submodule(name) for _, name in structure.layers(model))
-    return [layer for layer in found if not isinstance(layer, (nn.ModuleList, nn.ModuleDict))]
 
 
 def _recomputing(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

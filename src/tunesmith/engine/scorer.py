@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -31,7 +31,8 @@ from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
 from tunesmith.engine.prefix import Prefix, standing_in
 from tunesmith.kernels.noise import keyed_by
-from tunesmith.models.structure import base_model, inner, output_embeddings
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 
 Reads = Literal["row", "token"]
 
@@ -101,23 +102,23 @@ class Scorer:
     @contextmanager
     def having_run(self, hidden: torch.Tensor) -> Iterator[None]:
         """Let ``hidden`` be what ``base`` gives inside the block: it has been computed."""
-        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
-        given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+        given = _kind_of_output()(last_hidden_state=hidden)
         with standing_in(self._base, lambda *_, **__: given):
             yield
 
     def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
         """Return which tokens' last hidden states are read; None where all may be."""
         tokens = batch.read_tokens if self.reads == "token" else tokens_of_rows(inner(self.model), batch)
-        return None if tokens is None else Reading.of(tokens, borders)
+        if tokens is None:
+            return None
+        return Reading.of(tokens if batch.laid_out is None else tokens.sort().values, borders)
 
     def base(self, batch: Batch) -> torch.Tensor:
         """Return the base model's last hidden states: [1, T, D] in the flat layout, [B, L, D] in the padded one."""
         captured = None if self.graphs is None else self.graphs(batch)
         if captured is not None:
             return captured
-        pooler = getattr(self._base, "pooler", None)
+        pooler = self._anatomy.pooler
         with ExitStack() as stack:
             if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
                 stack.enter_context(standing_in(pooler, lambda *_, **__: None))
@@ -129,7 +130,7 @@ class Scorer:
         if batch.read_states is not None:
             return batch.read_states
         hidden = self.base(batch)
-        hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
+        hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.read_mask]
         return hidden_TD[batch.read_tokens]
 
     @property
@@ -156,7 +157,7 @@ class Scorer:
     @cached_property
     def num_outputs(self) -> int:
         """K: the size of the vocabulary for a language model, else the number of labels."""
-        output: Any = output_embeddings(self.model)
+        output: Any = self._anatomy.output_embeddings
         if output is not None:
             return int(output.weight.shape[0])
         config: Any = inner(self.model).config
@@ -167,14 +168,18 @@ class Scorer:
         return [parameter for parameter in self._outside_base if parameter.requires_grad]
 
     @cached_property
+    def _anatomy(self) -> Anatomy:
+        return Anatomy.of(self.model)
+
+    @cached_property
     def _base(self) -> nn.Module:
-        return base_model(inner(self.model))
+        return self._anatomy.base
 
     @cached_property
     def _outside_base(self) -> list[nn.Parameter]:
         whole: Any = inner(self.model)
         within = {id(parameter) for parameter in self._base.parameters()}
-        output = output_embeddings(whole)
+        output = self._anatomy.output_embeddings
         tied = [] if output is None else [one for one in output.parameters() if id(one) in within]
         return [*tied, *(one for one in whole.parameters() if id(one) not in within)]
 
@@ -183,6 +188,19 @@ class Scorer:
         """Arguments of the base model that switch off what training has no use for: decoders would fill a cache."""
         takes_cache = "use_cache" in inspect.signature(self._base.forward).parameters
         return {"use_cache": False} if takes_cache else {}
+
+
+@cache
+def _kind_of_output() -> Any:
+    """Return the class of what a base model gives: last hidden states, and nothing under whatever other name."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class Given(BaseModelOutput):
+        def __getattr__(self, name: str) -> None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+
+    return Given
 
 
 def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -213,7 +231,7 @@ def row_head(model: Any, states_BD: torch.Tensor) -> torch.Tensor:
         return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(states_BD)))))
     if _has_mean_head(model):
         return _tensor(model.classifier(model.drop(model.head(states_BD))))
-    pooler = getattr(base_model(model), "pooler", None)
+    pooler = Anatomy.of(model).pooler
     if pooler is not None:
         return _tensor(model.classifier(model.dropout(pooler(states_BD[:, None]))))
     return _tensor(model.classifier(states_BD[:, None]))

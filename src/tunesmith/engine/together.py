@@ -27,13 +27,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.data.encoded import Units
 from tunesmith.engine.batch import Batch, Borders
 from tunesmith.engine.blocks.install import dropout_sites
 from tunesmith.engine.blocks.projection import Guest, Layer, adapters_of, project, visited
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.loop import Step, Training, begin_step, finish_step, within_memory
 from tunesmith.engine.prefix import standing_in
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy, is_linear
 from tunesmith.types import StepInfo
 
 ADAPTER = "default"
@@ -54,8 +55,9 @@ class Member:
     def of(cls, training: Training) -> Member:
         """Return ``training`` as a member; see ``obstacle`` for what cannot be one."""
         model = training.scorer.model
-        base = structure.base_model(structure.inner(model))
-        layers = (layer for name, layer in adapted_layers(base).items() if not name.startswith("pooler."))
+        layers = (
+            layer for name, layer in adapted_layers(Anatomy.of(model).base).items() if not name.startswith("pooler.")
+        )
         return cls(training, tuple(layers), dropout_sites(model))
 
 
@@ -74,12 +76,12 @@ def obstacle(training: Training) -> str:
     if scorer.layout != "flat":
         return "its layout is padded"
     free: set[int] = {id(parameter) for parameter in scorer.head_parameters()}
-    pooler = getattr(structure.base_model(structure.inner(scorer.model)), "pooler", None)
-    if isinstance(pooler, nn.Module):
+    pooler = Anatomy.of(scorer.model).pooler
+    if pooler is not None:
         free |= {id(parameter) for parameter in pooler.parameters()}
     layers: dict[str, Any] = dict(adapted_layers(scorer.model))
     for name, layer in layers.items():
-        if layer.lora_variant or ADAPTER not in layer.lora_A or not structure.is_linear(layer.base_layer):
+        if layer.lora_variant or ADAPTER not in layer.lora_A or not is_linear(layer.base_layer):
             return f"its adapter at {name} adds more than a product of two matrices"
         adapters: list[Any] = [layer.lora_A, layer.lora_B]
         free |= {id(parameter) for module in adapters for parameter in module.parameters()}
@@ -95,7 +97,7 @@ def make_steps(members: Sequence[Member]) -> list[StepInfo]:
     """Make the next step of every member, and return what came of each, in their order.
 
     All must have the same frozen base (the same tensors), adapted at the same layers, and steps left. A pass holds at
-    most as many tokens as the largest micro-batch may (``train.micro_batch_tokens``), and at most one micro-batch of
+    most as many tokens as the largest micro-batch may (``compute.micro_batch_tokens``), and at most one micro-batch of
     each member. Each member's ``seconds`` are its share of the time by its tokens.
     """
     started = time.perf_counter()
@@ -122,7 +124,7 @@ class _Entry:
 
 
 def _compute(members: Sequence[Member], steps: Sequence[Step]) -> None:
-    """Fill the gradients of all members' masters, in as few passes as ``train.micro_batch_tokens`` allows."""
+    """Fill the gradients of all members' masters, in as few passes as ``compute.micro_batch_tokens`` allows."""
     for entries in _passes(members, steps):
         _run(entries)
 
@@ -183,7 +185,8 @@ def join(batches: Sequence[Batch]) -> Batch:
     assert len(borders) == len(batches)
     assert len(states) in (0, len(batches)), "some of the batches come with states of the frozen layers, some without"
     return Batch(
-        rows=np.concatenate([batch.rows for batch in batches]),
+        sequences=np.concatenate([batch.sequences for batch in batches]),
+        units=Units.joined([batch.units for batch in batches]),
         inputs={name: torch.cat([batch.inputs[name] for batch in batches], dim=1) for name in batches[0].inputs},
         targets={},
         first_tokens=_shifted([batch.first_tokens for batch in batches], starts),

@@ -30,12 +30,13 @@ def mistakes(
     shown = {name: [values[row] for row in rows] for name, values in columns.items()}
     predictions = task.decode({name: _select(values, rows) for name, values in outputs.items()}, shown)
     truths = task.truth({name: _select(values, rows) for name, values in targets.items()})
+    texts = list(task.texts(shown).values())
     found = []
-    for row, prediction, truth in zip(rows, predictions, truths, strict=True):
+    for place, (row, prediction, truth) in enumerate(zip(rows, predictions, truths, strict=True)):
         entry = {
             "row": str(columns["row"][row]) if "row" in columns else str(row),
-            "text": _shortened(prediction.get("prompt", columns["text"][row])),
-            "text_pair": _shortened(columns["text_pair"][row]) if "text_pair" in columns else None,
+            "text": _shortened(prediction.get("prompt", texts[0][place] if texts else "")),
+            "text_pair": _shortened(_beside(texts, place)),
         }
         if truth is None:
             entry |= {"label": prediction.get("reference"), "prediction": prediction.get("answer")}
@@ -46,7 +47,7 @@ def mistakes(
         entry["prediction"] = task.shown(_answer(prediction), columns, row)
         if "score" in prediction:
             entry["score"] = prediction["score"]
-        else:
+        elif isinstance(truth, (int, float)):
             entry["error"] = _answer(prediction) - truth
         found.append(entry)
     return found
@@ -59,23 +60,24 @@ def exchanges(
     rows = [row for row, answer in enumerate(outputs["answers"]) if answer is not None][:limit]
     shown = {name: [values[row] for row in rows] for name, values in columns.items()}
     predictions = task.decode({name: _select(values, rows) for name, values in outputs.items()}, shown)
+    texts = next(iter(task.texts(shown).values()))
     before = None if against is None else against.outputs.get("answers")
     return [
         {
             "row": str(columns["row"][row]) if "row" in columns else str(row),
-            "prompt": prediction.get("prompt", columns["text"][row]),
+            "prompt": prediction.get("prompt", text),
             "reference": prediction.get("reference"),
             "before": None if before is None else before[row],
             "after": prediction["answer"],
         }
-        for row, prediction in zip(rows, predictions, strict=True)
+        for row, text, prediction in zip(rows, texts, predictions, strict=True)
     ]
 
 
 def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: Columns) -> dict[str, list[Any]]:
     """Return the columns of ``predictions.parquet``: row, text, text_pair, label, prediction, score, ``p:<label>``.
 
-    Tagged tokens have their ``tokens`` and, in predictions, ``entities``.
+    The rows' columns are those that the task reads; tagged tokens have ``entities`` in predictions, too.
     ``targets`` may be empty (prediction without labels): then there is no ``label`` column.
     Labels and predictions of multi-label rows are lists. Rows that the model writes an answer to have the
     reference as their label; where it wrote none, the prediction is the perplexity of the row.
@@ -86,9 +88,8 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
         if "row" in columns
         else [str(i) for i in range(len(predictions))],
     }
-    for role in ("text", "text_pair", "tokens"):
-        if role in columns:
-            table[role] = list(columns[role])
+    read = (role.name for role in task.roles if role.name not in task.truths)
+    table |= {name: list(columns[name]) for name in dict.fromkeys([*task.inputs, *read]) if name in columns}
     truths = task.truth(targets) if targets else []
     if any("reference" in prediction for prediction in predictions):
         table["label"] = [prediction["reference"] for prediction in predictions]
@@ -102,6 +103,12 @@ def predictions_table(task: Task, outputs: Outputs, targets: Targets, columns: C
     for label in predictions[0].get("probabilities", {}) if predictions else ():
         table[f"p:{label}"] = [prediction["probabilities"][label] for prediction in predictions]
     return table
+
+
+def _beside(texts: list[Any], place: int) -> str | None:
+    """Return what was read together with a row's first text; None where there is nothing."""
+    others = [column[place] for column in texts[1:]]
+    return others[0] if len(others) == 1 else "\n\n".join(filter(None, others)) or None
 
 
 def _answer(prediction: dict[str, Any]) -> Any:

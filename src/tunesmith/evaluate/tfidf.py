@@ -64,8 +64,8 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
     assert head.num_outputs is not None
     began = time.perf_counter()
     train_columns = _sample(train_columns, seed)
-    targets = cast("Array", task.targets(train_columns)["label"])
-    train_features, test_features, units = _features(train_columns, test_columns)
+    targets = cast("Array", task.targets(train_columns)[task.truths[0]])
+    train_features, test_features, units = _features(_texts(task, train_columns), _texts(task, test_columns))
     with warnings.catch_warnings():
         # Stopping before full convergence is a choice here: the last digits cost most of the time.
         warnings.simplefilter("ignore")
@@ -75,7 +75,7 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
         outputs=task.outputs_from(predictions),
         seconds=time.perf_counter() - began,
         num_parameters=num_parameters,
-        num_rows=len(train_columns["text"]),
+        num_rows=len(targets),
     )
 
 
@@ -102,19 +102,18 @@ def _script(letter: str) -> str:
 
 
 def _sample(columns: Columns, seed: int) -> Columns:
-    num_rows = len(columns["text"])
+    num_rows = len(next(iter(columns.values())))
     if num_rows <= MAX_TRAIN_ROWS:
         return columns
     rows = np.sort(np.random.default_rng(seed).choice(num_rows, MAX_TRAIN_ROWS, replace=False)).tolist()
     return {name: [values[row] for row in rows] for name, values in columns.items()}
 
 
-def _features(train: Columns, test: Columns) -> tuple[csr_matrix, csr_matrix, str]:
-    """Return the train and test matrices, and what was counted (``words`` or ``characters``)."""
+def _features(train: list[list[str]], test: list[list[str]]) -> tuple[csr_matrix, csr_matrix, str]:
+    """Return the train and test matrices of columns of texts, and what was counted (``words`` or ``characters``)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    paired = "text_pair" in train and "text_pair" in test
-    texts = _texts(train, "text") + (_texts(train, "text_pair") if paired else [])
+    texts = [text for column in train for text in column]
     characters = has_unspaced_text(texts)
     settings: dict[str, Any] = {"sublinear_tf": True, "max_features": MAX_FEATURES, "dtype": np.float64}
     if characters:
@@ -128,21 +127,23 @@ def _features(train: Columns, test: Columns) -> tuple[csr_matrix, csr_matrix, st
         characters = True
         vectorizer = TfidfVectorizer(analyzer="char").fit([*texts, " "])
         matrix = vectorizer.transform(texts)
-    test_matrix = vectorizer.transform(_texts(test, "text"))
-    if paired:
-        num_rows = len(train["text"])
-        matrix = _joined(matrix[:num_rows], matrix[num_rows:])
-        test_matrix = _joined(test_matrix, vectorizer.transform(_texts(test, "text_pair")))
-    return matrix, test_matrix, "characters" if characters else "words"
+    num_rows = len(train[0])
+    parts = [matrix[first : first + num_rows] for first in range(0, len(texts), num_rows)]
+    test_parts = [vectorizer.transform(column) for column in test]
+    return _joined(parts), _joined(test_parts), "characters" if characters else "words"
 
 
-def _texts(columns: Columns, role: str) -> list[str]:
-    return [text or "" for text in columns[role]]
+def _texts(task: Task, columns: Columns) -> list[list[str]]:
+    return [[text or "" for text in texts] for texts in task.texts(columns).values()]
 
 
-def _joined(first: Any, second: Any) -> Any:
+def _joined(parts: list[Any]) -> Any:
+    """Return one matrix of those of each column; of two also how they differ and what they share."""
     from scipy.sparse import csr_matrix, hstack
 
+    if len(parts) != 2:
+        return parts[0] if len(parts) == 1 else hstack(parts, format="csr")
+    first, second = parts
     product = first.multiply(second)
     cosine = csr_matrix(product.sum(axis=1))
     return hstack([first, second, abs(first - second), product, cosine], format="csr")

@@ -38,6 +38,17 @@ class ParameterGroup:
     """Whether weight decay applies (not to biases and norms)."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadingCode:
+    """Python that makes ``model``, ready to predict, of the files in ``folder``."""
+
+    library: str
+    """The package that it takes, as the hub calls it."""
+    imports: tuple[str, ...]
+    """Names by package, as import lines."""
+    lines: tuple[str, ...]
+
+
 class Method(Config):
     """Which parameters are trained, and how. One file and one entry of ``METHODS`` each."""
 
@@ -52,6 +63,9 @@ class Method(Config):
     same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
     """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
     leaves none frozen."""
+
+    title: ClassVar[str] = ""
+    """What it is called in a sentence, after "fine-tuned by"; its name when empty."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""
@@ -87,6 +101,27 @@ class Method(Config):
         Only of methods that save an adapter; ``tunesmith.models.load_trained`` opens whole models.
         """
         raise NotImplementedError
+
+    @property
+    def detail(self) -> str:
+        """What sets it apart from the same method in other runs, in a word or two: ``rank 16``."""
+        return ""
+
+    def loading_code(self, auto_class: str, num_outputs: int | None) -> LoadingCode:
+        """Return the code of the model card that loads what ``save`` wrote: an adapter in PEFT's layout, or a model."""
+        if not self.saves_adapter:
+            imports = (f"from transformers import {auto_class}, AutoTokenizer",)
+            return LoadingCode("transformers", imports, (f"model = {auto_class}.from_pretrained(folder).eval()",))
+        outputs = "" if num_outputs is None else f", num_labels={num_outputs}"
+        return LoadingCode(
+            "peft",
+            ("from peft import PeftConfig, PeftModel", f"from transformers import {auto_class}, AutoTokenizer"),
+            (
+                "settings = PeftConfig.from_pretrained(folder)",
+                f"base = {auto_class}.from_pretrained(settings.base_model_name_or_path{outputs})",
+                "model = PeftModel.from_pretrained(base, folder).eval()",
+            ),
+        )
 
 
 def trained_parameters(model: nn.Module, groups: list[ParameterGroup]) -> Iterator[tuple[str, nn.Parameter]]:

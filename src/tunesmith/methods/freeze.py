@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.methods.groups import fixed_by_design, group_parameters
 from tunesmith.methods.whole import WholeModel
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Freeze(WholeModel):
 
     name: Literal["freeze"] = "freeze"
 
+    title: ClassVar[str] = "training of the head and the upper layers only"
     default_learning_rate: ClassVar[float] = 1e-4
     HEAD_FACTOR: ClassVar[float] = 100.0
     """How much faster a head alone is learned: nothing below it can be spoiled."""
@@ -66,13 +67,14 @@ class Freeze(WholeModel):
 
         Raises ``InputError`` when the model has fewer layers, or no head to train alone.
         """
-        num_layers = structure.num_layers(model)
+        anatomy = Anatomy.of(model)
+        num_layers = anatomy.num_layers
         if self.layers > num_layers:
             raise InputError(
                 f"method.layers is {self.layers}, but the model has {num_layers} layers.",
                 f"Set method.layers to {num_layers} or less, or method.all_but_head to true.",
             )
-        if self.only_head and not structure.head_parameter_names(model):
+        if self.only_head and not anatomy.head_parameter_names:
             raise InputError(
                 f"Only the head would be trained, but {type(model).__name__} has no head of its own for the task.",
                 "Set method.layers or method.gradual, or use the method 'full' or 'lora'.",
@@ -98,7 +100,7 @@ class Freeze(WholeModel):
         """
         if not self.gradual:
             return
-        depths = structure.parameter_depths(model)
+        depths = Anatomy.of(model).depths
         ever = self._ever_trained(model)
         top = max(depths[name] for name in ever)  # a language model has no head of its own: its top layer is first
         num_stages = top - self._lowest(model) + 1
@@ -114,7 +116,7 @@ class Freeze(WholeModel):
         """Return the lowest depth that is ever trained above the embeddings' own setting."""
         frozen = self.embeddings if self.embeddings is not None else self.layers > 0
         if self.only_head:
-            return structure.num_layers(model) + 1
+            return Anatomy.of(model).num_layers + 1
         return self.layers + 1 if frozen else 0
 
     def _ever_trained(self, model: nn.Module) -> set[str]:
@@ -125,6 +127,6 @@ class Freeze(WholeModel):
         lowest = self._lowest(model)
         return {
             name
-            for name, depth in structure.parameter_depths(model).items()
+            for name, depth in Anatomy.of(model).depths.items()
             if name not in known and (depth >= lowest and (depth == 0 or depth > self.layers))
         }

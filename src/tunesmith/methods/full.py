@@ -18,6 +18,7 @@ class Full(WholeModel):
 
     name: Literal["full"] = "full"
 
+    title: ClassVar[str] = "full fine-tuning"
     default_learning_rate: ClassVar[float] = 1e-4
     trains_everything: ClassVar[bool] = True
 

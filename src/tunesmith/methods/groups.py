@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tunesmith.methods.base import ParameterGroup
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,9 +33,9 @@ def group_parameters(
         factor: A further factor on a parameter's rate, by its name (LoRA+).
     """
     wanted = set(names)
-    depths = structure.parameter_depths(model)
-    top = structure.num_layers(model) + 1
-    decayed = structure.is_decayed(model)
+    anatomy = Anatomy.of(model)
+    depths, decayed = anatomy.depths, anatomy.is_decayed
+    top = anatomy.num_layers + 1
     assert wanted <= depths.keys(), sorted(wanted - depths.keys())
     members: dict[tuple[float, bool], list[str]] = {}
     for name, depth in depths.items():

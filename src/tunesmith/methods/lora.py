@@ -15,13 +15,15 @@ from torch import nn
 from tunesmith.config.base import nearest
 from tunesmith.methods.base import Method, ParameterGroup
 from tunesmith.methods.groups import group_parameters
-from tunesmith.models import structure
 from tunesmith.models.adapter_layers import read_adapter_config
+from tunesmith.models.anatomy import Anatomy, is_linear
 from tunesmith.models.failures import said
+from tunesmith.models.origin import origin
 from tunesmith.models.pinning import ADAPTER_WEIGHTS, check_base, describe_base, write_tensors
 from tunesmith.models.quantized import quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_adapter_folder
+from tunesmith.models.wrapping import plain_name
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Lora(Method):
 
     name: Literal["lora"] = "lora"
 
+    title: ClassVar[str] = "LoRA"
     default_learning_rate: ClassVar[float] = 5e-4
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
@@ -130,8 +133,8 @@ class Lora(Method):
         Raises ``InputError`` when the model has no linear layer, or a target's name fits none.
         """
         targets = self._find_targets(model)
-        modules_to_save = structure.new_modules(model)
-        known = structure.origin(model)
+        modules_to_save = Anatomy.of(model).new_modules
+        known = origin(model)
         with quiet():  # importing PEFT imports bitsandbytes, which has something to say
             from peft import LoraConfig
 
@@ -174,8 +177,12 @@ class Lora(Method):
         with quiet():
             config.save_pretrained(str(folder))
         tensors = {name: tensor.contiguous() for name, tensor in _state(model).items()}
-        base = describe_base(structure.origin(model))
+        base = describe_base(origin(model))
         write_tensors(tensors, folder / ADAPTER_WEIGHTS, {"format": "pt", **base})
+
+    @property
+    def detail(self) -> str:
+        return f"rank {self.rank}"
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Return a ``PeftModel`` around ``model`` with the saved adapter and head, ready to be trained on.
@@ -189,7 +196,7 @@ class Lora(Method):
         from safetensors.torch import load_file
 
         config = read_adapter_config(folder, model)
-        check_base(folder, structure.origin(model))
+        check_base(folder, origin(model))
         config.inference_mode = False
         config.base_model_name_or_path = None
         self._quantize(model)
@@ -220,9 +227,9 @@ class Lora(Method):
         found = self._named_targets(model)
         if self.layers_to_transform == "all":
             return found
-        layers = structure.layers(model)
-        wanted = _layer_indices(self.layers_to_transform, max((index for index, _ in layers), default=-1) + 1)
-        within = tuple(f"{prefix}." for index, prefix in layers if index in wanted)
+        anatomy = Anatomy.of(model)
+        wanted = _layer_indices(self.layers_to_transform, anatomy.num_layers)
+        within = tuple(f"{prefix}." for index, prefix in anatomy.layers if index in wanted)
         chosen = {name: module for name, module in found.items() if name.startswith(within)}
         if not chosen:
             raise InputError(
@@ -232,7 +239,8 @@ class Lora(Method):
         return chosen
 
     def _named_targets(self, model: PreTrainedModel) -> dict[str, nn.Module]:
-        linear = structure.linear_modules(model)
+        anatomy = Anatomy.of(model)
+        linear = anatomy.linear_modules
         if self.target_modules == ALL_LINEAR:
             if not linear:
                 raise InputError(
@@ -240,12 +248,12 @@ class Lora(Method):
                     "Use the method 'full' or 'freeze'.",
                 )
             return linear
-        head = tuple(f"{name}." for name in structure.new_modules(model))
-        tied = structure.tied_modules(model)
+        head = tuple(f"{name}." for name in anatomy.new_modules)
+        tied = anatomy.tied_modules
         adaptable = {
             name: module
             for name, module in model.named_modules()
-            if (structure.is_linear(module) or isinstance(module, (nn.Embedding, nn.Conv1d)))
+            if (is_linear(module) or isinstance(module, (nn.Embedding, nn.Conv1d)))
             and not f"{name}.".startswith(head or ("\0",))
             and name not in tied
         }
@@ -289,7 +297,9 @@ def _shown(layers: set[int]) -> str:
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, sorted(layers)))}"
 
 
-def _unknown_target(wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: list[str]) -> Problem:
+def _unknown_target(
+    wanted: str, adaptable: dict[str, nn.Module], head: tuple[str, ...], tied: tuple[str, ...]
+) -> Problem:
     known = sorted({name.rpartition(".")[2] for name in adaptable})
     if any(name == wanted or name.endswith(f".{wanted}") for name in tied):
         return Problem(
@@ -316,16 +326,16 @@ def _wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """Put PEFT's layers into ``model`` and check that exactly what should be trained is trainable."""
     from peft import get_peft_model
 
-    head = set(structure.head_parameter_names(model))
-    loose = set(structure.loose_parameter_names(model))
+    anatomy = Anatomy.of(model)
+    head, loose = set(anatomy.head_parameter_names), set(anatomy.loose_parameter_names)
     with quiet():
         wrapped: PeftModel = get_peft_model(model, config)
     for name, parameter in wrapped.named_parameters():
-        if structure.plain_name(name) in loose:  # PEFT trains modules only
+        if plain_name(name) in loose:  # PEFT trains modules only
             parameter.requires_grad_(True)
     if config.modules_to_save is not None:
         config.modules_to_save = sorted(set(config.modules_to_save))  # PEFT repeats usual names
-    trained = {structure.plain_name(name) for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+    trained = {plain_name(name) for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
     adapter = {name for name in trained if "lora_" in name}
     others = {name for name in trained - adapter if config.bias == "none" or not name.endswith("bias")}
     assert adapter
@@ -345,16 +355,16 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     with quiet():
         state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     # PEFT loads every weight that it finds by its name in a file, so that loose ones need no module of their own.
-    loose = set(structure.loose_parameter_names(model))
-    state |= {name: tensor.detach() for name, tensor in model.named_parameters() if structure.plain_name(name) in loose}
+    loose = set(Anatomy.of(model).loose_parameter_names)
+    state |= {name: tensor.detach() for name, tensor in model.named_parameters() if plain_name(name) in loose}
     # With bias "all", PEFT lists the head's biases a second and third time under its wrapper's own names,
     # and that of a tied output layer under both of its names.
-    named = {structure.plain_name(name) for name, _ in model.named_parameters()}
+    named = {plain_name(name) for name, _ in model.named_parameters()}
     return {
         name: tensor
         for name, tensor in state.items()
         if not re.search(r"\.(modules_to_save|original_module)\.", name)
-        and ("lora_" in name or structure.plain_name(name) in named)
+        and ("lora_" in name or plain_name(name) in named)
     }
 
 

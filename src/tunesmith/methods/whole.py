@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.methods.base import Method
-from tunesmith.models import structure
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inner
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,4 +22,4 @@ class WholeModel(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``config.json`` and safetensors that plain ``transformers`` loads; large models in shards."""
         with quiet():
-            structure.inner(model).save_pretrained(folder)
+            inner(model).save_pretrained(folder)

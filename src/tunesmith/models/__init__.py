@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.files.hashing import hash_json
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.cnn import Cnn
 from tunesmith.models.loading import load_config, load_tokenizer, load_weights
 from tunesmith.models.lstm import Lstm
 from tunesmith.models.model_checks import check_vocabulary, choose_max_length
 from tunesmith.models.model_folder import ModelFolder
+from tunesmith.models.origin import origin
 from tunesmith.models.pretrained import Pretrained
 from tunesmith.models.safety import check_model_folder
 
@@ -80,9 +81,9 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def record(model: nn.Module) -> dict[str, Any]:
     """Return what a run records of its model: architecture, commit, weights that were initialised. JSON-ready."""
-    known = structure.origin(model)
+    known = origin(model)
     return {
-        **structure.describe(model),
+        **Anatomy.of(model).describe(),
         "revision": known.revision if known else None,
         "weights_sha256": known.weights_sha256 if known else None,
         "new_parameters": sorted(known.new_parameters) if known else [],

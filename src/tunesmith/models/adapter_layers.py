@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
+from tunesmith.models.origin import origin
 from tunesmith.models.pinning import ADAPTER_WEIGHTS
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import ADAPTER_CONFIG, read_json
+from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def _adapted(folder: Path) -> list[str]:
 
     with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as file:
         names = list(file.keys())
-    return sorted({structure.plain_name(name).partition(".lora_")[0] for name in names if ".lora_" in name})
+    return sorted({plain_name(name).partition(".lora_")[0] for name in names if ".lora_" in name})
 
 
 def _require_plain(path: Path, key: str, names: Any) -> None:
@@ -115,9 +117,9 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
     what = f"The adapter in {folder} does not fit {type(model).__name__}"
     config = read_adapter_config(folder, model)
-    known = structure.origin(model)
+    known = origin(model)
     tensors = load_file(folder / ADAPTER_WEIGHTS)
-    filled = {structure.plain_name(name) for name in tensors}
+    filled = {plain_name(name) for name in tensors}
     wrong = sorted(known.new_parameters - filled) if known else []
     try:
         with quiet():
@@ -172,12 +174,12 @@ def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Ten
 
 def _tables(wrapped: nn.Module) -> list[Any]:
     """Return what has a row for every token: the embeddings, and a language model's output layer."""
-    whole: Any = structure.inner(wrapped)
-    found = [whole.get_input_embeddings(), structure.output_embeddings(wrapped)]
+    whole: Any = inner(wrapped)
+    found = [whole.get_input_embeddings(), Anatomy.of(wrapped).output_embeddings]
     return [table for table in found if table is not None and getattr(table, "weight", None) is not None]
 
 
 def _file_name(name: str) -> str:
     """Return a weight's name as it is in neither of its two places, the model and the file, but equal for both."""
-    plain = re.sub(r"\.default(?=\.|$)", "", structure.plain_name(name))
+    plain = re.sub(r"\.default(?=\.|$)", "", plain_name(name))
     return re.sub(r"(?<=\.lora_magnitude_vector)\.weight$", "", plain)

@@ -37,6 +37,8 @@ class ModelSource(Config):
 
     name: str
 
+    title: ClassVar[str] = ""
+    """What such models are called in a sentence; the name that was given when empty."""
     from_scratch: ClassVar[bool] = False
     """Whether the weights are initialised here (then the tokenizer is learned from the training text)."""
     default_learning_rate: ClassVar[float | None] = None

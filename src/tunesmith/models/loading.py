@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import loading
 from tunesmith.models.model_folder import ModelFolder
+from tunesmith.models.origin import Origin, origin, set_origin
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_tokenizer_parts
+from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -172,10 +174,10 @@ def load_weights(
         )
     mismatched = {key for key, *_ in found["mismatched_keys"]}
     new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})
-    structure.set_origin(model, structure.Origin(place.name, place.revision, new, place.weights_sha256))
+    set_origin(model, Origin(place.name, place.revision, new, place.weights_sha256))
     model.name_or_path = config.name_or_path = place.name
     _check_complete(model, place.folder, new, mismatched, complete=complete)
-    structure.align(model)
+    align(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
 
@@ -185,7 +187,7 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
 
     The other weights share their memory with those of ``model``.
     """
-    known = structure.origin(model)
+    known = origin(model)
     assert known is not None
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in known.new_parameters}
     with quiet(), torch.random.fork_rng(devices=[]):
@@ -193,7 +195,7 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
         again = type(model).from_pretrained(
             None, config=copy.deepcopy(model.config), state_dict=weights, dtype=torch.float32
         )
-    structure.set_origin(again, known)
+    set_origin(again, known)
     again.name_or_path = model.name_or_path
     if hasattr(model, "generation_config"):
         again.generation_config = copy.deepcopy(model.generation_config)
@@ -204,8 +206,9 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
 def _check_complete(
     model: PreTrainedModel, folder: Path, new: frozenset[str], mismatched: set[str], *, complete: bool
 ) -> None:
-    base = {id(parameter) for parameter in structure.base_model(model).parameters()}
-    within = tuple(f"{prefix}." for _, prefix in structure.layers(model))
+    anatomy = Anatomy.of(model)
+    base = {id(parameter) for parameter in anatomy.base.parameters()}
+    within = tuple(f"{prefix}." for _, prefix in anatomy.layers)
     embeddings = tuple(
         f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Embedding) and name
     )

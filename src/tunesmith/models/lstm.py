@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ class Lstm(ScratchSource):
     """Embeddings, stacked (bi)directional LSTMs, pooling, linear head (Hochreiter & Schmidhuber 1997)."""
 
     name: Literal["lstm"] = "lstm"
+
+    title: ClassVar[str] = "LSTM"
 
     hidden_size: Annotated[int, Field(ge=1)] = 128
     """Size of the state, in each direction."""

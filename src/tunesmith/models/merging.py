@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def merge(wrapped: PeftModel, folder: Path) -> PreTrainedModel:
 
 def _untie(wrapped: PeftModel) -> None:
     """Give every module its own copy of shared weights, if an adapter or a trained copy stands beside one of them."""
-    whole: Any = structure.inner(wrapped)
-    tied = structure.tied_modules(whole)
+    whole: Any = inner(wrapped)
+    tied = Anatomy.of(whole).tied_modules
     if not any(name.endswith((".base_layer", ".original_module")) for name in tied):
         return
     for name in tied:
@@ -86,7 +87,7 @@ def probe_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, limit
 def probe_scores(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Return everything that ``model``, in ``eval`` mode, gives for each row."""
     found = []
-    whole = structure.inner(model)
+    whole = inner(model)
     reads_twice = bool(getattr(whole.config, "is_encoder_decoder", False)) and hasattr(whole, "lm_head")
     for row in rows:
         ids = torch.tensor([list(row)])

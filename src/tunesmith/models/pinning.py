@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.known_hashes import known_hash
+from tunesmith.models.origin import Origin
 from tunesmith.models.safety import INDEX, WEIGHTS, shard_names
-from tunesmith.models.structure import Origin
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _FLAGS: dict[Scheme, str] = {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8
 
 
 def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
-    """Replace every linear layer of ``structure.linear_modules`` by one of 4 or 8 bits, in place.
+    """Replace every linear layer of ``Anatomy.linear_modules`` by one of 4 or 8 bits, in place.
 
     ``nf4``: normal float of 4 bits in blocks of 64, whose scales are quantised too (Dettmers et al.
     2023, QLoRA, section 3). ``int8``: 8 bits, one scale per output (Dettmers et al. 2022,
@@ -54,7 +55,7 @@ def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
     make = {"nf4": _nf4, "int8": _int8}[scheme]
     layers = {
         name: module
-        for name, module in structure.linear_modules(model).items()
+        for name, module in Anatomy.of(model).linear_modules.items()
         if scheme == "int8" or _sizes(module)[1] % BLOCK == 0
     }
     if not layers:
@@ -70,12 +71,12 @@ def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
 
 def quantize_like(model: PreTrainedModel, other: nn.Module) -> None:
     """Put the quantised layers of ``other``, a model of the same weights (adapted or not), into ``model``."""
-    whole = structure.inner(other)
+    whole = inner(other)
     for flag in _FLAGS.values():
         if not getattr(whole, flag, False):
             continue
         setattr(model, flag, True)
-        for name in structure.linear_modules(model):
+        for name in Anatomy.of(model).linear_modules:
             parent, _, child = name.rpartition(".")
             layer = whole.get_submodule(name)
             layer = getattr(layer, "base_layer", layer)
@@ -95,7 +96,7 @@ def dequantize(model: PreTrainedModel) -> None:
 
     layers = {
         name: module
-        for name, module in structure.linear_modules(model).items()
+        for name, module in Anatomy.of(model).linear_modules.items()
         if not _stored(module).is_floating_point()
     }
     with quiet():

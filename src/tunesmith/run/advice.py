@@ -128,7 +128,7 @@ def _share(predictions: Mapping[str, Any], only: str) -> float:
 def _common_share(session: Session, predictions: Mapping[str, Any]) -> float:
     """Return the share of the commonest label among the training rows, where rows have labels."""
     columns = session.data.columns("train")
-    name = next((name for name in ("label", "tags") if name in columns), None)
+    name = next((name for name in session.data.task.truths if name in columns), None)
     if name is None or not predictions:
         return 0.0
     counted = Counter(_leaves(columns[name]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -23,9 +23,11 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
+from tunesmith.models.origin import origin
 from tunesmith.models.quantized import quantize_like
 from tunesmith.models.sharing import share_frozen
-from tunesmith.models.structure import inner, num_weights, origin
+from tunesmith.models.weights import num_weights
+from tunesmith.models.wrapping import inner
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-INPUT_ROLES = ("text", "text_pair")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load_data(config: RunConfig) -> TaskData:
     """
     found = find_rows(config.data, config.task)
     task, problems = found.task, list(found.problems)
-    prepared = prepare(found.raw, found.data, found.choices)
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
     problems += prepared.problems
     task = task.bind(prepared.splits["train"].columns())
     problems += _checked(task, prepared)
@@ -99,9 +99,10 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
         raise InputError(errors)
 
 
-def texts_of(columns: Columns) -> Iterator[str]:
-    """Yield all input texts of some rows."""
-    return (text for role in INPUT_ROLES for text in columns.get(role, ()))
+def inputs_of(task: Task, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Return those of the task's ``inputs`` that a run has: ``columns`` are the user's, by role."""
+    first, *others = task.inputs
+    return (first, *(name for name in others if columns.get(name, NOTHING).strip().lower() != NOTHING))
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,13 @@ def make_network(
     ``like`` was made before of the same model: its layout is taken over, and its frozen weights are used in place
     of equal ones. In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
     """
-    device = choose_device(config.train.device)
+    device = choose_device(config.compute.device)
     if like is None:
         model = surgery(loaded.model)
-        wanted, fused = config.train.layout, device.type == "cpu"
-        layout, reason = choose_layout(model, task.reads, len(loaded.tokenizer), wanted, fused=fused)
+        wanted, fused = config.compute.layout, device.type == "cpu"
+        layout, reason = choose_layout(
+            model, task.reads, len(loaded.tokenizer), wanted, fused=fused, longest=loaded.max_length
+        )
     else:
         quantize_like(loaded.model, like.model)
         model = surgery(loaded.model)
@@ -170,7 +173,7 @@ def make_network(
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
     place(model, precision, device, {name for group in groups for name in group.names})
-    notes = _use_kernels(model, config.train.kernels, device)
+    notes = _use_kernels(model, config.compute.kernels, device)
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)
     return Network(
@@ -204,8 +207,8 @@ def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tu
         if num_different
         else f"the package knows none of {type(inner(model)).__name__}"
     )
-    message = f"train.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
-    return (Problem("warning", message, "Set train.kernels to own, or choose a model that liger-kernel supports."),)
+    message = f"compute.kernels: liger: the model keeps its own norms and gated layers, since {reason}."
+    return (Problem("warning", message, "Set compute.kernels to own, or choose a model that liger-kernel supports."),)
 
 
 def _hub_id(loaded: LoadedModel) -> str | None:
@@ -224,7 +227,6 @@ def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -
     }
     for choice in data.prepared.choices:
         columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
-    train = config.train.model_copy(update={"precision": network.precision, "layout": network.scorer.layout})
     config = with_absolute_paths(config)
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves
@@ -232,7 +234,8 @@ def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -
     updates = {
         "task": data.task,
         "data": config.data.model_copy(update={"columns": columns, "group": data.group, "passage": data.passage}),
-        "train": train,
+        "train": config.train.model_copy(update={"precision": network.precision}),
+        "compute": config.compute.model_copy(update={"layout": network.scorer.layout}),
         "output": str(folder),
     }
     return config.model_copy(update=updates)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from tunesmith.config.base import Choice, Config
+from tunesmith.config.base import BY_ITSELF, Choice, Config
+from tunesmith.config.migrate import VERSION
 from tunesmith.data.config import DataConfig
-from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.methods import DEFAULT_METHOD, METHODS
 from tunesmith.methods.base import Method
 from tunesmith.models import MODELS, OTHER_MODELS
@@ -37,6 +38,8 @@ class EvaluationConfig(Config):
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
+    version: Literal[2] = Field(default=VERSION, json_schema_extra=BY_ITSELF)
+    """Of the configuration's form; what was written in an earlier one is migrated when it is read."""
     model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=OTHER_MODELS)]
     """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
@@ -46,6 +49,7 @@ class RunConfig(Config):
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = DEFAULT_METHOD
     """Which parameters are trained, and how."""
     train: TrainConfig = TrainConfig()
+    compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: str | None = None
     """Run directory to create; runs/<data>-<model>-<method> when not given."""

@@ -16,7 +16,8 @@ from tunesmith.config.base import BY_DATA
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
-from tunesmith.models.structure import inner, num_weights
+from tunesmith.models.weights import num_weights
+from tunesmith.models.wrapping import inner
 from tunesmith.readable import compact, count
 
 if TYPE_CHECKING:
@@ -82,13 +83,13 @@ def decide(
     """
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
-    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(len(rows)))
-    per_epoch = math.ceil(len(rows) / batch_size)
+    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(rows.num_samples))
+    per_epoch = math.ceil(rows.num_samples / batch_size)
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
         "train.epochs", train.epochs, *_epochs(task, per_epoch, longer, has_validation=has_validation)
     )
-    plan = StepPlan(len(rows), batch_size, epochs, train.seed, train.max_steps)
+    plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
     )
@@ -122,14 +123,18 @@ def planned(train: TrainConfig, num_rows: int) -> tuple[float, StepPlan]:
 
 
 def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
-    """Return the configuration of a run that is resumed: what nobody gives is what was decided when it began."""
+    """Return the configuration of a run that is resumed: what nobody gives is what was decided when it began.
+
+    So are precision and layout where they are left to the machine, which may be another one now.
+    """
     before = directory.read_config()
 
     def fill(now: Any, saved: Any) -> Any:
         gaps = {
             name: getattr(saved, name)
             for name, field in type(now).model_fields.items()
-            if field.json_schema_extra == BY_DATA and getattr(now, name) is None
+            if (field.json_schema_extra == BY_DATA and getattr(now, name) is None)
+            or (name in ("precision", "layout") and getattr(now, name) == "auto")
         }
         return now.model_copy(update=gaps)
 
@@ -139,6 +144,7 @@ def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
     return config.model_copy(
         update={
             "train": fill(train, saved).model_copy(update=sections),
+            "compute": fill(config.compute, before.compute),
             "model": fill(config.model, before.model) if same_model else config.model,
         }
     )

@@ -14,7 +14,8 @@ from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import parameter_counts
 from tunesmith.types import InputError, Problem
@@ -48,7 +49,7 @@ def settle(session: Session) -> Settled:
 
     Raises ``InputError`` where the configuration demands what the model or the device does not allow.
     """
-    config, training = session.config.train, session.training
+    config, training = session.config.compute, session.training
     model, device = training.scorer.model, training.collate.device
     _require(session)
     _choose_loss(session)
@@ -64,11 +65,11 @@ def settle(session: Session) -> Settled:
     has_graphs = config.cuda_graphs and not plan.checkpointing
     if has_graphs:
         scorer = session.training.scorer
-        graphs = BaseGraphs(base_model(inner(model)), scorer.switches, plan.micro_batch_tokens)
+        graphs = BaseGraphs(Anatomy.of(model).base, scorer.switches, plan.micro_batch_tokens)
         session.training = replace(session.training, scorer=replace(scorer, graphs=graphs))
     elif config.cuda_graphs:
-        message = "train.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
-        fix = "The results stay the same. Lower train.micro_batch_tokens, or set train.checkpointing to never."
+        message = "compute.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
+        fix = "The results stay the same. Lower compute.micro_batch_tokens, or set compute.checkpointing to never."
         session.note(Problem("note", message, fix))
     return Settled(plan, num_compiled, has_graphs)
 
@@ -91,7 +92,7 @@ def settle_together(sessions: Sequence[Session]) -> Settled:
 def _plan(sessions: Sequence[Session]) -> MemoryPlan:
     first, *others = [session.training for session in sessions]
     in_use, available = memory_of(first.collate.device)
-    wish = sessions[0].config.train.checkpointing
+    wish = sessions[0].config.compute.checkpointing
     return plan_memory(first, wish, in_use=in_use, available=available, beside=others)
 
 
@@ -99,7 +100,7 @@ def _adopt(session: Session, plan: MemoryPlan) -> None:
     """Let the session's steps be made as planned; one that goes on from a checkpoint keeps its own micro-batches."""
     training = session.training
     _tell(session, plan, again=training.token_budget > 0)
-    most = training.token_budget or training.config.micro_batch_tokens
+    most = training.token_budget or training.compute.micro_batch_tokens
     training.token_budget = min(most, plan.micro_batch_tokens)
     training.recomputes = plan.checkpointing
     if plan.checkpointing:
@@ -108,13 +109,13 @@ def _adopt(session: Session, plan: MemoryPlan) -> None:
 
 def _require(session: Session) -> None:
     """Refuse what cannot be had here."""
-    config, training, network = session.config.train, session.training, session.network
+    config, training, network = session.config.compute, session.training, session.network
     problems = []
     if config.checkpointing == "always" and not can_recompute(training.scorer.model):
         message = (
-            f"train.checkpointing: {type(inner(network.model)).__name__} has no layers that can be computed again."
+            f"compute.checkpointing: {type(inner(network.model)).__name__} has no layers that can be computed again."
         )
-        problems.append(Problem("error", message, "Leave train.checkpointing at auto."))
+        problems.append(Problem("error", message, "Leave compute.checkpointing at auto."))
     if config.cuda_graphs:
         num_weights, _ = parameter_counts(network.model, ())
         hindrances = {
@@ -129,10 +130,10 @@ def _require(session: Session) -> None:
         if network.device.type == "cuda" and (reason := hindrance(network.model)):
             reasons.append(reason)
         if reasons:
-            message = f"train.cuda_graphs: graphs cannot be used here, since {' and '.join(reasons)}."
+            message = f"compute.cuda_graphs: graphs cannot be used here, since {' and '.join(reasons)}."
             fix = (
-                "Set train.cuda_graphs to false, or take a flat layout, bf16, no dropout (model.dropout: 0) and fewer "
-                "than a billion weights on CUDA."
+                "Set compute.cuda_graphs to false, or take a flat layout, bf16, no dropout (model.dropout: 0) and "
+                "fewer than a billion weights on CUDA."
             )
             problems.append(Problem("error", message, fix))
     if problems:
@@ -141,7 +142,7 @@ def _require(session: Session) -> None:
 
 def _choose_loss(session: Session) -> None:
     """Take Liger's loss where it was asked for and does the same."""
-    if session.config.train.kernels != "liger" or not session.data.task.plain_cross_entropy:
+    if session.config.compute.kernels != "liger" or not session.data.task.plain_cross_entropy:
         return
     scorer = session.training.scorer
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)
@@ -158,15 +159,15 @@ def _fused_loss(weight: Any, hidden_UD: Any, labels_U: Any) -> Any:
 
 def _tell_what_needs_it_alone(session: Session) -> None:
     """Say what was asked for by name and is not done in runs trained together."""
-    config = session.config.train
-    asked = {"train.compile: always": config.compile == "always", "train.cuda_graphs: true": config.cuda_graphs}
+    config = session.config.compute
+    asked = {"compute.compile: always": config.compile == "always", "compute.cuda_graphs: true": config.cuda_graphs}
     if names := [name for name, wanted in asked.items() if wanted]:
         message = f"{' and '.join(names)}: switched off, since the layers run for several runs at once."
         session.note(Problem("note", message, "The results stay the same. Train the run alone to have it."))
 
 
 def _tell(session: Session, plan: MemoryPlan, *, again: bool) -> None:
-    asked = session.config.train.checkpointing == "always"
+    asked = session.config.compute.checkpointing == "always"
     if plan.changes and not (asked and plan.micro_batch_tokens == plan.wanted_tokens):
         reason = (
             "As before the interruption" if again else f"To fit into memory ({size(plan.available_bytes)} are free)"

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith.config.build import build
 from tunesmith.config.load import dump_yaml, load_yaml
+from tunesmith.config.migrate import migrate
 from tunesmith.data import RejectedRow
 from tunesmith.files.atomic import remove_empty_folders, remove_file, update_manifest, write_bytes, write_text
 from tunesmith.files.hashing import hash_bytes
@@ -101,8 +102,9 @@ class RunDirectory:
         write_text(self.config, dump_yaml(config))
 
     def read_config(self) -> RunConfig:
-        """Read ``config.yaml``."""
-        return build(RunConfig, load_yaml(self.config), str(self.config))
+        """Read ``config.yaml``, whatever version has written it."""
+        values, _ = migrate(load_yaml(self.config), str(self.config))
+        return build(RunConfig, values, str(self.config))
 
     def begin(self, *, anew: bool) -> None:
         """Make the folder a run's, before anything else is written; ``anew`` removes a replacement begun before."""

@@ -12,10 +12,10 @@ from tunesmith.evaluate import Baseline, baseline, has_baseline, predictions_tab
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import make_folder, rename, sync_folder
-from tunesmith.models.structure import inner
+from tunesmith.models.wrapping import inner
+from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
-from tunesmith.run.assembly import parameter_counts
-from tunesmith.run.card import model_card
+from tunesmith.run.assembly import inputs_of, parameter_counts
 from tunesmith.run.defaults import as_record
 from tunesmith.run.judging import figures, judge
 from tunesmith.run.session import require_finite_weights
@@ -47,15 +47,23 @@ def finish(session: Session, *, peak_memory: int) -> None:
     directory.write_json("training", summary)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     environment = {**directory.read_json("environment"), "finished": finished}
-    config = directory.read_config().model_dump(mode="json")
-    card = model_card(config, summary, evaluation, environment)
-    directory.write_card(card, environment)
+    _write_card(session, summary, evaluation, environment)
     remove_folder(directory.untuned)
     remove_folder(directory.states)
     directory.seal()
     session.directory = directory.install()
     session.stop.advice = f"Stopped after the run had finished; it is in {session.directory.place}."
     session.observers.finished(summary | {"evaluation": evaluation})
+
+
+def _write_card(
+    session: Session, summary: dict[str, Any], evaluation: dict[str, Any] | None, environment: dict[str, Any]
+) -> None:
+    config, task = session.directory.read_config(), session.data.task
+    said = task.card(inputs_of(task, config.data.columns), session.network.tokenizer)
+    parts = Parts(said, task.head(), config.method, config.model)
+    card = model_card(parts, config.model_dump(mode="json"), summary, evaluation, environment)
+    session.directory.write_card(card, environment)
 
 
 def _require_trained(session: Session) -> None:
@@ -91,7 +99,7 @@ def _return_to_best(session: Session) -> None:
         for problem in damage:
             session.note(problem)
         message = f"The best step ({best}) cannot be restored; the run keeps the weights of its last step ({last})."
-        session.note(Problem("warning", message, "Raise --train.keep_checkpoints, or look at the disk."))
+        session.note(Problem("warning", message, "Raise --compute.keep_checkpoints, or look at the disk."))
         session.progress.best_step = last
         return
     checkpoints.restore_weights(session.training, found.folder)
@@ -122,10 +130,13 @@ def _name_end_tokens(session: Session) -> None:
     """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
     task, network = session.data.task, session.network
     settings = getattr(inner(network.model), "generation_config", None)
-    if not task.generates or settings is None:
+    if task.writer is None or settings is None:
         return
     own = settings.eos_token_id
-    ends = {*task.stop_tokens(network.tokenizer), *(own if isinstance(own, list) else [] if own is None else [own])}
+    ends = {
+        *task.writer.stop_tokens(network.tokenizer),
+        *(own if isinstance(own, list) else [] if own is None else [own]),
+    }
     settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
 
 

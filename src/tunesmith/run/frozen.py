@@ -14,7 +14,7 @@ from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.operations import make_folder
 from tunesmith.files.space import require_space
-from tunesmith.models.structure import inner
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.readable import size
 from tunesmith.types import Problem
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def wants_states(session: Session) -> bool:
     """Say whether there are frozen layers to run once for rows that are seen more than once."""
     training = session.training
-    if training.scorer.prefix is None or not session.config.train.keep_states or training.task.corrupts:
+    if training.scorer.prefix is None or not session.config.compute.keep_states or training.task.corrupts:
         return False
     return training.plan.total_steps > training.plan.steps_per_epoch
 
@@ -56,11 +56,11 @@ def keep_states(session: Session) -> None:
         f"{len(prefix.layers)} of {len(prefix.layers) + len(prefix.later)} layers are frozen: what they make of the "
         f"rows was computed once ({size(num_bytes)}) and is used in every epoch. They run without dropout."
     )
-    session.note(Problem("note", message, "Nothing but the time changes with --train.keep_states false."))
+    session.note(Problem("note", message, "Nothing but the time changes with --compute.keep_states false."))
 
 
 def _num_bytes(session: Session, data: Encoded, *, reads_only: bool) -> int:
-    width = int(inner(session.network.model).config.hidden_size)
+    width = Anatomy.of(session.network.model).hidden_size
     num_read = len(data) if data.reads is None else len(data.reads.values)
     num_states = num_read if reads_only else int(data.lengths.sum())
     return num_states * width * next(session.network.model.parameters()).element_size()
@@ -95,4 +95,4 @@ def _keep_what_is_read(session: Session, name: str, data: Encoded, prefix: Prefi
 def _budget_and_file(session: Session, name: str) -> tuple[int, Path]:
     folder = session.directory.states
     make_folder(folder)
-    return forward_tokens(session.config.train.micro_batch_tokens, session.network.device), folder / f"{name}.npy"
+    return forward_tokens(session.config.compute.micro_batch_tokens, session.network.device), folder / f"{name}.npy"

@@ -9,7 +9,9 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.config.build import show
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.cuda import liger
 from tunesmith.files.atomic import sweep
 from tunesmith.files.manifest import verify_manifest
@@ -17,9 +19,10 @@ from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_
 from tunesmith.files.space import require_space
 from tunesmith.metrics import require_answer_metrics
 from tunesmith.models.adapter import named_bases
-from tunesmith.models.structure import origin
+from tunesmith.models.origin import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
+from tunesmith.tasks import writing
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -129,14 +132,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: bool = False) -> None:
-    """Refuse to resume a run as another one.
+    """Refuse to resume a run as another one: by another recipe. On what machine it is followed may change.
 
     Of a run that is ``finished``, ``config`` is what was given, in which nothing has been filled in yet: what it
     leaves open is as it was.
     """
     before = directory.read_config().model_dump(mode="json")
     now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
-    free = {"output"} if finished else {"output", "evaluation"}
+    free = {"output", "compute"} if finished else {"output", "compute", "evaluation"}
     changed = [
         name
         for section, value in now.items()
@@ -245,11 +248,27 @@ def other_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     ]
 
 
+def other_compute(before: ComputeConfig, now: ComputeConfig) -> list[Problem]:
+    """Return a note where a run goes on with other settings of the machine, and whether the bits stay the same."""
+    changed = now.differences(before.model_dump(mode="json"))
+    if not changed:
+        return []
+    told = "; ".join(f"compute.{name} {show(old)} is now {show(new)}" for name, (old, new) in changed.items())
+    if changed.keys() <= ComputeConfig.exact:
+        return [Problem("note", f"The run goes on with other settings ({told}), and to the same bits.")]
+    message = (
+        f"The run goes on with other settings of the machine ({told}): by the same recipe, but not to the same bits. "
+        "Sums are rounded differently, and dropout may draw otherwise."
+    )
+    return [Problem("note", message, "For the same bits, resume it unchanged.")]
+
+
 def check_answers(task: Task, num_answers: int) -> None:
     """Refuse to have answers written by a task that writes none."""
-    if num_answers and not task.generates:
+    if num_answers and task.writer is None:
         raise InputError(
-            f"evaluation.answers: the task {task.name} writes no answers.", "Leave it out, or use the task causal_lm."
+            f"evaluation.answers: the task {task.name} writes no answers.",
+            f"Leave it out, or use the task {writing()}.",
         )
     if num_answers:
         require_answer_metrics()
@@ -272,16 +291,16 @@ def check_session(session: Session) -> None:
         )
     check_answers(task, config.evaluation.answers)
     device = session.network.device
-    if config.train.kernels == "liger" and not liger.runs_on(device):
+    if config.compute.kernels == "liger" and not liger.runs_on(device):
         raise InputError(
-            f"train.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
-            "Set train.kernels to own, or choose a GPU with --train.device.",
+            f"compute.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
+            "Set compute.kernels to own, or choose a GPU with --compute.device.",
         )
-    if config.train.layout == "flat" and session.network.scorer.layout != "flat":
+    if config.compute.layout == "flat" and session.network.scorer.layout != "flat":
         raise InputError(
-            f"train.layout: flat was asked for, but {session.network.layout_reason}.", "Use --train.layout auto."
+            f"compute.layout: flat was asked for, but {session.network.layout_reason}.", "Use --compute.layout auto."
         )
-    num_checkpoints = config.train.keep_checkpoints + 2
+    num_checkpoints = config.compute.keep_checkpoints + 2
     trained = checkpoints.size_of(session.training)
     weights = session.network.model.parameters()
     saved = trained if config.method.saves_adapter else sum(one.numel() * one.element_size() for one in weights)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.generate import Sampling, generate
 from tunesmith.engine.predict import predict
 from tunesmith.evaluate import Baseline, evaluate
-from tunesmith.tasks.base import Columns, Task
+from tunesmith.tasks.base import Columns, Task, Writer
 
 if TYPE_CHECKING:
     from tunesmith.run.assembly import Network
@@ -55,13 +55,13 @@ def judge(
     working: Notify = lambda _: None,
 ) -> Judged:
     """Score the rows and, as far as ``evaluation.answers`` asks for it, have answers written."""
-    scored = predict(network.scorer, network.collate, task, encoded, config.train.micro_batch_tokens)
+    scored = predict(network.scorer, network.collate, task, encoded, config.compute.micro_batch_tokens)
     outputs: dict[str, Any] = dict(scored.outputs)
     settings = config.evaluation
     num_rows = len(next(iter(columns.values())))
     refused = {row for rows in encoded.left_out.values() for row in rows}
     rows = [row for row in range(num_rows) if row not in refused][: settings.answers] if settings.answers else []
-    if num_answers := len(rows):
+    if (num_answers := len(rows)) and task.writer is not None:
         first = rows[-1] + 1
         asked = {name: values[:first] for name, values in columns.items()}
         asked = {name: [values[row] for row in rows] for name, values in asked.items()}
@@ -71,7 +71,7 @@ def judge(
 
         answers = write_answers(network, task, asked, Writing(settings.max_new_tokens), tell)
         of_row = dict(zip(rows, answers, strict=True))
-        outputs |= task.judge_answers([of_row.get(row) for row in range(num_rows)], columns)
+        outputs |= task.writer.judge_answers([of_row.get(row) for row in range(num_rows)], columns)
     return Judged(outputs, scored.targets, scored.loss)
 
 
@@ -105,13 +105,19 @@ def write_answers(
 def encode_prompts(network: Network, task: Task, columns: Columns, max_new_tokens: int) -> Ragged:
     """Return the prompts' ids, cut so that prompt and answer fit the length that the model was trained on."""
     room = max(network.max_length - max_new_tokens, network.max_length // 2)
-    return task.encode_prompts(columns, network.tokenizer, room).inputs["input_ids"]
+    return as_ragged(_writer(task).encode_prompts(columns, network.tokenizer, room).inputs["input_ids"])
 
 
 def sampling_for(network: Network, task: Task, writing: Writing) -> Sampling:
     """Return how answers are searched for with this model's and this task's own end tokens."""
     return Sampling(
-        stop_tokens=task.stop_tokens(network.tokenizer),
+        stop_tokens=_writer(task).stop_tokens(network.tokenizer),
         pad_token_id=network.tokenizer.pad_token_id or 0,
         **asdict(writing),
     )
+
+
+def _writer(task: Task) -> Writer:
+    """Return the task as one that writes, as the caller knows that it does."""
+    assert task.writer is not None
+    return task.writer

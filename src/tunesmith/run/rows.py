@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
 from tunesmith.data.columns import unused_columns
+from tunesmith.data.forms import Form
 from tunesmith.tasks import Task, detect
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -30,6 +31,11 @@ class FoundRows:
     """Why this task: its own reason first, then those against the others; empty when the user chose it."""
     problems: tuple[Problem, ...]
     """What reading and choosing noticed; no errors."""
+
+    @property
+    def form(self) -> type[Form]:
+        """What the rows are: the task's word."""
+        return self.task.form_for([choice.role for choice in self.choices])
 
     @property
     def unused(self) -> tuple[ColumnChoice, ...]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
+from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
@@ -152,7 +154,7 @@ class Course:
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
             _evaluate(session)
-        if evaluation_due or _is_due(info.step, config.checkpoint_steps):
+        if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
 
@@ -184,11 +186,12 @@ def drive(session: Session) -> None:
 
 def _stop_if_asked(course: Course) -> None:
     session = course.session
-    if session.stop.received is None:
+    received = ranks.max(session.stop.received or 0)
+    if not received:
         return
     course.save()
     raise Stopped(
-        session.stop.received,
+        int(received),
         f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
         f"Continue with: {session.directory.how_to_resume}",
     )
@@ -209,7 +212,7 @@ def _evaluate(session: Session) -> None:
             training.collate,
             task,
             session.validation,
-            session.config.train.micro_batch_tokens,
+            session.config.compute.micro_batch_tokens,
             check=session.stop.check,
         )
     except Stopped:
@@ -288,16 +291,19 @@ def _save(session: Session) -> None:
         session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
     checkpoints.save(session.training, folder, asdict(progress))
     keep = {progress.best_step} if progress.best_step is not None else set()
-    checkpoints.rotate(folder, session.config.train.keep_checkpoints, keep)
+    checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)
 
 
-def restore(session: Session) -> None:
-    """Go back to the newest sound checkpoint, or start from the beginning if there is none."""
+def restore(session: Session, compute: ComputeConfig) -> None:
+    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
+
+    ``compute`` are the machine's settings that the run had up to now.
+    """
     found, problems = checkpoints.find(session.directory.checkpoints)
     for problem in problems:
         session.note(problem)
     if found is not None:
-        checkpoints.restore(session.training, found)
+        checkpoints.restore(session.training, found, compute)
         session.progress = Progress(**found.extra)
 
 
@@ -325,5 +331,5 @@ def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int])
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
         count=len(rows),
-        rows=tuple(places[row] for row in session.training.data.data_rows(rows)),
+        rows=tuple(places[row] for row in rows),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tunesmith.files.hashing import hash_json
 from tunesmith.models.base import LoadedModel
-from tunesmith.run.assembly import Network, TaskData, load_data, make_network, texts_of
+from tunesmith.run.assembly import Network, TaskData, load_data, make_network
 from tunesmith.tasks.saved_head import head_of_run
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Shared:
         """Return a run's model with what is new in it initialised from the run's seed."""
         head, seed, source = data.task.head(), config.train.seed, config.model
         if not self._one_base or source.from_scratch:
-            return source.load(head, texts_of(data.columns("train")), seed, head_of_run)
+            read = chain.from_iterable(data.task.texts(data.columns("train")).values())
+            return source.load(head, (text or "" for text in read), seed, head_of_run)
         key = hash_json([source.model_dump(mode="json"), head.auto_class, head.num_outputs, dict(head.config)])
         if key not in self._templates:
             self._templates[key] = source.load(head, (), seed, head_of_run)

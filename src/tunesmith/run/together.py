@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tunesmith.engine import ranks
 from tunesmith.engine.loop import require_updates
 from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.kernels.waiting import cores_shared
@@ -26,9 +27,9 @@ from tunesmith.run.signals import Stopped, StopRequests, stop_requests
 from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, resumable, train
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
-SAME_TRAIN = ("precision", "layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
-"""What decides, besides the model and what the method names, how the frozen base is computed. Everything else may
-differ."""
+SAME_COMPUTE = ("layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
+"""What decides, besides the model, the precision and what the method names, how the frozen base is computed. Everything
+else may differ."""
 
 
 class SomeRunsFailedError(RunError):
@@ -216,14 +217,15 @@ def _make_steps(active: Sequence[_Entrant]) -> list[StepInfo | RunError]:
 
 def _stop_if_asked(active: Sequence[_Entrant], stop: StopRequests) -> None:
     """Save a checkpoint of every run that is being trained and stop, if a signal has asked for it."""
-    if stop.received is None:
+    received = ranks.max(stop.received or 0)
+    if not received:
         return
     for one in active:
         one.course.save()
     steps = [one.session.training.step for one in active]
     reached = f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)} to {max(steps)}"
     raise Stopped(
-        stop.received,
+        int(received),
         f"Stopped after {reached}; a checkpoint of every run under way ({len(active)}) was saved. "
         "Continue with the same command and --resume.",
     )
@@ -274,7 +276,8 @@ def _base_of(config: RunConfig) -> dict[str, Any]:
     return {
         **{f"model.{key}": value for key, value in values["model"].items()},
         **{f"method.{key}": values["method"].get(key) for key in config.method.same_in_one_pass or ()},
-        **{f"train.{key}": values["train"][key] for key in SAME_TRAIN},
+        "train.precision": values["train"]["precision"],
+        **{f"compute.{key}": values["compute"][key] for key in SAME_COMPUTE},
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.bad_rows import errors_among
-from tunesmith.data.canonical import TRUTHS
 from tunesmith.data.columns import NOTHING
 from tunesmith.data.encodings import describe_mark, has_marks
+from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.models import load_trained, tokenizer_hash
-from tunesmith.run.assembly import Network, load_data, make_network
+from tunesmith.run.assembly import Network, inputs_of, load_data, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.guards import check_answers
 from tunesmith.run.judging import Writing, encode_prompts, figures, judge, sampling_for, write_answers
+from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.saved_head import head_of_run
@@ -32,6 +32,12 @@ from tunesmith.types import ColumnChoice, InputError
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+_EXPECTED = {
+    1: ("single texts", "Leave the second texts out."),
+    2: ("pairs of texts", "Give a second text with every first one."),
+}
+"""Texts a row -> what a run was trained on, and what to do about others."""
 
 
 class Run:
@@ -122,33 +128,43 @@ class Run:
         judged = judge(self.network, self.task, encoded, read, config)
         return figures(self.task, judged, read, config, split=name)
 
-    def predict(
-        self, texts: str | Sequence[str] | Any, text_pairs: Any = None, writing: Writing | None = None
-    ) -> list[dict[str, Any]]:
-        """Return one prediction per text: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The canonical columns that a plain row to predict on is given by, such as ``("text", "text_pair")``."""
+        return inputs_of(self.task, self.config.data.columns)
 
-        A single text gives a list of one. Rows with columns (a pandas or polars frame, a pyarrow Table, a ``Dataset``,
-        a list of dictionaries, a dictionary of lists) are read as a file with them would be. ``writing`` says how
-        answers are written, for tasks that generate.
+    def predict(self, rows: Any, text_pairs: Any = None, writing: Writing | None = None) -> list[dict[str, Any]]:
+        """Return one prediction per row: ``label`` (``value``; ``tags`` and ``entities``; ``answer``) and more.
+
+        A row is a text, or a tuple of texts where the run was trained on several (pairs): a list of rows, or a single
+        text, which gives a list of one. ``text_pairs`` may hold the second texts instead. Rows with columns (a
+        dictionary, a list of them, a dictionary of lists, a pandas or polars frame, a pyarrow Table, a ``Dataset``)
+        are read as a file with them would be. ``writing`` says how answers are written, for tasks that generate.
         """
-        if is_table(texts):
-            return self.predict_file(texts, writing)
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        text_pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
-        columns: dict[str, list[Any]] = {"text": list(texts)}
-        if self._takes_pairs != (text_pairs is not None):
-            expected = "pairs of texts" if self._takes_pairs else "single texts"
-            raise InputError(
-                f"The run in {self.folder} was trained on {expected}.",
-                "Give a second text with every first one." if self._takes_pairs else "Leave the second texts out.",
-            )
-        if text_pairs is not None:
-            if len(text_pairs) != len(texts):
-                raise InputError(f"There are {len(texts)} texts and {len(text_pairs)} second texts.")
-            columns["text_pair"] = list(text_pairs)
+        if is_table(rows):
+            return self.predict_file(rows, writing)
+        if isinstance(rows, Mapping) and rows:
+            return self.predict_file([rows], writing)
+        return self._predict(self._given(rows, text_pairs), writing)
+
+    def _given(self, rows: Any, text_pairs: Any) -> Columns:
+        """Return the canonical columns of rows that were given as plain texts."""
+        names, values = self.inputs, [rows] if isinstance(rows, str) else list(rows)
+        if text_pairs is None:
+            given = [tuple(value) if isinstance(value, (tuple, list)) else (value,) for value in values]
+            lengths = {len(row) for row in given} or {1}
+        else:
+            seconds = [text_pairs] if isinstance(text_pairs, str) else list(text_pairs)
+            given, lengths = list(zip(values, seconds, strict=False)), {2}
+        if lengths != {len(names)}:
+            expected, fix = _EXPECTED.get(len(names), (f"{len(names)} texts a row", f"Give {', '.join(names)}."))
+            raise InputError(f"The run in {self.folder} was trained on {expected}.", fix)
+        if text_pairs is not None and len(seconds) != len(values):
+            raise InputError(f"There are {len(values)} texts and {len(seconds)} second texts.")
+        columns = {name: [row[place] for row in given] for place, name in enumerate(names)}
         for number, text in enumerate((text for column in columns.values() for text in column), start=1):
             _check_text(text, f"Text {number}")
-        return self._predict(columns, writing)
+        return columns
 
     def predict_file(
         self, path: Any, writing: Writing | None = None, *, columns: Mapping[str, str] | None = None
@@ -161,7 +177,7 @@ class Run:
         config = self.config.data
         # Lines that were joined for training are predicted on one by one.
         config = config if config.passage is None else config.changed(passage=0)
-        read = read_for_prediction(as_path(path), self._choices(columns), config)[:]
+        read = read_for_prediction(as_path(path), self._choices(columns), config, self._form)[:]
         given = {name: values for name, values in read.items() if name not in self.task.truths}
         return self._predict(given, writing)
 
@@ -171,15 +187,16 @@ class Run:
         ``messages`` are ``{"role", "content"}`` with the roles system, user and assistant, the last
         one the user's. Closing the iterator ends the work. Raises ``InputError`` for tasks that write no answers.
         """
-        if not self.task.generates:
+        task_that_writes = self.task.writer
+        if task_that_writes is None or not self.task.chats:
             raise InputError(
                 f"The run in {self.folder} was trained for {self.task.title.lower()}: it writes no answers.",
-                "Use 'tunesmith predict', or chat with a run of the task causal_lm.",
+                f"Use 'tunesmith predict', or chat with a run of the task {chatting()}.",
             )
         for number, message in enumerate(messages, start=1):
             _check_text(message.get("content"), f"Message {number}")
         network, writing = self.network, writing or Writing()
-        columns = self.task.complete({"messages": [json.dumps(list(messages), ensure_ascii=False)]})
+        columns = self.task.complete(task_that_writes.conversation(messages))
         prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
         shown = ""
         tokens: list[int] = []
@@ -199,18 +216,18 @@ class Run:
             return []
         columns = self.task.complete(columns)
         network = self.network
-        if self.task.generates:
+        if self.task.writer is not None:
             return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
         encoded = network.encode(self.task, columns)
-        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.train.micro_batch_tokens)
+        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.compute.micro_batch_tokens)
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 
     def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:
         if data is not None:
             choices = self._choices(columns)
-            read = dict(read_for_prediction(data, choices, self.config.data)[:])
+            read = dict(read_for_prediction(data, choices, self.config.data, self._form)[:])
             if not set(self.task.truths) <= read.keys():
-                names = [choice.column for choice in choices if choice.role in TRUTHS]
+                names = [choice.column for choice in choices if choice.role in self._form.truths]
                 raise InputError(
                     f"{data} has no column '{', '.join(names)}' to judge the predictions by.",
                     "Name the column that has them (--columns label=COLUMN), or use 'tunesmith predict' for rows "
@@ -247,8 +264,9 @@ class Run:
         ]
 
     @property
-    def _takes_pairs(self) -> bool:
-        return "text_pair" in self.config.data.columns
+    def _form(self) -> type[Form]:
+        """What the run's rows are."""
+        return self.task.form_for(self.config.data.columns)
 
 
 def _check_text(text: Any, name: str) -> None:

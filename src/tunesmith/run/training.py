@@ -39,6 +39,7 @@ from tunesmith.run.guards import (
     check_same_model,
     check_session,
     claim,
+    other_compute,
     other_surroundings,
 )
 from tunesmith.run.guest import as_guest
@@ -140,6 +141,7 @@ def resumable(directory: RunDirectory) -> Iterator[None]:
 def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
     """Write what is known before the first step; go back to where the run stood if it is resumed."""
     directory, started = session.directory, datetime.now(UTC)
+    before = directory.read_config().compute if resume else resolved.compute
     if resume:
         check_same_config(directory, resolved)
         check_same_data(session)
@@ -150,15 +152,15 @@ def open_run(session: Session, resolved: RunConfig, *, resume: bool) -> None:
     directory.write_config(resolved)  # before everything else: it is what can be resumed
     environment = _environment(session, started)
     if resume and (directory.path / "environment.json").exists():
-        before = directory.read_json("environment")
-        for problem in other_surroundings(before, environment):
+        recorded = directory.read_json("environment")
+        for problem in (*other_surroundings(recorded, environment), *other_compute(before, resolved.compute)):
             session.note(problem)
-        environment["card_sha256"] = before.get("card_sha256")
+        environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(session.data.rejected)
     session.rival = judge_untuned(session)  # before anything is restored
     if resume:
-        restore(session)
+        restore(session, before)
 
 
 def record_steps(stack: ExitStack, session: Session) -> None:
@@ -184,7 +186,7 @@ def compose(
 ) -> tuple[Session, RunConfig]:
     """Build every part; return the session and the resolved configuration."""
     check_method(config)
-    _seed_everything(config.train.seed, deterministic=config.train.deterministic)
+    _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
     data = shared.data(config)
     task = data.task
@@ -206,7 +208,7 @@ def compose(
     data = replace(data, left_out=sum(refused, Counter(data.left_out)))
     encoded, validation = splits["train"], splits.get("validation")
     config, decisions = decide(config, task, network, encoded, validation)
-    learning_rate, plan = planned(config.train, len(encoded))
+    learning_rate, plan = planned(config.train, encoded.num_samples)
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)
@@ -219,6 +221,7 @@ def compose(
         optimizer=optimizer,
         learning_rate=learning_rate,
         config=config.train,
+        compute=config.compute.model_copy(update={"layout": network.scorer.layout}),
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
     session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)

@@ -17,7 +17,7 @@ from tunesmith.data.encoded import Ragged
 from tunesmith.evaluate import Baseline
 from tunesmith.files.atomic import new_folder
 from tunesmith.files.manifest import verify_manifest
-from tunesmith.models.structure import origin
+from tunesmith.models.origin import origin
 from tunesmith.run.judging import judge
 from tunesmith.run.session import Session
 

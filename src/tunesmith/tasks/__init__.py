@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.config.base import nearest
-from tunesmith.tasks.base import Task
+from tunesmith.data.forms import Form
+from tunesmith.tasks.base import Task, Writer
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
@@ -24,6 +25,16 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+def chatting() -> str:
+    """Return the names of the tasks whose models answer in conversations, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if task.chats)
+
+
+def writing() -> str:
+    """Return the names of the tasks whose models write answers, as they follow on "the task"."""
+    return " or ".join(name for name, task in TASKS.items() if issubclass(task, Writer))
+
+
 ONLY_ASKED_FOR = 0.1
 """A task that suits columns less than this is not chosen unasked where another one is nearly right."""
 
@@ -36,6 +47,11 @@ class Detection:
     choices: tuple[ColumnChoice, ...]
     reasons: tuple[str, ...]
     """Why, in words: the chosen task's reason first, then those against the others."""
+
+    @property
+    def form(self) -> type[Form]:
+        """What the rows are for the task."""
+        return self.task.form_for([choice.role for choice in self.choices])
 
 
 def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] | None = None) -> Detection:
@@ -174,5 +190,7 @@ __all__ = [
     "Regression",
     "Task",
     "TokenClassification",
+    "chatting",
     "detect",
+    "writing",
 ]

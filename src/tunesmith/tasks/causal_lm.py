@@ -6,8 +6,9 @@ vocabulary, R replicates.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,10 +17,13 @@ from pydantic import Field, field_validator
 from torch.nn import functional
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
+from tunesmith.data.forms import Form
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
-from tunesmith.tasks.chat import encoding
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
+from tunesmith.tasks.card import TaskCard
+from tunesmith.tasks.chat import code, encoding
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
 from tunesmith.tasks.chat.sandbox import RefusedError
@@ -44,7 +48,7 @@ _STATISTICS = "answer_"
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
-class CausalLM(Task):
+class CausalLM(Task, Writer):
     """Write on: chats and instructions (the answers are learned) or plain texts."""
 
     name: Literal["causal_lm"] = "causal_lm"
@@ -75,7 +79,7 @@ class CausalLM(Task):
     truths: ClassVar[tuple[str, ...]] = ("completion",)
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     joins_lines: ClassVar[bool] = True
-    generates: ClassVar[bool] = True
+    chats: ClassVar[bool] = True
     plain_cross_entropy: ClassVar[bool] = True
     answer_metrics: ClassVar[frozenset[str]] = frozenset(ANSWER_METRICS)
     most_epochs: ClassVar[int] = 5
@@ -99,6 +103,10 @@ class CausalLM(Task):
         if taken or unfit:
             raise ValueError(f"expected names that a template can read and the data does not fill: {taken + unfit}")
         return arguments
+
+    @classmethod
+    def form_for(cls, roles: Collection[str]) -> type[Form]:
+        return Conversations if {MESSAGES, PROMPT} & set(roles) else super().form_for(roles)
 
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
@@ -217,17 +225,19 @@ class CausalLM(Task):
 
     # ---- loss ----------------------------------------------------------------------------------
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
         return losses.cross_entropy_sum(scores_UK, targets["labels"], None, 0.0)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens to predict."""
         return float(targets["labels"].numel())
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
         scores_UK, labels_U = losses.widen(scores_UK.detach()), targets["labels"].long()
         loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
@@ -276,7 +286,6 @@ class CausalLM(Task):
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
-        del targets
         return np.nan_to_num(_means(outputs["loss"]))
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
@@ -340,6 +349,25 @@ class CausalLM(Task):
             statistics = metrics.answer_statistics(judged, references)
             found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
         return found
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
+        return {"messages": [json.dumps(list(messages), ensure_ascii=False)]}
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del inputs
+        ends = [] if tokenizer is None else tokenizer.convert_ids_to_tokens(sorted(self.stop_tokens(tokenizer)))
+        is_text = self.form == "text"
+        prompt = code.beginning_code() if is_text else code.question_code(self.system, self.template_arguments)
+        return TaskCard(
+            purpose="goes on with a text" if is_text else "answers in a conversation",
+            pipeline_tag="text-generation",
+            too_long="more than it was trained on",
+            limits=("It writes what is likely after its training; that need not be true.",),
+            code=(*prompt, *code.answering_code(ends)),
+            imports=(),
+        )
 
 
 def transcript(messages: Sequence[Message]) -> str:

@@ -6,7 +6,7 @@ Shapes: N rows of a split, B rows of a micro-batch, K labels, R bootstrap replic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
 from tunesmith.tasks.class_weights import (
     balanced_positive_weights,
@@ -42,6 +43,7 @@ _LABEL_NAMES = """
 
 STEPS_PER_LABEL = 25
 """Steps that learning a label takes (measured on 77 labels: docs/defaults.md)."""
+_LIMIT = "Every text gets its answer from the labels above, whether one fits or not."
 
 
 class Classification(Task):
@@ -79,6 +81,7 @@ class Classification(Task):
             purpose="what is to be predicted: a label, or a list of labels",
         ),
     )
+    inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights", "focal_gamma", "threshold"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "accuracy": True,
@@ -249,7 +252,7 @@ class Classification(Task):
 
     # ---- loss ----------------------------------------------------------------------------------
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the summed cross-entropy (or focal loss); divided by ``count_units`` it is torch's mean."""
         scores_UK = losses.widen(scores_UK)
         weights_K = self._weights(scores_UK)
@@ -262,7 +265,7 @@ class Classification(Task):
             return losses.focal_sum(scores_UK, label, weights_K, self.focal_gamma)
         return losses.cross_entropy_sum(scores_UK, label, weights_K, self.label_smoothing)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of rows, their total class weight when weighted, or rows x labels for multi-label."""
         label = targets["label"]
         if self.multi_label or self.class_weights is None:
@@ -279,9 +282,10 @@ class Classification(Task):
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``scores``: the logits, float32 [N, K]."""
-        del targets
         return {"scores": scores_UK.detach().float()}
 
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
@@ -306,7 +310,6 @@ class Classification(Task):
         Multi-label: ``label`` lists the labels above the threshold, and ``score`` is the
         probability of the least certain of the row's K decisions.
         """
-        del columns
         probabilities_NK = self.probabilities(outputs)
         chosen_NK, score_N = decide(probabilities_NK, self._threshold)
         label_N: list[Any]
@@ -359,6 +362,35 @@ class Classification(Task):
         else:
             positive_NK = np.arange(len(self._labels)) == targets["label"].astype(np.int64)[:, None]
         return report_details(self._labels, positive_NK, self.probabilities(outputs), self._threshold)
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self.labels or ()
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del tokenizer
+        tag, lines = "text-classification", (f"labels = {list(self.label_names)!r}", *scores_of(inputs))
+        if self.multi_label:
+            several = "zip(labels, scores.sigmoid()[0].tolist())"
+            return TaskCard(
+                purpose="gives a text any number of labels",
+                labels=self.label_names,
+                pipeline_tag=tag,
+                limits=(_LIMIT,),
+                code=(*lines, f"print([label for label, p in {several} if p > {self.threshold}])"),
+                pipeline=pipeline_of(tag, inputs, ', function_to_apply="sigmoid", top_k=None'),
+                pipeline_note=f"Labels with a score above {self.threshold} are predicted.",
+            )
+        return TaskCard(
+            purpose="gives a text one label",
+            labels=self.label_names,
+            pipeline_tag=tag,
+            limits=(_LIMIT,),
+            code=(*lines, "print(dict(zip(labels, scores.softmax(-1)[0].tolist())))"),
+            pipeline=pipeline_of(tag, inputs, ', function_to_apply="softmax"'),
+        )
 
 
 def _positive(targets: Targets) -> BoolArray:

@@ -40,18 +40,16 @@ def potentials(scores_UK: torch.Tensor) -> torch.Tensor:
     return (tags_U1K + pairs_UKK).flatten(1)
 
 
-def negative_log_likelihood_sum(
-    scores_UP: torch.Tensor, tags_U: torch.Tensor, num_read_B: torch.Tensor
-) -> torch.Tensor:
+def negative_log_likelihood_sum(scores_UP: torch.Tensor, tags_U: torch.Tensor, num_read: Sequence[int]) -> torch.Tensor:
     """Return minus the log-probability of the tags, summed over the rows, in float32 or wider.
 
-    ``scores_UP`` are log-potentials. The tokens of the rows follow each other in it and in ``tags_U``; ``num_read_B``
+    ``scores_UP`` are log-potentials. The tokens of the rows follow each other in it and in ``tags_U``; ``num_read``
     says how many each row has (a row may have none).
     """
     scores_UP = widen(scores_UP)
     num_tags = (math.isqrt(4 * scores_UP.shape[1] + 1) - 1) // 2
-    lengths_B = num_read_B.long()
-    lengths_B = lengths_B[lengths_B > 0]
+    found = [length for length in num_read if length]
+    lengths_B = torch.tensor(found, dtype=torch.long, device=scores_UP.device)
     first_B = lengths_B.cumsum(0) - lengths_B
     # The pair of the token's tag with the one before it; K stands for the beginning of a row.
     previous_U = tags_U.long().roll(1).index_fill(0, first_B, num_tags)

@@ -15,11 +15,12 @@ import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
 
-from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.metrics.ranges import within_range
 from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.losses import cross_entropy_sum, widen
 from tunesmith.tasks.masked_encoding import Vocabulary, Windows, encode_windows, vocabulary_of
@@ -95,11 +96,9 @@ class MaskedLM(Task):
         return 0.05, f"column '{profiles['text'].name}' holds texts, which an encoder can be adapted to"
 
     def bind(self, columns: Columns) -> Self:
-        del columns  # nothing is learned from the rows
         return self
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
-        del split, columns  # there are no labels to be wrong
         return []
 
     def head(self) -> HeadSettings:
@@ -134,7 +133,6 @@ class MaskedLM(Task):
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return nothing: what is to be restored is known to the tokenizer alone; ``encode`` gives ``token``."""
-        del columns
         return {}
 
     def corrupt(self, data: Encoded, rows: IntArray, seed: int | None) -> Encoded:
@@ -154,17 +152,19 @@ class MaskedLM(Task):
 
     # ---- loss ----------------------------------------------------------------------------------
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
         return cross_entropy_sum(scores_UK, targets["token"], None, 0.0)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens read whose id is known."""
         return float((targets["token"] != NOT_JUDGED).sum())
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep of every token read: ``loss`` (nan where its id is not known), ``right``, and the likeliest ids.
 
         ``fillers`` and ``probabilities`` are [U, k], the likeliest first.
@@ -188,7 +188,6 @@ class MaskedLM(Task):
         rows with mask tokens ``label`` lists the best filler of each, ``score`` is the probability of the least
         certain one, and ``fillers`` lists ``{"token", "probability"}`` for each, as ids until ``spell``.
         """
-        del columns
         loss, fillers, probabilities = (as_ragged(outputs[name]) for name in ("loss", "fillers", "probabilities"))
         found: list[dict[str, Any]] = []
         for row in range(len(loss)):
@@ -230,13 +229,11 @@ class MaskedLM(Task):
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's masked tokens, in nats."""
-        del targets
         loss_N, _, tokens_N = _sums(outputs)
         return ratio(loss_N, tokens_N)
 
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``pseudo_perplexity`` and ``token_accuracy``, the share of masked tokens restored; nan of none."""
-        del targets
         loss_N, right_N, tokens_N = _sums(outputs)
         tokens_R = weights_RN @ tokens_N
         mean_R = ratio(weights_RN @ loss_N, tokens_R, otherwise=np.nan)
@@ -248,8 +245,26 @@ class MaskedLM(Task):
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return ``num_tokens``, how many tokens were masked."""
-        del targets
         return {"num_tokens": len(as_ragged(outputs["loss"]).values)}
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del inputs, tokenizer
+        return TaskCard(
+            purpose="restores masked words of a text",
+            pipeline_tag="fill-mask",
+            too_long=IN_WINDOWS,
+            code=(
+                'inputs = tokenizer(f"Your {tokenizer.mask_token} text.", return_tensors="pt")',
+                "place = inputs.input_ids[0].tolist().index(tokenizer.mask_token_id)",
+                "with torch.no_grad():",
+                "    scores = model(**inputs).logits[0, place]",
+                f"print([tokenizer.decode([k]).strip() for k in scores.topk({self.num_fillers}).indices.tolist()])",
+            ),
+            pipeline=(
+                f'predict = pipeline("fill-mask", model=folder, top_k={self.num_fillers})',
+                'print(predict(f"Your {predict.tokenizer.mask_token} text."))',
+            ),
+        )
 
 
 def _in_full(windows: Windows, vocabulary: Vocabulary) -> Encoded:
@@ -291,7 +306,7 @@ def _encoded(
         inputs={"input_ids": masked.ids},
         targets={"token": masked.labels},
         reads=masked.reads,
-        windows=firsts if is_cut else None,
+        rows=firsts if is_cut else None,
         extras=extras or {},
     )
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from tunesmith import metrics
 from tunesmith.data.cells import number_of
-from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
@@ -74,6 +75,7 @@ class Regression(Task):
             purpose="the number to be predicted",
         ),
     )
+    inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "rmse": False,
         "mae": False,
@@ -143,7 +145,7 @@ class Regression(Task):
         config = {"problem_type": "regression", "id2label": {0: "value"}, "label2id": {"value": 0}}
         return HeadSettings("AutoModelForSequenceClassification", 1, config)
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         scores_U = widen(scores_UK).squeeze(-1)
         target_U = (targets["label"].to(scores_U.dtype) - self._shift) / self._scale
         if self.loss == "mae":
@@ -152,19 +154,19 @@ class Regression(Task):
             return functional.huber_loss(scores_U, target_U, reduction="sum", delta=self.huber_delta)
         return functional.mse_loss(scores_U, target_U, reduction="sum")
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         return float(targets["label"].numel())
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``value``: the prediction in the user's units, float32 [N]."""
-        del targets
         return {"value": (widen(scores_UK.detach()).squeeze(-1) * self._scale + self._shift).float()}
 
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
         return {"value": predictions.astype(np.float32)}
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
-        del columns
         return [{"value": value} for value in outputs["value"].astype(np.float64).tolist()]
 
     def truth(self, targets: Targets) -> list[Any]:
@@ -188,6 +190,20 @@ class Regression(Task):
             "scatter": np.stack([truth_N[rows], predicted_N[rows]], axis=1).tolist(),
             "residuals": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        del tokenizer
+        tag, note = "text-classification", ""
+        if self.standardize and self.mean is not None and self.std is not None:
+            note = f"The model learned standardised values: multiply its output by {self.std} and add {self.mean}."
+        return TaskCard(
+            purpose="predicts a number from a text",
+            pipeline_tag=tag,
+            code=(*scores_of(inputs), "print(scores[0].item())"),
+            pipeline=pipeline_of(tag, inputs, ', function_to_apply="none"'),
+            note=note,
+            pipeline_note=note,
+        )
 
     @property
     def _largest(self) -> float:

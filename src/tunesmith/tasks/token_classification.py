@@ -5,7 +5,7 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,18 +17,22 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith import metrics
 from tunesmith.config.base import nearest
 from tunesmith.data import tagged
-from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
+from tunesmith.data.forms import Form
 from tunesmith.data.rows import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
+from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
+from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
-from tunesmith.tasks.token_encoding import encode_tokens
+from tunesmith.tasks.token_encoding import encode_tokens, keeps_spaces
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -151,6 +155,10 @@ class TokenClassification(Task):
         return self
 
     @classmethod
+    def form_for(cls, roles: Collection[str]) -> type[Form]:
+        return TaggedTokens
+
+    @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
         """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
         pair = tagged_pair(profiles, (_TOKENS.names, _TAGS.names), overrides)
@@ -260,11 +268,11 @@ class TokenClassification(Task):
         if "tags" in columns:
             # Windows follow each other as the tokens do: the same values, cut at other places.
             tags = Ragged(as_ragged(self.targets(columns)["tags"]).values, reads.offsets)
-            targets = {"tags": tags, **self._num_read(tags)}
+            targets = {"tags": tags}
         return Encoded({"input_ids": ids}, targets, windows.num_truncated, reads, firsts)
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
-        """Return ``tags``: int64, an index for each token of each row; for a CRF also ``num_read``, their number."""
+        """Return ``tags``: int64, an index for each token of each row."""
         index = {label: k for k, label in enumerate(self._labels)}
         try:
             indices = (index[tag] for tags in columns["tags"] for tag in tags)
@@ -276,12 +284,7 @@ class TokenClassification(Task):
             fits = False
         if not fits:
             raise InputError(problem for problem in self.check("given", columns) if problem.severity == "error")
-        return {"tags": tags, **self._num_read(tags)}
-
-    def _num_read(self, tags: Ragged) -> dict[str, Ragged]:
-        """Return where chains begin and end, for a CRF: one number a row, or one for each window of a row."""
-        offsets = np.arange(len(tags) + 1, dtype=np.int64)
-        return {"num_read": Ragged(tags.lengths, offsets)} if self.crf else {}
+        return {"tags": tags}
 
     def head(self) -> HeadSettings:
         """Ask for a score for each tag, and, for a CRF, for each tag after each tag (``tasks.crf``)."""
@@ -293,20 +296,20 @@ class TokenClassification(Task):
 
     @property
     def sums_over_units(self) -> bool:
-        """A chain's loss is that of whole rows."""
+        """A chain's loss is that of a whole sequence."""
         return not self.crf
 
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean.
 
         For a CRF: minus the log-probability of the rows' tags, summed.
         """
         scores_UK = losses.widen(scores_UK)
         if self.crf:
-            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], targets["num_read"])
+            return crf.negative_log_likelihood_sum(crf.potentials(scores_UK), targets["tags"], units.per_sequence)
         return losses.cross_entropy_sum(scores_UK, targets["tags"], self._weights(scores_UK), self.label_smoothing)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor]) -> float:
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens read, or their total class weight when weighted."""
         weights = self._weights(torch.empty(0, dtype=torch.float64))
         return float(targets["tags"].numel() if weights is None else weights[targets["tags"].cpu().long()].sum())
@@ -319,9 +322,10 @@ class TokenClassification(Task):
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
-    def collect(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
         """Keep ``scores``: the logits, float32 [U, K]; for a CRF the log-potentials of pairs, [U, (K + 1) * K]."""
-        del targets
         scores_UK = scores_UK.detach().float()
         return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
@@ -440,6 +444,27 @@ class TokenClassification(Task):
             return found | {"labels": list(self.types), "confusion_matrix": matrix[:-1, :-1].tolist()}
         names = {"labels": [*self.types, NO_ENTITY], "unmatched": NO_ENTITY}
         return found | names | {"confusion_matrix": matrix.tolist()}
+
+    # ---- said of the model -----------------------------------------------------------------------
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The types of entities, or the tags, that a token can have."""
+        return tuple(tagged.types_of(self.labels) or ())
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        """Return code that reads words as the run does: a pipeline would cut texts into others."""
+        del inputs
+        words = ["一", "段", "文", "字"] if self.split == "character" else ["Your", "text", "."]
+        if self.split != "character" and tokenizer is not None and keeps_spaces(tokenizer):
+            words[1:] = [f" {word}" for word in words[1:]]
+        return TaskCard(
+            purpose="gives every token of a text a tag",
+            labels=self.labels or (),
+            pipeline_tag="token-classification",
+            too_long=IN_WINDOWS,
+            code=tagging_code(self.labels or (), words, crf=self.crf),
+        )
 
 
 def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:

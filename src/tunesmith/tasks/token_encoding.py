@@ -97,9 +97,8 @@ def encode_tokens(columns: Columns, tokenizer: PreTrainedTokenizerBase, max_leng
 
 def _word_ids(columns: Columns, tokenizer: Any, filler: int) -> Iterator[list[list[list[int]]]]:
     """Yield, batch by batch, the ids of every word of every sentence; ``filler`` where the tokenizer leaves nothing."""
-    backend = tokenizer.backend_tokenizer
     tokens_N = columns["tokens"]
-    needs_space = _needs_space(backend)
+    needs_space = keeps_spaces(tokenizer)
     for first in range(0, len(tokens_N), BATCH_ROWS):
         batch = [list(tokens) for tokens in tokens_N[first : first + BATCH_ROWS]]
         if needs_space:
@@ -116,11 +115,12 @@ def _word_ids(columns: Columns, tokenizer: Any, filler: int) -> Iterator[list[li
         yield sentences
 
 
-def _needs_space(backend: Any) -> bool:
+def keeps_spaces(tokenizer: Any) -> bool:
     """Say whether a word inside of a text is only tokenised like there when given with the space before it.
 
     So it is with byte-level tokenizers (GPT-2, RoBERTa), which count the space to the word.
     """
+    backend = tokenizer.backend_tokenizer
     whole = backend.encode("a b", add_special_tokens=False).ids
 
     def split(words: list[str]) -> list[int]:

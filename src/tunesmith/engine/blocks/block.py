@@ -64,6 +64,8 @@ class Block:
     sites: Mapping[nn.Module, int]
     """Names of the model's modules that drop."""
     activation: Activation
+    window: int | None = None
+    """How many tokens back a token sees, itself included, as the layer tells its attention."""
     shared: dict[str, Any] = field(default_factory=dict)
     """Of all blocks of a model: what is prepared once a batch."""
 

@@ -74,10 +74,3 @@ class DecoderBlock(Block):
             prepared = self.shared["rotation"] = (cosines, made)
         rotation: native.Rotation = prepared[1]
         return rotation
-
-    @property
-    def window(self) -> int | None:
-        """How many tokens back a token sees, itself included: said by the layer, or else by the configuration."""
-        own = self.layer.self_attn
-        found: int | None = getattr(own if hasattr(own, "sliding_window") else own.config, "sliding_window", None)
-        return found

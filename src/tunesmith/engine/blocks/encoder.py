@@ -46,7 +46,7 @@ class EncoderBlock(Block):
         depth = own.attention_head_size
         weights_mask = self.attention_mask(own.dropout.p)
         masks = self.mask(attention.output.dropout), self.mask(outer.dropout)
-        seeing = Settings(depth**-0.5, bool(own.is_causal), mask=weights_mask)
+        seeing = Settings(depth**-0.5, bool(own.is_causal), window=self.window, mask=weights_mask)
         num_heads = own.num_attention_heads
         pattern = self.of_few(read, hidden_TD, (num_heads, num_heads, depth), seeing, borders)
         if read is None or pattern is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from tunesmith.engine.blocks.block import Block
 from tunesmith.engine.blocks.projection import layer_of, project
 from tunesmith.kernels import noise
 from tunesmith.kernels.rows import EAGER, Activation
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.observation import Attention
 
 _KINDS: tuple[tuple[Any, type[Block], str], ...] = (
     (encoder, encoder.EncoderBlock, "intermediate.intermediate_act_fn"),
@@ -72,13 +74,14 @@ def install(model: nn.Module) -> None:
         vars(module)["forward"] = KeyedDropout(module, site).forward
     for table in _tables(model):
         table.sparse = True
-    names = [name for _, name in structure.layers(model)]
+    anatomy = Anatomy.of(model)
     shared: dict[str, Any] = {}
-    for index, name in enumerate(names):
+    for index, (_, name) in enumerate(anatomy.layers):
         layer = model.get_submodule(name)
-        block = _block(layer, index, index == len(names) - 1, sites, shared)
+        block = _block(layer, anatomy.attentions_in(layer))
         if block is not None:
-            vars(layer)["forward"] = block.forward
+            is_last = index == len(anatomy.layers) - 1
+            vars(layer)["forward"] = block(layer, index, is_last, sites, shared=shared).forward
 
 
 def dropout_sites(model: nn.Module) -> dict[nn.Module, int]:
@@ -88,7 +91,7 @@ def dropout_sites(model: nn.Module) -> dict[nn.Module, int]:
 
 def blocks_of(model: nn.Module) -> Iterator[tuple[nn.Module, Block]]:
     """Yield the layers in whose place blocks are, from the bottom up, with their blocks."""
-    for _, name in structure.layers(model):
+    for _, name in Anatomy.of(model).layers:
         layer = model.get_submodule(name)
         forward = vars(layer).get("forward")
         block = getattr(getattr(forward, "__wrapped__", forward), "__self__", None)  # some are computed again
@@ -128,21 +131,22 @@ def _tables(model: nn.Module) -> list[nn.Embedding]:
 
     One that serves as output layer too has a gradient everywhere.
     """
-    found = structure.inner(model).get_input_embeddings()
-    output = structure.output_embeddings(model)
+    anatomy = Anatomy.of(model)
+    found, output = anatomy.input_embeddings, anatomy.output_embeddings
     if type(found) is not nn.Embedding or not found.weight.requires_grad or found.max_norm is not None:
         return []
     return [] if output is not None and output.weight is found.weight else [found]
 
 
-def _block(
-    layer: nn.Module, index: int, is_last: bool, sites: Mapping[nn.Module, int], shared: dict[str, Any]
-) -> Block | None:
+def _block(layer: nn.Module, attentions: Sequence[Attention]) -> Callable[..., Block] | None:
+    """Return what makes the block of a layer, but for its place in the model; None where it is not recognised."""
+    if len(attentions) != 1 or attentions[0].variants:
+        return None
     for kind, block, activation_name in _KINDS:
         if _has(layer, kind.PARTS) and not any(_part(layer, name) is not None for name in kind.FORBIDDEN):
             activation = _activation(_part(layer, activation_name))
             if activation is not None:
-                return block(layer, index, is_last, sites, activation, shared)
+                return partial(block, activation=activation, window=attentions[0].window)
     return None
 
 

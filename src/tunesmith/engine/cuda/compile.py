@@ -17,7 +17,7 @@ from torch import nn
 
 from tunesmith.engine.attention import FLAT_ATTENTION, flat_attention
 from tunesmith.engine.blocks.install import uninstall
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
 
 COMPILE_SECONDS = 70.0
 """What compiling a layer forward and backward costs: with adapters, 70 s on an H200; fully trained, 17 s."""
@@ -54,7 +54,7 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> int:
 
     AttentionInterface.register(FLAT_ATTENTION, torch.compiler.disable(flat_attention))  # type: ignore[no-untyped-call]
     uninstall(model)
-    layers = [model.get_submodule(name) for _, name in structure.layers(model)]
+    layers = [model.get_submodule(name) for _, name in Anatomy.of(model).layers]
     for layer in layers:
         vars(layer)["forward"] = torch.compile(layer.forward, backend=backend, dynamic=True)
     return len(layers)

@@ -29,7 +29,7 @@ from torch.nn import functional
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import Batch, Borders
 from tunesmith.engine.cuda import attention as variable_length
-from tunesmith.models import structure
+from tunesmith.models.wrapping import inner
 
 MAX_WEIGHTS = 1_000_000_000
 """Larger models keep a GPU busy by themselves."""
@@ -85,7 +85,7 @@ def hindrance(model: nn.Module) -> str:
     In a graph all sequences must go through the kernel of variable lengths: other ways of attention launch as many
     kernels as a batch has groups.
     """
-    config = structure.inner(model).config.get_text_config()
+    config = inner(model).config.get_text_config()
     values = config.to_dict()
     dropout = max(
         (

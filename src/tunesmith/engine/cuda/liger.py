@@ -23,7 +23,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from tunesmith.models import structure
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 from tunesmith.types import MissingExtraError
 
 Wish = Literal["own", "liger"]
@@ -54,7 +55,7 @@ def wants_kernels(wish: Wish, device: torch.device) -> bool:
     if wish != "liger" or not runs_on(device):
         return False
     if find_spec(PACKAGE) is None:
-        raise MissingExtraError("train.kernels: liger", "liger-kernel", "cuda")
+        raise MissingExtraError("compute.kernels: liger", "liger-kernel", "cuda")
     return True
 
 
@@ -64,7 +65,7 @@ def use_kernels(model: nn.Module) -> tuple[int, int]:
     Returns how many modules were replaced and how many were put back because they differ. Raises ``UnusableError``
     when the package itself fails; the model is then as it was.
     """
-    whole = structure.inner(model)
+    whole = inner(model)
     before = {module: dict(vars(module)) for module in whole.modules()}
     try:
         with _modules_of(whole):
@@ -153,7 +154,7 @@ def choose_loss(
     The output layer must be a bare linear one and ``head``, the whole way from hidden states to scores,
     nothing else: loss and gradient of random states are compared.
     """
-    output: Any = structure.output_embeddings(model)
+    output: Any = Anatomy.of(model).output_embeddings
     if type(output) is not nn.Linear or "bias" in dict(output.named_parameters()):
         return None, "the output layer is more than a matrix"
     weight: torch.Tensor = output.weight

@@ -16,9 +16,8 @@ from torch import nn
 from tunesmith.engine.batch import find_borders
 from tunesmith.engine.decoding.cache import Cache, Places, Step
 from tunesmith.engine.decoding.work import Work, working
-from tunesmith.engine.layout import position_offset
 from tunesmith.engine.scorer import Scorer
-from tunesmith.models.structure import base_model, inner
+from tunesmith.models.anatomy import Anatomy
 
 SLOT_STEP = 8
 """The texts at work are rounded up to a multiple of it: libraries compile a kernel for every shape."""
@@ -31,10 +30,10 @@ class Decoder:
 
     def __init__(self, model: nn.Module, num_slots: int, capacity: int) -> None:
         """Set aside room for ``num_slots`` texts of at most ``capacity`` tokens."""
-        whole: Any = inner(model)
-        self._base: Any = base_model(whole)
+        anatomy = Anatomy.of(model)
+        self._base: Any = anatomy.base
         self._scorer = Scorer(model, "flat", "token")
-        self._offset = position_offset(model)
+        self._offset = anatomy.position_offset
         self._device = next(model.parameters()).device
         self._cache = Cache(_rounded(num_slots), capacity)
         self.num_slots = num_slots

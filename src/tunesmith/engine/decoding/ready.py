@@ -24,7 +24,8 @@ from tunesmith.engine.decoding.work import CACHED_ATTENTION, register
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.plain_generation import STANDARD_ATTENTION
 from tunesmith.engine.prefix import standing_in
-from tunesmith.models.structure import inner, output_embeddings
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.wrapping import inner
 
 Way = Literal["fused", "own"]
 """With fused layers, or with the layers as their authors wrote them."""
@@ -112,6 +113,8 @@ def _versions(model: nn.Module) -> int:
 
 
 def _ways(model: nn.Module) -> tuple[Way, ...]:
+    if not Anatomy.of(model).tells_windows:
+        return ()  # attention to the cache knows a window only if it is told
     return ("fused", "own") if any(True for _ in blocks_of(model)) else ("own",)
 
 
@@ -130,7 +133,7 @@ def _stand_ins(model: nn.Module, way: Way) -> StandIns:
             if (stand_in := DecodingLayer.of(block)) is not None:
                 found.append((layer, stand_in.forward))
                 done.update(layer.modules())
-    heads = (output_embeddings(model),)
+    heads = (Anatomy.of(model).output_embeddings,)
     for module in (*inner(model).modules(), *heads):
         if module is None or module in done or not (type(module) is nn.Linear or hasattr(module, "lora_A")):
             continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.attention import Settings, attend
 from tunesmith.engine.batch import Borders
 from tunesmith.engine.decoding.cache import Cache, Places, Seeing, Step
+from tunesmith.models.observation import VARIANTS
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ def cached_attention(  # noqa: PLR0917 (the interface of transformers)
     weights. Raises ``NotImplementedError`` for variants that it does not compute.
     """
     work = current_work()
-    for name in ("softcap", "position_bias", "s_aux", "head_mask"):
+    for name in VARIANTS:
         if unsupported.get(name) is not None:
             raise NotImplementedError(f"attention to a cache does not compute '{name}'")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):

@@ -120,7 +120,7 @@ class _Rows:
         self._counts.append(counts)
 
     def encoded(self) -> Encoded:
-        """Return the rows; ``windows`` where not each row of the data is one row."""
+        """Return the sequences; ``Encoded.rows`` where not each row of the data is one."""
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._counts])
         is_one_each = bool((counts[1:] == 1).all())
         return Encoded(
@@ -129,8 +129,8 @@ class _Rows:
             self.num_truncated,
             self._reads.finish(),
             None if is_one_each else np.cumsum(counts),
-            self.left_out,
-            self.remarks,
+            left_out=self.left_out,
+            remarks=self.remarks,
         )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from tunesmith.methods.base import Method
+from tunesmith.publish.usage import Parts, usage
 from tunesmith.readable import (
     compact,
     count,
@@ -21,40 +23,33 @@ from tunesmith.readable import (
     size,
 )
 from tunesmith.readable import interval as interval_text
-from tunesmith.run import usage
+from tunesmith.tasks.card import TaskCard
 from tunesmith.types import Interval
 
 Json = Mapping[str, Any]
 
-SCRATCH_MODELS = ("lstm", "cnn")
-"""Models that are built by tunesmith itself: plain transformers cannot load them."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FATES = {
-    **dict.fromkeys((usage.TOKENS, usage.MASKED), "read in pieces that do not see each other"),
-    usage.CAUSAL: "more than it was trained on",
-}
-"""Auto class -> what becomes of texts that are too long; others are cut."""
-_METHODS = {"full": "full fine-tuning", "freeze": "training of the head and the upper layers only", "lora": "LoRA"}
 
 
-def model_card(config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
+def model_card(parts: Parts, config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
     """Return the text of ``README.md`` for a finished run.
 
-    Arguments are the contents of ``config.yaml``, ``training.json``, ``evaluation.json``
+    The last four are the contents of ``config.yaml``, ``training.json``, ``evaluation.json``
     (None when nothing was evaluated) and ``environment.json``. Keys may be missing: what is
     not known is left out. Nothing is read from disk.
     """
-    parts = [
-        _front_matter(config, training, evaluation, environment),
+    base = _base_model(config, environment)
+    paragraphs = [
+        _front_matter(parts, base, evaluation),
         f"# {_title(config)}",
-        _summary(config, training, environment),
-        "## How to use\n\n" + _usage(config, training, environment),
+        _summary(parts, config, environment),
+        "## How to use\n\n" + usage(parts, base),
         "## Results\n\n" + _results(evaluation),
         "## Training data\n\n" + _data(config, training, environment),
-        "## Training\n\n" + _settings(config, training, environment),
-        "## Limits\n\n" + _limits(config, training, evaluation),
+        "## Training\n\n" + _settings(parts.method, config, training, environment),
+        "## Limits\n\n" + _limits(parts.task, config, evaluation),
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(paragraph.strip() for paragraph in paragraphs) + "\n"
 
 
 # ---- reading the dicts ---------------------------------------------------------------------------
@@ -66,19 +61,6 @@ def _section(config: Json, name: str) -> Json:
     if isinstance(value, Mapping):
         return value
     return {"name": value} if isinstance(value, str) else {}
-
-
-def _method(config: Json) -> str:
-    return str(_section(config, "method").get("name") or "full")
-
-
-def _is_scratch(config: Json) -> bool:
-    return _section(config, "model").get("name") in SCRATCH_MODELS
-
-
-def _auto_class(training: Json) -> str:
-    """Return the ``transformers`` auto class of the model, which says more about it than a task's name."""
-    return str(training.get("auto_class") or usage.SEQUENCE)
 
 
 def _base_model(config: Json, environment: Json) -> str | None:
@@ -115,19 +97,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _front_matter(config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
-    method, base = _method(config), _base_model(config, environment)
-    library = "tunesmith" if _is_scratch(config) else "peft" if method == "lora" else "transformers"
-    fields: dict[str, Any] = {"library_name": library}
-    if base and not _is_scratch(config):
+def _front_matter(parts: Parts, base: str | None, evaluation: Json | None) -> str:
+    method, tag = parts.method, parts.task.pipeline_tag
+    loading = method.loading_code(parts.head.auto_class, parts.head.num_outputs)
+    fields: dict[str, Any] = {"library_name": "tunesmith" if parts.model.from_scratch else loading.library}
+    if base and not parts.model.from_scratch:
         fields["base_model"] = base
-        fields["base_model_relation"] = "adapter" if method == "lora" else "finetune"
-    kind = usage.PIPELINES.get(_auto_class(training))
-    if kind:
-        fields["pipeline_tag"] = kind
-    title = str((evaluation or {}).get("title") or kind or "")
-    words = "-".join(re.findall(r"\w+", title.lower()))
-    tags = ["tunesmith", words, method if method != "full" else "full-fine-tuning"]
+        fields["base_model_relation"] = "adapter" if method.saves_adapter else "finetune"
+    if tag:
+        fields["pipeline_tag"] = tag
+    words = "-".join(re.findall(r"\w+", str((evaluation or {}).get("title") or tag).lower()))
+    tags = ["tunesmith", words, "full-fine-tuning" if method.trains_everything else method.name]
     fields["tags"] = list(dict.fromkeys(filter(None, tags)))
     if evaluation and evaluation.get("metrics"):
         fields["metrics"] = [str(name) for name in evaluation["metrics"]]
@@ -150,46 +130,17 @@ def _title(config: Json) -> str:
     return _plain(_model_name(config)) + (f" fine-tuned on {_plain(data)}" if data else ", fine-tuned")
 
 
-def _summary(config: Json, training: Json, environment: Json) -> str:
-    task = _section(config, "task")
-    name = "LSTM" if task and _section(config, "model").get("name") == "lstm" else _model_name(config)
-    made = (
-        "trained from scratch"
-        if _is_scratch(config)
-        else f"fine-tuned by {_METHODS.get(_method(config), _method(config))}"
-    )
-    purpose = _purpose(_auto_class(training), task)
-    text = f"{_plain(name)}, {made} with tunesmith" + (f"; it {purpose}." if purpose else ".")
-    labels = task.get("labels")
-    if isinstance(labels, list | tuple) and labels:
+def _summary(parts: Parts, config: Json, environment: Json) -> str:
+    task, method = parts.task, parts.method
+    made = "trained from scratch" if parts.model.from_scratch else f"fine-tuned by {method.title or method.name}"
+    text = f"{_plain(parts.model.title or _model_name(config))}, {made} with tunesmith"
+    text += f"; it {task.purpose}." if task.purpose else "."
+    if labels := task.labels:
         shown = ", ".join(f"“{_plain(label)}”" for label in labels[:20])
         text += f" Labels ({len(labels)}): {shown}" + (", …" if len(labels) > 20 else ".")
     if source := _source(environment):
         text += f"\n\nStarting weights: {_plain(source)}."
     return text
-
-
-def _purpose(auto_class: str, task: Json) -> str:
-    """Return what the model does, as a verb with its object."""
-    if auto_class == usage.SEQUENCE:
-        if usage.predicts_number(auto_class, task):
-            return "predicts a number from a text"
-        return "gives a text any number of labels" if task.get("multi_label") is True else "gives a text one label"
-    if auto_class == usage.CAUSAL:
-        return "goes on with a text" if task.get("form") == "text" else "answers in a conversation"
-    return {
-        usage.TOKENS: "gives every token of a text a tag",
-        usage.MASKED: "restores masked words of a text",
-    }.get(auto_class, "")
-
-
-def _usage(config: Json, training: Json, environment: Json) -> str:
-    if _is_scratch(config):
-        return usage.use_with_tunesmith()
-    auto_class, task = _auto_class(training), _section(config, "task")
-    if _method(config) == "lora":
-        return usage.use_adapter(auto_class, task, _base_model(config, environment))
-    return usage.use_full(auto_class, task)
 
 
 def _results(evaluation: Json | None) -> str:
@@ -262,18 +213,18 @@ def _data(config: Json, training: Json, environment: Json) -> str:
     return " ".join(lines) or "Not recorded."
 
 
-def _settings(config: Json, training: Json, environment: Json) -> str:
-    method = _section(config, "method")
-    detail = f" (rank {method['rank']})" if _method(config) == "lora" and method.get("rank") else ""
-    facts: list[tuple[str, str]] = [("Method", _METHODS.get(_method(config), _plain(_method(config))) + detail)]
+def _settings(method: Method, config: Json, training: Json, environment: Json) -> str:
+    detail = f" ({method.detail})" if method.detail else ""
+    facts: list[tuple[str, str]] = [("Method", (method.title or method.name) + detail)]
     total, trained = training.get("num_parameters"), training.get("num_trained_parameters")
     if trained is not None:
         facts.append(("Trained parameters", compact(trained) + (f" of {compact(total)}" if total else "")))
     for name, key in (("Epochs", "epochs"), ("Steps", "steps"), ("Kept step", "best_step")):
         if training.get(key) is not None:
             facts.append((name, number(training[key], decimals=2 if key == "epochs" else 0)))
-    train = _section(config, "train")
-    facts += [(f"train.{key}", _plain(value)) for key, value in train.items() if isinstance(value, int | float | str)]
+    for name in ("train", "compute"):
+        values = _section(config, name).items()
+        facts += [(f"{name}.{key}", _plain(value)) for key, value in values if isinstance(value, int | float | str)]
     if environment.get("seed") is not None:
         facts.append(("Seed", str(environment["seed"])))
     for name, key, form in (
@@ -289,20 +240,16 @@ def _settings(config: Json, training: Json, environment: Json) -> str:
     return _table(["Setting", "Value"], facts) + "\n\nThe whole configuration is in `config.yaml`."
 
 
-def _limits(config: Json, training: Json, evaluation: Json | None) -> str:
+def _limits(task: TaskCard, config: Json, evaluation: Json | None) -> str:
     lines = [
         "The numbers above hold for rows like the tested ones; on other kinds of text they may be worse.",
         "The model repeats what its training rows and starting weights hold, their errors and prejudices included.",
         "The licences of the starting weights and of the data apply to it too.",
     ]
-    auto_class, task = _auto_class(training), _section(config, "task")
     length = _section(config, "model").get("max_length")
     if length:
-        lines.insert(1, f"Texts longer than {length} tokens are {_FATES.get(auto_class, 'cut')}.")
-    if auto_class == usage.SEQUENCE and task.get("labels"):
-        lines.insert(1, "Every text gets its answer from the labels above, whether one fits or not.")
-    if auto_class == usage.CAUSAL:
-        lines.insert(1, "It writes what is likely after its training; that need not be true.")
+        lines.insert(1, f"Texts longer than {length} tokens are {task.too_long}.")
+    lines[1:1] = task.limits
     if not evaluation:
         lines.insert(0, "It was not evaluated: nothing is known about how good it is.")
     return "\n".join(f"- {line}" for line in lines)

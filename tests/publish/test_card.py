@@ -13,18 +13,36 @@ import pytest
 import yaml
 
 from tunesmith.data.encoded import Ragged
-from tunesmith.run.card import model_card
+from tunesmith.methods import METHODS
+from tunesmith.models import MODELS, Pretrained
+from tunesmith.publish import Parts, model_card
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.crf import potentials
 from tunesmith.tasks.tag_decoding import best_tags
+from tunesmith.types import HeadSettings
 
-runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("runs.py"))))
+runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "report" / "runs.py")))
 LABELS = ["fresh", "rotten"]
+
+
+def parts(config: dict[str, Any], inputs: tuple[str, ...] = ("text",)) -> Parts:
+    """Return what a configuration names, bound as it says."""
+    task = TASKS[config["task"]["name"]].model_validate(config["task"])
+    method = METHODS[config["method"]["name"]].model_validate(config["method"])
+    name = config["model"]["name"]
+    model = MODELS.get(name, Pretrained).model_validate({"name": name})
+    return Parts(task.card(inputs), task.head(), method, model)
+
+
+def card_of(config: dict[str, Any], training: Any, evaluation: Any, environment: Any) -> str:
+    return model_card(parts(config), config, training, evaluation, environment)
 
 
 def card(method: str = "lora", **changes: Any) -> str:
     config = runs.config_of(method, labels=LABELS)
     config["model"] = {"name": "org/tiny-bert"}
-    return model_card(
+    return card_of(
         config | changes.pop("config", {}), runs.training_of(method), runs.evaluation_of(LABELS), runs.environment_of()
     )
 
@@ -79,7 +97,7 @@ def test_scratch_networks_need_tunesmith() -> None:
 
 def test_regression_and_multi_label() -> None:
     task = {"name": "regression", "standardize": True, "mean": 2.5, "std": 1.25}
-    text = model_card(
+    text = card_of(
         runs.config_of("full") | {"task": task},
         runs.training_of("full"),
         runs.regression_evaluation(),
@@ -88,14 +106,24 @@ def test_regression_and_multi_label() -> None:
     assert 'function_to_apply="none"' in text
     assert "multiply its output by 1.25 and add 2.5" in text
     assert "0.561 [0.539, 0.582]" in text
-    multi = model_card(runs.config_of("full", multi_label=True, threshold=0.4), runs.training_of("full"), None, {})
+    config = runs.config_of("full", labels=LABELS, multi_label=True, threshold=0.4)
+    multi = card_of(config, runs.training_of("full"), None, {})
     assert 'function_to_apply="sigmoid"' in multi
     assert "above 0.4" in multi
     assert "Not evaluated." in multi
 
 
+UNKNOWN = Parts(
+    TaskCard(),
+    HeadSettings("AutoModelForSomething", None),
+    METHODS["full"].model_validate({}),
+    Pretrained.model_validate({"name": "m"}),
+)
+"""A run of a task that says nothing of itself."""
+
+
 def test_nothing_known() -> None:
-    text = model_card({}, {}, None, {})
+    text = model_card(UNKNOWN, {}, {}, None, {})
     assert front_matter(text)["library_name"] == "transformers"
     assert "Not evaluated." in text
 
@@ -105,7 +133,7 @@ def test_outside_text_does_nothing_in_markdown() -> None:
     config = runs.config_of("lora", labels=labels)
     evaluation = runs.evaluation_of(LABELS)
     evaluation["baseline"]["name"] = "x | <script>"
-    text = model_card(config, runs.training_of(), evaluation, runs.environment_of())
+    text = card_of(config, runs.training_of(), evaluation, runs.environment_of())
     prose = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)
     assert "<script>" not in prose
     assert "\n# title" not in prose
@@ -115,8 +143,8 @@ def test_outside_text_does_nothing_in_markdown() -> None:
 
 def test_language_models() -> None:
     config = runs.config_of("full", "causal_lm", form="chat")
-    training = runs.training_of("full") | {"auto_class": "AutoModelForCausalLM"}
-    text = model_card(config, training, runs.chat_evaluation(), runs.environment_of())
+    training = runs.training_of("full")
+    text = card_of(config, training, runs.chat_evaluation(), runs.environment_of())
     matter = front_matter(text)
     assert matter["pipeline_tag"] == "text-generation"
     assert matter["tags"] == ["tunesmith", "language-modelling", "full-fine-tuning"]
@@ -132,28 +160,29 @@ def test_language_models() -> None:
         assert golden in text, golden
     assert "baseline" not in text
     assert "labels" not in text
-    text = model_card(runs.config_of("full", "causal_lm", form="text"), training, None, {})
+    text = card_of(runs.config_of("full", "causal_lm", form="text"), training, None, {})
     assert "goes on with a text" in text
     assert "apply_chat_template" not in text
-    masked = model_card(runs.config_of("lora", "masked_lm"), {"auto_class": "AutoModelForMaskedLM"}, None, {})
+    masked = card_of(runs.config_of("lora", "masked_lm"), {}, None, {})
     assert front_matter(masked)["pipeline_tag"] == "fill-mask"
-    unknown = model_card(runs.config_of("full", "new_task"), {"auto_class": "AutoModelForSomething"}, None, {})
+    unknown = model_card(UNKNOWN, runs.config_of("full", "new_task"), {}, None, {})
     assert "pipeline_tag" not in front_matter(unknown)
     assert "AutoModelForSomething.from_pretrained(folder)" in unknown
 
 
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "single": ("SequenceClassification", {"labels": LABELS}),
-    "multi": ("SequenceClassification", {"labels": LABELS, "multi_label": True}),
-    "regression": ("SequenceClassification", {}),
-    "tags": ("TokenClassification", {"labels": ["O", "B-x", "I-x"]}),
-    "chains": ("TokenClassification", {"labels": ["O", "B-x", "I-x"], "crf": True, "split": "character"}),
-    "chat": ("CausalLM", {"form": "chat", "system": "Be 'brief'.", "template_arguments": {"enable_thinking": False}}),
-    "text": ("CausalLM", {"form": "text"}),
-    "masked": ("MaskedLM", {}),
+TAGS = {"name": "token_classification", "labels": ["O", "B-x", "I-x"]}
+CHAT = {"name": "causal_lm", "system": "Be 'brief'.", "template_arguments": {"enable_thinking": False}}
+KINDS: dict[str, dict[str, Any]] = {
+    "single": {"name": "classification", "labels": LABELS},
+    "multi": {"name": "classification", "labels": LABELS, "multi_label": True},
+    "regression": {"name": "regression"},
+    "tags": TAGS,
+    "chains": {**TAGS, "crf": True, "split": "character"},
+    "chat": {**CHAT, "form": "chat"},
+    "text": {"name": "causal_lm", "form": "text"},
+    "masked": {"name": "masked_lm"},
 }
-"""Kind of model -> what its auto class ends in, settings of the task."""
-NUM_OUTPUTS = {"single": 2, "multi": 2, "regression": 1, "tags": 3, "chains": 15}
+"""Kind of model -> the task with its settings."""
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -180,10 +209,12 @@ def test_the_code_of_the_card_runs(
         "bos_token_id": None,
         "eos_token_id": 4,
     }
-    auto_class = f"AutoModelFor{KINDS[kind][0]}"
+    run_config = runs.config_of(method) | {"task": KINDS[kind]}
+    head = parts(run_config).head
+    auto_class = head.auto_class
     config = LlamaConfig(**sizes) if "Causal" in auto_class else BertConfig(**sizes)
-    if kind in NUM_OUTPUTS:
-        config.num_labels = NUM_OUTPUTS[kind]
+    if head.num_outputs is not None:
+        config.num_labels = head.num_outputs
     torch.manual_seed(0)
     model = getattr(transformers, auto_class).from_config(config)
     base, folder = tmp_path / "base", tmp_path / "run"
@@ -196,7 +227,7 @@ def test_the_code_of_the_card_runs(
             warnings.simplefilter("ignore")
             names = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS", "CausalLM": "CAUSAL_LM"}
             target = "q_proj" if "Causal" in auto_class else "query"
-            lora = LoraConfig(task_type=names.get(KINDS[kind][0]), target_modules=[target])
+            lora = LoraConfig(task_type=names.get(auto_class.removeprefix("AutoModelFor")), target_modules=[target])
             get_peft_model(model, lora).save_pretrained(folder)
     else:
         model.save_pretrained(folder)
@@ -207,7 +238,7 @@ def test_the_code_of_the_card_runs(
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=16, **special)
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
     tokenizer.save_pretrained(folder)
-    text = model_card(runs.config_of(method, "any", **KINDS[kind][1]), {"auto_class": auto_class}, None, {})
+    text = card_of(run_config, {}, None, {})
     monkeypatch.chdir(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,100 @@
+"""What was found out about a model, remembered for as long as the model stays what it was.
+
+Shared by all who ask, held by nobody: when the model goes, so does what is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, ref
+
+from tunesmith.models.origin import Origin, origin
+from tunesmith.models.wrapping import inner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+T = TypeVar("T")
+
+Facts = dict[str, Any]
+"""By name. Names and numbers only: a module would keep the model alive."""
+
+
+class Informed(Protocol):
+    """Whoever has the facts of a model."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known so far."""
+
+
+class Fact(Generic[T]):
+    """A property that is found once for a model."""
+
+    def __init__(self, find: Callable[[Any], T]) -> None:
+        self._find = find
+        self.__doc__ = find.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, informed: Informed, _owner: type) -> T:
+        if self._name not in informed.facts:
+            informed.facts[self._name] = self._find(informed)
+        found: T = informed.facts[self._name]
+        return found
+
+
+def facts_of(model: nn.Module) -> Facts:
+    """Return what is known of ``model``: nothing yet, if it is not any more what it was when last asked about.
+
+    Its modules and parameters must be the same by the same names, and its configuration and origin equal.
+    """
+    now = _Make.of(model)
+    known = _known.get(model)
+    if known is None or not known[0].is_still(now):
+        known = _known[model] = (now, {})
+    return known[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Make:
+    """All of a model that facts may depend on."""
+
+    names: tuple[str, ...]
+    """Of its modules, each followed by those of its own parameters."""
+    ids: tuple[int, ...]
+    parts: tuple[ref[Any], ...]
+    """The same modules and parameters."""
+    config: str
+    origin: Origin | None
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Make:
+        found = list(_parts(model))
+        config: Any = getattr(inner(model), "config", None)
+        return cls(
+            tuple(name for name, _ in found),
+            tuple(id(part) for _, part in found),
+            tuple(ref(part) for _, part in found),
+            repr(config.to_dict()) if hasattr(config, "to_dict") else "",
+            origin(model),
+        )
+
+    def is_still(self, now: _Make) -> bool:
+        """Say whether a model is the same ``now``: an id tells a part from another as long as the part lives."""
+        same = (self.ids, self.names, self.config, self.origin) == (now.ids, now.names, now.config, now.origin)
+        return same and all(part() is not None for part in self.parts)
+
+
+_known: WeakKeyDictionary[nn.Module, tuple[_Make, Facts]] = WeakKeyDictionary()
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        yield name, module
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                yield key, parameter

@@ -1,0 +1,159 @@
+"""What a model is seen to do with one short row: the size of its hidden states, and what its layers tell attention.
+
+A configuration says what a model may have; what it uses shows only when it runs. ``transformers`` lets a function of
+ours stand in for attention, and another for its masks: both write down what they are given, and the model computes on.
+
+Shapes: H heads of queries, G of keys and values, L tokens, D numbers each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.models.quiet import quiet
+
+OBSERVING = "tunesmith_observing"
+"""Name under which the functions are registered with ``transformers``."""
+
+VARIANTS = ("softcap", "position_bias", "s_aux", "head_mask")
+"""What attention may be told that changes what it computes, besides a scale and a window."""
+
+NUM_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What one attention module tells the function that attends for it."""
+
+    window: int | None
+    """A token sees ``window - 1`` tokens back and, unless causal, as many ahead."""
+    variants: frozenset[str]
+    """Those of ``VARIANTS`` that are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen."""
+
+    hidden_size: int
+    """Numbers of one of the base model's last hidden states."""
+    attentions: Mapping[str, Attention]
+    """By the module's name; empty where the model attends by code of its own."""
+    masked: frozenset[int]
+    """Windows and chunks that the model's own masks are made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    attentions: dict[nn.Module, Attention] = field(default_factory=dict)
+    masked: set[int] = field(default_factory=set)
+
+
+_notes: ContextVar[_Notes | None] = ContextVar("notes", default=None)
+
+
+class _Seen(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass whose rest nobody needs."""
+
+
+def observe(whole: Any, base: nn.Module) -> Observed:
+    """Run a few tokens through ``whole``, a ``transformers`` model, up to the last hidden states of its ``base``.
+
+    The model is left as it was: mode, attention, gradients and random numbers. What it raises is raised.
+    """
+    notes = _Notes()
+    states: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
+        states.append(output[0] if not hasattr(output, "last_hidden_state") else output.last_hidden_state)
+        raise _Seen
+
+    ids = _row(whole)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(_evaluating(whole))
+        stack.enter_context(_taking_notes(whole, notes))
+        stack.callback(base.register_forward_hook(keep).remove)
+        with suppress(_Seen):
+            whole(input_ids=ids, attention_mask=torch.ones_like(ids))
+    names = {module: name for name, module in whole.named_modules()}
+    attentions = {names[module]: attention for module, attention in notes.attentions.items()}
+    return Observed(int(states[0].shape[-1]), attentions, frozenset(notes.masked))
+
+
+def _row(whole: Any) -> torch.Tensor:
+    """Return one row of ids that every kind of head accepts: no padding, and the end token, if any, at the end."""
+    config = whole.config.get_text_config()
+    weight = whole.get_input_embeddings().weight
+    end = getattr(config, "eos_token_id", None)
+    end = end[0] if isinstance(end, list) else end
+    special = {end, getattr(config, "pad_token_id", None)}
+    ids = [number for number in range(len(weight)) if number not in special][:NUM_TOKENS]
+    if isinstance(end, int) and end < len(weight):
+        ids[-1] = end
+    return torch.tensor([ids], device=weight.device)
+
+
+@contextmanager
+def _taking_notes(whole: Any, notes: _Notes) -> Iterator[None]:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(OBSERVING, _attend)
+    AttentionMaskInterface.register(OBSERVING, _mask)
+    before = whole.config._attn_implementation
+    token = _notes.set(notes)
+    try:
+        with quiet():  # a model that attends by code of its own says so
+            whole.set_attn_implementation(OBSERVING)
+        yield
+    finally:
+        _notes.reset(token)
+        with quiet():
+            whole.set_attn_implementation(before)
+
+
+@contextmanager
+def _evaluating(whole: nn.Module) -> Iterator[None]:
+    """Set every module to ``eval`` inside the ``with`` block, and each back to what it was."""
+    training = [module for module in whole.modules() if module.training]
+    whole.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _attend(
+    module: nn.Module,
+    query_1HLD: torch.Tensor,
+    _key: torch.Tensor,
+    value_1GLD: torch.Tensor,
+    _mask: torch.Tensor | None,
+    *_: Any,
+    sliding_window: int | None = None,
+    **settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """Write down what attention is told, and let every token see the mean of all: it matters to nobody."""
+    notes = _notes.get()
+    assert notes is not None
+    variants = frozenset(name for name in VARIANTS if settings.get(name) is not None)
+    notes.attentions[module] = Attention(sliding_window, variants)
+    mean_1G1D = value_1GLD.mean(dim=2, keepdim=True)
+    num_heads, length = query_1HLD.shape[1:3]
+    mean_1H1D = mean_1G1D.repeat_interleave(num_heads // mean_1G1D.shape[1], dim=1)
+    return mean_1H1D.expand(-1, -1, length, -1).transpose(1, 2).contiguous(), None
+
+
+def _mask(*_: Any, local_size: int | None = None, **__: Any) -> None:
+    notes = _notes.get()
+    assert notes is not None
+    if local_size is not None:
+        notes.masked.add(local_size)

@@ -1,0 +1,105 @@
+"""The third contract of a task: from what was kept of scores to answers and figures. Used by evaluation and report.
+
+Shapes: N rows of a split, K labels, R bootstrap replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.encoded import Array
+from tunesmith.tasks.card import TaskCard
+from tunesmith.tasks.rows import Columns
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Outputs = Mapping[str, Any]
+"""What ``Objective.collect`` kept of the model's scores for a split, in row order: an array with one entry per row,
+where each row is one unit, else a ``Ragged`` with the units of each row."""
+
+Targets = Mapping[str, Any]
+"""What a split's rows are judged by: an array with one entry per row, or a ``Ragged``, by name."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Judge:
+    """How good predictions are."""
+
+    title: ClassVar[str]
+    """What it is called in reports: ``Text classification``."""
+    higher_is_better: ClassVar[Mapping[str, bool]]
+    """Every metric's name and direction; the first is the task's main metric."""
+    answer_metrics: ClassVar[frozenset[str]] = frozenset()
+    """Those metrics that exist only where answers were generated."""
+    rival: ClassVar[Literal["classical", "untuned"]] = "classical"
+    """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
+    the model as it was before training."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the bound task's answers are chosen from: labels, types of entities; empty for numbers and texts."""
+        return ()
+
+    def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
+        """Return what a model card says of the bound task, with the code that predicts.
+
+        ``inputs`` are those that the run was trained with; ``tokenizer`` is the run's, where the code depends on it.
+        """
+        del inputs, tokenizer
+        return TaskCard(labels=self.label_names)
+
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        """Return one JSON-ready prediction per row: ``label`` (or ``value``), ``score``, ``probabilities``.
+
+        ``columns`` are those of the same rows, for tasks whose answers point into the text.
+        """
+        raise NotImplementedError
+
+    def spell(self, predictions: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Return what ``decode`` gave with token ids, where there are some, written out as text."""
+        return predictions
+
+    def shown(self, answer: Any, columns: Columns, row: int) -> Any:
+        """Return a true or predicted label of a row as people read it among the mistakes."""
+        return answer
+
+    def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return every metric, each as an array of R values: one per row of row-weights.
+
+        A bootstrap replicate is a vector of row counts, so that one call scores them all;
+        the point estimate is the replicate whose weights are all 1.
+        """
+        raise NotImplementedError
+
+    def main_metric(self) -> str:
+        """Return the metric that picks the best step: the first one, unless a task says otherwise."""
+        return next(iter(self.higher_is_better))
+
+    def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
+        """Return metrics of each label, [R, K] each, in the order of ``details()["per_label"]``, or nothing."""
+        return {}
+
+    def truth(self, targets: Targets) -> list[Any]:
+        """Return the true label (or value) of every row, JSON-ready, in the form ``decode`` predicts it."""
+        raise NotImplementedError
+
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
+        """Return [N]: how wrong each row's prediction is; 0 when it is right, more when it is surer or further off."""
+        raise NotImplementedError
+
+    def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
+        """Return the outputs of predictions made by other means than a model of ours (a baseline).
+
+        ``predictions`` are probabilities [N, K], or values [N] in the user's units.
+        """
+        raise NotImplementedError
+
+    def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
+        """Return JSON-ready tables and curves for the report (confusion matrix, ROC, ...)."""
+        return {}

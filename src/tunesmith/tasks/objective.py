@@ -1,0 +1,73 @@
+"""The second contract of a task: the head, its units and their loss. It is all that the engine knows of a task.
+
+Shapes: S sequences and U labelled units (sequences or tokens) of a micro-batch, K scores per unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from tunesmith.data.encoded import Encoded, Units
+from tunesmith.types import HeadSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+
+class Objective:
+    """What is learned: scores of units, and the loss that they have."""
+
+    reads: ClassVar[Literal["row", "token"]] = "row"
+    """Where the head reads: one pooled vector a sequence, or the tokens that ``Encoded.reads`` names."""
+    corrupts: ClassVar[bool] = False
+    """Whether sequences are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
+    plain_cross_entropy: ClassVar[bool] = False
+    """Whether the loss is the cross-entropy of the targets ``labels``, unweighted, so that a kernel may compute it."""
+    most_epochs: ClassVar[int] = 20
+    """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
+
+    def wanted_steps(self, longer: int = 1) -> int:
+        """Return the optimizer steps that learning the task well takes, where there are rows for so many.
+
+        ``longer`` is how many times as many a model takes that begins with nothing.
+        """
+        return longer * 1000
+
+    def head(self) -> HeadSettings:
+        """Return what the bound task asks of the model."""
+        raise NotImplementedError
+
+    @property
+    def sums_over_units(self) -> bool:
+        """Whether ``loss_sum`` of parts of the units adds up to that of all (not so for a chain over a sentence)."""
+        return True
+
+    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
+        """Return the scalar *sum* of the losses over the micro-batch's units, in float32 or wider.
+
+        ``targets`` are those of ``Encoded.targets``: one entry per sample, or per unit where they are ragged.
+        ``units`` says which units are of one sequence, and which of one row; where the loss ``sums_over_units`` it may
+        be given a part of them, that begins and ends anywhere.
+        """
+        raise NotImplementedError
+
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
+        """Return what the step's loss is divided by: the number (or total weight) of labelled units or rows."""
+        raise NotImplementedError
+
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
+        """Return what evaluation keeps of a micro-batch's scores: tensors with one entry per unit."""
+        raise NotImplementedError
+
+    def corrupt(self, data: Encoded, sequences: npt.NDArray[np.int64], seed: int | None) -> Encoded:
+        """Return these sequences of ``data``, in this order, as the model is to see them, with what it is to restore.
+
+        What happens to a sequence depends on the seed and on the sequence alone, never on the others. Without
+        a seed (evaluation) it depends on its content, so that it is the same every time.
+        """
+        raise NotImplementedError

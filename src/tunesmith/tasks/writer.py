@@ -1,0 +1,36 @@
+"""The fourth contract, of tasks whose model writes: prompts, where answers end, and how they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.encoded import Array, Encoded
+from tunesmith.tasks.rows import Columns
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Writer:
+    """What generation asks of a task."""
+
+    def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise what is to be answered: inputs only, one sequence a row, ready for the model to go on from."""
+        raise NotImplementedError
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
+        """Return the canonical columns of the one row that an answer to ``messages`` is to be written to."""
+        raise NotImplementedError
+
+    def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+        """Return the ids that end an answer."""
+        raise NotImplementedError
+
+    def judge_answers(self, answers: Sequence[str | None], columns: Columns) -> dict[str, Array]:
+        """Return what ``Judge.measure`` needs of generated answers, to be added to the outputs: arrays [N, ...].
+
+        ``answers`` are in row order; None for rows that none was generated for. The entry
+        ``answers`` holds the texts themselves.
+        """
+        raise NotImplementedError

@@ -1,0 +1,169 @@
+"""The code on a run's model card, executed as it stands, gives what the run itself predicts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny import tiny_folder
+from tunesmith.run import Run, RunConfig, train
+
+Configure = Callable[..., RunConfig]
+
+WORDS = ("great", "boring", "film", "plot")
+
+
+def tagged(tags: list[str], tokens: list[str]) -> Callable[[int], dict[str, Any]]:
+    def row(i: int) -> dict[str, Any]:
+        length = 3 + i % 3
+        turned = [tokens[(k + i) % len(tokens)] for k in range(length)]
+        return {"tokens": turned, "tags": tags[:length]}
+
+    return row
+
+
+def text(i: int) -> str:
+    return f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i % 31}"
+
+
+ENTITIES, SPEECH = ["O", "B-A", "I-A", "O", "B-B"], ["DET", "NOUN", "VERB", "NOUN", "ADV"]
+CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
+    "labels": ({"name": "classification"}, lambda i: {"text": text(i), "label": ("good", "bad", "so-so")[i % 3]}),
+    "pairs": (
+        {"name": "classification"},
+        lambda i: {"text": text(i), "text_pair": f"a {WORDS[i % 4]}", "label": ("same", "other")[i % 2]},
+    ),
+    "several": (
+        {"name": "classification", "multi_label": True, "threshold": 0.4},
+        lambda i: {"text": text(i), "label": list(WORDS[: i % 3 + 1])},
+    ),
+    "numbers": ({"name": "regression", "standardize": True}, lambda i: {"text": text(i), "label": i % 9 / 2 + 20}),
+    "entities": ({"name": "token_classification"}, tagged(ENTITIES, ["this", "great", "film", "7"])),
+    "speech": ({"name": "token_classification"}, tagged(SPEECH, ["this", "great", "film", "7"])),
+    "characters": ({"name": "token_classification", "crf": True}, tagged(ENTITIES, list("一段文字很长"))),
+    "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
+    "chat": (
+        {"name": "causal_lm", "system": "Be brief."},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
+    ),
+    "texts": ({"name": "causal_lm"}, lambda i: {"text": text(i)}),
+}
+"""Kind of run -> its task, and the rows that it learns from."""
+
+
+def trained(configured: Configure, folder: Path, kind: str, method: str, model: Path | None = None) -> Run:
+    task, make = CASES[kind]
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(make(i)) + "\n" for i in range(90)), encoding="utf-8")
+    config = configured(
+        **({} if model is None else {"model": str(model)}),
+        data=str(data),
+        task=task,
+        method={"name": "lora", "rank": 2} if method == "lora" else {"name": method},
+        train={"max_steps": 12, "evaluate_steps": 12},
+        evaluation={"num_resamples": 0, "baseline": False},
+    )
+    return Run.open(train(config))
+
+
+def printed(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Execute the code of the card in the run's folder, and return what it prints."""
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert "tunesmith" not in code
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(run.folder)
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(code, "card", "exec"), {})
+    return capsys.readouterr().out
+
+
+def close(value: float) -> Any:
+    return pytest.approx(value, abs=2e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("kind", CASES)
+def test_the_code_of_the_card_gives_the_runs_own_predictions(
+    configured: Configure,
+    llama_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    method: str,
+) -> None:
+    model = llama_folder if kind in ("chat", "texts") else None
+    run = trained(configured, tmp_path, kind, method, model)
+    out = printed(run, monkeypatch, capsys)
+    if kind in ("chat", "texts"):
+        asked = "Your question." if kind == "chat" else "The beginning of a text"
+        assert out.strip() == run.predict(asked)[0]["answer"]
+        return
+    found = ast.literal_eval(out)
+    if kind in ("entities", "speech", "characters"):
+        (own,) = run.predict("一段文字" if kind == "characters" else "Your text .")
+        assert [tag for _, tag in found] == own["tags"]
+        assert [word.strip() for word, _ in found] == own["tokens"]
+        return
+    if kind == "masked":
+        (own,) = run.predict("Your [MASK] text.")
+        fillers = [one["token"] for one in own["fillers"][0]]
+        assert ([one["token_str"].strip() for one in found] if method == "full" else found) == fillers
+        return
+    pair = kind == "pairs"
+    (own,) = run.predict([("Your text.", "Its second text.")] if pair else "Your text.")
+    if kind == "numbers":
+        value = found[0]["score"] if method == "full" else found
+        task: Any = run.task
+        assert value * task.std + task.mean == close(own["value"])
+        assert f"multiply its output by {task.std} and add {task.mean}" in (run.folder / "README.md").read_text()
+    elif kind == "several" and method == "lora":
+        assert found == own["label"]
+    elif method == "lora":
+        assert found == {label: close(p) for label, p in own["probabilities"].items()}
+    elif kind == "several":
+        several = found[0] if isinstance(found[0], list) else found
+        assert {one["label"]: one["score"] for one in several} == {
+            label: close(p) for label, p in own["probabilities"].items()
+        }
+    else:
+        one = found[0] if isinstance(found, list) else found
+        assert (one["label"], one["score"]) == (own["label"], close(own["score"]))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_words_are_given_with_their_spaces_where_the_tokenizer_counts_them_in(
+    configured: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+) -> None:
+    model = tiny_folder(tmp_path / "model", "gpt2", head="causal")
+    run = trained(configured, tmp_path, "entities", method, model)
+    found = ast.literal_eval(printed(run, monkeypatch, capsys))
+    assert [word for word, _ in found] == ["Your", " text", " ."]
+    assert [tag for _, tag in found] == run.predict("Your text .")[0]["tags"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_answers_end_where_the_template_ends_them_though_the_base_model_does_not(
+    configured: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+) -> None:
+    model = tiny_folder(tmp_path / "model", "llama", head="causal", eos_token_id=7)
+    run = trained(configured, tmp_path, "chat", method, model)
+    assert printed(run, monkeypatch, capsys).strip() == run.predict("Your question.")[0]["answer"]
