@@ -14,11 +14,11 @@ import torch
 from torch.nn import functional
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
-from tunesmith.types import Problem, Role
+from tunesmith.types import HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

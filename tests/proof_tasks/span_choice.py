@@ -16,11 +16,11 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.tagged import split_spaces
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.columns import places
 from tunesmith.tasks.losses import widen
 from tunesmith.tasks.token_encoding import encode_tokens
-from tunesmith.types import Problem, Role
+from tunesmith.types import HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
