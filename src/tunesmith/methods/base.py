@@ -63,6 +63,9 @@ class Method(Config, StepHooks):
     result: ClassVar[Literal["model", "adapter", "own"]]
     """What ``save`` writes: a whole model; an adapter in PEFT's layout, beside a base model; or something beside a base
     model in a form of its own, which ``load`` alone reads."""
+    same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
+    """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
+    leaves none frozen."""
 
     title: ClassVar[str] = ""
     """What it is called in a sentence, after "fine-tuned by"; its name when empty."""
@@ -90,7 +93,10 @@ class Method(Config, StepHooks):
         raise NotImplementedError
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it."""
+        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it.
+
+        Only of methods whose result needs its base; ``tunesmith.models.load_trained`` opens whole models.
+        """
         raise NotImplementedError
 
     @property

@@ -36,6 +36,13 @@ class Lora(PeftMethod):
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     peft_type: ClassVar[str] = "LORA"
+    same_in_one_pass: ClassVar[tuple[str, ...] | None] = (
+        "target_modules",
+        "layers_to_transform",
+        "quantize",
+        "dora",
+        "bias",
+    )
 
     rank: Annotated[int, Field(ge=1)] = 8
     """Inner size of the added matrices."""
