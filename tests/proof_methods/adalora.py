@@ -12,6 +12,7 @@ from torch import nn
 from tunesmith.methods.peft_method import PeftMethod
 from tunesmith.methods.targets import find_targets
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inner
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -47,6 +48,7 @@ class AdaLora(PeftMethod):
 
     def wrap(self, model: PreTrainedModel, config: Any) -> PeftModel:
         wrapped = super().wrap(model, config)
+        _parts(wrapped)[1].pattern = {}  # on PEFT's own config, it would have files without the masked ranks
         for name, parameter in wrapped.named_parameters():
             if ".ranknum." in name:  # PEFT has it trained and not saved
                 parameter.requires_grad_(False)
@@ -64,7 +66,7 @@ class AdaLora(PeftMethod):
         config, allocator = _parts(model)
         config.total_step, config.tfinal = total_steps, total_steps // 4
         if step <= total_steps - config.tfinal:
-            allocator.update_ipt(model)
+            allocator.update_ipt(inner(model))
 
     def after_step(self, model: nn.Module, step: int, total_steps: int) -> None:
         """Mask the ranks that matter least, by the budget of the step; in the last quarter they stay as they are."""
@@ -72,18 +74,18 @@ class AdaLora(PeftMethod):
         budget, is_due = allocator.budget_schedule(step)
         last = total_steps - config.tfinal
         if step <= last and (is_due or step == last):
-            config.rank_pattern = allocator.mask_to_budget(model, budget)
-        elif step > last and config.rank_pattern:
-            allocator.mask_using_rank_pattern(model, config.rank_pattern)
+            allocator.pattern = allocator.mask_to_budget(inner(model), budget)
+        elif step > last:
+            allocator.mask_using_rank_pattern(inner(model), allocator.pattern)
 
     def state(self, model: nn.Module) -> dict[str, Any]:
-        config, allocator = _parts(model)
+        _, allocator = _parts(model)
         means = {f"{kind}/{name}": value for kind in STATISTICS for name, value in getattr(allocator, kind).items()}
-        return {**means, "rank_pattern": config.rank_pattern}
+        return {**means, "pattern": allocator.pattern}
 
     def load_state(self, model: nn.Module, state: Mapping[str, Any]) -> None:
-        config, allocator = _parts(model)
-        config.rank_pattern = state["rank_pattern"]
+        _, allocator = _parts(model)
+        allocator.pattern = state["pattern"]
         for kind in STATISTICS:
             means = {name.removeprefix(f"{kind}/"): value for name, value in state.items() if name.startswith(kind)}
             setattr(allocator, kind, means)

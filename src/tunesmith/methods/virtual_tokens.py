@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inner
@@ -29,10 +30,15 @@ _SIZES = {"token_dim": "hidden_size", "num_layers": "num_hidden_layers", "num_at
 
 
 def complete(config: Any, method: str, model: PreTrainedModel) -> None:
-    """Give PEFT the model's sizes, which it knows by few of their names; ``InputError`` where it has no such place."""
+    """Give PEFT the model's sizes, which it knows by few of their names; ``InputError`` where there is no place."""
     sizes = model.config.get_text_config()
     if config.task_type not in _TASK_TYPES or not all(hasattr(sizes, name) for name in _SIZES.values()):
         raise _refusal(method, f"PEFT has no such place in {type(model).__name__}")
+    anatomy = Anatomy.of(model)
+    places = None if anatomy.max_positions is None else anatomy.max_positions - anatomy.position_offset
+    if places is not None and places - config.num_virtual_tokens < max(LENGTHS):
+        message = f"{type(model).__name__} has {places} places, of which {config.num_virtual_tokens} leave too few"
+        raise _refusal(method, message)
     for name, own in _SIZES.items():
         if getattr(config, name) is None:
             setattr(config, name, getattr(sizes, own))
