@@ -17,9 +17,9 @@ from tunesmith.run.defaults import as_record
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Session
-from tunesmith.run.shared import Shared
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.training import compose
+from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.classification import Classification
 
 UNSAID: dict[str, Any] = {
@@ -56,7 +56,7 @@ def write_rows(path: Path, num_rows: int) -> Path:
 
 def composed(config: RunConfig) -> tuple[Session, RunConfig]:
     """Put a run together without training it."""
-    return compose(config, RunDirectory(Path(config.output or "")), Observers([]), StopRequests(), Shared())
+    return compose(config, RunDirectory(Path(config.output or "")), Observers([]), StopRequests(), Workshop())
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from tunesmith.run import RunConfig
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Session
-from tunesmith.run.shared import Shared
 from tunesmith.run.signals import stop_requests
 from tunesmith.run.training import compose
+from tunesmith.run.workshop import Workshop
 
 
 def composed(config: RunConfig, folder: Path) -> Session:
     with stop_requests() as stop:
-        session, _ = compose(config, RunDirectory(folder), Observers([]), stop, Shared())
+        session, _ = compose(config, RunDirectory(folder), Observers([]), stop, Workshop())
     return session
 
 

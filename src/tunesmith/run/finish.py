@@ -17,7 +17,7 @@ from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
 from tunesmith.run.assembly import inputs_of, parameter_counts
 from tunesmith.run.defaults import as_record
-from tunesmith.run.judging import figures, judge
+from tunesmith.run.judgement import figures, judge
 from tunesmith.run.session import require_finite_weights
 from tunesmith.types import Problem, RunError
 
@@ -166,7 +166,7 @@ def _classical(session: Session, split: str) -> Baseline | None:
         session.working("training the baseline")
         return baseline(data.task, data.columns("train"), data.columns(split), seed)
 
-    return session.shared.once([*key, seed], train)
+    return session.workshop.once([*key, seed], train)
 
 
 def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, Any]:

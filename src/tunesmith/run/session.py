@@ -20,12 +20,12 @@ from tunesmith.evaluate import Baseline
 from tunesmith.run.assembly import Network, TaskData
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
-from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
-from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests
+from tunesmith.run.step_settings import StepSettings
+from tunesmith.run.workshop import Workshop
 from tunesmith.types import Problem, RunError, StepInfo
 
 
@@ -65,9 +65,9 @@ class Session:
     problems: list[Problem]
     rival: Baseline | None = None
     """The model before its first step, where that is what it is judged against."""
-    shared: Shared = field(default_factory=Shared)
+    workshop: Workshop = field(default_factory=Workshop)
     """What other runs of this process have in common with it."""
-    settled: Settled | None = None
+    settled: StepSettings | None = None
     """How steps are made on the device at hand; set before the first one."""
     progress: Progress = field(default_factory=Progress)
     metrics: MetricsFile | None = None
@@ -88,7 +88,7 @@ class Session:
 
     def encoded(self, split: str) -> Encoded:
         """Return the tokens of a split."""
-        return self.shared.encoded(self.network, self.data, split)
+        return self.workshop.encoded(self.network, self.data, split)
 
     def note(self, problem: Problem) -> None:
         self.problems.append(problem)

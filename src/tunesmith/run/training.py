@@ -27,11 +27,10 @@ from tunesmith.models import record
 from tunesmith.run.assembly import parameter_counts, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import as_record, decide, decisions_of, in_one_line, planned, taken_up
-from tunesmith.run.device import settle
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.finish import finish
-from tunesmith.run.frozen import keep_states, wants_states
+from tunesmith.run.frozen_states import keep_states, wants_states
 from tunesmith.run.guards import (
     check_method,
     check_same_config,
@@ -47,10 +46,11 @@ from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers, RunPlan
 from tunesmith.run.session import Session, drive, restore
-from tunesmith.run.shared import Shared
 from tunesmith.run.signals import StopRequests, stop_requests
+from tunesmith.run.step_settings import settle_steps
 from tunesmith.run.tensorboard import TensorBoard
-from tunesmith.run.untuned import judge_untuned
+from tunesmith.run.untuned_rival import judge_untuned
+from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.left_out import encoding_problems, num_refused
 from tunesmith.types import DiskError, InputError, Problem
@@ -84,12 +84,12 @@ def train(
         watching = Observers(observers)
         stack.callback(watching.close)
         config = taken_up(config, directory) if resume else config
-        session, resolved = compose(config, directory, watching, stop, Shared())
+        session, resolved = compose(config, directory, watching, stop, Workshop())
         stack.enter_context(resumable(directory))
         open_run(session, resolved, resume=resume)
         if wants_states(session):
             keep_states(session)
-        session.settled = settle(session)
+        session.settled = settle_steps(session)
         record_steps(stack, session)
         reset_peak(session.network.device)
         drive(session)
@@ -182,21 +182,21 @@ def default_output(config: RunConfig) -> str:
 
 
 def compose(
-    config: RunConfig, directory: RunDirectory, observers: Observers, stop: StopRequests, shared: Shared
+    config: RunConfig, directory: RunDirectory, observers: Observers, stop: StopRequests, workshop: Workshop
 ) -> tuple[Session, RunConfig]:
     """Build every part; return the session and the resolved configuration."""
     check_method(config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    data = shared.data(config)
+    data = workshop.data(config)
     task = data.task
     observers.working("loading the model")
-    loaded = shared.load(config, data)
+    loaded = workshop.load(config, data)
     notes = task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
-    network = shared.network(config, data, loaded)
+    network = workshop.network(config, data, loaded)
     observers.working("tokenising")
-    splits = {split: shared.encoded(network, data, split) for split in data.prepared.splits}
+    splits = {split: workshop.encoded(network, data, split) for split in data.prepared.splits}
     found = [
         problem
         for split, rows in splits.items()
@@ -224,7 +224,7 @@ def compose(
         compute=config.compute.model_copy(update={"layout": network.scorer.layout}),
         prepare_step=lambda progress: config.method.update(network.model, progress),
     )
-    session = Session(config, directory, data, network, training, validation, observers, stop, [], shared=shared)
+    session = Session(config, directory, data, network, training, validation, observers, stop, [], workshop=workshop)
     session.decisions = decisions
     check_session(session)
     _require_units(encoded, network.max_length)
@@ -259,8 +259,8 @@ def _announce(session: Session) -> None:
 def _environment(session: Session, started: datetime) -> dict[str, Any]:
     tokenizer = ["tokenizer_sha256", session.data.task.model_dump(mode="json")]
     return {
-        "versions": session.shared.once(["versions"], versions),
-        "machine": session.shared.once(["machine"], machine),
+        "versions": session.workshop.once(["versions"], versions),
+        "machine": session.workshop.once(["machine"], machine),
         "seed": session.config.train.seed,
         "data": {"source": session.config.data.path, "hashes": dict(session.data.prepared.hashes)},
         "model": {
@@ -268,9 +268,9 @@ def _environment(session: Session, started: datetime) -> dict[str, Any]:
             "hub_id": session.network.hub_id,
             **record(session.network.model),
         },
-        "tokenizer": {"sha256": session.shared.once(tokenizer, lambda: session.network.tokenizer_sha256)},
+        "tokenizer": {"sha256": session.workshop.once(tokenizer, lambda: session.network.tokenizer_sha256)},
         "defaults": as_record(session.decisions),
-        "git": session.shared.once(["git"], lambda: git_state(Path.cwd())),
+        "git": session.workshop.once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),
     }
 

@@ -18,7 +18,7 @@ from tunesmith.evaluate import Baseline
 from tunesmith.files.atomic import new_folder
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.models.origin import origin
-from tunesmith.run.judging import judge
+from tunesmith.run.judgement import judge
 from tunesmith.run.session import Session
 
 NAME = "before fine-tuning"
@@ -42,7 +42,7 @@ def judge_untuned(session: Session) -> Baseline | None:
         config.evaluation.max_new_tokens,
         config.train.seed if known is None or known.new_parameters else None,
     ]
-    found = session.shared.once(key, lambda: _judge(session, split))
+    found = session.workshop.once(key, lambda: _judge(session, split))
     found = replace(found, num_parameters=sum(parameter.numel() for parameter in session.network.model.parameters()))
     _save(found, folder)
     return found

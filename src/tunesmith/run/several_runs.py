@@ -16,17 +16,17 @@ from tunesmith.methods.lora import Lora
 from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import taken_up
-from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
-from tunesmith.run.frozen import keep_states, wants_states
+from tunesmith.run.frozen_states import keep_states, wants_states
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.session import Course, Session
-from tunesmith.run.shared import Shared
 from tunesmith.run.signals import Stopped, StopRequests, stop_requests
+from tunesmith.run.step_settings import settle_steps_of_several
 from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, resumable, train
+from tunesmith.run.workshop import Workshop
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
 SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
@@ -118,9 +118,9 @@ def train_together(
 
 def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) -> list[Session]:
     """Build every run, then open them all: what cannot be trained is found before anything is written."""
-    shared = Shared(one_base=True)
+    workshop = Workshop(one_base=True)
     Observers(list(planned[0].observers)).working("reading the data")
-    tasks = sorted({shared.data(one.config).task.name for one in planned})
+    tasks = sorted({workshop.data(one.config).task.name for one in planned})
     if len(tasks) > 1:
         message = f"Runs that are trained together need the same task; here it is {', '.join(tasks)}."
         raise InputError(message, "Choose one with --task.")
@@ -128,8 +128,8 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     for one in planned:
         watching = Observers(list(one.observers))
         stack.callback(watching.close)
-        composed.append(compose(one.config, one.directory, watching, stop, shared))
-    shared.release()
+        composed.append(compose(one.config, one.directory, watching, stop, workshop))
+    workshop.release()
     sessions = [session for session, _ in composed]
     _require_members(sessions)
     for one, (session, resolved) in zip(planned, composed, strict=True):
@@ -140,7 +140,7 @@ def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) 
     if any(map(wants_states, sessions)):
         for session in sessions:
             keep_states(session)
-    settled = settle_together(sessions)
+    settled = settle_steps_of_several(sessions)
     for session in sessions:
         session.settled = settled
     message = f"Trained in one pass over the base model with {len(sessions) - 1} other runs; times are its share."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Shared:
+class Workshop:
     """Parts of runs, by what they were made from."""
 
     def __init__(self, *, one_base: bool = False) -> None:

@@ -48,7 +48,7 @@ def keep_states(session: Session) -> None:
         return keep(session, name, data, prefix)
 
     kept = {
-        name: session.shared.once(_key(session, name), partial(kept_of, name, data)) for name, data in splits.items()
+        name: session.workshop.once(_key(session, name), partial(kept_of, name, data)) for name, data in splits.items()
     }
     session.training = replace(training, data=kept["train"])
     session.validation = kept.get("validation")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class StepSettings:
     """What was settled, for the run's record."""
 
     memory: MemoryPlan
@@ -44,7 +44,7 @@ class Settled:
         }
 
 
-def settle(session: Session) -> Settled:
+def settle_steps(session: Session) -> StepSettings:
     """Choose and set up how the steps are made on this device; nothing of it changes what they compute.
 
     Raises ``InputError`` where the configuration demands what the model or the device does not allow.
@@ -71,10 +71,10 @@ def settle(session: Session) -> Settled:
         message = "compute.cuda_graphs: true: switched off, since activations are computed again to fit into memory."
         fix = "The results stay the same. Lower compute.micro_batch_tokens, or set compute.checkpointing to never."
         session.note(Problem("note", message, fix))
-    return Settled(plan, num_compiled, has_graphs)
+    return StepSettings(plan, num_compiled, has_graphs)
 
 
-def settle_together(sessions: Sequence[Session]) -> Settled:
+def settle_steps_of_several(sessions: Sequence[Session]) -> StepSettings:
     """Do the same for sessions whose steps are made in the same passes: one plan for what all of them take at once.
 
     Layers that run for several runs change from pass to pass, and are neither compiled nor captured.
@@ -86,7 +86,7 @@ def settle_together(sessions: Sequence[Session]) -> Settled:
     for session in sessions:
         _adopt(session, plan)
         _tell_what_needs_it_alone(session)
-    return Settled(plan)
+    return StepSettings(plan)
 
 
 def _plan(sessions: Sequence[Session]) -> MemoryPlan:
