@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import answer, imported, note_peak, process_seconds, training_result
-from benchmarks.prepare import write_rows
+from benchmarks.row_files import write_rows
 from tunesmith.run import Observer, RunPlan
 from tunesmith.types import StepInfo
 

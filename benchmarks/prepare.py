@@ -7,11 +7,12 @@ import gzip
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.child import answer
+from benchmarks.row_files import write_rows
 
 NUM_TEST_ROWS = 64
 GSM8K = "gsm8k/train.jsonl.gz"
@@ -22,9 +23,10 @@ def training(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
     workload, work = spec["workload"], Path(spec["work"])
-    model = str(locate(workload["model"]).folder)
+    model = str(materialise(locate(workload["model"])).folder)
     tokenizer = AutoTokenizer.from_pretrained(model)
     is_chat = workload["data"] == "chat"
     source, rows = chats() if is_chat else reviews()
@@ -127,16 +129,6 @@ def shape_of(model: str, *, causal: bool) -> dict[str, Any]:
     }
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    with Path(path).open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def prediction(spec: dict[str, Any]) -> dict[str, Any]:
     """Train a model briefly and write the texts to predict on."""
     from benchmarks.ours import train_quietly
@@ -167,6 +159,7 @@ def generation(spec: dict[str, Any]) -> dict[str, Any]:
 def short_rows(spec: dict[str, Any]) -> dict[str, Any]:
     """Write many short labelled rows, all different: a third to all of a review, with a number before it."""
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
     work, num_rows = Path(spec["work"]), spec["workload"]["rows"]
     source, found = reviews()
@@ -181,7 +174,7 @@ def short_rows(spec: dict[str, Any]) -> dict[str, Any]:
 
     write_rows(work / "train.jsonl", make())
     write_rows(work / "test.jsonl", rows[:NUM_TEST_ROWS])
-    return {"model": str(locate(spec["workload"]["model"]).folder), "source": source, "num_rows": num_rows}
+    return {"model": str(materialise(locate(spec["workload"]["model"])).folder), "source": source, "num_rows": num_rows}
 
 
 def long_model(spec: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +183,9 @@ def long_model(spec: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
 
-    source, folder = locate(spec["workload"]["model"]).folder, Path(spec["work"]) / "model"
+    source, folder = materialise(locate(spec["workload"]["model"])).folder, Path(spec["work"]) / "model"
     config = AutoConfig.from_pretrained(source)
     config.max_position_embeddings = 2048
     torch.manual_seed(0)

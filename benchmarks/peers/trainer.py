@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import answer, imported, process_seconds, training_result
-from benchmarks.prepare import read_rows
+from benchmarks.row_files import read_rows
 
 COMPILE_WARM_UP = 12
 """Steps in which the compiler may still meet new shapes; they are left out of throughput and reported beside it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.child import answer, imported
 from benchmarks.peers.trainer import Steps, arguments
-from benchmarks.prepare import read_rows
+from benchmarks.row_files import read_rows
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ including the command line before it has parsed anything, may use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 
@@ -162,6 +162,20 @@ class ColumnChoice:
     reason: str
     is_number: bool = False
     """Whether the task reads the cells as numbers; other tasks read what is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """What a task asks of the model: given by ``tunesmith.tasks``, read by ``tunesmith.models``."""
+
+    auto_class: str
+    """Name of the ``transformers`` auto class, such as ``AutoModelForSequenceClassification``."""
+    num_outputs: int | None
+    """K, scores per unit; None when it is the model's own (the vocabulary of a language model)."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
+    default_max_length: int = 512
+    """Longest row in tokens when the user names none and the model allows more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ def configure(*arguments: str) -> list[train_module._Plan]:
     parameters = ("--model", "lstm", "--data", "reviews.csv", *arguments)
     context = train_module.train_command.make_context("train", list(parameters))
     given = context.params
-    return train_module._configure(context, given["configs"], given["sweep"], resume=False)
+    plans, _ = train_module._configure(context, given["configs"], given["sweep"], resume=False)
+    return plans
 
 
 def write(path: Path, text: str = "train: {epochs: 1}\n") -> str:

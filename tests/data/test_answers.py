@@ -14,7 +14,7 @@ from tunesmith.data import DataConfig, assign_roles, prepare, profile, read, rea
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.run.rows import FoundRows, find_rows
 from tunesmith.tasks import Classification, detect
 from tunesmith.types import ColumnChoice, InputError

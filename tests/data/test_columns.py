@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.data import assign_roles, profile
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.types import Role
 
 TEXT = Role("text", ("text", "sentence", "review", "question", "sentence1", "premise", "title"), ("text", "category"))

@@ -13,7 +13,7 @@ import pytest
 from data.chats import SUFFIXES, assistant, choose, load, messages_of, user, write
 from tunesmith.data import DataConfig, assign_roles, conversation_roles, profile, read, read_for_prediction
 from tunesmith.data.chat_rows import Conversations
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.types import ColumnChoice, InputError
 
 QUESTIONS = [f"What comes after the number {number}, please tell me?" for number in range(8)]

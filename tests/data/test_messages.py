@@ -26,7 +26,7 @@ from tunesmith.data.messages import (
     read_tools,
     transcript,
 )
-from tunesmith.data.tables import Rows, with_nested
+from tunesmith.data.rows import Rows, with_nested
 from tunesmith.types import ColumnChoice
 
 REASONS = {misfit.what for misfit in Conversations.misfits}

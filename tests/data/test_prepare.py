@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import CleanConfig, DataConfig, RawData, prepare, read, read_for_prediction
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import ColumnChoice, InputError
 

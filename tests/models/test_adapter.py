@@ -17,8 +17,7 @@ from tunesmith.models import Pretrained
 from tunesmith.models.origin import origin
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inner
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 SEQUENCE = HeadSettings("AutoModelForSequenceClassification", 4)
 TOKEN = HeadSettings("AutoModelForTokenClassification", 5)

@@ -17,8 +17,7 @@ from tiny import tiny_batch, tiny_folder, tiny_tokenizer
 from tunesmith.methods import Full
 from tunesmith.models import Pretrained
 from tunesmith.models.quiet import quiet
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError, RunError
+from tunesmith.types import HeadSettings, InputError, RunError
 
 HEAD = HeadSettings("AutoModelForSequenceClassification", 3)
 CAUSAL = HeadSettings("AutoModelForCausalLM", None)

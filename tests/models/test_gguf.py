@@ -13,9 +13,9 @@ import torch
 from tiny import CHAT_MAX_LENGTH, CHAT_TEMPLATE, chat_settings, tiny_batch, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.models import Pretrained, gguf_file
 from tunesmith.models.location import locate
+from tunesmith.models.materialise import materialise
 from tunesmith.models.origin import origin
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,9 +160,9 @@ def test_quantised_weights_come_out_as_the_file_says(tmp_path: Path) -> None:
 
 def test_it_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "tiny.gguf", llama())
-    first = locate(str(path)).folder
+    first = materialise(locate(str(path))).folder
     monkeypatch.setattr(gguf_file, "_convert", lambda *_: pytest.fail("converted again"))
-    assert locate(str(path)).folder == first
+    assert materialise(locate(str(path))).folder == first
 
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_folder_is_still_a_folder(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, "llama", head="causal")
     write(folder / "extra.gguf", llama())
-    assert locate(str(folder)).source == f"folder {folder}"
+    assert materialise(locate(str(folder))).source == f"folder {folder}"
 
 
 @pytest.mark.slow

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tiny import SENTENCES, tiny_batch, tiny_model
 from tunesmith.models import MODELS, Cnn, Lstm, load_tokenizer, load_trained, tokenizer_hash
 from tunesmith.models.scratch_tokenizer import SPECIAL_TOKENS, choose_kind, learn_tokenizer
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 HEAD = HeadSettings("AutoModelForSequenceClassification", 2, {"id2label": {0: "no", 1: "yes"}})
 CHINESE = ("这部电影真好看", "剧情太无聊了，浪费时间", "我喜欢这个演员", "不推荐大家去看")

@@ -14,13 +14,12 @@ import torch
 
 from tiny import MAX_LENGTH, TRANSFORMERS, tiny_folder, tiny_model, tiny_tokenizer
 from tunesmith.files.hashing import hash_file
-from tunesmith.models import Pretrained, hub, load_trained, pretrained, record, samples, tokenizer_hash
+from tunesmith.models import Pretrained, hub, load_trained, model_checks, record, samples, tokenizer_hash
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.lstm import Lstm
 from tunesmith.models.origin import origin
 from tunesmith.models.safety import check_model_folder
-from tunesmith.tasks.base import HeadSettings
-from tunesmith.types import InputError
+from tunesmith.types import HeadSettings, InputError
 
 LABELS = ("anger", "joy", "fear", "calm")
 HEAD = HeadSettings(
@@ -231,7 +230,7 @@ def test_tokenizer_hash_sees_what_matters() -> None:
 )
 def test_position_limits(arch: str, positions: int | None, tmp_path: Path) -> None:
     model = tiny_model(arch, dtype=torch.float32)
-    assert pretrained.position_limit(model) == positions
+    assert model_checks.position_limit(model) == positions
     folder = tiny_folder(tmp_path, arch)
     if positions is None:
         assert load(folder, max_length=5000).max_length == 5000
@@ -249,13 +248,13 @@ def test_long_models_are_capped_unless_told(tmp_path: Path) -> None:
     model.config.max_position_embeddings = 8192
     tokenizer = tiny_tokenizer()
     tokenizer.model_max_length = 10**30
-    assert pretrained.choose_max_length(model, tokenizer) == 512
-    assert pretrained.choose_max_length(model, tokenizer, 4096) == 4096
+    assert model_checks.choose_max_length(model, tokenizer) == 512
+    assert model_checks.choose_max_length(model, tokenizer, 4096) == 4096
     tokenizer.model_max_length = 128
-    assert pretrained.choose_max_length(model, tokenizer) == 128
-    assert pretrained.choose_max_length(model, tokenizer, default=64) == 64
+    assert model_checks.choose_max_length(model, tokenizer) == 128
+    assert model_checks.choose_max_length(model, tokenizer, default=64) == 64
     with pytest.raises(InputError, match="at least 3"):
-        pretrained.choose_max_length(model, tokenizer, 2)
+        model_checks.choose_max_length(model, tokenizer, 2)
 
 
 def test_trained_folder_needs_its_head(tmp_path: Path) -> None:

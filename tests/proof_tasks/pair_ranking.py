@@ -14,9 +14,11 @@ import torch
 from torch.nn import functional
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import encode_texts
-from tunesmith.types import ColumnProfile, Problem, Role
+from tunesmith.tasks.losses import widen
+from tunesmith.types import HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,14 +39,15 @@ class PairRanking(Task):
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
     higher_is_better: ClassVar[Mapping[str, bool]] = {"accuracy": True, "margin": True}
 
-    @classmethod
-    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
-        return 0.0, f"column '{profiles['label'].name}': only when asked for by name"
-
     def check(self, split: str, columns: Columns) -> list[Problem]:
         wrong = [row for row, label in enumerate(columns["label"]) if label not in SIDES]
         message = f"{len(wrong)} {split} rows name neither the first text nor the second one as the better."
-        return [Problem("error", message, "Write first or second.", len(wrong))] if wrong else []
+        found = f"{message} The first: {columns['label'][wrong[0]]}." if wrong else ""
+        return (
+            [Problem("error", found, "Write first or second.", len(wrong), places(split, columns, wrong))]
+            if wrong
+            else []
+        )
 
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         texts = list(chain.from_iterable(zip(*(columns[side] for side in SIDES), strict=True)))
@@ -56,13 +59,13 @@ class PairRanking(Task):
         return {"label": np.array([SIDES.index(label) for label in columns["label"]])}
 
     def head(self) -> HeadSettings:
-        return HeadSettings("AutoModelForSequenceClassification", 1)
+        return HeadSettings(
+            "AutoModelForSequenceClassification", 1, {"id2label": {0: "worth"}, "label2id": {"worth": 0}}
+        )
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         scores_B2 = torch.stack(scores_UK.squeeze(-1).split(units.per_row))
-        if scores_B2.dtype != torch.float64:
-            scores_B2 = scores_B2.float()
-        return functional.cross_entropy(scores_B2, targets["label"], reduction="sum")
+        return functional.cross_entropy(widen(scores_B2), targets["label"], reduction="sum")
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         return float(len(units.per_row))
@@ -104,5 +107,5 @@ class PairRanking(Task):
         return {"accuracy": shares_RN @ (right_N > 0.5), "margin": shares_RN @ (2 * right_N - 1)}
 
     def outputs_from(self, predictions: FloatArray) -> dict[str, Any]:
-        scores_N2 = np.log(np.clip(predictions, 1e-12, 1.0)).astype(np.float32)
+        scores_N2 = np.log(np.clip(np.stack([1 - predictions, predictions], axis=1), 1e-12, 1.0))
         return {"scores": Ragged(scores_N2.reshape(-1), np.arange(0, scores_N2.size + 1, 2))}

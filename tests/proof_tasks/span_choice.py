@@ -1,8 +1,6 @@
 """Which words of a text answer it: a span chosen by a softmax over all words of a row, whatever windows they are in.
 
-Begin and end of the span are one score each for every word, as in Devlin et al. 2019 (section 4.2).
-
-Shapes: N rows of a split, B rows and U words of a micro-batch, R replicates.
+Its begin and end have one score a word, as in Devlin et al. 2019 (section 4.2). Shapes: N rows, U words, R replicates.
 """
 
 from __future__ import annotations
@@ -18,9 +16,11 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.tagged import split_spaces
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.columns import places
+from tunesmith.tasks.losses import widen
 from tunesmith.tasks.token_encoding import encode_tokens
-from tunesmith.types import ColumnProfile, Role
+from tunesmith.types import HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +38,6 @@ class SpanChoice(Task):
     """Find the words of a passage that answer its question."""
 
     name: Literal["span_choice"] = "span_choice"
-
     title: ClassVar[str] = "Choice of a span"
     reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (
@@ -53,10 +52,6 @@ class SpanChoice(Task):
     def form_for(cls, roles: Collection[str]) -> type[Form]:
         return TextsWithAnswers
 
-    @classmethod
-    def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
-        return 0.0, f"column '{profiles['answer'].name}': only when asked for by name"
-
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         words, starts = zip(*(split_spaces(text or "") for text in columns["passage"]), strict=True)
         windows = encode_tokens({"tokens": words, "starts": starts}, tokenizer, max_length)
@@ -64,6 +59,12 @@ class SpanChoice(Task):
         targets = self.targets(columns) if "answer" in columns else {}
         firsts = np.arange(len(words) + 1) if firsts is None else firsts
         return Encoded({"input_ids": ids}, targets, windows.num_truncated, reads, firsts, keeps_rows=True)
+
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        wrong = [row for row, span in enumerate(self.targets(columns)["span"].tolist()) if span[0] == NOWHERE]
+        shown = ", ".join(str(columns["answer"][row]) for row in wrong[:3])
+        message = f"{len(wrong)} answers do not stand in their passages: {shown}."
+        return [Problem("error", message, "Mend them.", len(wrong), places(split, columns, wrong))] if wrong else []
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``span``: int64 [N, 2], the first and the last word of each answer where it stands first."""
@@ -76,22 +77,23 @@ class SpanChoice(Task):
         return {"span": np.array(spans, dtype=np.int64).reshape(-1, 2)}
 
     def head(self) -> HeadSettings:
-        return HeadSettings("AutoModelForTokenClassification", 2, {"id2label": {0: "begin", 1: "end"}})
+        return HeadSettings(
+            "AutoModelForTokenClassification",
+            2,
+            {"id2label": {0: "begin", 1: "end"}, "label2id": {"begin": 0, "end": 1}},
+        )
 
     @property
     def sums_over_units(self) -> bool:
         return False
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
-        wide = scores_UK if scores_UK.dtype == torch.float64 else scores_UK.float()
-        losses = [
-            functional.cross_entropy(scores_L2.T, span_2, ignore_index=NOWHERE, reduction="sum")
-            for scores_L2, span_2 in zip(wide.split(units.per_row), targets["span"], strict=True)
-        ]
+        rows = zip(widen(scores_UK).split(units.per_row), targets["span"], strict=True)
+        losses = [functional.cross_entropy(scores_L2.T, span_2, reduction="sum") for scores_L2, span_2 in rows]
         return torch.stack(losses).sum()
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
-        return float((targets["span"][:, 0] != NOWHERE).sum())
+        return float(len(units.per_row))
 
     def collect(
         self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units

@@ -17,10 +17,10 @@ from tunesmith.methods import METHODS
 from tunesmith.models import MODELS, Pretrained
 from tunesmith.publish import Parts, model_card
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import HeadSettings
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.crf import potentials
 from tunesmith.tasks.tag_decoding import best_tags
+from tunesmith.types import HeadSettings
 
 runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "report" / "runs.py")))
 LABELS = ["fresh", "rotten"]

@@ -241,8 +241,8 @@ class TestEncodings:
         assert data.task.labels is not None
         assert encode(task=data.task.changed(labels=data.task.labels[::-1]))
 
-    def test_the_form_of_the_files(self, encode: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(assembly, "FORMAT", -1)
+    def test_the_code_of_the_task(self, encode: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(assembly, "task_version", lambda task: f"another {task.name}")
         assert encode()
 
     def test_the_libraries(self, encode: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from tunesmith.config.build import build
-from tunesmith.models.pretrained import load_tokenizer
+from tunesmith.models import load_tokenizer
 from tunesmith.run import RunConfig
 from tunesmith.run.assembly import load_data
 

@@ -129,18 +129,32 @@ def predicts_text(task: Task) -> bool:
     return task.writer is not None or not task.truths
 
 
-def targets_of(task: Task, case: Case) -> dict[str, Any]:
-    """Return what the case's rows are judged by; only encoding can tell where the texts themselves are predicted."""
-    if not predicts_text(task):
-        return dict(task.targets(case.columns))
+def encoded_of(task: Task, case: Case) -> Encoded:
     tokenizer = tiny_tokenizer()
     task.adapt(tokenizer)
-    return dict(task.encode(case.columns, tokenizer, 256).data_targets)
+    return task.encode(case.columns, tokenizer, 256)
+
+
+def targets_of(task: Task, case: Case) -> dict[str, Any]:
+    """Return what the case's rows are judged by; only encoding can tell where the texts themselves are predicted."""
+    return dict(encoded_of(task, case).data_targets if predicts_text(task) else task.targets(case.columns))
+
+
+def units_of(encoded: Encoded) -> Ragged:
+    """Return the numbers of each row's units."""
+    counts = np.ones(len(encoded), dtype=np.int64) if encoded.reads is None else encoded.reads.lengths
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return encoded.join(Ragged(np.arange(offsets[-1]), offsets))
+
+
+def borders_of(units: Ragged) -> Units:
+    """Return the borders of rows, each of which is taken for one sequence."""
+    return Units(units.offsets, units.offsets)
 
 
 def scores_for(task: Task, case: Case, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    num_units = len(next(iter(as_tensors(targets_of(task, case)).values())))
+    num_units = len(units_of(encoded_of(task, case)).values)
     num_outputs = task.head().num_outputs or VOCABULARY
     return torch.randn(num_units, num_outputs, generator=generator, dtype=torch.float64)
 
@@ -150,25 +164,19 @@ def as_tensors(targets: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-def units_of(values: Mapping[str, Any]) -> Units:
-    """Return the borders of rows whose targets are these."""
-    first = next(iter(values.values()))
-    return Units(first.offsets, first.offsets) if isinstance(first, Ragged) else Units.single(len(first))
-
-
 def rows_of(values: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
     return {name: one.select(rows) if isinstance(one, Ragged) else one[rows] for name, one in values.items()}
 
 
 def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-    targets = targets_of(task, case)
-    kept = task.collect(scores_for(task, case), as_tensors(targets), units_of(targets))
+    targets, encoded = targets_of(task, case), encoded_of(task, case)
+    units = units_of(encoded)
+    kept = task.collect(scores_for(task, case), as_tensors(targets), borders_of(units))
     outputs: dict[str, Any] = {name: value.numpy() for name, value in kept.items()}
-    if task.reads == "token":
-        offsets = next(iter(targets.values())).offsets
-        outputs = {name: Ragged(value, offsets) for name, value in outputs.items()}
+    if encoded.reads is not None or encoded.rows is not None:
+        outputs = {name: Ragged(value, units.offsets) for name, value in outputs.items()}
     if task.writer is not None:
-        outputs |= task.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
+        outputs |= task.writer.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
     return outputs, targets
 
 
@@ -201,11 +209,11 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
     task = case.bound()
     task.adapt(tokenizer)
     encoded = task.encode(case.columns, tokenizer, max_length=256)
-    assert len(encoded) == len(TEXTS)
+    assert encoded.num_data_rows == len(TEXTS)
+    assert encoded.num_samples == len(TEXTS)
     assert encoded.num_truncated == 0
     for name, target in targets_of(task, case).items():
         found = encoded.targets[name]
-        assert isinstance(found, Ragged) == (task.reads == "token")
         assert len(found) == len(TEXTS)
         np.testing.assert_array_equal(*(one.values if isinstance(one, Ragged) else one for one in (found, target)))
     assert (encoded.reads is None) == (task.reads == "row")
@@ -221,37 +229,36 @@ def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
     task.adapt(tokenizer)
     encoded = task.encode(columns, tokenizer, max_length=256)
     assert encoded.targets == {} or predicts_text(task)
-    assert len(encoded) == len(TEXTS)
+    assert encoded.num_data_rows == len(TEXTS)
 
 
 def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
-    scores, given = scores_for(task, case), targets_of(task, case)
-    targets = as_tensors(given)
-    borders = units_of(given)
-    whole, units = task.loss_sum(scores, targets, borders), task.count_units(targets, borders)
+    scores, given, units = scores_for(task, case), targets_of(task, case), units_of(encoded_of(task, case))
+    targets, borders = as_tensors(given), borders_of(units)
+    whole, num_units = task.loss_sum(scores, targets, borders), task.count_units(targets, borders)
     assert whole.shape == ()
-    slices = [slice(0, 1), slice(1, 4), slice(4, None)]
+    slices = [slice(0, 1), slice(1, 4), slice(4, len(TEXTS))]
     if task.sums_over_units:
-        bounded = [slice(some.start, len(scores) if some.stop is None else some.stop) for some in slices]
+        bounded = [slice(some.start, len(scores) if some.stop == len(TEXTS) else some.stop) for some in slices]
         parts = [
             (scores[some], {name: value[some] for name, value in targets.items()}, borders.part(some))
             for some in bounded
         ]
     else:
-        scored = Ragged(scores.numpy(), next(iter(given.values())).offsets)
         rows = [list(range(len(TEXTS)))[some] for some in slices]
-        split = [(torch.from_numpy(scored.take(some)), rows_of(given, some)) for some in rows]
-        parts = [(some, as_tensors(found), units_of(found)) for some, found in split]
+        parts = [
+            (scores[units.take(some)], as_tensors(rows_of(given, some)), borders_of(units.select(some)))
+            for some in rows
+        ]
     torch.testing.assert_close(sum(task.loss_sum(*part) for part in parts), whole, rtol=0, atol=1e-12)
-    assert sum(task.count_units(*part[1:]) for part in parts) == pytest.approx(units, abs=1e-12)
-    assert units > 0
+    assert sum(task.count_units(*part[1:]) for part in parts) == pytest.approx(num_units, abs=1e-12)
+    assert num_units > 0
 
 
 def test_loss_is_wide_finite_and_trains(case: Case) -> None:
     task = case.bound()
-    given = targets_of(task, case)
-    targets, borders = as_tensors(given), units_of(given)
+    targets, borders = as_tensors(targets_of(task, case)), borders_of(units_of(encoded_of(task, case)))
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         loss = task.loss_sum(scores_for(task, case).to(dtype), targets, borders)
         assert loss.dtype == torch.float32
@@ -353,7 +360,7 @@ def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
         pytest.skip("there are no labels")
     (truth,) = task.truths
     given = case.columns[truth]
-    last = "never seen" if task.reads == "row" else ["never seen"] * len(given[-1])
+    last = ["never seen"] * len(given[-1]) if isinstance(given[-1], list) and task.reads == "token" else "never seen"
     columns = {**case.columns, truth: [*given[:-1], last]}
     problems = task.check("test", columns)
     assert [problem.severity for problem in problems] == ["error"]
@@ -369,11 +376,11 @@ def test_tasks_that_write_say_where_answers_begin_and_end(case: Case, tokenizer:
         return
     task.adapt(tokenizer)
     assert task.adapt(tokenizer) == [], "doing it twice changes nothing"
-    prompts = task.encode_prompts(case.columns, tokenizer, 40)
+    prompts = task.writer.encode_prompts(case.columns, tokenizer, 40)
     assert len(prompts) == len(TEXTS)
     assert prompts.targets == {}
     assert 0 < prompts.lengths.min() <= prompts.lengths.max() <= 40
-    assert all(0 <= token < len(tokenizer) for token in task.stop_tokens(tokenizer))
+    assert all(0 <= token < len(tokenizer) for token in task.writer.stop_tokens(tokenizer))
     assert task.answer_metrics < set(task.higher_is_better)
-    judged = task.judge_answers([*TEXTS[:-1], None], case.columns)
+    judged = task.writer.judge_answers([*TEXTS[:-1], None], case.columns)
     assert {len(values) for values in judged.values()} == {len(TEXTS)}

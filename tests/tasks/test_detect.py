@@ -95,7 +95,7 @@ def test_numbers_of_many_digits_and_numbers_written_in_two_ways_are_names() -> N
     import pyarrow as pa
 
     from tunesmith.data import profile
-    from tunesmith.data.tables import Rows
+    from tunesmith.data.rows import Rows
 
     sections = ["1.2", "1.20", "1.3", "2.1"]
     ids = ["1200000000000000001", "1200000000000000002"]

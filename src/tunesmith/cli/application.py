@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from tunesmith import __version__
 from tunesmith.cli.suggestions import SuggestingGroup, usage_problem
 from tunesmith.cli.terminal import allow_any_text, say
 from tunesmith.types import InputError, Problem, RunError
+from tunesmith.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 

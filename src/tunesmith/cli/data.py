@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.inspect_config import InspectConfig
     from tunesmith.data import PreparedData, RawData
-    from tunesmith.data.tables import Rows
+    from tunesmith.data.rows import Rows
     from tunesmith.run.rows import FoundRows
     from tunesmith.tasks import Task
 

@@ -8,7 +8,7 @@ from pydantic import SerializeAsAny
 
 from tunesmith.config.base import Choice, Config
 from tunesmith.data.config import DataConfig
-from tunesmith.models import MODELS, Pretrained
+from tunesmith.models import MODELS, OTHER_MODELS
 from tunesmith.models.base import ModelSource
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
@@ -20,5 +20,5 @@ class InspectConfig(Config):
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
     task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None
     """What is to be learned; found by looking at the data when not given."""
-    model: Annotated[SerializeAsAny[ModelSource] | None, Choice("model", MODELS, default=Pretrained)] = None
+    model: Annotated[SerializeAsAny[ModelSource] | None, Choice("model", MODELS, default=OTHER_MODELS)] = None
     """Whose tokens rows are shown in with --show-mask."""

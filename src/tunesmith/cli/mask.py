@@ -19,17 +19,16 @@ TRAINED, READ = "bold green", "dim"
 
 def show_masks(console: Console, task: Task, columns: Columns, source: ModelSource) -> Sequence[Problem]:
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
-    from tunesmith.models.location import locate
-    from tunesmith.models.pretrained import Pretrained, load_tokenizer
     from tunesmith.tasks import writing
     from tunesmith.tasks.left_out import encoding_problems
+    from tunesmith.tasks.saved_head import head_of_run
 
-    if task.writer is None or not isinstance(source, Pretrained):
+    if task.writer is None or source.from_scratch:
         raise InputError(
             f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
             f"Use it with --task {writing()} and a pretrained model.",
         )
-    tokenizer = load_tokenizer(locate(source.name, source.revision).folder)
+    tokenizer = source.load_tokenizer(head_of_run)
     problems = task.adapt(tokenizer)
     max_length = source.max_length or task.head().default_max_length
     encoded = task.encode(columns, tokenizer, max_length)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from tunesmith.data.clean import plural
-from tunesmith.data.tables import Rows
+from tunesmith.data.rows import Rows
 from tunesmith.types import MAX_ROWS_SHOWN, Problem
 
 LONG_TEXT = 10_000

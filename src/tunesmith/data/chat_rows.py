@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.clean import Tally, plural, tidy_parts
-from tunesmith.data.columns import assign_roles, profile
+from tunesmith.data.columns import assign_roles
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import conversation_roles
 from tunesmith.data.encodings import has_marks
@@ -35,8 +35,10 @@ from tunesmith.data.messages import (
     split_transcript,
     transcript,
 )
+from tunesmith.data.profiles import profile
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows, batches, column_names, nested_columns
+from tunesmith.data.rows import Rows, batches, nested_columns
+from tunesmith.data.tables import column_names
 from tunesmith.types import ColumnChoice, Problem
 
 MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"

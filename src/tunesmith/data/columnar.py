@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from tunesmith.bounded import StoppedError, Worker
 from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
 from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
-from tunesmith.data.tables import BATCH_ROWS, TableWriter, unique_names, with_nested
+from tunesmith.data.rows import BATCH_ROWS, with_nested
+from tunesmith.data.tables import TableWriter, unique_names
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:

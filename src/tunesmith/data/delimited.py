@@ -11,21 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.dialect import (
-    Block,
-    Count,
-    Cut,
-    Dialect,
-    Record,
-    blocks,
-    count_widths,
-    detect,
-    is_separator_line,
-    long_cells,
-)
+from tunesmith.data.delimited_records import Block, Record, blocks, long_cells
+from tunesmith.data.dialect import Count, Cut, Dialect, count_widths, detect, is_separator_line
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
-from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, batches, open_table
+from tunesmith.data.rows import batches, open_table
+from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter
 from tunesmith.files.operations import rename
 from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 

@@ -10,41 +10,22 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
-from tunesmith.data.cells import is_number
-from tunesmith.data.encodings import MAX_LINE, Lines
+from tunesmith.data.delimited_records import Block, Quoting, Record, blocks, records
+from tunesmith.data.encodings import Lines
+from tunesmith.data.header_rows import has_header, has_known_name
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
-Quoting = Literal["double", "backslash", "spaced", "none"]
-"""How cells with the separator in them are written: inner quotes doubled, or after a backslash; doubled, with a space
-between the separator and the quote; or not at all."""
-
-MAX_RECORD_LINES = 100_000
-MAX_RECORD_CHARACTERS = 16 * 1024 * 1024
 _SAMPLE_RECORDS = 2_000
 _MAX_LOOKED_AT, _FEWEST_LINES, _NEARLY_ALL = 500, 5, 0.95
 """Lines in which groups of signs are looked for, and the share of them that must have one."""
 _MAX_TITLES = 10
 """Lines that may stand above the names of the columns."""
-_FEW_VALUES = 0.2
 
-_USUAL_NAMES = """
-    text sentence sentence1 sentence2 text_a text_b text1 text2 review reviews comment comments comment_text content
-    message document body title headline summary abstract description question question1 question2 answer premise
-    hypothesis query passage context tweet utterance post phrase label labels class category categories target
-    sentiment polarity score rating stars intent topic similarity tag tags input output prompt response instruction
-    source id idx index qid uid guid name date author genre split year v1 v2 y x
-    messages conversations conversation dialog dialogue chat completion system tools history
-    标签 类别 分类 文本 内容 评论 句子 标题 指令 问题 回答 输入 输出 对话
-"""
-_KNOWN_NAMES = frozenset(_USUAL_NAMES.split())
-_NAME_LIKE = re.compile(r"[^\W\d][\w .:/()#-]{0,39}", re.UNICODE)
 _SIGNS = re.compile(r" ?[!#$%&*+,./:;<=>?@^_|~→⇒•·¦§-]{2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
 """What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
 _OF_PROSE = re.compile(
@@ -72,181 +53,6 @@ class Dialect:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row as it stands in the file."""
-
-    line: int
-    """Number of its first line, from 1."""
-    cells: list[str]
-    lines: list[str]
-    """The file's own lines, with their ends."""
-    error: str = ""
-    """Why it cannot be read; ``cells`` then mean nothing."""
-
-
-class _RecordTooLongError(Exception):
-    """A quoted cell that goes on and on: its closing quote is missing."""
-
-
-class _Feed:
-    """Hands lines to the csv module and remembers those that the current record took."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self.taken: list[str] = []
-        self._num_characters = 0
-        self.ended = False
-
-    def start(self) -> None:
-        self.taken = []
-        self._num_characters = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if len(self.taken) >= MAX_RECORD_LINES or self._num_characters > MAX_RECORD_CHARACTERS:
-            raise _RecordTooLongError
-        try:
-            line = next(self._lines)
-        except StopIteration:
-            self.ended = True
-            raise
-        self.taken.append(line)
-        self._num_characters += len(line)
-        return line
-
-
-def records(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | None = None) -> Iterator[Record]:
-    """Yield the rows of a delimited file; blank lines are passed over where there are several columns.
-
-    A quote that is never closed, or a row over several lines that has not ``width`` cells,
-    spoils its first line only: reading goes on with the next line, so that one stray quote
-    does not swallow the rows after it.
-    """
-    if delimiter is None or quoting == "none":
-        yield from _plain_records(lines, delimiter)
-        return
-    feed = _Feed(lines)
-    reader = _csv_reader(feed, delimiter, quoting)
-    num_returned = 0
-    while True:
-        feed.start()
-        first = lines.number + 1
-        error = ""
-        cells: list[str] = []
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except _RecordTooLongError:
-            error = "a quote opened here is not closed"
-        except csv.Error as problem:
-            error = str(problem)
-        if not error and feed.ended:
-            error = "a quote opened here is not closed before the end of the file"
-        if not error and width is not None and len(feed.taken) > 1 and len(cells) != width:
-            error = f"a quote opened here runs over {len(feed.taken)} lines and gives {len(cells)} columns, not {width}"
-        if not error and len(feed.taken) > 1 and not _is_well_quoted(feed.taken, delimiter, quoting):
-            error = "a quote opened here is closed by one inside of a later text"
-        if lines.is_cut:
-            error = "the line is too long"
-        if not error:
-            # The csv module gives no cells for a blank line.
-            if cells:
-                yield Record(first, cells, feed.taken)
-            continue
-        rest = feed.taken[1:]
-        num_returned += len(rest)
-        # Lines are read again at most ten times over, so that no file takes for ever.
-        if num_returned <= 10 * lines.number + MAX_RECORD_LINES:
-            lines.put_back(rest)
-        feed.ended = False
-        reader = _csv_reader(feed, delimiter, quoting)
-        yield Record(first, [], feed.taken[:1], error)
-
-
-def _is_well_quoted(lines: list[str], delimiter: str, quoting: Quoting) -> bool:
-    """Say whether every quote that closes a cell stands at the cell's end."""
-    try:
-        list(_csv_reader(iter(lines), delimiter, quoting, strict=True))
-    except csv.Error:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Many rows of a line each, cut at once."""
-
-    line: int
-    """Number of the first line."""
-    rows: list[list[str]]
-    """The cells of every line; none for a blank one."""
-    lines: list[str]
-
-
-def blocks(lines: Lines, delimiter: str | None, quoting: Quoting, width: int | None = None) -> Iterator[Block | Record]:
-    """Yield the rows of a delimited file as ``records`` does, but many at once where each stands on one line."""
-    while taken := lines.block():
-        rows = _rows_of_lines(taken, delimiter, quoting)
-        if rows is not None:
-            yield Block(lines.number - len(taken) + 1, rows, taken)
-            continue
-        end = lines.number
-        lines.put_back(taken)
-        found = records(lines, delimiter, quoting, width)
-        while lines.number < end and (record := next(found, None)) is not None:
-            yield record
-
-
-def _rows_of_lines(lines: list[str], delimiter: str | None, quoting: Quoting) -> list[list[str]] | None:
-    """Return the cells of every line, or None where rows go over several lines or cannot be read."""
-    if max(map(len, lines)) >= MAX_LINE:
-        return None
-    if delimiter is None:
-        return [[line.rstrip("\r\n")] for line in lines]
-    if quoting == "none":
-        stripped = [line.rstrip("\r\n") for line in lines]
-        return [line.split(delimiter) if line.strip(" ") else [] for line in stripped]
-    # An empty line at the end is a row of its own, unless a quote is still open.
-    reader = _csv_reader(chain(lines, [""]), delimiter, quoting)
-    try:
-        rows = list(reader)
-    except csv.Error:
-        return None
-    if not len(rows) == reader.line_num == len(lines) + 1:
-        return None
-    return rows[:-1]
-
-
-@contextmanager
-def long_cells() -> Iterator[None]:
-    """Let the csv module read cells as long as lines can be."""
-    before = csv.field_size_limit(MAX_LINE)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _csv_reader(lines: Any, delimiter: str, quoting: Quoting, *, strict: bool = False) -> Any:
-    if quoting == "backslash":
-        return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\", strict=strict)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=quoting == "spaced", strict=strict)
-
-
-def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:
-    for line in lines:
-        content = line.rstrip("\r\n")
-        error = "the line is too long" if lines.is_cut else ""
-        if delimiter is None:
-            yield Record(lines.number, [content], [line], error)
-        elif content.strip(" "):
-            yield Record(lines.number, content.split(delimiter), [line], error)
 
 
 def is_separator_line(line: str) -> bool:
@@ -344,7 +150,7 @@ def detect(
         header = has_header(first, rows[1:], like)
         if cut.delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
             # The first line of running text may be a title.
-            header = header and first[0].strip().lower() in _KNOWN_NAMES
+            header = header and has_known_name(first[:1])
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
     names = unique_names(first if header else [""] * width)
@@ -544,11 +350,6 @@ def _signs(lines: Sequence[str]) -> list[str]:
     return sorted(found, key=lambda sign: -found[sign])
 
 
-def has_known_name(cells: Sequence[str]) -> bool:
-    """Say whether one of some cells is a usual name of a column."""
-    return any(cell.strip().lower() in _KNOWN_NAMES for cell in cells)
-
-
 def _delimiter_name(delimiter: str | None) -> str:
     return _NAMES.get(delimiter, str(delimiter))
 
@@ -589,60 +390,3 @@ def _quotes_have_meaning(lines: Sequence[str], delimiter: str) -> bool:
         num_quoted_lines += bool(opened)
         num_needed += sum('""' in cell[1:-1] for cell in opened)
     return num_opened > 0 and (num_needed > 0 or num_quoted_lines >= 0.9 * num_lines)
-
-
-def has_header(  # noqa: PLR0911 (one rule after the other)
-    first: Sequence[str], rows: Sequence[Sequence[str]], like: Sequence[str]
-) -> bool:
-    """Say whether the first row holds names of columns; ``like`` are those of another file of the set."""
-    names = [cell.strip() for cell in first]
-    lowered = [name.lower() for name in names]
-    if like and lowered == [name.lower() for name in like]:
-        return True
-    filled = [name for name in lowered if name]
-    repeated = {name for name, count in Counter(filled).items() if count > 1}
-    columns = [[row[index].strip() for row in rows if index < len(row)] for index in range(len(names))]
-    if _are_numbers_of_columns(filled, columns):
-        return True
-    if not filled or repeated - _KNOWN_NAMES or any(is_number(name) for name in filled):
-        return False
-    if any(len(name) > 64 for name in filled):
-        return max(map(len, filled)) <= _MAX_QUESTION and _is_no_value(names, columns)
-    if len(set(filled) & _KNOWN_NAMES) > 1 and any([cell.strip() for cell in row] == names for row in rows):
-        # Tables put one after the other, each with its names.
-        return True
-    if any(name and name in column for name, column in zip(names, columns, strict=True)):
-        # A name is no value; a value comes again.
-        return False
-    is_name_like = all(_NAME_LIKE.fullmatch(name) and len(name.split()) <= 3 for name in filled)
-    if is_name_like and any(name.lstrip("#") in _KNOWN_NAMES for name in filled):
-        return True
-    contents = [[cell for cell in column if cell] for column in columns]
-    pairs = [(name, column) for name, column in zip(names, contents, strict=True) if name and column]
-    if any(all(is_number(cell) for cell in column) for _, column in pairs) or _is_no_value(names, columns):
-        return True
-    if not is_name_like or len(rows) < 2:
-        return False
-    lengths = [(len(name), sum(map(len, column)) / len(column)) for name, column in pairs]
-    return any(mean >= 12 and mean > 3 * length for length, mean in lengths)
-
-
-_MAX_QUESTION = 300
-"""Characters of a question that is the name of a column."""
-
-
-def _are_numbers_of_columns(filled: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Say whether the first row counts the columns from 0 on, as tables without names are written."""
-    if len(filled) < 2 or list(filled) != [str(number) for number in range(len(filled))]:
-        return False
-    return any(column and not any(is_number(cell) for cell in column) for column in columns)
-
-
-def _is_no_value(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Say whether the first cell of a column is none of its values: those are few, and each comes again and again."""
-    for name, column in zip(names, columns, strict=True):
-        values = Counter(cell for cell in column if cell)
-        is_few = len(values) >= 2 and values.total() >= 20 and len(values) <= _FEW_VALUES * values.total()
-        if name and is_few and name not in values and min(values.values()) > 1:
-            return True
-    return False

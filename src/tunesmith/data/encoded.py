@@ -21,9 +21,6 @@ Array = npt.NDArray[np.generic]
 DECODER = "decoder_"
 """What the names of the decoder's inputs begin with."""
 
-FORMAT = 6
-"""Part of the cache's keys: raise it when the files, or what a task encodes, differ from before."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ragged:

@@ -25,9 +25,10 @@ from tunesmith.data.clean import BoolArray, Tally, is_unlabelled
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.records import ROW
+from tunesmith.data.rows import Rows, batches
 from tunesmith.data.schemes import Scheme
 from tunesmith.data.spans import Offsets
-from tunesmith.data.tables import Rows, batches, column_names
+from tunesmith.data.tables import column_names
 from tunesmith.types import ColumnChoice, Guess, InputError, Problem
 
 Keys = npt.NDArray[np.uint64]

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.dialect import has_known_name
 from tunesmith.data.encodings import Lines, open_text
+from tunesmith.data.header_rows import has_known_name
 from tunesmith.data.sources import DELIMITED, JSON, split_named, splits_of
 from tunesmith.types import InputError
 

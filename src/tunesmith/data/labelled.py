@@ -16,7 +16,7 @@ from tunesmith.data.clean import WHITE_SPACE, BoolArray, Tally, plural, tidy_tex
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, Wishes, as_text, plain_text
 from tunesmith.data.records import ROW
-from tunesmith.data.tables import Rows, batches
+from tunesmith.data.rows import Rows, batches
 from tunesmith.types import Problem
 
 LABEL = "label"

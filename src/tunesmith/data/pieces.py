@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.forms import as_text, plain_text
-from tunesmith.data.tables import Rows, nested_columns, with_nested
+from tunesmith.data.rows import Rows, nested_columns, with_nested
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import InputError
 

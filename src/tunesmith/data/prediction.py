@@ -15,13 +15,12 @@ from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED
 from tunesmith.data.readers import read
 from tunesmith.data.records import RawData
-from tunesmith.data.tables import Rows, TableWriter, column_names, open_table
+from tunesmith.data.rows import Rows, open_table
+from tunesmith.data.tables import TableWriter, column_names
+from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, InputError, Problem
-
-_VERSION = 5
-"""Part of the cache's keys: raise it when the rows come out otherwise than before."""
 
 
 def read_for_prediction(
@@ -51,7 +50,17 @@ def read_for_prediction(
     wishes = Wishes(for_prediction=True, scheme=config.tag_scheme, offsets=config.span_offsets)
     columns = [[choice.role, choice.column, choice.is_number] for choice in known]
     clean = config.clean.model_dump(mode="json")
-    key = hash_json([_VERSION, dataset.fingerprint, form.__qualname__, columns, clean, wishes.scheme, wishes.offsets])
+    key = hash_json(
+        [
+            reading_version(form.__module__),
+            dataset.fingerprint,
+            form.__qualname__,
+            columns,
+            clean,
+            wishes.scheme,
+            wishes.offsets,
+        ]
+    )
 
     def build(folder: Path) -> None:
         learned, _ = form.of([dataset], known, wishes)

@@ -30,15 +30,13 @@ from tunesmith.data.forms import Form, RowKeys, Wishes, row_keys
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
-from tunesmith.data.tables import Rows, TableWriter, batches, column_names, open_table, read_report, write_report
+from tunesmith.data.rows import Rows, batches, open_table
+from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
+from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
-
-_VERSION = 7
-"""Part of the cache's keys: raise it when preparing gives other rows than before."""
-
 
 _SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
@@ -82,7 +80,7 @@ def prepare(
     settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
-            "version": _VERSION,
+            "version": reading_version(form.__module__),
             "splits": {name: dataset.fingerprint for name, dataset in given.items()},
             "choices": [[choice.role, choice.column, choice.is_number] for choice in choices],
             "form": f"{form.__module__}.{form.__qualname__}",

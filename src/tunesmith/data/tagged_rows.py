@@ -14,9 +14,10 @@ from tunesmith.data.clean import Tally, tidy_parts
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Columns, Form, Misfit, Wishes
 from tunesmith.data.records import ROW
+from tunesmith.data.rows import Rows, batches
 from tunesmith.data.schemes import TagForm
 from tunesmith.data.spans import Offsets, covers_text, find_offsets, parse_spans, place, tag_spans, text_of
-from tunesmith.data.tables import Rows, batches, column_names
+from tunesmith.data.tables import column_names
 from tunesmith.data.tagged import Cells, join_tokens, split_words, types_of
 from tunesmith.types import ColumnChoice, Guess, Problem
 

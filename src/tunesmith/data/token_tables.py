@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from tunesmith.data.conll_layout import is_scheme_tag, sample_lines
 from tunesmith.data.delimited import DelimitedOptions, find_dialect
-from tunesmith.data.dialect import Dialect, Record, records
+from tunesmith.data.delimited_records import Record, records
+from tunesmith.data.dialect import Dialect
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter

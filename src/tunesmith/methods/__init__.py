@@ -9,7 +9,10 @@ from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.full import Full
 from tunesmith.methods.lora import Lora
 
-__all__ = ["METHODS", "Freeze", "Full", "Lora", "Method", "ParameterGroup", "trained_parameters"]
+__all__ = ["DEFAULT_METHOD", "METHODS", "Freeze", "Full", "Lora", "Method", "ParameterGroup", "trained_parameters"]
 
 METHODS: Mapping[str, type[Method]] = {"full": Full, "freeze": Freeze, "lora": Lora}
 """Every method by its name in the config."""
+
+DEFAULT_METHOD: Method = Full()
+"""What is taken when none is named."""

@@ -60,6 +60,9 @@ class Method(Config):
     """Whether every weight of the model is trained."""
     saves_adapter: ClassVar[bool] = False
     """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
+    same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
+    """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
+    leaves none frozen."""
 
     title: ClassVar[str] = ""
     """What it is called in a sentence, after "fine-tuned by"; its name when empty."""
@@ -93,7 +96,10 @@ class Method(Config):
         raise NotImplementedError
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it."""
+        """Return the trained module: ``model`` (as loaded for this run) with the adapter that ``save`` wrote in it.
+
+        Only of methods that save an adapter; ``tunesmith.models.load_trained`` opens whole models.
+        """
         raise NotImplementedError
 
     @property

@@ -63,6 +63,13 @@ class Lora(Method):
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     saves_adapter: ClassVar[bool] = True
+    same_in_one_pass: ClassVar[tuple[str, ...] | None] = (
+        "target_modules",
+        "layers_to_transform",
+        "quantize",
+        "dora",
+        "bias",
+    )
 
     rank: Annotated[int, Field(ge=1)] = 8
     """Inner size of the added matrices."""

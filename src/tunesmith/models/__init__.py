@@ -11,27 +11,23 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.cnn import Cnn
-from tunesmith.models.location import Location
+from tunesmith.models.loading import load_config, load_tokenizer, load_weights
 from tunesmith.models.lstm import Lstm
+from tunesmith.models.model_checks import check_vocabulary, choose_max_length
+from tunesmith.models.model_folder import ModelFolder
 from tunesmith.models.origin import origin
-from tunesmith.models.pretrained import (
-    Pretrained,
-    check_vocabulary,
-    choose_max_length,
-    load_config,
-    load_tokenizer,
-    load_weights,
-)
+from tunesmith.models.pretrained import Pretrained
 from tunesmith.models.safety import check_model_folder
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from tunesmith.tasks.base import HeadSettings
+    from tunesmith.types import HeadSettings
 
 __all__ = [
     "MODELS",
+    "OTHER_MODELS",
     "Cnn",
     "LoadedModel",
     "Lstm",
@@ -44,7 +40,10 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn}
-"""Models trained from scratch, by name; every other name is a ``Pretrained`` model's."""
+"""Models trained from scratch, by name."""
+
+OTHER_MODELS: type[ModelSource] = Pretrained
+"""The source of a model by any other name."""
 
 
 def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None) -> LoadedModel:
@@ -56,7 +55,7 @@ def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None
     check_model_folder(folder)
     config = load_config(folder, head)
     tokenizer = load_tokenizer(folder, config)
-    model = load_weights(Location(folder, f"folder {folder}", str(folder)), config, head, 0, complete=True)
+    model = load_weights(ModelFolder(folder, f"folder {folder}", str(folder)), config, head, 0, complete=True)
     check_vocabulary(model, tokenizer)
     length = choose_max_length(model, tokenizer, max_length, head.default_max_length)
     return LoadedModel(model, tokenizer, length, f"folder {folder}")

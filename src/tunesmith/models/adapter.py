@@ -1,4 +1,4 @@
-"""Adapters as models: merged into their base once, into a cached folder, then like any other model.
+"""Adapters merged into their base model once, into a cached folder, which is then like any other model.
 
 A run of the method ``lora`` holds an adapter, and so does any folder that ``peft`` saved.
 """
@@ -8,36 +8,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from os.path import isdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.known_hashes import known_hash
+from tunesmith.files.source_hash import source_hash
 from tunesmith.models.adapter_layers import load_adapter
+from tunesmith.models.base import HeadOfRun
+from tunesmith.models.loading import load_config, load_tokenizer, load_weights
 from tunesmith.models.merging import merge, probe_rows, probe_scores, require_equal
-from tunesmith.models.pinning import ADAPTER_WEIGHTS, other_weights, read_base_record
+from tunesmith.models.model_checks import position_limit
+from tunesmith.models.model_folder import ModelFolder
+from tunesmith.models.pinning import ADAPTER_WEIGHTS
+from tunesmith.models.quantized import dequantize, quantize
 from tunesmith.models.quiet import quiet
-from tunesmith.models.safety import (
-    ADAPTER_CONFIG,
-    TOKENIZER_FILES,
-    check_adapter_folder,
-    check_model_folder,
-    read_json,
+from tunesmith.models.safety import ADAPTER_CONFIG, TOKENIZER_FILES, read_json
+from tunesmith.types import HeadSettings, InputError
+
+_MERGING = tuple(
+    f"tunesmith.models.{name}" for name in ("adapter", "adapter_layers", "loading", "merging", "quantized")
 )
-from tunesmith.models.samples import PREFIX
-from tunesmith.types import InputError
-
-if TYPE_CHECKING:
-    from tunesmith.models.location import Location
-    from tunesmith.tasks.base import HeadSettings
-
-FORMAT = 2
-"""Part of the cache's keys: raise it when what is made of an adapter differs from before."""
+"""Whose source decides what is made of an adapter."""
 
 _SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 """What of an adapter's config says how its weights are added."""
@@ -52,85 +47,32 @@ _AUTO_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
 }
-_within: ContextVar[tuple[Path, ...]] = ContextVar("within", default=())
-"""The adapters whose bases are being looked for, each the base of the one before."""
-
-
-class _CircleError(InputError):
-    """Adapters that are each other's base."""
-
-
 _HEAD_WEIGHT = re.compile(r"\.(score|classifier|out_proj|qa_outputs)\.weight$")
 
 
-def merge_adapter(folder: Path) -> tuple[Path, str, str]:
-    """Return the cached folder with the adapter in ``folder`` merged into its base, what the base is, and a hash.
+def merged_folder(
+    folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], base: ModelFolder, head_of_run: HeadOfRun | None
+) -> tuple[Path, str]:
+    """Return the cached folder with the adapter in ``folder`` merged into its base, and a hash of the two's weights.
+
+    ``described`` and ``run`` are what adapter_config.json and config.yaml (if it is a run's) say.
 
     Merging is PEFT's: ``W + (alpha / rank) B A``, in float32. Where a run's base was quantised, it is
     the rounded ``W`` that the adapter was trained beside and that it is added to. Heads that the
-    adapter brings replace the base's. The hash is of the two's weights.
-
-    Raises ``InputError`` when the base is not found or is another than the adapter was trained beside, files are
-    damaged, the two do not fit, or the merged model gives other scores than the two beside each other.
+    adapter brings replace the base's.
     """
-    within = _within.get()
-    if folder in within:
-        circle = " → ".join(map(str, (*within[within.index(folder) :], folder)))
-        message = f"These adapters are each other's base, so that none of them has a model: {circle}."
-        raise _CircleError(message, f"Name the base model in one of them ({ADAPTER_CONFIG}: base_model_name_or_path).")
-    token = _within.set((*within, folder))
-    try:
-        return _merge_into_base(folder)
-    finally:
-        _within.reset(token)
-
-
-def _merge_into_base(folder: Path) -> tuple[Path, str, str]:
-    check_adapter_folder(folder)
-    described = read_json(folder / ADAPTER_CONFIG)
-    run = load_yaml(folder / RUN_CONFIG) if (folder / RUN_CONFIG).is_file() else {}
-    base = _find_base(folder, described, run)
     own = sorted(
         name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
     )
-    key = hash_json([FORMAT, {name: known_hash(folder / name) for name in own}, base.weights_sha256])
+    key = hash_json([source_hash(*_MERGING), {name: known_hash(folder / name) for name in own}, base.weights_sha256])
     scales = {name: described.get(name) for name in _SCALES}
     weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), repr(scales), base.weights_sha256])
-    merged = cached_folder("merged", key, lambda target: _merge(folder, described, run, base, target))
-    return merged, base.source, weights
 
+    def make(target: Path) -> None:
+        head = (head_of_run and head_of_run(run, folder / RUN_CONFIG)) or _head_of(folder, described)
+        _merge(folder, run, base, head, target)
 
-def _find_base(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any]) -> Location:
-    """Return where the base model lies: as the run names it, or as the adapter does, with the right weights.
-
-    A sample is best found by its own name; otherwise the adapter's absolute folder comes first, since
-    what the user typed may have been relative to another place.
-    """
-    section = run.get("model")
-    given = (section.get("name") if isinstance(section, Mapping) else section) or ""
-    recorded = str(described.get("base_model_name_or_path") or "")
-    pinned = section.get("revision") if isinstance(section, Mapping) else None
-    revisions = {str(given): pinned} | {recorded: described.get("revision") or (pinned if recorded == given else None)}
-    names = [str(name) for name in (recorded, given) if name]
-    if str(given).startswith(PREFIX) or not Path(recorded).is_dir():
-        names.reverse()
-    problems = []
-    for name in dict.fromkeys(names):
-        if Path(name).resolve() == folder:
-            problems.append(f"The adapter's own folder is named as its base ({name}).")
-            continue
-        try:
-            return _as_recorded(folder, name, revisions[name])
-        except _CircleError:
-            raise
-        except InputError as error:
-            problems += [problem.message for problem in error.problems]
-    raise InputError(
-        f"The folder {folder} holds an adapter, and its base model is not to be found: "
-        + (" ".join(problems) or f"{ADAPTER_CONFIG} names none."),
-        f"Bring the base model back to where it was, or name it in {folder / ADAPTER_CONFIG} "
-        "(base_model_name_or_path).",
-    )
+    return cached_folder("merged", key, make), weights
 
 
 def named_bases(folder: Path) -> list[Path]:
@@ -151,25 +93,7 @@ def named_bases(folder: Path) -> list[Path]:
     return found
 
 
-def _as_recorded(folder: Path, name: str, revision: Any) -> Location:
-    """Return where the base called ``name`` lies; ``InputError`` if it is not what the adapter was trained beside."""
-    from tunesmith.models.location import locate
-
-    place = locate(name, str(revision) if revision else None)
-    check_model_folder(place.folder)
-    place = place.identified()
-    recorded = read_base_record(folder)
-    if recorded is not None and (problem := other_weights(folder, recorded, name, str(place.weights_sha256))):
-        raise InputError(problem)
-    return place
-
-
-def _merge(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], base: Location, target: Path) -> None:
-    from tunesmith.models.location import Location
-    from tunesmith.models.pretrained import load_config, load_tokenizer, load_weights, position_limit
-    from tunesmith.models.quantized import dequantize, quantize
-
-    head = _head_of(folder, described, run)
+def _merge(folder: Path, run: Mapping[str, Any], base: ModelFolder, head: HeadSettings, target: Path) -> None:
     config = load_config(base.folder, head)
     with_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
     tokenizer = load_tokenizer(folder if with_tokenizer else base.folder, config)
@@ -186,20 +110,14 @@ def _merge(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any], b
     with quiet():
         merged.save_pretrained(target)
         tokenizer.save_pretrained(target)
-    again = load_weights(Location(target, "", str(target)), load_config(target, head), head, seed=0, complete=True)
+    again = load_weights(ModelFolder(target, "", str(target)), load_config(target, head), head, seed=0, complete=True)
     require_equal(expected, probe_scores(again, rows), folder)
 
 
-def _head_of(folder: Path, described: Mapping[str, Any], run: Mapping[str, Any]) -> HeadSettings:
-    """Return the head that the adapter was trained with: a run's task says it, else the adapter's files do."""
+def _head_of(folder: Path, described: Mapping[str, Any]) -> HeadSettings:
+    """Return the head that the adapter was trained with, as its files tell it."""
     from safetensors import safe_open
 
-    from tunesmith.tasks import TASKS
-    from tunesmith.tasks.base import HeadSettings
-
-    task = run.get("task")
-    if isinstance(task, Mapping) and task.get("name") in TASKS:
-        return build(TASKS[str(task["name"])], task, str(folder / RUN_CONFIG)).head()
     with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     kind = described.get("task_type")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from tunesmith.config.base import BY_DATA, Config
+from tunesmith.types import HeadSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tunesmith.tasks.base import HeadSettings
+HeadOfRun = Callable[[Mapping[str, Any], Path], HeadSettings | None]
+"""Says, of what a run's config.yaml holds and of its path, which head the run's task asked for; nothing where it
+names no task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,23 @@ class ModelSource(Config):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout probability for every dropout of the model; the model's own when not given."""
 
-    def load(self, head: HeadSettings, texts: Iterable[str], seed: int) -> LoadedModel:
-        """Return the model with a new head; ``texts`` are the training texts, ``seed`` initialises what is new."""
+    def load(
+        self, head: HeadSettings, texts: Iterable[str], seed: int, head_of_run: HeadOfRun | None = None
+    ) -> LoadedModel:
+        """Return the model with a new head; ``texts`` are the training texts, ``seed`` initialises what is new.
+
+        ``head_of_run`` is asked where the model is a run's adapter, which is merged with the head it was trained
+        with; without it, the adapter's own files tell.
+        """
+        raise NotImplementedError
+
+    def load_again(self, loaded: LoadedModel, seed: int) -> LoadedModel:
+        """Return what ``load`` with another seed would give for the head of ``loaded``, which ``load`` has just given.
+
+        Weights that come from files share their memory with those of ``loaded``. Not for models ``from_scratch``.
+        """
+        raise NotImplementedError
+
+    def load_tokenizer(self, head_of_run: HeadOfRun | None = None) -> PreTrainedTokenizerBase:
+        """Return the tokenizer alone. Not for models ``from_scratch``, whose tokenizer is learned."""
         raise NotImplementedError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from tunesmith.types import InputError
 
@@ -53,3 +54,9 @@ def said(error: BaseException) -> str:
 def is_panic(error: BaseException) -> bool:
     """Say whether a library written in Rust gave up: what it raises then is no ``Exception``."""
     return type(error).__name__ == "PanicException"
+
+
+def loading(what: str, folder: Path) -> AbstractContextManager[None]:
+    """Explain whatever goes wrong inside the ``with`` block as a failure to load this part of a folder's model."""
+    fix = "Download or save the model again, or choose another one."
+    return explained(f"The model's {what} in {folder} cannot be loaded", fix)

@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.known_hashes import known_hash
+from tunesmith.files.source_hash import source_hash
 from tunesmith.models.failures import explained
 from tunesmith.models.quiet import quiet
 from tunesmith.types import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-FORMAT = 1
-"""Part of the cache's keys: raise it when the folder made of a file differs from before."""
 
 MAGIC = b"GGUF"
 
@@ -51,7 +49,7 @@ def convert_gguf(path: Path) -> tuple[Path, str]:
     if find_spec("gguf") is None:
         raise MissingExtraError(f"The model file {path.name}", "gguf", "gguf")
     sha256 = known_hash(path)
-    key = f"{path.stem[:80]}-{sha256[:16]}-{FORMAT}"
+    key = f"{path.stem[:80]}-{sha256[:16]}-{source_hash(__name__)[:8]}"
     return cached_folder("converted", key, lambda folder: _convert(path, folder)), sha256
 
 

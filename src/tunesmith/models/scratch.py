@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from tunesmith.models.base import LoadedModel, ModelSource
+from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
 from tunesmith.models.scratch_tokenizer import SPECIAL_TOKENS, TokenizerKind, learn_tokenizer
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from tunesmith.tasks.base import HeadSettings
+    from tunesmith.types import HeadSettings
 
 
 class ScratchSource(ModelSource):
@@ -38,7 +38,13 @@ class ScratchSource(ModelSource):
         """Return the network's config, given what all networks need."""
         raise NotImplementedError
 
-    def load(self, head: HeadSettings, texts: Iterable[str], seed: int) -> LoadedModel:
+    def load(
+        self,
+        head: HeadSettings,
+        texts: Iterable[str],
+        seed: int,
+        head_of_run: HeadOfRun | None = None,  # noqa: ARG002
+    ) -> LoadedModel:
         """Learn the tokenizer from ``texts`` and initialise the weights from ``seed``.
 
         Equal arguments give equal weights; the global random state is left as it was.
@@ -47,7 +53,7 @@ class ScratchSource(ModelSource):
         import torch
         import transformers
 
-        from tunesmith.models.pretrained import apply_head
+        from tunesmith.models.loading import apply_head
 
         max_length = self.max_length or head.default_max_length
         tokenizer = learn_tokenizer(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tunesmith.methods.base import Method
 from tunesmith.models.base import ModelSource
-from tunesmith.tasks.base import HeadSettings
 from tunesmith.tasks.card import TaskCard
+from tunesmith.types import HeadSettings
 
 PLAIN = "It loads in plain `transformers`; tunesmith is not needed:"
 FOLDER = 'folder = "."  # this folder'

@@ -12,13 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith import __version__
 from tunesmith.files.outputs import require_output
 from tunesmith.files.ownership import is_report
 from tunesmith.report.comparison import compare
 from tunesmith.report.load import RunRecord, load_runs
 from tunesmith.report.view import build_view
 from tunesmith.types import InputError
+from tunesmith.version import __version__
 
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data import PreparedData, RejectedRow, left_out_of, prepare
 from tunesmith.data.columns import NOTHING
-from tunesmith.data.encoded import FORMAT, Encoded
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.cuda import liger
@@ -30,7 +30,8 @@ from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
-from tunesmith.tasks.base import CHECKS, Columns, Task
+from tunesmith.tasks.base import Columns, Task
+from tunesmith.tasks.version import task_version
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _checked(task: Task, prepared: PreparedData) -> tuple[Problem, ...]:
         found = [problem for name, rows in prepared.splits.items() for problem in task.check(name, rows.columns())]
         write_report(folder, {}, found)
 
-    key = hash_json([CHECKS, task.model_dump(mode="json"), prepared.key])
+    key = hash_json([task_version(task), task.model_dump(mode="json"), prepared.key])
     return read_report(cached_folder("checked", key, build, hashes=True))[1]
 
 
@@ -137,7 +138,7 @@ class Network:
         """Tokenise a split, or memory-map it if the same content was tokenised the same way before."""
         settings = task.model_dump(mode="json", exclude=set(task.not_encoded))
         libraries = {name: version(name) for name in ("tokenizers", "transformers")}
-        key = hash_json([FORMAT, libraries, settings, self.tokenizer_sha256, self.max_length, content_hash])
+        key = hash_json([task_version(task), libraries, settings, self.tokenizer_sha256, self.max_length, content_hash])
         folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder), hashes=True)
         return Encoded.load(folder)
 

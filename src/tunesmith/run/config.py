@@ -10,10 +10,9 @@ from tunesmith.config.base import BY_ITSELF, Choice, Config
 from tunesmith.config.migrate import VERSION
 from tunesmith.data.config import DataConfig
 from tunesmith.engine.config import ComputeConfig, TrainConfig
-from tunesmith.methods import METHODS
+from tunesmith.methods import DEFAULT_METHOD, METHODS
 from tunesmith.methods.base import Method
-from tunesmith.methods.full import Full
-from tunesmith.models import MODELS, Pretrained
+from tunesmith.models import MODELS, OTHER_MODELS
 from tunesmith.models.base import ModelSource
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
@@ -41,13 +40,13 @@ class RunConfig(Config):
 
     version: Literal[2] = Field(default=VERSION, json_schema_extra=BY_ITSELF)
     """Of the configuration's form; what was written in an earlier one is migrated when it is read."""
-    model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=Pretrained)]
+    model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=OTHER_MODELS)]
     """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
     """The rows: a file, a folder, hub:org/name, or sample:rotten-tomatoes."""
     task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None
     """What is learned; found by looking at the data when not given."""
-    method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = Full()
+    method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = DEFAULT_METHOD
     """Which parameters are trained, and how."""
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()

@@ -26,6 +26,7 @@ from tunesmith.run.judgement import Writing, encode_prompts, figures, judge, sam
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
+from tunesmith.tasks.saved_head import head_of_run
 from tunesmith.types import ColumnChoice, InputError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Run:
         """The trained model, ready to score; refused when the tokenizer is not the run's own."""
         head = self.task.head()
         if self.config.method.saves_adapter:
-            loaded = self.config.model.load(head, [], self.config.train.seed)
+            loaded = self.config.model.load(head, [], self.config.train.seed, head_of_run)
         else:
             loaded = load_trained(self.folder, head, self.summary["max_length"])
         self.task.adapt(loaded.tokenizer)

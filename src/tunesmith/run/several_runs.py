@@ -12,8 +12,6 @@ from tunesmith.engine import ranks
 from tunesmith.engine.loop import require_updates
 from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.kernels.waiting import cores_shared
-from tunesmith.methods.lora import Lora
-from tunesmith.models import Pretrained
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import taken_up
 from tunesmith.run.directory import RunDirectory
@@ -29,9 +27,9 @@ from tunesmith.run.training import compose, directory_of, enter, open_run, recor
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
-SAME_METHOD = ("target_modules", "layers_to_transform", "quantize", "dora", "bias")
 SAME_COMPUTE = ("layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
-"""What decides, besides model and precision, the frozen base and where it is adapted. Everything else may differ."""
+"""What decides, besides the model, the precision and what the method names, how the frozen base is computed. Everything
+else may differ."""
 
 
 class SomeRunsFailedError(RunError):
@@ -236,7 +234,7 @@ def _stop_if_asked(active: Sequence[_Entrant], stop: StopRequests) -> None:
 def _require_one_base(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> None:
     """Refuse configurations that cannot have one base, or would write into one folder."""
     problems = []
-    if others := sorted({config.method.name for config in configs if not isinstance(config.method, Lora)}):
+    if others := sorted({config.method.name for config in configs if config.method.same_in_one_pass is None}):
         problems.append(
             Problem(
                 "error",
@@ -244,7 +242,7 @@ def _require_one_base(configs: Sequence[RunConfig], directories: Sequence[RunDir
                 "Use --method lora, or train the runs one by one.",
             )
         )
-    if scratch := sorted({config.model.name for config in configs if not isinstance(config.model, Pretrained)}):
+    if scratch := sorted({config.model.name for config in configs if config.model.from_scratch}):
         problems.append(
             Problem(
                 "error",
@@ -277,7 +275,7 @@ def _base_of(config: RunConfig) -> dict[str, Any]:
     values = config.model_dump(mode="json")
     return {
         **{f"model.{key}": value for key, value in values["model"].items()},
-        **{f"method.{key}": values["method"].get(key) for key in SAME_METHOD},
+        **{f"method.{key}": values["method"].get(key) for key in config.method.same_in_one_pass or ()},
         "train.precision": values["train"]["precision"],
         **{f"compute.{key}": values["compute"][key] for key in SAME_COMPUTE},
     }

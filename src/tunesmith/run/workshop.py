@@ -9,9 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tunesmith.files.hashing import hash_json
-from tunesmith.models import Pretrained
 from tunesmith.models.base import LoadedModel
 from tunesmith.run.assembly import Network, TaskData, load_data, make_network
+from tunesmith.tasks.saved_head import head_of_run
 
 if TYPE_CHECKING:
     from tunesmith.data.encoded import Encoded
@@ -47,12 +47,12 @@ class Workshop:
     def load(self, config: RunConfig, data: TaskData) -> LoadedModel:
         """Return a run's model with what is new in it initialised from the run's seed."""
         head, seed, source = data.task.head(), config.train.seed, config.model
-        if not self._one_base or not isinstance(source, Pretrained):
+        if not self._one_base or source.from_scratch:
             read = chain.from_iterable(data.task.texts(data.columns("train")).values())
-            return source.load(head, (text or "" for text in read), seed)
+            return source.load(head, (text or "" for text in read), seed, head_of_run)
         key = hash_json([source.model_dump(mode="json"), head.auto_class, head.num_outputs, dict(head.config)])
         if key not in self._templates:
-            self._templates[key] = source.load(head, (), seed)
+            self._templates[key] = source.load(head, (), seed, head_of_run)
         template = self._templates[key]
         own = self.once(["tokenizer", *_task_of(data)], lambda: copy.deepcopy(template.tokenizer))
         return replace(source.load_again(template, seed), tokenizer=own)

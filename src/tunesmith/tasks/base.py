@@ -11,11 +11,9 @@ from typing import ClassVar
 from tunesmith.config.base import Config
 from tunesmith.tasks.judge import FloatArray, Judge, Outputs, Targets
 from tunesmith.tasks.objective import Objective
-from tunesmith.tasks.rows import Columns, HeadSettings, Rows
+from tunesmith.tasks.rows import Columns, Rows
 from tunesmith.tasks.writer import Writer
-
-CHECKS = 3
-"""Part of the cache's keys: raise it when a task's ``check`` finds other problems than before."""
+from tunesmith.types import HeadSettings
 
 
 class Task(Rows, Objective, Judge, Config):
@@ -33,7 +31,6 @@ class Task(Rows, Objective, Judge, Config):
 
 
 __all__ = [
-    "CHECKS",
     "Columns",
     "FloatArray",
     "HeadSettings",

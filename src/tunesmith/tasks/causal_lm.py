@@ -21,7 +21,7 @@ from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task, Writer
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.chat import code, encoding
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
@@ -37,7 +37,7 @@ from tunesmith.tasks.chat.template import (
 )
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import TEXT, place, places
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

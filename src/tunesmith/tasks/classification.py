@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith import metrics
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
 from tunesmith.tasks.class_weights import (
@@ -30,7 +30,7 @@ from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
 from tunesmith.tasks.labels import LabelCells, find_delimiter, is_list, label_name, sorted_labels
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.cells import list_separator
-from tunesmith.data.tables import coded
+from tunesmith.data.rows import coded
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0)?")

@@ -19,13 +19,13 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.metrics.ranges import within_range
 from tunesmith.metrics.weighting import ratio
 from tunesmith.tasks import masking
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.losses import cross_entropy_sum, widen
 from tunesmith.tasks.masked_encoding import Vocabulary, Windows, encode_windows, vocabulary_of
 from tunesmith.tasks.masking import NOT_JUDGED, TURNS, Fates, Masked
-from tunesmith.types import ColumnProfile, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

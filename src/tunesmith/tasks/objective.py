@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tunesmith.data.encoded import Encoded, Units
-from tunesmith.tasks.rows import HeadSettings
+from tunesmith.types import HeadSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,12 +16,12 @@ from torch.nn import functional
 from tunesmith import metrics
 from tunesmith.data.cells import number_of
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     import torch

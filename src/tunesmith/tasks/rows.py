@@ -8,7 +8,6 @@ label names) is a field of that config too: ``bind`` returns a copy with it fill
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
@@ -21,20 +20,6 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[Any]]
 """Canonical columns of some rows: ``{"text": [...], "label": [...]}``."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSettings:
-    """What the model must provide: read by ``tunesmith.models``."""
-
-    auto_class: str
-    """Name of the ``transformers`` auto class, such as ``AutoModelForSequenceClassification``."""
-    num_outputs: int | None
-    """K, scores per unit; None when it is the model's own (the vocabulary of a language model)."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
-    default_max_length: int = 512
-    """Longest row in tokens when the user names none and the model allows more."""
 
 
 class Rows:
@@ -68,8 +53,9 @@ class Rows:
 
     @classmethod
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
-        """Say how well columns (by role) suit this task: 0 (not at all) to 1, and why."""
-        raise NotImplementedError
+        """Say how well columns (by role) suit this task: 0 (not at all, unless asked for by name) to 1, and why."""
+        del profiles
+        return 0.0, "only when asked for by name"
 
     def bind(self, columns: Columns) -> Self:
         """Return the task with what it learns from the training rows (label names) filled in.

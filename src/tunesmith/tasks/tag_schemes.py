@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from tunesmith.data.rows import item_counts
 from tunesmith.data.schemes import OUTSIDE
-from tunesmith.data.tables import item_counts
 from tunesmith.tasks.base import Columns
 from tunesmith.tasks.labels import sorted_labels
 

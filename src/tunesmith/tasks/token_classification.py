@@ -19,11 +19,11 @@ from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
 from tunesmith.data.forms import Form
-from tunesmith.data.tables import item_counts
+from tunesmith.data.rows import item_counts
 from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
-from tunesmith.tasks.base import Columns, FloatArray, HeadSettings, Outputs, Targets, Task
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import TEXT, places
@@ -33,7 +33,7 @@ from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
 from tunesmith.tasks.token_encoding import encode_tokens, keeps_spaces
-from tunesmith.types import ColumnProfile, InputError, Problem, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

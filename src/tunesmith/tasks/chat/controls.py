@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
-    from tunesmith.tasks.chat.masks import Span
+Span = tuple[int, int]
+"""Start and end in characters."""
 
 MARK = "\ufdd0"
 """Stands after the first character of a text that must not become a control token; no character of any writing."""

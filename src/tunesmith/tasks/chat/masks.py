@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.tasks.chat.calls import check_calls
+from tunesmith.tasks.chat.controls import Span
 from tunesmith.tasks.chat.sandbox import RefusedError, Rendered
 from tunesmith.tasks.chat.template import ChatFormat, Message
 
 TrainOn = Literal["assistant", "last", "all"]
-Span = tuple[int, int]
-"""Start and end in characters."""
 
 
 @dataclass(frozen=True, slots=True)

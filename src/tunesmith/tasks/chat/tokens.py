@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.tasks.chat.controls import MARK, Controls, GuardedTokenizer, spans_without_marks, without_marks
-from tunesmith.tasks.chat.masks import Span, TextRow
+from tunesmith.tasks.chat.controls import MARK, Controls, GuardedTokenizer, Span, spans_without_marks, without_marks
+from tunesmith.tasks.chat.masks import TextRow
 from tunesmith.tasks.encoding import encode_batch, flat, is_plain, lengths_of
 from tunesmith.types import InputError
 
