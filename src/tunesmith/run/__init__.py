@@ -7,6 +7,7 @@ from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.run.several_runs import SomeRunsFailedError, train_together
 from tunesmith.run.signals import Stopped
 from tunesmith.run.training import train
+from tunesmith.run.workshop import Workshop
 
 __all__ = [
     "EvaluationConfig",
@@ -16,6 +17,7 @@ __all__ = [
     "RunPlan",
     "SomeRunsFailedError",
     "Stopped",
+    "Workshop",
     "Writing",
     "train",
     "train_together",
