@@ -19,13 +19,13 @@ from torch import nn
 
 from tunesmith.data.encoded import Ragged
 from tunesmith.engine.sampling import Sampling
+from tunesmith.engine.stand_ins import as_written
+from tunesmith.models.modes import evaluating
 from tunesmith.models.wrapping import inner
 
 MAX_CACHED_TOKENS = 16_384
 """Tokens, prompts and answers together, that the cache of texts written at once may hold."""
 MAX_ROWS = 32
-STANDARD_ATTENTION = "sdpa"
-"""What answers are written with, and compared with, that no code of ours writes."""
 
 
 @torch.inference_mode()
@@ -108,19 +108,10 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
 
 @contextmanager
 def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
-    """Yield the model set for generation: no dropout, an attention that knows caches, random numbers of its own."""
-    whole: Any = inner(model)
-    attention = whole.config._attn_implementation
-    was_training = model.training
-    with torch.random.fork_rng():
+    """Yield the model as its authors wrote it, whose attention knows caches; no dropout, random numbers of its own."""
+    with torch.random.fork_rng(), as_written(model), evaluating(model):
         torch.manual_seed(seed)
-        whole.set_attn_implementation(STANDARD_ATTENTION)
-        model.eval()
-        try:
-            yield whole
-        finally:
-            whole.set_attn_implementation(attention)
-            model.train(was_training)
+        yield inner(model)
 
 
 def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int) -> Iterator[list[int]]:

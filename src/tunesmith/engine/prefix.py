@@ -27,8 +27,10 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
 from tunesmith.engine.order import micro_batches
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.files.operations import reserve
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Prefix:
         """
         offsets = data.inputs["input_ids"].offsets
         kept = _Kept(path, offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
                 check()
                 batch = collate(data, rows)
@@ -95,7 +97,7 @@ class Prefix:
         reads of a batch. ``check`` is called between batches and may raise.
         """
         kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for rows in micro_batches(np.arange(len(data)), data.lengths, collate.layout, token_budget):
                 check()
                 batch = collate(data, rows)
@@ -183,30 +185,6 @@ def _is_below(prefix: Prefix, model: nn.Module, trained: Collection[str]) -> boo
     named = dict(model.named_parameters())
     ever = {id(named[name]) for name in trained}
     return all(place > last_frozen for place, parameter in enumerate(ids) if parameter in ever)
-
-
-@contextmanager
-def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let ``forward`` stand in for a module's own inside the ``with`` block."""
-    before = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = before
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _unchanged(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

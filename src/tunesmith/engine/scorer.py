@@ -29,7 +29,8 @@ from torch.nn import functional
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
-from tunesmith.engine.prefix import Prefix, standing_in
+from tunesmith.engine.prefix import Prefix
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner
@@ -66,7 +67,8 @@ class Scorer:
 
     def set_training(self) -> None:
         """Switch dropout on, but for what is frozen."""
-        if self.model.training and (self.prefix is None or self.prefix.is_resting):
+        is_set = self._base.training if self.prefix is None else self.prefix.is_resting
+        if self.model.training and is_set:
             return  # as it was left: walking through hundreds of modules takes longer than training a head
         self.model.train()
         if self.prefix is not None:

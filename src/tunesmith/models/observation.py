@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
 
 OBSERVING = "tunesmith_observing"
@@ -78,7 +79,7 @@ def observe(whole: Any, base: nn.Module) -> Observed:
     ids = _row(whole)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(_evaluating(whole))
+        stack.enter_context(evaluating(whole))
         stack.enter_context(_taking_notes(whole, notes))
         stack.callback(base.register_forward_hook(keep).remove)
         with suppress(_Seen):
@@ -117,18 +118,6 @@ def _taking_notes(whole: Any, notes: _Notes) -> Iterator[None]:
         _notes.reset(token)
         with quiet():
             whole.set_attn_implementation(before)
-
-
-@contextmanager
-def _evaluating(whole: nn.Module) -> Iterator[None]:
-    """Set every module to ``eval`` inside the ``with`` block, and each back to what it was."""
-    training = [module for module in whole.modules() if module.training]
-    whole.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _attend(
