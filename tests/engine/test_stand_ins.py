@@ -69,6 +69,18 @@ def test_the_order_is_fixed_whoever_comes_first(tiers: tuple[Tier, ...]) -> None
     assert set(vars(module)) == set(vars(Echo()))
 
 
+def test_what_stands_in_for_a_pass_steps_aside_too() -> None:
+    module = Echo()
+    with standing_in(module, lambda text: text.upper()), standing_in(module, lambda text: text * 2):
+        assert module("x") == "xx"
+        with as_written(module):
+            assert module("x") == "x"
+        assert module("x") == "xx"
+        with pytest.raises(AssertionError, match="pass is going on"):
+            put(module, Tier.BLOCK, Adding("b"))
+    assert set(vars(module)) == set(vars(Echo()))
+
+
 def test_the_same_again_changes_nothing_and_another_takes_its_place() -> None:
     module = Echo()
     put(module, Tier.BLOCK, Adding("a"))

@@ -1,14 +1,15 @@
 """From a batch to the scores its loss reads, in either layout.
 
+The head is not taken apart: the model's own ``forward`` is called with its base model standing in
+for itself, giving hidden states already computed. What the authors do around the output layer (a
+pooling, a transform, a norm, a scale, a cap) is therefore done.
+
 A task that reads rows gets one vector of scores a row: in the padded layout from the model as
-``transformers`` wrote it, in the flat one from its base model and the model's own head on the
-token that stands for each row.
+``transformers`` wrote it, in the flat one from its base model and the model's own head, which is given
+the one state that represents each row as a row of a single token.
 
 A task that reads tokens gets scores where it reads, and nowhere else: the base model runs on
-everything, the head on the hidden states of the tokens read. The head is not taken apart: the
-model's own ``forward`` is called with its base model standing in for itself, giving the hidden
-states already computed. What the authors do around the output layer (a transform, a norm, a
-scale, a cap) is therefore done.
+everything, the head on the hidden states of the tokens read.
 
 Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
 """
@@ -33,6 +34,7 @@ from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.observation import RowReading
 from tunesmith.models.wrapping import inner
 
 Reads = Literal["row", "token"]
@@ -54,16 +56,16 @@ class Scorer:
     graphs: Callable[[Batch], torch.Tensor | None] | None = None
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
 
+    def __post_init__(self) -> None:
+        if self.reads == "row" and self.layout == "flat":
+            _ = self._row_reading  # looked at while nothing is going on, and the weights are still sound
+
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
-        if self.reads == "token":
-            return self.head(self.hidden(batch))
-        if batch.read_states is not None:
-            return row_head(inner(self.model), batch.read_states)
-        if self.layout == "padded":
-            scores: torch.Tensor = self.model(**batch.inputs).logits
-            return scores
-        return row_scores(inner(self.model), self.base(batch)[0], batch)
+        if self.reads_apart or batch.read_states is not None:
+            return self.head(self.read(batch))
+        scores: torch.Tensor = self.model(**batch.inputs).logits
+        return scores
 
     def set_training(self) -> None:
         """Switch dropout on, but for what is frozen."""
@@ -102,15 +104,17 @@ class Scorer:
         return keyed_by(functional.pad(keys_U, (0, -len(keys_U) % self.shapes.tokens)))
 
     @contextmanager
-    def having_run(self, hidden: torch.Tensor) -> Iterator[None]:
-        """Let ``hidden`` be what ``base`` gives inside the block: it has been computed."""
-        given = _kind_of_output()(last_hidden_state=hidden)
+    def having_run(self, hidden: torch.Tensor, pooled: torch.Tensor | None = None) -> Iterator[None]:
+        """Let ``hidden`` (and ``pooled``, of a row each) be what the base model gives inside the block: it has run."""
+        given = _kind_of_output()(last_hidden_state=hidden, pooler_output=pooled)
         with standing_in(self._base, lambda *_, **__: given):
             yield
 
     def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
         """Return which tokens' last hidden states are read; None where all may be."""
-        tokens = batch.read_tokens if self.reads == "token" else tokens_of_rows(inner(self.model), batch)
+        tokens = batch.read_tokens
+        if self.reads == "row":
+            tokens = {"first": batch.first_tokens, "last": batch.last_tokens}.get(self._row_reading or "")
         return None if tokens is None else Reading.of(tokens, borders)
 
     def base(self, batch: Batch) -> torch.Tensor:
@@ -127,8 +131,6 @@ class Scorer:
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
-        if batch.read_states is not None:
-            return batch.read_states
         hidden = self.base(batch)
         hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.inputs["attention_mask"].bool()]
         return hidden_TD[batch.read_tokens]
@@ -139,13 +141,37 @@ class Scorer:
         return self.reads == "token" or self.layout == "flat"
 
     def read(self, batch: Batch) -> torch.Tensor:
-        """Return [U, D]: all that the head reads, of rows or of tokens."""
-        if self.reads == "token":
-            return self.hidden(batch)
-        return row_states(inner(self.model), self.base(batch)[0], batch)
+        """Return [U, D]: all that the head reads, of tokens, or of each row the one state that represents it."""
+        if batch.read_states is not None:
+            return batch.read_states
+        return self.hidden(batch) if self.reads == "token" else self._rows(self.base(batch)[0], batch)
 
-    def head(self, hidden_UD: torch.Tensor) -> torch.Tensor:
+    def _rows(self, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return [B, D]: of every row of a flat batch what its head reads, one state or the mean of all."""
+        reading = self._row_reading
+        if reading is None:
+            raise NotImplementedError("its head reads neither one of a row's hidden states nor their mean")
+        if reading == "mean":
+            return _mean_rows(hidden_TD, batch)
+        return hidden_TD[batch.first_tokens if reading == "first" else batch.last_tokens]
+
+    def head(self, states_UD: torch.Tensor) -> torch.Tensor:
         """Return [U, K]: what the model's head makes of hidden states, each for itself."""
+        return self._head_of_rows(states_UD) if self.reads == "row" else self._head_of_tokens(states_UD)
+
+    def _head_of_rows(self, states_BD: torch.Tensor) -> torch.Tensor:
+        """Give the head rows of a single token, which is the first one, the last one and the mean of all."""
+        states_B1D = states_BD[:, None]
+        pooler = self._anatomy.pooler
+        with self.having_run(states_B1D, None if pooler is None else pooler(states_B1D)):
+            whole: Any = inner(self.model)
+            no_padding = int(whole.config.get_text_config().pad_token_id == 0)
+            ids = torch.full((len(states_BD), 1), no_padding, device=states_BD.device)
+            scores_BK: torch.Tensor = whole(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return scores_BK
+
+    def _head_of_tokens(self, hidden_UD: torch.Tensor) -> torch.Tensor:
+        """Give the head one row of all tokens: it works on each for itself."""
         num_read = len(hidden_UD)
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
         with self.having_run(hidden_UD[None]):
@@ -172,6 +198,10 @@ class Scorer:
         return Anatomy.of(self.model)
 
     @cached_property
+    def _row_reading(self) -> RowReading | None:
+        return self._anatomy.row_reading
+
+    @cached_property
     def _base(self) -> nn.Module:
         return self._anatomy.base
 
@@ -192,66 +222,15 @@ class Scorer:
 
 @cache
 def _kind_of_output() -> Any:
-    """Return the class of what a base model gives: last hidden states, and nothing under whatever other name."""
-    from transformers.modeling_outputs import BaseModelOutput
+    """Return the class of what a base model gives: hidden states, pooled ones maybe, nothing under any other name."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    class Given(BaseModelOutput):
+    class Given(BaseModelOutputWithPooling):
         def __getattr__(self, name: str) -> None:
             if name.startswith("__"):
                 raise AttributeError(name)
 
     return Given
-
-
-def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Apply a sequence-classification head to what represents each row of a flat batch: [B, K].
-
-    Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
-    on the first token a pooler and classifier (BERT), a classification head module
-    (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
-    (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
-    """
-    return row_head(model, row_states(model, hidden_TD, batch))
-
-
-def row_states(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return [B, D]: what represents each row of a flat batch, its last token, its first one, or the mean of all."""
-    if hasattr(model, "score"):
-        return hidden_TD[batch.last_tokens]
-    if _has_mean_head(model) and model.config.classifier_pooling == "mean":
-        return _mean_rows(hidden_TD, batch)
-    return hidden_TD[batch.first_tokens]
-
-
-def row_head(model: Any, states_BD: torch.Tensor) -> torch.Tensor:
-    """Apply a sequence-classification head to what represents each row: [B, K]."""
-    if hasattr(model, "score"):
-        return _tensor(model.score(states_BD))
-    if hasattr(model, "pre_classifier"):
-        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(states_BD)))))
-    if _has_mean_head(model):
-        return _tensor(model.classifier(model.drop(model.head(states_BD))))
-    pooler = Anatomy.of(model).pooler
-    if pooler is not None:
-        return _tensor(model.classifier(model.dropout(pooler(states_BD[:, None]))))
-    return _tensor(model.classifier(states_BD[:, None]))
-
-
-def _has_mean_head(model: Any) -> bool:
-    return hasattr(model, "head") and hasattr(model, "drop")
-
-
-def tokens_of_rows(model: Any, batch: Batch) -> torch.Tensor | None:
-    """Return the tokens that ``row_scores`` reads, [B] ascending; None for all."""
-    if hasattr(model, "score"):
-        return batch.last_tokens
-    averages = _has_mean_head(model) and model.config.classifier_pooling == "mean"
-    return None if averages else batch.first_tokens
-
-
-def _tensor(scores: Any) -> torch.Tensor:
-    assert isinstance(scores, torch.Tensor)
-    return scores
 
 
 def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:

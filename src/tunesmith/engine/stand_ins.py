@@ -35,6 +35,8 @@ OURS = "tunesmith_"
 STANDARD_ATTENTION = "sdpa"
 """What a model has that was never known to have any but ours."""
 
+PASSING = "nothing is put or taken away while a pass is going on"
+
 _RECORD = "tunesmith_stand_ins"
 """Attribute of a module in whose place something stands."""
 _ATTENTION = "tunesmith_attention"
@@ -67,13 +69,14 @@ class _Record:
     own: Forward | None
     """A ``forward`` that the module had as its own attribute before."""
     tiers: dict[Tier, StandIn] = field(default_factory=dict)
+    num_passes: int = 0
+    """How many stand in for the time of a pass, one in the other."""
 
 
 def put(module: nn.Module, tier: Tier, stand_in: StandIn) -> None:
     """Let ``stand_in`` stand on ``tier`` of ``module``, in the place of what stood there."""
-    record = _record_of(module)
-    if record is None:
-        record = vars(module)[_RECORD] = _Record(vars(module).get("forward"))
+    record = _recorded(module)
+    assert not record.num_passes, PASSING
     record.tiers[tier] = stand_in
     _set(module, record)
 
@@ -83,6 +86,7 @@ def take_away(model: nn.Module, *tiers: Tier) -> None:
     for module in model.modules():
         record = _record_of(module)
         if record is not None and not record.tiers.keys().isdisjoint(tiers):
+            assert not record.num_passes, PASSING
             for tier in tiers:
                 record.tiers.pop(tier, None)
             _set(module, record)
@@ -104,12 +108,15 @@ def has_stand_ins(model: nn.Module, *kinds: type) -> bool:
 @contextmanager
 def standing_in(module: nn.Module, forward: Forward) -> Iterator[None]:
     """Let ``forward`` stand in for all else that a module has, for one pass, inside the ``with`` block."""
-    before = vars(module).get("forward")
+    record, before = _recorded(module), vars(module).get("forward")
+    record.num_passes += 1
     vars(module)["forward"] = forward
     try:
         yield
     finally:
+        record.num_passes -= 1
         _restore(module, before)
+        _forget_empty(module, record)
 
 
 def set_attention(model: nn.Module, name: str) -> None:
@@ -158,16 +165,25 @@ def _record_of(module: nn.Module) -> _Record | None:
     return record
 
 
+def _recorded(module: nn.Module) -> _Record:
+    record = _record_of(module)
+    if record is None:
+        record = vars(module)[_RECORD] = _Record(vars(module).get("forward"))
+    return record
+
+
+def _forget_empty(module: nn.Module, record: _Record) -> None:
+    if not record.tiers and not record.num_passes:
+        del vars(module)[_RECORD]
+
+
 def _set(module: nn.Module, record: _Record) -> None:
     """Make a module's ``forward`` what stands on its tiers, one on the other."""
-    if not record.tiers:
-        del vars(module)[_RECORD]
-        _restore(module, record.own)
-        return
-    forward = record.own or MethodType(type(module).forward, module)
+    forward = record.own
     for _, stand_in in sorted(record.tiers.items()):
-        forward = stand_in.over(forward)
-    vars(module)["forward"] = forward
+        forward = stand_in.over(forward or MethodType(type(module).forward, module))
+    _restore(module, forward)
+    _forget_empty(module, record)
 
 
 def _restore(module: nn.Module, forward: Forward | None) -> None:

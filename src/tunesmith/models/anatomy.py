@@ -12,6 +12,7 @@ included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from tunesmith.models.facts import Fact, Facts, facts_of
-from tunesmith.models.observation import Attention, Observed, observe
+from tunesmith.models.observation import Attention, Observed, RowReading, observe
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import inner, plain_name
 
@@ -299,13 +300,18 @@ class Anatomy:
 
     @Fact
     def _observed(self) -> Observed:
-        """What a short row shows."""
-        return observe(self.whole, self.base)
+        """What a short row shows, whatever surrounds the pass in which somebody asks."""
+        return Context().run(observe, self.whole, self.base)
 
     @property
     def hidden_size(self) -> int:
         """D: numbers of one of the base model's last hidden states."""
         return self._observed.hidden_size
+
+    @property
+    def row_reading(self) -> RowReading | None:
+        """What of a row's last hidden states the head reads; None where it scores no rows, or reads in another way."""
+        return self._observed.row_reading
 
     @property
     def windows(self) -> frozenset[int]:
