@@ -26,6 +26,7 @@ from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
+from tunesmith.engine.first_output import first_output
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.files.operations import reserve
@@ -106,20 +107,8 @@ class Prefix:
         return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
 
     def _topmost_states(self, batch: Batch, run: Callable[[Batch], Any]) -> torch.Tensor:
-        found: list[torch.Tensor] = []
-
-        def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            found.append(output if isinstance(output, torch.Tensor) else output[0])
-            raise _Enough
-
-        hook = self.layers[-1].register_forward_hook(keep)
-        try:
-            run(batch)
-        except _Enough:
-            pass
-        finally:
-            hook.remove()
-        (states,) = found
+        output = first_output(self.layers[-1], lambda: run(batch))
+        states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
         return states
 
     @contextmanager
@@ -157,10 +146,6 @@ class _Kept:
         self._file.flush()
         mapped: npt.NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
         return mapped
-
-
-class _Enough(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass whose rest nobody needs."""
 
 
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:

@@ -17,7 +17,7 @@ Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -30,12 +30,13 @@ from torch.nn import functional
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
+from tunesmith.engine.first_output import first_output
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 Reads = Literal["row", "token"]
 
@@ -126,8 +127,20 @@ class Scorer:
         with ExitStack() as stack:
             if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
                 stack.enter_context(standing_in(pooler, lambda *_, **__: None))
-            hidden: torch.Tensor = self._base(**batch.inputs, **self.switches).last_hidden_state
-        return hidden
+            return self._enter({**batch.inputs, **self.switches})
+
+    def _enter(self, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """Return the base model's last hidden states; the only door by which anything enters it.
+
+        What is around a model may put something before every row. Then the outermost module is called, until the
+        base model has run, and the states of what was put there are left out.
+        """
+        hidden: torch.Tensor
+        if not self._has_virtual_tokens:
+            hidden = self._base(**inputs).last_hidden_state
+            return hidden
+        hidden = first_output(self._base, lambda: self.model(**inputs)).last_hidden_state
+        return hidden[:, -inputs["input_ids"].shape[1] :]
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
@@ -200,6 +213,10 @@ class Scorer:
     @cached_property
     def _row_reading(self) -> RowReading | None:
         return self._anatomy.row_reading
+
+    @cached_property
+    def _has_virtual_tokens(self) -> bool:
+        return has_virtual_tokens(self.model)
 
     @cached_property
     def _base(self) -> nn.Module:

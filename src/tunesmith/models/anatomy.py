@@ -22,7 +22,7 @@ from torch import nn
 from tunesmith.models.facts import Fact, Facts, facts_of
 from tunesmith.models.observation import Attention, Observed, RowReading, observe
 from tunesmith.models.origin import origin
-from tunesmith.models.wrapping import inner, plain_name
+from tunesmith.models.wrapping import has_virtual_states, inner, plain_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -229,8 +229,9 @@ class Anatomy:
 
     @property
     def can_recompute(self) -> bool:
-        """Whether there are layers that can be run again for the backward pass, as the architecture allows."""
-        return bool(getattr(self.whole, "supports_gradient_checkpointing", False)) and bool(self.layer_modules)
+        """Whether there are layers that can be run again for the backward pass: without a cache, as they will be."""
+        allowed = bool(getattr(self.whole, "supports_gradient_checkpointing", False))
+        return allowed and bool(self.layer_modules) and not has_virtual_states(self.model)
 
     @Fact
     def embedding_parameter_names(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.stand_ins import as_written, attending_by, standing_in
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 Way = Literal["fused", "own"]
 """With fused layers, or with the layers as their authors wrote them."""
@@ -99,8 +99,8 @@ def _versions(model: nn.Module) -> int:
 
 
 def _ways(model: nn.Module) -> tuple[Way, ...]:
-    if not Anatomy.of(model).tells_windows:
-        return ()  # attention to the cache knows a window only if it is told
+    if has_virtual_tokens(model) or not Anatomy.of(model).tells_windows:
+        return ()  # what is before every text is not known here, nor a window that attention is not told
     return ("fused", "own") if any(True for _ in blocks_of(model)) else ("own",)
 
 
