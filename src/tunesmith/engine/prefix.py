@@ -26,9 +26,12 @@ from torch import nn
 
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
+from tunesmith.engine.first_output import first_output
 from tunesmith.engine.order import micro_batches
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.files.operations import reserve
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Prefix:
         assert stream is not None, "states are those of tokens"
         offsets = stream.offsets
         kept = _Kept(path, offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
@@ -98,7 +101,7 @@ class Prefix:
         reads of a batch. ``check`` is called between batches and may raise.
         """
         kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
@@ -107,20 +110,8 @@ class Prefix:
         return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
 
     def _topmost_states(self, batch: Batch, run: Callable[[Batch], Any]) -> torch.Tensor:
-        found: list[torch.Tensor] = []
-
-        def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            found.append(output if isinstance(output, torch.Tensor) else output[0])
-            raise _Enough
-
-        hook = self.layers[-1].register_forward_hook(keep)
-        try:
-            run(batch)
-        except _Enough:
-            pass
-        finally:
-            hook.remove()
-        (states,) = found
+        output = first_output(self.layers[-1], lambda: run(batch))
+        states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
         return states
 
     @contextmanager
@@ -160,10 +151,6 @@ class _Kept:
         return mapped
 
 
-class _Enough(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass whose rest nobody needs."""
-
-
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
     """Return what lies below the lowest of the parameters that are ever trained; None where there is no layer.
 
@@ -186,30 +173,6 @@ def _is_below(prefix: Prefix, model: nn.Module, trained: Collection[str]) -> boo
     named = dict(model.named_parameters())
     ever = {id(named[name]) for name in trained}
     return all(place > last_frozen for place, parameter in enumerate(ids) if parameter in ever)
-
-
-@contextmanager
-def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let ``forward`` stand in for a module's own inside the ``with`` block."""
-    before = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = before
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _unchanged(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

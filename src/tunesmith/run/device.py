@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.blocks.install import uninstall
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
+from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
@@ -58,7 +58,7 @@ def settle(session: Session) -> Settled:
     pays = worth_compiling(num_weights, num_tokens, device.type)
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
-        uninstall(model)  # compiled layers keep more than blocks do: memory is planned with what will run
+        take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
     plan = _plan([session])
     num_compiled = compile_layers(model) if compiles else 0
     _adopt(session, plan)
