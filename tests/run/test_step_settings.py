@@ -16,12 +16,14 @@ import torch
 from run.test_training import Watcher, losses
 from tiny import tiny_folder, tiny_model
 from tunesmith.engine import free_memory
-from tunesmith.engine.blocks.install import is_installed
+from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.blocks.install import KeyedDropout
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.graphs import hindrance
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.precision import be_deterministic
+from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.run import Observer, RunConfig, Stopped, step_settings, train
 from tunesmith.types import InputError, MissingExtraError, StepInfo
 
@@ -127,7 +129,7 @@ def test_memory_is_planned_with_the_layers_that_will_be_compiled(
     found: list[bool] = []
 
     def plan_memory(training: Training, *arguments: Any, **settings: Any) -> MemoryPlan:
-        found.append(is_installed(training.scorer.model))
+        found.append(has_stand_ins(training.scorer.model, Block, KeyedDropout))
         return planned(training, *arguments, **settings)
 
     planned = step_settings.plan_memory

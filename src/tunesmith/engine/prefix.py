@@ -25,8 +25,11 @@ from torch import nn
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Batch, Collator
 from tunesmith.engine.column_file import ColumnFile
+from tunesmith.engine.first_output import first_output
 from tunesmith.engine.order import micro_batches
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Prefix:
         ``run`` calls the base model on a batch. ``check`` is called between batches and may raise.
         """
         assert data.stream("") is not None, "states are those of tokens"
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
@@ -91,27 +94,15 @@ class Prefix:
         For models of which nothing but the head is trained. ``read`` returns [U, D]: what the head
         reads of a batch. ``check`` is called between batches and may raise.
         """
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
                 file.write(read(batch), batch.sequences)
 
     def _topmost_states(self, batch: Batch, run: Callable[[Batch], Any]) -> torch.Tensor:
-        found: list[torch.Tensor] = []
-
-        def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            found.append(output if isinstance(output, torch.Tensor) else output[0])
-            raise _Enough
-
-        hook = self.layers[-1].register_forward_hook(keep)
-        try:
-            run(batch)
-        except _Enough:
-            pass
-        finally:
-            hook.remove()
-        (states,) = found
+        output = first_output(self.layers[-1], lambda: run(batch))
+        states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
         return states
 
     @contextmanager
@@ -122,10 +113,6 @@ class Prefix:
                 stack.enter_context(standing_in(layer, _unchanged))
             stack.enter_context(standing_in(self.layers[0], lambda *_, **__: states))
             yield
-
-
-class _Enough(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass whose rest nobody needs."""
 
 
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
@@ -150,30 +137,6 @@ def _is_below(prefix: Prefix, model: nn.Module, trained: Collection[str]) -> boo
     named = dict(model.named_parameters())
     ever = {id(named[name]) for name in trained}
     return all(place > last_frozen for place, parameter in enumerate(ids) if parameter in ever)
-
-
-@contextmanager
-def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let ``forward`` stand in for a module's own inside the ``with`` block."""
-    before = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = before
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _unchanged(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

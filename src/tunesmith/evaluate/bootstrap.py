@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunesmith.metrics.weighting import MAX_WEIGHTS
-from tunesmith.tasks.base import FloatArray, Outputs, Targets, Task
+from tunesmith.tasks.judge import FloatArray, Judge, Outputs, Targets
 from tunesmith.types import InputError
 
 IntervalDict = dict[str, float | None]
@@ -50,7 +50,7 @@ def resamples(num_rows: int, num_resamples: int, seed: int) -> Iterator[FloatArr
         yield counts_RN
 
 
-def score(task: Task, outputs: Outputs, targets: Targets, *, seed: int, num_resamples: int) -> Scores:
+def score(task: Judge, outputs: Outputs, targets: Targets, *, seed: int, num_resamples: int) -> Scores:
     """Compute every metric on the rows as they are and on ``num_resamples`` resamples of them.
 
     Raises ``InputError`` when there are no rows.

@@ -1,4 +1,4 @@
-"""What PEFT puts around a model, looked through: the model inside, and the names of its parameters."""
+"""What PEFT puts around a model: the model inside, the names of its parameters, and what is done on the way in."""
 
 from __future__ import annotations
 
@@ -21,3 +21,21 @@ def plain_name(name: str) -> str:
     return re.sub(r"(?<![^.])(modules_to_save\.[^.]+|original_module|base_layer)\.", "", name).removeprefix(
         "base_model.model."
     )
+
+
+def has_virtual_tokens(model: nn.Module) -> bool:
+    """Say whether what is around a model adds tokens, or states of tokens, on the way in: then it must be gone through.
+
+    Around other adapted models there is nothing that computes.
+    """
+    return bool(getattr(_active_config(model), "is_prompt_learning", False))
+
+
+def has_virtual_states(model: nn.Module) -> bool:
+    """Say whether what is added are states of tokens, which every layer finds in its cache."""
+    kind = getattr(_active_config(model), "peft_type", None)
+    return has_virtual_tokens(model) and kind in ("PREFIX_TUNING", "CARTRIDGE")
+
+
+def _active_config(model: nn.Module) -> object:
+    return getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None

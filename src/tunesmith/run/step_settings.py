@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tunesmith.engine.blocks.install import uninstall
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
@@ -15,6 +14,7 @@ from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan, Wish, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
+from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
@@ -37,7 +37,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     pays = worth_compiling(num_weights, num_tokens, device.type)
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
-        uninstall(model)  # compiled layers keep more than blocks do: memory is planned with what will run
+        take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
     plan = _plan([training], config.checkpointing)
     num_compiled = compile_layers(model) if compiles else 0
     _adopt(opened, training, plan)
