@@ -193,9 +193,9 @@ def adapters_together(spec: dict[str, Any]) -> dict[str, Any]:
     import importlib
 
     try:
-        train_together = importlib.import_module("tunesmith.run.together").train_together
+        train_together = importlib.import_module("tunesmith.run").train_together
     except (ImportError, AttributeError):
-        return {"unavailable": "tunesmith.run.together is not part of this version"}
+        return {"unavailable": "tunesmith.run.train_together is not part of this version"}
     import_heavy()
     folder = scratch(spec)
     os.environ["TUNESMITH_CACHE"] = str(folder / "cache")

@@ -100,8 +100,8 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     from tunesmith.engine.order import StepPlan
     from tunesmith.engine.precision import DTYPES, choose_precision, place
     from tunesmith.engine.scorer import Scorer
+    from tunesmith.engine.stand_ins import set_attention
     from tunesmith.methods import Full, Lora
-    from tunesmith.models.wrapping import inner
     from tunesmith.tasks import TASKS
 
     tokens = Ragged.from_rows(rows)
@@ -120,7 +120,7 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     groups = method.parameter_groups(model)
     place(model, precision, device, {name for group in groups for name in group.names})
     register()  # that the flat layout fits these architectures is proven by tests, in float64
-    inner(model).set_attn_implementation(FLAT_ATTENTION)
+    set_attention(model, FLAT_ATTENTION)
     if device.type != "cpu":
         install_adapters(model)
     config = TrainConfig(

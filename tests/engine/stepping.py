@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith.engine.loop import Step, Training, _compute, within_memory
 from tunesmith.engine.order import step_seed
 from tunesmith.engine.recompute import recompute_layers
+from tunesmith.engine.stand_ins import Tier, take_away
 
 if TYPE_CHECKING:
     import torch
@@ -30,12 +31,8 @@ def compute_gradients(training: Training, rows: IntArray) -> tuple[list[torch.Te
 @contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
     """Let layers be computed again inside the ``with`` block."""
-    before = {module: vars(module).get("forward") for module in model.modules()}
     recompute_layers(model)
     try:
         yield
     finally:
-        for module, forward in before.items():
-            vars(module).pop("forward", None)
-            if forward is not None:
-                vars(module)["forward"] = forward
+        take_away(model, Tier.RECOMPUTED)

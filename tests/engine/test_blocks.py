@@ -40,10 +40,10 @@ from tunesmith.engine.blocks.install import (
     blocks_of,
     install,
     install_adapters,
-    uninstall,
 )
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Reads, Scorer
+from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.kernels import attention, library, noise, rows
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.quiet import quiet
@@ -202,7 +202,7 @@ def test_an_adapted_layer_as_one_operation_computes_what_peft_does_in_fewer(name
             isinstance(getattr(vars(one).get("forward"), "__self__", None), AdaptedLinear) for one in model.modules()
         ]
         assert any(is_one) == (stand_in is install_adapters)
-        uninstall(model)
+        take_away(model, Tier.BLOCK)
         assert not any("forward" in vars(module) for module in model.modules())
     (scores, gradients, count), (own_scores, own_gradients, own_count) = found
     assert_equal((scores, gradients), (own_scores, own_gradients))
@@ -269,7 +269,7 @@ def test_a_dropout_that_is_used_twice_drops_different_numbers() -> None:
 def test_blocks_can_be_taken_out_again() -> None:
     model, reads = build("bert", 0.1, lora=False)
     choose_layout(model, reads, VOCABULARY, "auto")
-    uninstall(model)
+    take_away(model, Tier.BLOCK)
     assert not any("forward" in vars(module) for module in model.modules())
 
 

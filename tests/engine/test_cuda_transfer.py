@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.test_loop import training
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.batch import FEW
-from tunesmith.engine.blocks.install import uninstall
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer
+from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.methods.base import ParameterGroup
 
 META = torch.device("meta")
@@ -106,7 +106,7 @@ def test_a_step_waits_for_the_device_once(arch: str, dtype: torch.dtype, monkeyp
 def training_on(parts: Training, device: torch.device) -> Training:
     """Return the parts with the model, and so its masters, on another device."""
     model, names = parts.scorer.model.to(device), tuple(parts.optimizer.names)
-    uninstall(model)  # blocks are for the CPU
+    take_away(model, Tier.BLOCK)  # blocks are for the CPU
     optimizer = MasterOptimizer(model, [ParameterGroup(names, 1.0, decay=True)], parts.config.optimizer, 0.01)
     return replace(parts, collate=replace(parts.collate, device=device), optimizer=optimizer)
 

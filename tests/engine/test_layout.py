@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, BertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tiny import ARCHITECTURES, VOCABULARY, gradients_of, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
@@ -14,6 +15,8 @@ from tunesmith.engine import attention
 from tunesmith.engine.batch import EXACT, FEW, MAX_GROUP_WASTE, MIN_GROUP_ROWS, Shapes, find_borders
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Scorer
+from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.facts import facts_of
 
 FLAT = ["bert", "roberta", "distilbert", "modernbert", "llama", "qwen3", "gpt2"]
 PADDED_ONLY = [name for name in ARCHITECTURES if name not in FLAT]
@@ -179,3 +182,49 @@ def test_tokens_read_flat_are_those_of_plain_transformers(arch: str, shapes: Sha
         expected = model(input_ids=one).logits[0, positions[5]]
     first = sum(len(positions[row]) for row in batch.sequences[: batch.sequences.tolist().index(5)])
     torch.testing.assert_close(found["flat"][first : first + len(positions[5])], expected, rtol=0, atol=1e-8)
+
+
+class OwnHead(BertForSequenceClassification):
+    """A head that nobody has heard of: it reads the last token, or the mean, in steps of its own."""
+
+    pools = "last"
+
+    def forward(self, input_ids=None, attention_mask=None, **settings):
+        hidden = self.bert(input_ids, attention_mask=attention_mask, **settings).last_hidden_state
+        if self.pools == "last":
+            pooled = hidden[torch.arange(len(hidden)), attention_mask.sum(1) - 1]
+        elif self.pools == "mean":
+            pooled = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
+        else:
+            pooled = hidden.masked_fill(attention_mask[..., None] == 0, -torch.inf).amax(1)
+        return SequenceClassifierOutput(logits=3 * torch.tanh(self.classifier(pooled.square())) + pooled[:, :3])
+
+
+@pytest.mark.parametrize("pools", ["last", "mean", "max"])
+def test_a_head_runs_by_its_own_forward(pools: str) -> None:
+    data = rows(LENGTHS["mixed"])
+    torch.manual_seed(0)
+    model = OwnHead(tiny_model("bert").config).double().eval()
+    model.set_attn_implementation("sdpa")
+    model.pools = pools
+    expected = loss_and_gradients(model, "padded", data)
+    layout, reason = choose_layout(model, "row", VOCABULARY, "auto")
+    if pools == "max":
+        assert (layout, "neither one of a row's hidden states nor their mean" in reason) == ("padded", True)
+        return
+    assert layout == "flat", reason
+    found = loss_and_gradients(model, "flat", data)
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-8)
+    assert found[2].keys() == expected[2].keys()
+    for name, gradient in expected[2].items():
+        torch.testing.assert_close(found[2][name], gradient, rtol=0, atol=1e-8, msg=name)
+
+
+def test_a_model_is_looked_at_apart_from_the_pass_that_asks() -> None:
+    chosen, fresh = tiny_model("bert", dtype=torch.float32), tiny_model("bert", dtype=torch.float32)
+    for model in (chosen, fresh):
+        choose_layout(model, "row", VOCABULARY, "flat")
+    facts_of(fresh).clear()
+    found = [loss_and_gradients(model, "flat", rows(LENGTHS["mixed"])) for model in (chosen, fresh)]
+    assert torch.equal(found[0][0], found[1][0])
+    assert Anatomy.of(fresh).row_reading == "first"

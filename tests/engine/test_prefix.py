@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine.kept_states import keep_read_states, keep_states
 from tiny import VOCABULARY, gradients_of, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.batch import EXACT, FEW, Collator
@@ -81,7 +82,7 @@ def test_kept_states_change_nothing(name: str, arch: str, layout: str, shapes: A
         with scorer.surrounding(batch):
             scorer.base(batch)
 
-    kept = prefix.save_states(plain, collate, run, 40, tmp_path / "states.npy")
+    kept = keep_states(prefix, plain, collate, run, 40, tmp_path / "states.npy")
     calls = []
     hook = prefix.layers[0].register_forward_hook(lambda module, given, output: calls.append(output))
     inside = [m for m in prefix.layers[0].modules() if isinstance(m, torch.nn.Linear)]
@@ -122,7 +123,7 @@ def test_what_the_head_reads_is_enough_to_train_it(arch: str, layout: str, reads
         with scorer.surrounding(batch):
             return scorer.read(batch)
 
-    kept = prefix.save_read_states(plain, collate, read_states, 40, tmp_path / "states.npy")
+    kept = keep_read_states(prefix, plain, collate, read_states, 40, tmp_path / "states.npy")
     hooks = [m.register_forward_hook(lambda *_: pytest.fail("a frozen layer was run")) for m in prefix.layers]
     found = gradients(scorer, collate, kept)
     for handle in hooks:
@@ -156,7 +157,7 @@ def test_states_in_bf16_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert prefix is not None
     scorer = Scorer(model, "padded", "row", EXACT, prefix)
     collate = collator_for(model, "padded", model.config.pad_token_id, torch.device("cpu"))
-    kept = prefix.save_states(rows(), collate, scorer.base, 10_000, tmp_path / "states.npy")
+    kept = keep_states(prefix, rows(), collate, scorer.base, 10_000, tmp_path / "states.npy")
     batch = collate(kept, np.arange(len(kept)))
     model.eval()
     with torch.no_grad():

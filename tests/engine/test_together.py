@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from engine.kept_states import keep_states
 from tiny import VOCABULARY, tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import loop as loop_module
@@ -215,7 +216,7 @@ def with_states(one: Training, folder: Path) -> Training:
             one.scorer.base(batch)
 
     folder.mkdir()
-    return replace(one, data=prefix.save_states(one.data, one.collate, run, 100, folder / "states.npy"))
+    return replace(one, data=keep_states(prefix, one.data, one.collate, run, 100, folder / "states.npy"))
 
 
 def test_frozen_layers_below_all_adapters_may_be_computed_before(tmp_path: Path) -> None:

@@ -199,3 +199,21 @@ def test_a_manifest_is_brought_up_to_date(tmp_path: Path) -> None:
     update_manifest(tmp_path / "a", ["x", "not yet there"])
     assert verify_manifest(tmp_path / "a") == []
     assert "checkpoints" not in (tmp_path / "a" / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_that_need_not_be_durable_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    final = tmp_path / "folder"
+    if replace:
+        final.mkdir()
+        (final / "old").write_text("old")
+    seen: list[str] = []
+    monkeypatch.setattr(operations, "on_operation", lambda operation, _path: seen.append(operation))
+    with new_folder(final, replace=replace, durable=False) as temporary:
+        (temporary / "new").write_text("new")
+        assert not (final / "new").exists()
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert "fsync" not in seen

@@ -112,7 +112,7 @@ def test_a_run_goes_on_from_an_adapter_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "is_kept"), [("cnn", False), ("lstm", True)])
 def test_heads_of_networks_from_scratch_are_trained_alone(name: str, is_kept: bool, tmp_path: Path) -> None:
-    """What an LSTM's frozen layers make of the rows is kept, in both directions; parallel convolutions have none."""
+    """What an LSTM's layers make of the rows is kept, in both directions; convolutions side by side are no layers."""
     noted: list[str] = []
 
     class Listener(Observer):

@@ -104,3 +104,41 @@ def test_looking_leaves_no_trace(arch: str) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings", "expected"),
+    [
+        ("bert", {}, "first"),
+        ("roberta", {}, "first"),
+        ("distilbert", {}, "first"),
+        ("modernbert", {"classifier_pooling": "cls"}, "first"),
+        ("modernbert", {"classifier_pooling": "mean"}, "mean"),
+        ("llama", {}, "last"),
+        ("gpt2", {}, "last"),
+        ("lstm", {"pooling": "mean"}, "mean"),
+        ("lstm", {"pooling": "max"}, None),
+        ("lstm", {"pooling": "attention"}, None),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_of_a_row_its_head_reads(arch: str, settings: Any, expected: str | None, dtype: torch.dtype) -> None:
+    model = tiny_model(arch, num_labels=2, dtype=dtype, **settings)
+    assert Anatomy.of(model).row_reading == expected
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.config.pad_token_id = 7  # looked at again
+    assert Anatomy.of(model).row_reading == expected
+
+
+@pytest.mark.parametrize("head", ["token", "causal", "masked"])
+def test_heads_of_tokens_read_no_rows(head: str) -> None:
+    model = tiny_model("gpt2" if head == "causal" else "bert", head=head)
+    assert Anatomy.of(model).row_reading is None
+
+
+def test_a_head_of_zeros_shows_nothing_of_what_it_reads() -> None:
+    model: Any = tiny_model("llama")
+    with torch.no_grad():
+        model.score.weight.zero_()
+    assert Anatomy.of(model).row_reading is None

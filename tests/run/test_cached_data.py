@@ -263,7 +263,7 @@ def test_the_note_on_long_rows_is_the_tasks_own() -> None:
     encoded = Encoded({"input_ids": Ragged.from_rows([[1, 2]] * 4)}, {}, num_truncated=3)
 
     def note(task: Any) -> str:
-        from tunesmith.run.training import _length_notes
+        from tunesmith.run.composition import _length_notes
 
         (problem,) = _length_notes(task, encoded, 2)
         return problem.message

@@ -82,7 +82,7 @@ def test_a_chat_is_found_learned_and_judged_before_and_after(run: Run) -> None:
     assert all(one["reference"].endswith("!") and one["before"] is not None for one in answers)
     assert "say" in answers[0]["prompt"]
     assert sum(one["after"] == one["reference"] for one in answers) >= 3
-    assert not run.directory.untuned.exists()
+    assert not (run.folder / "untuned").exists()
     again = run.evaluate()
     assert again["metrics"]["perplexity"]["value"] == pytest.approx(after["perplexity"]["value"], rel=1e-5)
     assert [one["after"] for one in again["answers"]] == [one["after"] for one in answers]

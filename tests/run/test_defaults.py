@@ -13,13 +13,13 @@ import pytest
 from tunesmith.cli.application import run as command
 from tunesmith.run import Observer, Run, RunConfig, train, train_together
 from tunesmith.run import defaults as rules
+from tunesmith.run.composition import compose
 from tunesmith.run.defaults import as_record
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.observers import Observers
-from tunesmith.run.session import Session
-from tunesmith.run.shared import Shared
+from tunesmith.run.session import Composed
 from tunesmith.run.signals import StopRequests
-from tunesmith.run.training import compose
+from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.classification import Classification
 
 UNSAID: dict[str, Any] = {
@@ -54,9 +54,10 @@ def write_rows(path: Path, num_rows: int) -> Path:
     return path
 
 
-def composed(config: RunConfig) -> tuple[Session, RunConfig]:
+def composed(config: RunConfig) -> tuple[Composed, RunConfig]:
     """Put a run together without training it."""
-    return compose(config, RunDirectory(Path(config.output or "")), Observers([]), StopRequests(), Shared())
+    made = compose(config, RunDirectory(Path(config.output or "")), Observers([]), StopRequests(), Workshop())
+    return made, made.resolved
 
 
 @pytest.fixture

@@ -10,18 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 from tunesmith.run import RunConfig
+from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.observers import Observers
-from tunesmith.run.session import Session
-from tunesmith.run.shared import Shared
+from tunesmith.run.session import Composed
 from tunesmith.run.signals import stop_requests
-from tunesmith.run.training import compose
+from tunesmith.run.workshop import Workshop
 
 
-def composed(config: RunConfig, folder: Path) -> Session:
+def composed(config: RunConfig, folder: Path) -> Composed:
     with stop_requests() as stop:
-        session, _ = compose(config, RunDirectory(folder), Observers([]), stop, Shared())
-    return session
+        return compose(config, RunDirectory(folder), Observers([]), stop, Workshop(keeps_models=False))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -39,7 +39,7 @@ class TrainConfig(Config):
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps."""
     batch_size: PositiveInt | None = Field(default=None, json_schema_extra=BY_DATA)
-    """Rows of the data per optimizer step, however they are split into micro-batches and however many sequences each has.
+    """Rows of the data per optimizer step, however they are split into micro-batches, each with all of its sequences.
     Of a row that is cut because it is longer than the model reads, each piece that is learned for itself counts."""
     learning_rate: float | None = Field(default=None, gt=0, json_schema_extra=BY_DATA)
     """Peak learning rate."""

@@ -7,7 +7,6 @@ why not when they differ.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,17 +18,14 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.attention import FLAT_ATTENTION, register
 from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
-from tunesmith.engine.blocks.install import (
-    has_adapters_installed,
-    install,
-    install_adapters,
-    is_installed,
-    uninstall,
-)
+from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.blocks.install import AdaptedLinear, KeyedDropout, install, install_adapters
 from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
+from tunesmith.engine.stand_ins import Tier, as_written, attending_by, has_stand_ins, set_attention, take_away
 from tunesmith.models.anatomy import Anatomy
-from tunesmith.models.wrapping import inner
+from tunesmith.models.modes import evaluating
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
@@ -58,10 +54,13 @@ def choose_layout(
     """
     if wanted == "padded":
         return "padded", "as configured"
-    for stand_in in (install if fused else install_adapters, uninstall):
+    if has_virtual_tokens(model):
+        return "padded", "what the method puts before every row has no place in the flat layout"
+    register()
+    for stand_in in (install if fused else install_adapters, None):
         difference = _try(partial(_layout_difference, model, reads, vocab_size, longest, stand_in))
         if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
-            _set_attention(model, FLAT_ATTENTION)
+            set_attention(model, FLAT_ATTENTION)
             return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
     reason = (
         difference
@@ -74,11 +73,12 @@ def choose_layout(
 def use_layout_of(like: nn.Module, layout: LayoutName, model: nn.Module) -> None:
     """Set ``model`` to the layout that was chosen for an equal one, with the stand-ins that that has."""
     if layout == "flat":
-        if is_installed(like):
+        register()
+        if has_stand_ins(like, Block, KeyedDropout):
             install(model)
-        elif has_adapters_installed(like):
+        elif has_stand_ins(like, AdaptedLinear):
             install_adapters(model)
-        _set_attention(model, FLAT_ATTENTION)
+        set_attention(model, FLAT_ATTENTION)
 
 
 def collator_for(
@@ -99,13 +99,15 @@ class _UncomparableError(Exception):
 
 
 def _layout_difference(
-    model: nn.Module, reads: Reads, vocab_size: int, longest: int | None, stand_in: Callable[[nn.Module], None]
+    model: nn.Module, reads: Reads, vocab_size: int, longest: int | None, stand_in: Callable[[nn.Module], None] | None
 ) -> float:
     """Return the largest difference between the flat scores and the model's own, relative to their size.
 
-    ``stand_in`` installs what the flat layout is to run with.
+    ``stand_in`` installs what the flat layout is to run with, if anything.
     """
-    stand_in(model)
+    take_away(model, Tier.BLOCK)
+    if stand_in is not None:
+        stand_in(model)
     config: Any = inner(model).config
     pad_token_id = getattr(config, "pad_token_id", None) or 0
     probes = [_probe_rows(vocab_size, pad_token_id, reads)]
@@ -116,30 +118,22 @@ def _layout_difference(
 
 def _difference_on(model: nn.Module, reads: Reads, data: Encoded, pad_token_id: int) -> float:
     """Compare the layouts on some rows: the scores or, of a single row, so many of them, what the head reads."""
-    config: Any = inner(model).config
-    before = copy.copy(config._attn_implementation)
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     rows = np.arange(len(data))
     only_hidden = len(data) == 1 and reads == "token"
-    try:
-        with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
+        with as_written(model):
             batch = collator_for(model, "padded", pad_token_id, device)(data, rows)
-            padded = Scorer(model, "padded", reads).hidden(batch) if only_hidden else _as_written(model, batch)
-            _set_attention(model, FLAT_ATTENTION)
-            batch = collator_for(model, "flat", pad_token_id, device, FEW)(data, rows)
-            scorer = Scorer(model, "flat", reads, FEW)
-            with scorer.surrounding(batch):
-                flat = scorer.hidden(batch) if only_hidden else scorer(batch)
-    finally:
-        _set_attention(model, before)
-        model.train(was_training)
+            padded = Scorer(model, "padded", reads).hidden(batch) if only_hidden else _scores_as_written(model, batch)
+        batch = collator_for(model, "flat", pad_token_id, device, FEW)(data, rows)
+        scorer = Scorer(model, "flat", reads, FEW)
+        with attending_by(model, FLAT_ATTENTION), scorer.surrounding(batch):
+            flat = scorer.hidden(batch) if only_hidden else scorer(batch)
     padded, flat = padded.double(), flat.double()
     return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
 
 
-def _as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
+def _scores_as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return the scores of a padded batch from the model's whole ``forward``."""
     scores: torch.Tensor = model(**batch.inputs).logits
     return scores if batch.read_tokens is None else scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
@@ -173,11 +167,6 @@ def _row_past_windows(length: int, window: int, pad_token_id: int, reads: Reads)
     row = np.where(np.arange(length) < max(length - window, 1), out, seen)
     positions = Ragged.from_rows([np.linspace(0, length - 1, 32).astype(np.int64)]) if reads == "token" else None
     return Encoded(inputs={"input_ids": Ragged.from_rows([row])}, targets={}, reads=positions)
-
-
-def _set_attention(model: nn.Module, name: str) -> None:
-    register()
-    inner(model).set_attn_implementation(name)
 
 
 def _try(compute: Callable[[], float]) -> float | str:

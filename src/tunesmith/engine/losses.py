@@ -46,7 +46,7 @@ def loss_sum(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
     """Return the scalar sum of the losses over the batch's units, to be differentiated."""
     if scorer.reads == "row":
         return task.loss_sum(widened(scorer(batch)), batch.targets, batch.units)
-    hidden_UD = scorer.hidden(batch)
+    hidden_UD = scorer.read(batch)
     if scorer.fused_loss is not None:
         return scorer.fused_loss(hidden_UD, batch.targets["labels"])
     parts = list(chunks(scorer, task, len(hidden_UD)))

@@ -36,10 +36,12 @@ from torch import nn
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
+from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
@@ -214,7 +216,9 @@ def measure(training: Training) -> Needs:
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
     reads = data.reads
-    tables = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and one.sparse}
+    tables = {
+        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
+    }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
     return Needs(
         weights=bytes_of([*model.parameters(), *model.buffers()]),

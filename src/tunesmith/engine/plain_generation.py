@@ -19,13 +19,14 @@ from torch import nn
 
 from tunesmith.data.encoded import Ragged
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.wrapping import inner
+from tunesmith.engine.stand_ins import as_written
+from tunesmith.models.modes import evaluating
+from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 MAX_CACHED_TOKENS = 16_384
 """Tokens, prompts and answers together, that the cache of texts written at once may hold."""
 MAX_ROWS = 32
-STANDARD_ATTENTION = "sdpa"
-"""What answers are written with, and compared with, that no code of ours writes."""
 
 
 @torch.inference_mode()
@@ -40,13 +41,13 @@ def generate_plain(
     answers: list[list[int]] = [[] for _ in range(len(prompts))]
     device = next(model.parameters()).device
     done = 0
-    with _ready(model, sampling.seed) as whole:
-        config = sampling.config(whole)
-        stops = sampling.stops(whole)
-        for rows in _batches(prompts.lengths, sampling.max_new_tokens):
+    with _ready(model, sampling.seed) as door:
+        config = sampling.config(inner(model))
+        stops = sampling.stops(inner(model))
+        for rows in _batches(prompts.lengths, sampling.max_new_tokens, padded=not has_virtual_tokens(model)):
             check(done)
             ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
-            found = whole.generate(
+            found = door.generate(
                 input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
             )
             for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
@@ -79,12 +80,12 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
     @torch.inference_mode()
     def work() -> None:
         try:
-            with _ready(model, sampling.seed) as whole:
+            with _ready(model, sampling.seed) as door:
                 ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
-                whole.generate(
+                door.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
-                    generation_config=sampling.config(whole),
+                    generation_config=sampling.config(inner(model)),
                     streamer=Streamer(),
                     stopping_criteria=StoppingCriteriaList([lambda *_, **__: is_closed.is_set()]),
                 )
@@ -108,28 +109,24 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
 
 @contextmanager
 def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
-    """Yield the model set for generation: no dropout, an attention that knows caches, random numbers of its own."""
-    whole: Any = inner(model)
-    attention = whole.config._attn_implementation
-    was_training = model.training
-    with torch.random.fork_rng():
+    """Yield what is to be called of a model as its authors wrote it: no dropout, random numbers of its own."""
+    with torch.random.fork_rng(), as_written(model), evaluating(model):
         torch.manual_seed(seed)
-        whole.set_attn_implementation(STANDARD_ATTENTION)
-        model.eval()
-        try:
-            yield whole
-        finally:
-            whole.set_attn_implementation(attention)
-            model.train(was_training)
+        if not has_virtual_tokens(model):
+            yield inner(model)
+            return
+        with quiet():  # PEFT says that it leaves positions to the model, which counts right where nothing is padded
+            yield model
 
 
-def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int) -> Iterator[list[int]]:
-    """Yield rows of similar length, longest first, so that what does not fit shows at once."""
+def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int, *, padded: bool) -> Iterator[list[int]]:
+    """Yield rows of similar length, or of one length, longest first, so that what does not fit shows at once."""
     rows: list[int] = []
     longest = 0
     for row in np.argsort(-lengths, kind="stable").tolist():
         longest = longest or int(lengths[row])
-        if rows and (len(rows) == MAX_ROWS or (len(rows) + 1) * (longest + max_new_tokens) > MAX_CACHED_TOKENS):
+        is_full = len(rows) == MAX_ROWS or (len(rows) + 1) * (longest + max_new_tokens) > MAX_CACHED_TOKENS
+        if rows and (is_full or not (padded or lengths[row] == longest)):
             yield rows
             rows, longest = [], int(lengths[row])
         rows.append(row)

@@ -83,7 +83,7 @@ def _scored_parts(
         if scorer.reads == "row":
             yield widened(scorer(batch)), batch.targets, batch.units
             return
-        hidden_UD = scorer.hidden(batch)
+        hidden_UD = scorer.read(batch)
         parts = list(chunks(scorer, task, len(hidden_UD)))
         for part in parts:
             targets = part_of(batch.targets, part) if len(parts) > 1 else batch.targets

@@ -1,9 +1,9 @@
 """The frozen prefix: what the layers below the lowest trained one make of every token, computed once.
 
 A method that trains only the top of a model computes the same states of the same rows in every
-epoch. They are computed once, kept in the model's own number format, memory-mapped where they are
-large, and handed to the layers above. The model's code is not touched: while a step runs, the
-lowest layer gives the states and the other frozen ones pass them on.
+epoch. They are computed once, kept in the model's own number format (``ColumnFile``), and handed to
+the layers above. The model's code is not touched: while a step runs, the lowest layer gives the
+states and the other frozen ones pass them on.
 
 The frozen prefix runs without dropout whether its states are kept or not, so that keeping them
 changes no result.
@@ -15,20 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from tunesmith.data.encoded import Encoded, Ragged
-from tunesmith.engine.batch import Batch, Collator, IntArray, states_to_numpy
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine.batch import Batch, Collator
+from tunesmith.engine.column_file import ColumnFile
+from tunesmith.engine.first_output import first_output
 from tunesmith.engine.order import micro_batches
-from tunesmith.files.operations import reserve
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,21 @@ class Prefix:
         collate: Collator,
         run: Callable[[Batch], Any],
         token_budget: int,
-        path: Path,
+        file: ColumnFile,
         *,
         check: Callable[[], None] = lambda: None,
-    ) -> Encoded:
-        """Return ``data`` with the states of every token, kept in the file ``path``, memory-mapped.
+    ) -> None:
+        """Write the states of every token of ``data`` into ``file``, whose rows are the sequences.
 
         ``run`` calls the base model on a batch. ``check`` is called between batches and may raise.
         """
-        stream = data.stream("")
-        assert stream is not None, "states are those of tokens"
-        offsets = stream.offsets
-        kept = _Kept(path, offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        assert data.stream("") is not None, "states are those of tokens"
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
                 laid_out = batch.sequences if batch.laid_out is None else batch.laid_out
-                kept.write(_real_tokens(self._topmost_states(batch, run), batch), laid_out)
-        return replace(data, states=Ragged(kept.mapped(), offsets))
+                file.write(_real_tokens(self._topmost_states(batch, run), batch), laid_out)
 
     def save_read_states(
         self,
@@ -88,39 +85,24 @@ class Prefix:
         collate: Collator,
         read: Callable[[Batch], torch.Tensor],
         token_budget: int,
-        path: Path,
+        file: ColumnFile,
         *,
         check: Callable[[], None] = lambda: None,
-    ) -> Encoded:
-        """Return ``data`` with what the head reads, and nothing more, kept in the file ``path``, memory-mapped.
+    ) -> None:
+        """Write what the head reads of ``data``, and nothing more, into ``file``, whose rows are the sequences.
 
         For models of which nothing but the head is trained. ``read`` returns [U, D]: what the head
         reads of a batch. ``check`` is called between batches and may raise.
         """
-        kept = _Kept(path, np.arange(len(data) + 1) if data.reads is None else data.reads.offsets)
-        with torch.inference_mode(), _evaluating(self.base):
+        with torch.inference_mode(), evaluating(self.base):
             for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
                 check()
                 batch = collate(data, sequences)
-                kept.write(read(batch), batch.sequences)
-        states = kept.mapped()
-        return replace(data, read_states=states if data.reads is None else Ragged(states, data.reads.offsets))
+                file.write(read(batch), batch.sequences)
 
     def _topmost_states(self, batch: Batch, run: Callable[[Batch], Any]) -> torch.Tensor:
-        found: list[torch.Tensor] = []
-
-        def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            found.append(output if isinstance(output, torch.Tensor) else output[0])
-            raise _Enough
-
-        hook = self.layers[-1].register_forward_hook(keep)
-        try:
-            run(batch)
-        except _Enough:
-            pass
-        finally:
-            hook.remove()
-        (states,) = found
+        output = first_output(self.layers[-1], lambda: run(batch))
+        states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
         return states
 
     @contextmanager
@@ -131,37 +113,6 @@ class Prefix:
                 stack.enter_context(standing_in(layer, _unchanged))
             stack.enter_context(standing_in(self.layers[0], lambda *_, **__: states))
             yield
-
-
-class _Kept:
-    """A file of hidden states of rows, written batch by batch in whatever order rows come."""
-
-    def __init__(self, path: Path, offsets: npt.NDArray[np.int64]) -> None:
-        self._path = path
-        self._offsets = offsets
-        self._file: np.memmap[Any, Any] | None = None
-
-    def write(self, states_SD: torch.Tensor, rows: IntArray) -> None:
-        """Write the states of ``rows``, which follow each other in the order of ``rows``."""
-        states = states_to_numpy(states_SD)
-        if self._file is None:
-            shape = (int(self._offsets[-1]), states.shape[1])
-            self._file = np.lib.format.open_memmap(self._path, mode="w+", dtype=states.dtype, shape=shape)
-            reserve(self._path)
-        starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
-        before = np.cumsum(lengths) - lengths
-        self._file[np.repeat(starts - before, lengths) + np.arange(len(states))] = states
-
-    def mapped(self) -> npt.NDArray[Any]:
-        """Return all that was written, mapped from the file."""
-        assert self._file is not None
-        self._file.flush()
-        mapped: npt.NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        return mapped
-
-
-class _Enough(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass whose rest nobody needs."""
 
 
 def find_prefix(model: nn.Module, trained: Collection[str]) -> Prefix | None:
@@ -186,30 +137,6 @@ def _is_below(prefix: Prefix, model: nn.Module, trained: Collection[str]) -> boo
     named = dict(model.named_parameters())
     ever = {id(named[name]) for name in trained}
     return all(place > last_frozen for place, parameter in enumerate(ids) if parameter in ever)
-
-
-@contextmanager
-def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let ``forward`` stand in for a module's own inside the ``with`` block."""
-    before = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = before
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _unchanged(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

@@ -10,16 +10,17 @@ all context variables do; they are therefore carried along.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from tunesmith.engine.stand_ins import Forward, Tier, put
 from tunesmith.kernels import noise
 from tunesmith.models.anatomy import Anatomy
 
@@ -33,29 +34,32 @@ def can_recompute(model: nn.Module) -> bool:
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let every layer of the model forget its activations in training; ``forward`` is wrapped in place.
+    """Let every layer of the model forget its activations in training.
 
     Doing it twice changes nothing. What is frozen and rests in ``eval`` mode keeps nothing anyway and
     is left as it is, and so is everything outside of training.
     """
     for layer in Anatomy.of(model).layer_modules:
-        forward = layer.forward
-        if not hasattr(forward, "recomputes"):
-            vars(layer)["forward"] = _recomputing(layer, forward)
+        put(layer, Tier.RECOMPUTED, _Recomputed(layer))
 
 
-def _recomputing(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def recomputing(*arguments: Any, **settings: Any) -> Any:
-        if not (layer.training and torch.is_grad_enabled()):
-            return forward(*arguments, **settings)
+@dataclass
+class _Recomputed:
+    """Runs what it stands in for again when its gradient is due."""
+
+    layer: nn.Module
+
+    def over(self, below: Forward) -> Forward:
+        self.below = below
+        return self.forward
+
+    def forward(self, *arguments: Any, **settings: Any) -> Any:
+        if not (self.layer.training and torch.is_grad_enabled()):
+            return self.below(*arguments, **settings)
         settings.update((name, None) for name in CACHES if name in settings)
         if "use_cache" in settings:
             settings["use_cache"] = False
-        return checkpoint(forward, *arguments, use_reentrant=False, context_fn=_contexts, **settings)
-
-    vars(recomputing)["recomputes"] = True
-    return recomputing
+        return checkpoint(self.below, *arguments, use_reentrant=False, context_fn=_contexts, **settings)
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,14 +1,15 @@
 """From a batch to the scores its loss reads, in either layout.
 
+The head is not taken apart: the model's own ``forward`` is called with its base model standing in
+for itself, giving hidden states already computed. What the authors do around the output layer (a
+pooling, a transform, a norm, a scale, a cap) is therefore done.
+
 A task that reads rows gets one vector of scores a row: in the padded layout from the model as
-``transformers`` wrote it, in the flat one from its base model and the model's own head on the
-token that stands for each row.
+``transformers`` wrote it, in the flat one from its base model and the model's own head, which is given
+the one state that represents each row as a row of a single token.
 
 A task that reads tokens gets scores where it reads, and nowhere else: the base model runs on
-everything, the head on the hidden states of the tokens read. The head is not taken apart: the
-model's own ``forward`` is called with its base model standing in for itself, giving the hidden
-states already computed. What the authors do around the output layer (a transform, a norm, a
-scale, a cap) is therefore done.
+everything, the head on the hidden states of the tokens read.
 
 Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
 """
@@ -16,7 +17,7 @@ Shapes: B rows, T tokens, U tokens read, D numbers per hidden state, K scores.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -29,10 +30,13 @@ from torch.nn import functional
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
-from tunesmith.engine.prefix import Prefix, standing_in
+from tunesmith.engine.first_output import first_output
+from tunesmith.engine.prefix import Prefix
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
-from tunesmith.models.wrapping import inner
+from tunesmith.models.observation import RowReading
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 Reads = Literal["row", "token"]
 
@@ -53,20 +57,21 @@ class Scorer:
     graphs: Callable[[Batch], torch.Tensor | None] | None = None
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
 
+    def __post_init__(self) -> None:
+        if self.reads == "row" and self.layout == "flat":
+            _ = self._row_reading  # looked at while nothing is going on, and the weights are still sound
+
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
-        if self.reads == "token":
-            return self.head(self.hidden(batch))
-        if batch.read_states is not None:
-            return row_head(inner(self.model), batch.read_states)
-        if self.layout == "padded":
-            scores: torch.Tensor = self.model(**batch.inputs).logits
-            return scores
-        return row_scores(inner(self.model), self.base(batch)[0], batch)
+        if self.reads_apart or batch.read_states is not None:
+            return self.head(self.read(batch))
+        scores: torch.Tensor = self.model(**batch.inputs).logits
+        return scores
 
     def set_training(self) -> None:
         """Switch dropout on, but for what is frozen."""
-        if self.model.training and (self.prefix is None or self.prefix.is_resting):
+        is_set = self._base.training if self.prefix is None else self.prefix.is_resting
+        if self.model.training and is_set:
             return  # as it was left: walking through hundreds of modules takes longer than training a head
         self.model.train()
         if self.prefix is not None:
@@ -100,15 +105,17 @@ class Scorer:
         return keyed_by(functional.pad(keys_U, (0, -len(keys_U) % self.shapes.tokens)))
 
     @contextmanager
-    def having_run(self, hidden: torch.Tensor) -> Iterator[None]:
-        """Let ``hidden`` be what ``base`` gives inside the block: it has been computed."""
-        given = _kind_of_output()(last_hidden_state=hidden)
+    def having_run(self, hidden: torch.Tensor, pooled: torch.Tensor | None = None) -> Iterator[None]:
+        """Let ``hidden`` (and ``pooled``, of a row each) be what the base model gives inside the block: it has run."""
+        given = _kind_of_output()(last_hidden_state=hidden, pooler_output=pooled)
         with standing_in(self._base, lambda *_, **__: given):
             yield
 
     def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
         """Return which tokens' last hidden states are read; None where all may be."""
-        tokens = batch.read_tokens if self.reads == "token" else tokens_of_rows(inner(self.model), batch)
+        tokens = batch.read_tokens
+        if self.reads == "row":
+            tokens = {"first": batch.first_tokens, "last": batch.last_tokens}.get(self._row_reading or "")
         if tokens is None:
             return None
         return Reading.of(tokens if batch.laid_out is None else tokens.sort().values, borders)
@@ -122,13 +129,23 @@ class Scorer:
         with ExitStack() as stack:
             if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
                 stack.enter_context(standing_in(pooler, lambda *_, **__: None))
-            hidden: torch.Tensor = self._base(**batch.inputs, **self.switches).last_hidden_state
-        return hidden
+            return self._enter({**batch.inputs, **self.switches})
+
+    def _enter(self, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """Return the base model's last hidden states; the only door by which anything enters it.
+
+        What is around a model may put something before every row. Then the outermost module is called, until the
+        base model has run, and the states of what was put there are left out.
+        """
+        hidden: torch.Tensor
+        if not self._has_virtual_tokens:
+            hidden = self._base(**inputs).last_hidden_state
+            return hidden
+        hidden = first_output(self._base, lambda: self.model(**inputs)).last_hidden_state
+        return hidden[:, -inputs["input_ids"].shape[1] :]
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: the base model's last hidden states of the tokens that the task reads."""
-        if batch.read_states is not None:
-            return batch.read_states
         hidden = self.base(batch)
         hidden_TD = hidden[0] if self.layout == "flat" else hidden[batch.read_mask]
         return hidden_TD[batch.read_tokens]
@@ -139,13 +156,37 @@ class Scorer:
         return self.reads == "token" or self.layout == "flat"
 
     def read(self, batch: Batch) -> torch.Tensor:
-        """Return [U, D]: all that the head reads, of rows or of tokens."""
-        if self.reads == "token":
-            return self.hidden(batch)
-        return row_states(inner(self.model), self.base(batch)[0], batch)
+        """Return [U, D]: all that the head reads, of tokens, or of each row the one state that represents it."""
+        if batch.read_states is not None:
+            return batch.read_states
+        return self.hidden(batch) if self.reads == "token" else self._rows(self.base(batch)[0], batch)
 
-    def head(self, hidden_UD: torch.Tensor) -> torch.Tensor:
+    def _rows(self, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return [B, D]: of every row of a flat batch what its head reads, one state or the mean of all."""
+        reading = self._row_reading
+        if reading is None:
+            raise NotImplementedError("its head reads neither one of a row's hidden states nor their mean")
+        if reading == "mean":
+            return _mean_rows(hidden_TD, batch)
+        return hidden_TD[batch.first_tokens if reading == "first" else batch.last_tokens]
+
+    def head(self, states_UD: torch.Tensor) -> torch.Tensor:
         """Return [U, K]: what the model's head makes of hidden states, each for itself."""
+        return self._head_of_rows(states_UD) if self.reads == "row" else self._head_of_tokens(states_UD)
+
+    def _head_of_rows(self, states_BD: torch.Tensor) -> torch.Tensor:
+        """Give the head rows of a single token, which is the first one, the last one and the mean of all."""
+        states_B1D = states_BD[:, None]
+        pooler = self._anatomy.pooler
+        with self.having_run(states_B1D, None if pooler is None else pooler(states_B1D)):
+            whole: Any = inner(self.model)
+            no_padding = int(whole.config.get_text_config().pad_token_id == 0)
+            ids = torch.full((len(states_BD), 1), no_padding, device=states_BD.device)
+            scores_BK: torch.Tensor = whole(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return scores_BK
+
+    def _head_of_tokens(self, hidden_UD: torch.Tensor) -> torch.Tensor:
+        """Give the head one row of all tokens: it works on each for itself."""
         num_read = len(hidden_UD)
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
         with self.having_run(hidden_UD[None]):
@@ -172,6 +213,14 @@ class Scorer:
         return Anatomy.of(self.model)
 
     @cached_property
+    def _row_reading(self) -> RowReading | None:
+        return self._anatomy.row_reading
+
+    @cached_property
+    def _has_virtual_tokens(self) -> bool:
+        return has_virtual_tokens(self.model)
+
+    @cached_property
     def _base(self) -> nn.Module:
         return self._anatomy.base
 
@@ -192,10 +241,10 @@ class Scorer:
 
 @cache
 def _kind_of_output() -> Any:
-    """Return the class of what a base model gives: last hidden states, and nothing under whatever other name."""
-    from transformers.modeling_outputs import BaseModelOutput
+    """Return the class of what a base model gives: hidden states, pooled ones maybe, nothing under any other name."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    class Given(BaseModelOutput):
+    class Given(BaseModelOutputWithPooling):
         def __getattr__(self, name: str) -> None:
             if name.startswith("__"):
                 raise AttributeError(name)
@@ -203,62 +252,12 @@ def _kind_of_output() -> Any:
     return Given
 
 
-def row_scores(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Apply a sequence-classification head to what represents each row of a flat batch: [B, K].
-
-    Covers the head designs of ``transformers``: a ``score`` on the last token (decoders);
-    on the first token a pooler and classifier (BERT), a classification head module
-    (RoBERTa), ``pre_classifier`` (DistilBERT) or ``head`` with mean or first pooling
-    (ModernBERT). A wrong guess cannot pass unseen: see ``choose_layout``.
-    """
-    return row_head(model, row_states(model, hidden_TD, batch))
-
-
-def row_states(model: Any, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return [B, D]: what represents each row of a flat batch, its last token, its first one, or the mean of all."""
-    if hasattr(model, "score"):
-        return hidden_TD[batch.last_tokens]
-    if _has_mean_head(model) and model.config.classifier_pooling == "mean":
-        return _mean_rows(hidden_TD, batch)
-    return hidden_TD[batch.first_tokens]
-
-
-def row_head(model: Any, states_BD: torch.Tensor) -> torch.Tensor:
-    """Apply a sequence-classification head to what represents each row: [B, K]."""
-    if hasattr(model, "score"):
-        return _tensor(model.score(states_BD))
-    if hasattr(model, "pre_classifier"):
-        return _tensor(model.classifier(model.dropout(torch.relu(model.pre_classifier(states_BD)))))
-    if _has_mean_head(model):
-        return _tensor(model.classifier(model.drop(model.head(states_BD))))
-    pooler = Anatomy.of(model).pooler
-    if pooler is not None:
-        return _tensor(model.classifier(model.dropout(pooler(states_BD[:, None]))))
-    return _tensor(model.classifier(states_BD[:, None]))
-
-
-def _has_mean_head(model: Any) -> bool:
-    return hasattr(model, "head") and hasattr(model, "drop")
-
-
-def tokens_of_rows(model: Any, batch: Batch) -> torch.Tensor | None:
-    """Return the tokens that ``row_scores`` reads, [B] ascending; None for all."""
-    if hasattr(model, "score"):
-        return batch.last_tokens
-    averages = _has_mean_head(model) and model.config.classifier_pooling == "mean"
-    return None if averages else batch.first_tokens
-
-
-def _tensor(scores: Any) -> torch.Tensor:
-    assert isinstance(scores, torch.Tensor)
-    return scores
-
-
 def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
     lengths = batch.last_tokens - batch.first_tokens + 1
-    row_of_token = torch.repeat_interleave(
-        torch.arange(len(lengths), device=hidden_TD.device), lengths, output_size=batch.num_tokens
-    )
+    in_order = torch.arange(len(lengths), device=hidden_TD.device)
+    if batch.laid_out is not None:
+        in_order = batch.first_tokens.argsort()
+    row_of_token = torch.repeat_interleave(in_order, lengths[in_order], output_size=batch.num_tokens)
     real_TD = hidden_TD[: batch.num_tokens]
     total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
     return total_BD / lengths[:, None]

@@ -33,7 +33,7 @@ from tunesmith.engine.blocks.install import dropout_sites
 from tunesmith.engine.blocks.projection import Guest, Layer, adapters_of, project, visited
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.loop import Step, Training, begin_step, finish_step, within_memory
-from tunesmith.engine.prefix import standing_in
+from tunesmith.engine.stand_ins import standing_in
 from tunesmith.models.anatomy import Anatomy, is_linear
 from tunesmith.types import StepInfo
 

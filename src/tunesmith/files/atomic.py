@@ -52,13 +52,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_folder(final: Path, *, replace: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield an empty folder to fill, which becomes ``final`` when the block ends without an error.
 
     A ``manifest.json`` of everything in it is added, and all of it is durable before the
     rename. On an error the temporary folder is removed and ``final`` is as it was. With
     ``replace`` an existing ``final`` is moved aside first and deleted last; should a crash
-    fall between those two, ``sweep(final.parent)`` puts the old folder back.
+    fall between those two, ``sweep(final.parent)`` puts the old folder back. What is not
+    ``durable`` has no manifest, and a loss of power may leave anything of it: it costs less
+    to make again than to wait for the disk.
 
     Raises ``FileExistsError`` when ``final`` exists and ``replace`` is not set, ``RunError``
     when the disk is full or forbids it.
@@ -71,8 +73,9 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with clear_errors(final):
             yield temporary
-        write_manifest(temporary)
-        _sync_tree(temporary)
+        if durable:
+            write_manifest(temporary)
+            _sync_tree(temporary)
         _refuse_existing(final, replace=replace)
         if final.exists():
             old = _hidden(final, "old")
@@ -83,7 +86,8 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
             rename(old, final)
         _discard(temporary)
         raise
-    sync_folder(final.parent)
+    if durable:
+        sync_folder(final.parent)
     if old is not None:
         _delete_tree(old)
 

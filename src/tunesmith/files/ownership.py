@@ -35,7 +35,9 @@ RECORDS = (
 )
 """What every run writes besides its model; all of them are in the manifest."""
 
-FOLDERS = ("checkpoints", "tensorboard", "untuned", "states")
+COLUMNS = ("untuned", "states")
+"""What a model makes of rows while the run goes on, by kind."""
+FOLDERS = ("checkpoints", "tensorboard", *COLUMNS)
 PAGES = ("report.html", "README.md", "rejected.jsonl")
 """Made again at will, or free to be changed: not in the manifest."""
 
@@ -43,8 +45,7 @@ _STEP = r"step-\d+/(weights\.safetensors|optimizer\.safetensors|state\.json|mani
 _LIVING = re.compile(
     rf"checkpoints/{_STEP}"
     r"|tensorboard/events\.out\.tfevents\.[^/]+"
-    r"|untuned/[^/]+\.(npy|json)"
-    r"|states/(train|validation)\.npy"
+    rf"|({'|'.join(COLUMNS)})(/[^/]+)?/[^/]+\.(npy|json)"
     r"|\.model/.+"
 )
 

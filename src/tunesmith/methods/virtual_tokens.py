@@ -8,6 +8,7 @@ import torch
 
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
+from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError
@@ -72,14 +73,9 @@ def _difference(model: Any) -> float:
     ids = torch.arange(1, longest + 1, device=device).add(padding).repeat(2, 1)
     mask = torch.ones_like(ids)
     ids[1, shortest:], mask[1, shortest:] = padding, 0
-    was_training = model.training
-    model.eval()
-    try:
-        with quiet():
-            beside = model(input_ids=ids, attention_mask=mask).logits[1:]
-            alone = model(input_ids=ids[1:, :shortest], attention_mask=mask[1:, :shortest]).logits
-    finally:
-        model.train(was_training)
+    with quiet(), evaluating(model):
+        beside = model(input_ids=ids, attention_mask=mask).logits[1:]
+        alone = model(input_ids=ids[1:, :shortest], attention_mask=mask[1:, :shortest]).logits
     if alone.dim() > 2:
         beside = beside[:, : alone.shape[1]]
     return float((beside - alone).abs().max() / alone.abs().max().clamp(min=1e-6))

@@ -12,6 +12,7 @@ included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from tunesmith.models.facts import Fact, Facts, facts_of
-from tunesmith.models.observation import Attention, Observed, observe
+from tunesmith.models.observation import Attention, Observed, RowReading, observe
 from tunesmith.models.origin import origin
-from tunesmith.models.wrapping import inner, names_inside, plain_name
+from tunesmith.models.wrapping import has_virtual_states, inner, names_inside, plain_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -229,8 +230,9 @@ class Anatomy:
 
     @property
     def can_recompute(self) -> bool:
-        """Whether there are layers that can be run again for the backward pass, as the architecture allows."""
-        return bool(getattr(self.whole, "supports_gradient_checkpointing", False)) and bool(self.layer_modules)
+        """Whether there are layers that can be run again for the backward pass: without a cache, as they will be."""
+        allowed = bool(getattr(self.whole, "supports_gradient_checkpointing", False))
+        return allowed and bool(self.layer_modules) and not has_virtual_states(self.model)
 
     @Fact
     def embedding_parameter_names(self) -> tuple[str, ...]:
@@ -300,13 +302,18 @@ class Anatomy:
 
     @Fact
     def _observed(self) -> Observed:
-        """What a short row shows."""
-        return observe(self.whole, self.base)
+        """What a short row shows, whatever surrounds the pass in which somebody asks."""
+        return Context().run(observe, self.whole, self.base)
 
     @property
     def hidden_size(self) -> int:
         """D: numbers of one of the base model's last hidden states."""
         return self._observed.hidden_size
+
+    @property
+    def row_reading(self) -> RowReading | None:
+        """What of a row's last hidden states the head reads; None where it scores no rows, or reads in another way."""
+        return self._observed.row_reading
 
     @property
     def windows(self) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""What a model is seen to do with one short row: the size of its hidden states, and what its layers tell attention.
+"""What a model is seen to do with one short row: its hidden states, what layers tell attention, what the head reads.
 
 A configuration says what a model may have; what it uses shows only when it runs. ``transformers`` lets a function of
 ours stand in for attention, and another for its masks: both write down what they are given, and the model computes on.
@@ -9,14 +9,15 @@ Shapes: H heads of queries, G of keys and values, L tokens, D numbers each.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
 
 OBSERVING = "tunesmith_observing"
@@ -26,6 +27,12 @@ VARIANTS = ("softcap", "position_bias", "s_aux", "head_mask")
 """What attention may be told that changes what it computes, besides a scale and a window."""
 
 NUM_TOKENS = 4
+
+EVEN = 1e-2
+"""Spread of gradients, relative to the largest, up to which they count as equal: roundings of short formats."""
+
+RowReading = Literal["first", "last", "mean"]
+"""What of a row's last hidden states a head makes its scores of: the first one, the last one, or the mean of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class Observed:
     """By the module's name; empty where the model attends by code of its own."""
     masked: frozenset[int]
     """Windows and chunks that the model's own masks are made for."""
+    row_reading: RowReading | None
+    """None where the head scores no rows, or reads them in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +68,54 @@ class _Notes:
 _notes: ContextVar[_Notes | None] = ContextVar("notes", default=None)
 
 
-class _Seen(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass whose rest nobody needs."""
-
-
 def observe(whole: Any, base: nn.Module) -> Observed:
-    """Run a few tokens through ``whole``, a ``transformers`` model, up to the last hidden states of its ``base``.
+    """Run a few tokens through ``whole``, a ``transformers`` model with the given ``base``.
 
-    The model is left as it was: mode, attention, gradients and random numbers. What it raises is raised.
+    The model is left as it was: mode, attention, gradients and random numbers. What its base raises is raised; a head
+    may fail on such a row, and is then one that scores no rows.
     """
     notes = _Notes()
     states: list[torch.Tensor] = []
 
     def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
-        states.append(output[0] if not hasattr(output, "last_hidden_state") else output.last_hidden_state)
-        raise _Seen
+        states.append(output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0])
 
-    ids = _row(whole)
+    def differentiable(_module: nn.Module, _arguments: Any, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors.detach().requires_grad_().clone()
+
+    ids, reading = _row(whole), None
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(_evaluating(whole))
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(evaluating(whole))
         stack.enter_context(_taking_notes(whole, notes))
         stack.callback(base.register_forward_hook(keep).remove)
-        with suppress(_Seen):
-            whole(input_ids=ids, attention_mask=torch.ones_like(ids))
+        stack.callback(whole.get_input_embeddings().register_forward_hook(differentiable).remove)
+        try:
+            output = whole(input_ids=ids, attention_mask=torch.ones_like(ids))
+            reading = _reading(getattr(output, "logits", None), states[0])
+        except Exception:
+            if not states:
+                raise
     names = {module: name for name, module in whole.named_modules()}
     attentions = {names[module]: attention for module, attention in notes.attentions.items()}
-    return Observed(int(states[0].shape[-1]), attentions, frozenset(notes.masked))
+    return Observed(int(states[0].shape[-1]), attentions, frozenset(notes.masked), reading)
+
+
+def _reading(scores_1K: torch.Tensor | None, hidden_1LD: torch.Tensor) -> RowReading | None:
+    """Return what of a row's hidden states its scores depend on, told by their gradient."""
+    if scores_1K is None or scores_1K.dim() != 2 or len(scores_1K) != 1:
+        return None
+    pull_K = torch.linspace(1, 2, scores_1K.shape[1]).to(scores_1K)  # of no two scores the same
+    (gradient_1LD,) = torch.autograd.grad((scores_1K * pull_K).sum(), hidden_1LD)
+    gradient_LD = gradient_1LD[0].float()
+    is_read = gradient_LD.abs().sum(dim=1) > 0
+    if is_read.tolist() == [True] + [False] * (NUM_TOKENS - 1):
+        return "first"
+    if is_read.tolist() == [False] * (NUM_TOKENS - 1) + [True]:
+        return "last"
+    spread = (gradient_LD - gradient_LD.mean(dim=0)).abs().max()
+    return "mean" if bool(is_read.all()) and bool(spread <= EVEN * gradient_LD.abs().max()) else None
 
 
 def _row(whole: Any) -> torch.Tensor:
@@ -117,18 +147,6 @@ def _taking_notes(whole: Any, notes: _Notes) -> Iterator[None]:
         _notes.reset(token)
         with quiet():
             whole.set_attn_implementation(before)
-
-
-@contextmanager
-def _evaluating(whole: nn.Module) -> Iterator[None]:
-    """Set every module to ``eval`` inside the ``with`` block, and each back to what it was."""
-    training = [module for module in whole.modules() if module.training]
-    whole.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _attend(

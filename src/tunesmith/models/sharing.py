@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -25,3 +27,22 @@ def share_frozen(model: nn.Module, other: nn.Module) -> None:
         assert own[name].shape == parameter.shape, name
         parent, _, key = name.rpartition(".")
         setattr(model.get_submodule(parent), key, parameter)
+
+
+def own_memory(model: nn.Module, other: nn.Module, names: Collection[str]) -> None:
+    """Give ``model`` memory of its own for the parameters ``names``, and for all buffers, where it uses ``other``'s.
+
+    Everything else may stay shared for as long as nobody writes to it.
+    """
+    theirs = {_place(tensor) for tensor in (*other.parameters(), *other.buffers())}
+    for name, parameter in model.named_parameters():
+        if name in names and _place(parameter) in theirs:
+            parameter.data = parameter.data.clone()
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and _place(buffer) in theirs:
+                module._buffers[name] = buffer.clone()
+
+
+def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:
+    return tensor.device, tensor.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""What PEFT puts around a model, looked through: the model inside, and the names of its parameters."""
+"""What PEFT puts around a model: the model inside, the names of its parameters, and what is done on the way in."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ def inner(model: nn.Module) -> PreTrainedModel:
     return cast("PreTrainedModel", unwrap() if callable(unwrap) and hasattr(model, "peft_config") else model)
 
 
-def num_virtual_tokens(model: nn.Module) -> int:
-    """Return how many tokens that nobody wrote are put before every row on its way into the model."""
-    config: Any = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
-    return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
-
-
 def names_inside(model: nn.Module) -> dict[str, str]:
     """Return, for parameters of the ``transformers`` model inside, their own names there by those they have here."""
     inside = {id(parameter): plain_name(name) for name, parameter in inner(model).named_parameters()}
@@ -33,3 +27,27 @@ def plain_name(name: str) -> str:
     return re.sub(r"(?<![^.])(modules_to_save\.[^.]+|original_module|base_layer)\.", "", name).removeprefix(
         "base_model.model."
     )
+
+
+def has_virtual_tokens(model: nn.Module) -> bool:
+    """Say whether what is around a model adds tokens, or states of tokens, on the way in: then it must be gone through.
+
+    Around other adapted models there is nothing that computes.
+    """
+    return bool(getattr(_active_config(model), "is_prompt_learning", False))
+
+
+def num_virtual_tokens(model: nn.Module) -> int:
+    """Return how many tokens that nobody wrote come before every row."""
+    config: Any = _active_config(model)
+    return int(config.num_virtual_tokens) if has_virtual_tokens(model) else 0
+
+
+def has_virtual_states(model: nn.Module) -> bool:
+    """Say whether what is added are states of tokens, which every layer finds in its cache."""
+    kind = getattr(_active_config(model), "peft_type", None)
+    return has_virtual_tokens(model) and kind in ("PREFIX_TUNING", "CARTRIDGE")
+
+
+def _active_config(model: nn.Module) -> object:
+    return getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None

@@ -1,12 +1,13 @@
 """Runs: one training from configuration to run directory, and the finished run opened again."""
 
 from tunesmith.run.config import EvaluationConfig, RunConfig
-from tunesmith.run.judging import Writing
+from tunesmith.run.finished_run import Run
+from tunesmith.run.judgement import Writing
 from tunesmith.run.observers import Observer, RunPlan
+from tunesmith.run.several_runs import SomeRunsFailedError, train_together
 from tunesmith.run.signals import Stopped
-from tunesmith.run.together import SomeRunsFailedError, train_together
-from tunesmith.run.trained import Run
 from tunesmith.run.training import train
+from tunesmith.run.workshop import Workshop
 
 __all__ = [
     "EvaluationConfig",
@@ -16,6 +17,7 @@ __all__ = [
     "RunPlan",
     "SomeRunsFailedError",
     "Stopped",
+    "Workshop",
     "Writing",
     "train",
     "train_together",

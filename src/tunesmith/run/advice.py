@@ -14,7 +14,7 @@ from tunesmith.run.defaults import suited_rate
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
-    from tunesmith.run.session import Session
+    from tunesmith.run.session import Ready
 
 FAR = 3.0
 """A rate so many times another is far from it: the step from one to the next in a search."""
@@ -27,9 +27,7 @@ COMMON = 0.9
 """Share of a label from which on giving it to every row is a good answer to the training rows."""
 
 
-def hints(
-    session: Session, evaluation: Mapping[str, Any] | None, predictions: Mapping[str, Any] | None
-) -> list[Problem]:
+def hints(session: Ready, evaluation: Mapping[str, Any] | None, predictions: Mapping[str, Any] | None) -> list[Problem]:
     """Return warnings about a model that gives every row the same answer, or is not clearly better than its rival.
 
     The first of them says what to try first.
@@ -48,7 +46,7 @@ def hints(
     return [Problem("warning", message, fix if place == 0 else "") for place, message in enumerate(found)]
 
 
-def _shortfall(session: Session, evaluation: Mapping[str, Any] | None) -> str:
+def _shortfall(session: Ready, evaluation: Mapping[str, Any] | None) -> str:
     """Say that the rival is better or as good as can be told; nothing where the run is better or nobody knows."""
     if not evaluation or "difference" not in evaluation:
         return ""
@@ -69,12 +67,12 @@ def _shortfall(session: Session, evaluation: Mapping[str, Any] | None) -> str:
     return f"The model is {how} {rival_phrase(rival['name'])}: {name} {number(mine)} against {number(other)}."
 
 
-def _remedy(session: Session, common: float) -> str:
+def _remedy(session: Ready, common: float) -> str:
     """Say what the run lacked most: a rate that suits it, steps, a part of the model, rows, or a larger model."""
     return next(_remedies(session, common))
 
 
-def _remedies(session: Session, common: float) -> Iterator[str]:
+def _remedies(session: Ready, common: float) -> Iterator[str]:
     """Yield what might help, what is likeliest to first."""
     training, method, task = session.training, session.config.method, session.data.task
     steps, best, plan = training.step, session.progress.best_step, training.plan
@@ -125,7 +123,7 @@ def _share(predictions: Mapping[str, Any], only: str) -> float:
     return truths.count(only) / max(len(truths), 1)
 
 
-def _common_share(session: Session, predictions: Mapping[str, Any]) -> float:
+def _common_share(session: Ready, predictions: Mapping[str, Any]) -> float:
     """Return the share of the commonest label among the training rows, where rows have labels."""
     columns = session.data.columns("train")
     name = next((name for name in session.data.task.truths if name in columns), None)

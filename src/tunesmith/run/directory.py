@@ -62,16 +62,6 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def untuned(self) -> Path:
-        """What the model made of the judged rows before training; there until the run ends."""
-        return self.path / "untuned"
-
-    @property
-    def states(self) -> Path:
-        """What frozen layers make of the rows; there until the run ends."""
-        return self.path / "states"
-
-    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

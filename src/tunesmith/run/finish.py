@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunesmith.engine import checkpoint as checkpoints
-from tunesmith.evaluate import Baseline, baseline, has_baseline, predictions_table
+from tunesmith.evaluate import has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import make_folder, rename, sync_folder
@@ -16,16 +16,14 @@ from tunesmith.models.wrapping import inner
 from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
 from tunesmith.run.assembly import inputs_of, parameter_counts
+from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
-from tunesmith.run.judging import figures, judge
-from tunesmith.run.session import require_finite_weights
+from tunesmith.run.judgement import figures, judge
+from tunesmith.run.session import Ready
 from tunesmith.types import Problem, RunError
 
-if TYPE_CHECKING:
-    from tunesmith.run.session import Session
 
-
-def finish(session: Session, *, peak_memory: int) -> None:
+def finish(session: Ready, *, peak_memory: int) -> None:
     """Write everything that makes the run directory complete; let it take the place of a run that it replaces."""
     directory = session.directory
     session.working("saving the model")
@@ -48,16 +46,15 @@ def finish(session: Session, *, peak_memory: int) -> None:
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     environment = {**directory.read_json("environment"), "finished": finished}
     _write_card(session, summary, evaluation, environment)
-    remove_folder(directory.untuned)
-    remove_folder(directory.states)
+    session.columns.delete()
     directory.seal()
-    session.directory = directory.install()
-    session.stop.advice = f"Stopped after the run had finished; it is in {session.directory.place}."
+    place = directory.install().place
+    session.stop.advice = f"Stopped after the run had finished; it is in {place}."
     session.observers.finished(summary | {"evaluation": evaluation})
 
 
 def _write_card(
-    session: Session, summary: dict[str, Any], evaluation: dict[str, Any] | None, environment: dict[str, Any]
+    session: Ready, summary: dict[str, Any], evaluation: dict[str, Any] | None, environment: dict[str, Any]
 ) -> None:
     config, task = session.directory.read_config(), session.data.task
     said = task.card(inputs_of(task, config.data.columns), session.network.tokenizer)
@@ -66,7 +63,7 @@ def _write_card(
     session.directory.write_card(card, environment)
 
 
-def _require_trained(session: Session) -> None:
+def _require_trained(session: Ready) -> None:
     """Raise ``RunError`` where what would be saved is not a trained model; warn where that is in doubt."""
     progress, num_steps = session.progress, session.training.step
     require_finite_weights(session)
@@ -88,7 +85,7 @@ def _require_trained(session: Session) -> None:
     )
 
 
-def _return_to_best(session: Session) -> None:
+def _return_to_best(session: Ready) -> None:
     """Set the weights to those of the best evaluated step, if that is wanted and not the last."""
     best, last = session.progress.best_step, session.training.step
     if not session.config.train.early_stopping.restore_best or best is None or best == last:
@@ -105,7 +102,7 @@ def _return_to_best(session: Session) -> None:
     checkpoints.restore_weights(session.training, found.folder)
 
 
-def _save_model(session: Session) -> int:
+def _save_model(session: Ready) -> int:
     """Save model and tokenizer into the run directory; return the bytes of the model's files."""
     folder = session.directory.path
     staging = folder / ".model"
@@ -126,7 +123,7 @@ def _save_model(session: Session) -> int:
     return sum((folder / name).stat().st_size for name in model_files if (folder / name).is_file())
 
 
-def _name_end_tokens(session: Session) -> None:
+def _name_end_tokens(session: Ready) -> None:
     """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
     task, network = session.data.task, session.network
     settings = getattr(inner(network.model), "generation_config", None)
@@ -140,7 +137,7 @@ def _name_end_tokens(session: Session) -> None:
     settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
 
 
-def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
+def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
     """Evaluate on the judged split; return ``evaluation.json`` and the predictions' columns."""
     data, network, settings = session.data, session.network, session.config.evaluation
     split, task = data.judged_split, data.task
@@ -152,24 +149,13 @@ def _judge(session: Session) -> tuple[dict[str, Any] | None, Mapping[str, Any] |
     judged = judge(network, task, session.encoded(split), columns, session.config, working=session.working)
     rival = session.rival
     if settings.baseline and has_baseline(task):
-        rival = _classical(session, split)
+        seed = session.config.data.split_seed
+        rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
     return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
 
 
-def _classical(session: Session, split: str) -> Baseline | None:
-    """Return the baseline of this split: it depends on the rows alone, so that runs with other seeds have the same."""
-    data, seed = session.data, session.config.data.split_seed
-    key = ["baseline", data.task.model_dump(mode="json"), data.prepared.hashes["train"], data.prepared.hashes[split]]
-
-    def train() -> Baseline | None:
-        session.working("training the baseline")
-        return baseline(data.task, data.columns("train"), data.columns(split), seed)
-
-    return session.shared.once([*key, seed], train)
-
-
-def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
+def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
     """Return the content of ``training.json``."""
     progress, training, network = session.progress, session.training, session.network
     num_parameters, num_trained = parameter_counts(network.model, training.optimizer.names)
@@ -189,7 +175,7 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "tokens_per_second": progress.num_tokens / step_seconds,
         "rows_per_second": progress.num_rows / step_seconds,
         "peak_memory_bytes": peak_memory,
-        **(session.settled.record() if session.settled is not None else {}),
+        **session.settings.record(),
         "saved_bytes": saved_bytes,
         "layout": network.scorer.layout,
         "layout_reason": network.layout_reason,
@@ -201,5 +187,5 @@ def _summary(session: Session, peak_memory: int, saved_bytes: int) -> dict[str, 
         "left_out": dict(session.data.left_out),
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
         "defaults": as_record(session.decisions),
-        "problems": [asdict(problem) for problem in (*session.problems, *session.observers.failures)],
+        "problems": [asdict(problem) for problem in (*session.logbook.problems, *session.observers.failures)],
     }

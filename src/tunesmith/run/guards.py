@@ -27,7 +27,7 @@ from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
-    from tunesmith.run.session import Session
+    from tunesmith.run.session import Composed
     from tunesmith.tasks.base import Task
 
 
@@ -197,30 +197,30 @@ def check_method(config: RunConfig) -> None:
         )
 
 
-def check_same_model(session: Session) -> None:
+def check_same_model(composed: Composed) -> None:
     """Refuse to go on from weights other than those that the steps already made went out from."""
-    if not (session.directory.path / "environment.json").exists():
+    if not (composed.directory.path / "environment.json").exists():
         return  # stopped before the first step
-    before = session.directory.read_json("environment").get("model", {}).get("weights_sha256")
-    known = origin(session.network.model)
+    before = composed.directory.read_json("environment").get("model", {}).get("weights_sha256")
+    known = origin(composed.network.model)
     now = known.weights_sha256 if known is not None else None
     if before is not None and now is not None and before != now:
         raise InputError(
-            f"The model {session.config.model.name} has changed since the run in {session.directory.place} was "
+            f"The model {composed.config.model.name} has changed since the run in {composed.directory.place} was "
             f"started: the SHA-256 of its weights begins with {now[:12]}, and began with {before[:12]}.",
             "Bring the model back as it was, or start a new run with --output.",
         )
 
 
-def check_same_data(session: Session) -> None:
+def check_same_data(composed: Composed) -> None:
     """Refuse to go on with rows other than those of the steps already made."""
-    if not (session.directory.path / "environment.json").exists():
+    if not (composed.directory.path / "environment.json").exists():
         return  # stopped before the first step
-    before = session.directory.read_json("environment")["data"]["hashes"]
-    now = dict(session.data.prepared.hashes)
+    before = composed.directory.read_json("environment")["data"]["hashes"]
+    now = dict(composed.data.prepared.hashes)
     if changed := sorted(split for split in {*before, *now} if before.get(split) != now.get(split)):
         raise InputError(
-            f"The data has changed since the run in {session.directory.place} was started: its {', '.join(changed)} "
+            f"The data has changed since the run in {composed.directory.place} was started: its {', '.join(changed)} "
             "rows are others.",
             "Restore the data, or start a new run with --output.",
         )
@@ -274,9 +274,9 @@ def check_answers(task: Task, num_answers: int) -> None:
         require_answer_metrics()
 
 
-def check_session(session: Session) -> None:
+def check_composed(composed: Composed) -> None:
     """Refuse what can be seen to fail before hours are spent."""
-    config, task = session.config, session.data.task
+    config, task = composed.config, composed.data.task
     metric = config.train.early_stopping.metric
     known = [*(name for name in task.higher_is_better if name not in task.answer_metrics), "loss"]
     if metric is not None and metric not in known:
@@ -284,24 +284,24 @@ def check_session(session: Session) -> None:
             f"train.early_stopping.metric: '{metric}' is no metric of the task {task.name}.",
             f"Choose one of {', '.join(known)}.",
         )
-    if isinstance(config.train.early_stopping.patience, int) and session.validation is None:
+    if isinstance(config.train.early_stopping.patience, int) and composed.validation is None:
         raise InputError(
             "Early stopping needs validation rows, and there are none.",
             "Give --data.validation FILE, or set --data.validation_fraction above 0.",
         )
     check_answers(task, config.evaluation.answers)
-    device = session.network.device
+    device = composed.network.device
     if config.compute.kernels == "liger" and not liger.runs_on(device):
         raise InputError(
             f"compute.kernels: liger was asked for, but the device is {device.type}: liger-kernel runs on GPUs.",
             "Set compute.kernels to own, or choose a GPU with --compute.device.",
         )
-    if config.compute.layout == "flat" and session.network.scorer.layout != "flat":
+    if config.compute.layout == "flat" and composed.network.scorer.layout != "flat":
         raise InputError(
-            f"compute.layout: flat was asked for, but {session.network.layout_reason}.", "Use --compute.layout auto."
+            f"compute.layout: flat was asked for, but {composed.network.layout_reason}.", "Use --compute.layout auto."
         )
     num_checkpoints = config.compute.keep_checkpoints + 2
-    trained = checkpoints.size_of(session.training)
-    weights = session.network.model.parameters()
+    trained = checkpoints.size_of(composed.training)
+    weights = composed.network.model.parameters()
     saved = trained if config.method.needs_base else sum(one.numel() * one.element_size() for one in weights)
-    require_space(session.directory.path, num_checkpoints * trained + saved)
+    require_space(composed.directory.path, num_checkpoints * trained + saved)

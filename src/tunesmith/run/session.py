@@ -1,32 +1,31 @@
-"""One training as it goes on: steps, evaluations, checkpoints, and stopping when asked."""
+"""A run in its stages: composed, opened, ready. Each is made of the one before it; none of them changes.
+
+``compose`` puts all parts together, ``open_run`` begins on disk, ``ready_to_step`` settles how steps are made and opens
+the files that grow with them. What does change while a training goes on is in two places: the engine's ``Training``,
+which is what a checkpoint holds, and the ``Logbook``.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from tunesmith.data.encoded import Encoded
-from tunesmith.engine import checkpoint as checkpoints
-from tunesmith.engine import ranks
-from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
-from tunesmith.engine.loop import train as train_steps
-from tunesmith.engine.predict import predict
+from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.evaluate import Baseline
+from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData
+from tunesmith.run.computed_columns import ComputedColumns
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
-from tunesmith.run.device import Settled
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
-from tunesmith.run.shared import Shared
-from tunesmith.run.signals import Stopped, StopRequests
-from tunesmith.types import Problem, RunError, StepInfo
+from tunesmith.run.signals import StopRequests
+from tunesmith.run.workshop import Workshop
+from tunesmith.types import Problem
 
 
 @dataclass
@@ -51,33 +50,52 @@ class Progress:
 
 
 @dataclass
-class Session:
-    """One training as it goes on; composed and driven by ``train``."""
+class Logbook:
+    """What changes while a run goes on, and is not the engine's: where it stands, and what was noticed."""
+
+    observers: Observers
+    progress: Progress = field(default_factory=Progress)
+    problems: list[Problem] = field(default_factory=list)
+
+    def note(self, problem: Problem) -> None:
+        """Keep a note or warning for the run's record, and tell the observers."""
+        self.problems.append(problem)
+        self.observers.noted(problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """All parts of a run, put together and checked; nothing of it is on disk yet."""
 
     config: RunConfig
+    """As given, with what nobody gave decided."""
+    resolved: RunConfig
+    """The same with all that was detected or chosen: what ``config.yaml`` holds."""
+    decisions: Mapping[str, Decision]
+    """What of the configuration nobody gave, by key."""
     directory: RunDirectory
     data: TaskData
     network: Network
     training: Training
     validation: Encoded | None
-    observers: Observers
-    stop: StopRequests
-    problems: list[Problem]
-    rival: Baseline | None = None
-    """The model before its first step, where that is what it is judged against."""
-    shared: Shared = field(default_factory=Shared)
+    workshop: Workshop
     """What other runs of this process have in common with it."""
-    settled: Settled | None = None
-    """How steps are made on the device at hand; set before the first one."""
-    progress: Progress = field(default_factory=Progress)
-    metrics: MetricsFile | None = None
-    """Where steps and evaluations are recorded, while there are any."""
-    how_to_resume: str = ""
-    """What continues it; the run's own command when not given."""
-    board: Observer | None = None
-    """Who writes them for TensorBoard."""
-    decisions: Mapping[str, Decision] = field(default_factory=dict)
-    """What of the configuration nobody gave, by key."""
+    columns: ComputedColumns
+    """What its model made of rows before training."""
+    logbook: Logbook
+    stop: StopRequests
+    how_to_resume: str
+    """What continues it."""
+
+    @property
+    def observers(self) -> Observers:
+        """Who watches."""
+        return self.logbook.observers
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands."""
+        return self.logbook.progress
 
     @property
     def metric(self) -> tuple[str, bool]:
@@ -86,250 +104,82 @@ class Session:
         name = self.config.train.early_stopping.metric or self.data.task.main_metric()
         return name, directions[name]
 
+    @property
+    def model_key(self) -> list[Any]:
+        """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
+        method, network, known = self.config.method, self.network, origin(self.network.model)
+        options = method.model_dump(mode="json")
+        shaping = options if method.same_in_one_pass is None else {key: options[key] for key in method.same_in_one_pass}
+        weights = None if known is None else known.weights_sha256
+        tokens = [self.workshop.tokenizer_sha256(network), network.max_length]
+        return [self.config.model.model_dump(mode="json"), weights, method.name, shaping, network.precision, tokens]
+
     def encoded(self, split: str) -> Encoded:
         """Return the tokens of a split."""
-        return self.shared.encoded(self.network, self.data, split)
+        return self.workshop.encoded(self.network, self.data, split)
 
     def note(self, problem: Problem) -> None:
-        self.problems.append(problem)
-        self.observers.noted(problem)
+        """Keep a note or warning for the run's record, and tell the observers."""
+        self.logbook.note(problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened(Composed):
+    """A run that has begun on disk: it can be resumed, and stands where it stood if it was."""
+
+    rival: Baseline | None
+    """The model before its first step, where that is what it is judged against."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """How steps are made on the device at hand."""
+
+    memory: MemoryPlan
+    num_compiled: int = 0
+    """Layers that are compiled."""
+    has_graphs: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return the entries of ``training.json``."""
+        return {
+            "predicted_memory_bytes": self.memory.predicted_bytes,
+            "micro_batch_tokens": self.memory.micro_batch_tokens,
+            "checkpointing": self.memory.checkpointing,
+            "compiled_layers": self.num_compiled,
+            "cuda_graphs": self.has_graphs,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready(Opened):
+    """A run whose next step can be made, and is recorded."""
+
+    settings: StepSettings
+    metrics: MetricsFile
+    """Where steps and evaluations are recorded."""
+    board: Observer
+    """Who writes them for TensorBoard."""
 
     def close_records(self) -> None:
         """Let go of the files that grew with every step: nothing is added to them any more."""
-        if self.metrics is not None:
-            self.metrics.sync()
-            self.metrics.close()
-        if self.board is not None:
-            self.observers.part_with(self.board)
+        self.metrics.sync()
+        self.metrics.close()
+        self.observers.part_with(self.board)
 
     def working(self, what: str) -> None:
         """Say what is being done after the last step, to observers and to whoever stops it."""
         step, total = self.training.step, self.training.plan.total_steps
         self.stop.advice = (
             f"Stopped while {what}, after step {step} of {total}, which is saved; the run is not complete. "
-            f"Bring it to its end with: {self.how_to_resume or self.directory.how_to_resume}"
+            f"Bring it to its end with: {self.how_to_resume}"
         )
         self.observers.working(what)
 
 
-class Course:
-    """What happens between a session's steps, whoever makes these: notes, evaluations, checkpoints."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._clock = 0.0
-        """Up to when the session's time has been counted."""
-        self._saved_step: int | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no step is to be made any more."""
-        training = self.session.training
-        return training.step >= training.plan.total_steps or _should_stop_early(self.session)
-
-    def begin(self) -> None:
-        """Make the evaluation that was cut short when the session was stopped, if one was."""
-        self._clock = time.perf_counter()
-        if self.session.progress.evaluation_due:
-            _evaluate(self.session)
-
-    def after(self, info: StepInfo) -> None:
-        """Take note of the step just made; evaluate and save when it is time to."""
-        session, config, progress = self.session, self.session.config.train, self.session.progress
-        self._clock = time.perf_counter() - info.seconds
-        plan = session.training.plan
-        progress.step_seconds += info.seconds
-        progress.num_tokens += info.num_tokens
-        progress.num_rows += info.num_rows
-        progress.num_skipped += bool(info.skipped)
-        if session.metrics is not None:
-            session.metrics.stepped(info)
-        session.observers.stepped(info, plan.total_steps)
-        if info.note:
-            session.note(Problem("warning", f"Step {info.step}: {info.note}."))
-        if info.skipped:
-            session.note(_skip_warning(session, info.step, info.skipped, info.rows))
-            require_finite_weights(session)
-        evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
-        evaluation_due = evaluation_due or info.step == plan.total_steps
-        if evaluation_due:
-            _evaluate(session)
-        if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
-            self.save()
-        self._count_time()
-
-    def save(self) -> None:
-        """Save a checkpoint, unless there is one of this step already."""
-        if self._saved_step == self.session.training.step:
-            return
-        self._count_time()
-        _save(self.session)
-        self._saved_step = self.session.training.step
-
-    def _count_time(self) -> None:
-        now = time.perf_counter()
-        self.session.progress.seconds += now - self._clock
-        self._clock = now
+Stage = TypeVar("Stage", bound=Composed)
 
 
-def drive(session: Session) -> None:
-    """Make the steps; evaluate, save and stop when it is time to."""
-    course = Course(session)
-    with session.stop.deferred():
-        course.begin()
-        _stop_if_asked(course)
-        steps = train_steps(session.training)
-        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
-            course.after(info)
-            _stop_if_asked(course)
-
-
-def _stop_if_asked(course: Course) -> None:
-    session = course.session
-    received = ranks.max(session.stop.received or 0)
-    if not received:
-        return
-    course.save()
-    raise Stopped(
-        int(received),
-        f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
-        f"Continue with: {session.directory.how_to_resume}",
-    )
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
-
-
-def _evaluate(session: Session) -> None:
-    """Evaluate on the validation rows; where a signal cuts that short, it is due on resuming."""
-    progress, training, task = session.progress, session.training, session.data.task
-    if session.validation is None:
-        return
-    try:
-        scored = predict(
-            training.scorer,
-            training.collate,
-            task,
-            session.validation,
-            session.config.compute.micro_batch_tokens,
-            check=session.stop.check,
-        )
-    except Stopped:
-        progress.evaluation_due = True
-        return
-    progress.evaluation_due = False
-    ones = np.ones((1, session.validation.num_data_rows))
-    measured = task.measure(scored.outputs, scored.targets, ones)
-    metrics = {name: float(values[0]) for name, values in measured.items()}
-    record = {
-        "kind": "evaluation",
-        "step": training.step,
-        "epoch": training.plan.epoch_after(training.step),
-        "split": "validation",
-        "loss": scored.loss,
-        "metrics": metrics,
-    }
-    if session.metrics is not None:
-        session.metrics.evaluated(record)
-    session.observers.evaluated(record)
-    _judge(session, metrics if scored.loss is None else {**metrics, "loss": scored.loss})
-
-
-def _judge(session: Session, values: dict[str, float]) -> None:
-    """Take note of whether this step is the best so far.
-
-    A metric that is undefined (the validation rows have one label, all predictions are the same) is no lack of gain.
-    While it has never had a value the loss stands in for it; later on, such an evaluation decides nothing.
-    """
-    progress, (name, higher) = session.progress, session.metric
-    if name != "loss" and math.isnan(values.get(name, math.nan)):
-        if progress.judged_by == name:
-            _note_undefined(session, name, "this evaluation decides nothing")
-            return
-        _note_undefined(session, name, "until it has a value, the validation loss decides")
-        name, higher = "loss", False
-    if name not in values:  # no loss either: the rows have nothing to predict
-        _note_undefined(session, name, "this evaluation decides nothing")
-        return
-    if name != progress.judged_by:
-        progress.judged_by, progress.best_value, progress.evaluations_without_gain = name, None, 0
-    value, loss = values[name], values.get("loss", math.nan)
-    margin = session.config.train.early_stopping.minimum_gain
-    best = progress.best_value
-    gained = math.isfinite(value) and (best is None or (value - best > margin if higher else best - value > margin))
-    if value == best and not margin:
-        # A few validation rows give the same figure again and again, while the model still learns.
-        gained = progress.best_loss is not None and loss < progress.best_loss
-    if gained:
-        progress.best_step, progress.best_value = session.training.step, value
-        progress.best_loss = loss if math.isfinite(loss) else None
-        progress.evaluations_without_gain = 0
-    else:
-        progress.evaluations_without_gain += 1
-
-
-def _note_undefined(session: Session, name: str, consequence: str) -> None:
-    """Say once that the metric which decides has no value."""
-    message = f"The metric that decides which step is best, {name}, is undefined on the validation rows: {consequence}."
-    fix = (
-        "It takes rows of at least two labels (or values, or some entities) and predictions that are not all the same; "
-        "train.early_stopping.metric chooses another metric."
-    )
-    if all(problem.message != message for problem in session.problems):
-        session.note(Problem("warning", message, fix))
-
-
-def _should_stop_early(session: Session) -> bool:
-    patience = session.config.train.early_stopping.patience
-    return isinstance(patience, int) and session.progress.evaluations_without_gain >= patience
-
-
-def _save(session: Session) -> None:
-    folder, progress = session.directory.checkpoints, session.progress
-    if session.metrics is not None:
-        session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
-    checkpoints.save(session.training, folder, asdict(progress))
-    keep = {progress.best_step} if progress.best_step is not None else set()
-    checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)
-
-
-def restore(session: Session, compute: ComputeConfig) -> None:
-    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
-
-    ``compute`` are the machine's settings that the run had up to now.
-    """
-    found, problems = checkpoints.find(session.directory.checkpoints)
-    for problem in problems:
-        session.note(problem)
-    if found is not None:
-        checkpoints.restore(session.training, found, compute)
-        session.progress = Progress(**found.extra)
-
-
-def require_finite_weights(session: Session) -> None:
-    """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
-    named = session.network.model.named_parameters()
-    if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
-        return
-    step = session.training.step
-    if step <= session.progress.num_skipped:  # no update was made
-        raise RunError(
-            f"The model's weights were not finite numbers (NaN or infinity) before anything was trained; the first is "
-            f"'{name}'.\n  → Use an intact copy of the model; with bf16 weights, also try --train.precision fp32."
-        )
-    raise RunError(
-        f"Training has diverged: after step {step} weights are not finite numbers (NaN or infinity); the first is "
-        f"'{name}'.\n  → Start again with a lower --train.learning_rate (it was {session.training.learning_rate:g})."
-    )
-
-
-def _skip_warning(session: Session, step: int, reason: str, rows: Sequence[int]) -> Problem:
-    places = session.data.prepared.splits["train"]["row"]
-    return Problem(
-        "warning",
-        f"Step {step} made no update: {reason}.",
-        "Look at the rows named; lower train.learning_rate if it happens again.",
-        count=len(rows),
-        rows=tuple(places[row] for row in rows),
-    )
+def next_stage(stage: type[Stage], before: Composed, **added: Any) -> Stage:
+    """Return a run in its next stage: with all that it has in the one before, and what is ``added``."""
+    return stage(**{one.name: getattr(before, one.name) for one in fields(before)} | added)

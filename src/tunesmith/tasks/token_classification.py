@@ -6,7 +6,6 @@ Shapes: N rows (sentences), T tokens of all rows, U tokens read in a micro-batch
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,17 +19,17 @@ from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.data.rows import item_counts
-from tunesmith.data.tagged_columns import tagged_pair
 from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
-from tunesmith.tasks.columns import TEXT, places
+from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
 from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
+from tunesmith.tasks.tag_roles import TAGS, TOKENS, tag_roles
 from tunesmith.tasks.tag_schemes import Split, complete_scheme, entities_of, how_split, is_bio
 from tunesmith.tasks.token_encoding import encode_tokens, keeps_spaces
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
@@ -51,39 +50,6 @@ _SPLITS: dict[str, Callable[[str], tuple[list[str], list[int]]]] = {
     "word": tagged.split_words,
     "character": tagged.split_characters,
 }
-
-_TOKENS = Role(
-    "tokens",
-    ("tokens", "words", "token", "word", "form", "sentence", "text", "characters", "chars"),
-    ("list",),
-    purpose="the tokens of a sentence",
-)
-_TAGS = Role(
-    "tags",
-    ("tags", "ner_tags", "ner", "labels", "entities", "tag", "label", "pos_tags", "pos", "upos"),
-    ("list",),
-    purpose="a tag for every token",
-)
-_ENTITIES = Role(
-    "entities",
-    ("entities", "spans", "ents", "entity", "annotations", "labels", "label"),
-    ("object",),
-    purpose="spans of characters: start, end and label of each entity",
-)
-
-
-def _named(role: Role, column: ColumnProfile, reason: str) -> Role:
-    """Return the role for one column and no other."""
-    name = column.name.strip().lower()
-    return replace(role, names=(name,), kinds=(column.kind,), reason="" if name in role.names else reason)
-
-
-def _text_role(profiles: Mapping[str, ColumnProfile]) -> Role:
-    """Return the role of the text; annotation tools write it into an object of its own."""
-    held = profiles.get("data")
-    if held is None or held.kind != "object" or not any('"text"' in example for example in held.examples):
-        return TEXT
-    return _named(TEXT, held, "an object that holds the text")
 
 
 class TokenClassification(Task):
@@ -109,7 +75,7 @@ class TokenClassification(Task):
     a tag's score depends on the tag before it. Slower; worth most for models trained from scratch."""
 
     reads: ClassVar[Literal["row", "token"]] = "token"
-    roles: ClassVar[tuple[Role, ...]] = (_TOKENS, _TAGS)
+    roles: ClassVar[tuple[Role, ...]] = (TOKENS, TAGS)
     truths: ClassVar[tuple[str, ...]] = ("tags",)
     not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
@@ -161,25 +127,7 @@ class TokenClassification(Task):
     @classmethod
     def roles_for(cls, profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
         """Ask for texts with spans where a column of objects is named for that, else for tokens with tags."""
-        pair = tagged_pair(profiles, (_TOKENS.names, _TAGS.names), overrides)
-        if pair is not None and _ENTITIES.name not in overrides:
-            return _named(_TOKENS, pair[0], "as many parts as tags in every row"), _named(
-                _TAGS, pair[1], "a tag for every token in every row"
-            )
-        usual = {name: index for index, name in enumerate(_ENTITIES.names)}
-        columns = [
-            (not column.holds_spans, usual.get(column.name.strip().lower(), len(usual)), column)
-            for column in profiles.values()
-            if column.kind in _ENTITIES.kinds
-            and (column.holds_spans or (column.name.strip().lower() in usual and not column.has_no_spans))
-        ]
-        if not columns and _ENTITIES.name not in overrides:
-            return cls.roles
-        entities = _ENTITIES
-        if columns:
-            best = min(columns, key=lambda one: one[:2])[2]
-            entities = _named(_ENTITIES, best, "places and labels" if best.holds_spans else "")
-        return _text_role(profiles), entities
+        return tag_roles(profiles, overrides)
 
     @classmethod
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:

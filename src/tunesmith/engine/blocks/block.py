@@ -14,6 +14,7 @@ from torch import nn
 from tunesmith.engine.attention import ATTENTION_SITES, Settings, attend, current_borders
 from tunesmith.engine.batch import Borders
 from tunesmith.engine.blocks.projection import Layer, layer_of
+from tunesmith.engine.stand_ins import Forward
 from tunesmith.kernels import attention as native
 from tunesmith.kernels import noise
 from tunesmith.kernels.rows import Activation
@@ -69,6 +70,10 @@ class Block:
     shared: dict[str, Any] = field(default_factory=dict)
     """Of all blocks of a model: what is prepared once a batch."""
 
+    def over(self, below: Forward) -> Forward:
+        self.below = below
+        return self.forward
+
     def forward(self, hidden_states: torch.Tensor, *arguments: Any, **settings: Any) -> Any:
         """Compute the layer on a flat row [1, T, D]; anything else goes to the layer's own code."""
         borders = current_borders()
@@ -80,7 +85,7 @@ class Block:
                 computed = None
             if computed is not None:
                 return computed[None]
-        return type(self.layer).forward(self.layer, hidden_states, *arguments, **settings)
+        return self.below(hidden_states, *arguments, **settings)
 
     def compute(
         self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any], /

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tunesmith.engine.attention import current_borders
 from tunesmith.engine.blocks import decoder, encoder
 from tunesmith.engine.blocks.block import Block
 from tunesmith.engine.blocks.projection import layer_of, project
+from tunesmith.engine.stand_ins import Forward, Tier, put, stand_in_of
 from tunesmith.kernels import noise
 from tunesmith.kernels.rows import EAGER, Activation
 from tunesmith.models.anatomy import Anatomy
@@ -32,6 +34,9 @@ class KeyedDropout:
     module: nn.Dropout
     site: int
 
+    def over(self, _below: Forward) -> Forward:
+        return self.forward
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.module.training or not self.module.p:
             return x
@@ -48,14 +53,35 @@ class AdaptedLinear:
     module: Any
     sites: Mapping[nn.Module, int]
 
+    def over(self, below: Forward) -> Forward:
+        self.below = below
+        return self.forward
+
     def forward(self, x: torch.Tensor, *arguments: Any, **settings: Any) -> torch.Tensor:
         """Return [..., N] for [..., K]; what is more than plain products goes to the layer's own code."""
         is_plain = current_borders() is not None and not arguments and not settings
         layer = layer_of(self.module, self.sites) if is_plain else None
         if layer is None or any(one.down.dtype != x.dtype for one in layer.adapters):
-            own: torch.Tensor = type(self.module).forward(self.module, x, *arguments, **settings)
+            own: torch.Tensor = self.below(x, *arguments, **settings)
             return own
         return project(x.reshape(-1, x.shape[-1]), [layer]).view(*x.shape[:-1], -1)
+
+
+@dataclass
+class SparseTable:
+    """Stands in for the ``forward`` of a table of words: of a large one, few rows have a gradient in any one step."""
+
+    table: nn.Embedding
+
+    def over(self, _below: Forward) -> Forward:
+        return self.forward
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ``ids``; their gradient comes as rows, too."""
+        table = self.table
+        return functional.embedding(
+            ids, table.weight, table.padding_idx, scale_grad_by_freq=table.scale_grad_by_freq, sparse=True
+        )
 
 
 def install_adapters(model: nn.Module) -> None:
@@ -63,25 +89,24 @@ def install_adapters(model: nn.Module) -> None:
     sites = dropout_sites(model)
     for module in model.modules():
         if type(getattr(module, "base_layer", None)) is nn.Linear and hasattr(module, "lora_A"):
-            vars(module)["forward"] = AdaptedLinear(module, sites).forward
+            put(module, Tier.BLOCK, AdaptedLinear(module, sites))
 
 
 def install(model: nn.Module) -> None:
     """Put blocks in the place of the layers that are recognised, and keyed noise in that of every dropout."""
-    sites = dropout_sites(model)
-    for module, site in sites.items():
-        assert isinstance(module, nn.Dropout)
-        vars(module)["forward"] = KeyedDropout(module, site).forward
-    for table in _tables(model):
-        table.sparse = True
-    anatomy = Anatomy.of(model)
+    sites, anatomy = dropout_sites(model), Anatomy.of(model)
     shared: dict[str, Any] = {}
     for index, (_, name) in enumerate(anatomy.layers):
         layer = model.get_submodule(name)
         block = _block(layer, anatomy.attentions_in(layer))
         if block is not None:
             is_last = index == len(anatomy.layers) - 1
-            vars(layer)["forward"] = block(layer, index, is_last, sites, shared=shared).forward
+            put(layer, Tier.BLOCK, block(layer, index, is_last, sites, shared=shared))
+    for module, site in sites.items():
+        assert isinstance(module, nn.Dropout)
+        put(module, Tier.BLOCK, KeyedDropout(module, site))
+    for table in _tables(anatomy):
+        put(table, Tier.BLOCK, SparseTable(table))
 
 
 def dropout_sites(model: nn.Module) -> dict[nn.Module, int]:
@@ -93,49 +118,17 @@ def blocks_of(model: nn.Module) -> Iterator[tuple[nn.Module, Block]]:
     """Yield the layers in whose place blocks are, from the bottom up, with their blocks."""
     for _, name in Anatomy.of(model).layers:
         layer = model.get_submodule(name)
-        forward = vars(layer).get("forward")
-        block = getattr(getattr(forward, "__wrapped__", forward), "__self__", None)  # some are computed again
-        if isinstance(block, Block):
+        block = stand_in_of(layer, Block)
+        if block is not None:
             yield layer, block
 
 
-def uninstall(model: nn.Module) -> None:
-    """Give layers, dropouts and adapted layers their own ``forward`` back."""
-    for module in model.modules():
-        if _is_stood_in(module):
-            del vars(module)["forward"]
-    for table in _tables(model):
-        table.sparse = False
-
-
-def is_installed(model: nn.Module) -> bool:
-    """Say whether ``install`` was called on ``model`` and not undone."""
-    return any(isinstance(_stand_in(module), Block | KeyedDropout) for module in model.modules())
-
-
-def has_adapters_installed(model: nn.Module) -> bool:
-    """Say whether ``install_adapters`` was called on ``model`` and not undone."""
-    return any(isinstance(_stand_in(module), AdaptedLinear) for module in model.modules())
-
-
-def _is_stood_in(module: nn.Module) -> bool:
-    return isinstance(_stand_in(module), Block | KeyedDropout | AdaptedLinear)
-
-
-def _stand_in(module: nn.Module) -> Any:
-    return getattr(vars(module).get("forward"), "__self__", None)
-
-
-def _tables(model: nn.Module) -> list[nn.Embedding]:
-    """Return the trained embeddings of words: of a large table, few rows have a gradient in any one step.
-
-    One that serves as output layer too has a gradient everywhere.
-    """
-    anatomy = Anatomy.of(model)
-    found, output = anatomy.input_embeddings, anatomy.output_embeddings
-    if type(found) is not nn.Embedding or not found.weight.requires_grad or found.max_norm is not None:
+def _tables(anatomy: Anatomy) -> list[nn.Embedding]:
+    """Return the trained embeddings of words, unless they serve as output layer too: then all rows have a gradient."""
+    table, output = anatomy.input_embeddings, anatomy.output_embeddings
+    if type(table) is not nn.Embedding or not table.weight.requires_grad or table.max_norm is not None:
         return []
-    return [] if output is not None and output.weight is found.weight else [found]
+    return [] if output is not None and output.weight is table.weight else [table]
 
 
 def _block(layer: nn.Module, attentions: Sequence[Attention]) -> Callable[..., Block] | None:

@@ -10,13 +10,14 @@ the two.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from tunesmith.engine.attention import FLAT_ATTENTION, flat_attention
-from tunesmith.engine.blocks.install import uninstall
+from tunesmith.engine.stand_ins import Forward, Tier, put, take_away
 from tunesmith.models.anatomy import Anatomy
 
 COMPILE_SECONDS = 70.0
@@ -53,8 +54,17 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> int:
     from transformers import AttentionInterface
 
     AttentionInterface.register(FLAT_ATTENTION, torch.compiler.disable(flat_attention))  # type: ignore[no-untyped-call]
-    uninstall(model)
+    take_away(model, Tier.BLOCK)
     layers = [model.get_submodule(name) for _, name in Anatomy.of(model).layers]
     for layer in layers:
-        vars(layer)["forward"] = torch.compile(layer.forward, backend=backend, dynamic=True)
+        put(layer, Tier.COMPILED, _Compiled(backend))
     return len(layers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    backend: Any
+
+    def over(self, below: Forward) -> Forward:
+        compiled: Forward = torch.compile(below, backend=self.backend, dynamic=True)
+        return compiled

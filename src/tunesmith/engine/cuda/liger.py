@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from tunesmith.engine.stand_ins import Forward, Tier, put
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner
 from tunesmith.types import MissingExtraError
@@ -79,9 +81,23 @@ def use_kernels(model: nn.Module) -> tuple[int, int]:
         raise UnusableError(f"{type(error).__name__}: {error}") from error
     replaced = [module for module, state in before.items() if vars(module).get("forward") is not state.get("forward")]
     different = [module for module in replaced if not _is_equal(module, before[module])]
-    for module in different:
-        _put_back(module, before[module])
+    for module in replaced:
+        kernel, state = vars(module).pop("forward"), before[module]
+        if module in different:
+            _put_back(module, state)
+            continue
+        if "forward" in state:
+            vars(module)["forward"] = state["forward"]
+        put(module, Tier.KERNEL, _Kernel(kernel))
     return len(replaced) - len(different), len(different)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    forward: Forward
+
+    def over(self, _below: Forward) -> Forward:
+        return self.forward
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from tunesmith.engine.decoding.layer import DecodingLayer
 from tunesmith.engine.decoding.linear import Linear, StandIn
 from tunesmith.engine.decoding.work import CACHED_ATTENTION, register
 from tunesmith.engine.free_memory import memory_of
-from tunesmith.engine.plain_generation import STANDARD_ATTENTION
-from tunesmith.engine.prefix import standing_in
+from tunesmith.engine.stand_ins import as_written, attending_by, standing_in
 from tunesmith.models.anatomy import Anatomy
-from tunesmith.models.wrapping import inner
+from tunesmith.models.modes import evaluating
+from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 Way = Literal["fused", "own"]
 """With fused layers, or with the layers as their authors wrote them."""
@@ -87,24 +87,10 @@ def ready(model: nn.Module, way: Way, *, keep: bool = False) -> Iterator[None]:
 @contextmanager
 def _standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
     register()
-    with _set_to(model, CACHED_ATTENTION), ExitStack() as stack:
+    with attending_by(model, CACHED_ATTENTION), evaluating(model), ExitStack() as stack:
         for module, forward in stand_ins:
             stack.enter_context(standing_in(module, forward))
         yield
-
-
-@contextmanager
-def _set_to(model: nn.Module, attention: str) -> Iterator[None]:
-    """Set the attention, and no dropout, inside the ``with`` block."""
-    whole: Any = inner(model)
-    before, was_training = whole.config._attn_implementation, model.training
-    whole.set_attn_implementation(attention)
-    model.eval()
-    try:
-        yield
-    finally:
-        whole.set_attn_implementation(before)
-        model.train(was_training)
 
 
 def _versions(model: nn.Module) -> int:
@@ -113,8 +99,8 @@ def _versions(model: nn.Module) -> int:
 
 
 def _ways(model: nn.Module) -> tuple[Way, ...]:
-    if not Anatomy.of(model).tells_windows:
-        return ()  # attention to the cache knows a window only if it is told
+    if has_virtual_tokens(model) or not Anatomy.of(model).tells_windows:
+        return ()  # what is before every text is not known here, nor a window that attention is not told
     return ("fused", "own") if any(True for _ in blocks_of(model)) else ("own",)
 
 
@@ -164,7 +150,7 @@ def _difference(model: nn.Module, stand_ins: StandIns) -> float:
     longest = max(map(len, texts))
     ids = np.stack([np.pad(text, (0, longest - len(text))) for text in texts])
     mask = np.stack([np.arange(longest) < len(text) for text in texts]).astype(np.int64)
-    with _set_to(model, STANDARD_ATTENTION):
+    with as_written(model), evaluating(model):
         scores = whole(
             input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask).to(device)
         ).logits.double()

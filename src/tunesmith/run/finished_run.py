@@ -22,7 +22,7 @@ from tunesmith.run.assembly import Network, inputs_of, load_data, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.guards import check_answers
-from tunesmith.run.judging import Writing, encode_prompts, figures, judge, sampling_for, write_answers
+from tunesmith.run.judgement import Writing, encode_prompts, figures, judge, sampling_for, write_answers
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems

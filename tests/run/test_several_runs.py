@@ -281,7 +281,7 @@ def test_one_config_is_a_run_like_any_other(configured: Configure) -> None:
 def test_data_model_and_rival_are_made_once(
     configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunesmith.run import finish, shared
+    from tunesmith.run import workshop
 
     calls: dict[str, int] = {}
 
@@ -294,8 +294,8 @@ def test_data_model_and_rival_are_made_once(
 
         monkeypatch.setattr(module, name, call)
 
-    counted(shared, "load_data")
-    counted(finish, "baseline")
+    counted(workshop, "load_data")
+    counted(workshop, "baseline")
     configs = [
         configured(method="lora", output=str(tmp_path / str(k)), train={"seed": k, "epochs": 1}) for k in range(3)
     ]

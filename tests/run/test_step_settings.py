@@ -16,14 +16,15 @@ import torch
 from run.test_training import Watcher, losses
 from tiny import tiny_folder, tiny_model
 from tunesmith.engine import free_memory
-from tunesmith.engine.blocks.install import is_installed
+from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.blocks.install import KeyedDropout
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.graphs import hindrance
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.precision import be_deterministic
-from tunesmith.run import Observer, RunConfig, Stopped, train
-from tunesmith.run import device as run_device
+from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.run import Observer, RunConfig, Stopped, step_settings, train
 from tunesmith.types import InputError, MissingExtraError, StepInfo
 
 Configure = Callable[..., RunConfig]
@@ -56,7 +57,7 @@ def test_what_training_takes_is_predicted(
         asked.append(free_memory.memory_of(device))
         return asked[-1]
 
-    monkeypatch.setattr(run_device, "memory_of", memory_of)
+    monkeypatch.setattr(step_settings, "memory_of", memory_of)
     found = summary(train(configured(**settings, train={"batch_size": 128})))
     ((in_use, _),) = asked
     # 1.0 in a process of its own; memory that earlier tests gave back to the process is taken again without a trace.
@@ -66,7 +67,7 @@ def test_what_training_takes_is_predicted(
 def test_where_memory_is_short_a_run_makes_do_and_says_so(
     configured: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+    monkeypatch.setattr(step_settings, "memory_of", lambda _device: (10**9, 1000))
     watcher = Watcher()
     folder = train(configured(compute={"micro_batch_tokens": 512}), observers=[watcher])
     found = summary(folder)
@@ -92,7 +93,7 @@ def test_steps_are_split_after_an_interruption_as_before_whatever_memory_there_i
         return configured(output=str(tmp_path / name), compute={"micro_batch_tokens": 512})
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+        patch.setattr(step_settings, "memory_of", lambda _device: (10**9, 1000))
         whole = train(configure("whole"))
         with pytest.raises(Stopped):
             train(configure("stopped"), observers=[Stop()])
@@ -109,7 +110,7 @@ def test_steps_are_split_after_an_interruption_as_before_whatever_memory_there_i
 def test_checkpoints_that_do_not_tell_how_steps_were_split_are_planned_anew(
     configured: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+    monkeypatch.setattr(step_settings, "memory_of", lambda _device: (10**9, 1000))
     config = configured(compute={"micro_batch_tokens": 512})
     with pytest.raises(Stopped):
         train(config, observers=[Stop()])
@@ -128,12 +129,12 @@ def test_memory_is_planned_with_the_layers_that_will_be_compiled(
     found: list[bool] = []
 
     def plan_memory(training: Training, *arguments: Any, **settings: Any) -> MemoryPlan:
-        found.append(is_installed(training.scorer.model))
+        found.append(has_stand_ins(training.scorer.model, Block, KeyedDropout))
         return planned(training, *arguments, **settings)
 
-    planned = run_device.plan_memory
-    monkeypatch.setattr(run_device, "plan_memory", plan_memory)
-    monkeypatch.setattr(run_device, "compile_layers", lambda _model: 2)
+    planned = step_settings.plan_memory
+    monkeypatch.setattr(step_settings, "plan_memory", plan_memory)
+    monkeypatch.setattr(step_settings, "compile_layers", lambda _model: 2)
     for name in ("never", "always"):
         train(configured(output=str(tmp_path / name), train={"epochs": 1}, compute={"compile": name}))
     assert found == [True, False]
@@ -207,8 +208,8 @@ def test_kernels_asked_for_that_replace_nothing_are_warned_of(
 
 
 def test_graphs_that_give_way_to_memory_are_said(configured: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_device, "_require", lambda _session: None)
-    monkeypatch.setattr(run_device, "memory_of", lambda _device: (10**9, 1000))
+    monkeypatch.setattr(step_settings, "_require", lambda _session: None)
+    monkeypatch.setattr(step_settings, "memory_of", lambda _device: (10**9, 1000))
     watcher = Watcher()
     folder = train(configured(train={"max_steps": 1}, compute={"cuda_graphs": True}), observers=[watcher])
     assert summary(folder)["checkpointing"]

@@ -12,19 +12,23 @@ from tunesmith.engine import ranks
 from tunesmith.engine.loop import require_updates
 from tunesmith.engine.together import Member, make_steps, obstacle
 from tunesmith.kernels.waiting import cores_shared
+from tunesmith.run.composition import compose
 from tunesmith.run.config import RunConfig
+from tunesmith.run.course import Course
 from tunesmith.run.defaults import taken_up
-from tunesmith.run.device import settle_together
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
-from tunesmith.run.frozen import keep_states, wants_states
+from tunesmith.run.frozen_states import keep_states, wants_states
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observer, Observers
-from tunesmith.run.session import Course, Session
-from tunesmith.run.shared import Shared
+from tunesmith.run.opening import open_run
+from tunesmith.run.readiness import ready_to_step
+from tunesmith.run.session import Composed, Ready
 from tunesmith.run.signals import Stopped, StopRequests, stop_requests
-from tunesmith.run.training import compose, directory_of, enter, open_run, record_steps, resumable, train
+from tunesmith.run.step_settings import settle_steps_of_several
+from tunesmith.run.training import directory_of, enter, resumable, train
+from tunesmith.run.workshop import Workshop
 from tunesmith.types import InputError, Problem, RunError, StepInfo
 
 SAME_COMPUTE = ("layout", "device", "kernels", "keep_states", "deterministic", "checkpointing")
@@ -55,7 +59,7 @@ class _Planned:
 class _Entrant:
     """A run that is being trained."""
 
-    session: Session
+    session: Ready
     course: Course
     member: Member
 
@@ -114,42 +118,49 @@ def train_together(
     return [directory.path for directory in directories]
 
 
-def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) -> list[Session]:
+def _compose(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) -> list[Ready]:
     """Build every run, then open them all: what cannot be trained is found before anything is written."""
-    shared = Shared(one_base=True)
+    composed = _compose_all(stack, planned, stop)
+    _require_members(composed)
+    opened = []
+    for one, run in zip(planned, composed, strict=True):
+        stack.enter_context(resumable(run.directory))
+        opened.append(open_run(run, resume=one.resume))
+    stop.advice = "Stopped before the first step. Begin again with the same command and --resume."
+    if any(map(wants_states, opened)):
+        opened = list(map(keep_states, opened))
+    trainings, settings = settle_steps_of_several(opened)
+    message = f"Trained in one pass over the base model with {len(opened) - 1} other runs; times are its share."
+    ready = []
+    for run, training in zip(opened, trainings, strict=True):
+        if len(opened) > 1:
+            run.note(Problem("note", message))
+        ready.append(ready_to_step(stack, run, training, settings))
+    return ready
+
+
+def _compose_all(stack: ExitStack, planned: Sequence[_Planned], stop: StopRequests) -> list[Composed]:
+    """Build every run, on the frozen weights of the first."""
+    workshop = Workshop()
     Observers(list(planned[0].observers)).working("reading the data")
-    tasks = sorted({shared.data(one.config).task.name for one in planned})
+    tasks = sorted({workshop.data(one.config).task.name for one in planned})
     if len(tasks) > 1:
         message = f"Runs that are trained together need the same task; here it is {', '.join(tasks)}."
         raise InputError(message, "Choose one with --task.")
-    composed = []
+    composed: list[Composed] = []
     for one in planned:
         watching = Observers(list(one.observers))
         stack.callback(watching.close)
-        composed.append(compose(one.config, one.directory, watching, stop, shared))
-    shared.release()
-    sessions = [session for session, _ in composed]
-    _require_members(sessions)
-    for one, (session, resolved) in zip(planned, composed, strict=True):
-        session.how_to_resume = "the same command and --resume"
-        stack.enter_context(resumable(session.directory))
-        open_run(session, resolved, resume=one.resume)
-    stop.advice = "Stopped before the first step. Begin again with the same command and --resume."
-    if any(map(wants_states, sessions)):
-        for session in sessions:
-            keep_states(session)
-    settled = settle_together(sessions)
-    for session in sessions:
-        session.settled = settled
-    message = f"Trained in one pass over the base model with {len(sessions) - 1} other runs; times are its share."
-    for session in sessions:
-        if len(sessions) > 1:
-            session.note(Problem("note", message))
-        record_steps(stack, session)
-    return sessions
+        like = composed[0].network if composed else None
+        how_to_resume = "the same command and --resume"
+        composed.append(
+            compose(one.config, one.directory, watching, stop, workshop, like=like, how_to_resume=how_to_resume)
+        )
+    workshop.release()
+    return composed
 
 
-def _train(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunError]:
+def _train(sessions: Sequence[Ready], stop: StopRequests) -> dict[Path, RunError]:
     """Make all steps and finish every run; return why runs gave up, by their folders."""
     device = sessions[0].network.device
     reset_peak(device)
@@ -165,7 +176,7 @@ def _train(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunErr
     return failures
 
 
-def _drive(sessions: Sequence[Session], stop: StopRequests) -> dict[Path, RunError]:
+def _drive(sessions: Sequence[Ready], stop: StopRequests) -> dict[Path, RunError]:
     """Make the steps of all runs, one of each at a time; a run that ends or gives up leaves."""
     failures: dict[Path, RunError] = {}
     active = [_Entrant(session, Course(session), Member.of(session.training)) for session in sessions]
@@ -281,17 +292,17 @@ def _base_of(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _require_members(sessions: Sequence[Session]) -> None:
+def _require_members(runs: Sequence[Composed]) -> None:
     """Refuse runs that turn out not to fit into one pass."""
     problems = []
-    for session in sessions:
-        padded = session.network.scorer.layout != "flat"
-        reason = f"its layout is padded ({session.network.layout_reason})" if padded else obstacle(session.training)
+    for run in runs:
+        padded = run.network.scorer.layout != "flat"
+        reason = f"its layout is padded ({run.network.layout_reason})" if padded else obstacle(run.training)
         if reason:
             problems.append(
                 Problem(
                     "error",
-                    f"The run in {session.directory.place} cannot be trained in one pass with others: {reason}.",
+                    f"The run in {run.directory.place} cannot be trained in one pass with others: {reason}.",
                     "Train the runs one by one.",
                 )
             )

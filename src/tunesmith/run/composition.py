@@ -1,0 +1,168 @@
+"""From a configuration to all parts of a run; nothing is written but what the cache holds for everybody."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from tunesmith.data.bad_rows import errors_among
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine.loop import Training
+from tunesmith.engine.optimizers import MasterOptimizer, Penalties
+from tunesmith.engine.precision import be_deterministic
+from tunesmith.engine.prefix import find_prefix
+from tunesmith.run.assembly import Network, TaskData, make_network, resolve
+from tunesmith.run.config import RunConfig
+from tunesmith.run.defaults import decide, planned
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.guards import check_composed, check_method
+from tunesmith.run.observers import Observers
+from tunesmith.run.session import Composed, Logbook
+from tunesmith.run.signals import StopRequests
+from tunesmith.run.workshop import Workshop
+from tunesmith.tasks.base import Task
+from tunesmith.tasks.left_out import encoding_problems, num_refused
+from tunesmith.types import InputError, Problem
+
+
+def compose(
+    config: RunConfig,
+    directory: RunDirectory,
+    observers: Observers,
+    stop: StopRequests,
+    workshop: Workshop,
+    *,
+    like: Network | None = None,
+    how_to_resume: str = "",
+) -> Composed:
+    """Build every part of a run.
+
+    Args:
+        config: What was given.
+        directory: Where the run will be.
+        observers: Who is told of what takes a while, and of notes.
+        stop: What asks it to stop.
+        workshop: What it has in common with other runs.
+        like: The network of a run that is trained in the same pass: its frozen weights are used.
+        how_to_resume: What continues the run; its own command when not given.
+
+    Raises:
+        InputError: Something cannot be used, or can be seen to fail.
+    """
+    check_method(config)
+    _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
+    observers.working("reading the data")
+    data = workshop.data(config)
+    observers.working("loading the model")
+    network, notes = _network(config, data, workshop, like)
+    observers.working("tokenising")
+    data, splits, refused = _encode(config, data, network, workshop)
+    config, decisions = decide(config, data.task, network, splits["train"], splits.get("validation"))
+    composed = Composed(
+        config=config,
+        resolved=resolve(config, data, network, directory.place),
+        decisions=decisions,
+        directory=directory,
+        data=data,
+        network=network,
+        training=_training(config, data, network, splits["train"]),
+        validation=splits.get("validation"),
+        workshop=workshop,
+        columns=workshop.columns(directory.path, network, config.compute),
+        logbook=Logbook(observers),
+        stop=stop,
+        how_to_resume=how_to_resume or directory.how_to_resume,
+    )
+    check_composed(composed)
+    _require_units(splits["train"], network.max_length)
+    lengths = _length_notes(data.task, splits["train"], network.max_length)
+    for problem in (*data.problems, *notes, *network.notes, *refused, *lengths):
+        composed.note(problem)
+    return composed
+
+
+def _seed_everything(seed: int, *, deterministic: bool) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (other libraries draw from it)
+    torch.manual_seed(seed)
+    be_deterministic(wanted=deterministic)
+
+
+def _network(
+    config: RunConfig, data: TaskData, workshop: Workshop, like: Network | None
+) -> tuple[Network, list[Problem]]:
+    """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it."""
+    loaded = workshop.load(config, data)
+    notes = data.task.adapt(loaded.tokenizer)
+    torch.manual_seed(config.train.seed)
+    network = make_network(loaded, config, data.task, config.method.apply, like=like, is_trained=True)
+    trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
+    workshop.own(network, trained)
+    return network, list(notes)
+
+
+def _encode(
+    config: RunConfig, data: TaskData, network: Network, workshop: Workshop
+) -> tuple[TaskData, Mapping[str, Encoded], list[Problem]]:
+    """Return the tokens of every split, and the data with a count of rows that could not be encoded."""
+    splits = {split: workshop.encoded(network, data, split) for split in data.prepared.splits}
+    found = [
+        problem
+        for split, rows in splits.items()
+        for problem in encoding_problems(rows, data.columns(split), split, config.data.bad_rows)
+    ]
+    if errors := errors_among(found):
+        raise InputError(errors)
+    refused = (Counter(num_refused(rows)) for rows in splits.values())
+    return replace(data, left_out=sum(refused, Counter(data.left_out))), splits, found
+
+
+def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded) -> Training:
+    """Return the engine's part, before its first step."""
+    learning_rate, plan = planned(config.train, rows.num_samples)
+    groups = config.method.parameter_groups(network.model)
+    penalties = Penalties(config.train.l1, config.train.l2)
+    optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)
+    return Training(
+        scorer=replace(network.scorer, prefix=find_prefix(network.model, optimizer.names)),
+        collate=network.collate,
+        task=data.task,
+        data=rows,
+        plan=plan,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        config=config.train,
+        compute=config.compute.model_copy(update={"layout": network.scorer.layout}),
+        method=config.method,
+    )
+
+
+def _length_notes(task: Task, encoded: Encoded, max_length: int) -> list[Problem]:
+    if not encoded.num_truncated:
+        return []
+    num_rows = max(len(encoded), encoded.num_data_rows)  # some may have been left out, some cut into several
+    share = encoded.num_truncated / num_rows
+    return [
+        Problem(
+            "warning" if share > 0.05 else "note",
+            f"{encoded.num_truncated:,} of {num_rows:,} training rows ({share:.1%}) are longer than {max_length} "
+            f"tokens and {task.shortening}.",
+            "Raise --model.max_length if the model allows it.",
+            count=encoded.num_truncated,
+        )
+    ]
+
+
+def _require_units(encoded: Encoded, max_length: int) -> None:
+    """Refuse rows of which truncation or masking left nothing to learn from."""
+    if encoded.reads is not None and not len(encoded.reads.values):
+        raise InputError(
+            f"Nothing is left to learn from: none of the {len(encoded):,} training rows, cut to {max_length} tokens, "
+            "holds a token that is trained.",
+            "Raise --model.max_length, or look at the rows with: tunesmith data inspect FILE --model M --show-mask",
+        )

@@ -1,0 +1,225 @@
+"""The course of a training: steps, evaluations, checkpoints, and stopping when asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
+from tunesmith.engine.loop import train as train_steps
+from tunesmith.engine.predict import predict
+from tunesmith.run.session import Ready
+from tunesmith.run.signals import Stopped
+from tunesmith.types import Problem, RunError, StepInfo
+
+
+class Course:
+    """What happens between a session's steps, whoever makes these: notes, evaluations, checkpoints."""
+
+    def __init__(self, session: Ready) -> None:
+        self.session = session
+        self._clock = 0.0
+        """Up to when the session's time has been counted."""
+        self._saved_step: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is to be made any more."""
+        training = self.session.training
+        return training.step >= training.plan.total_steps or _should_stop_early(self.session)
+
+    def begin(self) -> None:
+        """Make the evaluation that was cut short when the session was stopped, if one was."""
+        self._clock = time.perf_counter()
+        if self.session.progress.evaluation_due:
+            _evaluate(self.session)
+
+    def after(self, info: StepInfo) -> None:
+        """Take note of the step just made; evaluate and save when it is time to."""
+        session, config, progress = self.session, self.session.config.train, self.session.progress
+        self._clock = time.perf_counter() - info.seconds
+        plan = session.training.plan
+        progress.step_seconds += info.seconds
+        progress.num_tokens += info.num_tokens
+        progress.num_rows += info.num_rows
+        progress.num_skipped += bool(info.skipped)
+        session.metrics.stepped(info)
+        session.observers.stepped(info, plan.total_steps)
+        if info.note:
+            session.note(Problem("warning", f"Step {info.step}: {info.note}."))
+        if info.skipped:
+            session.note(_skip_warning(session, info.step, info.skipped, info.rows))
+            require_finite_weights(session)
+        evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
+        evaluation_due = evaluation_due or info.step == plan.total_steps
+        if evaluation_due:
+            _evaluate(session)
+        if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
+            self.save()
+        self._count_time()
+
+    def save(self) -> None:
+        """Save a checkpoint, unless there is one of this step already."""
+        if self._saved_step == self.session.training.step:
+            return
+        self._count_time()
+        _save(self.session)
+        self._saved_step = self.session.training.step
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.session.progress.seconds += now - self._clock
+        self._clock = now
+
+
+def drive(session: Ready) -> None:
+    """Make the steps; evaluate, save and stop when it is time to."""
+    course = Course(session)
+    with session.stop.deferred():
+        course.begin()
+        _stop_if_asked(course)
+        steps = train_steps(session.training)
+        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+            course.after(info)
+            _stop_if_asked(course)
+
+
+def _stop_if_asked(course: Course) -> None:
+    session = course.session
+    received = ranks.max(session.stop.received or 0)
+    if not received:
+        return
+    course.save()
+    raise Stopped(
+        int(received),
+        f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
+        f"Continue with: {session.directory.how_to_resume}",
+    )
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _evaluate(session: Ready) -> None:
+    """Evaluate on the validation rows; where a signal cuts that short, it is due on resuming."""
+    progress, training, task = session.progress, session.training, session.data.task
+    if session.validation is None:
+        return
+    try:
+        scored = predict(
+            training.scorer,
+            training.collate,
+            task,
+            session.validation,
+            session.config.compute.micro_batch_tokens,
+            check=session.stop.check,
+        )
+    except Stopped:
+        progress.evaluation_due = True
+        return
+    progress.evaluation_due = False
+    ones = np.ones((1, session.validation.num_data_rows))
+    measured = task.measure(scored.outputs, scored.targets, ones)
+    metrics = {name: float(values[0]) for name, values in measured.items()}
+    record = {
+        "kind": "evaluation",
+        "step": training.step,
+        "epoch": training.plan.epoch_after(training.step),
+        "split": "validation",
+        "loss": scored.loss,
+        "metrics": metrics,
+    }
+    session.metrics.evaluated(record)
+    session.observers.evaluated(record)
+    _judge(session, metrics if scored.loss is None else {**metrics, "loss": scored.loss})
+
+
+def _judge(session: Ready, values: dict[str, float]) -> None:
+    """Take note of whether this step is the best so far.
+
+    A metric that is undefined (the validation rows have one label, all predictions are the same) is no lack of gain.
+    While it has never had a value the loss stands in for it; later on, such an evaluation decides nothing.
+    """
+    progress, (name, higher) = session.progress, session.metric
+    if name != "loss" and math.isnan(values.get(name, math.nan)):
+        if progress.judged_by == name:
+            _note_undefined(session, name, "this evaluation decides nothing")
+            return
+        _note_undefined(session, name, "until it has a value, the validation loss decides")
+        name, higher = "loss", False
+    if name not in values:  # no loss either: the rows have nothing to predict
+        _note_undefined(session, name, "this evaluation decides nothing")
+        return
+    if name != progress.judged_by:
+        progress.judged_by, progress.best_value, progress.evaluations_without_gain = name, None, 0
+    value, loss = values[name], values.get("loss", math.nan)
+    margin = session.config.train.early_stopping.minimum_gain
+    best = progress.best_value
+    gained = math.isfinite(value) and (best is None or (value - best > margin if higher else best - value > margin))
+    if value == best and not margin:
+        # A few validation rows give the same figure again and again, while the model still learns.
+        gained = progress.best_loss is not None and loss < progress.best_loss
+    if gained:
+        progress.best_step, progress.best_value = session.training.step, value
+        progress.best_loss = loss if math.isfinite(loss) else None
+        progress.evaluations_without_gain = 0
+    else:
+        progress.evaluations_without_gain += 1
+
+
+def _note_undefined(session: Ready, name: str, consequence: str) -> None:
+    """Say once that the metric which decides has no value."""
+    message = f"The metric that decides which step is best, {name}, is undefined on the validation rows: {consequence}."
+    fix = (
+        "It takes rows of at least two labels (or values, or some entities) and predictions that are not all the same; "
+        "train.early_stopping.metric chooses another metric."
+    )
+    if all(problem.message != message for problem in session.logbook.problems):
+        session.note(Problem("warning", message, fix))
+
+
+def _should_stop_early(session: Ready) -> bool:
+    patience = session.config.train.early_stopping.patience
+    return isinstance(patience, int) and session.progress.evaluations_without_gain >= patience
+
+
+def _save(session: Ready) -> None:
+    folder, progress = session.directory.checkpoints, session.progress
+    session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
+    checkpoints.save(session.training, folder, asdict(progress))
+    keep = {progress.best_step} if progress.best_step is not None else set()
+    checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)
+
+
+def require_finite_weights(session: Ready) -> None:
+    """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
+    named = session.network.model.named_parameters()
+    if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
+        return
+    step = session.training.step
+    if step <= session.progress.num_skipped:  # no update was made
+        raise RunError(
+            f"The model's weights were not finite numbers (NaN or infinity) before anything was trained; the first is "
+            f"'{name}'.\n  → Use an intact copy of the model; with bf16 weights, also try --train.precision fp32."
+        )
+    raise RunError(
+        f"Training has diverged: after step {step} weights are not finite numbers (NaN or infinity); the first is "
+        f"'{name}'.\n  → Start again with a lower --train.learning_rate (it was {session.training.learning_rate:g})."
+    )
+
+
+def _skip_warning(session: Ready, step: int, reason: str, rows: Sequence[int]) -> Problem:
+    places = session.data.prepared.splits["train"]["row"]
+    return Problem(
+        "warning",
+        f"Step {step} made no update: {reason}.",
+        "Look at the rows named; lower train.learning_rate if it happens again.",
+        count=len(rows),
+        rows=tuple(places[row] for row in rows),
+    )

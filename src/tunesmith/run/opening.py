@@ -1,0 +1,81 @@
+"""A run begins on disk: from here on it can be resumed, and one that is resumed goes back to where it stood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.config import ComputeConfig
+from tunesmith.models import record
+from tunesmith.run.defaults import Decision, as_record, decisions_of
+from tunesmith.run.environment import git_state, machine, versions
+from tunesmith.run.guards import (
+    check_same_config,
+    check_same_data,
+    check_same_model,
+    other_compute,
+    other_surroundings,
+)
+from tunesmith.run.session import Composed, Opened, Progress, next_stage
+from tunesmith.run.untuned_rival import judge_untuned
+
+
+def open_run(composed: Composed, *, resume: bool) -> Opened:
+    """Write what is known before the first step, and judge the model as it is; go back if the run is resumed.
+
+    Raises ``InputError`` where a run would be resumed as another one.
+    """
+    directory, resolved, started = composed.directory, composed.resolved, datetime.now(UTC)
+    before = directory.read_config().compute if resume else resolved.compute
+    decisions = composed.decisions
+    if resume:
+        check_same_config(directory, resolved)
+        check_same_data(composed)
+        check_same_model(composed)
+        decisions = {**decisions_of(directory), **decisions}
+    composed.stop.advice = f"Stopped before the first step. Begin again with: {directory.how_to_resume}"
+    directory.begin(anew=not resume)
+    directory.write_config(resolved)  # before everything else: it is what can be resumed
+    environment = _environment(composed, decisions, started)
+    if resume and (directory.path / "environment.json").exists():
+        recorded = directory.read_json("environment")
+        for problem in (*other_surroundings(recorded, environment), *other_compute(before, resolved.compute)):
+            composed.note(problem)
+        environment["card_sha256"] = recorded.get("card_sha256")
+    directory.write_json("environment", environment)
+    directory.write_rejected(composed.data.rejected)
+    rival = judge_untuned(composed)  # before anything is restored
+    if resume:
+        _restore(composed, before)
+    return next_stage(Opened, composed, decisions=decisions, rival=rival)
+
+
+def _restore(composed: Composed, compute: ComputeConfig) -> None:
+    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
+
+    ``compute`` are the machine's settings that the run had up to now.
+    """
+    found, problems = checkpoints.find(composed.directory.checkpoints)
+    for problem in problems:
+        composed.note(problem)
+    if found is not None:
+        checkpoints.restore(composed.training, found, compute)
+        composed.logbook.progress = Progress(**found.extra)
+
+
+def _environment(composed: Composed, decisions: Mapping[str, Decision], started: datetime) -> dict[str, Any]:
+    once, network = composed.workshop.once, composed.network
+    return {
+        "versions": once(["versions"], versions),
+        "machine": once(["machine"], machine),
+        "seed": composed.config.train.seed,
+        "data": {"source": composed.config.data.path, "hashes": dict(composed.data.prepared.hashes)},
+        "model": {"source": network.source, "hub_id": network.hub_id, **record(network.model)},
+        "tokenizer": {"sha256": composed.workshop.tokenizer_sha256(network)},
+        "defaults": as_record(decisions),
+        "git": once(["git"], lambda: git_state(Path.cwd())),
+        "started": started.isoformat(timespec="seconds"),
+    }

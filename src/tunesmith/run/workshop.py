@@ -1,0 +1,164 @@
+"""What several runs share. A run by itself has a workshop of its own; a study's runs, one after the other, have one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from tunesmith.engine.predict import forward_tokens
+from tunesmith.evaluate import Baseline, baseline
+from tunesmith.files.atomic import remove_folder
+from tunesmith.files.hashing import hash_json
+from tunesmith.files.ownership import COLUMNS
+from tunesmith.models.base import LoadedModel
+from tunesmith.models.sharing import own_memory
+from tunesmith.run.assembly import Network, TaskData, load_data
+from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.tasks.saved_head import head_of_run
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from transformers import PreTrainedTokenizerBase
+
+    from tunesmith.data.encoded import Encoded
+    from tunesmith.engine.config import ComputeConfig
+    from tunesmith.run.config import RunConfig
+
+T = TypeVar("T")
+
+
+class Workshop:
+    """Gives runs of one process what they have in common, each thing by what it was made from.
+
+    A run that uses one is, to the bit, the run that it is alone:
+
+    - **Shared** is what no run changes: rows as they were read and prepared; a model as it was loaded, its tokenizer;
+      tokens; what models made of rows before training (``ComputedColumns``); baselines. Two runs share a thing when
+      its key, which names all that it follows from, is the same for both.
+    - **Never shared** is what a run changes: weights that are trained and a model's buffers (their memory is the run's
+      own, whatever the model was made of), optimizers, random numbers, progress, run folders.
+    - **Memory** is given back by ``release`` (models as they were loaded) and ``close`` (everything). A run leaves
+      nothing behind but what others may share: tokens and columns are mapped from disk where they are large.
+
+    As a context manager it closes at the end. Rows are read once: a file that changes while the workshop is open is,
+    for its runs, as it was. One process and one thread use it.
+    """
+
+    def __init__(self, folder: Path | None = None, *, keeps_models: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            folder: Where computed columns are kept for all runs, also from one process to the next; each run's own
+                folder when not given, with what is large in that of the first run that needs it.
+            keeps_models: Whether models are held, as they were loaded, for runs that come. What a single run has no
+                use for.
+        """
+        self._folder = folder
+        self.keeps_models = keeps_models
+        self._made: dict[str, object] = {}
+        self._templates: dict[str, LoadedModel] = {}
+        """Models as they were loaded, which nobody trains or changes."""
+        self._tokenizers: dict[int, PreTrainedTokenizerBase] = {}
+        """Those that several runs use, by their identity."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(delete=error is None)
+
+    def once(self, key: Sequence[Any], make: Callable[[], T]) -> T:
+        """Return what ``make`` gave when this was first asked for with an equal key (JSON values)."""
+        name = hash_json(list(key))
+        if name not in self._made:
+            self._made[name] = make()
+        return cast("T", self._made[name])
+
+    def data(self, config: RunConfig) -> TaskData:
+        """Return the rows of a run and its task, bound to them."""
+        values = config.model_dump(mode="json")
+        return self.once(["data", values["data"], values["task"]], lambda: load_data(config))
+
+    def load(self, config: RunConfig, data: TaskData) -> LoadedModel:
+        """Return a run's model with what is new in it initialised from the run's seed.
+
+        It may share memory with others: see ``own``.
+        """
+        head, seed, source = data.task.head(), config.train.seed, config.model
+        if not self.keeps_models or source.from_scratch:
+            read = chain.from_iterable(data.task.texts(data.columns("train")).values())
+            return source.load(head, (text or "" for text in read), seed, head_of_run)
+        key = hash_json([source.model_dump(mode="json"), head.auto_class, head.num_outputs, dict(head.config)])
+        if key not in self._templates:
+            self._templates[key] = source.load(head, (), seed, head_of_run)
+        template = self._templates[key]
+        own = self.once(["tokenizer", key, *_task_of(data)], lambda: copy.deepcopy(template.tokenizer))
+        self._tokenizers[id(own)] = own
+        return replace(source.load_again(template, seed), tokenizer=own)
+
+    def own(self, network: Network, names: Collection[str]) -> None:
+        """Give a run the memory of the parameters ``names``, which it is going to train, and of the buffers."""
+        for template in self._templates.values():
+            own_memory(network.model, template.model, names)
+
+    def tokenizer_sha256(self, network: Network) -> str:
+        """Return what the tokenizer does, as one hash."""
+        place = id(network.tokenizer)
+        if place not in self._tokenizers:
+            return network.tokenizer_sha256
+        return self.once(["tokenizer_sha256", place], lambda: network.tokenizer_sha256)
+
+    def encoded(self, network: Network, data: TaskData, split: str) -> Encoded:
+        """Return the tokens of a split."""
+        content = data.prepared.hashes[split]
+        key = ["encoded", *_task_of(data), self.tokenizer_sha256(network), network.max_length, content]
+        return self.once(key, lambda: network.encode_cached(data.task, data.columns(split), content))
+
+    def columns(self, folder: Path, network: Network, compute: ComputeConfig) -> ComputedColumns:
+        """Return the place of what a run's model makes of rows; ``folder`` is the run's."""
+        machine = [
+            network.scorer.layout,
+            str(network.device),
+            forward_tokens(compute.micro_batch_tokens, network.device),
+            compute.kernels,
+            compute.deterministic,
+        ]
+        return ComputedColumns(folder, self._folder, machine, self.once)
+
+    def baseline(self, data: TaskData, split: str, seed: int, working: Callable[[], None]) -> Baseline | None:
+        """Return the classical rival on a split; ``working`` is called where it has to be trained.
+
+        It depends on the rows alone: runs with other seeds than that of the split have the same.
+        """
+        hashes = data.prepared.hashes
+        key = ["baseline", *_task_of(data), hashes["train"], hashes[split], seed]
+
+        def make() -> Baseline | None:
+            working()
+            return baseline(data.task, data.columns("train"), data.columns(split), seed)
+
+        return self.once(key, make)
+
+    def release(self) -> None:
+        """Forget models as they were loaded: no run is to come that needs one."""
+        self._templates.clear()
+
+    def close(self, *, delete: bool = True) -> None:
+        """Forget everything and, unless work is to go on from it, ``delete`` the columns of the common folder."""
+        self.release()
+        self._made.clear()
+        self._tokenizers.clear()
+        if delete and self._folder is not None:
+            for kind in COLUMNS:
+                remove_folder(self._folder / kind)
+
+
+def _task_of(data: TaskData) -> list[Any]:
+    return [data.task.model_dump(mode="json")]
