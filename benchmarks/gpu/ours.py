@@ -139,5 +139,4 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
         learning_rate=LEARNING_RATE,
         config=config,
         compute=ComputeConfig(micro_batch_tokens=case.micro_batch_tokens),
-        prepare_step=lambda _progress: None,
     )

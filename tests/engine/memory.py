@@ -68,7 +68,6 @@ def training(
         learning_rate=0.01,
         config=config,
         compute=compute,
-        prepare_step=lambda _progress: None,
     )
 
 

@@ -67,7 +67,6 @@ def training(
         learning_rate=0.01,
         config=config,
         compute=compute,
-        prepare_step=lambda progress: None,
     )
 
 

@@ -109,7 +109,6 @@ def training(arch: str = "bert", dtype: torch.dtype = torch.float64, **settings:
         learning_rate=rate,
         config=config,
         compute=compute,
-        prepare_step=lambda progress: None,
     )
 
 

@@ -120,7 +120,7 @@ def test_saved_and_loaded_it_is_the_same_model(name: str, case: str, tmp_path: P
     assert {key for key, parameter in model.named_parameters() if parameter.requires_grad} == set(names)
     shake(model, method)
     method.save(model, tmp_path / "saved")
-    if method.saves_adapter:
+    if method.needs_base:
         again = method.load(load(name, tmp_path), tmp_path / "saved").eval()
     else:
         transformers.AutoTokenizer.from_pretrained(tmp_path / MODELS[name][0]).save_pretrained(tmp_path / "saved")

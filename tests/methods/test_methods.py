@@ -13,6 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from proof_methods import AdaLora, BitFit, PromptTuning, registered
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
 from tunesmith.models import load_trained
@@ -35,12 +36,31 @@ CASES: dict[str, Callable[[], Method]] = {
     ),
     "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
+    "adalora": AdaLora,
+    "bitfit": BitFit,
+    "prompt_tuning": PromptTuning,
 }
+ADAPTERS = ("lora", "adalora", "prompt_tuning")
 WITHOUT_LINEAR = ("lstm", "cnn")
-TABLE = [
-    (arch, case) for arch in ARCHITECTURES for case in CASES if not (arch in WITHOUT_LINEAR and case.startswith("lora"))
-]
+TAKES_VECTORS = ("bert", "roberta", "distilbert", "modernbert")
+"""Classifiers that find what they read without the tokens."""
+
+
+def fits(arch: str, case: str) -> bool:
+    """Say whether a method can train a classifier of this architecture; if not, it says so."""
+    if case == "prompt_tuning":
+        return arch in TAKES_VECTORS
+    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora"))
+
+
+TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
 everything = pytest.mark.parametrize(("arch", "case"), TABLE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _with_proof_methods() -> Iterator[None]:
+    with registered():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -104,7 +124,7 @@ def test_groups_hold_each_trained_parameter_once(arch: str, case: str) -> None:
 @everything
 def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str) -> None:
     method, model = applied(arch, case)
-    if case.startswith("lora"):  # while B is zero, A has no gradient
+    if method.needs_base:  # while B is zero, A has no gradient
         shake(model, method)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(
@@ -123,11 +143,11 @@ def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str)
 
 @everything
 def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp_path: Path) -> None:
-    is_adapter = case.startswith("lora")
+    is_adapter = case.startswith(ADAPTERS)
     no_cache = {} if arch in WITHOUT_LINEAR else {"use_cache": False}
     # Whole models are opened in float32, and without a cache of keys where they only classify.
     method, model = applied(arch, case, **({} if is_adapter else {"dtype": torch.float32, **no_cache}))
-    assert method.saves_adapter == is_adapter
+    assert method.needs_base == is_adapter
     shake(model, method)
     method.save(model, tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".safetensors")]
@@ -141,11 +161,12 @@ def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp
     ]
 
 
+@pytest.mark.parametrize("case", ["full", "bitfit"])
 @pytest.mark.parametrize("arch", TRANSFORMERS)
-def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> None:
+def test_whole_folder_loads_in_plain_transformers(arch: str, case: str, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    method, model = applied(arch, "full")
+    method, model = applied(arch, case)
     shake(model, method)
     method.save(model, tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(
@@ -155,8 +176,7 @@ def test_full_folder_loads_in_plain_transformers(arch: str, tmp_path: Path) -> N
     assert torch.equal(logits(plain), logits(model))
 
 
-@pytest.mark.parametrize("case", ["lora", "lora-all-options", "lora-top", "lora-bias"])
-@pytest.mark.parametrize("arch", TRANSFORMERS)
+@pytest.mark.parametrize(("arch", "case"), [(arch, case) for arch, case in TABLE if case.startswith(ADAPTERS)])
 def test_adapter_folder_loads_in_plain_peft(arch: str, case: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
@@ -296,6 +316,17 @@ def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
         Lora(layers_to_transform=1, target_modules=("word_embeddings",)).apply(tiny_model("bert"))
 
 
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "prompt_tuning")])
+def test_vectors_before_rows_are_refused_where_they_have_no_place(arch: str) -> None:
+    with pytest.raises(InputError, match="puts vectors before every row in the place of tokens"):
+        PromptTuning().apply(tiny_model(arch))
+
+
+def test_vectors_before_rows_are_refused_where_peft_leaves_them_out() -> None:
+    with pytest.raises(InputError, match="PEFT has no such place in BertForMaskedLM"):
+        PromptTuning().apply(tiny_model("bert", head="masked"))
+
+
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)
 def test_lora_without_linear_layers_names_what_fits(arch: str) -> None:
     with pytest.raises(InputError, match="'full' or 'freeze'"):
@@ -328,7 +359,7 @@ def test_damaged_files_are_refused_by_name(case: str, tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError, match=path.name):
-        method.load(tiny_model("bert"), tmp_path) if method.saves_adapter else opened(tmp_path)
+        method.load(tiny_model("bert"), tmp_path) if method.needs_base else opened(tmp_path)
 
 
 def test_full_refuses_another_models_weights(tmp_path: Path) -> None:

@@ -103,7 +103,6 @@ def test_how_a_step_is_split_changes_nothing(settings: dict[str, Any]) -> None:
             learning_rate=0.01,
             config=config,
             compute=compute,
-            prepare_step=lambda _: None,
         )
         losses, _ = compute_gradients(parts, np.array([0, 9, 4, 10, 6, 3, 1, 2]))
         return float(sum(losses)), [master.grad for master in parts.optimizer.masters if master.grad is not None]

@@ -1,8 +1,9 @@
 """Checkpoints: everything a resumed training needs, verified byte by byte before use.
 
 ``checkpoints/step-N/`` holds ``weights.safetensors`` (fp32 masters of the trained weights and
-the model's buffers), ``optimizer.safetensors``, ``state.json`` and ``manifest.json`` with the
-SHA-256 of each. Such a folder appears whole, by a rename, or not at all.
+the model's buffers), ``optimizer.safetensors``, ``method.safetensors`` where the method remembers
+tensors beside the weights, ``state.json`` and ``manifest.json`` with the SHA-256 of each. Such a
+folder appears whole, by a rename, or not at all.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
     from safetensors.torch import save_file
 
     tensors, values = training.optimizer.state()
+    remembered = training.method.state(training.scorer.model)
+    of_method = {name: value for name, value in remembered.items() if isinstance(value, torch.Tensor)}
     state = {
         "step": training.step,
         "num_skipped": training.num_skipped,
@@ -48,12 +51,17 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         "recomputes": training.recomputes,
         "compute": training.compute.model_dump(mode="json"),
         "optimizer": values,
+        **({"method": {name: remembered[name] for name in remembered if name not in of_method}} if remembered else {}),
         "extra": extra,
     }
     final = folder / f"step-{training.step}"
     with new_folder(final, replace=True) as temporary:
         save_file(_weights(training), temporary / "weights.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "optimizer.safetensors")
+        if of_method:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in of_method.items()}, temporary / "method.safetensors"
+            )
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
     return final
 
@@ -80,7 +88,7 @@ def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig |
 
 
 def restore_weights(training: Training, folder: Path) -> None:
-    """Set weights and buffers only (returning to the best step at the end)."""
+    """Set weights, buffers and what the method has beside them only (returning to the best step at the end)."""
     from safetensors.torch import load_file
 
     weights = load_file(folder / "weights.safetensors")
@@ -97,6 +105,10 @@ def restore_weights(training: Training, folder: Path) -> None:
         for name, buffer in buffers.items():
             buffer.copy_(weights[f"buffer:{name}"])
     training.optimizer.load_master_weights(weights)
+    remembered: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("method", {})
+    if (tensors := folder / "method.safetensors").exists():
+        remembered |= load_file(tensors, device=str(training.collate.device))
+    training.method.load_state(training.scorer.model, remembered)
 
 
 def find(folder: Path) -> tuple[Checkpoint | None, list[Problem]]:

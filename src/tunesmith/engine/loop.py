@@ -24,6 +24,7 @@ from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
+from tunesmith.methods.hooks import StepHooks
 from tunesmith.tasks.objective import Objective
 from tunesmith.types import RunError, StepInfo
 
@@ -53,8 +54,8 @@ class Training:
     optimizer: MasterOptimizer
     learning_rate: float
     config: TrainConfig
-    prepare_step: Callable[[float], None]
-    """Called with the progress (0 to 1) before each step: the method's schedule of what is trained."""
+    method: StepHooks = field(default_factory=StepHooks)
+    """Of it, the engine calls what is to be done between the parts of a step."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Of it, the engine reads how steps are split into micro-batches."""
     step: int = 0
@@ -86,6 +87,8 @@ class Step:
     losses: list[torch.Tensor] = field(default_factory=list)
     """Parts that add up to the step's loss: scalars on the device."""
     note: str = ""
+    num_hooks: int = 0
+    """Hooks of the method called so far."""
     generator_states: tuple[torch.Tensor, torch.Tensor | None] | None = None
     """Where torch's random numbers of this step stand: on the host, and on a GPU."""
 
@@ -103,6 +106,14 @@ class Step:
         yield
         on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         self.generator_states = torch.get_rng_state(), on_device
+
+    @contextmanager
+    def hook(self) -> Iterator[None]:
+        """Surround a hook of the method: it sees masters and whole gradients, and draws random numbers of its own."""
+        self.num_hooks += 1
+        set_seed(step_seed(self.seed, self.num_hooks), self.training.collate.device)
+        with self.training.optimizer.as_masters():
+            yield
 
     def mean_loss(self, batch: Batch) -> torch.Tensor:
         """Return the share of one of ``batches`` in the step's loss, to be differentiated."""
@@ -133,7 +144,7 @@ def train(training: Training) -> Iterator[StepInfo]:
 def begin_step(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
     training.token_budget = training.token_budget or training.compute.micro_batch_tokens
-    training.prepare_step(training.step / training.plan.total_steps)
+    training.method.update(training.scorer.model, training.step / training.plan.total_steps)
     training.scorer.set_training()
     return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
 
@@ -143,15 +154,22 @@ def finish_step(step: Step) -> StepInfo:
     training, config, plan = step.training, step.training.config, step.training.plan
     if step.num_units:
         training.optimizer.add_penalties()
+        _add_penalty_of_method(step)
     *parts, norm = numbers(*step.losses, training.optimizer.gradient_norm())  # where a step waits for the device
     loss = ranks.sum(sum(parts, 0.0))
     skipped = _why_skip(training, loss, norm)
+    clipped_norm = norm
+    if not skipped and training.method.has("after_gradients"):
+        clipped_norm = _change_gradients(step)
+        skipped = "" if math.isfinite(clipped_norm) else f"its gradient norm is {clipped_norm}"
     rate = training.learning_rate * config.schedule.factor(training.step, plan.total_steps)
     if skipped:
         training.optimizer.discard()
         training.num_skipped += 1
     else:
-        _update(training, norm, rate)
+        _update(step, clipped_norm, rate)
+        training.recent_norms.append(norm)
+        training.num_skipped = 0
     training.step += 1
     return StepInfo(
         step=training.step,
@@ -177,13 +195,34 @@ def require_updates(training: Training, info: StepInfo) -> None:
         )
 
 
-def _update(training: Training, norm: float, rate: float) -> None:
+def _add_penalty_of_method(step: Step) -> None:
+    method, model = step.training.method, step.training.scorer.model
+    if not method.has("penalty"):
+        return
+    with step.hook(), torch.enable_grad():
+        penalty = method.penalty(model)
+        if penalty is not None:
+            penalty.backward()  # type: ignore[no-untyped-call]
+
+
+def _change_gradients(step: Step) -> float:
+    """Let the method look at the gradients and change them; return their norm afterwards."""
+    training = step.training
+    with step.hook():
+        training.method.after_gradients(training.scorer.model, training.step + 1, training.plan.total_steps)
+    (norm,) = numbers(training.optimizer.gradient_norm())
+    return norm
+
+
+def _update(step: Step, norm: float, rate: float) -> None:
+    training = step.training
     limit = training.config.clip_norm
     if limit is not None and norm > limit:
         training.optimizer.scale_gradients(limit / norm)
     training.optimizer.step(rate)
-    training.recent_norms.append(norm)
-    training.num_skipped = 0
+    if training.method.has("after_step"):
+        with step.hook():
+            training.method.after_step(training.scorer.model, training.step + 1, training.plan.total_steps)
 
 
 def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,6 +183,26 @@ class MasterOptimizer:
                     master.grad.add_(master.sign(), alpha=self.penalties.l1)
                 if self.penalties.l2:
                     master.grad.add_(master, alpha=2 * self.penalties.l2)
+
+    @contextmanager
+    def as_masters(self) -> Iterator[None]:
+        """Let the model's trained weights be their masters inside the block, with the step's gradients as ``.grad``.
+
+        What is done to either in place is done to the masters; rounded weights are set from them in the end.
+        """
+        self._to_masters()
+        apart = [pair for pair in zip(self.parameters, self.masters, strict=True) if pair[0] is not pair[1]]
+        rounded = [parameter.data for parameter, _ in apart]
+        for parameter, master in apart:
+            parameter.data = master.data  # first, since gradients must be of their weights' format
+            parameter.grad = master.grad
+        try:
+            yield
+        finally:
+            for (parameter, master), data in zip(apart, rounded, strict=True):
+                master.grad, parameter.grad = parameter.grad, None
+                parameter.data = data
+            self.write_weights()
 
     def gradient_norm(self) -> torch.Tensor:
         """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device.

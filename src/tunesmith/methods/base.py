@@ -1,7 +1,8 @@
 """The contract of a method: which parameters are trained, and how.
 
 A method is model surgery: ``apply`` receives a loaded model and returns the module that
-is trained. The model's own code is never edited, and the loop knows no method by name.
+is trained. The model's own code is never edited. What happens in the course of training
+are the hooks of ``StepHooks``, and all that the engine knows of a method.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.config.base import Config
+from tunesmith.methods.hooks import StepHooks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +51,7 @@ class LoadingCode:
     lines: tuple[str, ...]
 
 
-class Method(Config):
+class Method(Config, StepHooks):
     """Which parameters are trained, and how. One file and one entry of ``METHODS`` each."""
 
     name: str
@@ -58,8 +60,9 @@ class Method(Config):
     """Peak rate that suits a pretrained model of ``REFERENCE_WEIGHTS`` in steps of ``REFERENCE_ROWS``."""
     trains_everything: ClassVar[bool] = False
     """Whether every weight of the model is trained."""
-    saves_adapter: ClassVar[bool] = False
-    """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
+    result: ClassVar[Literal["model", "adapter", "own"]]
+    """What ``save`` writes: a whole model; an adapter in PEFT's layout, beside a base model; or something beside a base
+    model in a form of its own, which ``load`` alone reads."""
     same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
     """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
     leaves none frozen."""
@@ -85,31 +88,32 @@ class Method(Config):
         """Return groups that together hold each parameter ever trained exactly once."""
         raise NotImplementedError
 
-    def update(self, model: nn.Module, progress: float) -> None:
-        """Set what is trainable at ``progress`` (0 to 1 of all steps); called before each step.
-
-        A pure function of ``progress``, so that a resumed run needs no state of the method.
-        """
-
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the trained model into ``folder`` in the Hugging Face or PEFT layout, as safetensors."""
         raise NotImplementedError
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        """Return the trained module: ``model`` (as loaded for this run) with the adapter that ``save`` wrote in it.
+        """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it.
 
-        Only of methods that save an adapter; ``tunesmith.models.load_trained`` opens whole models.
+        Only of methods whose result needs its base; ``tunesmith.models.load_trained`` opens whole models.
         """
         raise NotImplementedError
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether what ``save`` wrote is opened by ``load``, beside the base model that was trained on."""
+        return self.result != "model"
 
     @property
     def detail(self) -> str:
         """What sets it apart from the same method in other runs, in a word or two: ``rank 16``."""
         return ""
 
-    def loading_code(self, auto_class: str, num_outputs: int | None) -> LoadingCode:
-        """Return the code of the model card that loads what ``save`` wrote: an adapter in PEFT's layout, or a model."""
-        if not self.saves_adapter:
+    def loading_code(self, auto_class: str, num_outputs: int | None) -> LoadingCode | None:
+        """Return the code of the model card that loads what ``save`` wrote; None where only tunesmith can."""
+        if self.result == "own":
+            return None
+        if self.result == "model":
             imports = (f"from transformers import {auto_class}, AutoTokenizer",)
             return LoadingCode("transformers", imports, (f"model = {auto_class}.from_pretrained(folder).eval()",))
         outputs = "" if num_outputs is None else f", num_labels={num_outputs}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tunesmith.methods.base import Method
 from tunesmith.models.quiet import quiet
@@ -18,6 +18,8 @@ class WholeModel(Method):
 
     ``tunesmith.models.load_trained`` opens it again.
     """
+
+    result: ClassVar[Literal["model", "adapter", "own"]] = "model"
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``config.json`` and safetensors that plain ``transformers`` loads; large models in shards."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -29,40 +29,50 @@ _PATTERN_SECONDS = 2.0
 """What matching all patterns of a file against all names of a model may take."""
 
 
-def read_adapter_config(folder: Path, model: nn.Module) -> LoraConfig:
+def read_adapter_config(folder: Path, model: nn.Module, kind: str = "LORA") -> Any:
     """Return what ``adapter_config.json`` says, with every pattern in it replaced by the names that it stands for.
 
     PEFT matches regular expressions from that file with each of the model's names, and some of them never end.
     Which modules are adapted, the names of the weights say without any; where a pattern decides more (ranks and
-    scales of single modules), it is matched here, within a limit of time.
+    scales of single modules), it is matched here, within a limit of time. First values of virtual tokens, which the
+    weights replace, are not made from the text and by the tokenizer that the file names.
 
-    Raises ``InputError`` when the file describes no LoRA adapter, or a pattern is none or takes too long.
+    Raises ``InputError`` when the file describes no adapter of this ``kind`` (PEFT's name of it), or a pattern is none
+    or takes too long.
     """
     path = folder / ADAPTER_CONFIG
-    described = read_json(path)
-    if str(described.get("peft_type", "")).upper() != "LORA":
-        raise InputError(f"{path} describes a {described.get('peft_type')} adapter, not LoRA.")
+    described, title = read_json(path), {"LORA": "LoRA"}.get(kind, kind)
+    if str(described.get("peft_type", "")).upper() != kind:
+        raise InputError(f"{path} describes a {described.get('peft_type')} adapter, not {title}.")
     with quiet():
-        from peft import LoraConfig
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
 
         try:
-            config: LoraConfig = LoraConfig.from_pretrained(str(folder))
+            config: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)].from_pretrained(str(folder))
         except Exception as error:  # fields of any type reach PEFT's own checks
-            raise InputError(f"{path} describes no LoRA adapter: {said(error)}") from error
+            raise InputError(f"{path} describes no {title} adapter: {said(error)}") from error
     _require_plain(path, "modules_to_save", config.modules_to_save)
-    targets = config.target_modules
-    if isinstance(targets, str) or config.exclude_modules or config.layers_pattern:
+    if hasattr(config, "target_modules"):
+        _name_targets(config, folder, [name for name, _ in model.named_modules()])
+    if hasattr(config, "prompt_tuning_init"):
+        config.prompt_tuning_init, config.tokenizer_name_or_path = "RANDOM", None
+        config.prompt_tuning_init_text = config.tokenizer_kwargs = None
+    return config
+
+
+def _name_targets(config: Any, folder: Path, names: Sequence[str]) -> None:
+    """Put names in the place of the patterns that say which modules are adapted, and how."""
+    path, targets = folder / ADAPTER_CONFIG, config.target_modules
+    if isinstance(targets, str) or config.exclude_modules or getattr(config, "layers_pattern", None):
         config.target_modules = _adapted(folder) or targets
         config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
     _require_plain(path, "target_modules", config.target_modules)
-    names = [name for name, _ in model.named_modules()]
     for key in ("rank_pattern", "alpha_pattern"):
-        given = getattr(config, key) or {}
+        given = getattr(config, key, None) or {}
         if not isinstance(given, Mapping):
             raise InputError(f"{path}: {key} is {str(given)[:80]!r}; an object of numbers by module was expected.")
         if not all(isinstance(pattern, str) and _PLAIN.fullmatch(pattern) for pattern in given):
             setattr(config, key, _resolved(path, key, given, names))
-    return config
 
 
 def _adapted(folder: Path) -> list[str]:

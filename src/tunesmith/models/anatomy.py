@@ -22,7 +22,7 @@ from torch import nn
 from tunesmith.models.facts import Fact, Facts, facts_of
 from tunesmith.models.observation import Attention, Observed, RowReading, observe
 from tunesmith.models.origin import origin
-from tunesmith.models.wrapping import has_virtual_states, inner, plain_name
+from tunesmith.models.wrapping import has_virtual_states, inner, names_inside, plain_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -176,7 +176,8 @@ class Anatomy:
         stands beside a decoder whose weight is the embeddings' and is not new.
         """
         within = tuple(f"{name}." for name in self.new_modules)
-        found = (plain_name(name) for name in self.head_parameter_names)
+        inside = names_inside(self.model)
+        found = (inside[name] for name in self.head_parameter_names)
         return tuple(name for name in found if not name.startswith(within or ("\0",)))
 
     @Fact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +14,12 @@ def inner(model: nn.Module) -> PreTrainedModel:
     """Return the ``transformers`` model itself, out of its ``PeftModel`` if it is in one."""
     unwrap = getattr(model, "get_base_model", None)
     return cast("PreTrainedModel", unwrap() if callable(unwrap) and hasattr(model, "peft_config") else model)
+
+
+def names_inside(model: nn.Module) -> dict[str, str]:
+    """Return, for parameters of the ``transformers`` model inside, their own names there by those they have here."""
+    inside = {id(parameter): plain_name(name) for name, parameter in inner(model).named_parameters()}
+    return {name: inside[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in inside}
 
 
 def plain_name(name: str) -> str:
@@ -29,6 +35,12 @@ def has_virtual_tokens(model: nn.Module) -> bool:
     Around other adapted models there is nothing that computes.
     """
     return bool(getattr(_active_config(model), "is_prompt_learning", False))
+
+
+def num_virtual_tokens(model: nn.Module) -> int:
+    """Return how many tokens that nobody wrote come before every row."""
+    config: Any = _active_config(model)
+    return int(config.num_virtual_tokens) if has_virtual_tokens(model) else 0
 
 
 def has_virtual_states(model: nn.Module) -> bool:

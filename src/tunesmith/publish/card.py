@@ -100,10 +100,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _front_matter(parts: Parts, base: str | None, evaluation: Json | None) -> str:
     method, tag = parts.method, parts.task.pipeline_tag
     loading = method.loading_code(parts.head.auto_class, parts.head.num_outputs)
-    fields: dict[str, Any] = {"library_name": "tunesmith" if parts.model.from_scratch else loading.library}
+    library = "tunesmith" if parts.model.from_scratch or loading is None else loading.library
+    fields: dict[str, Any] = {"library_name": library}
     if base and not parts.model.from_scratch:
         fields["base_model"] = base
-        fields["base_model_relation"] = "adapter" if method.saves_adapter else "finetune"
+        fields["base_model_relation"] = "adapter" if method.needs_base else "finetune"
     if tag:
         fields["pipeline_tag"] = tag
     words = "-".join(re.findall(r"\w+", str((evaluation or {}).get("title") or tag).lower()))

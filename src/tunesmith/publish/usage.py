@@ -25,13 +25,13 @@ class Parts:
 
 def usage(parts: Parts, base_model: str | None) -> str:
     """Return how to use a run's folder, in Markdown; ``base_model`` is the hub's name of its starting weights."""
-    if parts.model.from_scratch:
+    loading = parts.method.loading_code(parts.head.auto_class, parts.head.num_outputs)
+    if parts.model.from_scratch or loading is None:
         return use_with_tunesmith()
-    adapts = parts.method.saves_adapter
+    adapts = parts.method.needs_base
     if parts.task.pipeline and not adapts:
         code = _code("from transformers import pipeline", "", FOLDER, *parts.task.pipeline)
         return _joined(f"{PLAIN}\n\n{code}", parts.task.pipeline_note)
-    loading = parts.method.loading_code(parts.head.auto_class, parts.head.num_outputs)
     code = _code(
         *(f"import {name}" for name in parts.task.imports),
         *loading.imports,

@@ -21,13 +21,14 @@ from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models import tokenizer_hash
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
 from tunesmith.models.origin import origin
 from tunesmith.models.quantized import quantize_like
 from tunesmith.models.sharing import share_frozen
 from tunesmith.models.weights import num_weights
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, num_virtual_tokens
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
@@ -179,7 +180,7 @@ def make_network(
     return Network(
         model=model,
         tokenizer=loaded.tokenizer,
-        max_length=loaded.max_length,
+        max_length=_longest_row(model, loaded.max_length),
         scorer=Scorer(model, layout, task.reads, shapes),
         collate=collator_for(model, layout, pad_token_id, device, shapes),
         precision=precision,
@@ -189,6 +190,14 @@ def make_network(
         hub_id=_hub_id(loaded),
         notes=notes,
     )
+
+
+def _longest_row(model: nn.Module, max_length: int) -> int:
+    """Return how many tokens of a row have a place beside those that the method puts before every row."""
+    num_before, anatomy = num_virtual_tokens(model), Anatomy.of(model)
+    if not num_before or anatomy.max_positions is None:
+        return max_length
+    return min(max_length, anatomy.max_positions - anatomy.position_offset - num_before)
 
 
 def _use_kernels(model: nn.Module, wish: liger.Wish, device: torch.device) -> tuple[Problem, ...]:

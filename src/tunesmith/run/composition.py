@@ -138,7 +138,7 @@ def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded
         learning_rate=learning_rate,
         config=config.train,
         compute=config.compute.model_copy(update={"layout": network.scorer.layout}),
-        prepare_step=lambda progress: config.method.update(network.model, progress),
+        method=config.method,
     )
 
 

@@ -80,7 +80,7 @@ class Run:
     def network(self) -> Network:
         """The trained model, ready to score; refused when the tokenizer is not the run's own."""
         head = self.task.head()
-        if self.config.method.saves_adapter:
+        if self.config.method.needs_base:
             loaded = self.config.model.load(head, [], self.config.train.seed, head_of_run)
         else:
             loaded = load_trained(self.folder, head, self.summary["max_length"])
@@ -96,7 +96,7 @@ class Run:
     def _restore(self, model: PreTrainedModel) -> nn.Module:
         """Add what the run trained to a base model; a whole model was loaded with it."""
         method = self.config.method
-        return method.load(model, self.folder) if method.saves_adapter else model
+        return method.load(model, self.folder) if method.needs_base else model
 
     @cores_shared()
     def evaluate(

@@ -188,8 +188,8 @@ def _differences(name: str, before: Any, now: Any, *, may_be_open: bool) -> list
 
 
 def check_method(config: RunConfig) -> None:
-    """Refuse to train an adapter beside random weights, which are nowhere when it is to be opened again."""
-    if config.model.from_scratch and config.method.saves_adapter:
+    """Refuse to train what needs its base beside random weights, which are nowhere when it is to be opened again."""
+    if config.model.from_scratch and config.method.needs_base:
         raise InputError(
             f"The method '{config.method.name}' trains an adapter beside the weights of a pretrained model; the model "
             f"'{config.model.name}' is trained from scratch.",
@@ -303,5 +303,5 @@ def check_composed(composed: Composed) -> None:
     num_checkpoints = config.compute.keep_checkpoints + 2
     trained = checkpoints.size_of(composed.training)
     weights = composed.network.model.parameters()
-    saved = trained if config.method.saves_adapter else sum(one.numel() * one.element_size() for one in weights)
+    saved = trained if config.method.needs_base else sum(one.numel() * one.element_size() for one in weights)
     require_space(composed.directory.path, num_checkpoints * trained + saved)
