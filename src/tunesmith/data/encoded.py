@@ -231,7 +231,8 @@ class Encoded:
         """
         if self.rows is None or not self.keeps_rows:
             return np.arange(len(self) + 1)
-        return np.unique(self.rows)  # rows without sequences begin where the next ones do
+        has_any = self.rows[1:] > self.rows[:-1]
+        return np.append(self.rows[:-1][has_any], self.rows[-1])
 
     @property
     def num_samples(self) -> int:
