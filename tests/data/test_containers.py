@@ -178,7 +178,7 @@ def test_two_lists_of_rows_within_are_no_rows(read_text) -> None:
         read_text("x.json", json.dumps({"one": {"items": rows}, "two": {"results": rows}}, indent=1))
 
 
-@pytest.mark.parametrize("wrapper", ["fields", "_source", "attributes", "properties"])
+@pytest.mark.parametrize("wrapper", ["fields", "_source", "attributes", "properties", "row", "payload", "node"])
 def test_columns_that_stand_in_an_object_of_their_own(read_text, wrapper: str) -> None:
     rows = [{"id": row, "type": "note", wrapper: {"text": f"text {row}", "label": "x", "id": 7}} for row in range(3)]
     columns = read_text("x.jsonl", "\n".join(map(json.dumps, rows))).splits["train"]

@@ -455,3 +455,19 @@ def test_real_chats(path: str) -> None:
 def test_real_sets_of_other_kinds_are_no_chats(path: str) -> None:
     raw = read(DataConfig(path=str(Path(os.environ["TUNESMITH_TEST_DATA"]) / path)))
     assert conversation_roles(profile(raw.splits["train"])) is None
+
+
+def test_turns_of_customers_and_agents(tmp_path: Path) -> None:
+    """Call centres name who speaks by what they are, and what is said an utterance."""
+    rows = [
+        {
+            "call": f"c{number}",
+            "turns": [
+                {"speaker": "client", "utterance": question, "at": number},
+                {"speaker": "agent", "utterance": f"Number {number} is free.", "at": number + 1},
+            ],
+        }
+        for number, question in enumerate(QUESTIONS)
+    ]
+    data = load(write(tmp_path / "calls.jsonl", rows))
+    assert messages_of(data)[0] == [user(QUESTIONS[0]), assistant("Number 0 is free.")]

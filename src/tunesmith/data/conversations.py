@@ -11,7 +11,9 @@ from tunesmith.data.messages import is_role
 from tunesmith.types import ColumnKind, ColumnProfile, Role
 
 _TEXT_KINDS: tuple[ColumnKind, ...] = ("text", "category")
-_MESSAGES_NAMES = "messages conversations conversation chat dialog dialogue dialogs dialogues 对话 消息"
+_MESSAGES_NAMES = """
+    messages conversations conversation chat dialog dialogue dialogs dialogues turns utterances exchange 对话 消息
+"""
 _SYSTEM_NAMES = "system system_prompt system_message 系统 系统提示"
 _PROMPT_NAMES = """
     prompt instruction instructions question query problem user human input request 指令 问题 提问 输入
@@ -99,7 +101,7 @@ _CERTAIN = tuple(_CERTAIN_NAMES.split())
 _LABEL_NAMES = frozenset({"label", "labels"})
 _LOOKS_LIKE_LIST = re.compile(r"""\s*(?:\[\s*["'\[{]|\{\s*["'])""")
 _LOOKS_LIKE_MESSAGES = re.compile(
-    r"""\s*\[?\s*\{\s*(?:["'](?:role|from|speaker)["']\s*:\s*["'](?P<role>\w+)["']|["'](?:content|value|text)["'])"""
+    r"""\s*\[?\s*\{\s*(?:["'](?:role|from|speaker)["']\s*:\s*["'](?P<role>\w+)["']|["'](?:content|value|text|utterance|message)["'])"""
 )
 _LOOKS_LIKE_TRANSCRIPT = re.compile(r"\s*(?:Human|User|Assistant|System):")
 

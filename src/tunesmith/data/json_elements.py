@@ -100,7 +100,11 @@ def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Eleme
             yield from _line_elements(Lines(text))
 
 
-_WRAPPERS = ("fields", "attributes", "properties", "_source", "record")
+_WRAPPERS = (
+    *("fields", "attributes", "properties", "_source", "record", "row", "node", "payload", "item", "entry"),
+    *("example", "doc", "document", "values"),
+)
+"""Names of objects that hold a row's columns, as databases, search engines and services write them."""
 
 
 def _unwrapped(element: Element) -> Element:

@@ -28,7 +28,7 @@ CALL = "function_call"
 """A role of sharegpt: an assistant turn that is a call."""
 
 _ROLE_KEYS = ("role", "from", "speaker")
-_CONTENT_KEYS = ("content", "value", "text")
+_CONTENT_KEYS = ("content", "value", "text", "utterance", "message")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _PAIR_KEYS = (
     ("human", "user", "input", "question", "query", "prompt", "instruction"),
@@ -36,8 +36,8 @@ _PAIR_KEYS = (
 )
 _ROLE_NAMES = {
     "system": "system developer system_prompt 系统",
-    "user": "user human usr prompter 用户 人类",
-    "assistant": "assistant gpt chatgpt bot chatbot model ai bard bing 助手 助理",
+    "user": "user human usr prompter customer client 用户 人类 客户",
+    "assistant": "assistant gpt chatgpt bot chatbot model ai bard bing agent 助手 助理 客服",
     "tool": "tool function observation tool_response tool_result tool_results function_response ipython 工具",
     CALL: "function_call tool_call tool_calls function_calls",
 }
