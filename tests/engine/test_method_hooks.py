@@ -11,8 +11,13 @@ import torch
 
 import tunesmith.engine.loop as loop_module
 from engine.test_loop import training
+from proof_methods import AdaLora
+from tiny import tiny_model
 from tunesmith.engine import checkpoint
+from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import Training, train
+from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig
+from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.hooks import StepHooks
 
 WEIGHT = "classifier.weight"
@@ -220,3 +225,38 @@ def test_memory_that_runs_out_changes_nothing_of_what_hooks_do(monkeypatch: pyte
     assert infos[0].note.startswith("out of memory")
     assert [info.loss for info in infos] == pytest.approx(curve, abs=1e-9)
     assert vars(parts.scorer.model)["tunesmith_calls"] == len(infos)
+
+
+def test_ranks_that_move_are_those_of_a_plain_loop_with_peft() -> None:
+    """Same rows, same maths: AdaLoRA's penalty, statistics and masks by its own code, around AdamW with clipping."""
+    method = AdaLora(initial_rank=3, target_rank=1)
+    models: list[Any] = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(method.apply(tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
+    model, reference = models
+    parts = training(layout="padded", clip_norm=0.5, epochs=4, schedule={"name": "constant", "warmup": 0})
+    parts.method, parts.scorer = method, Scorer(model, "padded", "row")
+    parts.collate = collator_for(model, "padded", 1, torch.device("cpu"))
+    groups = method.parameter_groups(model)
+    parts.optimizer = MasterOptimizer(model, groups, OptimizerConfig(weight_decay=0.0), 0.01)
+    trained = [parameter for parameter in reference.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
+    allocator, total = reference.base_model.rankallocator, parts.plan.total_steps
+    allocator.peft_config.total_step, allocator.peft_config.tfinal = total, total // 4
+    take_note, allocator.update_ipt = allocator.update_ipt, lambda _: None  # PEFT's own examples do it after the step
+    for info in train(parts):
+        batch = parts.collate(parts.data, parts.plan.samples_of(info.step - 1))
+        labels = torch.from_numpy(parts.data.targets["label"])[batch.sequences]
+        optimizer.zero_grad()
+        reference.train()(**batch.inputs, labels=labels).loss.backward()
+        if info.step < total - total // 4:
+            take_note(reference.base_model.model)
+        norm = torch.nn.utils.clip_grad_norm_(trained, 0.5)
+        optimizer.step()
+        reference.base_model.update_and_allocate(info.step)
+        assert info.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
+    ranks = [int((weight != 0).sum()) for name, weight in model.named_parameters() if ".lora_E." in name]
+    assert sum(ranks) == len(ranks)
+    for (name, expected), found in zip(reference.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, msg=name)

@@ -65,7 +65,7 @@ class AdaLora(PeftMethod):
         """Take note of how much every weight matters."""
         config, allocator = _parts(model)
         config.total_step, config.tfinal = total_steps, total_steps // 4
-        if step <= total_steps - config.tfinal:
+        if step < total_steps - config.tfinal:
             allocator.update_ipt(inner(model))
 
     def after_step(self, model: nn.Module, step: int, total_steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from proof_methods import PROOF_METHODS, registered
+from run.test_usage import close, printed, trained
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
 from tunesmith.types import InputError
@@ -145,3 +147,35 @@ def test_what_does_not_fit_is_refused_before_training(configured: Any, tmp_path:
         train(config_of(configured, tmp_path / "rows", "prompt_tuning", model=str(llama_folder)))
     with pytest.raises(InputError, match="is trained from scratch"):
         train(config_of(configured, tmp_path / "scratch", "adalora", model={"name": "lstm"}))
+
+
+@pytest.mark.parametrize("kind", ["labels", "entities", "chat"])
+@pytest.mark.parametrize("method", SETTINGS)
+def test_the_code_of_the_card_gives_the_runs_own_predictions(
+    configured: Any,
+    llama_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    kind: str,
+) -> None:
+    if (method, kind) == ("bitfit", "chat"):  # that model has neither biases nor a head
+        return
+    run = trained(configured, tmp_path, kind, method, llama_folder if kind == "chat" else None)
+    if (method, kind) == ("prompt_tuning", "entities"):  # PEFT gives scores for what it puts before the tokens, too
+        assert "tunesmith, which is needed to load it" in (run.folder / "README.md").read_text(encoding="utf-8")
+        return
+    out = printed(run, monkeypatch, capsys)
+    if kind == "chat":
+        assert out.strip() == run.predict("Your question.")[0]["answer"]
+        return
+    found = ast.literal_eval(out)
+    if kind == "entities":
+        assert [tag for _, tag in found] == run.predict("Your text .")[0]["tags"]
+        return
+    (own,) = run.predict("Your text.")
+    if method == "bitfit":
+        assert (found[0]["label"], found[0]["score"]) == (own["label"], close(own["score"]))
+    else:
+        assert found == {label: close(share) for label, share in own["probabilities"].items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from tunesmith.methods.base import Method, ParameterGroup
+from tunesmith.methods.base import LoadingCode, Method, ParameterGroup
 from tunesmith.methods.groups import group_parameters
 from tunesmith.methods.virtual_tokens import complete, require_place_before_rows
 from tunesmith.models.adapter_layers import read_adapter_config
@@ -116,6 +116,18 @@ class PeftMethod(Method):
         assert trained - own, "nothing was added to the model"
         assert of_base == head, sorted(of_base ^ head)
         return wrapped
+
+    def loading_code(self, auto_class: str, num_outputs: int | None) -> LoadingCode | None:
+        """Return the code of the model card; None where PEFT's scores are not one for every token that was given.
+
+        They are not of tokens before which it puts others.
+        """
+        with quiet():
+            from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, PromptLearningConfig
+        puts_before = issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)], PromptLearningConfig)
+        if puts_before and auto_class == "AutoModelForTokenClassification":
+            return None
+        return super().loading_code(auto_class, num_outputs)
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
