@@ -12,12 +12,14 @@ import torch
 import tunesmith.engine.loop as loop_module
 from engine.test_loop import training
 from proof_methods import AdaLora
-from tiny import tiny_model
+from tiny import VOCABULARY, tiny_model
 from tunesmith.engine import checkpoint
-from tunesmith.engine.layout import collator_for
+from tunesmith.engine.blocks.block import Block
+from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.methods.hooks import StepHooks
 
 WEIGHT = "classifier.weight"
@@ -227,7 +229,8 @@ def test_memory_that_runs_out_changes_nothing_of_what_hooks_do(monkeypatch: pyte
     assert vars(parts.scorer.model)["tunesmith_calls"] == len(infos)
 
 
-def test_ranks_that_move_are_those_of_a_plain_loop_with_peft() -> None:
+@pytest.mark.parametrize("layout", ["flat", "padded"])
+def test_ranks_that_move_are_those_of_a_plain_loop_with_peft(layout: Any) -> None:
     """Same rows, same maths: AdaLoRA's penalty, statistics and masks by its own code, around AdamW with clipping."""
     method = AdaLora(initial_rank=3, target_rank=1)
     models: list[Any] = []
@@ -235,9 +238,12 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft() -> None:
         torch.manual_seed(0)
         models.append(method.apply(tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
     model, reference = models
-    parts = training(layout="padded", clip_norm=0.5, epochs=4, schedule={"name": "constant", "warmup": 0})
-    parts.method, parts.scorer = method, Scorer(model, "padded", "row")
-    parts.collate = collator_for(model, "padded", 1, torch.device("cpu"))
+    assert choose_layout(model, "row", VOCABULARY, layout)[0] == layout
+    assert has_stand_ins(model, Block) == (layout == "flat")
+    parts = training(layout=layout, clip_norm=0.5, epochs=4, schedule={"name": "constant", "warmup": 0})
+    parts.method, parts.scorer = method, Scorer(model, layout, "row")
+    parts.collate = collator_for(model, layout, 1, torch.device("cpu"))
+    padded = collator_for(reference, "padded", 1, torch.device("cpu"))
     groups = method.parameter_groups(model)
     parts.optimizer = MasterOptimizer(model, groups, OptimizerConfig(weight_decay=0.0), 0.01)
     trained = [parameter for parameter in reference.parameters() if parameter.requires_grad]
@@ -246,7 +252,7 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft() -> None:
     allocator.peft_config.total_step, allocator.peft_config.tfinal = total, total // 4
     take_note, allocator.update_ipt = allocator.update_ipt, lambda _: None  # PEFT's own examples do it after the step
     for info in train(parts):
-        batch = parts.collate(parts.data, parts.plan.samples_of(info.step - 1))
+        batch = padded(parts.data, parts.plan.samples_of(info.step - 1))
         labels = torch.from_numpy(parts.data.targets["label"])[batch.sequences]
         optimizer.zero_grad()
         reference.train()(**batch.inputs, labels=labels).loss.backward()

@@ -8,17 +8,22 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from proof_methods import PROOF_METHODS, registered
 from run.test_usage import close, printed, trained
+from tunesmith.methods import METHODS, Freeze
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "adalora": {"initial_rank": 4, "target_rank": 1},
@@ -179,3 +184,35 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         assert (found[0]["label"], found[0]["score"]) == (own["label"], close(own["score"]))
     else:
         assert found == {label: close(share) for label, share in own["probabilities"].items()}
+
+
+class HeadOf(Freeze):
+    """Train the head, and save nothing else, in a form that nobody else knows."""
+
+    name: Literal["head_of"] = "head_of"  # type: ignore[assignment]
+    result: ClassVar[Literal["model", "adapter", "own"]] = "own"
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+        save_file(weights, folder / "head.safetensors")
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        self.apply(model).load_state_dict(load_file(folder / "head.safetensors"), strict=False)
+        return model
+
+
+def test_results_of_a_form_of_their_own_are_opened_by_the_method_beside_the_base(
+    configured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "head_of", HeadOf)
+    monkeypatch.setitem(SETTINGS, "head_of", {})
+    run = Run.open(train(config_of(configured, tmp_path / "run", "head_of")))
+    assert [path.name for path in run.folder.glob("*.safetensors")] == ["head.safetensors"]
+    assert run.summary["saved_bytes"] < 2000
+    assert run.evaluate()["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "library_name: tunesmith" in card
+    assert "tunesmith, which is needed to load it" in card
+    with pytest.raises(InputError, match="is trained from scratch"):
+        train(config_of(configured, tmp_path / "scratch", "head_of", model={"name": "lstm"}))

@@ -116,10 +116,15 @@ def adapters_of(module: nn.Module, sites: Mapping[nn.Module, int]) -> tuple[LowR
 
 
 def _adapter_of(guest: Guest, name: str, drawn: dict[int, noise.Mask | None]) -> LowRank | None:
-    """Return one of a module's adapters; None where it is a variant, or there are no keys for its dropout."""
+    """Return one of a module's adapters; None where it is more than two matrices, or dropout has no keys."""
     peft: Any = guest.layer
     down, up, dropout = peft.lora_A[name], peft.lora_B[name], peft.lora_dropout[name]
-    if name in peft.lora_variant or up.bias is not None or not isinstance(dropout, nn.Dropout | nn.Identity):
+    if (
+        name in peft.lora_variant
+        or not isinstance(up, nn.Module)
+        or up.bias is not None
+        or not isinstance(dropout, nn.Dropout | nn.Identity)
+    ):
         return None
     mask = None
     if isinstance(dropout, nn.Dropout) and dropout.training and dropout.p:
