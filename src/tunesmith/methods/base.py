@@ -60,9 +60,9 @@ class Method(Config):
     """Whether every weight of the model is trained."""
     saves_adapter: ClassVar[bool] = False
     """Whether ``save`` writes only what was added to a base model, which ``load`` then needs."""
-    same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
-    """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
-    leaves none frozen."""
+    shaping_options: ClassVar[tuple[str, ...] | None] = None
+    """The options that decide, but for weights drawn from the seed, what the model computes before its first step and
+    what of it stays frozen; None for all of them."""
 
     title: ClassVar[str] = ""
     """What it is called in a sentence, after "fine-tuned by"; its name when empty."""

@@ -63,7 +63,7 @@ class Lora(Method):
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     saves_adapter: ClassVar[bool] = True
-    same_in_one_pass: ClassVar[tuple[str, ...] | None] = (
+    shaping_options: ClassVar[tuple[str, ...] | None] = (
         "target_modules",
         "layers_to_transform",
         "quantize",
