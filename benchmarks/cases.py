@@ -150,12 +150,6 @@ GROUPS: dict[str, Group] = {
         frozen("frozen-top2", {"name": "freeze", "layers": 4}, 1e-4),
         frozen("frozen-lora-top2", {"name": "lora", "rank": 8, "layers": [4, 5]}, LORA_RATE),
         Group(
-            "adapters-8",
-            {"ours": ours("adapters_together", num_adapters=8), "alone": ours("adapters_alone", num_adapters=8)},
-            replace(MINILM_LORA, rows=320),
-            replace(MINILM_LORA, rows=1600),
-        ),
-        Group(
             "predict",
             {
                 "ours": ours("predict"),
@@ -349,14 +343,6 @@ CASES: dict[str, Case] = {
             "MiniLM, LoRA in the top two layers, 5 epochs",
             "best",
             f"{_TRAINER} + PEFT, {_BEST_LORA}",
-            measure=SECONDS,
-        ),
-        Case(
-            "adapters-8",
-            "adapters-8",
-            "Eight LoRA runs of MiniLM trained together",
-            "alone",
-            "tunesmith, one run after the other",
             measure=SECONDS,
         ),
         Case(

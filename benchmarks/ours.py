@@ -179,47 +179,6 @@ def import_heavy() -> None:
     imported()
 
 
-def adapter_specs(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the jobs of several adapters: seeds and rates differ."""
-    rate = spec["workload"]["learning_rate"]
-    return [
-        {**spec, "seed": seed, "workload": {**spec["workload"], "learning_rate": rate * (0.5 + 0.25 * (seed % 4))}}
-        for seed in range(spec["num_adapters"])
-    ]
-
-
-def adapters_together(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train several adapters in one go."""
-    import importlib
-
-    try:
-        train_together = importlib.import_module("tunesmith.run").train_together
-    except (ImportError, AttributeError):
-        return {"unavailable": "tunesmith.run.train_together is not part of this version"}
-    import_heavy()
-    folder = scratch(spec)
-    os.environ["TUNESMITH_CACHE"] = str(folder / "cache")
-    configs = [configuration(job, folder / f"run-{job['seed']}") for job in adapter_specs(spec)]
-    started = time.perf_counter()
-    runs = train_together(configs)
-    return adapters_result(list(runs), time.perf_counter() - started)
-
-
-def adapters_alone(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train the same adapters one after the other, in one process and with one cache of tokenised rows."""
-    import_heavy()
-    folder = scratch(spec)
-    started = time.perf_counter()
-    runs = [train_quietly(job, folder / f"run-{job['seed']}") for job in adapter_specs(spec)]
-    return adapters_result(runs, time.perf_counter() - started)
-
-
-def adapters_result(runs: list[Path], seconds: float) -> dict[str, Any]:
-    records = [recorded_steps(run) for run in runs]
-    losses = [statistics.fmean(step["loss"] for step in steps) for steps in records]
-    return {"seconds": seconds, "mean_loss": statistics.fmean(losses), "num_runs": len(runs)}
-
-
 def predict(spec: dict[str, Any]) -> dict[str, Any]:
     """From texts to labels with scores, the model loaded and used once before."""
     from tunesmith.run import Run
@@ -359,8 +318,6 @@ if __name__ == "__main__":
     answer(
         {
             "train": train_once,
-            "adapters_together": adapters_together,
-            "adapters_alone": adapters_alone,
             "predict": predict,
             "generate": generate,
             "tokenise": tokenise,

@@ -58,72 +58,68 @@ class Queue:
         for thread in threads:
             thread.join()
 
-    def _jobs(self) -> list[list[Cell]]:
-        """Return what is to be made by now, each a list of cells that are trained together."""
+    def _jobs(self) -> list[Cell]:
+        """Return what is to be made by now."""
         what, again = self._options.what, self._options.again
-        cells: list[list[Cell]] = []
+        cells: list[Cell] = []
         if what in ("all", "default"):
             wanted = [Cell(case.name, seed=seed) for seed in self._options.seeds for case in self._cases]
-            cells += [[cell] for cell in wanted if again or not self._results.has(cell)]
+            cells += [cell for cell in wanted if again or not self._results.has(cell)]
         if what in ("all", "grid"):
             for stage in (self._middle, self._rest):
                 for case in self._cases:
                     cells += stage(case)
-        left = [[cell for cell in job if cell not in self._taken] for job in cells]
-        return [job for job in left if job]
+        return [cell for cell in cells if cell not in self._taken]
 
-    def _middle(self, case: Case) -> list[list[Cell]]:
-        return self._grouped(case, [(rate, case.epochs[1]) for rate in case.rates])
+    def _middle(self, case: Case) -> list[Cell]:
+        return self._missing(case, [(rate, case.epochs[1]) for rate in case.rates])
 
-    def _rest(self, case: Case) -> list[list[Cell]]:
+    def _rest(self, case: Case) -> list[Cell]:
         middle = [Cell(case.name, rate, case.epochs[1]) for rate in case.rates]
         if not all(map(self._results.has, middle)):
             return []
         rates = case.rates if self._options.whole else self._results.best_rates(middle, 2)
-        found = []
-        for epochs in (case.epochs[0], case.epochs[2]):
-            found += self._grouped(case, [(rate, epochs) for rate in rates])
-        return found
+        return self._missing(case, [(rate, epochs) for epochs in (case.epochs[0], case.epochs[2]) for rate in rates])
 
-    def _grouped(self, case: Case, pairs: Sequence[tuple[float, float]]) -> list[list[Cell]]:
+    def _missing(self, case: Case, pairs: Sequence[tuple[float, float]]) -> list[Cell]:
         cells = [Cell(case.name, rate, epochs) for rate, epochs in pairs]
-        cells = [cell for cell in cells if not self._results.has(cell)]
-        return [cells] if case.method == "lora" else [[cell] for cell in cells]
+        return [cell for cell in cells if not self._results.has(cell)]
 
-    def _next(self) -> list[Cell]:
-        """Return the next job, waiting for the jobs under way where more depends on them; empty at the end."""
+    def _next(self) -> Cell | None:
+        """Return the next job, waiting for the jobs under way where more depends on them; None at the end."""
         with self._lock:
             while not (jobs := self._jobs()) and self._busy:
                 self._lock.wait()
             if jobs:
                 self._busy += 1
-                self._taken.update(jobs[0])
+                self._taken.add(jobs[0])
                 return jobs[0]
-            return []
+            return None
 
     def _serve(self) -> None:
         command = [sys.executable, "-m", "benchmarks.defaults", "--worker", "--folder", str(self._options.folder)]
         command += ["--data", str(self._options.data)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         child: subprocess.Popen[str] | None = None
-        while cells := self._next():
+        while cell := self._next():
             if child is None or child.poll() is not None:
                 child = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
                 )
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write(json.dumps([asdict(cell) for cell in cells]) + "\n")
+            child.stdin.write(json.dumps(asdict(cell)) + "\n")
             child.stdin.flush()
             line = child.stdout.readline()
             with self._lock:
-                for cell, record in zip(cells, json.loads(line) if line else [], strict=False):
+                if line:
+                    record = json.loads(line)
                     self._results.write(cell, record)
                     self._tell(cell, record)
                 self._busy -= 1
                 self._lock.notify_all()
             if not line:
-                print(f"{cells[0].case}: the process ended with status {child.wait()}", flush=True)
+                print(f"{cell.case}: the process ended with status {child.wait()}", flush=True)
         if child is not None and child.stdin is not None:
             child.stdin.close()
             child.wait()
@@ -143,8 +139,8 @@ def work(options: argparse.Namespace) -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to standard error
     for line in sys.stdin:
-        records = run([Cell(**cell) for cell in json.loads(line)], options.data, options.folder)
-        print(json.dumps(records), file=out, flush=True)
+        record = run(Cell(**json.loads(line)), options.data, options.folder)
+        print(json.dumps(record), file=out, flush=True)
     return 0
 
 

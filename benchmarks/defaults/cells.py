@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,52 +47,33 @@ def settings(case: Case, cell: Cell) -> dict[str, Any]:
     }
 
 
-def run(cells: Sequence[Cell], data: Path, folder: Path) -> list[dict[str, Any]]:
-    """Train the cells, which are of one case, and return their records; those by LoRA go in one pass over the base."""
+def run(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
+    """Train a cell and return its record."""
     from tunesmith.config.build import build
-    from tunesmith.run import Run, RunConfig, train, train_together
+    from tunesmith.run import Run, RunConfig, train
     from tunesmith.types import RunError
 
-    case = CASES[cells[0].case]
+    case = CASES[cell.case]
     paths, model = case.write(data, folder / "rows" / case.name), case.model_path(data, folder)
     with tempfile.TemporaryDirectory(prefix="defaults-") as place:
-        configs = [
-            build(
-                RunConfig,
-                {
-                    "model": model,
-                    "data": {**paths, "clean": {"duplicates": False}},
-                    "task": case.task,
-                    "method": case.method,
-                    "train": settings(case, cell),
-                    "evaluation": {"baseline": False, "num_resamples": 0},
-                    "output": f"{place}/{cell.name}",
-                },
-            )
-            for cell in cells
-        ]
-        failed: dict[str, str] = {}
+        config = build(
+            RunConfig,
+            {
+                "model": model,
+                "data": {**paths, "clean": {"duplicates": False}},
+                "task": case.task,
+                "method": case.method,
+                "train": settings(case, cell),
+                "evaluation": {"baseline": False, "num_resamples": 0},
+                "output": f"{place}/{cell.name}",
+            },
+        )
         started = time.perf_counter()
-        if len(cells) > 1:
-            try:
-                train_together(configs)
-            except RunError as error:
-                failed = dict.fromkeys((cell.name for cell in cells), str(error))
-        else:
-            try:
-                train(configs[0])
-            except RunError as error:
-                failed = {cells[0].name: str(error)}
-        seconds = (time.perf_counter() - started) / len(cells)
-        records = []
-        for cell in cells:
-            record: dict[str, Any] = {**asdict(cell), "cell": cell.name, "seconds": seconds}
-            finished = (Path(place) / cell.name / "evaluation.json").exists()
-            records.append(
-                record
-                | (_figures(Run.open(Path(place) / cell.name), case) if finished else {"error": failed[cell.name]})
-            )
-        return records
+        try:
+            figures = _figures(Run.open(train(config)), case)
+        except RunError as error:
+            figures = {"error": str(error)}
+        return {**asdict(cell), "cell": cell.name, "seconds": time.perf_counter() - started, **figures}
 
 
 def _figures(run: Any, case: Case) -> dict[str, Any]:

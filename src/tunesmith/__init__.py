@@ -20,7 +20,7 @@ from tunesmith.version import __version__
 if TYPE_CHECKING:
     from tunesmith.api import finetune
     from tunesmith.report import write_report
-    from tunesmith.run import Run, RunConfig, train, train_together
+    from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.types import InputError, RunError
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "__version__",
     "finetune",
     "train",
-    "train_together",
+    "train_several",
     "write_report",
 ]
 
@@ -41,7 +41,7 @@ _HOMES = {
     "Run": "tunesmith.run",
     "RunConfig": "tunesmith.run",
     "train": "tunesmith.run",
-    "train_together": "tunesmith.run",
+    "train_several": "tunesmith.run",
     "finetune": "tunesmith.api",
     "write_report": "tunesmith.report",
 }

@@ -1,4 +1,4 @@
-"""Several runs from one command: swept values, several files, and what is said when they do not go together."""
+"""Several runs from one command: swept values, several files, and what is shown of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import gc
 import io
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tiny import tiny_folder
 from tunesmith.cli import collecting
 from tunesmith.cli import train as train_module
 from tunesmith.cli.application import run
-from tunesmith.cli.console_of_many import ConsoleOfMany
+from tunesmith.cli.console import ConsoleObserver
 from tunesmith.cli.flags import FlagTree
 from tunesmith.cli.sweep import split_values, variants
 from tunesmith.run import RunConfig
@@ -85,11 +84,35 @@ def test_a_sweep_leaves_a_folder_and_a_report_for_each_run(
         assert json.loads((place / name / "adapter_config.json").read_text())["r"] == int(name[-1])
         assert name in output
     assert (place / "report.html").is_file()
-    assert "4 runs" in error
-    assert error.count("Task found") == 1
+    headings = [f"run {number} of 4: {name}" for number, name in enumerate(names, 1)]
+    assert [line for line in error.splitlines() if line.startswith("run ") and " of 4: " in line] == headings
+    assert error.count("reading the data of all runs") == 1
     assert run([*arguments, "method.rank=2,4", "--resume", "--quiet"]) == 0
     assert run([*arguments, "method.rank=2,4"]) == 2
     assert "already holds a finished run" in capsys.readouterr().err
+
+
+def test_methods_and_models_are_swept(folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    place = folder / "methods"
+    arguments = ["train", *flags, "--output", str(place), "--sweep", "method=full,lora,freeze", "--quiet"]
+    assert run(arguments) == 0
+    assert (place / "method-full" / "model.safetensors").is_file()
+    assert (place / "method-lora" / "adapter_model.safetensors").is_file()
+    assert (place / "method-freeze" / "report.html").is_file()
+    headings = [line for line in capsys.readouterr().err.splitlines() if " of 3: " in line]
+    assert headings == [
+        f"run {number} of 3: method-{name}" for number, name in enumerate(("full", "lora", "freeze"), 1)
+    ]
+
+
+def test_runs_of_other_tasks_are_shown_in_tables_of_their_own(
+    folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", *flags, "--output", str(folder / "tasks"), "--sweep", "task=classification,masked_lm"]
+    assert run(arguments) == 0
+    output, _ = capsys.readouterr()
+    assert [output.count(name) for name in ("Accuracy", "Pseudo-perplexity")] == [1, 1], output
+    assert (folder / "tasks" / "report.html").is_file()
 
 
 def test_several_files_are_several_runs(folder: Path, flags: list[str]) -> None:
@@ -161,14 +184,12 @@ def test_a_common_report_is_written_only_where_it_replaces_no_other(
     assert place_for("--output", "out", *swept) is None
 
 
-def test_runs_that_do_not_go_together_are_refused(
+def test_runs_that_cannot_be_trained_are_refused(
     folder: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", *flags, "--output", str(folder / "refused")]
-    assert run([*arguments, "--sweep", "train.seed=0,1"]) == 2
-    assert "method 'full'" in capsys.readouterr().err
-    assert run([*arguments, "--method", "lora", "--sweep", "method.quantize=none,int8"]) == 2
-    assert "the same method.quantize; here it is none, int8" in capsys.readouterr().err
+    assert run([*arguments, "--method", "lora", "--sweep", "model=sample:minilm,lstm"]) == 2
+    assert "the model 'lstm' is trained from scratch" in capsys.readouterr().err
     assert run([*arguments, "--method", "lora", "--sweep", "train.sed=0,1", "--train.epochs", "x"]) == 2
     error = capsys.readouterr().err
     assert "train.sed" in error
@@ -208,41 +229,41 @@ def test_garbage_is_collected_as_usual_once_training_begins(monkeypatch: pytest.
     frozen: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     usual = gc.get_threshold()
-    console = ConsoleOfMany(["a", "b"], quiet=True)
     collecting.start()
     try:
         assert gc.get_threshold() != usual
-        for observer in console.observers:
-            observer.started(plan(10))
+        for name in "ab":
+            ConsoleObserver(quiet=True, heading=name).started(plan(10))
             assert gc.get_threshold() == usual
         assert len(frozen) == 1
     finally:
         gc.set_threshold(*usual)
 
 
-def test_one_terminal_for_many_runs() -> None:
+def test_each_run_is_shown_below_its_heading() -> None:
     stream = io.StringIO()
-    console = ConsoleOfMany(["a", "b"], console=Console(file=stream, width=120, color_system=None))
-    first, second = console.observers
-    for observer in console.observers:
+    console = Console(file=stream, width=120, color_system=None)
+    first, second = (ConsoleObserver(console=console, heading=f"run {number} of 2") for number in (1, 2))
+    for observer in (first, second):
         observer.working("reading the data")
-        observer.noted(Problem("warning", "the same"))
-    first.started(plan(10))
-    second.started(plan(20))
-    second.noted(Problem("warning", "something of its own"))
-    for step in range(1, 21):
-        for observer, total in ((first, 10), (second, 20)):
-            if step <= total:
-                observer.stepped(StepInfo(step, step / 10, 1.0 * total, 1e-3, 1.0, 4, 50, 0.1), total)
-    second.evaluated({"split": "validation", "step": 20, "loss": 0.5, "metrics": {"accuracy": 0.75}})
-    first.finished({"status": "stopped early", "steps": 10, "seconds": 3.0})
+        observer.started(plan(2))
+        for step in (1, 2):
+            observer.stepped(StepInfo(step, step / 10, 1.0, 1e-3, 1.0, 4, 50, 0.1), 2)
+        observer.finished({"status": "finished", "steps": 2, "seconds": 3.0})
+        observer.close()
     lines = stream.getvalue().splitlines()
-    assert lines.count("reading the data …") == 1
-    assert lines.count("Warning: the same") == 1
-    assert "Warning: b: something of its own" in lines
-    progress = [line for line in lines if re.match(r"\d runs?  step", line)]
-    assert len(progress) >= 10
-    assert "1 run  step 20/20" in progress[-1]
-    assert any("loss 10" in line and "to 20" in line for line in progress)
-    assert any(line.startswith("b: validation after step 20") for line in lines)
-    assert any(line.startswith("a: stopped early after 10 steps") for line in lines)
+    assert [lines.index(f"run {number} of 2") for number in (1, 2)] == [0, len(lines) // 2]
+    assert lines[1] == "reading the data …"
+
+
+def test_a_quiet_command_says_of_which_run_a_warning_is() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=120, color_system=None)
+    for number in (1, 2):
+        observer = ConsoleObserver(quiet=True, console=console, heading=f"run {number} of 2")
+        observer.working("reading the data")
+        observer.noted(Problem("note", "nothing much"))
+        if number == 2:
+            observer.noted(Problem("warning", "beware"))
+        observer.finished({})
+    assert stream.getvalue().splitlines() == ["run 2 of 2", "Warning: beware"]

@@ -108,8 +108,7 @@ def test_streams_have_lengths_of_their_own(tmp_path: Path) -> None:
     assert (len(images), images.lengths.tolist()) == (2, [1, 1])
 
 
-def test_borders_of_a_part_and_of_several_batches() -> None:
+def test_borders_of_units_and_of_a_part() -> None:
     units = Units(np.array([0, 2, 5]), np.array([0, 5]))
     assert (units.per_sequence, units.per_row) == ([2, 3], [5])
     assert units.part(slice(1, 4)).per_sequence == [1, 2]
-    assert Units.joined([units, Units.single(2)]).per_row == [5, 1, 1]

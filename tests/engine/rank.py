@@ -27,18 +27,18 @@ def make_a_step(rank: int) -> dict[str, object]:
     parts = training("smollm", dtype=torch.float64, rows=8)
     parts.token_budget = 400
     tries: list[int] = []
-    step = loop.begin_step(parts)
-    step.rows = step.rows[4 * rank : 4 * rank + 4]
+    step = loop._begin(parts)
+    step.samples = step.samples[4 * rank : 4 * rank + 4]
 
-    def compute() -> None:
+    def compute(step: loop.Step) -> None:
         tries.append(len(step.batches))
         if rank == 1 and len(tries) == 1:
             raise torch.OutOfMemoryError("no")
         loop._compute(step)
 
-    loop.within_memory([step], compute)
+    loop._within_memory(step, compute)
     own = torch.linalg.vector_norm(torch.cat([one.flatten() for one in parts.optimizer.gradients().values()])).item()
-    info = loop.finish_step(step)
+    info = loop._finish(step)
     return {
         "tries": len(tries),
         "budget": parts.token_budget,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.loop import Step, Training, _compute, within_memory
+from tunesmith.engine.loop import Step, Training, _compute, _within_memory
 from tunesmith.engine.order import step_seed
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def compute_gradients(training: Training, rows: IntArray) -> tuple[list[torch.Tensor], int]:
     """Fill the masters' gradients for one step over ``rows``; return the parts of its loss and its real tokens."""
     step = Step(training, rows, step_seed(training.config.seed, training.step))
-    within_memory([step], partial(_compute, step))
+    _within_memory(step, _compute)
     if step.num_units:
         training.optimizer.add_penalties()
     return step.losses, step.num_tokens

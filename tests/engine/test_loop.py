@@ -212,7 +212,7 @@ def test_out_of_memory_halves_the_micro_batches_and_keeps_the_gradient(monkeypat
     monkeypatch.setattr(loop_module, "loss_sum", limited)
     parts.token_budget = 400
     step = loop_module.Step(parts, np.array(rows), seed=0)
-    loop_module.within_memory([step], lambda: loop_module._compute(step))
+    loop_module._within_memory(step, loop_module._compute)
     assert "25 tokens" in step.note
     assert float(sum(step.losses)) == pytest.approx(loss, abs=1e-12)
     for name, gradient in parts.optimizer.gradients().items():

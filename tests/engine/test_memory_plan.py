@@ -18,7 +18,7 @@ from tiny import tiny_model
 from tunesmith.engine.free_memory import group_limits, memory_of
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import train
-from tunesmith.engine.memory_needs import KeptPerToken, Needs, joined, measure
+from tunesmith.engine.memory_needs import KeptPerToken, Needs, measure
 from tunesmith.engine.memory_plan import FEWEST_TOKENS, RESERVE, choices, plan_memory
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.recompute import recompute_layers
@@ -187,23 +187,6 @@ def test_defaults_stay_where_they_fit_and_give_way_where_they_do_not() -> None:
     hopeless = plan(0)
     assert not hopeless.fits
     assert hopeless.micro_batch_tokens == min(tokens for tokens, _ in choices(4096, needed.longest, "auto"))
-
-
-def test_one_plan_serves_all_trainings_of_a_pass() -> None:
-    """Each alone would fit, but not what all of them take at once."""
-    several = [training("minilm", method="lora", rows=100, lengths=(40, 60)) for _ in range(3)]
-    alone, everything = measure(several[0]), joined([measure(one) for one in several])
-    assert everything.step_tokens == 3 * alone.step_tokens
-    assert everything.optimizer == 3 * alone.optimizer
-    present = alone.weights + alone.masters
-    wide = several[0].compute.changed(micro_batch_tokens=20_000)
-    for one in several:
-        one.compute = wide
-    available = 1.1 / RESERVE * (alone.peak(20_000, checkpointing=False) - present)
-    assert plan_memory(several[0], "auto", in_use=present, available=int(available)).micro_batch_tokens == 20_000
-    plan = plan_memory(several[0], "auto", in_use=present, available=int(available), beside=several[1:])
-    assert plan.fits
-    assert plan.micro_batch_tokens < 20_000
 
 
 def test_what_goes_on_from_a_checkpoint_is_split_as_it_was() -> None:

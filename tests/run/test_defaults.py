@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tunesmith.cli.application import run as command
-from tunesmith.run import Observer, Run, RunConfig, train, train_together
+from tunesmith.run import Observer, Run, RunConfig, train, train_several
 from tunesmith.run import defaults as rules
 from tunesmith.run.composition import compose
 from tunesmith.run.defaults import as_record
@@ -188,7 +188,7 @@ def test_a_resumed_run_keeps_what_was_decided(
     assert weights[0] == weights[1]
 
 
-def test_runs_trained_together_decide_each_for_itself(undecided: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_runs_of_one_call_decide_each_for_itself(undecided: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = undecided(method="lora", train={"max_steps": 4})
     runs = [
         config.model_copy(
@@ -199,7 +199,7 @@ def test_runs_trained_together_decide_each_for_itself(undecided: Callable[..., R
         )
         for alpha in (8.0, 128.0)
     ]
-    folders = train_together(runs)
+    folders = train_several(runs)
     decided = [Run.open(folder).summary["defaults"] for folder in folders]
     assert [one["train.learning_rate"]["value"] for one in decided] == [
         composed(replace_output(one, tmp_path / "alone"))[1].train.learning_rate for one in runs

@@ -92,8 +92,10 @@ def used_memory(device: str) -> float:
 class ConsoleObserver(Observer):
     """Shows a training on stderr, so that stdout stays free for results."""
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, *, quiet: bool = False, console: Console | None = None, heading: str = "") -> None:
+        """Show what is said of a run on ``console``, below ``heading`` where it is one of several."""
         self.quiet = quiet
+        self._heading = heading
         self.console = console or terminal.console(stderr=True)
         self._status: Status | None = None
         self._meter: Meter | None = None
@@ -121,6 +123,7 @@ class ConsoleObserver(Observer):
     def working(self, what: str) -> None:
         if self.quiet:
             return
+        self._show_heading()
         if self.console.is_terminal:
             self._show_line(f"{what} …")
         else:
@@ -157,6 +160,7 @@ class ConsoleObserver(Observer):
             return
         from rich.text import Text
 
+        self._show_heading()
         text = Text(f"{problem.severity.capitalize()}: ", style=_STYLES[problem.severity])
         text.append(terminal.visible(str(problem)), style="default")
         self.console.print(text, soft_wrap=True)
@@ -173,6 +177,11 @@ class ConsoleObserver(Observer):
 
     def close(self) -> None:
         self._clear_line()
+
+    def _show_heading(self) -> None:
+        if self._heading:
+            self._say(self._heading)
+            self._heading = ""
 
     def _say(self, text: str) -> None:
         self.console.print(terminal.visible(text), markup=False, soft_wrap=True)

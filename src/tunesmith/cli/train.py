@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,7 +49,7 @@ class TrainCommand(ConfigCommand):
     "--sweep",
     metavar="KEY=A,B,...",
     multiple=True,
-    help="Train a run for each value (for each combination, given several times), together on one base model. "
+    help="Train a run for each value (for each combination, given several times), one after the other. "
     "Each run has a folder of its own in the output folder.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run in the folder given as --output.")
@@ -67,8 +67,8 @@ def train_command(
 ) -> None:
     """Fine-tune a model on your data, as CONFIG.yaml and the flags say; flags go first.
 
-    Several LoRA runs on one base model are trained together, in one pass over it: those of several
-    files, or of the values to --sweep.
+    Several files, or values to --sweep, are several runs, one after the other: what they have in
+    common is read, loaded and computed once.
 
     \b
     tunesmith train --model sample:minilm --data reviews.csv
@@ -108,15 +108,14 @@ def _train_one(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool)
 
 
 def _train_many(plans: Sequence[_Plan], *, resume: bool, overwrite: bool, quiet: bool) -> None:
-    from tunesmith.cli.console_of_many import ConsoleOfMany
-    from tunesmith.run import SomeRunsFailedError, train_together
+    from tunesmith.cli.console import ConsoleObserver
+    from tunesmith.run import SomeRunsFailedError, train_several
 
-    console = ConsoleOfMany([plan.name for plan in plans], quiet=quiet)
+    headings = (f"run {number} of {len(plans)}: {plan.name}" for number, plan in enumerate(plans, 1))
+    observers = [[ConsoleObserver(quiet=quiet, heading=heading)] for heading in headings]
     configs = [plan.config for plan in plans]
     try:
-        train_together(
-            configs, resume=resume, overwrite=overwrite, observers=[[observer] for observer in console.observers]
-        )
+        train_several(configs, resume=resume, overwrite=overwrite, observers=observers)
     except SomeRunsFailedError as error:
         finished = [plan for plan in plans if Path(plan.config.output or "") in error.finished]
         _conclude(finished, _place_of_all(plans), quiet=quiet)
@@ -314,8 +313,12 @@ def _show_results(plans: Sequence[_Plan], page: Path | None) -> None:
         for plan in plans
         if ((folder := Path(plan.config.output or "")) / "evaluation.json").exists()
     }
-    if judged:
-        print_table(console, runs_table(judged))
+    alike: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, evaluation in judged.items():
+        kind = tuple(evaluation[key] for key in ("main_metric", "split", "num_rows"))
+        alike.setdefault(kind, {})[name] = evaluation
+    for evaluations in alike.values():
+        print_table(console, runs_table(evaluations))
     console.print()
     for plan in plans:
         console.print(f"run      {plan.config.output}", markup=False, soft_wrap=True)

@@ -130,17 +130,6 @@ class Units:
         borders = np.arange(number + 1)
         return cls(borders, borders)
 
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return the borders of several micro-batches' units, one after the other."""
-        starts = np.cumsum([0, *(part.sequences[-1] for part in parts)])[:-1]
-
-        def join(borders: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-            moved = (one[1:] + start for one, start in zip(borders, starts, strict=True))
-            return np.concatenate([np.zeros(1, dtype=np.int64), *moved])
-
-        return cls(join([part.sequences for part in parts]), join([part.rows for part in parts]))
-
     @property
     def per_sequence(self) -> list[int]:
         """The number of units of each sequence."""

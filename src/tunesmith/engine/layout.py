@@ -18,11 +18,10 @@ from torch import nn
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.attention import FLAT_ATTENTION, register
 from tunesmith.engine.batch import EXACT, FEW, Batch, Collator, LayoutName, Shapes
-from tunesmith.engine.blocks.block import Block
-from tunesmith.engine.blocks.install import AdaptedLinear, KeyedDropout, install, install_adapters
+from tunesmith.engine.blocks.install import install, install_adapters
 from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
-from tunesmith.engine.stand_ins import Tier, as_written, attending_by, has_stand_ins, set_attention, take_away
+from tunesmith.engine.stand_ins import Tier, as_written, attending_by, set_attention, take_away
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
 from tunesmith.models.wrapping import has_virtual_tokens, inner
@@ -68,17 +67,6 @@ def choose_layout(
         else f"its scores would differ from those of the padded layout by {difference:.1g}"
     )
     return "padded", reason
-
-
-def use_layout_of(like: nn.Module, layout: LayoutName, model: nn.Module) -> None:
-    """Set ``model`` to the layout that was chosen for an equal one, with the stand-ins that that has."""
-    if layout == "flat":
-        register()
-        if has_stand_ins(like, Block, KeyedDropout):
-            install(model)
-        elif has_stand_ins(like, AdaptedLinear):
-            install_adapters(model)
-        set_attention(model, FLAT_ATTENTION)
 
 
 def collator_for(

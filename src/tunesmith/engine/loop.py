@@ -7,10 +7,9 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -89,23 +88,6 @@ class Step:
     note: str = ""
     num_hooks: int = 0
     """Hooks of the method called so far."""
-    generator_states: tuple[torch.Tensor, torch.Tensor | None] | None = None
-    """Where torch's random numbers of this step stand: on the host, and on a GPU."""
-
-    @contextmanager
-    def randomness(self) -> Iterator[None]:
-        """Let torch's generators go on, inside the block, from where this step left them; from its seed at first."""
-        device = self.training.collate.device
-        if self.generator_states is None:
-            set_seed(self.seed, device)
-        else:
-            on_host, on_device = self.generator_states
-            torch.set_rng_state(on_host)
-            if on_device is not None:
-                torch.cuda.set_rng_state(on_device, device)
-        yield
-        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        self.generator_states = torch.get_rng_state(), on_device
 
     @contextmanager
     def hook(self) -> Iterator[None]:
@@ -114,16 +96,6 @@ class Step:
         set_seed(step_seed(self.seed, self.num_hooks), self.training.collate.device)
         with self.training.optimizer.as_masters():
             yield
-
-    def mean_loss(self, batch: Batch) -> torch.Tensor:
-        """Return the share of one of ``batches`` in the step's loss, to be differentiated."""
-        return loss_sum(self.training.scorer, self.training.task, batch) / self.num_units
-
-    def add(self, loss: torch.Tensor) -> None:
-        """Take note of what ``mean_loss`` gave, after its backward pass."""
-        # A captured backward pass writes its gradients to the same place each time.
-        self.training.optimizer.collect(copy=self.training.scorer.graphs is not None)
-        self.losses.append(loss.detach())
 
 
 def train(training: Training) -> Iterator[StepInfo]:
@@ -134,14 +106,14 @@ def train(training: Training) -> Iterator[StepInfo]:
     ``RunError`` after too many steps in a row without an update.
     """
     while training.step < training.plan.total_steps:
-        step = begin_step(training)
-        within_memory([step], partial(_compute, step))
-        info = finish_step(step)
+        step = _begin(training)
+        _within_memory(step, _compute)
+        info = _finish(step)
         yield info
-        require_updates(training, info)
+        _require_updates(training, info)
 
 
-def begin_step(training: Training) -> Step:
+def _begin(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
     training.token_budget = training.token_budget or training.compute.micro_batch_tokens
     training.method.update(training.scorer.model, training.step / training.plan.total_steps)
@@ -149,7 +121,7 @@ def begin_step(training: Training) -> Step:
     return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
 
 
-def finish_step(step: Step) -> StepInfo:
+def _finish(step: Step) -> StepInfo:
     """Update the weights by the gradients that have been computed, unless there is a reason not to."""
     training, config, plan = step.training, step.training.config, step.training.plan
     if step.num_units:
@@ -186,7 +158,7 @@ def finish_step(step: Step) -> StepInfo:
     )
 
 
-def require_updates(training: Training, info: StepInfo) -> None:
+def _require_updates(training: Training, info: StepInfo) -> None:
     """Raise ``RunError`` when too many steps in a row, ``info`` being the last one, made no update."""
     if training.num_skipped >= training.config.max_skipped_steps:
         raise RunError(
@@ -225,26 +197,24 @@ def _update(step: Step, norm: float, rate: float) -> None:
             training.method.after_step(training.scorer.model, training.step + 1, training.plan.total_steps)
 
 
-def within_memory(steps: Sequence[Step], compute: Callable[[], None]) -> None:
-    """Lay out ``steps`` and ``compute`` their gradients, with smaller micro-batches until memory suffices."""
+def _within_memory(step: Step, compute: Callable[[Step], None]) -> None:
+    """Lay out ``step`` and ``compute`` its gradients, with smaller micro-batches until memory suffices."""
     while True:
-        for step in steps:
-            _lay_out(step)
-        lack = _lack_of_memory(compute)
+        _lay_out(step)
+        lack = _lack_of_memory(step, compute)
         if not ranks.any(lack is not None):
             return
-        for step in steps:
-            step.training.optimizer.discard()
-        _halve_budgets(steps, lack)
+        step.training.optimizer.discard()
+        _halve_budget(step, lack)
         del lack  # and with it what the frames of its traceback hold
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def _lack_of_memory(compute: Callable[[], None]) -> BaseException | None:
+def _lack_of_memory(step: Step, compute: Callable[[Step], None]) -> BaseException | None:
     """Return the error that says there is no memory to ``compute``; None where there is."""
     try:
-        compute()
+        compute(step)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -252,29 +222,30 @@ def _lack_of_memory(compute: Callable[[], None]) -> BaseException | None:
     return None
 
 
-def _halve_budgets(steps: Sequence[Step], error: BaseException | None) -> None:
-    lengths = np.concatenate([step.training.data.sample_lengths[step.samples] for step in steps])
+def _halve_budget(step: Step, error: BaseException | None) -> None:
+    training = step.training
+    lengths = training.data.sample_lengths[step.samples]
     shortest, longest = int(lengths.min()), int(lengths.max())
-    budget = max(step.training.token_budget for step in steps)
-    if ranks.any(budget < 2 * shortest):
+    if ranks.any(training.token_budget < 2 * shortest):
         raise RunError(
             f"Out of memory with micro-batches of a single row ({longest} tokens). "
             "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
         ) from error
-    for step in steps:
-        step.training.token_budget = min(step.training.token_budget, budget // 2)
-        step.note = (
-            f"out of memory: micro-batches now hold {step.training.token_budget} tokens (the gradient stays the same)"
-        )
+    training.token_budget //= 2
+    step.note = f"out of memory: micro-batches now hold {training.token_budget} tokens (the gradient stays the same)"
 
 
 def _compute(step: Step) -> None:
+    training, device = step.training, step.training.collate.device
+    set_seed(step.seed, device)
     for built in step.batches:
-        batch = to_device(built, step.training.collate.device)
-        with step.training.scorer.surrounding(batch), step.randomness():
-            loss = step.mean_loss(batch)
+        batch = to_device(built, device)
+        with training.scorer.surrounding(batch):
+            loss = loss_sum(training.scorer, training.task, batch) / step.num_units
             loss.backward()  # type: ignore[no-untyped-call]
-        step.add(loss)
+        # A captured backward pass writes its gradients to the same place each time.
+        training.optimizer.collect(copy=training.scorer.graphs is not None)
+        step.losses.append(loss.detach())
 
 
 def _lay_out(step: Step) -> None:
@@ -290,7 +261,7 @@ def _lay_out(step: Step) -> None:
     step.batches = list(itertools.compress(batches, units))
     step.num_units = ranks.sum(sum(units))
     step.num_tokens = sum(batch.num_tokens for batch in batches)
-    step.losses, step.generator_states = [], None
+    step.losses = []
 
 
 def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,11 +87,6 @@ class KeptPerToken:
     """By the embeddings and what follows the last layer."""
     widest: float
     """By the widest single tensor."""
-
-
-_SUMMED = ("masters", "optimizer", "gradients", "master_gradients", "head_gradients", "step_tokens")
-_LARGEST = ("num_outputs", "score_bytes", "max_scores", "read_share", "head_sums")
-"""How the needs of trainings in the same passes add up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,21 +185,6 @@ class Needs:
             return num_read * self.num_outputs * self.score_bytes + self.head_gradients
         parts = 2 * num_read * self.hidden + self.head_sums
         return self.max_scores * self.score_bytes + parts + self.head_gradients
-
-
-def joined(needs: Sequence[Needs]) -> Needs:
-    """Return what trainings need whose micro-batches run in the same passes over one base: one step of them all."""
-    if len(needs) == 1:
-        return needs[0]
-    lengths = np.sort(np.concatenate([one.lengths for one in needs]))[::-1]
-    return replace(
-        needs[0],
-        weights=max(one.weights for one in needs),  # the base is there once, and adapters are small
-        **{name: sum(getattr(one, name) for one in needs) for name in _SUMMED},
-        **{name: max(getattr(one, name) for one in needs) for name in _LARGEST},
-        kept=max((one.kept for one in needs), key=lambda kept: kept[-1].in_layers),
-        lengths=lengths,
-    )
 
 
 def measure(training: Training) -> Needs:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_needs import joined, measure
+from tunesmith.engine.memory_needs import measure
 from tunesmith.engine.recompute import can_recompute
 
 Wish = Literal["auto", "never", "always"]
@@ -45,9 +45,7 @@ class MemoryPlan:
         return ", and ".join(found)
 
 
-def plan_memory(
-    training: Training, wish: Wish, *, in_use: int, available: int, beside: Sequence[Training] = ()
-) -> MemoryPlan:
+def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) -> MemoryPlan:
     """Return the plan for ``training``, whose parts are all on their device.
 
     One that goes on from a checkpoint is split as it was before, whatever memory there is now: otherwise its steps
@@ -58,20 +56,18 @@ def plan_memory(
         wish: ``compute.checkpointing``.
         in_use: Bytes taken now: by the device's tensors, or by the whole process on the CPU.
         available: Bytes that can be taken besides.
-        beside: Trainings whose micro-batches are in the same passes.
     """
-    trainings = [training, *beside]
-    needs = joined([measure(one) for one in trainings])
+    needs = measure(training)
     present = needs.weights + needs.masters
-    wanted = max(one.compute.micro_batch_tokens for one in trainings)
+    wanted = training.compute.micro_batch_tokens
     can = can_recompute(training.scorer.model)
 
     def plan(tokens: int, checkpointing: bool) -> MemoryPlan:
         more = needs.peak(tokens, checkpointing=checkpointing) - present
         return MemoryPlan(tokens, checkpointing, in_use + more, available, more <= RESERVE * available, wanted)
 
-    if before := [one for one in trainings if one.token_budget]:
-        return plan(max(one.token_budget for one in before), any(one.recomputes for one in before))
+    if training.token_budget:
+        return plan(training.token_budget, training.recomputes)
     plans = [plan(*choice) for choice in choices(wanted, needs.longest, wish if can else "never")]
     return next((one for one in plans if one.fits), min(plans, key=lambda one: one.predicted_bytes))
 

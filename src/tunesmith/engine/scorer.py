@@ -84,13 +84,13 @@ class Scorer:
             if batch.borders is not None:
                 stack.enter_context(borders_of(batch.borders))
                 stack.enter_context(reading(self._reading(batch, batch.borders)))
-            stack.enter_context(self.noise_of(batch))
+            stack.enter_context(self._noise_of(batch))
             if batch.states is not None:
                 assert self.prefix is not None
                 stack.enter_context(self.prefix.standing_aside(batch.states))
             yield
 
-    def noise_of(self, batch: Batch) -> AbstractContextManager[None]:
+    def _noise_of(self, batch: Batch) -> AbstractContextManager[None]:
         """Let dropout take the noise of ``batch``, where that is keyed: of its tokens, and of rows if they are read."""
         keys = batch.noise_keys
         if keys is None:
@@ -105,7 +105,7 @@ class Scorer:
         return keyed_by(functional.pad(keys_U, (0, -len(keys_U) % self.shapes.tokens)))
 
     @contextmanager
-    def having_run(self, hidden: torch.Tensor, pooled: torch.Tensor | None = None) -> Iterator[None]:
+    def _having_run(self, hidden: torch.Tensor, pooled: torch.Tensor | None = None) -> Iterator[None]:
         """Let ``hidden`` (and ``pooled``, of a row each) be what the base model gives inside the block: it has run."""
         given = _kind_of_output()(last_hidden_state=hidden, pooler_output=pooled)
         with standing_in(self._base, lambda *_, **__: given):
@@ -178,7 +178,7 @@ class Scorer:
         """Give the head rows of a single token, which is the first one, the last one and the mean of all."""
         states_B1D = states_BD[:, None]
         pooler = self._anatomy.pooler
-        with self.having_run(states_B1D, None if pooler is None else pooler(states_B1D)):
+        with self._having_run(states_B1D, None if pooler is None else pooler(states_B1D)):
             whole: Any = inner(self.model)
             no_padding = int(whole.config.get_text_config().pad_token_id == 0)
             ids = torch.full((len(states_BD), 1), no_padding, device=states_BD.device)
@@ -189,7 +189,7 @@ class Scorer:
         """Give the head one row of all tokens: it works on each for itself."""
         num_read = len(hidden_UD)
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
-        with self.having_run(hidden_UD[None]):
+        with self._having_run(hidden_UD[None]):
             ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
             scores_1UK: torch.Tensor = inner(self.model)(input_ids=ids).logits
         scores_UK = scores_1UK.squeeze(0)

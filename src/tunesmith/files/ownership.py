@@ -41,7 +41,7 @@ FOLDERS = ("checkpoints", "tensorboard", *COLUMNS)
 PAGES = ("report.html", "README.md", "rejected.jsonl")
 """Made again at will, or free to be changed: not in the manifest."""
 
-_STEP = r"step-\d+/(weights\.safetensors|optimizer\.safetensors|state\.json|manifest\.json)"
+_STEP = r"step-\d+/((weights|optimizer|method)\.safetensors|(state|manifest)\.json)"
 _LIVING = re.compile(
     rf"checkpoints/{_STEP}"
     r"|tensorboard/events\.out\.tfevents\.[^/]+"

@@ -63,9 +63,9 @@ class Method(Config, StepHooks):
     result: ClassVar[Literal["model", "adapter", "own"]]
     """What ``save`` writes: a whole model; an adapter in PEFT's layout, beside a base model; or something beside a base
     model in a form of its own, which ``load`` alone reads."""
-    same_in_one_pass: ClassVar[tuple[str, ...] | None] = None
-    """The options that runs must have in common to be trained in one pass over one frozen base; None where the method
-    leaves none frozen."""
+    shaping_options: ClassVar[tuple[str, ...] | None] = None
+    """The options that decide, but for weights drawn from the seed, what the model computes before its first step and
+    what of it stays frozen; None for all of them."""
 
     title: ClassVar[str] = ""
     """What it is called in a sentence, after "fine-tuned by"; its name when empty."""

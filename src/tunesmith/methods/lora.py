@@ -36,7 +36,7 @@ class Lora(PeftMethod):
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     peft_type: ClassVar[str] = "LORA"
-    same_in_one_pass: ClassVar[tuple[str, ...] | None] = (
+    shaping_options: ClassVar[tuple[str, ...] | None] = (
         "target_modules",
         "layers_to_transform",
         "quantize",

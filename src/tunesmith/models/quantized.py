@@ -20,7 +20,6 @@ from torch import nn
 
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.quiet import quiet
-from tunesmith.models.wrapping import inner
 from tunesmith.types import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -44,12 +43,8 @@ def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
     bitsandbytes gives wrong weights back on the CPU (0.50.2: 96 inputs, say, where blocks run over the
     ends of rows).
 
-    A model that is quantised already (``quantize_like``) stays as it is.
-
     Raises ``MissingExtraError`` without the package ``bitsandbytes``, ``InputError`` when no layer is left.
     """
-    if getattr(model, _FLAGS[scheme], False):
-        return
     if find_spec("bitsandbytes") is None:
         raise MissingExtraError(f"method.quantize: {scheme}", "bitsandbytes", "quantize")
     make = {"nf4": _nf4, "int8": _int8}[scheme]
@@ -67,20 +62,6 @@ def quantize(model: PreTrainedModel, scheme: Scheme) -> None:
     with quiet():
         _replace(model, layers, make)
     setattr(model, _FLAGS[scheme], True)  # where PEFT looks before it puts its own layers around these
-
-
-def quantize_like(model: PreTrainedModel, other: nn.Module) -> None:
-    """Put the quantised layers of ``other``, a model of the same weights (adapted or not), into ``model``."""
-    whole = inner(other)
-    for flag in _FLAGS.values():
-        if not getattr(whole, flag, False):
-            continue
-        setattr(model, flag, True)
-        for name in Anatomy.of(model).linear_modules:
-            parent, _, child = name.rpartition(".")
-            layer = whole.get_submodule(name)
-            layer = getattr(layer, "base_layer", layer)
-            setattr(model.get_submodule(parent), child, layer)
 
 
 def dequantize(model: PreTrainedModel) -> None:

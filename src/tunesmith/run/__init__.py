@@ -4,7 +4,7 @@ from tunesmith.run.config import EvaluationConfig, RunConfig
 from tunesmith.run.finished_run import Run
 from tunesmith.run.judgement import Writing
 from tunesmith.run.observers import Observer, RunPlan
-from tunesmith.run.several_runs import SomeRunsFailedError, train_together
+from tunesmith.run.several_runs import SomeRunsFailedError, train_several
 from tunesmith.run.signals import Stopped
 from tunesmith.run.training import train
 from tunesmith.run.workshop import Workshop
@@ -20,5 +20,5 @@ __all__ = [
     "Workshop",
     "Writing",
     "train",
-    "train_together",
+    "train_several",
 ]

@@ -15,7 +15,7 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.cuda import liger
-from tunesmith.engine.layout import choose_layout, collator_for, shapes_for, use_layout_of
+from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
 from tunesmith.engine.precision import choose_device, choose_precision, place
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
@@ -25,8 +25,6 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
 from tunesmith.models.origin import origin
-from tunesmith.models.quantized import quantize_like
-from tunesmith.models.sharing import share_frozen
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, num_virtual_tokens
 from tunesmith.run.config import RunConfig
@@ -149,28 +147,19 @@ def make_network(
     config: RunConfig,
     task: Task,
     surgery: Callable[[Any], nn.Module],
-    like: Network | None = None,
     *,
     is_trained: bool = False,
 ) -> Network:
     """Apply the method to a loaded model and put it on its device, in its precision and layout.
 
-    ``like`` was made before of the same model: its layout is taken over, and its frozen weights are used in place
-    of equal ones. In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
+    In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
     """
     device = choose_device(config.compute.device)
-    if like is None:
-        model = surgery(loaded.model)
-        wanted, fused = config.compute.layout, device.type == "cpu"
-        layout, reason = choose_layout(
-            model, task.reads, len(loaded.tokenizer), wanted, fused=fused, longest=loaded.max_length
-        )
-    else:
-        quantize_like(loaded.model, like.model)
-        model = surgery(loaded.model)
-        share_frozen(model, like.model)
-        layout, reason = like.scorer.layout, like.layout_reason
-        use_layout_of(like.model, layout, model)
+    model = surgery(loaded.model)
+    wanted, fused = config.compute.layout, device.type == "cpu"
+    layout, reason = choose_layout(
+        model, task.reads, len(loaded.tokenizer), wanted, fused=fused, longest=loaded.max_length
+    )
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
     place(model, precision, device, {name for group in groups for name in group.names})

@@ -37,7 +37,6 @@ def compose(
     stop: StopRequests,
     workshop: Workshop,
     *,
-    like: Network | None = None,
     how_to_resume: str = "",
 ) -> Composed:
     """Build every part of a run.
@@ -48,7 +47,6 @@ def compose(
         observers: Who is told of what takes a while, and of notes.
         stop: What asks it to stop.
         workshop: What it has in common with other runs.
-        like: The network of a run that is trained in the same pass: its frozen weights are used.
         how_to_resume: What continues the run; its own command when not given.
 
     Raises:
@@ -59,7 +57,7 @@ def compose(
     observers.working("reading the data")
     data = workshop.data(config)
     observers.working("loading the model")
-    network, notes = _network(config, data, workshop, like)
+    network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
     config, decisions = decide(config, data.task, network, splits["train"], splits.get("validation"))
@@ -93,14 +91,12 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     be_deterministic(wanted=deterministic)
 
 
-def _network(
-    config: RunConfig, data: TaskData, workshop: Workshop, like: Network | None
-) -> tuple[Network, list[Problem]]:
+def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[Network, list[Problem]]:
     """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it."""
     loaded = workshop.load(config, data)
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
-    network = make_network(loaded, config, data.task, config.method.apply, like=like, is_trained=True)
+    network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
     return network, list(notes)

@@ -19,19 +19,13 @@ from tunesmith.types import Problem, RunError, StepInfo
 
 
 class Course:
-    """What happens between a session's steps, whoever makes these: notes, evaluations, checkpoints."""
+    """What happens between a session's steps: notes, evaluations, checkpoints."""
 
     def __init__(self, session: Ready) -> None:
         self.session = session
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no step is to be made any more."""
-        training = self.session.training
-        return training.step >= training.plan.total_steps or _should_stop_early(self.session)
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
@@ -98,7 +92,7 @@ def _stop_if_asked(course: Course) -> None:
     raise Stopped(
         int(received),
         f"Stopped after step {session.training.step} of {session.training.plan.total_steps}; a checkpoint was saved. "
-        f"Continue with: {session.directory.how_to_resume}",
+        f"Continue with: {session.how_to_resume}",
     )
 
 

@@ -88,6 +88,11 @@ class RunDirectory:
         """Whether there is something here to be resumed or to be looked at: this run or one to replace it."""
         return self.config.exists() or self.staged.config.exists() or self.is_replaced
 
+    @property
+    def awaits_replacement(self) -> bool:
+        """Whether a run that has yet to begin is to replace what is here: one of several, whose turn has not come."""
+        return marked_names(self.staged.path) is not None and not self.staged.config.exists()
+
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config, dump_yaml(config))
 

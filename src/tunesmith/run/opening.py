@@ -36,7 +36,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         check_same_data(composed)
         check_same_model(composed)
         decisions = {**decisions_of(directory), **decisions}
-    composed.stop.advice = f"Stopped before the first step. Begin again with: {directory.how_to_resume}"
+    composed.stop.advice = f"Stopped before the first step. Begin again with: {composed.how_to_resume}"
     directory.begin(anew=not resume)
     directory.write_config(resolved)  # before everything else: it is what can be resumed
     environment = _environment(composed, decisions, started)

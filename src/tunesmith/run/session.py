@@ -85,7 +85,7 @@ class Composed:
     logbook: Logbook
     stop: StopRequests
     how_to_resume: str
-    """What continues it."""
+    """The command that continues it."""
 
     @property
     def observers(self) -> Observers:
@@ -109,7 +109,7 @@ class Composed:
         """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
         method, network, known = self.config.method, self.network, origin(self.network.model)
         options = method.model_dump(mode="json")
-        shaping = options if method.same_in_one_pass is None else {key: options[key] for key in method.same_in_one_pass}
+        shaping = {key: options[key] for key in (method.shaping_options or options)}
         weights = None if known is None else known.weights_sha256
         tokens = [self.workshop.tokenizer_sha256(network), network.max_length]
         return [self.config.model.model_dump(mode="json"), weights, method.name, shaping, network.precision, tokens]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_plan import MemoryPlan, Wish, plan_memory
+from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
@@ -38,7 +37,8 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
-    plan = _plan([training], config.checkpointing)
+    in_use, available = memory_of(device)
+    plan = plan_memory(training, config.checkpointing, in_use=in_use, available=available)
     num_compiled = compile_layers(model) if compiles else 0
     _adopt(opened, training, plan)
     has_graphs = config.cuda_graphs and not plan.checkpointing
@@ -50,27 +50,6 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
         fix = "The results stay the same. Lower compute.micro_batch_tokens, or set compute.checkpointing to never."
         opened.note(Problem("note", message, fix))
     return training, StepSettings(plan, num_compiled, has_graphs)
-
-
-def settle_steps_of_several(runs: Sequence[Opened]) -> tuple[list[Training], StepSettings]:
-    """Do the same for runs whose steps are made in the same passes: one plan for what all of them take at once.
-
-    Layers that run for several runs change from pass to pass, and are neither compiled nor captured.
-    """
-    for opened in runs:
-        _require(opened)
-    trainings = [_with_chosen_loss(opened) for opened in runs]
-    plan = _plan(trainings, runs[0].config.compute.checkpointing)
-    for opened, training in zip(runs, trainings, strict=True):
-        _adopt(opened, training, plan)
-        _tell_what_needs_it_alone(opened)
-    return trainings, StepSettings(plan)
-
-
-def _plan(trainings: Sequence[Training], wish: Wish) -> MemoryPlan:
-    first, *others = trainings
-    in_use, available = memory_of(first.collate.device)
-    return plan_memory(first, wish, in_use=in_use, available=available, beside=others)
 
 
 def _adopt(opened: Opened, training: Training, plan: MemoryPlan) -> None:
@@ -131,15 +110,6 @@ def _with_chosen_loss(opened: Opened) -> Training:
 
 def _fused_loss(weight: Any, hidden_UD: Any, labels_U: Any) -> Any:
     return liger.linear_cross_entropy_sum(hidden_UD, weight, labels_U)
-
-
-def _tell_what_needs_it_alone(opened: Opened) -> None:
-    """Say what was asked for by name and is not done in runs trained together."""
-    config = opened.config.compute
-    asked = {"compute.compile: always": config.compile == "always", "compute.cuda_graphs: true": config.cuda_graphs}
-    if names := [name for name, wanted in asked.items() if wanted]:
-        message = f"{' and '.join(names)}: switched off, since the layers run for several runs at once."
-        opened.note(Problem("note", message, "The results stay the same. Train the run alone to have it."))
 
 
 def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tunesmith.files.lock import locked
@@ -57,14 +57,36 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(as_guest())
         stop = stack.enter_context(stop_requests())
-        directory = enter(stack, place, config, stop, resume=resume, overwrite=overwrite)
+        directory = enter(stack, place, config, resume=resume, overwrite=overwrite)
         if directory is None:
             return place.path
-        watching = Observers(observers)
-        stack.callback(watching.close)
+        if resume:
+            stop.advice = f"Stopped before training went on; all is as it was. Continue with: {directory.how_to_resume}"
+        elif directory.final is not None:
+            stop.advice = f"Stopped before training began; the run in {place.path} is as it was."
+        watching = stack.enter_context(closing(Observers(observers)))
+        train_in(directory, config, watching, stop, workshop or Workshop(keeps_models=False), resume=resume)
+    return place.path
+
+
+def train_in(
+    directory: RunDirectory,
+    config: RunConfig,
+    observers: Observers,
+    stop: StopRequests,
+    workshop: Workshop,
+    *,
+    resume: bool,
+    how_to_resume: str = "",
+) -> None:
+    """Train as ``config`` says, from its beginning to its end, in a folder that is held (``enter``).
+
+    ``how_to_resume`` is what continues the run; its own command when not given. Raises what ``train`` does.
+    """
+    with ExitStack() as stack:
         config = taken_up(config, directory) if resume else config
-        composed = compose(config, directory, watching, stop, workshop or Workshop(keeps_models=False))
-        stack.enter_context(resumable(directory))
+        composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
+        stack.enter_context(_resumable(directory, composed.how_to_resume))
         opened = open_run(composed, resume=resume)
         if wants_states(opened):
             opened = keep_states(opened)
@@ -72,7 +94,6 @@ def train(
         reset_peak(ready.network.device)
         drive(ready)
         finish(ready, peak_memory=peak_bytes(ready.network.device))
-    return place.path
 
 
 def directory_of(config: RunConfig) -> RunDirectory:
@@ -83,7 +104,7 @@ def directory_of(config: RunConfig) -> RunDirectory:
 
 
 def enter(
-    stack: ExitStack, place: RunDirectory, config: RunConfig, stop: StopRequests, *, resume: bool, overwrite: bool
+    stack: ExitStack, place: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool
 ) -> RunDirectory | None:
     """Hold the folder until the stack ends, and make sure that it is ours; return where to write the run.
 
@@ -91,18 +112,11 @@ def enter(
     """
     stack.callback(place.remove_if_empty)
     stack.enter_context(locked(place.path))
-    directory = claim(place, config, resume=resume, overwrite=overwrite)
-    if directory is None:
-        return None
-    if resume:
-        stop.advice = f"Stopped before training went on; all is as it was. Continue with: {directory.how_to_resume}"
-    elif directory.final is not None:
-        stop.advice = f"Stopped before training began; the run in {place.path} is as it was."
-    return directory
+    return claim(place, config, resume=resume, overwrite=overwrite)
 
 
 @contextmanager
-def resumable(directory: RunDirectory) -> Iterator[None]:
+def _resumable(directory: RunDirectory, how_to_resume: str) -> Iterator[None]:
     """Say, where the disk takes nothing any more, how to go on with a run that has begun."""
     try:
         yield
@@ -113,7 +127,7 @@ def resumable(directory: RunDirectory) -> Iterator[None]:
         done = "what was saved before is untouched"
         if not directory.config.exists():
             raise DiskError(what, f"Mend that, then run again; {done}.") from error
-        raise DiskError(what, f"Mend that, then continue with: {directory.how_to_resume} ({done}).") from error
+        raise DiskError(what, f"Mend that, then continue with: {how_to_resume} ({done}).") from error
 
 
 def default_output(config: RunConfig) -> str:

@@ -10,8 +10,7 @@ Shapes: T tokens, K inputs, N outputs of all layers together, R ranks of all ada
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +19,6 @@ from torch import nn
 
 from tunesmith.kernels import noise
 from tunesmith.kernels.rows import column_sums
-
-_GUESTS = "tunesmith_guests"
-"""Attribute of a layer that has visitors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +30,12 @@ class LowRank:
     up: torch.Tensor
     """B: [outputs of the layer, r]."""
     scale: float
-    tokens: slice
-    """Which of the flat row's tokens it is for."""
     mask: noise.Mask | None
-    """Dropout before A; of the whole row, like ``tokens``."""
-
-    def read(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the adapter reads of a row: its tokens, with its noise."""
-        return _read(x, self)
+    """Dropout before A."""
 
     def of(self, tokens: torch.Tensor) -> LowRank:
-        """Return the adapter as it is for some of the tokens (int64 [Q], ascending)."""
-        ends = (
-            None if end is None else int(torch.searchsorted(tokens, end))
-            for end in (self.tokens.start, self.tokens.stop)
-        )
-        return replace(self, tokens=slice(*ends), mask=None if self.mask is None else self.mask.of(tokens))
+        """Return the adapter as it is for some of the tokens (int64 [Q])."""
+        return self if self.mask is None else replace(self, mask=self.mask.of(tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +47,8 @@ class Layer:
     adapters: tuple[LowRank, ...] = ()
 
     def of(self, tokens: torch.Tensor) -> Layer:
-        """Return the layer as it is for some of the tokens (int64 [Q], ascending)."""
+        """Return the layer as it is for some of the tokens (int64 [Q])."""
         return replace(self, adapters=tuple(adapter.of(tokens) for adapter in self.adapters))
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A layer of PEFT's whose adapters work on some tokens of a flat row; the base is that of the layer it visits."""
-
-    layer: nn.Module
-    tokens: slice
-    sites: Mapping[nn.Module, int]
-    """Names of the modules that drop in the guest's own model."""
-
-
-@contextmanager
-def visited(layers: Iterable[nn.Module], guests: Iterable[Sequence[Guest]]) -> Iterator[None]:
-    """Let each layer have the adapters of its guests in place of its own, inside the ``with`` block."""
-    with ExitStack() as stack:
-        for layer, visitors in zip(layers, guests, strict=True):
-            vars(layer)[_GUESTS] = visitors
-            stack.callback(vars(layer).pop, _GUESTS)
-        yield
 
 
 def layer_of(module: nn.Module, sites: Mapping[nn.Module, int]) -> Layer | None:
@@ -95,47 +61,26 @@ def layer_of(module: nn.Module, sites: Mapping[nn.Module, int]) -> Layer | None:
     base: Any = getattr(module, "base_layer", None)
     if type(base) is not nn.Linear or not hasattr(module, "lora_A"):
         return None
-    adapters = adapters_of(module, sites)
-    return None if adapters is None else Layer(base.weight, base.bias, adapters)
+    peft: Any = module
+    names = [] if peft.disable_adapters else [name for name in peft.active_adapters if name in peft.lora_A]
+    adapters = [_adapter_of(peft, name, sites) for name in names]
+    if peft.merged or None in adapters:
+        return None
+    return Layer(base.weight, base.bias, tuple(adapter for adapter in adapters if adapter is not None))
 
 
-def adapters_of(module: nn.Module, sites: Mapping[nn.Module, int]) -> tuple[LowRank, ...] | None:
-    """Return the adapters of PEFT's plain LoRA layer, or its guests'; None for variants, or where keys are missing."""
-    guests: Sequence[Guest] = vars(module).get(_GUESTS, (Guest(module, slice(None), sites),))
-    drawn: dict[int, noise.Mask | None] = {}
-    """By site: guests stand at equal sites of their models, which have all been asked equally often."""
-    found = []
-    for guest in guests:
-        peft: Any = guest.layer
-        names = [] if peft.disable_adapters else [name for name in peft.active_adapters if name in peft.lora_A]
-        adapters = [_adapter_of(guest, name, drawn) for name in names]
-        if peft.merged or None in adapters:
-            return None
-        found += [adapter for adapter in adapters if adapter is not None]
-    return tuple(found)
-
-
-def _adapter_of(guest: Guest, name: str, drawn: dict[int, noise.Mask | None]) -> LowRank | None:
-    """Return one of a module's adapters; None where it is more than two matrices, or dropout has no keys."""
-    peft: Any = guest.layer
+def _adapter_of(peft: Any, name: str, sites: Mapping[nn.Module, int]) -> LowRank | None:
+    """Return one of a module's adapters; None where it is a variant, or there are no keys for its dropout."""
     down, up, dropout = peft.lora_A[name], peft.lora_B[name], peft.lora_dropout[name]
-    if (
-        name in peft.lora_variant
-        or not isinstance(up, nn.Module)
-        or up.bias is not None
-        or not isinstance(dropout, nn.Dropout | nn.Identity)
-    ):
+    is_plain = all(isinstance(one, nn.Module) for one in (down, up)) and name not in peft.lora_variant
+    if not is_plain or up.bias is not None or not isinstance(dropout, nn.Dropout | nn.Identity):
         return None
     mask = None
     if isinstance(dropout, nn.Dropout) and dropout.training and dropout.p:
-        site = guest.sites[dropout]
-        if site not in drawn:
-            drawn[site] = noise.draw(site, dropout.p)
-        common = drawn[site]
-        if common is None:
+        mask = noise.draw(sites[dropout], dropout.p)
+        if mask is None:
             return None
-        mask = replace(common, probability=dropout.p)
-    return LowRank(down.weight, up.weight, float(peft.scaling[name]), guest.tokens, mask)
+    return LowRank(down.weight, up.weight, float(peft.scaling[name]), mask)
 
 
 def project(x_TK: torch.Tensor, layers: Sequence[Layer], *, with_bias: bool = True) -> torch.Tensor:
@@ -144,7 +89,7 @@ def project(x_TK: torch.Tensor, layers: Sequence[Layer], *, with_bias: bool = Tr
     adapters = [(index, adapter) for index, layer in enumerate(layers) for adapter in layer.adapters]
     plan = _Plan(
         tuple(layer.weight.shape[0] for layer in layers),
-        tuple(_Adapter(index, one.scale, one.tokens, one.mask) for index, one in adapters),
+        tuple(_Adapter(index, one.scale, one.mask) for index, one in adapters),
     )
     tensors = [layer.weight for layer in layers] + biases
     tensors += [one.down for _, one in adapters] + [one.up for _, one in adapters]
@@ -156,7 +101,6 @@ def project(x_TK: torch.Tensor, layers: Sequence[Layer], *, with_bias: bool = Tr
 class _Adapter:
     layer: int
     scale: float
-    tokens: slice
     mask: noise.Mask | None
 
 
@@ -194,7 +138,7 @@ class _Project(torch.autograd.Function):
                 torch.addmm(bias, x, weight.t(), out=out)
         shrunk = _shrink(x, plan, downs)
         for adapter, up, small in zip(plan.adapters, ups, shrunk, strict=True):
-            columns[adapter.layer][adapter.tokens].addmm_(small, up.t(), alpha=adapter.scale)
+            columns[adapter.layer].addmm_(small, up.t(), alpha=adapter.scale)
         ctx.save_for_backward(x, *tensors)
         ctx.plan, ctx.shrunk = plan, shrunk
         return made
@@ -214,7 +158,7 @@ class _Project(torch.autograd.Function):
 
 
 def _shrink(x: torch.Tensor, plan: _Plan, downs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return ``x A'`` for every adapter: one product for all that read the same tokens as they are."""
+    """Return ``x A'`` for every adapter: one product for all that read the tokens as they are."""
     results: list[torch.Tensor | None] = [None] * len(downs)
     for group in _groups(plan):
         first = plan.adapters[group[0]]
@@ -227,16 +171,14 @@ def _shrink(x: torch.Tensor, plan: _Plan, downs: Sequence[torch.Tensor]) -> list
 
 def _groups(plan: _Plan) -> list[list[int]]:
     """Return the adapters that read the same numbers, together."""
-    groups: dict[Any, list[int]] = {}
+    groups: dict[int | None, list[int]] = {}
     for index, adapter in enumerate(plan.adapters):
-        key = (adapter.tokens.start, adapter.tokens.stop, index if adapter.mask is not None else None)
-        groups.setdefault(key, []).append(index)
+        groups.setdefault(None if adapter.mask is None else index, []).append(index)
     return list(groups.values())
 
 
-def _read(x: torch.Tensor, adapter: _Adapter | LowRank) -> torch.Tensor:
-    own = x[adapter.tokens]
-    return own if adapter.mask is None else noise.drop(own, adapter.mask.of(adapter.tokens))
+def _read(x: torch.Tensor, adapter: _Adapter) -> torch.Tensor:
+    return x if adapter.mask is None else noise.drop(x, adapter.mask)
 
 
 def _parts(whole: torch.Tensor, sizes: Sequence[int], *, dim: int) -> list[torch.Tensor]:
@@ -272,7 +214,7 @@ def _adapter_gradients(  # noqa: PLR0917 (all of it belongs to one product's gra
         smalls = []
         for index in group:
             adapter = plan.adapters[index]
-            part = columns[adapter.layer][adapter.tokens]
+            part = columns[adapter.layer]
             smalls.append((part @ ups[index]).mul_(adapter.scale))
             of_ups[index] = (part.t() @ shrunk[index]).mul_(adapter.scale)
         small = smalls[0] if len(smalls) == 1 else torch.cat(smalls, dim=1)
@@ -283,9 +225,9 @@ def _adapter_gradients(  # noqa: PLR0917 (all of it belongs to one product's gra
             continue
         down = _stacked([downs[index] for index in group])
         if first.mask is None:
-            x_gradient[first.tokens].addmm_(small, down)
+            x_gradient.addmm_(small, down)
         else:
-            x_gradient[first.tokens] += noise.drop(small @ down, first.mask.of(first.tokens))
+            x_gradient += noise.drop(small @ down, first.mask)
     return of_downs, of_ups
 
 
