@@ -131,7 +131,7 @@ def test_trains_saves_and_reopens(
     if name in ("pair_ranking", "span_choice"):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
-        prediction = run.predict(["this film"], ["a film"] if task == "pairs" else None)[0]
+        prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
     json.dumps(prediction)
     assert {"label", "value", "tags", "answer", "pseudo_perplexity"} & set(prediction)
 
