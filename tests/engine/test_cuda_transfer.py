@@ -55,7 +55,7 @@ def test_a_batch_is_built_on_the_host_and_moved_whole() -> None:
     assert built.borders is not None
     assert moved.borders.max_length == built.borders.max_length
     assert [group.lengths for group in moved.borders.groups] == [group.lengths for group in built.borders.groups]
-    assert np.array_equal(moved.rows, built.rows)
+    assert np.array_equal(moved.sequences, built.sequences)
 
 
 def test_a_batch_on_the_cpu_is_not_copied() -> None:
