@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
@@ -29,7 +28,7 @@ NOWHERE = -100
 
 
 class TextsWithAnswers(LabelledTexts):
-    """Texts of which one is what is to be found in another."""
+    """Texts of which one is to be found in another."""
 
     truths: ClassVar[tuple[str, ...]] = ("answer",)
 
@@ -89,7 +88,7 @@ class SpanChoice(Task):
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         rows = zip(widen(scores_UK).split(units.per_row), targets["span"], strict=True)
-        losses = [functional.cross_entropy(scores_L2.T, span_2, reduction="sum") for scores_L2, span_2 in rows]
+        losses = [torch.nn.functional.cross_entropy(scores_L2.T, span_2, reduction="sum") for scores_L2, span_2 in rows]
         return torch.stack(losses).sum()
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
