@@ -13,6 +13,7 @@ from tunesmith.engine.batch import Batch, Collator, IntArray
 from tunesmith.engine.losses import chunks, part_of, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
+from tunesmith.models.modes import evaluating
 from tunesmith.tasks.objective import Objective
 
 CPU_TOKENS = 2048
@@ -47,15 +48,13 @@ def predict(
     check: Callable[[], None] = lambda: None,
 ) -> Scored:
     """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise."""
-    was_training = scorer.model.training
-    scorer.model.eval()
     token_budget = forward_tokens(token_budget, collate.device)
     if task.corrupts:
         data = task.corrupt(data, np.arange(len(data)), None)
     pieces: list[dict[str, Array]] = []
     seen: list[IntArray] = []
     loss, num_units = 0.0, 0.0
-    try:
+    with evaluating(scorer.model):
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)
@@ -66,8 +65,6 @@ def predict(
                 collected = task.collect(scores, targets, units)
                 pieces.append({name: tensor.cpu().numpy() for name, tensor in collected.items()})
             seen.append(batch.sequences)
-    finally:
-        scorer.model.train(was_training)
     if not pieces:
         return Scored({}, data.data_targets, None)
     order = np.concatenate(seen)
