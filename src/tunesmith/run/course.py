@@ -26,6 +26,7 @@ class Course:
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
+        self._evaluated_step: int | None = None
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
@@ -52,10 +53,22 @@ class Course:
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
-            _evaluate(session)
+            self._evaluate()
         if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
+
+    def pause(self) -> None:
+        """Evaluate, if this step was not, and save."""
+        if self._evaluated_step != self.session.training.step:
+            self._clock = time.perf_counter()
+            self._evaluate()
+            self._count_time()
+        self.save()
+
+    def _evaluate(self) -> None:
+        _evaluate(self.session)
+        self._evaluated_step = self.session.training.step
 
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
@@ -71,16 +84,25 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready) -> None:
-    """Make the steps; evaluate, save and stop when it is time to."""
-    course = Course(session)
+def drive(session: Ready, until: int | None = None) -> bool:
+    """Make the steps; evaluate, save and stop when it is time to. Return whether all of them are made.
+
+    After step ``until`` of a longer training the run is evaluated, saved and left as it is, to be gone on with.
+    """
+    course, total = Course(session), session.training.plan.total_steps
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
         steps = train_steps(session.training)
-        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+        while not _should_stop_early(session):
+            if until is not None and until <= session.training.step < total:
+                course.pause()
+                return False
+            if (info := next(steps, None)) is None:
+                break
             course.after(info)
             _stop_if_asked(course)
+    return True
 
 
 def _stop_if_asked(course: Course) -> None:

@@ -15,7 +15,7 @@ from tunesmith.files.atomic import remove_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.ownership import COLUMNS
 from tunesmith.models.base import LoadedModel
-from tunesmith.models.sharing import own_memory
+from tunesmith.models.sharing import memory_beside, own_memory
 from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
 from tunesmith.tasks.saved_head import head_of_run
@@ -107,6 +107,10 @@ class Workshop:
         """Give a run the memory of the parameters ``names``, which it is going to train, and of the buffers."""
         for template in self._templates.values():
             own_memory(network.model, template.model, names)
+
+    def bytes_beside(self, network: Network) -> int:
+        """Return the memory of models that are held for other runs, as far as a run does not use it, in bytes."""
+        return memory_beside((template.model for template in self._templates.values()), network.model)
 
     def tokenizer_sha256(self, network: Network) -> str:
         """Return what the tokenizer does, as one hash."""
