@@ -85,24 +85,24 @@ class Course:
 
 
 def drive(session: Ready, until: int | None = None) -> bool:
-    """Make the steps; evaluate, save and stop when it is time to. Return whether all of them are made.
+    """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
 
-    After step ``until`` of a longer training the run is evaluated, saved and left as it is, to be gone on with.
+    It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
+    and saved, to be gone on with.
     """
-    course, total = Course(session), session.training.plan.total_steps
+    course = Course(session)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
         steps = train_steps(session.training)
-        while not _should_stop_early(session):
-            if until is not None and until <= session.training.step < total:
-                course.pause()
-                return False
+        while not _should_stop_early(session) and (until is None or session.training.step < until):
             if (info := next(steps, None)) is None:
                 break
             course.after(info)
             _stop_if_asked(course)
-    return True
+        if until is not None:
+            course.pause()
+    return until is None
 
 
 def _stop_if_asked(course: Course) -> None:

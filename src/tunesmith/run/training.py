@@ -49,8 +49,8 @@ def train(
         observers: Told of every step, evaluation and note.
         workshop: What the run has in common with others before and after it in this process; the result is bit for
             bit that of the run alone.
-        until: Leave the run unfinished after this step, evaluated and saved, to be resumed; nothing but its validation
-            rows has been read by then.
+        until: Leave the run unfinished after this step, or earlier if it stops by itself: evaluated and saved, to be
+            resumed. Its test rows have not been scored by then.
         how_to_resume: What continues the run when it is stopped; its own command when not given.
 
     Raises:
