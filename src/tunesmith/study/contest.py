@@ -126,6 +126,7 @@ class _Contest:
             question.tuned_by,
             question.tuned_higher,
             self._stepped,
+            question.task.on_texts() is not None,
             self._before_run,
         )
         folders = {name: one.folder for name, one in self.contestants.items()}
