@@ -31,6 +31,7 @@ RECORDS = (
     "metrics.jsonl",
     "evaluation.json",
     "predictions.parquet",
+    "scores.npz",
     "training.json",
 )
 """What every run writes besides its model; all of them are in the manifest."""

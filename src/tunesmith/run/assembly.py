@@ -59,10 +59,9 @@ class TaskData:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
         return self.prepared.splits[split].columns()
 
-    @property
-    def judged_split(self) -> str:
-        """The split that the final figures come from."""
-        return "test" if "test" in self.prepared.splits else "validation"
+    def judged_split(self, wanted: str) -> str:
+        """Return the split that the final figures come from, where ``wanted`` is what is asked for."""
+        return wanted if wanted in self.prepared.splits else "validation"
 
 
 def load_data(config: RunConfig) -> TaskData:

@@ -28,6 +28,7 @@ class Course:
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
         self._first_steps = FirstSteps(session)
+        self._evaluated_step: int | None = None
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
@@ -55,10 +56,22 @@ class Course:
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
-            _evaluate(session)
+            self._evaluate()
         if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
+
+    def pause(self) -> None:
+        """Evaluate, if this step was not, and save."""
+        if self._evaluated_step != self.session.training.step:
+            self._clock = time.perf_counter()
+            self._evaluate()
+            self._count_time()
+        self.save()
+
+    def _evaluate(self) -> None:
+        _evaluate(self.session)
+        self._evaluated_step = self.session.training.step
 
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
@@ -74,16 +87,25 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready) -> None:
-    """Make the steps; evaluate, save and stop when it is time to."""
+def drive(session: Ready, until: int | None = None) -> bool:
+    """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
+
+    It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
+    and saved, to be gone on with.
+    """
     course = Course(session)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
         steps = train_steps(session.training)
-        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+        while not _should_stop_early(session) and (until is None or session.training.step < until):
+            if (info := next(steps, None)) is None:
+                break
             course.after(info)
             _stop_if_asked(course)
+        if until is not None:
+            course.pause()
+    return until is None
 
 
 def _stop_if_asked(course: Course) -> None:

@@ -107,6 +107,11 @@ class Composed:
         return name, directions[name]
 
     @property
+    def judged_split(self) -> str:
+        """The split that the final figures come from."""
+        return self.data.judged_split(self.config.evaluation.split)
+
+    @property
     def model_key(self) -> list[Any]:
         """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
         method, network, known = self.config.method, self.network, origin(self.network.model)

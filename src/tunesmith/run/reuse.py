@@ -1,0 +1,60 @@
+"""What sharing saves: how often something was made, and used again by a run that would have had to make it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Part:
+    made: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+    """Seconds that making it again, each time that it was used again, would have taken."""
+
+
+@dataclass
+class Reuse:
+    """An account by kind: rows, tokens, models as loaded, states of frozen layers, baselines."""
+
+    _parts: dict[str, _Part] = field(default_factory=dict)
+    _seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds that each thing took, by its name."""
+    _inner: float = 0.0
+    """Seconds that were spent on things that are counted by themselves, within the one being made."""
+
+    def make(self, kind: str, name: str, make: Callable[[], T]) -> T:
+        """Make something, and take note of what it takes beyond other things made on the way."""
+        outside, self._inner = self._inner, 0.0
+        began = time.perf_counter()
+        try:
+            made = make()
+        finally:
+            whole = time.perf_counter() - began
+            own, self._inner = whole - self._inner, outside + whole
+        self._part(kind).made += 1
+        self._seconds[name] = own
+        return made
+
+    def used_again(self, kind: str, name: str) -> None:
+        """Take note that a run has used what was made before."""
+        part = self._part(kind)
+        part.reused += 1
+        part.seconds += self._seconds.get(name, 0.0)
+
+    def record(self) -> dict[str, Any]:
+        """Return the account as JSON values, the greatest saving first."""
+        parts = [
+            {"what": kind, "made": part.made, "reused": part.reused, "seconds": part.seconds}
+            for kind, part in sorted(self._parts.items(), key=lambda item: -item[1].seconds)
+            if part.reused
+        ]
+        return {"saved_seconds": sum(part.seconds for part in self._parts.values()), "parts": parts}
+
+    def _part(self, kind: str) -> _Part:
+        return self._parts.setdefault(kind, _Part())
