@@ -58,7 +58,7 @@ def predict(
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)
-            for scores, targets, units in _scored_parts(scorer, task, batch):
+            for scores, targets, units in scored_parts(scorer, task, batch):
                 if targets:
                     loss += float(task.loss_sum(scores, targets, units))
                     num_units += task.count_units(targets, units)
@@ -72,7 +72,7 @@ def predict(
     return Scored(outputs, data.data_targets, loss / num_units if num_units else None)
 
 
-def _scored_parts(
+def scored_parts(
     scorer: Scorer, task: Objective, batch: Batch
 ) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]]:
     """Yield the scores of a batch with their targets and borders, a chunk of units at a time where there are many."""

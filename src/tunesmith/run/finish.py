@@ -181,6 +181,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "tokens_per_second": progress.num_tokens / step_seconds,
         "rows_per_second": progress.num_rows / step_seconds,
         "peak_memory_bytes": peak_memory,
+        "predicted": progress.predicted,
         **session.settings.record(),
         "saved_bytes": saved_bytes,
         "layout": network.scorer.layout,
