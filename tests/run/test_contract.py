@@ -73,8 +73,8 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
 REFUSED = {
     ("chat", "probe"): "no head",  # a language model has no head of its own
     ("texts", "probe"): "no head",
-    ("chat", "bitfit"): "no biases and no head",
-    ("texts", "bitfit"): "no biases and no head",
+    ("chat", "bitfit"): "has none below its head",
+    ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""

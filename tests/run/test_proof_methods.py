@@ -80,7 +80,7 @@ def result(folder: Path) -> tuple[dict[str, bytes], list[float]]:
 
 
 def test_each_has_settings() -> None:
-    assert set(SETTINGS) == set(PROOF_METHODS)
+    assert set(PROOF_METHODS) <= set(SETTINGS)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
