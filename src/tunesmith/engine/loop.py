@@ -191,6 +191,7 @@ def _update(step: Step, norm: float, rate: float) -> None:
     limit = training.config.clip_norm
     if limit is not None and norm > limit:
         training.optimizer.scale_gradients(limit / norm)
+    set_seed(step_seed(step.seed, 0), training.collate.device)  # some optimizers project onto random directions
     training.optimizer.step(rate)
     if training.method.has("after_step"):
         with step.hook():
