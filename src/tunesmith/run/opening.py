@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
+from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.guards import (
@@ -48,6 +49,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
     rival = judge_untuned(composed)  # before anything is restored
+    composed = calibrated(composed)
     if resume:
         _restore(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival)
