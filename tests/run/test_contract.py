@@ -67,6 +67,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "dora": {"name": "lora", "rank": 2, "dora": True, "rslora": True},
     "adalora": {"name": "adalora", "initial_rank": 3, "target_rank": 1},
     "bitfit": {"name": "bitfit"},
+    "lisa": {"name": "lisa", "layers": 1, "draws": 3},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
 }
 

@@ -23,6 +23,7 @@ Shapes: T tokens of a micro-batch, U tokens that the head reads.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -201,12 +202,16 @@ def measure(training: Training) -> Needs:
         id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
     }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
+    at_once = training.method.trained_at_once(model)
+    chosen = [at_once is None or name in at_once for name in optimizer.names]
+    masters = list(itertools.compress(optimizer.masters, chosen))
+    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
     return Needs(
         weights=bytes_of([*model.parameters(), *model.buffers()]),
         masters=bytes_of(separate_masters(optimizer)),
-        optimizer=state_bytes(optimizer.optimizer, optimizer.masters),
-        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables]),
-        master_gradients=bytes_of(separate_masters(optimizer, tables)),
+        optimizer=state_bytes(optimizer.optimizer, masters),
+        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
+        master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
         hidden=_hidden_bytes(anatomy),

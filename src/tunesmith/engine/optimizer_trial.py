@@ -51,8 +51,10 @@ def state_bytes(optimizer: torch.optim.Optimizer, masters: Iterable[torch.Tensor
     group = {key: value for key, value in optimizer.param_groups[0].items() if key not in ("params", "names")}
     group.update({name: False for name in ("fused", "foreach", "capturable") if name in group})
     most = max([0, *(value for value in group.values() if type(value) is int)])  # a rank is none of the sides
-    sides = (2 * min(most, 1024) + SIZE[0], 2 * min(most, 1024) + SIZE[1])
-    trial = {"matrix": torch.ones(sides), "vector": torch.ones(sides[:1])}
+    short, long = (2 * min(most, 1024) + side for side in SIZE)
+    # Projections are made on the shorter side.
+    sizes: dict[str, tuple[int, ...]] = {"wide": (short, long), "tall": (long, short), "vector": (short,)}
+    trial = {name: torch.ones(size) for name, size in sizes.items()}
     copy: torch.optim.Optimizer = type(optimizer)([{**group, "lr": 0.0, "params": list(trial.values())}])  # type: ignore[call-arg]
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
@@ -61,11 +63,11 @@ def state_bytes(optimizer: torch.optim.Optimizer, masters: Iterable[torch.Tensor
         copy.step()
     tensors, _ = collect_state(copy, trial, scalars_of_groups(copy))
     kept = {name: [one for key, one in tensors.items() if key.startswith(f"{name}/") and one.dim()] for name in trial}
-    return sum(
-        _bytes_like(one, sides if master.dim() > 1 else sides[:1], master)
-        for master in masters
-        for one in kept["matrix" if master.dim() > 1 else "vector"]
-    )
+    total = 0
+    for master in masters:
+        kind = "vector" if master.dim() < 2 else "tall" if len(master) >= master.numel() / len(master) else "wide"
+        total += sum(_bytes_like(one, sizes[kind], master) for one in kept[kind])
+    return total
 
 
 def _bytes_like(kept: torch.Tensor, tried: tuple[int, ...], master: torch.Tensor) -> int:

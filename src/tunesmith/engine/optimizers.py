@@ -106,6 +106,13 @@ class MasterOptimizer:
         self._collected = [None] * len(self.masters)
         self._factor = 1.0
 
+    def forget_frozen(self) -> None:
+        """Forget the state of weights that are not trained now: if they are again, they begin anew."""
+        for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+            if not parameter.requires_grad:
+                self.optimizer.state.pop(master, None)
+                self._rows_with_moments.pop(index, None)
+
     @property
     def has_gradients(self) -> bool:
         """Whether any master has a gradient."""
