@@ -132,7 +132,7 @@ class _Probed:
 def _forecast(opened: Opened, found: _Probed, composing: float, began: float) -> Forecast:
     training = replace(opened.training, token_budget=found.training.token_budget)
     timetable = Timetable.of(training, found.work, found.pace, opened.validation)
-    split = opened.data.judged_split
+    split = opened.judged_split
     judged = 0.0
     if split in opened.data.prepared.splits:
         budget = opened.config.compute.micro_batch_tokens
