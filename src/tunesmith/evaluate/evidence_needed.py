@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tunesmith.evaluate.student import half_width
 from tunesmith.evaluate.variance import Parts, satterthwaite
+
+T = TypeVar("T")
 
 MAX_SEEDS = 50
 """More than so many seeds in all are no advice."""
 MAX_ROWS = 100
 """Nor is it to have this many times the test rows."""
+_FACTORS = [1.1**step for step in range(1, math.floor(math.log(MAX_ROWS, 1.1)) + 1)]
+"""How many times the test rows are tried, each a tenth more than the one before."""
 USUAL_DISAGREEMENT = 0.1
 """Share of the rows that two trained models usually get differently right, where nothing is known yet."""
 
@@ -97,24 +103,25 @@ def _fewest_seeds(evidence: Evidence) -> int | None:
     if not evidence.num_seeds:
         return None
     more = range(evidence.num_seeds + 1, MAX_SEEDS + 1)
-    return next((seeds for seeds in more if evidence.is_decided(seeds, 1.0)), None)
+    return _first(more, lambda seeds: evidence.is_decided(seeds, 1.0))
 
 
 def _fewest_rows(evidence: Evidence, seeds: int) -> float | None:
-    return next((rows for rows in _factors() if evidence.is_decided(seeds, rows)), None)
+    return _first(_FACTORS, lambda rows: evidence.is_decided(seeds, rows))
 
 
 def _fewest_together(evidence: Evidence) -> tuple[int, float] | None:
     """Return the seeds, and how many times the rows, that decide when both grow alike."""
     if not evidence.num_seeds:
         return None
-    both = ((min(math.ceil(evidence.num_seeds * rows), MAX_SEEDS), rows) for rows in _factors())
-    return next((pair for pair in both if evidence.is_decided(*pair)), None)
+    both = [(min(math.ceil(evidence.num_seeds * rows), MAX_SEEDS), rows) for rows in _FACTORS]
+    return _first(both, lambda pair: evidence.is_decided(*pair))
 
 
-def _factors() -> Iterable[float]:
-    """Return how many times the test rows are tried, each a tenth more than the one before."""
-    return (1.1**step for step in range(1, math.floor(math.log(MAX_ROWS, 1.1)) + 1))
+def _first(growing: Sequence[T], decides: Callable[[T], bool]) -> T | None:
+    """Return the least that decides; whatever is more decides, too."""
+    place = bisect_left(growing, x=True, key=decides)
+    return growing[place] if place < len(growing) else None
 
 
 def _seeds(evidence: Evidence, seeds: int) -> str:

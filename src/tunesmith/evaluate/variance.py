@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from tunesmith.evaluate.entrants import Entrant
 from tunesmith.evaluate.student import chance_of_ratio
 from tunesmith.tasks.judge import FloatArray
 
+ROUNDING = 1e-12
+"""What is left of values and is a smaller part of them is none."""
 LOUDER = 0.05
 """A method whose spread over seeds is this improbable beside that of the others is not pooled with them."""
 
@@ -88,7 +91,7 @@ class SeedSpreads:
         """Return the spread of a method's runs, with what a seed does to all methods alike."""
         if not entrant.varies:
             return Spread(0.0, math.inf)
-        pooled = self._within(self._runs)
+        pooled = self._pooled_within
         if self._paired and len(self._runs) > 1:
             pooled = self._with_the_cut(pooled)
         others = self._within([one for one in self._runs if one is not entrant])
@@ -100,14 +103,22 @@ class SeedSpreads:
         alike = self._paired and first.seeds == second.seeds
         spread = self._residual if alike else self._within
         others = spread([one for one in self._runs if one not in pair])
-        pooled = spread(self._runs)
+        pooled = self._pooled_residual if alike else self._pooled_within
         return _louder(spread(pair), others, pooled)
+
+    @cached_property
+    def _pooled_within(self) -> Spread:
+        return self._within(self._runs)
+
+    @cached_property
+    def _pooled_residual(self) -> Spread:
+        return self._residual(self._runs)
 
     @staticmethod
     def _within(runs: Sequence[Entrant]) -> Spread:
         """Return the variance within methods, pooled."""
         freedom = sum(len(one.seeds) - 1 for one in runs)
-        squares = sum(float(((one.values - one.values.mean()) ** 2).sum()) for one in runs)
+        squares = sum(float(((one.values - one.mean) ** 2).sum()) for one in runs)
         return Spread(squares / freedom, freedom) if freedom else Spread(0.0, 0)
 
     @staticmethod
@@ -123,7 +134,11 @@ class SeedSpreads:
             design[cell, [method, len(runs) + seed]] = 1.0
         fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
         freedom = len(cells) - int(rank)
-        return Spread(float(((values - design @ fitted) ** 2).sum()) / freedom, freedom) if freedom else Spread(0.0, 0)
+        if not freedom:
+            return Spread(0.0, 0)
+        left = values - design @ fitted
+        left[np.abs(left) < ROUNDING * np.abs(values).max()] = 0.0
+        return Spread(float((left**2).sum()) / freedom, freedom)
 
     def _with_the_cut(self, pooled: Spread) -> Spread:
         """Return the pooled variance with the degrees of freedom that are left where seeds move all methods alike.
@@ -133,7 +148,7 @@ class SeedSpreads:
         num_methods, fewest = len(self._runs), min(len(one.seeds) for one in self._runs)
         if any(one.seeds != self._runs[0].seeds for one in self._runs):
             return Spread(pooled.variance, min(pooled.freedom, fewest - 1))
-        residual = self._residual(self._runs)
+        residual = self._pooled_residual
         whole = num_methods * pooled.variance
         rest = (num_methods - 1) * residual.variance
         freedom = satterthwaite((whole - rest, fewest - 1), (rest, residual.freedom))

@@ -16,7 +16,7 @@ from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
-from tunesmith.engine.precision import choose_device, choose_precision, place
+from tunesmith.engine.precision import Precision, choose_device, choose_precision, place
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -112,7 +112,7 @@ class Network:
     max_length: int
     scorer: Scorer
     collate: Collator
-    precision: str
+    precision: Precision
     device: torch.device
     layout_reason: str
     source: str

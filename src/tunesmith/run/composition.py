@@ -68,7 +68,7 @@ def compose(
         directory=directory,
         data=data,
         network=network,
-        training=_training(config, data, network, splits["train"]),
+        training=new_training(config, data.task, network, splits["train"]),
         validation=splits.get("validation"),
         workshop=workshop,
         columns=workshop.columns(directory.path, network, config.compute),
@@ -118,7 +118,7 @@ def _encode(
     return replace(data, left_out=sum(refused, Counter(data.left_out))), splits, found
 
 
-def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded) -> Training:
+def new_training(config: RunConfig, task: Task, network: Network, rows: Encoded) -> Training:
     """Return the engine's part, before its first step."""
     learning_rate, plan = planned(config.train, rows.num_samples)
     groups = config.method.parameter_groups(network.model)
@@ -127,7 +127,7 @@ def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded
     return Training(
         scorer=replace(network.scorer, prefix=find_prefix(network.model, optimizer.names)),
         collate=network.collate,
-        task=data.task,
+        task=task,
         data=rows,
         plan=plan,
         optimizer=optimizer,

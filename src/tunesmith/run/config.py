@@ -35,6 +35,9 @@ class EvaluationConfig(Config):
     chrF, BLEU), before and after training. For tasks that generate."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
+    general_text: str | None = None
+    """Measure what a language model forgets, by its loss before and after training on a text that is not of the data: a
+    file, or python-manual, prose of the manual that comes with Python; none for none, as when not given."""
     keep_scores: bool = False
     """Keep in `scores.npz` what the figures of the judged rows are computed from, row by row, so that runs can be
     compared; and measure how long a prediction takes."""

@@ -18,6 +18,7 @@ from tunesmith.run.advice import hints
 from tunesmith.run.assembly import inputs_of, parameter_counts
 from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
+from tunesmith.run.general_text import forgetting
 from tunesmith.run.judgement import figures, judge, prediction_speed
 from tunesmith.run.session import Ready
 from tunesmith.types import Problem, RunError
@@ -152,6 +153,8 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
         seed = session.config.data.split_seed
         rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
+    if (forgotten := forgetting(session)) is not None:
+        evaluation["forgetting"] = forgotten
     if settings.keep_scores:
         session.directory.write_scores(judged.outputs, judged.targets, None if rival is None else rival.outputs)
         evaluation["speed"] = prediction_speed(network, task, columns)

@@ -121,7 +121,7 @@ def forecast(
         directory = RunDirectory(Path(config.output or default_output(config)))
         watching = observers or Observers(())
         composed = compose(config, directory, watching, stop or StopRequests(), workshop)
-        opened = next_stage(Opened, composed, rival=None)
+        opened = next_stage(Opened, composed, rival=None, general=None)
         composing = time.perf_counter() - began
         watching.working("making a few steps")
         found = _probe(opened, seconds)

@@ -17,7 +17,7 @@ from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData
-from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.computed_columns import ComputedColumns, Kept
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
 from tunesmith.run.directory import RunDirectory
@@ -136,6 +136,8 @@ class Opened(Composed):
 
     rival: Baseline | None
     """The model before its first step, where that is what it is judged against."""
+    general: Kept | None
+    """What it made of general text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ def train_in(
     ``until`` and ``how_to_resume`` are those of ``train``, which says what is raised.
     """
     with ExitStack() as stack:
+        workshop.reuse.begin_run()
         config = taken_up(config, directory) if resume else config
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
         stack.enter_context(_resumable(directory, composed.how_to_resume))

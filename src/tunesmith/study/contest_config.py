@@ -48,9 +48,6 @@ class CompareConfig(RunConfig):
     reference's value, when not given."""
     budget: str | None = None
     """Time for the whole contest, such as 30m: rates tried are cut before seeds, and seeds before methods."""
-    general: str | None = None
-    """A text file that tells, for models that write, what fine-tuning makes them forget: its loss before and after. A
-    part of Python's own documentation when not given; `none` for no such measure."""
 
     @field_validator("methods", mode="before")
     @classmethod
