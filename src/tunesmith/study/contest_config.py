@@ -115,7 +115,7 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         if isinstance(entry, str) and entry.strip().lower() in RIVALS:
             continue  # they stand beside all others anyway
         try:
-            found.append(_read(entry))
+            found.append(read_contestant(entry))
         except ConfigError as error:
             problems += error.problems
     names = [entrant.name for entrant in found]
@@ -139,7 +139,7 @@ def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> st
     return config.reference or ("full" if "full" in names else names[0])
 
 
-def _read(entry: str | Mapping[str, Any]) -> Contestant:
+def read_contestant(entry: str | Mapping[str, Any]) -> Contestant:
     """Return one entrant of its text, or of a section as in a run's configuration."""
     if isinstance(entry, str):
         parts = _ENTRY.fullmatch(entry)
