@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
+    "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
     "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),

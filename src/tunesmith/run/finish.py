@@ -151,7 +151,8 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
     if settings.baseline and has_baseline(task):
         seed = session.config.data.split_seed
         rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
-    evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
+    beside = [one for one in (session.taught_by,) if one is not None]
+    evaluation = figures(task, judged, columns, session.config, split=split, rival=rival, beside=beside)
     return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
 
 
