@@ -27,6 +27,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
+    "compare": ("tunesmith.cli.compare:compare_command", "Compare methods on your data, fairly and with error bars."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
     "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),

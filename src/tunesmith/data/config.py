@@ -54,6 +54,8 @@ class DataConfig(Config):
     """Share of the rows cut off for the final test when neither test nor validation rows are given."""
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Another number gives another split; the order of the rows never matters."""
+    validation_seed: int | None = Field(None, ge=0, lt=2**32)
+    """Another number gives other validation rows beside the same test rows; split_seed when not given."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
     encoding: str | None = None

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, Wishes, row_keys
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
-from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
+from tunesmith.data.records import SPLITS, PreparedData, RawData, groups_file, guess_from_dict, guess_to_dict
 from tunesmith.data.rows import Rows, batches, open_table
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.version import reading_version
@@ -38,7 +39,8 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
-_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows", "tag_scheme", "span_offsets"}
+_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "validation_seed", "limit"}
+_SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
 
 
@@ -111,6 +113,7 @@ def prepare(
         key=key,
         guesses=tuple(map(guess_from_dict, report["guesses"])),
         left_out=report["left_out"],
+        folder=folder,
     )
 
 
@@ -180,6 +183,8 @@ def _build(
     for part in parts:
         total.merge(part.tally)
     hashes = _write(parts, sides, form.schema, folder)
+    if group is not None:
+        _write_groups(parts, sides, folder)
     finished = {
         name: Side(
             name,
@@ -387,7 +392,10 @@ def _cut(
         strata = (
             np.zeros(len(rows), dtype=np.int64) if has_group else splitting.strata([part.labels[row] for row in rows])
         )
-        cut = splitting.cut(units, strata, validation, test, lambda keys: _draw(keys, config.split_seed))
+        seeds = {splitting.TEST: config.split_seed, splitting.VALIDATION: config.split_seed}
+        if config.validation_seed is not None:
+            seeds[splitting.VALIDATION] = config.validation_seed
+        cut = splitting.cut(units, strata, validation, test, lambda side, keys: _draw(keys, seeds[side]))
         sides[part.name][rows] = cut
         how = "by content, whole groups" if has_group else "by content, the same mix of labels"
         notes.append(_cut_note(cut, validation, test, how if has_group or has_labels else "by content"))
@@ -461,6 +469,15 @@ def _write(
                 start += batch.num_rows
     header = str(schema.remove_metadata()).encode()
     return {name: hashlib.sha256(header + digest.digest()).hexdigest() for name, digest in digests.items()}
+
+
+def _write_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], folder: Path) -> None:
+    """Write, for each split, which rows belong together: [N] numbers, equal for rows of one group."""
+    for side, name in enumerate(SPLITS):
+        groups = np.concatenate([part.keys.groups[sides[part.name] == side] for part in parts])
+        if len(groups):
+            path = folder / groups_file(name)
+            perform("write", path, partial(np.save, path, groups, allow_pickle=False))
 
 
 def left_out_of(raw: RawData, prepared: PreparedData) -> dict[str, int]:

@@ -96,13 +96,17 @@ def _bands(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def cut(
-    units: Units, strata_N: npt.NDArray[np.int64], validation: float, test: float, draw: Callable[[Keys], Keys]
+    units: Units,
+    strata_N: npt.NDArray[np.int64],
+    validation: float,
+    test: float,
+    draw: Callable[[int, Keys], Keys],
 ) -> npt.NDArray[np.int8]:
     """Return the side of every row ([N]: TRAIN, VALIDATION or TEST).
 
     ``validation`` and ``test`` are shares of the rows; a share above zero gets at least one
-    unit. ``draw`` turns units' keys into pseudo-random numbers. Raises ``InputError`` when
-    there are too few units.
+    unit. ``draw`` turns units' keys into pseudo-random numbers for a side: the test rows follow from
+    theirs alone. Raises ``InputError`` when there are too few units.
     """
     num_rows, num_units = len(units.of_row), len(units.keys)
     num_sides = 1 + (validation > 0) + (test > 0)
@@ -112,11 +116,11 @@ def cut(
             "Give more rows, or files of their own as data.validation and data.test.",
         )
     stratum_M = _unit_strata(units, strata_N)
-    order = np.lexsort((units.keys, draw(units.keys)))
     sides_M = np.full(num_units, TRAIN, dtype=np.int8)
     shares = [(side, share) for side, share in ((TEST, test), (VALIDATION, validation)) if share > 0]
     for position, (side, share) in enumerate(shares):
         num_left = len(shares) - position
+        order = np.lexsort((units.keys, draw(side, units.keys)))
         _take(side, share * num_rows, units.sizes, stratum_M, order, sides_M=sides_M, num_left=num_left)
     return sides_M[units.of_row]
 

@@ -56,7 +56,7 @@ def predict(
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)
-            for scores, targets, units in _scored_parts(scorer, task, batch):
+            for scores, targets, units in scored_parts(scorer, task, batch):
                 collected.add(scores, targets, units)
             collected.scored(batch.sequences)
     return collected.finish()
@@ -95,7 +95,7 @@ class Collected:
         return Scored(outputs, data.data_targets, self._loss / self._num_units if self._num_units else None)
 
 
-def _scored_parts(
+def scored_parts(
     scorer: Scorer, task: Objective, batch: Batch
 ) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]]:
     """Yield the scores of a batch with their targets and borders, a chunk of units at a time where there are many."""

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.comparisons import CONTEST_RESAMPLES, DEFAULT_MARGIN, Comparison, Estimate, compare, estimates
+from tunesmith.evaluate.entrants import Entrant
+from tunesmith.evaluate.evidence_needed import rows_needed
+from tunesmith.evaluate.expected_maximum import expected_maximum
+from tunesmith.evaluate.fold_interval import FoldInterval, fold_interval
 from tunesmith.evaluate.tables import exchanges, mistakes, predictions_table
 from tunesmith.evaluate.tfidf import Baseline, baseline, has_baseline
+from tunesmith.evaluate.two_models import models_p_value
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 DEFAULT_RESAMPLES = 1000
@@ -98,19 +104,31 @@ def compare_paired(
 
 
 __all__ = [
+    "CONTEST_RESAMPLES",
+    "DEFAULT_MARGIN",
     "Baseline",
+    "Comparison",
+    "Entrant",
+    "Estimate",
+    "FoldInterval",
     "IntervalDict",
     "Scores",
     "baseline",
+    "compare",
     "compare_paired",
     "difference",
+    "estimates",
     "evaluate",
     "exchanges",
+    "expected_maximum",
+    "fold_interval",
     "has_baseline",
     "interval",
     "intervals",
     "mistakes",
+    "models_p_value",
     "predictions_table",
     "resamples",
+    "rows_needed",
     "score",
 ]

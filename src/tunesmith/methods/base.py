@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.config.base import Config
+from tunesmith.methods.calibration import Calibration
 from tunesmith.methods.hooks import StepHooks
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -81,6 +83,29 @@ class Method(Config, StepHooks):
         """Return the module to train, with ``requires_grad`` set on what is trained.
 
         Raises ``InputError`` when the method does not fit the model, naming what would.
+        """
+        raise NotImplementedError
+
+    @property
+    def num_calibration_rows(self) -> int:
+        """How many training rows ``calibrate`` is shown; 0 where the method looks at none."""
+        return 0
+
+    def calibrate(self, model: nn.Module, rows: Calibration) -> Mapping[str, torch.Tensor]:
+        """Return what is learned of ``rows`` with what ``apply`` made, which stays as it is.
+
+        Tensors by names of the method's choice; what is shorter than float32 is kept in it. Torch's random numbers
+        begin at the run's seed.
+        """
+        raise NotImplementedError
+
+    def take_calibration(self, model: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
+        """Set ``model`` up from what ``calibrate`` returned, before the optimizer is made.
+
+        Trained weights are in float32 meanwhile, with their exact values. They may be changed, replaced, frozen or
+        thawed: ``parameter_groups`` is asked again. Frozen weights may be shared with other runs: they may be
+        replaced, never written to. The tensors come on the model's device; torch's random numbers begin at the run's
+        seed.
         """
         raise NotImplementedError
 

@@ -16,7 +16,7 @@ from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
-from tunesmith.engine.precision import choose_device, choose_precision, place
+from tunesmith.engine.precision import Precision, choose_device, choose_precision, place
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -59,10 +59,9 @@ class TaskData:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
         return self.prepared.splits[split].columns()
 
-    @property
-    def judged_split(self) -> str:
-        """The split that the final figures come from."""
-        return "test" if "test" in self.prepared.splits else "validation"
+    def judged_split(self, wanted: str) -> str:
+        """Return the split that the final figures come from, where ``wanted`` is what is asked for."""
+        return wanted if wanted in self.prepared.splits else "validation"
 
 
 def load_data(config: RunConfig) -> TaskData:
@@ -113,7 +112,7 @@ class Network:
     max_length: int
     scorer: Scorer
     collate: Collator
-    precision: str
+    precision: Precision
     device: torch.device
     layout_reason: str
     source: str

@@ -29,7 +29,6 @@ from tunesmith.run.unlabelled import rows_to_learn_from, with_unlabelled
 from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.left_out import encoding_problems, num_refused
-from tunesmith.tasks.objective import Objective
 from tunesmith.types import InputError, Problem
 
 
@@ -74,7 +73,7 @@ def compose(
         directory=directory,
         data=data,
         network=network,
-        training=_training(config, data.task if teacher is None else teacher.objective(data.task), network, rows),
+        training=new_training(config, data.task, network, rows),
         validation=splits.get("validation"),
         workshop=workshop,
         teacher=teacher,
@@ -84,7 +83,7 @@ def compose(
         how_to_resume=how_to_resume or directory.how_to_resume,
     )
     check_composed(composed)
-    notes += check_teacher(teacher, data, network) if teacher is not None else []
+    notes += check_teacher(teacher, data, network, composed.judged_split) if teacher is not None else []
     _require_units(splits["train"], network.max_length)
     lengths = _length_notes(data.task, splits["train"], network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *refused, *lengths):
@@ -126,7 +125,7 @@ def _encode(
     return replace(data, left_out=sum(refused, Counter(data.left_out))), splits, found
 
 
-def _training(config: RunConfig, objective: Objective, network: Network, rows: Encoded) -> Training:
+def new_training(config: RunConfig, task: Task, network: Network, rows: Encoded) -> Training:
     """Return the engine's part, before its first step."""
     learning_rate, plan = planned(config.train, rows.num_samples)
     groups = config.method.parameter_groups(network.model)
@@ -135,7 +134,7 @@ def _training(config: RunConfig, objective: Objective, network: Network, rows: E
     return Training(
         scorer=replace(network.scorer, prefix=find_prefix(network.model, optimizer.names)),
         collate=network.collate,
-        task=objective,
+        task=task,
         data=rows,
         plan=plan,
         optimizer=optimizer,

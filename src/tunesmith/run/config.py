@@ -21,6 +21,8 @@ from tunesmith.tasks.base import Task
 class EvaluationConfig(Config):
     """How the trained model is judged."""
 
+    split: Literal["test", "validation"] = "test"
+    """Which rows the trained model is judged on; validation leaves the test rows unread, for a later and final look."""
     num_resamples: int = Field(default=1000, ge=0, le=100_000)
     """Bootstrap replicates behind every interval."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -33,6 +35,12 @@ class EvaluationConfig(Config):
     chrF, BLEU), before and after training. For tasks that generate."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
+    general_text: str | None = None
+    """Measure what a language model forgets, by its loss before and after training on a text that is not of the data: a
+    file, or python-manual, prose of the manual that comes with Python; none for none, as when not given."""
+    keep_scores: bool = False
+    """Keep in `scores.npz` what the figures of the judged rows are computed from, row by row, so that runs can be
+    compared; and measure how long a prediction takes."""
 
 
 class TeacherConfig(Config):

@@ -13,6 +13,7 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.session import Ready
 from tunesmith.run.signals import Stopped
 from tunesmith.types import Problem, RunError, StepInfo
@@ -26,6 +27,8 @@ class Course:
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
+        self._first_steps = FirstSteps(session)
+        self._evaluated_step: int | None = None
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
@@ -44,6 +47,7 @@ class Course:
         progress.num_skipped += bool(info.skipped)
         session.metrics.stepped(info)
         session.observers.stepped(info, plan.total_steps)
+        self._first_steps.after(info)
         if info.note:
             session.note(Problem("warning", f"Step {info.step}: {info.note}."))
         if info.skipped:
@@ -52,10 +56,22 @@ class Course:
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
-            _evaluate(session)
+            self._evaluate()
         if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
+
+    def pause(self) -> None:
+        """Evaluate, if this step was not, and save."""
+        if self._evaluated_step != self.session.training.step:
+            self._clock = time.perf_counter()
+            self._evaluate()
+            self._count_time()
+        self.save()
+
+    def _evaluate(self) -> None:
+        _evaluate(self.session)
+        self._evaluated_step = self.session.training.step
 
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
@@ -71,16 +87,25 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready) -> None:
-    """Make the steps; evaluate, save and stop when it is time to."""
+def drive(session: Ready, until: int | None = None) -> bool:
+    """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
+
+    It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
+    and saved, to be gone on with.
+    """
     course = Course(session)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
         steps = train_steps(session.training)
-        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+        while not _should_stop_early(session) and (until is None or session.training.step < until):
+            if (info := next(steps, None)) is None:
+                break
             course.after(info)
             _stop_if_asked(course)
+        if until is not None:
+            course.pause()
+    return until is None
 
 
 def _stop_if_asked(course: Course) -> None:

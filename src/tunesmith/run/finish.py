@@ -18,7 +18,8 @@ from tunesmith.run.advice import hints
 from tunesmith.run.assembly import inputs_of, parameter_counts
 from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
-from tunesmith.run.judgement import figures, judge
+from tunesmith.run.general_text import forgetting
+from tunesmith.run.judgement import figures, judge, prediction_speed
 from tunesmith.run.session import Ready
 from tunesmith.types import Problem, RunError
 
@@ -31,7 +32,7 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     _return_to_best(session)
     _require_trained(session)
     saved_bytes = _save_model(session)
-    session.working(f"evaluating on the {session.data.judged_split} rows")
+    session.working(f"evaluating on the {session.judged_split} rows")
     evaluation, predictions = _judge(session)
     session.working("writing the results")
     for problem in hints(session, evaluation, predictions):
@@ -140,7 +141,7 @@ def _name_end_tokens(session: Ready) -> None:
 def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
     """Evaluate on the judged split; return ``evaluation.json`` and the predictions' columns."""
     data, network, settings = session.data, session.network, session.config.evaluation
-    split, task = data.judged_split, data.task
+    split, task = session.judged_split, data.task
     if split not in data.prepared.splits:
         message = "There are neither test nor validation rows, so that nothing says how good the model is."
         session.note(Problem("warning", message, "Give --data.test FILE, or set --data.test_fraction above 0."))
@@ -153,6 +154,11 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
         rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
     beside = [one for one in (session.taught_by,) if one is not None]
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival, beside=beside)
+    if (forgotten := forgetting(session)) is not None:
+        evaluation["forgetting"] = forgotten
+    if settings.keep_scores:
+        session.directory.write_scores(judged.outputs, judged.targets, None if rival is None else rival.outputs)
+        evaluation["speed"] = prediction_speed(network, task, columns)
     return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
 
 
@@ -176,6 +182,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "tokens_per_second": progress.num_tokens / step_seconds,
         "rows_per_second": progress.num_rows / step_seconds,
         "peak_memory_bytes": peak_memory,
+        "predicted": progress.predicted,
         **session.settings.record(),
         "saved_bytes": saved_bytes,
         "layout": network.scorer.layout,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.encoded import Encoded, as_ragged
+from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.engine.batch import Batch
 from tunesmith.engine.predict import forward_tokens
 from tunesmith.engine.prefix import Prefix
@@ -15,7 +17,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import plain_name
 from tunesmith.readable import size
-from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
+from tunesmith.run.computed_columns import Column, ColumnFolder, Kept, load_column
 from tunesmith.run.session import Opened
 from tunesmith.run.unlabelled import UNLABELLED
 from tunesmith.types import Problem
@@ -47,6 +49,27 @@ def keep_states(opened: Opened) -> Opened:
     )
     opened.note(Problem("note", message, "Nothing but the time changes with --compute.keep_states false."))
     return replace(opened, training=replace(training, data=kept["train"]), validation=kept.get("validation"))
+
+
+def states_of(opened: Opened, data: Encoded) -> Encoded:
+    """Return some training rows with the states that the run would have of them; nothing is kept."""
+    prefix = opened.training.scorer.prefix
+    assert prefix is not None
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as name:
+        folder = ColumnFolder(Path(name))
+        column = _column(opened, "train", data, prefix, reads_only=prefix.is_all and opened.training.scorer.reads_apart)
+        column.compute(folder)
+        folder.finish("")
+        kept = load_column(Path(name))
+        states = {
+            name: np.array(values) if isinstance(values, np.ndarray) else _in_memory(values)
+            for name, values in kept.values.items()
+        }
+        return column.join(replace(kept, values=states))
+
+
+def _in_memory(values: Ragged) -> Ragged:
+    return Ragged(np.array(values.values), values.offsets)
 
 
 def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_only: bool) -> Column[Encoded]:

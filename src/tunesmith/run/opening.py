@@ -10,8 +10,10 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
+from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
+from tunesmith.run.general_text import judge_general_text
 from tunesmith.run.guards import (
     check_same_config,
     check_same_data,
@@ -49,10 +51,11 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
-    rival = judge_untuned(composed)  # before anything is restored
+    rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
+    composed = calibrated(composed)
     if resume:
         _restore(composed, before)
-    return next_stage(Opened, composed, decisions=decisions, rival=rival)
+    return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
 def _restore(composed: Composed, compute: ComputeConfig) -> None:

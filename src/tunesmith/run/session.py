@@ -17,7 +17,7 @@ from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData
-from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.computed_columns import ComputedColumns, Kept
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
 from tunesmith.run.directory import RunDirectory
@@ -48,6 +48,8 @@ class Progress:
     num_tokens: int = 0
     num_rows: int = 0
     num_skipped: int = 0
+    predicted: dict[str, Any] | None = None
+    """What the run said of itself after its first steps (``first_steps``)."""
 
 
 @dataclass
@@ -108,6 +110,11 @@ class Composed:
         return name, directions[name]
 
     @property
+    def judged_split(self) -> str:
+        """The split that the final figures come from."""
+        return self.data.judged_split(self.config.evaluation.split)
+
+    @property
     def model_key(self) -> list[Any]:
         """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
         method, network, known = self.config.method, self.network, origin(self.network.model)
@@ -134,6 +141,8 @@ class Opened(Composed):
     """The model before its first step, where that is what it is judged against."""
     taught_by: Baseline | None = None
     """What its teacher answers for the judged rows."""
+    general: Kept | None
+    """What it made of general text."""
 
 
 @dataclass(frozen=True, slots=True)

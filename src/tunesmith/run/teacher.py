@@ -58,10 +58,10 @@ def with_task_of(teacher: Teacher | None, config: RunConfig) -> RunConfig:
     )
 
 
-def check_teacher(teacher: Teacher, data: TaskData, network: Network) -> list[Problem]:
+def check_teacher(teacher: Teacher, data: TaskData, network: Network, split: str) -> list[Problem]:
     """Refuse a teacher that has nothing to say of the task, or nothing that the student could understand.
 
-    Returns what is to be said of one that can teach.
+    ``split`` is what the student is judged on. Returns what is to be said of a teacher that can teach.
     """
     task, other, folder = data.task, teacher.run.task, teacher.run.folder
     if task.followed is None or task.corrupts:
@@ -79,11 +79,11 @@ def check_teacher(teacher: Teacher, data: TaskData, network: Network) -> list[Pr
     if set(other.answer_names) != set(task.answer_names):
         raise InputError(
             f"The teacher in {folder} knows other labels: " + _difference(task.answer_names, other.answer_names) + ".",
-            "Leave --task out, so that the teacher's labels are taken, or choose a teacher with the labels of the data.",
+            "Leave --task out, so that the teacher's labels are taken, or choose one with the labels of the data.",
         )
     if task.followed == "vocabulary":
         _check_tokens(teacher, network)
-    return _unlike_rows(teacher, data)
+    return _unlike_rows(teacher, data, split)
 
 
 def check_same_teacher(directory: RunDirectory, teacher: Teacher | None) -> None:
@@ -113,9 +113,8 @@ def _check_tokens(teacher: Teacher, network: Network) -> None:
         )
 
 
-def _unlike_rows(teacher: Teacher, data: TaskData) -> list[Problem]:
+def _unlike_rows(teacher: Teacher, data: TaskData, split: str) -> list[Problem]:
     """Return a warning where the teacher may have been trained on rows that its student is judged on."""
-    split = data.judged_split
     own = data.prepared.hashes.get(split)
     recorded: Mapping[str, Any] = teacher.run.directory.read_json("environment").get("data", {}).get("hashes", {})
     if own is None or recorded.get(split) == own:

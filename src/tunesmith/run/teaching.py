@@ -57,7 +57,8 @@ def follow_teacher(opened: Opened) -> Opened:
         alone = of_units([np.zeros(numbers[0], dtype=np.uint8), np.ones(numbers[1], dtype=np.uint8)])
     targets = taught(data, values, alone)
     rival = _judged(opened, teacher, at_work)
-    return replace(opened, training=replace(training, data=replace(data, targets=targets)), taught_by=rival)
+    training = replace(training, data=replace(data, targets=targets), task=teacher.objective(opened.data.task))
+    return replace(opened, training=training, taught_by=rival)
 
 
 def _column(opened: Opened, teacher: Teacher, split: str, at_work: Callable[[], Predictor]) -> Column[Said]:
@@ -107,8 +108,7 @@ def _values(values: Any) -> Array:
 
 def _judged(opened: Opened, teacher: Teacher, at_work: Callable[[], Predictor]) -> Baseline | None:
     """Return what the teacher answers for the rows that the student will be judged on; None without such rows."""
-    data, task = opened.data, opened.data.task
-    split = data.judged_split
+    data, task, split = opened.data, opened.data.task, opened.judged_split
     if split not in data.prepared.splits:
         return None
 

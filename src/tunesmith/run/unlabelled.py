@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +66,7 @@ def with_unlabelled(data: TaskData, config: RunConfig) -> TaskData:
     )
 
 
-def rows_to_learn_from(splits: dict[str, Encoded]) -> Encoded:
+def rows_to_learn_from(splits: Mapping[str, Encoded]) -> Encoded:
     """Return the training rows and, behind them, those without labels."""
     return joined(splits["train"], splits[UNLABELLED]) if UNLABELLED in splits else splits["train"]
 

@@ -355,6 +355,9 @@ class CausalLM(Task, Writer):
             found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
         return found
 
+    def on_texts(self) -> Self:
+        return self.model_copy(update={"form": "text"})
+
     # ---- said of the model -----------------------------------------------------------------------
 
     def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
