@@ -33,6 +33,12 @@ def write_reviews(path: Path, num_rows: int = 160, seed: int = 0) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def reviews_writer() -> Callable[..., Path]:
+    """Return what writes further reviews."""
+    return write_reviews
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Keep the user's cache out of the tests."""
