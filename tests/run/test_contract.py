@@ -67,14 +67,17 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "dora": {"name": "lora", "rank": 2, "dora": True, "rslora": True},
     "adalora": {"name": "adalora", "initial_rank": 3, "target_rank": 1},
     "bitfit": {"name": "bitfit"},
+    "lisa": {"name": "lisa", "layers": 1, "draws": 3},
+    "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
+    "sparse pattern": {"name": "sparse", "pattern": "1:9", "choose": "magnitude"},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
 }
 
 REFUSED = {
     ("chat", "probe"): "no head",  # a language model has no head of its own
     ("texts", "probe"): "no head",
-    ("chat", "bitfit"): "no biases and no head",
-    ("texts", "bitfit"): "no biases and no head",
+    ("chat", "bitfit"): "has none below its head",
+    ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""

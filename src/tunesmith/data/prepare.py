@@ -39,6 +39,8 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
+CONTRADICT = "have a text that stands there again with another label"
+"""What is said of rows of which not all can be right."""
 _SHAPING = {"validation_fraction", "test_fraction", "split_seed", "validation_seed", "fold", "limit"}
 _SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
@@ -340,7 +342,7 @@ def _contradictions(part: _Split) -> list[Problem]:
     return [
         Problem(
             "warning",
-            f"{plural(len(clashing))} of {part.name} have a text that stands there again with another label; kept.",
+            f"{plural(len(clashing))} of {part.name} {CONTRADICT}; kept.",
             "Decide which label is right: nothing can be learned from both.",
             count=len(clashing),
             rows=tuple(str(part.places[int(row)]) for row in clashing[:MAX_ROWS_SHOWN]),

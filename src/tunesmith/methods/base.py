@@ -8,16 +8,18 @@ are the hooks of ``StepHooks``, and all that the engine knows of a method.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.config.base import Config
+from tunesmith.methods.calibration import Calibration
 from tunesmith.methods.hooks import StepHooks
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -38,6 +40,9 @@ class ParameterGroup:
     """Factor on the schedule's learning rate (layer-wise decay, LoRA+)."""
     decay: bool
     """Whether weight decay applies (not to biases and norms)."""
+    places: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of weights of which a part alone is trained, by name: where in the flattened weight that is, int64 [K]. The
+    optimizer remembers nothing of the others and never changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,29 @@ class Method(Config, StepHooks):
         """Return the module to train, with ``requires_grad`` set on what is trained.
 
         Raises ``InputError`` when the method does not fit the model, naming what would.
+        """
+        raise NotImplementedError
+
+    @property
+    def num_calibration_rows(self) -> int:
+        """How many training rows ``calibrate`` is shown; 0 where the method looks at none."""
+        return 0
+
+    def calibrate(self, model: nn.Module, rows: Calibration) -> Mapping[str, torch.Tensor]:
+        """Return what is learned of ``rows`` with what ``apply`` made, which stays as it is.
+
+        Tensors by names of the method's choice; what is shorter than float32 is kept in it. Torch's random numbers
+        begin at the run's seed.
+        """
+        raise NotImplementedError
+
+    def take_calibration(self, model: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
+        """Set ``model`` up from what ``calibrate`` returned, before the optimizer is made.
+
+        Trained weights are in float32 meanwhile, with their exact values. They may be changed, replaced, frozen or
+        thawed: ``parameter_groups`` is asked again. Frozen weights may be shared with other runs: they may be
+        replaced, never written to. The tensors come on the model's device; torch's random numbers begin at the run's
+        seed.
         """
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.session import Ready
 from tunesmith.run.signals import Stopped
 from tunesmith.types import Problem, RunError, StepInfo
@@ -26,6 +27,7 @@ class Course:
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
+        self._first_steps = FirstSteps(session)
         self._evaluated_step: int | None = None
 
     def begin(self) -> None:
@@ -45,6 +47,7 @@ class Course:
         progress.num_skipped += bool(info.skipped)
         session.metrics.stepped(info)
         session.observers.stepped(info, plan.total_steps)
+        self._first_steps.after(info)
         if info.note:
             session.note(Problem("warning", f"Step {info.step}: {info.note}."))
         if info.skipped:
@@ -232,10 +235,12 @@ def require_finite_weights(session: Ready) -> None:
 
 def _skip_warning(session: Ready, step: int, reason: str, rows: Sequence[int]) -> Problem:
     places = session.data.prepared.splits["train"]["row"]
+    num_rows = len(rows)
+    rows = [row for row in rows if row < len(places)]  # the others have no labels
     return Problem(
         "warning",
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
-        count=len(rows),
+        count=num_rows,
         rows=tuple(places[row] for row in rows),
     )

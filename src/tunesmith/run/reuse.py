@@ -1,4 +1,4 @@
-"""What sharing saves: how often something was made, and used again by a run that would have had to make it."""
+"""What runs share: how often something was made, and how many other runs used it without making it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Part:
     made: int = 0
     reused: int = 0
     seconds: float = 0.0
-    """Seconds that making it again, each time that it was used again, would have taken."""
+    """Seconds that it would have taken to make it as the first time for every other run that used it."""
 
 
 @dataclass
@@ -25,8 +25,14 @@ class Reuse:
     _parts: dict[str, _Part] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
     """Seconds that each thing took, by its name."""
+    _of_run: set[str] = field(default_factory=set)
+    """What the run under way has made or used already."""
     _inner: float = 0.0
     """Seconds that were spent on things that are counted by themselves, within the one being made."""
+
+    def begin_run(self) -> None:
+        """Take note that another run begins: alone, it would have to make everything itself, once."""
+        self._of_run.clear()
 
     def make(self, kind: str, name: str, make: Callable[[], T]) -> T:
         """Make something, and take note of what it takes beyond other things made on the way."""
@@ -37,12 +43,16 @@ class Reuse:
         finally:
             whole = time.perf_counter() - began
             own, self._inner = whole - self._inner, outside + whole
+        self._of_run.add(name)
         self._part(kind).made += 1
         self._seconds[name] = own
         return made
 
     def used_again(self, kind: str, name: str) -> None:
-        """Take note that a run has used what was made before."""
+        """Take note that what was made before was used; by a run that has it already it is not counted."""
+        if name in self._of_run:
+            return
+        self._of_run.add(name)
         part = self._part(kind)
         part.reused += 1
         part.seconds += self._seconds.get(name, 0.0)

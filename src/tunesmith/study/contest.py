@@ -17,6 +17,7 @@ from tunesmith.run.assembly import TaskData
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import machine
+from tunesmith.run.forecast import forecast
 from tunesmith.run.guards import check_method
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
@@ -126,6 +127,7 @@ class _Contest:
             question.tuned_by,
             question.tuned_higher,
             self._stepped,
+            question.task.on_texts() is not None,
             self._before_run,
         )
         folders = {name: one.folder for name, one in self.contestants.items()}
@@ -225,8 +227,6 @@ class _Contest:
     def _look(self, config: RunConfig) -> dict[str, Any]:
         """Return a method's rate and steps here and, where time matters, what it takes."""
         if self.board.budget is not None:
-            from tunesmith.run.forecast import forecast
-
             seen = forecast(config, self.workshop, stop=self.stop, seconds=PROBE_SECONDS)
             cost = Cost(seen.seconds_of_training, seen.seconds_around)
             rate, steps = seen.config.train.learning_rate, seen.timetable.num_steps

@@ -48,9 +48,6 @@ class CompareConfig(RunConfig):
     reference's value, when not given."""
     budget: str | None = None
     """Time for the whole contest, such as 30m: rates tried are cut before seeds, and seeds before methods."""
-    general: str | None = None
-    """A text file that tells, for models that write, what fine-tuning makes them forget: its loss before and after. A
-    part of Python's own documentation when not given; `none` for no such measure."""
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -118,7 +115,7 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         if isinstance(entry, str) and entry.strip().lower() in RIVALS:
             continue  # they stand beside all others anyway
         try:
-            found.append(_read(entry))
+            found.append(read_contestant(entry))
         except ConfigError as error:
             problems += error.problems
     names = [entrant.name for entrant in found]
@@ -142,7 +139,7 @@ def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> st
     return config.reference or ("full" if "full" in names else names[0])
 
 
-def _read(entry: str | Mapping[str, Any]) -> Contestant:
+def read_contestant(entry: str | Mapping[str, Any]) -> Contestant:
     """Return one entrant of its text, or of a section as in a run's configuration."""
     if isinstance(entry, str):
         parts = _ENTRY.fullmatch(entry)

@@ -79,7 +79,8 @@ class Course:
         if scope.rates > 1:
             self._tune(names, scope.rates)
         else:
-            self.rates = {name: self.settled[name].rate for name in names}
+            for name in names:
+                self.rates[name] = self._line(name).chosen_rate = self.settled[name].rate
         self._judge([name for name in names if name in self.rates])
 
     # ---- tuning ----------------------------------------------------------------------------------
@@ -178,7 +179,8 @@ class Course:
                 raise InputError(
                     f"The budget of {duration(budget)} is too short for a comparison: {cheapest[1]} alone takes about "
                     f"{duration(cheapest[0])} for one seed.",
-                    f"Give at least {duration(least)} for one seed of each method, name fewer methods, or train on fewer rows (--data.limit).",
+                    f"Give at least {duration(least)} for one seed of each method, name fewer methods, or train on "
+                    "fewer rows (--data.limit).",
                 )
             scope = found
             self.journal.add("scope", methods=scope.methods, rates=scope.rates, seeds=scope.seeds, cuts=scope.cuts)

@@ -13,6 +13,7 @@ from typing import Any
 from tunesmith.files.atomic import remove_folder
 from tunesmith.run import Observer, RunConfig, Workshop, train
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.general_text import MANUAL
 from tunesmith.study.contest_config import CompareConfig, Contestant
 from tunesmith.study.folder import Journal, StudyFolder
 from tunesmith.types import DiskError, InputError, Problem, RunError, StepInfo
@@ -67,6 +68,8 @@ class ContestRuns:
     """Whether higher values of ``tuned_by`` are better."""
     tell: Callable[[int, int], None]
     """Told of steps made, and of how many there are."""
+    models_texts: bool
+    """Whether what a model forgets can be measured."""
     before_run: Callable[[str], None]
     """Told of the words in which to stop, before each training."""
 
@@ -82,7 +85,9 @@ class ContestRuns:
         """Train with a seed, and see what came of it on the test rows: the one time that they are opened for it."""
         key = {"method": contestant.name, "seed": seed}
         place = self.folder.run(contestant.folder, seed)
-        evaluation = self.config.evaluation.changed(split="test", keep_scores=True)
+        settings = self.config.evaluation
+        text = settings.general_text or (MANUAL if self.models_texts else None)
+        evaluation = settings.changed(split="test", keep_scores=True, general_text=text)
         config = self.run_config(contestant, rate, seed, place, evaluation=evaluation, cut=seed)
         return self._trained("judged", key, config, None, lambda: (_judged(place, self.metric), None))
 

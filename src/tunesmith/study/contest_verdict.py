@@ -145,8 +145,7 @@ class _Words:
         scale, unit = self._unit(max(map(abs, values)))
         if not signed and values[0] < 0:
             values = [-values[0], -values[2], -values[1]]
-        decimals = 1 if unit else 3
-        texts = [number(value * scale, decimals=decimals) for value in values]
+        texts = [number(value * scale, decimals=1 if unit else None) for value in values]
         sign = "+" if signed and values[0] > 0 else ""
         what = "" if unit else f" in {metric_phrase(self.question.metric)}"
         return f"{sign}{texts[0]}{unit}{what} [{texts[1]}, {texts[2]}]"

@@ -73,7 +73,7 @@ def _row(method: dict[str, Any], record: dict[str, Any], verdicts: dict[str, str
         estimate = Interval(mean, low, high)
     is_reference = method["name"] == record["reference"]
     return {
-        "method": method["title"],
+        "method": "TF-IDF" if method["name"] == "tfidf" else method["name"],
         record["metric"]: interval(estimate) if estimate else method["reason"] or method["state"],
         "verdict": "the reference" if is_reference else verdicts.get(method["name"], MISSING),
         "rate": MISSING if method["learning_rate"] is None else f"{method['learning_rate']:g}",

@@ -1,0 +1,103 @@
+"""How long a training takes, from what a few of its steps took: one arithmetic for probes and for runs themselves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.config import TrainConfig
+from tunesmith.engine.loop import Training
+from tunesmith.engine.memory_plan import MemoryPlan
+from tunesmith.engine.order import StepPlan
+from tunesmith.engine.work import Work
+
+SAVING_SECONDS = 0.03
+"""What a checkpoint takes, however small: files written, hashed, handed to the disk, renamed."""
+SAVING_BYTES = 3e8
+"""Bytes of a checkpoint that are written and hashed in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds for a unit of work (``engine.work``)."""
+
+    of_step: float
+    of_scoring: float
+    """In a pass forward alone, of rows that are scored again and again."""
+    of_forward: float
+    """The same of rows that are scored once, through all layers."""
+    per_step: float = 0.0
+    """Seconds of every step besides, whatever its length, where that was told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """What a training consists of, as far as time goes, and how long it takes."""
+
+    plan: StepPlan
+    num_steps: int
+    """That is, all of them: nobody knows beforehand whether it stops early."""
+    evaluate_every: int
+    save_every: int | None
+    """Steps between checkpoints, besides those of evaluations."""
+    seconds_of_all_steps: float
+    seconds_of_evaluation: float
+    seconds_of_checkpoint: float
+    checkpoint_bytes: int
+
+    @classmethod
+    def of(cls, training: Training, work: Work, pace: Pace, validation: Encoded | None) -> Timetable:
+        """Return what a training consists of from its first step."""
+        total = training.plan.total_steps
+        budget, checkpoint = training.compute.micro_batch_tokens, checkpoints.size_of(training)
+        scored = 0.0 if validation is None else work.of_scoring(validation, training.collate, budget)
+        return cls(
+            plan=training.plan,
+            num_steps=total,
+            evaluate_every=evaluations_every(training.config, training.plan),
+            save_every=training.compute.checkpoint_steps,
+            seconds_of_all_steps=pace.of_step * work.of_steps(training, total) + pace.per_step * total,
+            seconds_of_evaluation=pace.of_scoring * scored,
+            seconds_of_checkpoint=SAVING_SECONDS + checkpoint / SAVING_BYTES,
+            checkpoint_bytes=checkpoint,
+        )
+
+    def seconds_of_steps(self, num_steps: int) -> float:
+        """Return what the first so many steps take, with the evaluations and checkpoints among them."""
+        num_steps = min(num_steps, self.num_steps)
+        share = self.plan.epoch_after(num_steps) / self.plan.epoch_after(self.num_steps)
+        evaluations = num_steps // self.evaluate_every + (
+            num_steps == self.num_steps and num_steps % self.evaluate_every > 0
+        )
+        saves = evaluations
+        if self.save_every is not None:
+            both = math.lcm(self.save_every, self.evaluate_every)
+            saves += num_steps // self.save_every - num_steps // both
+        return (
+            share * self.seconds_of_all_steps
+            + evaluations * self.seconds_of_evaluation
+            + saves * self.seconds_of_checkpoint
+        )
+
+    @property
+    def seconds(self) -> float:
+        """What ``training.json`` calls the seconds of a run, if it makes all of its steps."""
+        return self.seconds_of_steps(self.num_steps)
+
+
+def evaluations_every(config: TrainConfig, plan: StepPlan) -> int:
+    """Return the steps from one evaluation to the next."""
+    return config.evaluate_steps or plan.steps_per_epoch
+
+
+def pace_of(works: list[float], seconds: list[float]) -> float:
+    """Return the seconds for a unit of work, of steps of which one may have waited for something else."""
+    return median(one / work for one, work in zip(seconds, works, strict=True))
+
+
+def peak_of(memory: MemoryPlan) -> int:
+    """Return the bytes at the peak of a training whose steps are made so."""
+    return memory.peak(memory.micro_batch_tokens, checkpointing=memory.checkpointing)
