@@ -188,7 +188,9 @@ class _Probe:
             if rank is not None and "rank" not in one.method.model_fields_set and one.method.needs_base:
                 wanted, _ = wanted_rank(found.trained.num_outside_head // rank, situation)
                 if wanted > rank:
-                    one = replace(one, name=f"{one.name}(rank={wanted})", method=one.method.model_copy(update={"rank": wanted}))
+                    one = replace(
+                        one, name=f"{one.name}(rank={wanted})", method=one.method.model_copy(update={"rank": wanted})
+                    )
                     found = self._forecast(one, self.seconds / 2)
         except InputError as error:
             return Candidate(one, None, None, fits=False, reason=error.problems[0].message)
