@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import finetune
+    from tunesmith.api import finetune, plan
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.types import InputError, RunError
@@ -30,6 +30,7 @@ __all__ = [
     "RunError",
     "__version__",
     "finetune",
+    "plan",
     "train",
     "train_several",
     "write_report",
@@ -43,6 +44,7 @@ _HOMES = {
     "train": "tunesmith.run",
     "train_several": "tunesmith.run",
     "finetune": "tunesmith.api",
+    "plan": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
 

@@ -11,6 +11,7 @@ from warnings import warn
 if TYPE_CHECKING:
     from tunesmith.config.base import Config
     from tunesmith.run import Observer, Run
+    from tunesmith.study import Plan
 
 
 def finetune(
@@ -69,6 +70,51 @@ def finetune(
     if report:
         write_report([run.folder], Path(run.folder) / "report.html")
     return run
+
+
+def plan(
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
+    *,
+    model: str | Mapping[str, Any] | Config = "sample:minilm",
+    methods: Sequence[str | Mapping[str, Any]] = (),
+    within: str | None = None,
+    memory: str | None = None,
+    quality: str = "best",
+    task: str | Mapping[str, Any] | Config | None = None,
+    train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
+    observers: Sequence[Observer] = (),
+) -> Plan:
+    """Say what each of ``methods`` would take on ``data``, and which to choose; nothing is trained or written.
+
+    Arguments are those of ``finetune``; ``within`` (``"10m"``) and ``memory`` (``"8GB"``) are what there is, and
+    ``quality`` is what is asked for: best, good or fair.
+
+        found = plan("reviews.csv", model="sample:minilm", within="10m")
+        found.recommended.name, found.command, found.to_dict()["candidates"]
+
+    Raises:
+        InputError: Something given cannot be used, or no method can be taken; every problem is listed.
+    """
+    from tunesmith.config.build import build
+    from tunesmith.config.migrate import migrate
+    from tunesmith.study import PlanConfig, make_plan
+
+    sections: dict[str, Any] = {
+        "model": model,
+        "data": _data_section(data),
+        "methods": tuple(methods),
+        "within": within,
+        "memory": memory,
+        "quality": quality,
+        "task": task,
+        "train": train,
+        "compute": compute,
+    }
+    values, moved = migrate({name: value for name, value in sections.items() if value is not None})
+    for note in moved:
+        warn(str(note), FutureWarning, stacklevel=2)
+    return make_plan(build(PlanConfig, values), observers=observers)
 
 
 def _data_section(data: Any) -> Any:
