@@ -151,6 +151,16 @@ class Baseline(Record):
     num_parameters: Number = math.nan
 
 
+class BesideRecord(Record):
+    """What was judged on the same rows: a teacher, or one of the runs that something was made of."""
+
+    name: Text = ""
+    num_parameters: Number = math.nan
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    difference: dict[str, Estimate] = Field(default_factory=dict)
+    """The run minus this one."""
+
+
 class Evaluation(Record):
     """``evaluation.json``."""
 
@@ -180,6 +190,7 @@ class Evaluation(Record):
     residuals: Residuals | None = None
     baseline: Baseline | None = None
     difference: dict[str, Estimate] = Field(default_factory=dict)
+    beside: tuple[BesideRecord, ...] = ()
 
     @property
     def main_metric(self) -> str | None:
@@ -220,6 +231,13 @@ class PredictedRecord(Record):
     how: Text = ""
 
 
+class MadeOf(Record):
+    """Which runs something was made of."""
+
+    how: str = ""
+    members: tuple[dict[str, Any], ...] = ()
+
+
 class Training(Record):
     """``training.json``."""
 
@@ -243,6 +261,8 @@ class Training(Record):
     left_out: dict[str, Number] = Field(default_factory=dict)
     problems: tuple[ProblemRecord, ...] = ()
     columns: tuple[ColumnRecord, ...] = ()
+    made_of: MadeOf | None = None
+    """None for what was trained."""
 
 
 class StepRecord(Record):

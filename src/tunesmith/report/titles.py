@@ -15,7 +15,11 @@ def short_name(name: str) -> str:
 
 
 def method_title(record: RunRecord) -> str:
-    """Return the method in words: ``LoRA (rank 16)``, ``full fine-tuning``."""
+    """Return the method in words: ``LoRA (rank 16)``, ``full fine-tuning``, ``soup of 3 runs``."""
+    if record.training is not None and (made := record.training.made_of) is not None:
+        return (
+            f"{made.how.upper() if made.how in ('ties', 'dare') else made.how.capitalize()} of {len(made.members)} runs"
+        )
     name = record.setting("method", "name")
     if not name:
         return MISSING

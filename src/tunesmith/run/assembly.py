@@ -245,11 +245,15 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
     paths = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
-    return config.model_copy(update={"model": model, "data": config.data.model_copy(update=paths)})
+    teacher = config.teacher
+    if teacher is not None:
+        named = {name: getattr(teacher, name) for name in ("run", "unlabelled")}
+        found = {name: str(Path(path).absolute()) for name, path in named.items() if path and Path(path).exists()}
+        teacher = teacher.model_copy(update=found)
+    updates = {"model": model, "data": config.data.model_copy(update=paths), "teacher": teacher}
+    return config.model_copy(update=updates)
 
 
-def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:
-    """Return the number of all parameters and of those that are ever trained."""
-    names = set(trained)
-    sizes = {name: num_weights(parameter) for name, parameter in model.named_parameters()}
-    return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)
+def count_parameters(model: nn.Module) -> int:
+    """Return how many weights there are."""
+    return sum(num_weights(parameter) for parameter in model.parameters())

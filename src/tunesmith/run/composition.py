@@ -24,6 +24,8 @@ from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
+from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
+from tunesmith.run.unlabelled import rows_to_learn_from, with_unlabelled
 from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.left_out import encoding_problems, num_refused
@@ -53,14 +55,17 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    teacher = Teacher.of(config)
+    config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    data = workshop.data(config)
+    data = with_unlabelled(workshop.data(config), config)
     observers.working("loading the model")
     network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
-    config, decisions = decide(config, data.task, network, splits["train"], splits.get("validation"))
+    rows = rows_to_learn_from(splits)
+    config, decisions = decide(config, data.task, network, rows, splits.get("validation"))
     composed = Composed(
         config=config,
         resolved=resolve(config, data, network, directory.place),
@@ -68,15 +73,17 @@ def compose(
         directory=directory,
         data=data,
         network=network,
-        training=new_training(config, data.task, network, splits["train"]),
+        training=new_training(config, data.task, network, rows),
         validation=splits.get("validation"),
         workshop=workshop,
+        teacher=teacher,
         columns=workshop.columns(directory.path, network, config.compute),
         logbook=Logbook(observers),
         stop=stop,
         how_to_resume=how_to_resume or directory.how_to_resume,
     )
     check_composed(composed)
+    notes += check_teacher(teacher, data, network, composed.judged_split) if teacher is not None else []
     _require_units(splits["train"], network.max_length)
     lengths = _length_notes(data.task, splits["train"], network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *refused, *lengths):

@@ -43,6 +43,21 @@ class EvaluationConfig(Config):
     compared; and measure how long a prediction takes."""
 
 
+class TeacherConfig(Config):
+    """A finished run, or an ensemble, that the model learns from besides the labels (Hinton et al. 2015)."""
+
+    run: str
+    """Folder of the run or ensemble that teaches; it must be of the same task, with the same labels."""
+    mix: float = Field(default=0.5, gt=0, le=1)
+    """The teacher's share of the loss; the labels have the rest."""
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    """Softens what both say before it is compared, so that a teacher's unlikely answers count, too."""
+    unlabelled: str | None = None
+    """A file of further rows without labels, on which only the teacher speaks."""
+    num_tokens: int = Field(default=32, ge=1)
+    """How many of the likeliest tokens are kept at every place, where the teacher is a language model."""
+
+
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
@@ -56,6 +71,8 @@ class RunConfig(Config):
     """What is learned; found by looking at the data when not given."""
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = DEFAULT_METHOD
     """Which parameters are trained, and how."""
+    teacher: Annotated[TeacherConfig | None, Choice("teacher", {}, default=TeacherConfig, key="run")] = None
+    """Whom the model learns from besides the labels: a run or an ensemble."""
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -235,10 +235,12 @@ def require_finite_weights(session: Ready) -> None:
 
 def _skip_warning(session: Ready, step: int, reason: str, rows: Sequence[int]) -> Problem:
     places = session.data.prepared.splits["train"]["row"]
+    num_rows = len(rows)
+    rows = [row for row in rows if row < len(places)]  # the others have no labels
     return Problem(
         "warning",
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
-        count=len(rows),
+        count=num_rows,
         rows=tuple(places[row] for row in rows),
     )

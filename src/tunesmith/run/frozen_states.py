@@ -19,6 +19,7 @@ from tunesmith.models.wrapping import plain_name
 from tunesmith.readable import size
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept, load_column
 from tunesmith.run.session import Opened
+from tunesmith.run.unlabelled import UNLABELLED
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_
         states = kept.values["states"]
         return replace(data, read_states=states) if reads_only else replace(data, states=as_ragged(states))
 
-    task, content = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes[split]
+    task, hashes = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes
+    content = [hashes[split], *([hashes[UNLABELLED]] if split == "train" and UNLABELLED in hashes else ())]
     return Column(
         name=f"states/{split}",
         key=[task, content, opened.model_key, _seed(opened), len(prefix.layers), reads_only],

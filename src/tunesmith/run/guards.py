@@ -120,6 +120,7 @@ def _inputs(config: RunConfig) -> list[tuple[str, Path]]:
     given = {
         "model.name": config.model.name,
         **{f"data.{name}": getattr(config.data, name) for name in ("path", "validation", "test")},
+        **({} if config.teacher is None else {"teacher.run": config.teacher.run}),
     }
     places = [(name, Path(value).expanduser()) for name, value in given.items() if value]
     found = [(name, place.resolve()) for name, place in places if exists(place)]  # noqa: PTH110 (which fails on names that are no paths)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +85,16 @@ def judge(
 
 
 def figures(
-    task: Task, judged: Judged, columns: Columns, config: RunConfig, *, split: str, rival: Baseline | None = None
+    task: Task,
+    judged: Judged,
+    columns: Columns,
+    config: RunConfig,
+    *,
+    split: str,
+    rival: Baseline | None = None,
+    beside: Sequence[Baseline] = (),
 ) -> dict[str, Any]:
-    """Return the content of ``evaluation.json``."""
+    """Return the content of ``evaluation.json``; others are set ``beside`` on the same rows."""
     settings = config.evaluation
     evaluation = evaluate(
         task,
@@ -98,6 +105,7 @@ def figures(
         confidence=settings.confidence,
         columns=columns,
         against=rival,
+        beside=beside,
     )
     return {"split": split, "loss": judged.loss, **evaluation}
 

@@ -22,6 +22,7 @@ from tunesmith.run.guards import (
     other_surroundings,
 )
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
+from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
 
 
@@ -37,6 +38,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         check_same_config(directory, resolved)
         check_same_data(composed)
         check_same_model(composed)
+        check_same_teacher(directory, composed.teacher)
         decisions = {**decisions_of(directory), **decisions}
     composed.stop.advice = f"Stopped before the first step. Begin again with: {composed.how_to_resume}"
     directory.begin(anew=not resume)
@@ -78,6 +80,7 @@ def _environment(composed: Composed, decisions: Mapping[str, Decision], started:
         "data": {"source": composed.config.data.path, "hashes": dict(composed.data.prepared.hashes)},
         "model": {"source": network.source, "hub_id": network.hub_id, **record(network.model)},
         "tokenizer": {"sha256": composed.workshop.tokenizer_sha256(network)},
+        **({} if composed.teacher is None else {"teacher": composed.teacher.record()}),
         "defaults": as_record(decisions),
         "git": once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),

@@ -24,6 +24,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.signals import StopRequests
+from tunesmith.run.teacher import Teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import Problem
 
@@ -82,6 +83,8 @@ class Composed:
     validation: Encoded | None
     workshop: Workshop
     """What other runs of this process have in common with it."""
+    teacher: Teacher | None
+    """Whom it learns from besides the labels."""
     columns: ComputedColumns
     """What its model made of rows before training."""
     logbook: Logbook
@@ -136,6 +139,8 @@ class Opened(Composed):
 
     rival: Baseline | None
     """The model before its first step, where that is what it is judged against."""
+    taught_by: Baseline | None = None
+    """What its teacher answers for the judged rows."""
     general: Kept | None
     """What it made of general text."""
 

@@ -24,6 +24,7 @@ from tunesmith.run.opening import open_run
 from tunesmith.run.readiness import ready_to_step
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.step_settings import settle_steps
+from tunesmith.run.teaching import follow_teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import DiskError, InputError
 
@@ -104,7 +105,7 @@ def train_in(
         config = taken_up(config, directory) if resume else config
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
-        opened = open_run(composed, resume=resume)
+        opened = follow_teacher(open_run(composed, resume=resume))
         if wants_states(opened):
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))

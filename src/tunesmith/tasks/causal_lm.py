@@ -37,6 +37,7 @@ from tunesmith.tasks.chat.template import (
 )
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import TEXT, place, places
+from tunesmith.tasks.objective import Following
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -232,6 +233,10 @@ class CausalLM(Task, Writer):
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of tokens to predict."""
         return float(targets["labels"].numel())
+
+    @property
+    def followed(self) -> Following:
+        return "vocabulary"
 
     # ---- scores to answers and numbers ---------------------------------------------------------
 
