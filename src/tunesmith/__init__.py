@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import compare, finetune
+    from tunesmith.api import compare, finetune, plan
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.study import Study
@@ -36,6 +36,7 @@ __all__ = [
     "__version__",
     "compare",
     "finetune",
+    "plan",
     "train",
     "train_several",
     "write_report",
@@ -51,6 +52,7 @@ _HOMES = {
     "Study": "tunesmith.study",
     "compare": "tunesmith.api",
     "finetune": "tunesmith.api",
+    "plan": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
 
