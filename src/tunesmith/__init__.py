@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import finetune
+    from tunesmith.api import distill, ensemble, finetune
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.types import InputError, RunError
@@ -29,6 +29,8 @@ __all__ = [
     "RunConfig",
     "RunError",
     "__version__",
+    "distill",
+    "ensemble",
     "finetune",
     "train",
     "train_several",
@@ -42,6 +44,8 @@ _HOMES = {
     "RunConfig": "tunesmith.run",
     "train": "tunesmith.run",
     "train_several": "tunesmith.run",
+    "distill": "tunesmith.api",
+    "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
