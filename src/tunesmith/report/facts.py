@@ -162,6 +162,7 @@ def environment_sections(record: RunRecord) -> list[tuple[str, Sequence[Fact]]]:
             _facts(
                 {f"model {k}": v for k, v in environment.model.items()}
                 | {f"data {k}": v for k, v in environment.data.items()}
+                | {f"teacher {k}": v for k, v in environment.teacher.items()}
             ),
         ),
     ]

@@ -294,6 +294,7 @@ class Environment(Record):
     seed: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
+    teacher: dict[str, Any] = Field(default_factory=dict)
     git: dict[str, Any] | None = None
     started: Text = ""
     finished: Text = ""
