@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from tunesmith.evaluate.averaging import values_of, weights_of_mixture, weights_of_values
 from tunesmith.evaluate.stacking import Stacker
@@ -39,6 +38,9 @@ from tunesmith.study.model_merging import (
 )
 from tunesmith.study.stacking_rows import out_of_fold
 from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Notify = Callable[[str], None]
 FEW_ROWS = 200
