@@ -26,10 +26,10 @@ FIRST_PART = 2
 
 def require_optuna() -> None:
     """Raise ``MissingExtraError`` where Optuna is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("optuna") is None:
-        raise MissingExtraError("Searching settings", "optuna", "search")
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("Searching settings", "optuna", "search") from None
 
 
 class Sampler:
@@ -70,7 +70,7 @@ class Sampler:
         """Take in how far a trial is; say whether to give it up."""
         with quiet_optuna():
             self._trials[number].report(value, part)
-            return self._trials[number].should_prune()
+            return bool(self._trials[number].should_prune())
 
     def learn(
         self, values: Mapping[str, Any], state: str, value: float | None, points: Sequence[Sequence[float]], number: int
@@ -96,10 +96,7 @@ class Sampler:
             )
 
     def importance(self) -> dict[str, float]:
-        """Return each key's share in what makes trials good (PED-ANOVA, Watanabe et al. 2023); empty where unknown.
-
-        Keys that not every trial has (options of one choice) are left out.
-        """
+        """Return each key's share in what makes trials good (PED-ANOVA, Watanabe et al. 2023); empty where unknown."""
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
         from optuna.trial import TrialState
 

@@ -223,7 +223,7 @@ class _Search:
             begun = [event for event in self.journal.of("begun") if event["number"] == number]
         if len(begun) < MOST_ATTEMPTS:
             return None
-        return TrialEnd("failed", None, str(error))
+        return TrialEnd("failed", None, reason=str(error))
 
     # ---- what all of them share ------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class _Search:
                 begun = [event for event in self.journal.of("begun") if event["number"] == trial["number"]]
                 if len(begun) >= MOST_ATTEMPTS:
                     reason = f"its training ended {len(begun)} times without a word, perhaps for lack of memory"
-                    self._ended(trial["number"], trial["values"], TrialEnd("failed", None, reason), 0.0)
+                    self._ended(trial["number"], trial["values"], TrialEnd("failed", None, reason=reason), 0.0)
                     continue
                 self.journal.add("begun", number=trial["number"])
                 return trial["number"], dict(trial["values"])
@@ -271,6 +271,7 @@ class _Search:
                 number=number,
                 state=end.state,
                 value=value,
+                loss=end.loss,
                 reason=end.reason,
                 seconds=seconds,
                 points=[list(point) for point in points],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ class SearchRecord:
                     "state": "running" if end is None else end["state"],
                     "values": event["values"],
                     "value": None if end is None else end["value"],
+                    "loss": None if end is None else end["loss"],
                     "seconds": None if end is None else end["seconds"],
                     "folder": self.place(number_of),
                     "reason": "" if end is None else end["reason"],
@@ -59,10 +61,14 @@ class SearchRecord:
         return f"{RUNS}/trial-{number_of}"
 
     def best(self) -> dict[str, Any] | None:
-        """Return the best trial that came to its end; the first of equals."""
+        """Return the best trial that came to its end; of equals the one with the lowest validation loss."""
         done = [trial for trial in self.trials() if trial["state"] == "done"]
-        sign = 1 if self.higher else -1
-        return max(done, key=lambda trial: sign * trial["value"], default=None)
+        sign = -1 if self.higher else 1
+
+        def rank(trial: Mapping[str, Any]) -> tuple[float, float]:
+            return sign * trial["value"], math.inf if trial["loss"] is None else trial["loss"]
+
+        return min(done, key=rank, default=None)
 
     def write(self, importance: Mapping[str, float], *, is_over: bool = False) -> None:
         """Replace ``study.json`` and, where there is a best trial, ``best.yaml``."""
@@ -100,8 +106,9 @@ class SearchRecord:
         values = ", ".join(f"{path} {_shown(value)}" for path, value in best["values"].items())
         pruned = sum(trial["state"] == "pruned" for trial in trials)
         failed = sum(trial["state"] == "failed" for trial in trials)
-        given_up = f", {pruned} of them given up on the way" if pruned else ""
-        given_up += f", {failed} failed" if failed else ""
+        ends = [f"{pruned} given up on the way"] if pruned else []
+        ends += [f"{failed} failed"] if failed else []
+        given_up = f" ({', '.join(ends)})" if ends else ""
         said = (
             f"The best of {count(len(trials))} trials{given_up} has {metric_phrase(self.metric)} "
             f"{number(best['value'])} on the validation rows, with {values}."

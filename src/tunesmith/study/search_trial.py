@@ -35,6 +35,8 @@ class TrialEnd:
     state: Literal["done", "pruned", "failed"]
     value: float | None
     """The best value on the validation rows; of a trial that was given up, up to then."""
+    loss: float | None = None
+    """The validation loss beside the value."""
     reason: str = ""
     """Why it failed."""
 
@@ -83,7 +85,7 @@ def follow_trial(config: RunConfig, workshop: Workshop, metric: str, report: Rep
             until=UNTIL_THE_END,
             how_to_resume=HOW_TO_RESUME,
         )
-        value, _ = best_validation(place, metric, higher=higher)
+        value, loss = best_validation(place, metric, higher=higher)
     except PrunedError:
         make_small(place)
         return TrialEnd("pruned", watching.best)
@@ -91,11 +93,11 @@ def follow_trial(config: RunConfig, workshop: Workshop, metric: str, report: Rep
         raise
     except (RunError, InputError) as error:
         make_small(place)
-        return TrialEnd("failed", None, str(error).split("\n", 1)[0].rstrip("."))
+        return TrialEnd("failed", None, reason=str(error).split("\n", 1)[0].rstrip("."))
     make_small(place)
     if value is None:
-        return TrialEnd("failed", None, "the metric that decides has no value")
-    return TrialEnd("done", value)
+        return TrialEnd("failed", None, reason="the metric that decides has no value")
+    return TrialEnd("done", value, loss)
 
 
 def make_small(place: Path) -> None:

@@ -1,8 +1,8 @@
 """A process that follows trials for a search: asked on standard input, answering on standard output, a JSON line each.
 
 It is asked ``{"config", "metric", "higher"}`` and answers ``{"kind": "report", "part", "value"}`` (whereupon it is told
-``{"prune": ..}``), and at the end ``{"kind": "end", "state", "value", "reason"}``. It ends with whoever started it:
-when standard input closes.
+``{"prune": ..}``), and at the end ``{"kind": "end", "state", "value", "loss", "reason"}``. It ends with whoever
+started it: when standard input closes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ class Worker:
                 case "report":
                     self._tell({"prune": report(said["part"], said["value"])})
                 case "end":
-                    return TrialEnd(said["state"], said["value"], said["reason"])
+                    return TrialEnd(said["state"], said["value"], said["loss"], said["reason"])
                 case "disk":
                     raise DiskError(said["what"], "Mend that, then continue with: the same command")
                 case "stopped":
@@ -124,7 +125,7 @@ def main() -> int:
             except Stopped:
                 answer("stopped")
                 return 0
-            answer("end", state=end.state, value=end.value, reason=end.reason)
+            answer("end", **asdict(end))
 
 
 if __name__ == "__main__":

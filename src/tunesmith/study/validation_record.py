@@ -20,4 +20,4 @@ def best_validation(folder: Path, metric: str, *, higher: bool) -> tuple[float |
     if not found:
         return None, None
     value, loss = min(found, key=lambda pair: (-pair[0] if higher else pair[0], pair[1]))
-    return value, loss
+    return value, loss if math.isfinite(loss) else None
