@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,14 @@ from tunesmith.types import InputError
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("plans")
     tiny_folder(place)
     with (place / "reviews.csv").open("w", newline="") as file:
         rows = [(f"the film of day {n} was {word}", word) for n in range(40) for word in ("great", "dull")]
         rows += [("the film of day 3 was great", "dull"), ("a film", "great"), ("a film", "dull")]
         csv.writer(file).writerows([("text", "label"), *rows])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(place / "cache"))
-        yield place
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +57,7 @@ def found(folder: Path) -> Forecast:
 
 def test_a_plan_says_what_methods_take_and_the_command_it_recommends_works(folder: Path, capsys: Any) -> None:
     given = ["--model", str(folder / "bert"), "--data", str(folder / "reviews.csv"), "--train.max_steps", "3"]
-    before = sorted(path.name for path in folder.iterdir() if path.name != "cache")
+    before = sorted(path.name for path in folder.iterdir())
     assert run(["plan", *given, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [one["method"] for one in said["candidates"]] == ["full", "lora", "freeze"]
@@ -73,7 +70,7 @@ def test_a_plan_says_what_methods_take_and_the_command_it_recommends_works(folde
         assert one["quality"] in ("best", "good", "fair")
         assert one["quality_reasons"]
     assert any("with another label" in note for note in said["notes"])
-    assert sorted(path.name for path in folder.iterdir() if path.name != "cache") == before
+    assert sorted(path.name for path in folder.iterdir()) == before
     words = shlex.split(said["recommended"]["command"])
     assert words[:2] == ["tunesmith", "train"]
     assert run([*words[1:], "--output", str(folder / "run"), "--quiet"]) == 0

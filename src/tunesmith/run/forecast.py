@@ -34,7 +34,7 @@ from tunesmith.methods.choosing import Trained
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
-from tunesmith.run.assembly import TaskData, parameter_counts
+from tunesmith.run.assembly import TaskData, count_parameters
 from tunesmith.run.calibration import calibrated
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
@@ -191,10 +191,10 @@ def _forecast(opened: Opened, found: _Probed, composing: float, began: float) ->
         plain = Work.of(training.scorer, training.data, training.optimizer.names)
         budget = opened.config.compute.micro_batch_tokens
         judged = plain.of_scoring(opened.encoded(split), training.collate, budget)
-    model, names = opened.network.model, training.optimizer.names
-    num_parameters, num_trained = parameter_counts(model, names)
+    model, optimizer = opened.network.model, training.optimizer
     head = set(Anatomy.of(model).head_parameter_names)
-    outside = parameter_counts(model, [name for name in names if name not in head])[1]
+    masters = zip(optimizer.names, optimizer.masters, strict=True)
+    outside = sum(master.numel() for name, master in masters if name not in head)
     disk = _saved_bytes(opened)
     return Forecast(
         config=opened.config,
@@ -205,7 +205,7 @@ def _forecast(opened: Opened, found: _Probed, composing: float, began: float) ->
         memory=found.memory,
         disk=disk,
         disk_while_training=(opened.config.compute.keep_checkpoints + 1) * timetable.checkpoint_bytes,
-        trained=Trained(num_trained, outside, num_parameters),
+        trained=Trained(optimizer.num_trained, outside, count_parameters(model)),
         data=opened.data,
         rows=opened.training.data,
         work=found.work,
@@ -215,9 +215,11 @@ def _forecast(opened: Opened, found: _Probed, composing: float, began: float) ->
 
 def _saved_bytes(composed: Composed) -> int:
     """Return the bytes of the model's files in the run's folder."""
-    model, trained = composed.network.model, set(composed.training.optimizer.names)
-    whole = not composed.config.method.needs_base
-    return sum(one.numel() * one.element_size() for name, one in model.named_parameters() if whole or name in trained)
+    model, optimizer = composed.network.model, composed.training.optimizer
+    if not composed.config.method.needs_base:
+        return sum(one.numel() * one.element_size() for one in model.parameters())
+    pairs = zip(optimizer.parameters, optimizer.masters, strict=True)
+    return sum(master.numel() * parameter.element_size() for parameter, master in pairs)
 
 
 def _probe(opened: Opened, seconds: float) -> _Probed:
