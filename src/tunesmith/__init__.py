@@ -1,10 +1,13 @@
 """Fine-tune language models and prove which way of fine-tuning wins on your data.
 
-    from tunesmith import finetune
+    from tunesmith import compare, finetune
 
     run = finetune("reviews.csv", model="sample:minilm", method="lora")
     run.evaluate("test.csv")
     run.predict(["a joy from start to finish"])
+
+    study = compare("reviews.csv", methods=["full", "lora", "ia3"], seeds=3)
+    study.verdict
 
 Everything else is reached the same way: ``RunConfig`` and ``train`` for full control, ``Run``
 to open a finished run, ``write_report`` for its report.
@@ -18,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import distill, ensemble, finetune
+    from tunesmith.api import compare, distill, ensemble, finetune
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
+    from tunesmith.study import Study
     from tunesmith.types import InputError, RunError
 
 __all__ = [
@@ -28,7 +32,9 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunError",
+    "Study",
     "__version__",
+    "compare",
     "distill",
     "ensemble",
     "finetune",
@@ -44,6 +50,8 @@ _HOMES = {
     "RunConfig": "tunesmith.run",
     "train": "tunesmith.run",
     "train_several": "tunesmith.run",
+    "Study": "tunesmith.study",
+    "compare": "tunesmith.api",
     "distill": "tunesmith.api",
     "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",

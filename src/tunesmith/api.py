@@ -1,16 +1,19 @@
-"""The short way in: one call from data to a trained, judged and explained run."""
+"""The short way in: one call from data to a trained, judged and explained run, or to a comparison of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from warnings import warn
 
 if TYPE_CHECKING:
     from tunesmith.config.base import Config
     from tunesmith.run import Observer, Run
+    from tunesmith.study import Study, Watcher
+
+C = TypeVar("C", bound="Config")
 
 
 def finetune(
@@ -46,27 +49,22 @@ def finetune(
         InputError: Something given cannot be used; every problem is listed.
         RunError: Training could not go on; what was saved stays.
     """
-    from tunesmith.config.build import build
-    from tunesmith.config.migrate import migrate
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig
     from tunesmith.run import train as train_run
 
-    sections: dict[str, Any] = {
-        "model": model,
-        "data": _data_section(data),
-        "task": task,
-        "method": method,
-        "teacher": str(teacher) if isinstance(teacher, PathLike) else teacher,
-        "train": train,
-        "compute": compute,
-        "evaluation": evaluation,
-        "output": None if output is None else str(output),
-    }
-    values, moved = migrate({name: value for name, value in sections.items() if value is not None})
-    for note in moved:
-        warn(str(note), FutureWarning, stacklevel=2)
-    config = build(RunConfig, values)
+    config = _built(
+        RunConfig,
+        data,
+        model=model,
+        task=task,
+        method=method,
+        teacher=str(teacher) if isinstance(teacher, PathLike) else teacher,
+        train=train,
+        compute=compute,
+        evaluation=evaluation,
+        output=output,
+    )
     run = Run.open(train_run(config, resume=resume, overwrite=overwrite, observers=observers))
     if report:
         write_report([run.folder], Path(run.folder) / "report.html")
@@ -132,6 +130,81 @@ def ensemble(
     if report:
         write_report([made.folder], made.folder / "report.html")
     return made
+
+
+def compare(
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
+    *,
+    model: str | Mapping[str, Any] | Config = "sample:minilm",
+    methods: Sequence[str | Mapping[str, Any]] | str | None = None,
+    seeds: int | None = None,
+    rates: int | None = None,
+    budget: str | None = None,
+    metric: str | None = None,
+    margin: float | None = None,
+    reference: str | None = None,
+    task: str | Mapping[str, Any] | Config | None = None,
+    train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
+    evaluation: Mapping[str, Any] | Config | None = None,
+    output: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+    watchers: Sequence[Watcher] = (),
+) -> Study:
+    """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
+
+    Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
+    nothing else has seen. What the arguments mean is what they mean to ``finetune`` and in ``CompareConfig``; stopped or
+    killed, the same call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()``
+    shows it as a table, in a terminal and in a notebook.
+
+        study = compare("reviews.csv", model="sample:minilm", methods=["full", "lora", "ia3"], seeds=3)
+        study.verdict
+        study.best.predict(["a joy from start to finish"])
+
+    Raises:
+        InputError: Something given cannot be used; every problem is listed, and nothing was trained.
+        RunError: The disk takes nothing any more.
+    """
+    from tunesmith.report import write_study_report
+    from tunesmith.study import CompareConfig, Study, run_contest
+
+    config = _built(
+        CompareConfig,
+        data,
+        model=model,
+        methods=methods,
+        seeds=seeds,
+        rates=rates,
+        budget=budget,
+        metric=metric,
+        margin=margin,
+        reference=reference,
+        task=task,
+        train=train,
+        compute=compute,
+        evaluation=evaluation,
+        output=output,
+    )
+    study = Study(run_contest(config, overwrite=overwrite, watchers=watchers))
+    if report:
+        write_study_report(study.folder)
+    return study
+
+
+def _built(cls: type[C], data: Any, **sections: Any) -> C:
+    """Return the configuration of what was given; sections that were not are left to it."""
+    from tunesmith.config.build import build
+    from tunesmith.config.migrate import migrate
+
+    if isinstance(output := sections.pop("output", None), (str, PathLike)):
+        sections["output"] = str(output)
+    given = {"data": _data_section(data), **sections}
+    values, moved = migrate({name: value for name, value in given.items() if value is not None})
+    for note in moved:
+        warn(str(note), FutureWarning, stacklevel=3)
+    return build(cls, values)
 
 
 def _data_section(data: Any) -> Any:

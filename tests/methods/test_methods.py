@@ -18,6 +18,7 @@ from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_token
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.lisa import Lisa
+from tunesmith.methods.sparse import Sparse
 from tunesmith.models import load_trained
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import Origin, set_origin
@@ -42,8 +43,11 @@ CASES: dict[str, Callable[[], Method]] = {
     "bitfit": BitFit,
     "prompt_tuning": PromptTuning,
     "lisa": partial(Lisa, layers=1),
+    "sparse": partial(Sparse, share=0.1, choose="magnitude"),
 }
 ADAPTERS = ("lora", "adalora", "prompt_tuning")
+OWN = ("sparse",)
+"""What is saved beside a base model in a form of its own."""
 CHANGING = ("freeze-gradual", "lisa")
 """Of what they ever train, not all is trained at first."""
 WITHOUT_LINEAR = ("lstm", "cnn")
@@ -60,7 +64,7 @@ def fits(arch: str, case: str) -> bool:
         return arch != "cnn"
     if case == "bitfit":
         return arch not in WITHOUT_BIASES
-    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora"))
+    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora", "sparse"))
 
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
@@ -106,8 +110,13 @@ def shake(model: torch.nn.Module, method: Method) -> None:
     """Move all that is ever trained, so that nothing saved equals its initial value."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for _, parameter in trained_parameters(model, method.parameter_groups(model)):
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+        groups = method.parameter_groups(model)
+        places = {name: where for group in groups for name, where in group.places.items()}
+        for name, parameter in trained_parameters(model, groups):
+            change = 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            if name in places:  # a part alone is trained
+                change = torch.zeros_like(change).put_(places[name], change.reshape(-1)[places[name]])
+            parameter.add_(change)
 
 
 def test_every_method_has_a_case() -> None:
@@ -153,7 +162,7 @@ def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str)
 
 @everything
 def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp_path: Path) -> None:
-    is_adapter = case.startswith(ADAPTERS)
+    is_adapter = case.startswith((*ADAPTERS, *OWN))
     no_cache = {} if arch in WITHOUT_LINEAR else {"use_cache": False}
     # Whole models are opened in float32, and without a cache of keys where they only classify.
     method, model = applied(arch, case, **({} if is_adapter else {"dtype": torch.float32, **no_cache}))

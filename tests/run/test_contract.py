@@ -68,6 +68,8 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "adalora": {"name": "adalora", "initial_rank": 3, "target_rank": 1},
     "bitfit": {"name": "bitfit"},
     "lisa": {"name": "lisa", "layers": 1, "draws": 3},
+    "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
+    "sparse pattern": {"name": "sparse", "pattern": "1:9", "choose": "magnitude"},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
 }
 

@@ -27,6 +27,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
+    "plan": ("tunesmith.cli.plan:plan_command", "Say what each method would cost, and which to take."),
     "compare": ("tunesmith.cli.compare:compare_command", "Compare methods on your data, fairly and with error bars."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),

@@ -19,6 +19,7 @@ CONFIG_SUFFIXES = {".yaml", ".yml"}
 
 COMMANDS = read_table("""
 train: finetune fine_tune fit tune sft learn run start lora full pretrain cli
+plan: advise advisor estimate predict_cost memory recommend forecast
 evaluate: eval test score validate benchmark measure metrics
 predict: infer inference classify apply label generate tag pipeline
 chat: talk ask converse prompt

@@ -56,10 +56,16 @@ class MasterOptimizer:
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.masters: list[torch.Tensor] = []
+        self._places: list[torch.Tensor | None] = []
+        """Of weights of which a part alone is trained: where that is; their masters hold nothing else."""
         self._decayed: list[torch.Tensor] = []
         torch_groups: list[dict[str, Any]] = []
         for group in groups:
-            masters = [_master(parameters[name]) for name in group.names]
+            places = [group.places.get(name) for name in group.names]
+            masters = [_master(parameters[name], some) for name, some in zip(group.names, places, strict=True)]
+            self._places += [
+                None if some is None else some.to(master.device) for some, master in zip(places, masters, strict=True)
+            ]
             self.names += group.names
             self.parameters += [parameters[name] for name in group.names]
             self.masters += masters
@@ -84,9 +90,11 @@ class MasterOptimizer:
         With ``copy`` they lie where the next backward pass writes its own, and are copied.
         """
         for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
-            given = parameter.grad
+            given, places = parameter.grad, self._places[index]
             before = self._collected[index]
-            if given is not None and copy and before is None:
+            if given is not None and places is not None:
+                given = given.reshape(-1)[places]
+            elif given is not None and copy and before is None:
                 given = parameter.grad = given.clone()
             if given is None or (parameter is master and not given.is_sparse):
                 continue
@@ -141,10 +149,15 @@ class MasterOptimizer:
     def as_masters(self) -> Iterator[None]:
         """Let the model's trained weights be their masters inside the block, with the step's gradients as ``.grad``.
 
-        What is done to either in place is done to the masters; rounded weights are set from them in the end.
+        What is done to either in place is done to the masters; rounded weights are set from them in the end. Weights of
+        which a part is trained stay as they are, without gradients.
         """
         self._to_masters()
-        apart = [pair for pair in zip(self.parameters, self.masters, strict=True) if pair[0] is not pair[1]]
+        apart = [
+            (parameter, master)
+            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
+            if parameter is not master and places is None
+        ]
         rounded = [parameter.data for parameter, _ in apart]
         for parameter, master in apart:
             parameter.data = master.data  # first, since gradients must be of their weights' format
@@ -215,8 +228,8 @@ class MasterOptimizer:
         if not self.steps_in_one_pass:
             return False
         shadows = [
-            None if parameter is master else parameter
-            for parameter, master in zip(self.parameters, self.masters, strict=True)
+            None if parameter is master or places is not None else parameter
+            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
         ]
         parts = list(zip(self._gradients(), self.masters, shadows, strict=True))
         if not all(
@@ -243,6 +256,7 @@ class MasterOptimizer:
                 )
             else:
                 adamw.update(settings, gradient, master, moments, shadow)
+        self._write_parts([gradient is not None for gradient, _, _ in parts])
         return True
 
     @torch.no_grad()
@@ -254,11 +268,28 @@ class MasterOptimizer:
         """Set the chosen weights from their masters, in few passes over a device."""
         pairs = [
             (parameter, master)
-            for parameter, master, is_chosen in zip(self.parameters, self.masters, chosen, strict=True)
-            if is_chosen and parameter is not master
+            for parameter, master, places, is_chosen in self._with_places(chosen)
+            if is_chosen and parameter is not master and places is None
         ]
         if pairs:
             torch._foreach_copy_([parameter for parameter, _ in pairs], [master for _, master in pairs])
+        self._write_parts(chosen)
+
+    def _write_parts(self, chosen: Sequence[bool]) -> None:
+        """Set, of the chosen weights, those of which a part is trained."""
+        for parameter, master, places, is_chosen in self._with_places(chosen):
+            if is_chosen and places is not None:
+                parameter.data.view(-1).index_copy_(0, places, master.to(parameter.dtype))
+
+    def _with_places(
+        self, chosen: Sequence[bool]
+    ) -> Iterator[tuple[nn.Parameter, torch.Tensor, torch.Tensor | None, bool]]:
+        return zip(self.parameters, self.masters, self._places, chosen, strict=True)
+
+    @property
+    def num_trained(self) -> int:
+        """How many weights are ever trained."""
+        return sum(master.numel() for master in self.masters)
 
     def master_weights(self) -> dict[str, torch.Tensor]:
         """Return the fp32 masters by parameter name."""
@@ -284,12 +315,19 @@ class MasterOptimizer:
         return dict(zip(self.names, self.masters, strict=True))
 
 
-def _master(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the parameter itself when it is fp32 or wider, else fp32: its values as they were before rounding."""
-    if parameter.dtype in (torch.float32, torch.float64):
+def _master(parameter: nn.Parameter, places: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the parameter itself when it is fp32 or wider, else fp32: its values as they were before rounding.
+
+    Of a parameter that is trained in some ``places`` alone, the values there.
+    """
+    is_wide = parameter.dtype in (torch.float32, torch.float64)
+    if is_wide and places is None:
         return parameter
-    exact = take_exact(parameter)
-    return (parameter.detach().float() if exact is None else exact).requires_grad_()
+    exact = None if is_wide else take_exact(parameter)
+    values = parameter.detach() if exact is None else exact
+    if places is not None:
+        values = values.reshape(-1)[places.to(values.device)]
+    return (values if is_wide else values.float()).requires_grad_()
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -83,6 +83,11 @@ class Work:
             lengths[:] = lengths.max()
         return self.per_token * float(lengths.sum()) + self.per_pair * float((lengths**2).sum()) + rest
 
+    def of_lengths(self, lengths: IntArray) -> float:
+        """Return the work of the layers on sequences of these lengths, laid out without padding, in a forward pass."""
+        tokens = lengths.astype(np.float64)
+        return self.per_token * float(tokens.sum()) + self.per_pair * float((tokens**2).sum())
+
     def of_samples(self, data: Encoded, samples: IntArray, token_budget: int, max_samples: int | None = None) -> float:
         """Return the work of samples, split into micro-batches, in a forward pass."""
         batches = micro_batches(data, samples, self.layout, token_budget, max_samples)

@@ -214,8 +214,9 @@ def _off_diagonal(covariance_SS: FloatArray) -> float:
 def _parts(rows: float, single: float, spread: Spread, varying: Sequence[Entrant], num_units: int) -> Parts:
     """Put the parts together; ``single`` is what the rows do to one run (or the difference of two)."""
     share = sum(1 / len(one.seeds) for one in varying)
-    seeds = spread.variance * share if spread.freedom else 0.0
     rows = max(rows, 0.0) if math.isfinite(rows) else rows
-    joint = min(max(single - rows, 0.0) * share / max(len(varying), 1), seeds) if math.isfinite(rows) else 0.0
+    joint = max(single - rows, 0.0) * share / max(len(varying), 1) if spread.freedom and math.isfinite(rows) else 0.0
+    # A few values may be equal by chance: what the rows say of single runs is the least that they spread by.
+    seeds = max(spread.variance * share, joint) if spread.freedom else 0.0
     freedom = satterthwaite((rows, num_units - 1), (seeds, spread.freedom))
     return Parts(rows, seeds, joint, freedom, spread.freedom)

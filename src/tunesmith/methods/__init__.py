@@ -10,10 +10,18 @@ from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.full import Full
 from tunesmith.methods.lisa import Lisa
 from tunesmith.methods.lora import Lora
+from tunesmith.methods.sparse import Sparse
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Freeze", "Full", "Lora", "Method", "ParameterGroup", "trained_parameters"]
 
-METHODS: Mapping[str, type[Method]] = {"full": Full, "freeze": Freeze, "lora": Lora, "bitfit": BitFit, "lisa": Lisa}
+METHODS: Mapping[str, type[Method]] = {
+    "full": Full,
+    "freeze": Freeze,
+    "lora": Lora,
+    "bitfit": BitFit,
+    "lisa": Lisa,
+    "sparse": Sparse,
+}
 """Every method by its name in the config."""
 
 DEFAULT_METHOD: Method = Full()

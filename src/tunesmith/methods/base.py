@@ -8,7 +8,7 @@ are the hooks of ``StepHooks``, and all that the engine knows of a method.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -40,6 +40,9 @@ class ParameterGroup:
     """Factor on the schedule's learning rate (layer-wise decay, LoRA+)."""
     decay: bool
     """Whether weight decay applies (not to biases and norms)."""
+    places: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of weights of which a part alone is trained, by name: where in the flattened weight that is, int64 [K]. The
+    optimizer remembers nothing of the others and never changes them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,8 +254,6 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update=updates)
 
 
-def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:
-    """Return the number of all parameters and of those that are ever trained."""
-    names = set(trained)
-    sizes = {name: num_weights(parameter) for name, parameter in model.named_parameters()}
-    return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)
+def count_parameters(model: nn.Module) -> int:
+    """Return how many weights there are."""
+    return sum(num_weights(parameter) for parameter in model.parameters())

@@ -16,7 +16,7 @@ from tunesmith.methods.base import Method
 from tunesmith.models.wrapping import inner
 from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
-from tunesmith.run.assembly import inputs_of, parameter_counts
+from tunesmith.run.assembly import count_parameters, inputs_of
 from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
 from tunesmith.run.directory import RunDirectory
@@ -172,7 +172,7 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
 def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
     """Return the content of ``training.json``."""
     progress, training, network = session.progress, session.training, session.network
-    num_parameters, num_trained = parameter_counts(network.model, training.optimizer.names)
+    num_parameters = count_parameters(network.model)
     step_seconds = max(progress.step_seconds, 1e-9)
     return {
         "status": "finished" if training.step == training.plan.total_steps else "stopped early",
@@ -182,7 +182,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "best_metric": {"name": progress.judged_by or session.metric[0], "value": progress.best_value},
         "skipped_steps": progress.num_skipped,
         "num_parameters": num_parameters,
-        "num_trained_parameters": num_trained,
+        "num_trained_parameters": training.optimizer.num_trained,
         "seconds": progress.seconds,
         "step_seconds": progress.step_seconds,
         "tokens": progress.num_tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunesmith.engine.work import Work
-from tunesmith.run.pace import Pace, Timetable, pace_of
+from tunesmith.run.pace import Pace, Timetable, pace_of, peak_of
 from tunesmith.run.session import Ready
 from tunesmith.types import StepInfo
 
@@ -42,11 +42,11 @@ class FirstSteps:
             return
         known = slice(WARM_UP if len(self._seconds) > WARM_UP else len(self._seconds) - 1, None)
         per_work = pace_of(self._works[known], self._seconds[known])
-        timetable = Timetable.of(training, self._work, Pace(per_work, per_work), session.validation)
+        timetable = Timetable.of(training, self._work, Pace(per_work, per_work, per_work), session.validation)
         so_far = progress.seconds + info.seconds
         progress.predicted = {
             "seconds": so_far + timetable.seconds - timetable.seconds_of_steps(info.step),
-            "peak_memory": session.settings.memory.predicted_bytes,
+            "peak_memory": peak_of(session.settings.memory) - session.workshop.bytes_beside(session.network),
             "steps": total,
             "how": f"after step {info.step}, from the time of {len(self._works[known])} steps",
         }

@@ -18,18 +18,21 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import IntArray
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
+from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.order import StepPlan, micro_batches
 from tunesmith.engine.predict import forward_tokens, scored_parts
 from tunesmith.engine.work import Work
 from tunesmith.kernels.waiting import cores_shared
+from tunesmith.methods.choosing import Trained
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
-from tunesmith.run.assembly import parameter_counts
+from tunesmith.run.assembly import TaskData, parameter_counts
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.frozen_states import states_of, wants_states
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
-from tunesmith.run.pace import Pace, Timetable, pace_of
+from tunesmith.run.pace import SAVING_BYTES, Pace, Timetable, pace_of, peak_of
 from tunesmith.run.session import Composed, Opened, StepSettings, next_stage
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.step_settings import settle_steps
@@ -65,20 +68,29 @@ class Forecast:
     seconds_around: float
     """What comes before and after: loading, tokenising, states of frozen layers, saving, scoring the judged rows; not
     written answers and baselines."""
-    peak_memory: int
-    """Bytes at the peak of the training, in a process of its own."""
+    memory: MemoryPlan
+    """How its steps are made to fit into the memory that there is now, and what they need."""
     disk: int
     """Bytes of the saved model, without its tokenizer."""
     disk_while_training: int
-    """Bytes of checkpoints and kept states besides."""
-    num_parameters: int
-    num_trained_parameters: int
-    num_tokens: int
-    """Of the training rows, once."""
-    settings: StepSettings
-    """How its steps are made to fit into the memory that there is now."""
+    """Bytes of checkpoints besides."""
+    trained: Trained
+    data: TaskData
+    rows: Encoded
+    """The training rows."""
+    work: Work
     probe_seconds: float
     """What the forecast itself took."""
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes at the peak of the training, in a process of its own: of the device, or of all of it on a CPU."""
+        return peak_of(self.memory)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the training rows, once."""
+        return int(self.rows.lengths.sum())
 
     @property
     def seconds(self) -> float:
@@ -132,68 +144,83 @@ class _Probed:
 def _forecast(opened: Opened, found: _Probed, composing: float, began: float) -> Forecast:
     training = replace(opened.training, token_budget=found.training.token_budget)
     timetable = Timetable.of(training, found.work, found.pace, opened.validation)
-    split = opened.judged_split
-    judged = 0.0
+    split, judged = opened.judged_split, 0.0
     if split in opened.data.prepared.splits:
+        plain = Work.of(training.scorer, training.data, training.optimizer.names)
         budget = opened.config.compute.micro_batch_tokens
-        judged = Work.of(training.scorer, training.data, training.optimizer.names).of_scoring(
-            opened.encoded(split), training.collate, budget
-        )
-    num_parameters, num_trained = parameter_counts(opened.network.model, training.optimizer.names)
-    disk = saved_bytes(opened)
-    around = composing + found.seconds_of_states + judged * found.pace.of_scoring + disk / 3e8
-    num_saved = opened.config.compute.keep_checkpoints + 1
+        judged = plain.of_scoring(opened.encoded(split), training.collate, budget)
+    model, names = opened.network.model, training.optimizer.names
+    num_parameters, num_trained = parameter_counts(model, names)
+    head = set(Anatomy.of(model).head_parameter_names)
+    outside = parameter_counts(model, [name for name in names if name not in head])[1]
+    disk = _saved_bytes(opened)
     return Forecast(
         config=opened.config,
         timetable=timetable,
         seconds_of_training=timetable.seconds,
-        seconds_around=around,
-        peak_memory=peak_memory(opened, found.settings),
+        seconds_around=composing + found.seconds_of_states + judged * found.pace.of_forward + disk / SAVING_BYTES,
+        memory=replace(
+            found.settings.memory,
+            in_use_bytes=found.settings.memory.in_use_bytes - opened.workshop.bytes_beside(opened.network),
+        ),
         disk=disk,
-        disk_while_training=num_saved * timetable.checkpoint_bytes,
-        num_parameters=num_parameters,
-        num_trained_parameters=num_trained,
-        num_tokens=int(opened.training.data.lengths.sum()),
-        settings=found.settings,
+        disk_while_training=(opened.config.compute.keep_checkpoints + 1) * timetable.checkpoint_bytes,
+        trained=Trained(num_trained, outside, num_parameters),
+        data=opened.data,
+        rows=opened.training.data,
+        work=found.work,
         probe_seconds=time.perf_counter() - began,
     )
 
 
-def saved_bytes(composed: Composed) -> int:
+def _saved_bytes(composed: Composed) -> int:
     """Return the bytes of the model's files in the run's folder."""
     model, trained = composed.network.model, set(composed.training.optimizer.names)
     whole = not composed.config.method.needs_base
     return sum(one.numel() * one.element_size() for name, one in model.named_parameters() if whole or name in trained)
 
 
-def peak_memory(opened: Opened, settings: StepSettings) -> int:
-    """Return the bytes at the peak of a training in a process of its own."""
-    plan = settings.memory
-    return plan.predicted_bytes
-
-
 def _probe(opened: Opened, seconds: float) -> _Probed:
     """Make a few steps on rows of the first ones, and score a few rows."""
-    training, seconds_of_states = opened.training, 0.0
-    keeps_states = wants_states(opened) and not training.data.keeps_rows
-    rows = _rows_of_probe(training)
-    data = training.data if training.data.keeps_rows else training.data.select(rows)
-    if keeps_states:
-        began = time.perf_counter()
-        data = states_of(opened, data)
-        plain = Work.of(training.scorer, training.data, training.optimizer.names)
-        budget = opened.config.compute.micro_batch_tokens
-        splits = [training.data] + ([] if opened.validation is None else [opened.validation])
-        every = sum(plain.of_scoring(split, training.collate, budget) for split in splits)
-        share = every / plain.of_scoring(data, training.collate, budget)
-        seconds_of_states = (time.perf_counter() - began) * share
-    training = replace(training, data=data)
-    probed, settings = settle_steps(replace(opened, training=training))
+    training = opened.training
+    data = training.data if training.data.keeps_rows else training.data.select(_rows_of_probe(training))
+    states = _States.of(opened, data) if wants_states(opened) and not training.data.keeps_rows else None
+    data = data if states is None else states.data
+    probed, settings = settle_steps(replace(opened, training=replace(training, data=data)))
     work = Work.of(probed.scorer, data, probed.optimizer.names)
     pace = _time_steps(probed, work, seconds)
-    if not keeps_states and opened.validation is not None:
-        pace = replace(pace, of_scoring=_time_scoring(probed, opened.validation, work))
-    return _Probed(probed, settings, work, pace, seconds_of_states)
+    if states is not None:
+        return _Probed(probed, settings, work, replace(pace, of_forward=states.of_forward), states.seconds)
+    if opened.validation is not None:
+        scoring = _time_scoring(probed, opened.validation, work)
+        pace = replace(pace, of_scoring=scoring, of_forward=scoring)
+    return _Probed(probed, settings, work, pace, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """What frozen layers make of the rows of a probe, and what that takes."""
+
+    data: Encoded
+    of_forward: float
+    """Seconds for a unit of work of these layers."""
+    seconds: float
+    """For all training and validation rows."""
+
+    @classmethod
+    def of(cls, opened: Opened, data: Encoded) -> _States:
+        training = opened.training
+        budget = training.compute.micro_batch_tokens
+        work = Work.of(training.scorer, training.data, training.optimizer.names)
+        few = data.select(np.arange(min(training.plan.batch_size, data.num_samples)))
+        states_of(opened, few)  # what is made once
+        began = time.perf_counter()
+        joined = states_of(opened, data)
+        took = time.perf_counter() - began
+        of_forward = took / work.of_scoring(data, training.collate, budget)
+        splits = [training.data] + ([] if opened.validation is None else [opened.validation])
+        every = sum(work.of_scoring(split, training.collate, budget) for split in splits)
+        return cls(joined, of_forward, of_forward * every)
 
 
 def _rows_of_probe(training: Training) -> IntArray:
@@ -213,13 +240,13 @@ def _time_steps(training: Training, work: Work, seconds: float) -> Pace:
         timed = int(min(max(seconds / max(whole, 1e-9), FEWEST_STEPS), MOST_STEPS))
         works, took = _made(training, work, rows, range(WARM_UP + timed))
         per_work = pace_of(works[WARM_UP:], took[WARM_UP:])
-        return Pace(per_work, per_work)
+        return Pace(per_work, per_work, per_work)
     if few == rows or 2 * took[-1] > seconds:
         per_work = took[-1] / works[-1]
-        return Pace(per_work, per_work)
+        return Pace(per_work, per_work, per_work)
     more, longer = _made(training, work, 2 * few, range(2, 3))
     per_work = max((longer[0] - took[-1]) / (more[0] - works[-1]), longer[0] / more[0] / 2)
-    return Pace(per_work, per_work, max(longer[0] - per_work * more[0], 0.0))
+    return Pace(per_work, per_work, per_work, max(longer[0] - per_work * more[0], 0.0))
 
 
 def _made(training: Training, work: Work, rows: int, steps: range) -> tuple[list[float], list[float]]:

@@ -10,6 +10,7 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.loop import Training
+from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.work import Work
 
@@ -25,7 +26,9 @@ class Pace:
 
     of_step: float
     of_scoring: float
-    """In a pass forward alone."""
+    """In a pass forward alone, of rows that are scored again and again."""
+    of_forward: float
+    """The same of rows that are scored once, through all layers."""
     per_step: float = 0.0
     """Seconds of every step besides, whatever its length, where that was told apart."""
 
@@ -93,3 +96,8 @@ def evaluations_every(config: TrainConfig, plan: StepPlan) -> int:
 def pace_of(works: list[float], seconds: list[float]) -> float:
     """Return the seconds for a unit of work, of steps of which one may have waited for something else."""
     return median(one / work for one, work in zip(seconds, works, strict=True))
+
+
+def peak_of(memory: MemoryPlan) -> int:
+    """Return the bytes at the peak of a training whose steps are made so."""
+    return memory.peak(memory.micro_batch_tokens, checkpointing=memory.checkpointing)

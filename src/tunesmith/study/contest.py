@@ -18,7 +18,6 @@ from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import machine
 from tunesmith.run.forecast import forecast
-from tunesmith.run.guards import check_method
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed
@@ -56,7 +55,7 @@ def run_contest(config: CompareConfig, *, overwrite: bool = False, watchers: Seq
         DiskError: The disk takes nothing any more; the same command goes on.
         Stopped: A signal asked to stop; the same command goes on.
     """
-    contestants, is_all = read_contestants(config)
+    contestants, is_lenient = read_contestants(config)
     place = Path(config.output or default_output(config))
     config = config.model_copy(update={"output": str(place)})
     with ExitStack() as stack:
@@ -70,7 +69,7 @@ def run_contest(config: CompareConfig, *, overwrite: bool = False, watchers: Seq
         workshop = stack.enter_context(Workshop())
         stop.advice = f"Stopped before the first training. Begin again with: {HOW_TO_RESUME}"
         by_name = {one.name: one for one in contestants}
-        contest = _Contest(config, by_name, is_all, folder, journal, workshop, watching, stop)
+        contest = _Contest(config, by_name, is_lenient, folder, journal, workshop, watching, stop)
         try:
             contest.prepare()
         except InputError:
@@ -93,7 +92,7 @@ class _Contest:
 
     config: CompareConfig
     contestants: Mapping[str, Contestant]
-    is_all: bool
+    is_lenient: bool
     """Whether methods that do not fit are left out rather than refused."""
     folder: StudyFolder
     journal: Journal
@@ -107,8 +106,6 @@ class _Contest:
     def prepare(self) -> None:
         """Read the rows, see what each method makes of them, and refuse what cannot be compared."""
         self.reference = reference_of(self.config, list(self.contestants.values()))
-        for one in self.contestants.values():
-            check_method(self.config.run_config(method=one.method))
         self.data = self.workshop.data(self.config.run_config(method=next(iter(self.contestants.values())).method))
         _require_splits(self.config, self.data)
         self.question = self._question(self.data)
@@ -211,7 +208,7 @@ class _Contest:
                 try:
                     known[name] = self.journal.add("settled", method=name, **self._look(config))
                 except InputError as error:
-                    if self.is_all:
+                    if self.is_lenient:
                         self.reasons[name] = str(error).split("\n", 1)[0].rstrip(".")
                         continue
                     refused += [_of_method(name, problem) for problem in error.problems]

@@ -100,7 +100,7 @@ class _Entry(Config):
 
 
 def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
-    """Return who takes part, in order, and whether the list was ``all``.
+    """Return who takes part, in order, and whether those that do not fit are left out: nobody has named them.
 
     Raises ``ConfigError`` with everything that is wrong with it: unknown names and options (with the nearest one
     named), the same method twice, a reference that does not take part.
@@ -115,7 +115,7 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         if isinstance(entry, str) and entry.strip().lower() in RIVALS:
             continue  # they stand beside all others anyway
         try:
-            found.append(_read(entry))
+            found.append(read_contestant(entry))
         except ConfigError as error:
             problems += error.problems
     names = [entrant.name for entrant in found]
@@ -130,7 +130,7 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         problems.append(Problem("error", "methods names no method to be trained.", "Name some, such as full,lora."))
     if problems:
         raise ConfigError(problems)
-    return found, is_all
+    return found, is_all or "methods" not in config.model_fields_set
 
 
 def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> str:
@@ -139,7 +139,7 @@ def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> st
     return config.reference or ("full" if "full" in names else names[0])
 
 
-def _read(entry: str | Mapping[str, Any]) -> Contestant:
+def read_contestant(entry: str | Mapping[str, Any]) -> Contestant:
     """Return one entrant of its text, or of a section as in a run's configuration."""
     if isinstance(entry, str):
         parts = _ENTRY.fullmatch(entry)
