@@ -3,8 +3,8 @@
     python examples/quickstart.py [--rows 4000] [--seeds 2] [--output runs/quickstart]
 
 MiniLM (22.7M parameters) learns to tell fresh from rotten film reviews: its head alone, by LoRA, and in full, beside
-TF-IDF. All reviews of one film stand on the same side of the split. Weights and data come from published packages. It is
-the command line that does it; to tune the learning rate of each method as well, leave out --rates 1.
+TF-IDF. All reviews of one film stand on the same side of the split. Weights and data come from published packages. The
+command line does it; to tune the learning rate of each method as well, leave out its --rates 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main() -> None:
     command = ["compare", "--model", "sample:minilm", "--data", "sample:rotten-tomatoes"]
     command += ["--data.limit", str(arguments.rows), "--data.test_fraction", "0.4", "--methods", "freeze,lora,full"]
     command += ["--train.epochs", "2", "--rates", "1", "--seeds", str(arguments.seeds)]
-    command += ["--output", str(arguments.output), "--overwrite"]
+    command += ["--output", str(arguments.output)]
+    if is_finished(arguments.output):  # one that was stopped goes on
+        command += ["--overwrite"]
     console.print(f"$ tunesmith {shlex.join(command)}", style="bold", soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", "tunesmith", *command], check=False)
     if done.returncode:
@@ -40,6 +42,10 @@ def main() -> None:
     prediction = Study(arguments.output).best.predict([review])[0]
     console.print(f'"{review}" → {prediction["label"]} ({prediction["score"]:.0%})')
     console.print(f"{readable.duration(time.perf_counter() - started)} in all")
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / "study.json").exists() and Study(folder).record["status"] == "finished"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import compare, distill, ensemble, finetune
+    from tunesmith.api import compare, distill, ensemble, finetune, plan
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.study import Study
@@ -38,6 +38,7 @@ __all__ = [
     "distill",
     "ensemble",
     "finetune",
+    "plan",
     "train",
     "train_several",
     "write_report",
@@ -55,6 +56,7 @@ _HOMES = {
     "distill": "tunesmith.api",
     "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",
+    "plan": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
 

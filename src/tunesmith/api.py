@@ -11,7 +11,7 @@ from warnings import warn
 if TYPE_CHECKING:
     from tunesmith.config.base import Config
     from tunesmith.run import Observer, Run
-    from tunesmith.study import Study, Watcher
+    from tunesmith.study import Plan, Study, Watcher
 
 C = TypeVar("C", bound="Config")
 
@@ -156,9 +156,9 @@ def compare(
     """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
 
     Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
-    nothing else has seen. What the arguments mean is what they mean to ``finetune`` and in ``CompareConfig``; stopped or
-    killed, the same call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()``
-    shows it as a table, in a terminal and in a notebook.
+    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or killed,
+    the same call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()`` shows
+    it as a table, in a terminal and in a notebook.
 
         study = compare("reviews.csv", model="sample:minilm", methods=["full", "lora", "ia3"], seeds=3)
         study.verdict
@@ -192,6 +192,47 @@ def compare(
     if report:
         write_study_report(study.folder)
     return study
+
+
+def plan(
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
+    *,
+    model: str | Mapping[str, Any] | Config = "sample:minilm",
+    methods: Sequence[str | Mapping[str, Any]] = (),
+    within: str | None = None,
+    memory: str | None = None,
+    quality: str = "best",
+    task: str | Mapping[str, Any] | Config | None = None,
+    train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
+    observers: Sequence[Observer] = (),
+) -> Plan:
+    """Say what each of ``methods`` would take on ``data``, and which to choose; nothing is trained or written.
+
+    Arguments are those of ``finetune``; ``within`` (``"10m"``) and ``memory`` (``"8GB"``) are what there is, and
+    ``quality`` is what is asked for: best, good or fair.
+
+        found = plan("reviews.csv", model="sample:minilm", within="10m")
+        found.recommended.name, found.command, found.to_dict()["candidates"]
+
+    Raises:
+        InputError: Something given cannot be used, or no method can be taken; every problem is listed.
+    """
+    from tunesmith.study import PlanConfig, make_plan
+
+    config = _built(
+        PlanConfig,
+        data,
+        model=model,
+        methods=tuple(methods),
+        within=within,
+        memory=memory,
+        quality=quality,
+        task=task,
+        train=train,
+        compute=compute,
+    )
+    return make_plan(config, observers=observers)
 
 
 def _built(cls: type[C], data: Any, **sections: Any) -> C:

@@ -29,6 +29,11 @@ COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
     "plan": ("tunesmith.cli.plan:plan_command", "Say what each method would cost, and which to take."),
     "compare": ("tunesmith.cli.compare:compare_command", "Compare methods on your data, fairly and with error bars."),
+    "cross-validate": (
+        "tunesmith.cli.cross_validate:cross_validate_command",
+        "Judge a training on every row of your data, fold by fold.",
+    ),
+    "search": ("tunesmith.cli.search:search_command", "Search the best values of any settings on the validation rows."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
     "ensemble": ("tunesmith.cli.ensemble:ensemble_command", "Combine finished runs into one."),

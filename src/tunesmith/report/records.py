@@ -223,6 +223,14 @@ class ColumnRecord(Record):
     reason: str = ""
 
 
+class PredictedRecord(Record):
+    """What a run said of itself after its first steps, if it makes all of them."""
+
+    seconds: Number = math.nan
+    peak_memory: Number = math.nan
+    how: Text = ""
+
+
 class MadeOf(Record):
     """Which runs something was made of."""
 
@@ -245,6 +253,7 @@ class Training(Record):
     tokens_per_second: Number = math.nan
     rows_per_second: Number = math.nan
     peak_memory_bytes: Number = math.nan
+    predicted: PredictedRecord | None = None
     saved_bytes: Number = math.nan
     layout: str | None = None
     precision: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunesmith.engine.work import Work
-from tunesmith.run.pace import Pace, Timetable, pace_of, peak_of
+from tunesmith.run.memory import peak_bytes
+from tunesmith.run.pace import Pace, StepsSeen, Timetable
 from tunesmith.run.session import Ready
 from tunesmith.types import StepInfo
 
@@ -21,32 +22,28 @@ class FirstSteps:
 
     def __init__(self, session: Ready) -> None:
         self._session = session
-        self._work: Work | None = None
-        self._works: list[float] = []
-        self._seconds: list[float] = []
+        self._seen: StepsSeen | None = None
 
     def after(self, info: StepInfo) -> None:
         """Take note of a step, whose time the run's progress does not hold yet."""
-        session = self._session
-        progress, training = session.progress, session.training
+        session, progress, training = self._session, self._session.progress, self._session.training
         if progress.predicted is not None:
             return
-        if self._work is None:
-            self._work = Work.of(training.scorer, training.data, training.optimizer.names)
-        self._works.append(self._work.of_step(training, info.step - 1))
-        self._seconds.append(info.seconds)
-        seconds, total = sum(self._seconds), training.plan.total_steps
-        if len(self._seconds) < min(MOST, max(EARLY * total, 1)) and not (
-            len(self._seconds) >= FEWEST and seconds >= ENOUGH_SECONDS
-        ):
+        if self._seen is None:
+            self._seen = StepsSeen(training, Work.of(training.scorer, training.data, training.optimizer.names))
+        seen = self._seen
+        seen.add(info.step - 1, info.seconds)
+        num_seen, total = len(seen.seconds), training.plan.total_steps
+        is_late = num_seen >= min(MOST, max(EARLY * total, 1))
+        if not is_late and not (num_seen >= FEWEST and sum(seen.seconds) >= ENOUGH_SECONDS):
             return
-        known = slice(WARM_UP if len(self._seconds) > WARM_UP else len(self._seconds) - 1, None)
-        per_work = pace_of(self._works[known], self._seconds[known])
-        timetable = Timetable.of(training, self._work, Pace(per_work, per_work, per_work), session.validation)
+        per_work = seen.seconds_of_work(WARM_UP)
+        timetable = Timetable.of(training, seen.work, Pace(per_work, per_work, per_work), session.validation)
+        measured = peak_bytes(session.network.device) - session.workshop.bytes_beside(session.network)
         so_far = progress.seconds + info.seconds
         progress.predicted = {
             "seconds": so_far + timetable.seconds - timetable.seconds_of_steps(info.step),
-            "peak_memory": peak_of(session.settings.memory) - session.workshop.bytes_beside(session.network),
+            "peak_memory": seen.peak_of_all(session.settings.memory, measured),
             "steps": total,
-            "how": f"after step {info.step}, from the time of {len(self._works[known])} steps",
+            "how": f"after step {info.step}, from what the steps up to there took",
         }

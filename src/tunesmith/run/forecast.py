@@ -6,16 +6,23 @@ forgotten, and nothing of it is written into a run's folder.
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import importlib
+import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import IntArray
+from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.memory_plan import MemoryPlan
@@ -26,14 +33,17 @@ from tunesmith.kernels.waiting import cores_shared
 from tunesmith.methods.choosing import Trained
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
-from tunesmith.run.assembly import TaskData, parameter_counts
+from tunesmith.models.quiet import quiet
+from tunesmith.run.assembly import TaskData, count_parameters
+from tunesmith.run.calibration import calibrated
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.frozen_states import states_of, wants_states
 from tunesmith.run.guest import as_guest
+from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observers
-from tunesmith.run.pace import SAVING_BYTES, Pace, Timetable, pace_of, peak_of
-from tunesmith.run.session import Composed, Opened, StepSettings, next_stage
+from tunesmith.run.pace import SAVING_BYTES, Pace, StepsSeen, Timetable
+from tunesmith.run.session import Composed, Opened, next_stage
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.step_settings import settle_steps
 from tunesmith.run.training import default_output
@@ -41,6 +51,8 @@ from tunesmith.run.training import default_output
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
     from tunesmith.run.workshop import Workshop
+
+CPU = torch.device("cpu")
 
 PROBE_SECONDS = 8.0
 """How long a probe makes steps, about."""
@@ -68,6 +80,8 @@ class Forecast:
     seconds_around: float
     """What comes before and after: loading, tokenising, states of frozen layers, saving, scoring the judged rows; not
     written answers and baselines."""
+    peak_memory: int
+    """Bytes at the peak of the training, in a process of its own: of the device, or of all of it on a CPU."""
     memory: MemoryPlan
     """How its steps are made to fit into the memory that there is now, and what they need."""
     disk: int
@@ -81,11 +95,6 @@ class Forecast:
     work: Work
     probe_seconds: float
     """What the forecast itself took."""
-
-    @property
-    def peak_memory(self) -> int:
-        """Bytes at the peak of the training, in a process of its own: of the device, or of all of it on a CPU."""
-        return peak_of(self.memory)
 
     @property
     def num_tokens(self) -> int:
@@ -117,15 +126,47 @@ def forecast(
     for the run. Raises what ``train`` does before its first step.
     """
     began = time.perf_counter()
+    libraries = _Libraries.needed_by(config)
     with as_guest():
         directory = RunDirectory(Path(config.output or default_output(config)))
         watching = observers or Observers(())
         composed = compose(config, directory, watching, stop or StopRequests(), workshop)
-        opened = next_stage(Opened, composed, rival=None, general=None)
         composing = time.perf_counter() - began
         watching.working("making a few steps")
-        found = _probe(opened, seconds)
+        with tempfile.TemporaryDirectory(prefix="tunesmith-") as name:
+            columns = replace(composed.columns, folder=Path(name), common=None, once=lambda _, make: make())
+            calibrating = calibrated(replace(composed, columns=columns))
+            opened = next_stage(Opened, calibrating, rival=None, general=None)
+            found = _probe(opened, seconds)
+        beside = workshop.bytes_beside(opened.network) + libraries.bytes_beside
+        memory = replace(found.memory, in_use_bytes=found.memory.in_use_bytes - beside)
+        found = replace(found, memory=memory, peak=found.peak - beside)
     return _forecast(opened, found, composing, began)
+
+
+@dataclass(slots=True)
+class _Libraries:
+    """What a process holds of libraries that only some runs import."""
+
+    bytes_of_adapters: ClassVar[int] = 0
+    """What the import of PEFT took, where a forecast was the first to need it."""
+    bytes_beside: int
+    """Of those that a run does not need, and the process has because of another one."""
+
+    @classmethod
+    def needed_by(cls, config: RunConfig) -> _Libraries:
+        """Import what a run needs, and give back memory that is not in use: both would be counted as the run's."""
+        gc.collect()
+        with suppress(OSError, AttributeError):  # glibc's
+            ctypes.CDLL(None).malloc_trim(0)
+        if not config.method.needs_base:
+            return cls(cls.bytes_of_adapters)
+        if "peft" not in sys.modules:
+            before, _ = memory_of(CPU)
+            with quiet():
+                importlib.import_module("peft")
+            cls.bytes_of_adapters = max(memory_of(CPU)[0] - before, 0)
+        return cls(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +175,8 @@ class _Probed:
 
     training: Training
     """On the rows of the probe."""
-    settings: StepSettings
+    memory: MemoryPlan
+    peak: int
     work: Work
     pace: Pace
     seconds_of_states: float
@@ -149,20 +191,19 @@ def _forecast(opened: Opened, found: _Probed, composing: float, began: float) ->
         plain = Work.of(training.scorer, training.data, training.optimizer.names)
         budget = opened.config.compute.micro_batch_tokens
         judged = plain.of_scoring(opened.encoded(split), training.collate, budget)
-    model, names = opened.network.model, training.optimizer.names
-    num_parameters, num_trained = parameter_counts(model, names)
+    model, optimizer = opened.network.model, training.optimizer
+    num_parameters, num_trained = count_parameters(model), optimizer.num_trained
     head = set(Anatomy.of(model).head_parameter_names)
-    outside = parameter_counts(model, [name for name in names if name not in head])[1]
+    sizes = {name: master.numel() for name, master in zip(optimizer.names, optimizer.masters, strict=True)}
+    outside = sum(size for name, size in sizes.items() if name not in head)
     disk = _saved_bytes(opened)
     return Forecast(
         config=opened.config,
         timetable=timetable,
-        seconds_of_training=timetable.seconds,
+        seconds_of_training=timetable.seconds + opened.progress.seconds,
         seconds_around=composing + found.seconds_of_states + judged * found.pace.of_forward + disk / SAVING_BYTES,
-        memory=replace(
-            found.settings.memory,
-            in_use_bytes=found.settings.memory.in_use_bytes - opened.workshop.bytes_beside(opened.network),
-        ),
+        peak_memory=found.peak,
+        memory=found.memory,
         disk=disk,
         disk_while_training=(opened.config.compute.keep_checkpoints + 1) * timetable.checkpoint_bytes,
         trained=Trained(num_trained, outside, num_parameters),
@@ -188,13 +229,13 @@ def _probe(opened: Opened, seconds: float) -> _Probed:
     data = data if states is None else states.data
     probed, settings = settle_steps(replace(opened, training=replace(training, data=data)))
     work = Work.of(probed.scorer, data, probed.optimizer.names)
-    pace = _time_steps(probed, work, seconds)
+    pace, peak = _time_steps(probed, work, settings.memory, seconds)
     if states is not None:
-        return _Probed(probed, settings, work, replace(pace, of_forward=states.of_forward), states.seconds)
+        return _Probed(probed, settings.memory, peak, work, replace(pace, of_forward=states.of_forward), states.seconds)
     if opened.validation is not None:
         scoring = _time_scoring(probed, opened.validation, work)
         pace = replace(pace, of_scoring=scoring, of_forward=scoring)
-    return _Probed(probed, settings, work, pace, 0.0)
+    return _Probed(probed, settings.memory, peak, work, pace, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,35 +271,37 @@ def _rows_of_probe(training: Training) -> IntArray:
     return np.unique(np.append(samples, int(training.data.sample_lengths.argmax())))
 
 
-def _time_steps(training: Training, work: Work, seconds: float) -> Pace:
-    """Return the pace of the steps of a training, which is spent by this."""
-    rows = training.plan.batch_size
+def _time_steps(training: Training, work: Work, memory: MemoryPlan, seconds: float) -> tuple[Pace, int]:
+    """Return the pace of the steps of a training, which is spent by this, and the bytes at the peak of all of them."""
+    rows, device = training.plan.batch_size, training.collate.device
     few = max(rows // PART, 1)
-    works, took = _made(training, work, few, range(2))
-    whole = took[-1] * rows / few
+    reset_peak(device)
+    trial = _made(training, work, few, range(2))
+    whole = trial.seconds[-1] * rows / few
     if (FEWEST_STEPS + 1) * whole <= seconds:
         timed = int(min(max(seconds / max(whole, 1e-9), FEWEST_STEPS), MOST_STEPS))
-        works, took = _made(training, work, rows, range(WARM_UP + timed))
-        per_work = pace_of(works[WARM_UP:], took[WARM_UP:])
-        return Pace(per_work, per_work, per_work)
-    if few == rows or 2 * took[-1] > seconds:
-        per_work = took[-1] / works[-1]
-        return Pace(per_work, per_work, per_work)
-    more, longer = _made(training, work, 2 * few, range(2, 3))
-    per_work = max((longer[0] - took[-1]) / (more[0] - works[-1]), longer[0] / more[0] / 2)
-    return Pace(per_work, per_work, per_work, max(longer[0] - per_work * more[0], 0.0))
+        made = _made(training, work, rows, range(WARM_UP + timed))
+        per_work = made.seconds_of_work(WARM_UP)
+        return Pace(per_work, per_work, per_work), made.peak_of_all(memory, peak_bytes(device))
+    if few == rows or 2 * trial.seconds[-1] > seconds:
+        per_work = trial.seconds_of_work(1)
+        return Pace(per_work, per_work, per_work), trial.peak_of_all(memory, peak_bytes(device))
+    twice = _made(training, work, 2 * few, range(2, 3))
+    longer, more = twice.seconds[0], twice.works[0]
+    per_work = max((longer - trial.seconds[-1]) / (more - trial.works[-1]), longer / more / 2)
+    pace = Pace(per_work, per_work, per_work, max(longer - per_work * more, 0.0))
+    return pace, twice.peak_of_all(memory, peak_bytes(device))
 
 
-def _made(training: Training, work: Work, rows: int, steps: range) -> tuple[list[float], list[float]]:
-    """Make steps of so many rows each, spread over the whole training; return the work of each and its seconds."""
+def _made(training: Training, work: Work, rows: int, steps: range) -> StepsSeen:
+    """Make steps of so many rows each, spread over the whole training; return what they took."""
     data = training.data
     training.plan = StepPlan(data.num_samples, rows, ENDLESS * rows / data.num_samples, training.plan.seed)
-    works, took = [], []
+    seen = StepsSeen(training, work)
     for step in steps:
         training.step = step * training.plan.total_steps // steps.stop  # what a method does may change on the way
-        works.append(work.of_step(training, training.step))
-        took.append(next(train_steps(training)).seconds)
-    return works, took
+        seen.add(training.step, next(train_steps(training)).seconds)
+    return seen
 
 
 def _time_scoring(training: Training, data: Encoded, work: Work) -> float:

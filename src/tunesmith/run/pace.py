@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
+
+import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine.batch import IntArray
 from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
@@ -69,13 +72,12 @@ class Timetable:
         """Return what the first so many steps take, with the evaluations and checkpoints among them."""
         num_steps = min(num_steps, self.num_steps)
         share = self.plan.epoch_after(num_steps) / self.plan.epoch_after(self.num_steps)
-        evaluations = num_steps // self.evaluate_every + (
-            num_steps == self.num_steps and num_steps % self.evaluate_every > 0
-        )
-        saves = evaluations
+        is_extra = num_steps == self.num_steps and num_steps % self.evaluate_every > 0  # the last step is always judged
+        saves = evaluations = num_steps // self.evaluate_every + is_extra
         if self.save_every is not None:
             both = math.lcm(self.save_every, self.evaluate_every)
             saves += num_steps // self.save_every - num_steps // both
+            saves -= is_extra and num_steps % self.save_every == 0
         return (
             share * self.seconds_of_all_steps
             + evaluations * self.seconds_of_evaluation
@@ -93,11 +95,44 @@ def evaluations_every(config: TrainConfig, plan: StepPlan) -> int:
     return config.evaluate_steps or plan.steps_per_epoch
 
 
-def pace_of(works: list[float], seconds: list[float]) -> float:
-    """Return the seconds for a unit of work, of steps of which one may have waited for something else."""
-    return median(one / work for one, work in zip(seconds, works, strict=True))
+class StepsSeen:
+    """What some steps took: their time, and the most memory."""
 
+    def __init__(self, training: Training, work: Work) -> None:
+        self._training = training
+        self.work = work
+        self.works: list[float] = []
+        self.seconds: list[float] = []
+        self._lengths: list[IntArray] = []
+        self._tokens = 0.0
 
-def peak_of(memory: MemoryPlan) -> int:
-    """Return the bytes at the peak of a training whose steps are made so."""
-    return memory.peak(memory.micro_batch_tokens, checkpointing=memory.checkpointing)
+    def add(self, step: int, seconds: float) -> None:
+        """Take note of a step, given by its index from 0."""
+        data, plan = self._training.data, self._training.plan
+        lengths = data.lengths_of(data.sequences_of(plan.samples_of(step)))
+        laid_out = lengths.sum() if self.work.layout == "flat" else len(lengths) * lengths.max(initial=0)
+        self.works.append(self.work.of_step(self._training, step))
+        self.seconds.append(seconds)
+        self._lengths.append(lengths)
+        self._tokens = max(self._tokens, float(laid_out))
+
+    def seconds_of_work(self, num_warm_up: int) -> float:
+        """Return the seconds for a unit of work, of steps of which one may have waited for something else.
+
+        Those that warm up count where there are no others.
+        """
+        first = min(num_warm_up, len(self.seconds) - 1)
+        return median(one / work for one, work in zip(self.seconds[first:], self.works[first:], strict=True))
+
+    def peak_of_all(self, memory: MemoryPlan, measured: int) -> int:
+        """Return the bytes at the peak of all steps of a training, of which those seen took ``measured``.
+
+        What larger steps take besides is planned; all else is as it was.
+        """
+        seen = np.sort(np.concatenate(self._lengths))[::-1].astype(np.float64)
+        needs = replace(memory.needs, lengths=seen, step_tokens=min(self._tokens, memory.needs.step_tokens))
+        tokens, recomputes = memory.micro_batch_tokens, memory.checkpointing
+        more = memory.peak(tokens, checkpointing=recomputes) - memory.peak(
+            tokens, checkpointing=recomputes, needs=needs
+        )
+        return measured + max(more, 0)

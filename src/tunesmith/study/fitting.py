@@ -66,9 +66,12 @@ def make_fit(forecast: Forecast, seconds: float | None, memory: int | None) -> C
     return _as_change(one, forecast, share)
 
 
-def least_memory(forecast: Forecast) -> int:
-    """Return the smallest peak that changes made here reach."""
-    return min(one.peak_memory for one in _variants(forecast))
+def what_it_takes_at_least(forecast: Forecast) -> tuple[float, int]:
+    """Return the shortest time, with as few steps as are worth making, and the smallest peak that changes reach."""
+    every = list(_variants(forecast))
+    few = min(FEWEST_STEPS / forecast.timetable.num_steps, 1.0)
+    shortest = min(one.seconds_of_training for one in every)
+    return forecast.seconds_around + few * shortest, min(one.peak_memory for one in every)
 
 
 def _as_change(one: _Variant, forecast: Forecast, share: float) -> Change:
@@ -95,12 +98,14 @@ def _epochs_made(forecast: Forecast) -> float:
 def _variants(forecast: Forecast) -> Iterator[_Variant]:
     """Yield ways to make the run, from what changes nothing to what changes most."""
     memory, config = forecast.memory, forecast.config.compute
+    planned = memory.peak(memory.micro_batch_tokens, checkpointing=memory.checkpointing)
     lengths = forecast.rows.lengths
     wanted = memory.wanted_tokens
     for quantile, quantized in product(LENGTHS, _quantized(forecast)):
         longest = int(np.quantile(lengths, quantile)) if len(lengths) else 0
         clipped = np.minimum(lengths, longest)
-        work = forecast.work.of_lengths(clipped) / max(forecast.work.of_lengths(lengths), 1e-9)
+        whole = forecast.work.of_lengths(lengths)
+        work = forecast.work.of_lengths(clipped) / whole if whole else 1.0
         needs = _needs_of(memory.needs, clipped.astype(np.float64))
         wish = config.checkpointing if memory.needs.num_layers > 1 else "never"
         for tokens, checkpointing in choices(wanted, longest, wish):
@@ -120,7 +125,8 @@ def _variants(forecast: Forecast) -> Iterator[_Variant]:
                     f"rows cut at {count(longest)} tokens ({percent(float((lengths > longest).mean()))} are longer)"
                 )
             seconds = forecast.seconds_of_training * work * (RECOMPUTING if checkpointing else 1.0)
-            peak = memory.peak(tokens, checkpointing=checkpointing, needs=needs) - quantized
+            less = planned - memory.peak(tokens, checkpointing=checkpointing, needs=needs)
+            peak = forecast.peak_memory - less - quantized
             yield _Variant(flags, tuple(words), seconds, peak, quantile < 1)
 
 

@@ -18,7 +18,7 @@ from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.study.contest_config import Contestant
-from tunesmith.study.fitting import Change, least_memory, make_fit
+from tunesmith.study.fitting import Change, make_fit, what_it_takes_at_least
 from tunesmith.study.plan_config import PlanConfig
 from tunesmith.types import InputError, Problem
 
@@ -106,7 +106,7 @@ class Plan:
     command: str
     """What runs it; empty where none fits."""
     notes: tuple[Problem, ...]
-    """What is known of the rows."""
+    """What is known of the rows: how many are left out, repeated or contradict others, which labels are rare."""
     seconds: float
     """What the plan itself took."""
 
@@ -125,7 +125,8 @@ class Plan:
             }
         notes = [problem.message for problem in self.notes]
         values = {"candidates": [one.to_dict() for one in self.candidates], "recommended": chosen, "notes": notes}
-        return finite(values)
+        found: dict[str, Any] = finite(values)
+        return found
 
 
 def make_plan(config: PlanConfig, *, given: Sequence[str] = (), observers: Sequence[Observer] = ()) -> Plan:
@@ -162,7 +163,7 @@ def make_plan(config: PlanConfig, *, given: Sequence[str] = (), observers: Seque
         recommended=recommended,
         reasons=_reasons(recommended, candidates, config),
         command="" if recommended is None else _command(recommended, config, given),
-        notes=tuple(problem for problem in known[0].data.problems if problem.severity != "error"),
+        notes=tuple(one for one in known[0].data.problems if one.severity == "warning" or one.count),
         seconds=sum(one.probe_seconds for one in known),
     )
 
@@ -217,7 +218,8 @@ class _Probe:
         reason = " and ".join(lacks)
         change = make_fit(found, limit, memory)
         if change is None:
-            least = f"{size(least_memory(found))} of memory at least, however it is made"
+            seconds, num_bytes = what_it_takes_at_least(found)
+            least = f"{duration(seconds)} and {size(num_bytes)} of memory at least"
             return replace(one, fits=False, reason=f"{reason}; no change known here is enough ({least})")
         how = f"{', '.join(change.words)} ({duration(change.seconds)}, {size(change.peak_memory)})"
         return replace(one, fits=False, reason=f"{reason}; it fits with {how}", change=change)
