@@ -94,8 +94,9 @@ def distill(
     taught_by = teacher if isinstance(teacher, Run) else Run.open(str(teacher))
     settings: dict[str, Any] = {"run": str(taught_by.folder), "mix": mix, "temperature": temperature}
     if unlabelled is not None:
-        is_texts = isinstance(unlabelled, (list, tuple)) and all(isinstance(one, str) for one in unlabelled)
-        rows = {taught_by.config.data.columns["text"]: list(unlabelled)} if is_texts else unlabelled
+        rows: Any = unlabelled
+        if isinstance(rows, (list, tuple)) and all(isinstance(one, str) for one in rows):
+            rows = {taught_by.config.data.columns["text"]: list(rows)}
         settings["unlabelled"] = as_path(rows)
     return finetune(taught_by.config.data if data is None else data, model=model, teacher=settings, **sections)
 
@@ -126,7 +127,7 @@ def ensemble(
     from tunesmith.study.ensemble_config import EnsembleConfig
 
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
-    made = Run.open(make_ensemble(folders, output, build(EnsembleConfig, options), overwrite=overwrite))
+    made = Run.open(make_ensemble(folders, Path(output), build(EnsembleConfig, options), overwrite=overwrite))
     if report:
         write_report([made.folder], made.folder / "report.html")
     return made
