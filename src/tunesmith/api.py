@@ -156,9 +156,9 @@ def compare(
     """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
 
     Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
-    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped, the same
-    call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()`` shows
-    it as a table, in a terminal and in a notebook.
+    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or
+    killed, the same call goes on. ``watchers`` are told of all that happens: the table of
+    ``tunesmith.cli.contest_table.LiveTable()`` shows it, in a terminal and in a notebook.
 
         study = compare("reviews.csv", model="sample:minilm", methods=["full", "lora", "ia3"], seeds=3)
         study.verdict

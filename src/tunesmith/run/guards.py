@@ -17,18 +17,16 @@ from tunesmith.files.atomic import sweep
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.files.space import require_space
-from tunesmith.metrics import require_answer_metrics
 from tunesmith.models.adapter import named_bases
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
-from tunesmith.tasks import writing
+from tunesmith.run.judgement import check_answers
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
     from tunesmith.run.session import Composed
-    from tunesmith.tasks.base import Task
 
 
 MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
@@ -262,17 +260,6 @@ def other_compute(before: ComputeConfig, now: ComputeConfig) -> list[Problem]:
         "Sums are rounded differently, and dropout may draw otherwise."
     )
     return [Problem("note", message, "For the same bits, resume it unchanged.")]
-
-
-def check_answers(task: Task, num_answers: int) -> None:
-    """Refuse to have answers written by a task that writes none."""
-    if num_answers and task.writer is None:
-        raise InputError(
-            f"evaluation.answers: the task {task.name} writes no answers.",
-            f"Leave it out, or use the task {writing()}.",
-        )
-    if num_answers:
-        require_answer_metrics()
 
 
 def check_composed(composed: Composed) -> None:
