@@ -1,4 +1,4 @@
-"""Methods written for the tests alone: what a method takes that wraps the model, moves its ranks, or picks weights."""
+"""Methods written for the tests alone: what a method takes that picks weights of the model's own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from proof_methods.adalora import AdaLora
 from proof_methods.bitfit import BitFit
-from proof_methods.prompt_tuning import PromptTuning
 from tunesmith.methods import METHODS
 
-PROOF_METHODS = {"adalora": AdaLora, "bitfit": BitFit, "prompt_tuning": PromptTuning}
+PROOF_METHODS = {"bitfit": BitFit}
 
 
 @contextmanager
