@@ -13,11 +13,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from proof_methods import AdaLora, PromptTuning, registered
+from methods.test_peft_methods import FURTHER
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
+from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.lisa import Lisa
+from tunesmith.methods.prompts import PromptTuning
 from tunesmith.methods.sparse import Sparse
 from tunesmith.models import load_trained
 from tunesmith.models.anatomy import Anatomy
@@ -39,9 +41,9 @@ CASES: dict[str, Callable[[], Method]] = {
     ),
     "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
-    "adalora": AdaLora,
+    "adalora": partial(AdaLora, initial_rank=4, target_rank=2),
     "bitfit": BitFit,
-    "prompt_tuning": PromptTuning,
+    "prompt_tuning": partial(PromptTuning, length=4),
     "lisa": partial(Lisa, layers=1),
     "sparse": partial(Sparse, share=0.1, choose="magnitude"),
 }
@@ -69,12 +71,6 @@ def fits(arch: str, case: str) -> bool:
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
 everything = pytest.mark.parametrize(("arch", "case"), TABLE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_proof_methods() -> Iterator[None]:
-    with registered():
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,7 +116,7 @@ def shake(model: torch.nn.Module, method: Method) -> None:
 
 
 def test_every_method_has_a_case() -> None:
-    assert {case.partition("-")[0] for case in CASES} == set(METHODS)
+    assert {case.partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
 
 
 @everything
@@ -340,12 +336,12 @@ def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
 @pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "prompt_tuning")])
 def test_vectors_before_rows_are_refused_where_they_have_no_place(arch: str) -> None:
     with pytest.raises(InputError, match="puts vectors before every row in the place of tokens"):
-        PromptTuning().apply(tiny_model(arch))
+        PromptTuning(length=4).apply(tiny_model(arch))
 
 
 def test_vectors_before_rows_are_refused_where_peft_leaves_them_out() -> None:
     with pytest.raises(InputError, match="PEFT has no such place in BertForMaskedLM"):
-        PromptTuning().apply(tiny_model("bert", head="masked"))
+        PromptTuning(length=4).apply(tiny_model("bert", head="masked"))
 
 
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import proof_methods
 import proof_tasks
 from pairwise import pairwise
 from tunesmith.methods import METHODS
@@ -88,8 +87,8 @@ CASES = pairwise(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _with_proof_tasks_and_methods() -> Iterator[None]:
-    with proof_tasks.registered(), proof_methods.registered():
+def _with_proof_tasks() -> Iterator[None]:
+    with proof_tasks.registered():
         yield
 
 

@@ -82,6 +82,9 @@ class Method(Config, StepHooks):
         """Return what the method's options ask for as a factor on ``default_learning_rate``."""
         return 1.0
 
+    def check(self) -> None:
+        """Raise ``InputError`` where the options cannot be used with any model: asked before anything is read."""
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return the module to train, with ``requires_grad`` set on what is trained.
 

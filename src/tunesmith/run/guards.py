@@ -187,7 +187,11 @@ def _differences(name: str, before: Any, now: Any, *, may_be_open: bool) -> list
 
 
 def check_method(config: RunConfig) -> None:
-    """Refuse to train what needs its base beside random weights, which are nowhere when it is to be opened again."""
+    """Refuse what a method says no to, and to train what needs its base beside random weights.
+
+    These are nowhere when it is to be opened again.
+    """
+    config.method.check()
     if config.model.from_scratch and config.method.needs_base:
         raise InputError(
             f"The method '{config.method.name}' trains an adapter beside the weights of a pretrained model; the model "
