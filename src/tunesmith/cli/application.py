@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
+    "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
 from tunesmith.methods.bitfit import BitFit
+from tunesmith.methods.compress import Compress
 from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.full import Full
 from tunesmith.methods.lisa import Lisa
@@ -21,6 +22,7 @@ METHODS: Mapping[str, type[Method]] = {
     "bitfit": BitFit,
     "lisa": Lisa,
     "sparse": Sparse,
+    "compress": Compress,
 }
 """Every method by its name in the config."""
 

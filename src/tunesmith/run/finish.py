@@ -177,6 +177,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "peak_memory_bytes": peak_memory,
         **session.settings.record(),
         "saved_bytes": saved_bytes,
+        **({} if progress.compression is None else {"compression": progress.compression}),
         "layout": network.scorer.layout,
         "layout_reason": network.layout_reason,
         "precision": network.precision,

@@ -47,6 +47,8 @@ class Progress:
     num_tokens: int = 0
     num_rows: int = 0
     num_skipped: int = 0
+    compression: dict[str, dict[str, float]] | None = None
+    """What the model cost before and after a method made it smaller."""
 
 
 @dataclass
