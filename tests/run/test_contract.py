@@ -68,7 +68,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "bitfit": {"name": "bitfit"},
     "lisa": {"name": "lisa", "layers": 1, "draws": 3},
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
-    "sparse pattern": {"name": "sparse", "pattern": "1:9", "choose": "magnitude"},
+    "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
 }
 

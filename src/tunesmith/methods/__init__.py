@@ -8,6 +8,7 @@ from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.any_peft import AnyPeft
 from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
 from tunesmith.methods.bitfit import BitFit
+from tunesmith.methods.compress import Compress
 from tunesmith.methods.few_vectors import Ia3, LnTuning, TrainableTokens
 from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.full import Full
@@ -61,6 +62,7 @@ METHODS: Mapping[str, type[Method]] = {
     "ln_tuning": LnTuning,
     "trainable_tokens": TrainableTokens,
     "peft:NAME": AnyPeft,
+    "compress": Compress,
 }
 """Every method by its name in the config; ``peft:NAME`` stands for whatever else PEFT has, such as ``peft:HIRA``."""
 
