@@ -94,8 +94,9 @@ def distill(
     taught_by = teacher if isinstance(teacher, Run) else Run.open(str(teacher))
     settings: dict[str, Any] = {"run": str(taught_by.folder), "mix": mix, "temperature": temperature}
     if unlabelled is not None:
-        is_texts = isinstance(unlabelled, (list, tuple)) and all(isinstance(one, str) for one in unlabelled)
-        rows = {taught_by.config.data.columns["text"]: list(unlabelled)} if is_texts else unlabelled
+        rows: Any = unlabelled
+        if isinstance(rows, (list, tuple)) and all(isinstance(one, str) for one in rows):
+            rows = {taught_by.config.data.columns["text"]: list(rows)}
         settings["unlabelled"] = as_path(rows)
     return finetune(taught_by.config.data if data is None else data, model=model, teacher=settings, **sections)
 
@@ -126,7 +127,7 @@ def ensemble(
     from tunesmith.study.ensemble_config import EnsembleConfig
 
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
-    made = Run.open(make_ensemble(folders, output, build(EnsembleConfig, options), overwrite=overwrite))
+    made = Run.open(make_ensemble(folders, Path(output), build(EnsembleConfig, options), overwrite=overwrite))
     if report:
         write_report([made.folder], made.folder / "report.html")
     return made
@@ -155,9 +156,9 @@ def compare(
     """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
 
     Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
-    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or killed,
-    the same call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()`` shows
-    it as a table, in a terminal and in a notebook.
+    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or
+    killed, the same call goes on. ``watchers`` are told of all that happens: the table of
+    ``tunesmith.cli.contest_table.LiveTable()`` shows it, in a terminal and in a notebook.
 
         study = compare("reviews.csv", model="sample:minilm", methods=["full", "lora", "ia3"], seeds=3)
         study.verdict

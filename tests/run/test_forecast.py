@@ -56,7 +56,7 @@ def test_a_run_says_after_its_first_steps_what_it_takes_and_keeps_to_it(
     state = json.loads((folder / "checkpoints" / "step-8" / "state.json").read_text())
     predicted = state["extra"]["predicted"]
     assert predicted["steps"] == 16
-    assert predicted["how"] == "after step 2, from what the steps up to there took"
+    assert predicted["how"] == "after step 3, from what the steps up to there took"
     train(config, resume=True)
     record = json.loads((folder / "training.json").read_text())
     assert record["predicted"] == predicted

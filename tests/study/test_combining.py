@@ -122,7 +122,7 @@ def changes() -> list[dict[str, torch.Tensor]]:
     return [{"weight": torch.randn((6, 5), generator=generator)} for _ in range(3)]
 
 
-@pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("density", [0.2, 0.5, 0.9])
 def test_ties_are_those_of_peft_where_all_count_alike(density: float) -> None:
     from peft.utils.merge_utils import ties as of_peft
 

@@ -143,10 +143,11 @@ def test_stacking_learns_from_validation_rows_or_from_folds(runs: dict[str, Path
     again = run.evaluate()["metrics"]["log_loss"]["value"]
     assert again == pytest.approx(run.evaluation["metrics"]["log_loss"]["value"], abs=1e-6)
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".joblib", ".bin")]
-    for name in ("first", "cnn"):  # what a cross-validation leaves: a fold's judged rows are those it held out
+    for name in ("first", "cnn"):  # what a cross-validation leaves: of every fold the rows that it held out
         study = tmp_path / f"study-{name}"
-        shutil.copytree(runs[name], study / "runs" / "fold-1")
-        content = {"kind": "cross-validation", "folds": [{"folder": "runs/fold-1"}]}
+        study.mkdir()
+        shutil.copy(runs[name] / "predictions.parquet", study)
+        content = {"kind": "cross-validation", "predictions": "predictions.parquet"}
         (study / "study.json").write_text(json.dumps(content))
     studies = [str(tmp_path / f"study-{name}") for name in ("first", "cnn")]
     found = combine(runs, ["first", "cnn"], tmp_path / "folds", how="stack", out_of_fold=studies)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tiny import tiny_folder
 from tunesmith.api import plan
 from tunesmith.cli.application import run
 from tunesmith.config.build import build
+from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.methods import METHODS
 from tunesmith.methods.choosing import FEW_ROWS, Situation, Trained, likely_quality, wanted_rank
 from tunesmith.run import RunConfig, Workshop
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Forecast:
     """A forecast of a real run, in which steps are said to take long and much."""
-    train = {"batch_size": 16, "epochs": 4, "learning_rate": 0.01}
+    train = {"batch_size": 4, "epochs": 4, "learning_rate": 0.01}
     sections = {"model": str(folder / "bert"), "data": str(folder / "reviews.csv"), "train": train, "method": "lora"}
     with Workshop() as workshop:
         real = forecast(build(RunConfig, sections), workshop, seconds=0.1)
@@ -57,6 +59,7 @@ def found(folder: Path) -> Forecast:
 
 def test_a_plan_says_what_methods_take_and_the_command_it_recommends_works(folder: Path, capsys: Any) -> None:
     given = ["--model", str(folder / "bert"), "--data", str(folder / "reviews.csv"), "--train.max_steps", "3"]
+    given += ["--evaluation.baseline", "false"]
     before = sorted(path.name for path in folder.iterdir())
     assert run(["plan", *given, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -153,10 +156,15 @@ def test_fewer_passes_are_made_in_less_time_and_far_fewer_of_shorter_rows(found:
 
 
 def test_rows_are_cut_where_passes_alone_are_not_enough(found: Forecast) -> None:
-    few = make_fit(replace(found, timetable=replace(found.timetable, num_steps=1000)), 32.0, None)
+    lengths = np.arange(10, 110)
+    rows = Encoded({"input_ids": Ragged.from_rows([np.zeros(length) for length in lengths])}, {})
+    few = make_fit(replace(found, rows=rows), 30.0, None)  # a fifth of the time that its steps take
     assert few is not None
-    assert "model.max_length" in few.flags
-    assert any("rows cut at" in words for words in few.words)
+    longest = int(few.flags["model.max_length"])
+    assert longest in (80, 60)
+    assert f"rows cut at {longest} tokens" in few.words[0]
+    saved = np.minimum(lengths, longest).sum() / lengths.sum()
+    assert float(few.flags["train.epochs"]) == pytest.approx(4 * 0.2 / saved, rel=0.1)
 
 
 # ---- what is known beforehand ------------------------------------------------------------------------

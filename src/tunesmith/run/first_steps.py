@@ -8,13 +8,15 @@ from tunesmith.run.pace import Pace, StepsSeen, Timetable
 from tunesmith.run.session import Ready
 from tunesmith.types import StepInfo
 
+WARM_UP = 2
+"""Steps that are slower than those that follow: buffers and primitives are made."""
 FEWEST, MOST = 5, 25
 """Steps after which a run says what it will take: the fewest, or as many as a second holds, up to the most."""
+FEWEST_OF_ALL = WARM_UP + 1
+"""Steps that are looked at however few there are: after the first one the optimizer's state takes memory, too."""
 ENOUGH_SECONDS = 1.0
 EARLY = 0.1
 """Share of all steps after which it does so in any case: what is nearly over is not predicted."""
-WARM_UP = 2
-"""Steps that are slower than those that follow: buffers and primitives are made."""
 
 
 class FirstSteps:
@@ -34,7 +36,7 @@ class FirstSteps:
         seen = self._seen
         seen.add(info.step - 1, info.seconds)
         num_seen, total = len(seen.seconds), training.plan.total_steps
-        is_late = num_seen >= min(MOST, max(EARLY * total, 1))
+        is_late = num_seen >= min(MOST, max(EARLY * total, FEWEST_OF_ALL), total)
         if not is_late and not (num_seen >= FEWEST and sum(seen.seconds) >= ENOUGH_SECONDS):
             return
         per_work = seen.seconds_of_work(WARM_UP)
