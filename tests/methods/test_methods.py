@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from proof_methods import AdaLora, PromptTuning, registered
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
+from tunesmith.methods.auto import Auto
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.lisa import Lisa
 from tunesmith.methods.sparse import Sparse
@@ -44,8 +45,10 @@ CASES: dict[str, Callable[[], Method]] = {
     "prompt_tuning": PromptTuning,
     "lisa": partial(Lisa, layers=1),
     "sparse": partial(Sparse, share=0.1, choose="magnitude"),
+    "auto": partial(Auto, start="lora", rank=2),
+    "whole-auto": partial(Auto, start="full"),
 }
-ADAPTERS = ("lora", "adalora", "prompt_tuning")
+ADAPTERS = ("lora", "adalora", "prompt_tuning", "auto")
 OWN = ("sparse",)
 """What is saved beside a base model in a form of its own."""
 CHANGING = ("freeze-gradual", "lisa")
@@ -64,7 +67,8 @@ def fits(arch: str, case: str) -> bool:
         return arch != "cnn"
     if case == "bitfit":
         return arch not in WITHOUT_BIASES
-    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora", "sparse"))
+    adapts = case == "auto" or case.partition("-")[0] in ("lora", "adalora", "sparse")
+    return not (arch in WITHOUT_LINEAR and adapts)
 
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]

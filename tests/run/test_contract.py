@@ -71,6 +71,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
     "sparse pattern": {"name": "sparse", "pattern": "1:9", "choose": "magnitude"},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
+    "auto": {"name": "auto"},
 }
 
 REFUSED = {

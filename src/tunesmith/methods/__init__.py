@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunesmith.methods.auto import Auto
 from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.freeze import Freeze
@@ -21,6 +22,7 @@ METHODS: Mapping[str, type[Method]] = {
     "bitfit": BitFit,
     "lisa": Lisa,
     "sparse": Sparse,
+    "auto": Auto,
 }
 """Every method by its name in the config."""
 
