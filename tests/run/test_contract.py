@@ -70,6 +70,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
     "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
+    "auto": {"name": "auto"},
 }
 
 REFUSED = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunesmith.engine.work import Work
 from tunesmith.run.memory import peak_bytes
-from tunesmith.run.pace import Pace, StepsSeen, Timetable
+from tunesmith.run.pace import Pace, StepsSeen, Timetable, scored_tokens_of
 from tunesmith.run.session import Ready
 from tunesmith.types import StepInfo
 
@@ -42,10 +42,11 @@ class FirstSteps:
         per_work = seen.seconds_of_work(WARM_UP)
         timetable = Timetable.of(training, seen.work, Pace(per_work, per_work, per_work), session.validation)
         measured = peak_bytes(session.network.device) - session.workshop.bytes_beside(session.network)
+        scored = scored_tokens_of(training, session.validation)
         so_far = progress.seconds + info.seconds
         progress.predicted = {
             "seconds": so_far + timetable.seconds - timetable.seconds_of_steps(info.step),
-            "peak_memory": seen.peak_of_all(session.settings.memory, measured),
+            "peak_memory": seen.peak_of_all(session.settings.memory, measured, scored),
             "steps": total,
             "how": f"after step {info.step}, from what the steps up to there took",
         }
