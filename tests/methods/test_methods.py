@@ -55,9 +55,9 @@ CASES: dict[str, Callable[[], Method]] = {
 }
 ADAPTERS = ("lora", "adalora", "prompt_tuning", "auto")
 OWN = ("sparse", "compress")
+"""What is saved beside a base model in a form of its own."""
 HAS_HEADS = ("bert", "roberta", "distilbert", "llama", "qwen3")
 """Whose attention heads are known."""
-"""What is saved beside a base model in a form of its own."""
 CHANGING = ("freeze-gradual", "lisa")
 """Of what they ever train, not all is trained at first."""
 WITHOUT_LINEAR = ("lstm", "cnn")
@@ -152,7 +152,7 @@ def shake(model: torch.nn.Module, method: Method) -> None:
 
 
 def test_every_method_has_a_case() -> None:
-    assert {case.partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
+    assert {case.removeprefix("whole-").partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
 
 
 @everything
