@@ -88,6 +88,7 @@ def cost_facts(record: RunRecord) -> list[Fact]:
         share,
         Fact("Saved size", readable.size(training.saved_bytes)),
     ]
+    facts += _compression(training.compression)
     if training.layout:
         facts.append(Fact("Batch layout", training.layout))
     if training.precision:
@@ -98,6 +99,22 @@ def cost_facts(record: RunRecord) -> list[Fact]:
         note = f"{readable.compact(size)} parameters" if math.isfinite(size) else ""
         facts.append(Fact("Baseline time", readable.duration(baseline.seconds), note))
     return facts
+
+
+def _compression(measured: Mapping[str, Mapping[str, float]]) -> list[Fact]:
+    """Return what a compressed model cost before and after."""
+    before, after = measured.get("before", {}), measured.get("after", {})
+    if not before or not after:
+        return []
+    shown = {
+        "Parameters": ("parameters", readable.compact),
+        "Size of the weights": ("bytes", readable.size),
+        "Rows scored per second": ("rows_per_second", readable.number),
+    }
+    return [
+        Fact(name, form(after.get(key, math.nan)), f"{form(before.get(key, math.nan))} before compression")
+        for name, (key, form) in shown.items()
+    ]
 
 
 def _plain(value: Any, name: str = "") -> str:

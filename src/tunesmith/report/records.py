@@ -228,6 +228,7 @@ class Training(Record):
     rows_per_second: Number = math.nan
     peak_memory_bytes: Number = math.nan
     saved_bytes: Number = math.nan
+    compression: dict[str, dict[str, Number]] = Field(default_factory=dict)
     layout: str | None = None
     precision: str | None = None
     rows: dict[str, Number] = Field(default_factory=dict)
