@@ -130,6 +130,12 @@ def test_inputs_that_were_never_seen_do_no_harm() -> None:
     gram = torch.zeros(5, 5, dtype=torch.float64)
     for one in (gram, gram.clone().fill_diagonal_(1.0).index_fill_(0, torch.tensor([2]), 0.0)):
         assert all(bool(part.isfinite().all()) for part in factors(weight, 3, one))
+    states = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    singular = states.T @ states
+    singular -= 1e-3 * singular.diagonal().mean() * torch.eye(5, dtype=torch.float64)  # as rounding may leave it
+    down, up = factors(weight, 3, singular)
+    inputs = states.float()
+    torch.testing.assert_close(inputs @ (up @ down).T, inputs @ weight.T, rtol=0, atol=0.05)
 
 
 def test_only_what_was_made_smaller_and_the_head_is_trained() -> None:

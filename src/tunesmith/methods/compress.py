@@ -271,7 +271,7 @@ class Compress(Method):
             grams: dict[int, torch.Tensor] = {}
 
             def add(place: int, states: torch.Tensor, grams: dict[int, torch.Tensor] = grams) -> None:
-                one = (states.float().t() @ states.float()).double()
+                one = states.double().t() @ states.double()
                 grams[place] = grams[place] + one if place in grams else one
 
             if self.way == "whitened":
