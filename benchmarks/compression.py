@@ -63,11 +63,13 @@ class Rows:
 def compressed(name: str, model_name: str, ids: torch.Tensor) -> torch.nn.Module:
     """Return the model of a case."""
     loaded = Pretrained(name=model_name).load(HeadSettings("AutoModelForSequenceClassification", 2), [], 0)
+    whole: torch.nn.Module = loaded.model
+    whole.eval()
     options = CASES[name]
     if options is None:
-        return loaded.model.eval()
+        return whole
     method = Compress(**options)
-    model = method.apply(loaded.model.eval())
+    model = method.apply(loaded.model)
     method.take_calibration(model, method.calibrate(model, Rows(model, ids)))
     return model
 
