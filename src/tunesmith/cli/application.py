@@ -31,7 +31,7 @@ COMMANDS = {
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
     "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
-    "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs."),
+    "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs, or of a study."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
 }
 
