@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import math
+import random
 import re
 import runpy
 from pathlib import Path
@@ -314,6 +315,34 @@ def test_a_study_may_say_next_to_nothing(tmp_path: Path) -> None:
             (tmp_path / "study.json").write_text(json.dumps({"kind": kind, "unknown": 1} | more))
             page, _ = check(write_study_report(tmp_path))
             assert not re.search(r"\bnan\b|\bNone\b", visible(page))
+
+
+ODD = (None, math.nan, math.inf, -math.inf, 0, -1, 1e-320, 1e308, -1e308, 3)
+"""Numbers that no study should hold."""
+
+
+def spoil(node: Any, generator: random.Random, share: float) -> None:
+    """Put odd numbers and empty parts in the place of some parts of a study."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)):
+        part = node[key]
+        if isinstance(part, dict | list):
+            if isinstance(node, dict) and isinstance(part, list) and generator.random() < share / 4:
+                node[key] = []
+            else:
+                spoil(part, generator, share)
+        elif isinstance(part, int | float) and not isinstance(part, bool) and key not in ("version", "confidence"):
+            node[key] = generator.choice(ODD) if generator.random() < share else part
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_number_keeps_the_page_from_being_written(tmp_path: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    made = (studies.contest(["full", "lora", "ia3"], 2), studies.folds(), studies.trials(8))
+    for study in made:
+        spoil(study, generator, (0.02, 0.1, 0.5, 1.0)[seed % 4])
+        (tmp_path / "study.json").write_text(json.dumps(study))
+        page, _ = check(write_study_report(tmp_path))
+        assert not re.search(r"\bnan\b(?! at)|\binf\b|\bNone\b", visible(page))
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,9 @@ def _metric(study: CrossValidation, name: str, words: MetricWords) -> FoldMetric
     singles = [value for _, value in values]
     axis = strip_axis([estimate.interval, *(Interval(value, value, value) for value in singles)])
     mean = sum(singles) / len(singles) if singles else math.nan
-    spread = math.sqrt(sum((v - mean) ** 2 for v in singles) / (len(singles) - 1)) if len(singles) > 1 else math.nan
+    spread = (
+        math.sqrt(sum((v - mean) * (v - mean) for v in singles) / (len(singles) - 1)) if len(singles) > 1 else math.nan
+    )
     freedom = estimate.degrees_of_freedom
     return FoldMetric(
         title=words.title + (" (points of 100)" if words.scale == 100 else ""),
@@ -169,10 +171,9 @@ def _repeats(study: CrossValidation, words: MetricWords) -> tuple[list[RepeatRow
         return [], Markup("")
     axis = strip_axis([Interval(value, value, value) for _, value in values])
     rows = []
-    for repeat in dict.fromkeys(fold.repeat for fold, _ in values):
-        own = [(fold, value) for fold, value in values if fold.repeat == repeat]
+    for name in dict.fromkeys(f"Repeat {readable.count(fold.repeat)}" for fold, _ in values):
+        own = [(fold, value) for fold, value in values if f"Repeat {readable.count(fold.repeat)}" == name]
         mean = sum(value for _, value in own) / len(own)
-        name = f"Repeat {readable.count(repeat)}"
         strip = draw_strip(
             axis,
             Interval(mean, math.nan, math.nan),

@@ -14,6 +14,7 @@ from tunesmith import readable
 from tunesmith.report.charts import shorten
 from tunesmith.report.facts import Fact
 from tunesmith.report.studies.plane import (
+    SPAN_OF_LOGARITHM,
     PlaneAxis,
     PlaneLine,
     PlaneMark,
@@ -31,7 +32,6 @@ _MOST_TICKS = 6
 _CHARACTERS = 27
 """Letters that fit below the narrowest slice."""
 _LONGEST_VALUE = 40
-_SPAN_OF_LOGARITHM = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _key_axis(values: Sequence[Any]) -> tuple[PlaneAxis, list[float]]:
     """Return the axis of a key and the place of every trial on it."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values):
         numbers = [float(value) for value in values]
-        if min(numbers) > 0 and max(numbers) / min(numbers) >= _SPAN_OF_LOGARITHM:
+        if min(numbers) > 0 and max(numbers) / min(numbers) >= SPAN_OF_LOGARITHM:
             return log_axis("", numbers, show_value), numbers
         return linear_axis("", numbers, None, 4), numbers
     names = list(dict.fromkeys(map(show_value, values)))
@@ -234,15 +234,10 @@ def _key_axis(values: Sequence[Any]) -> tuple[PlaneAxis, list[float]]:
 
 
 def _importance(search: Search) -> list[ImportanceRow]:
-    ordered = sorted(search.importance.items(), key=lambda pair: -pair[1] if math.isfinite(pair[1]) else math.inf)
+    shares = {key: min(max(share, 0.0), 1.0) for key, share in search.importance.items() if math.isfinite(share)}
     return [
-        ImportanceRow(
-            key,
-            readable.percent(share),
-            bar([("of-key", min(max(share, 0.0), 1.0))], f"{key}: {readable.percent(share)}"),
-        )
-        for key, share in ordered
-        if math.isfinite(share)
+        ImportanceRow(key, readable.percent(share), bar([("of-key", share)], f"{key}: {readable.percent(share)}"))
+        for key, share in sorted(shares.items(), key=lambda pair: -pair[1])
     ]
 
 

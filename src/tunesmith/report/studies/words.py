@@ -147,7 +147,7 @@ def probability(p: float) -> str:
 
 def latency(seconds: float) -> str:
     """Return a short time: ``11.2 ms``, ``0.9 ms``, ``1.31 s``."""
-    if not math.isfinite(seconds):
+    if not math.isfinite(seconds) or seconds < 0:
         return MISSING
     if seconds >= 1:
         return readable.duration(seconds)
@@ -162,6 +162,14 @@ def short_duration(seconds: float) -> str:
         if seconds >= unit * 0.9995:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"
+
+
+def short_compact(value: float) -> str:
+    """Return a round large number for an axis: ``10k``, ``2M``."""
+    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit * 0.9995:
+            return f"{value / unit:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def plural(number: float, one: str, many: str = "") -> str:
