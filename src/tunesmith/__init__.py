@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import compare, finetune, plan
+    from tunesmith.api import compare, distill, ensemble, finetune, plan
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.study import Study
@@ -35,6 +35,8 @@ __all__ = [
     "Study",
     "__version__",
     "compare",
+    "distill",
+    "ensemble",
     "finetune",
     "plan",
     "train",
@@ -51,6 +53,8 @@ _HOMES = {
     "train_several": "tunesmith.run",
     "Study": "tunesmith.study",
     "compare": "tunesmith.api",
+    "distill": "tunesmith.api",
+    "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",
     "plan": "tunesmith.api",
     "write_report": "tunesmith.report",

@@ -71,6 +71,68 @@ def finetune(
     return run
 
 
+def distill(
+    teacher: str | PathLike[str] | Run,
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any = None,
+    *,
+    model: str | Mapping[str, Any] | Config = "lstm",
+    mix: float = 0.5,
+    temperature: float = 2.0,
+    unlabelled: str | PathLike[str] | Any = None,
+    **sections: Any,
+) -> Run:
+    """Train ``model`` on labels and on what ``teacher``, a run or an ensemble, answers for the same rows.
+
+        student = distill("runs/minilm", model="lstm", unlabelled=["a text without a label", ...])
+
+    Without ``data`` the teacher's rows are taken. ``unlabelled`` are further rows, a file or in memory, on which only
+    the teacher speaks. ``sections`` are those of ``finetune``, which this calls. Raises what that does.
+    """
+    from tunesmith.data.frames import as_path
+    from tunesmith.run import Run
+
+    taught_by = teacher if isinstance(teacher, Run) else Run.open(str(teacher))
+    settings: dict[str, Any] = {"run": str(taught_by.folder), "mix": mix, "temperature": temperature}
+    if unlabelled is not None:
+        rows: Any = unlabelled
+        if isinstance(rows, (list, tuple)) and all(isinstance(one, str) for one in rows):
+            rows = {taught_by.config.data.columns["text"]: list(rows)}
+        settings["unlabelled"] = as_path(rows)
+    return finetune(taught_by.config.data if data is None else data, model=model, teacher=settings, **sections)
+
+
+def ensemble(
+    runs: Sequence[str | PathLike[str] | Run],
+    *,
+    output: str | PathLike[str],
+    overwrite: bool = False,
+    report: bool = True,
+    **options: Any,
+) -> Run:
+    """Combine finished ``runs`` into one and return it: what they answer, averaged, or one model of their weights.
+
+        whole = ensemble(["runs/a", "runs/b", "runs/c"], output="runs/all")
+        soup = ensemble(["runs/a", "runs/b"], how="soup", output="runs/soup")
+
+    ``options`` are the keys of ``tunesmith.study.ensemble_config.EnsembleConfig``: ``how``, ``weights``,
+    ``selection``, ``density``, ``seed``, ``copies``, ``out_of_fold``.
+
+    Raises:
+        InputError: The runs do not fit each other, or what was merged is not what they are together.
+    """
+    from tunesmith.config.build import build
+    from tunesmith.report import write_report
+    from tunesmith.run import Run
+    from tunesmith.study.ensemble import make_ensemble
+    from tunesmith.study.ensemble_config import EnsembleConfig
+
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    made = Run.open(make_ensemble(folders, Path(output), build(EnsembleConfig, options), overwrite=overwrite))
+    if report:
+        write_report([made.folder], made.folder / "report.html")
+    return made
+
+
 def compare(
     data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
     *,
@@ -94,9 +156,9 @@ def compare(
     """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
 
     Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
-    nothing else has seen. What the arguments mean is what they mean to ``finetune`` and in ``CompareConfig``; stopped or
-    killed, the same call goes on. ``watchers`` are told of all that happens: ``tunesmith.cli.contest_table.LiveTable()``
-    shows it as a table, in a terminal and in a notebook.
+    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or
+    killed, the same call goes on. ``watchers`` are told of all that happens: the table of
+    ``tunesmith.cli.contest_table.LiveTable()`` shows it, in a terminal and in a notebook.
 
         study = compare("reviews.csv", model="sample:minilm", methods=["full", "lora", "ia3"], seeds=3)
         study.verdict

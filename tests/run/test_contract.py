@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import proof_methods
 import proof_tasks
 from pairwise import pairwise
 from tunesmith.methods import METHODS
@@ -69,7 +68,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "bitfit": {"name": "bitfit"},
     "lisa": {"name": "lisa", "layers": 1, "draws": 3},
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
-    "sparse pattern": {"name": "sparse", "pattern": "1:9", "choose": "magnitude"},
+    "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
     "auto": {"name": "auto"},
 }
@@ -89,8 +88,8 @@ CASES = pairwise(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _with_proof_tasks_and_methods() -> Iterator[None]:
-    with proof_tasks.registered(), proof_methods.registered():
+def _with_proof_tasks() -> Iterator[None]:
+    with proof_tasks.registered():
         yield
 
 

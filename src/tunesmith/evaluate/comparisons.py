@@ -116,6 +116,7 @@ def compare(
     higher_is_better: bool = True,
     paired: bool = False,
     p_of_models: Mapping[str, float] | None = None,
+    metric: str | None = None,
 ) -> list[Comparison]:
     """Return every other entrant's comparison with the one named ``reference``, in the order given.
 
@@ -130,6 +131,7 @@ def compare(
         paired: Whether a seed means the same cut into training and validation rows for all methods.
         p_of_models: By method, for contests of one seed: the exact p-value of its model against the reference's
             (``two_models``), in the place of Student's.
+        metric: Its name: where its range is known, no interval reaches beyond the differences that there can be.
     """
     (first,) = [one for one in entrants if one.name == reference]
     others = [one for one in entrants if one.name != reference]
@@ -146,6 +148,8 @@ def compare(
     corrected = holm(alone)
     # The step at which Holm's procedure stops: what is not rejected is held against it.
     num_left = max(1, sum(not p < error for p in corrected))
+    lowest, highest = RANGES.get(metric or "", (-math.inf, math.inf))
+    widest = highest - lowest
     found = []
     for one, part, p_alone, p in zip(others, parts, alone, corrected, strict=True):
         difference, half = one.mean - first.mean, half_width(part.total, part.freedom, confidence)
@@ -157,8 +161,8 @@ def compare(
                 method=one.name,
                 reference=reference,
                 difference=difference,
-                low=difference - half,
-                high=difference + half,
+                low=max(difference - half, -widest),
+                high=min(difference + half, widest),
                 p=p,
                 p_alone=p_alone,
                 verdict=verdict,

@@ -88,9 +88,9 @@ def _logistic(odds_MN: FloatArray, has_label_N: BoolArray) -> tuple[list[float],
 
 
 def _ridge(values_MN: FloatArray, truth_N: FloatArray) -> tuple[list[float], float]:
-    """Return the weights of members and the bias of a number; the penalty holds for values of spread 1."""
+    """Return the weights of members and the bias of a number; the penalty holds for truths of spread 1."""
     from sklearn.linear_model import Ridge
 
-    spread = float(values_MN.std()) or 1.0
+    spread = float(truth_N.std()) or 1.0
     model = Ridge(alpha=1.0 / INVERSE_PENALTY).fit(values_MN.T / spread, truth_N / spread)
     return model.coef_.tolist(), float(model.intercept_) * spread

@@ -69,6 +69,8 @@ class Method(Config, StepHooks):
     result: ClassVar[Literal["model", "adapter", "own"]]
     """What ``save`` writes: a whole model; an adapter in PEFT's layout, beside a base model; or something beside a base
     model in a form of its own, which ``load`` alone reads."""
+    changes_sizes: ClassVar[bool] = False
+    """Whether the model is smaller after ``take_calibration``: what it costs is measured before and after."""
     shaping_options: ClassVar[tuple[str, ...] | None] = None
     """The options that decide, but for weights drawn from the seed, what the model computes before its first step and
     what of it stays frozen; None for all of them."""
@@ -82,6 +84,9 @@ class Method(Config, StepHooks):
     def rate_factor(self) -> float:
         """Return what the method's options ask for as a factor on ``default_learning_rate``."""
         return 1.0
+
+    def check(self) -> None:
+        """Raise ``InputError`` where the options cannot be used with any model: asked before anything is read."""
 
     def settled(self, model: PreTrainedModel, situation: Situation) -> Self:
         """Return the method with what it leaves open chosen for a model as loaded and for what is to be learned.
@@ -143,6 +148,13 @@ class Method(Config, StepHooks):
         """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it.
 
         Only of methods whose result needs its base; ``tunesmith.models.load_trained`` opens whole models.
+        """
+        raise NotImplementedError
+
+    def dense(self, model: nn.Module) -> nn.Module:
+        """Return the trained module as plain ``transformers`` has it, with equal scores; it may be changed in place.
+
+        Of methods whose result is of a form of its own: ``tunesmith restore`` writes it.
         """
         raise NotImplementedError
 

@@ -72,7 +72,8 @@ class Lisa(WholeModel):
     def trained_at_once(self, model: nn.Module) -> set[str] | None:
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
         sets = [self._awake(model, draw) for draw in range(self.draws)]
-        return max(sets, key=lambda names: sum(sizes[name] for name in names))
+        largest: set[str] = max(sets, key=lambda names: sum(sizes[name] for name in names))
+        return largest
 
     def state(self, model: nn.Module) -> dict[str, Any]:
         return {"awake": vars(model)["tunesmith_awake"]}
@@ -81,11 +82,12 @@ class Lisa(WholeModel):
         vars(model)["tunesmith_awake"] = state["awake"].cpu()
 
     def _ever_trained(self, model: nn.Module) -> set[str]:
-        return set(Anatomy.of(model).depths) - vars(model).get("tunesmith_fixed", set())
+        fixed: set[str] = vars(model).get("tunesmith_fixed", set())
+        return set(Anatomy.of(model).depths) - fixed
 
     def _awake(self, model: nn.Module, draw: int) -> set[str]:
         """Return the names of what is trained in one part of the training."""
         anatomy = Anatomy.of(model)
         layers = set(vars(model)["tunesmith_awake"][draw].tolist())
-        asleep = tuple(f"{prefix}." for index, prefix in anatomy.layers if index not in layers)
+        asleep: tuple[str, ...] = tuple(f"{prefix}." for index, prefix in anatomy.layers if index not in layers)
         return {name for name in self._ever_trained(model) if not name.startswith(asleep or ("\0",))}

@@ -173,6 +173,10 @@ class Sparse(Method):
         self._set_places(model, places)
         return model
 
+    def dense(self, model: nn.Module) -> nn.Module:
+        """Return ``model`` itself: what was trained lies where plain ``transformers`` has it."""
+        return model
+
     def _thaw(self, model: PreTrainedModel) -> list[str]:
         """Let linear layers and head be trained, and nothing else; return the names of the layers' weights."""
         find_targets(model, method=self.name)

@@ -199,8 +199,8 @@ def _taught_by(config: Json, environment: Json) -> str:
         return ""
     return (
         f"It learned from a teacher besides the labels: {_plain(teacher.get('title'))} (the SHA-256 of its manifest "
-        f"begins with `{str(teacher.get('sha256'))[:12]}`), which had {float(settings.get('mix') or 0):.0%} of the loss, "
-        f"at temperature {settings.get('temperature')}."
+        f"begins with `{str(teacher.get('sha256'))[:12]}`), which had {float(settings.get('mix') or 0):.0%} of the "
+        f"loss, at temperature {settings.get('temperature')}."
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from tunesmith import readable
 from tunesmith.readable import Verdict, metric_title
 from tunesmith.report.records import Evaluation
 from tunesmith.report.results import BASELINE_COLOUR, MODEL_COLOUR
 from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whiskers
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,7 @@ class Training(Record):
     peak_memory_bytes: Number = math.nan
     predicted: PredictedRecord | None = None
     saved_bytes: Number = math.nan
+    compression: dict[str, dict[str, Number]] = Field(default_factory=dict)
     layout: str | None = None
     precision: str | None = None
     rows: dict[str, Number] = Field(default_factory=dict)
@@ -294,6 +295,7 @@ class Environment(Record):
     seed: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
+    teacher: dict[str, Any] = Field(default_factory=dict)
     git: dict[str, Any] | None = None
     started: Text = ""
     finished: Text = ""

@@ -30,7 +30,10 @@ def method_title(record: RunRecord) -> str:
 
 
 def model_title(record: RunRecord) -> str:
-    """Return the model's name without the folders before it."""
+    """Return the model's name without the folders before it, or how many there are."""
+    made = record.training.made_of if record.training is not None else None
+    if made is not None and made.how in ("average", "stack"):
+        return f"{len(made.members)} runs"
     name = str(record.setting("model", "name", "") or "")
     return {"lstm": "LSTM from scratch", "cnn": "CNN from scratch"}.get(name, short_name(name) if name else "model")
 

@@ -29,6 +29,7 @@ from tunesmith.models.base import LoadedModel
 from tunesmith.models.modes import evaluating
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.composition import new_training
+from tunesmith.run.compression import cost_of
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
 from tunesmith.run.session import Composed
 from tunesmith.tasks.base import Task
@@ -90,19 +91,25 @@ def _set_up(composed: Composed, found: Mapping[str, torch.Tensor]) -> Composed:
     for parameter, master in zip(optimizer.parameters, optimizer.masters, strict=True):
         parameter.data = master.detach()
     set_seed(config.train.seed, network.device)
-    before = _parts(model)
+    before, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
     method.take_calibration(model, {name: tensor.to(network.device) for name, tensor in found.items()})
     trained = {name for name, _ in trained_parameters(model, method.parameter_groups(model))}
     place(model, network.precision, network.device, trained)
     if _parts(model) != before:
         network = _made_anew(composed)
     composed.workshop.own(network, trained)
+    if cost is not None:
+        composed.progress.compression = {"before": cost, "after": cost_of(composed, network)}
     training = new_training(config, composed.data.task, network, composed.training.data)
     return replace(composed, network=network, training=training)
 
 
-def _parts(model: nn.Module) -> list[tuple[str, type[nn.Module]]]:
-    return [(name, type(module)) for name, module in model.named_modules()]
+def _parts(model: nn.Module) -> list[tuple[str, type[nn.Module], list[torch.Size]]]:
+    """Return what the stand-ins of a model depend on: its modules, and the shapes of their weights."""
+    return [
+        (name, type(module), [parameter.shape for parameter in module.parameters(recurse=False)])
+        for name, module in model.named_modules()
+    ]
 
 
 def _made_anew(composed: Composed) -> Network:

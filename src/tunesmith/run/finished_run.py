@@ -19,8 +19,7 @@ from tunesmith.run.assembly import Network, inputs_of, load_data
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.ensemble import Ensemble, read_ensemble
-from tunesmith.run.guards import check_answers
-from tunesmith.run.judgement import Writing, encode_prompts, figures, sampling_for
+from tunesmith.run.judgement import Writing, check_answers, encode_prompts, figures, sampling_for
 from tunesmith.run.predictor import Predictor, TrainedModel
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task

@@ -18,7 +18,10 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.generate import Sampling, generate
 from tunesmith.engine.predict import predict
 from tunesmith.evaluate import Baseline, evaluate
+from tunesmith.metrics import require_answer_metrics
+from tunesmith.tasks import writing
 from tunesmith.tasks.base import Columns, Task, Writer
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run.assembly import Network
@@ -131,6 +134,17 @@ def prediction_speed(network: Network, task: Task, columns: Columns) -> dict[str
     seconds(alone[0])  # what is made once is not a row's
     latency = statistics.median(map(seconds, alone[:LATENCY_ROWS]))
     return {"latency": latency, "rows_per_second": len(rows) / seconds(chosen)}
+
+
+def check_answers(task: Task, num_answers: int) -> None:
+    """Refuse to have answers written by a task that writes none."""
+    if num_answers and task.writer is None:
+        raise InputError(
+            f"evaluation.answers: the task {task.name} writes no answers.",
+            f"Leave it out, or use the task {writing()}.",
+        )
+    if num_answers:
+        require_answer_metrics()
 
 
 def write_answers(

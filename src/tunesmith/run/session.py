@@ -52,6 +52,8 @@ class Progress:
     """Whether the method has ended the training."""
     predicted: dict[str, Any] | None = None
     """What the run said of itself after its first steps (``first_steps``)."""
+    compression: dict[str, dict[str, float]] | None = None
+    """What the model cost before and after a method made it smaller."""
 
 
 @dataclass

@@ -178,8 +178,8 @@ def _summary(rows: Rows, made: Made, saved_bytes: int) -> dict[str, Any]:
 def _environment(rows: Rows, made: Made) -> dict[str, Any]:
     first = rows.members[0].environment
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    kept = {name: first[name] for name in ("seed", "data", "model", "tokenizer") if name in first}
-    known = {} if made.model is not None else {"model": {"source": f"{len(rows.members)} runs"}}
+    kept: dict[str, Any] = {name: first[name] for name in ("seed", "data", "model", "tokenizer") if name in first}
+    known: dict[str, Any] = {} if made.model is not None else {"model": {"source": f"{len(rows.members)} runs"}}
     return {
         "versions": versions(),
         "machine": machine(),

@@ -16,7 +16,7 @@ from tunesmith.run import RunConfig, Workshop
 from tunesmith.run.assembly import TaskData
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.environment import machine
+from tunesmith.run.environment import machine, machine_in_words
 from tunesmith.run.forecast import forecast
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
@@ -188,9 +188,7 @@ class _Contest:
 
     def _board(self) -> Board:
         seeds = seeds_of(self.config, self.config.seeds)
-        lines = {
-            name: Line(name, one.title, {seed: Cell() for seed in seeds}) for name, one in self.contestants.items()
-        }
+        lines = {name: Line(name, name, {seed: Cell() for seed in seeds}) for name, one in self.contestants.items()}
         rival = self.question.rival
         if rival:
             lines[rival] = Line(rival, RIVAL_TITLES[rival], {}, state="done")
@@ -202,7 +200,7 @@ class _Contest:
         refused: list[Problem] = []
         for name, one in self.contestants.items():
             if name not in known:
-                self.board.working = f"looking at {one.title}"
+                self.board.working = f"looking at {name}"
                 self.watchers.changed(self.board)
                 config = self.config.run_config(method=one.method, output=str(self.folder.run(one.folder, 0)))
                 try:
@@ -270,7 +268,7 @@ class _Contest:
             "model": self.config.model.name,
             "data": self.config.data.path,
             "seeds": seeds_of(self.config, self.config.seeds),
-            "machine": self.workshop.once(["machine"], machine),
+            "machine": machine_in_words(self.workshop.once(["machine"], machine)),
             "began": began,
         }
 

@@ -88,12 +88,6 @@ class Contestant:
         """The name of its folder."""
         return re.sub(r"[^\w.]+", "-", self.name).strip("-.") or "method"
 
-    @property
-    def title(self) -> str:
-        """What it is called in a sentence."""
-        title = self.method.title or self.method.name
-        return title if self.name == self.method.name else self.name
-
 
 class _Entry(Config):
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)]

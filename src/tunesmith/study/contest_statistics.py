@@ -128,6 +128,7 @@ class ContestStatistics:
             higher_is_better=question.higher,
             paired=paired,
             p_of_models=self._p_of_models(runs),
+            metric=metric,
         )
         return Findings(by_name, compared, margin)
 

@@ -30,7 +30,7 @@ def verdict_of(
     if not comparisons:
         shown = interval(Interval(reference["mean"], reference["low"], reference["high"]))
         what = f"{metric_phrase(question.metric)} {shown}"
-        return f"Only {reference['title']} was judged: {what}{_basis(reference, question)}."
+        return f"Only {_named(reference)} was judged: {what}{_basis(reference, question)}."
     said = _Words(judged, comparisons, question, margin)
     return said.sentence()
 
@@ -116,8 +116,8 @@ class _Words:
         return self._title(self.judged[one["method"]])
 
     def _title(self, method: Mapping[str, Any]) -> str:
-        title = str(method["title"])
-        return f"this model of {title}" if self.are_models and method["seeds"] else title
+        name = _named(method)
+        return f"this model of {name}" if self.are_models and method["learning_rate"] is not None else name
 
     def _seconds(self, name: str) -> float:
         seconds = self.judged[name]["seconds"]
@@ -157,6 +157,11 @@ class _Words:
 
 
 _VERDICTS = ("better", "worse", "equivalent", "undecided")
+
+
+def _named(method: Mapping[str, Any]) -> str:
+    """Return a method as it stands in a sentence: by its name, or in words where nothing is trained for it."""
+    return str(method["title"] if method["learning_rate"] is None else method["name"])
 
 
 def _basis(method: Mapping[str, Any], question: Question) -> str:

@@ -61,9 +61,6 @@ class Member:
         found: Mapping[str, str] = self.environment["data"]["hashes"]
         return found
 
-    def __hash__(self) -> int:
-        return hash(self.sha256)
-
 
 def open_members(folders: Sequence[Path]) -> list[Member]:
     """Open runs that are to become one; ``InputError``, with all that is wrong, where they do not fit each other."""
@@ -131,15 +128,14 @@ def _misfits(first: Member, other: Member) -> list[Problem]:
                 "Train them with the same model.max_length.",
             )
         )
-    for split in ("test", "validation"):
-        if first.hashes.get(split) != other.hashes.get(split):
-            found.append(
-                problem(
-                    f"{pair} were not judged on the same {split} rows, so that some of them were trained on what others "
-                    "are judged by.",
-                    "Train them with the same data, data.split_seed and shares of validation and test rows.",
-                )
-            )
+    found += [
+        problem(
+            f"{pair} have other {split} rows, so that one may have been trained on what the other is judged by.",
+            "Train them with the same data, data.split_seed and shares of validation and test rows.",
+        )
+        for split in ("test", "validation")
+        if first.hashes.get(split) != other.hashes.get(split)
+    ]
     return found
 
 
@@ -164,7 +160,8 @@ class Rows:
         for split in ("validation", "test"):
             if found.prepared.hashes.get(split) != first.hashes.get(split):
                 raise InputError(
-                    f"The {split} rows of {self.config.data.path} are not those of the runs: the data has changed since.",
+                    f"The {split} rows of {self.config.data.path} are not those of the runs: the data has "
+                    "changed since.",
                     "Bring the data back as it was.",
                 )
         return found

@@ -26,7 +26,7 @@ from tunesmith.types import InputError
 
 ASKED, JOURNAL, RESULT, REPORT = "asked.json", "journal.jsonl", "study.json", "report.html"
 RUNS, TUNING = "runs", "tuning"
-OWN = (ASKED, JOURNAL, RESULT, REPORT, RUNS, TUNING, "contest.log")
+OWN = (ASKED, JOURNAL, RESULT, REPORT, RUNS, TUNING, "contest.log", "predictions.parquet", "best.yaml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from tunesmith.tasks.base import Targets, Task
 from tunesmith.types import InputError
 
 STUDY = "study.json"
-PREDICTIONS = "predictions.parquet"
 
 
 def out_of_fold(task: Task, studies: Sequence[Path]) -> tuple[list[Answers], Targets, int]:
@@ -57,14 +56,13 @@ def _held_out(task: Task, study: Path) -> Held:
         raise InputError(
             f"{study} is no cross-validation.", "Make one with: tunesmith cross-validate config.yaml --output FOLDER."
         )
+    if not content.get("predictions"):
+        raise InputError(f"The cross-validation in {study} did not finish.", "Finish it first, by the same command.")
+    place = study / str(content["predictions"])
     found: Held = {}
-    for fold in content.get("folds", ()):
-        place = study / str(fold.get("folder")) / PREDICTIONS
-        if not place.exists():
-            raise InputError(f"{place} is missing: a fold of {study} did not finish.", "Finish the study first.")
-        for row in pq.read_table(place).to_pylist():
-            key = json.dumps([row.get(name) for name in task.inputs], ensure_ascii=False)
-            found.setdefault(key, []).append((_answers(task, row, place), row["label"]))
+    for row in pq.read_table(place).to_pylist():
+        key = json.dumps([row.get(name) for name in task.inputs], ensure_ascii=False)
+        found.setdefault(key, []).append((_answers(task, row, place), row["label"]))
     return found
 
 
