@@ -60,14 +60,16 @@ class Rows:
         return states.reshape(-1, states.shape[-1])
 
 
-def compressed(name: str, model_name: str, ids: torch.Tensor) -> torch.nn.Module:
+def compressed(name: str, model_name: str, ids: torch.Tensor) -> Any:
     """Return the model of a case."""
-    loaded = Pretrained(name=model_name).load(HeadSettings("AutoModelForSequenceClassification", 2), [], 0)
+    head = HeadSettings("AutoModelForSequenceClassification", 2)
+    model: Any = Pretrained(name=model_name).load(head, [], 0).model
+    model.train(False)
     options = CASES[name]
     if options is None:
-        return loaded.model.eval()
+        return model
     method = Compress(**options)
-    model = method.apply(loaded.model.eval())
+    model = method.apply(model)
     method.take_calibration(model, method.calibrate(model, Rows(model, ids)))
     return model
 
