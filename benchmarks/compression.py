@@ -60,16 +60,16 @@ class Rows:
         return states.reshape(-1, states.shape[-1])
 
 
-def compressed(name: str, model_name: str, ids: torch.Tensor) -> Any:
+def compressed(name: str, model_name: str, ids: torch.Tensor) -> torch.nn.Module:
     """Return the model of a case."""
-    head = HeadSettings("AutoModelForSequenceClassification", 2)
-    model: Any = Pretrained(name=model_name).load(head, [], 0).model
-    model.train(False)
+    loaded = Pretrained(name=model_name).load(HeadSettings("AutoModelForSequenceClassification", 2), [], 0)
+    whole: torch.nn.Module = loaded.model
+    whole.eval()
     options = CASES[name]
     if options is None:
-        return model
+        return whole
     method = Compress(**options)
-    model = method.apply(model)
+    model = method.apply(loaded.model)
     method.take_calibration(model, method.calibrate(model, Rows(model, ids)))
     return model
 

@@ -11,7 +11,6 @@ import torch
 
 import tunesmith.engine.loop as loop_module
 from engine.test_loop import training
-from proof_methods import AdaLora
 from tiny import VOCABULARY, tiny_model
 from tunesmith.engine import checkpoint
 from tunesmith.engine.blocks.block import Block
@@ -21,6 +20,7 @@ from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizers import RATE_FACTOR, MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.hooks import StepHooks
 
 WEIGHT = "classifier.weight"

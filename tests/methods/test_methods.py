@@ -13,12 +13,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from proof_methods import AdaLora, PromptTuning, registered
+from methods.test_peft_methods import FURTHER
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
+from tunesmith.methods.adalora import AdaLora
+from tunesmith.methods.auto import Auto
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.compress import Compress
 from tunesmith.methods.lisa import Lisa
+from tunesmith.methods.prompts import PromptTuning
 from tunesmith.methods.sparse import Sparse
 from tunesmith.models import load_trained
 from tunesmith.models.anatomy import Anatomy
@@ -40,19 +43,21 @@ CASES: dict[str, Callable[[], Method]] = {
     ),
     "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
-    "adalora": AdaLora,
+    "adalora": partial(AdaLora, initial_rank=4, target_rank=2),
     "bitfit": BitFit,
-    "prompt_tuning": PromptTuning,
+    "prompt_tuning": partial(PromptTuning, length=4),
     "lisa": partial(Lisa, layers=1),
     "sparse": partial(Sparse, share=0.1, choose="gradient"),
     "compress": partial(Compress, way="whitened"),
     "compress-prune": partial(Compress, heads=0.5),
+    "auto": partial(Auto, start="lora", rank=2),
+    "whole-auto": partial(Auto, start="full"),
 }
-ADAPTERS = ("lora", "adalora", "prompt_tuning")
+ADAPTERS = ("lora", "adalora", "prompt_tuning", "auto")
 OWN = ("sparse", "compress")
+"""What is saved beside a base model in a form of its own."""
 HAS_HEADS = ("bert", "roberta", "distilbert", "llama", "qwen3")
 """Whose attention heads are known."""
-"""What is saved beside a base model in a form of its own."""
 CHANGING = ("freeze-gradual", "lisa")
 """Of what they ever train, not all is trained at first."""
 WITHOUT_LINEAR = ("lstm", "cnn")
@@ -71,17 +76,12 @@ def fits(arch: str, case: str) -> bool:
         return arch != "cnn"
     if case == "bitfit":
         return arch not in WITHOUT_BIASES
-    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora", "sparse", "compress"))
+    adapts = case == "auto" or case.partition("-")[0] in ("lora", "adalora", "sparse", "compress")
+    return not (arch in WITHOUT_LINEAR and adapts)
 
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
 everything = pytest.mark.parametrize(("arch", "case"), TABLE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_proof_methods() -> Iterator[None]:
-    with registered():
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -152,7 +152,7 @@ def shake(model: torch.nn.Module, method: Method) -> None:
 
 
 def test_every_method_has_a_case() -> None:
-    assert {case.partition("-")[0] for case in CASES} == set(METHODS)
+    assert {case.removeprefix("whole-").partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
 
 
 @everything
@@ -189,9 +189,8 @@ def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed <= trainable
     # A key's bias shifts all scores of a query alike and cancels in the softmax, up to rounding.
-    keys = ("k_lin.bias", "key.bias", "k_proj.bias")
-    unmoved = {plain_name(name).replace(".up.bias", ".bias") for name in trainable - changed}
-    assert not {name for name in unmoved if not name.endswith(keys)}
+    keys = ("k_lin.bias", "key.bias", "k_proj.bias", "key.up.bias", "k_proj.up.bias", "k_lin.up.bias")
+    assert not {name for name in trainable - changed if not plain_name(name).endswith(keys)}
 
 
 @everything
@@ -374,12 +373,12 @@ def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
 @pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "prompt_tuning")])
 def test_vectors_before_rows_are_refused_where_they_have_no_place(arch: str) -> None:
     with pytest.raises(InputError, match="puts vectors before every row in the place of tokens"):
-        PromptTuning().apply(tiny_model(arch))
+        PromptTuning(length=4).apply(tiny_model(arch))
 
 
 def test_vectors_before_rows_are_refused_where_peft_leaves_them_out() -> None:
     with pytest.raises(InputError, match="PEFT has no such place in BertForMaskedLM"):
-        PromptTuning().apply(tiny_model("bert", head="masked"))
+        PromptTuning(length=4).apply(tiny_model("bert", head="masked"))
 
 
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import proof_methods
 import proof_tasks
 from pairwise import pairwise
 from tunesmith.methods import METHODS
@@ -71,6 +70,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
     "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
+    "auto": {"name": "auto"},
 }
 
 REFUSED = {
@@ -88,8 +88,8 @@ CASES = pairwise(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _with_proof_tasks_and_methods() -> Iterator[None]:
-    with proof_tasks.registered(), proof_methods.registered():
+def _with_proof_tasks() -> Iterator[None]:
+    with proof_tasks.registered():
         yield
 
 

@@ -74,9 +74,9 @@ def load_run(folder: Path) -> RunRecord:
         folder=folder,
         config_text=config_text,
         config=config,
-        training=_read_json(folder / "training.json", Training, problems),
-        environment=_read_json(folder / "environment.json", Environment, problems),
-        evaluation=_read_json(folder / "evaluation.json", Evaluation, problems),
+        training=read_record(folder / "training.json", Training, problems),
+        environment=read_record(folder / "environment.json", Environment, problems),
+        evaluation=read_record(folder / "evaluation.json", Evaluation, problems),
         steps=steps,
         checks=checks,
     )
@@ -102,7 +102,8 @@ def _read_text(path: Path, problems: list[Problem]) -> str | None:
     return None
 
 
-def _read_json(path: Path, record: type[R], problems: list[Problem]) -> R | None:
+def read_record(path: Path, record: type[R], problems: list[Problem]) -> R | None:
+    """Return a JSON file as a record; ``None`` when it is absent or, which is added to ``problems``, unreadable."""
     text = _read_text(path, problems)
     if text is None:
         return None

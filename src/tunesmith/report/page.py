@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from tunesmith.files.outputs import require_output
 from tunesmith.files.ownership import is_report
 from tunesmith.report.comparison import compare
 from tunesmith.report.load import RunRecord, load_runs
+from tunesmith.report.rendering import render_page
+from tunesmith.report.studies.load import is_study
+from tunesmith.report.studies.page import write_study_report
 from tunesmith.report.view import build_view
 from tunesmith.types import InputError
-from tunesmith.version import __version__
-
-_NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def write_report(run_folders: Sequence[Path], output: Path, *, overwrite: bool = False) -> Path:
-    """Write one HTML page about one run, or about several side by side, and return its path.
+    """Write one HTML page about one run, about several side by side, or about a study, and return its path.
 
     The page needs nothing but itself: no network, no other file. Parts that a run does
     not have yet are named as missing. An ``output`` that is a folder receives
@@ -38,6 +31,9 @@ def write_report(run_folders: Sequence[Path], output: Path, *, overwrite: bool =
     folders = [Path(folder) for folder in run_folders]
     if not folders:
         raise InputError("No run directory was given.", "Give at least one folder that `tunesmith train` wrote.")
+    if len(folders) == 1 and is_study(folders[0]):
+        return write_study_report(folders[0], output, overwrite=overwrite)
+    _refuse_studies(folders)
     output = Path(output)
     if output.is_dir():
         output = output / "report.html"
@@ -46,28 +42,27 @@ def write_report(run_folders: Sequence[Path], output: Path, *, overwrite: bool =
     return output
 
 
+def _refuse_studies(folders: Sequence[Path]) -> None:
+    studies = [str(folder) for folder in folders if is_study(folder)]
+    if studies:
+        raise InputError(
+            f"{', '.join(studies)}: the folder of a study cannot stand beside other folders on one page.",
+            "Give it alone, or give the folders of its runs, which are below runs/.",
+        )
+
+
 def render(records: Sequence[RunRecord]) -> str:
     """Return the page of one or more runs as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("tunesmith.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = display_names([record.folder for record in records])
     keys = [f"run-{index}" for index in range(1, len(records) + 1)]
     views = [build_view(record, name, key) for record, name, key in zip(records, names, keys, strict=True)]
-    script = _asset("report.js")
-    page = environment.get_template("page.html").render(
+    return render_page(
+        "page.html",
+        styles=["report.css"],
+        scripts=["report.js"],
         views=views,
         comparisons=compare(records, names, keys) if len(records) > 1 else [],
-        style=Markup(_asset("report.css")),  # noqa: S704 -- our own file
-        script=Markup(script),  # noqa: S704 -- our own file
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=__version__,
     )
-    return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 def display_names(folders: Sequence[Path]) -> list[str]:
@@ -78,8 +73,3 @@ def display_names(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(set(paths)):
             return names
     return [str(path) for path in paths]
-
-
-def _asset(name: str) -> str:
-    text = resources.files("tunesmith.report").joinpath("templates", name).read_text(encoding="utf-8")
-    return text.replace("\r\n", "\n").strip()

@@ -59,10 +59,9 @@ class TaskData:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
         return self.prepared.splits[split].columns()
 
-    @property
-    def judged_split(self) -> str:
-        """The split that the final figures come from."""
-        return "test" if "test" in self.prepared.splits else "validation"
+    def judged_split(self, wanted: str) -> str:
+        """Return the split that the final figures come from, where ``wanted`` is what is asked for."""
+        return wanted if wanted in self.prepared.splits else "validation"
 
 
 def load_data(config: RunConfig) -> TaskData:
@@ -246,7 +245,13 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
     paths = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
-    return config.model_copy(update={"model": model, "data": config.data.model_copy(update=paths)})
+    teacher = config.teacher
+    if teacher is not None:
+        named = {name: getattr(teacher, name) for name in ("run", "unlabelled")}
+        found = {name: str(Path(path).absolute()) for name, path in named.items() if path and Path(path).exists()}
+        teacher = teacher.model_copy(update=found)
+    updates = {"model": model, "data": config.data.model_copy(update=paths), "teacher": teacher}
+    return config.model_copy(update=updates)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -121,11 +121,11 @@ def _made_anew(composed: Composed) -> Network:
 
 
 def _rows(composed: Composed) -> _Rows:
-    training, network, task = composed.training, composed.network, composed.data.task
+    network, task = composed.network, composed.data.task
     model, seed = network.model, composed.config.train.seed
     padding = network.tokenizer.pad_token_id or 0
     collate = collator_for(model, "padded", padding, network.device, network.scorer.shapes)
-    data = training.data
+    data = composed.encoded("train")  # all of it labelled
     samples = np.sort(epoch_order(data.num_samples, seed, 0)[: composed.config.method.num_calibration_rows])
     if task.corrupts:
         data = task.corrupt(data, data.sequences_of(samples), seed)

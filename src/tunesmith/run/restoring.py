@@ -69,7 +69,7 @@ def _rows(run: Run) -> list[list[int]]:
     found = probe_rows(network.model, network.tokenizer, places)
     with suppress(InputError, OSError):
         data = load_data(run.config)
-        columns = data.prepared.splits[data.judged_split].columns()
+        columns = data.prepared.splits[data.judged_split(run.config.evaluation.split)].columns()
         few = {name: values[:ROWS] for name, values in columns.items()}
         ids = network.encode(data.task, few).stream("input_ids")
         found += [ids[index].tolist() for index in range(len(ids))] if ids is not None else []

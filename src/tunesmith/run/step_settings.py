@@ -98,7 +98,7 @@ def _require(opened: Opened) -> None:
 def _with_chosen_loss(opened: Opened) -> Training:
     """Return the training with Liger's loss where it was asked for and does the same."""
     training = opened.training
-    if opened.config.compute.kernels != "liger" or not opened.data.task.plain_cross_entropy:
+    if opened.config.compute.kernels != "liger" or not opened.training.task.plain_cross_entropy:
         return training
     scorer = training.scorer
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)

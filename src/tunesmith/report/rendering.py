@@ -1,0 +1,42 @@
+"""What all pages are made with: templates, our own styles and scripts, and no letter that HTML forbids."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tunesmith.version import __version__
+
+_NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
+    """Return a page as HTML text, with the named ``styles`` and ``scripts`` of ours in it and no others allowed."""
+    environment = Environment(
+        loader=PackageLoader("tunesmith.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "\n".join(map(_asset, scripts))
+    page = environment.get_template(template).render(
+        style=Markup("\n".join(map(_asset, styles))),  # noqa: S704 -- our own files
+        script=Markup(script),  # noqa: S704 -- our own files
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=__version__,
+        **values,
+    )
+    return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
+def _asset(name: str) -> str:
+    text = resources.files("tunesmith.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n").strip()

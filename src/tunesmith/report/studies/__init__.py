@@ -1,0 +1,1 @@
+"""Pages of studies: a contest between methods, a cross-validation, a search."""
