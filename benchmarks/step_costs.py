@@ -41,7 +41,6 @@ def cost(method: str, num_steps: int) -> tuple[float, int]:
     from tunesmith.config.build import build
     from tunesmith.engine.loop import train
     from tunesmith.run import RunConfig
-    from tunesmith.run.assembly import parameter_counts
     from tunesmith.run.composition import compose
     from tunesmith.run.directory import RunDirectory
     from tunesmith.run.observers import Observers
@@ -63,7 +62,7 @@ def cost(method: str, num_steps: int) -> tuple[float, int]:
             now = time.process_time()
             seconds.append(now - before)
             before = now
-    return statistics.median(seconds[2:]), parameter_counts(training.scorer.model, training.optimizer.names)[1]
+    return statistics.median(seconds[2:]), training.optimizer.num_trained
 
 
 if __name__ == "__main__":
