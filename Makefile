@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: quickstart
-quickstart: install  ## Fine-tune MiniLM on film reviews, in full and by LoRA; one to six minutes, by the processor.
+quickstart: install  ## Compare ways of fine-tuning MiniLM on film reviews, with error bars; two to five minutes.
 	$(BIN)/python examples/quickstart.py
 
 .PHONY: quickstart-chat

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.defaults.cases import CASES, Case
+from benchmarks.defaults.cases import CASES, RATES, Case
 from benchmarks.defaults.cells import Cell, run
 from benchmarks.defaults.table import Results, markdown
 
@@ -151,7 +151,8 @@ def parser() -> argparse.ArgumentParser:
     data = os.environ.get("TUNESMITH_TEST_DATA")
     found.add_argument("--data", type=Path, required=data is None, default=data, help="folder of the data sets")
     found.add_argument("--folder", type=Path, default=Path(".bench/defaults"), help="where rows and results are kept")
-    found.add_argument("--only", nargs="+", default=["*"], metavar="CASE", help="these; patterns such as '*-lora'")
+    usual = [name for name in CASES if not name.startswith(RATES)]
+    found.add_argument("--only", nargs="+", default=usual, metavar="CASE", help="these; patterns such as 'rates-*'")
     found.add_argument("--what", choices=["all", "grid", "default", "table"], default="all")
     found.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the default runs")
     found.add_argument("--whole", action="store_true", help="every cell of the grids")

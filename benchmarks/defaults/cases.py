@@ -230,9 +230,49 @@ METRICS = {
     CHAT: ("token_accuracy", "perplexity"),
 }
 
+RATES_OF_METHODS: dict[str, tuple[float, ...]] = {
+    "full": (1e-4, 3e-4, 1e-3),
+    "lora": (5e-4, 1.5e-3, 5e-3),
+    "rslora": (5e-4, 1.5e-3, 5e-3),
+    "dora": (5e-4, 1.5e-3, 5e-3),
+    "lora_plus": (5e-4, 1.5e-3, 5e-3),
+    "lora_fa": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "pissa": (1.5e-4, 5e-4, 1.5e-3, 5e-3),
+    "olora": (1.5e-4, 5e-4, 1.5e-3, 5e-3),
+    "eva": (5e-4, 1.5e-3, 5e-3),
+    "corda": (1.5e-4, 5e-4, 1.5e-3, 5e-3),
+    "lora_ga": (5e-4, 1.5e-3, 5e-3),
+    "adalora": (1.5e-3, 5e-3, 1.5e-2, 5e-2),
+    "ia3": (3e-3, 1e-2, 3e-2, 1e-1),
+    "prefix_tuning": (3e-3, 1e-2, 3e-2, 1e-1),
+    "prompt_tuning": (3e-3, 1e-2, 3e-2, 1e-1),
+    "p_tuning": (1e-3, 3e-3, 1e-2, 3e-2),
+    "vera": (3e-3, 1e-2, 3e-2, 1e-1),
+    "loha": (1.5e-3, 5e-3, 1.5e-2, 5e-2),
+    "lokr": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "oft": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "boft": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "hra": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "fourierft": (1e-2, 3e-2, 1e-1, 3e-1),
+    "miss": (1.5e-4, 5e-4, 1.5e-3, 5e-3),
+    "randlora": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "shira": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "c3a": (5e-3, 1.5e-2, 5e-2, 1.5e-1),
+    "road": (3e-3, 1e-2, 3e-2, 1e-1),
+    "ln_tuning": (1e-3, 3e-3, 1e-2, 3e-2),
+}
+"""By method, rates about a factor of three apart around the one that is taken by default."""
+
+RATES = "rates-"
+"""How the names of the cases begin in which a method's rate alone is varied."""
+
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
+        *(
+            Case(f"{RATES}{method}", reviews, LABELS, method, rates, (3, 3, 3), 480, 120, 800)
+            for method, rates in RATES_OF_METHODS.items()
+        ),
         Case("reviews-100-full", reviews, LABELS, "full", RATES_FULL, (4, 8, 16), 100, 100, 1200),
         Case("sentiment-250-lora", sentiment, LABELS, "lora", RATES_LORA, (2, 4, 8), 250, 100, 1200),
         Case("banking-800-full", banking77, LABELS, "full", RATES_FULL, (3, 6, 12), 800, 200, 1500),

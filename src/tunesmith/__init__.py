@@ -1,10 +1,13 @@
 """Fine-tune language models and prove which way of fine-tuning wins on your data.
 
-    from tunesmith import finetune
+    from tunesmith import compare, finetune
 
     run = finetune("reviews.csv", model="sample:minilm", method="lora")
     run.evaluate("test.csv")
     run.predict(["a joy from start to finish"])
+
+    study = compare("reviews.csv", methods=["full", "lora", "ia3"], seeds=3)
+    study.verdict
 
 Everything else is reached the same way: ``RunConfig`` and ``train`` for full control, ``Run``
 to open a finished run, ``write_report`` for its report.
@@ -18,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import finetune
+    from tunesmith.api import compare, distill, ensemble, finetune, plan
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
+    from tunesmith.study import Study
     from tunesmith.types import InputError, RunError
 
 __all__ = [
@@ -28,8 +32,13 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunError",
+    "Study",
     "__version__",
+    "compare",
+    "distill",
+    "ensemble",
     "finetune",
+    "plan",
     "train",
     "train_several",
     "write_report",
@@ -42,7 +51,12 @@ _HOMES = {
     "RunConfig": "tunesmith.run",
     "train": "tunesmith.run",
     "train_several": "tunesmith.run",
+    "Study": "tunesmith.study",
+    "compare": "tunesmith.api",
+    "distill": "tunesmith.api",
+    "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",
+    "plan": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
 

@@ -17,7 +17,8 @@ from tunesmith.cli import train as train_module
 from tunesmith.cli.application import run
 from tunesmith.cli.console import ConsoleObserver
 from tunesmith.cli.flags import FlagTree
-from tunesmith.cli.sweep import split_values, variants
+from tunesmith.cli.sweep import variants
+from tunesmith.config.lists import split_values
 from tunesmith.run import RunConfig
 from tunesmith.run.observers import RunPlan
 from tunesmith.types import Problem, StepInfo

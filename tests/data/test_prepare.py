@@ -131,6 +131,60 @@ class TestSplits:
             prepared(raw_of(train=[("same", "a"), ("other", "b")]))
 
 
+class TestFolds:
+    def folds(self, rows, num_folds, **options):
+        return [prepared(raw_of(train=rows), fold=f"{fold}/{num_folds}", **options) for fold in range(1, num_folds + 1)]
+
+    def test_every_row_is_judged_once_and_the_mix_is_the_same(self):
+        cuts = self.folds(ROWS, 5)
+        assert sorted(row for data in cuts for row in contents(data, "test")) == sorted(ROWS)
+        for data in cuts:
+            assert {name: len(rows) for name, rows in data.splits.items()} == {
+                "train": 216,
+                "validation": 24,
+                "test": 60,
+            }
+            assert sum(label == "b" for _, label in contents(data, "test")) == pytest.approx(20, abs=1)
+            assert sorted(row for name in data.splits for row in contents(data, name)) == sorted(ROWS)
+        validated = [set(contents(data, "validation")) for data in cuts]
+        assert len(validated[0] & validated[1]) < 12
+
+    def test_the_order_of_rows_does_not_matter_and_the_seed_does(self):
+        backwards = self.folds(ROWS[::-1], 3)
+        for data, again, other in zip(self.folds(ROWS, 3), backwards, self.folds(ROWS, 3, split_seed=1), strict=True):
+            for name in data.splits:
+                assert set(contents(data, name)) == set(contents(again, name))
+            assert len(set(contents(data, "test")) & set(contents(other, "test"))) < 60
+
+    def test_groups_and_equal_texts_stay_together(self):
+        rows = [(words(number % 150), "ab"[number % 2], f"film {number % 40}") for number in range(300)]
+        seen = {}
+        for fold, data in enumerate(self.folds(rows, 4, group="g")):
+            for text, _ in contents(data, "test"):
+                assert seen.setdefault(text, fold) == fold
+            groups = {name: set(data.groups(name).tolist()) for name in data.splits}
+            assert not groups["test"] & (groups["train"] | groups["validation"])
+            assert not groups["train"] & groups["validation"]
+            assert len(data.splits["test"]) == pytest.approx(75, abs=20)
+
+    def test_given_test_rows_are_set_aside_and_validation_rows_are_used(self):
+        raw = raw_of(train=ROWS[:200], validation=ROWS[200:250], test=ROWS[250:])
+        data = prepared(raw, fold="1/4")
+        assert contents(data, "validation") == ROWS[200:250]
+        assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 150, "validation": 50, "test": 50}
+        assert set(contents(data, "test")) <= set(ROWS[:200])
+        assert "set aside" in messages(data)
+
+    def test_too_few_rows(self):
+        with pytest.raises(InputError, match="cannot be cut into 5 folds"):
+            prepared(raw_of(train=ROWS[:4]), fold="1/5")
+
+    @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "1/2/3"])
+    def test_what_is_no_fold(self, fold):
+        with pytest.raises(ValueError, match="FOLD/FOLDS"):
+            DataConfig(path="x", fold=fold)
+
+
 label_kinds = st.sampled_from(
     [st.sampled_from("abc"), st.integers(0, 3), st.floats(0, 5, width=16), st.lists(st.sampled_from("xyz"), max_size=2)]
 )

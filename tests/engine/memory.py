@@ -29,6 +29,7 @@ MODELS = {
     # the shape of SmolLM2, smaller: shared key heads, gated feed-forward, tied embeddings
     "smollm": ("llama", {"num_key_value_heads": 2, "head_dim": 24, "tie_word_embeddings": True}),
 }
+OPTIONS: dict[str, dict[str, int]] = {"lora": {"rank": 4}, "lisa": {"layers": 1, "draws": 3}}
 
 
 def training(
@@ -47,7 +48,7 @@ def training(
     """Return a training whose steps take all rows; ``fused`` with the blocks and tables that are made for the CPU."""
     arch, own = MODELS[model]
     sizes = {**SIZES, "vocab_size": vocabulary, "max_position_embeddings": 1024, **own}
-    surgery = METHODS[method](**({"rank": 4} if method == "lora" else {}))
+    surgery = METHODS[method](**OPTIONS.get(method, {}))
     network = surgery.apply(tiny_model(arch, dtype=torch.float32, head=head, **sizes))
     reads = "row" if head == "sequence" else "token"
     chosen, reason = choose_layout(network, reads, vocabulary, layout, fused=fused)
@@ -68,6 +69,7 @@ def training(
         learning_rate=0.01,
         config=config,
         compute=compute,
+        method=surgery,
     )
 
 

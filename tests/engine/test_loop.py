@@ -18,7 +18,8 @@ from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
-from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig, Penalties, _norm
+from tunesmith.engine.optimizer_config import OptimizerConfig
+from tunesmith.engine.optimizers import MasterOptimizer, Penalties, _norm
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
@@ -281,13 +282,27 @@ def test_gradients_that_lie_in_one_place_are_added_up_all_the_same(dtype: torch.
     assert optimizer.gradients()["weight"].tolist() == [3.25] * 5
 
 
+OPTIMIZERS = (
+    *("adamw", "sgd", "adam", "adafactor", "NAdam", "RAdam"),
+    *("AdamW8bit", "Lion8bit"),
+    *("GaLore", "APOLLO", "Lion", "CAME"),
+)
+"""Of torch, bitsandbytes and pytorch-optimizer."""
+SETTINGS_OF = {
+    "sgd": {"momentum": 0.9},
+    "GaLore": {"rank": 3, "update_proj_gap": 3},
+    "APOLLO": {"rank": 3, "update_proj_gap": 3},
+    "AdamW8bit": {"min_8bit_size": 16},
+}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("arch", "optimizer"),
-    [("llama", "adamw"), *(("bert", name) for name in ("adamw", "sgd", "adam", "adafactor", "NAdam", "RAdam"))],
+    [("llama", "adamw"), *(("bert", name) for name in OPTIMIZERS)],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Any, arch: str, optimizer: str, dtype: torch.dtype) -> None:
-    options = {"momentum": 0.9} if optimizer == "sgd" else {}
+    options = SETTINGS_OF.get(optimizer, {})
     settings = {"optimizer": {"name": optimizer, "options": options}, "dtype": dtype, "arch": arch, "dropout": 0.1}
     whole = training(**settings)
     curve = [info.loss for info in train(whole)]
@@ -368,6 +383,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Any) -> None:
         ({"name": "LBFGS"}, "Choose one of"),
         ({"name": "adamw", "options": {"momentum": 0.9}}, "has no option momentum"),
         ({"name": "Muon"}, "refuses"),
+        ({"name": "galor"}, "Did you mean 'galore'"),
+        ({"name": "GaLore", "options": {"ranks": 4}}, "(?s)has no option ranks.*rank"),
+        ({"name": "GaLore", "options": {"projection_type": "full"}}, "it remembers a tuple"),
+        ({"name": "ScheduleFreeAdamW"}, "are others while it trains"),
+        ({"name": "LOMO"}, "cannot be used"),
+        ({"name": "PagedAdamW8bit"}, "Choose one of"),
     ],
 )
 def test_optimizers_that_do_not_fit_are_refused_with_a_way_out(config: dict[str, Any], message: str) -> None:

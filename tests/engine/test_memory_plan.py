@@ -18,7 +18,7 @@ from tiny import tiny_model
 from tunesmith.engine.free_memory import group_limits, memory_of
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import train
-from tunesmith.engine.memory_needs import KeptPerToken, Needs, measure
+from tunesmith.engine.memory_needs import KeptPerToken, Needs, bytes_of, measure
 from tunesmith.engine.memory_plan import FEWEST_TOKENS, RESERVE, choices, plan_memory
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.recompute import recompute_layers
@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "minilm lora bf16, longer rows": ("minilm", {"method": "lora", "dtype": BF16, "lengths": (100, 200), "rows": 12}),
     "minilm accumulating": ("minilm", {"micro_batch_tokens": 512}),
     "minilm padded": ("minilm", {"layout": "padded"}),
+    "minilm lisa": ("minilm", {"method": "lisa"}),
     "minilm sgd": ("minilm", {"optimizer": {"name": "sgd"}}),
     "minilm rows of all lengths": ("minilm", {"lengths": (5, 400), "rows": 12}),
     "smollm": ("smollm", {"head": "causal"}),
@@ -105,11 +106,16 @@ def test_what_is_resident_is_counted_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "copies"), [("adamw", 2), ("sgd", 0), ("NAdam", 2), ("adafactor", 0), ("Adagrad", 1), ("RMSprop", 1)]
+    "name",
+    ["adamw", "sgd", "NAdam", "adafactor", "Adagrad", "RMSprop", "AdamW8bit", "GaLore", "APOLLO", "CAME", "Lion"],
 )
-def test_the_optimizers_state_is_counted_by_its_kind(name: str, copies: int) -> None:
-    parts = training("minilm", optimizer={"name": name})
-    assert measure(parts).optimizer == copies * 4 * sum(p.numel() for p in parts.scorer.model.parameters())
+def test_the_optimizers_state_is_counted_by_its_kind(name: str) -> None:
+    options = {"rank": 8} if name in ("GaLore", "APOLLO") else {}
+    parts = training("minilm", optimizer={"name": name, "options": options})
+    needs = measure(parts)
+    next(train(parts))
+    tensors, _ = parts.optimizer.state()
+    assert needs.optimizer == pytest.approx(bytes_of(list(tensors.values())), rel=0.02, abs=400)
 
 
 def needs(**changes: Any) -> Needs:
@@ -225,3 +231,15 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: l
     (tmp_path / "memory.stat").write_text("anon 200000\ninactive_file 100000\n")
     assert group_limits(tmp_path) == expected
     assert group_limits(tmp_path / "nowhere") == []
+
+
+def test_layers_that_sleep_have_no_gradients_and_the_optimizer_forgets_them() -> None:
+    parts = training("minilm", method="lisa")
+    needs, whole = measure(parts), measure(training("minilm"))
+    assert whole.gradients > 1.2 * needs.gradients
+    kept = []
+    for _ in train(parts):
+        tensors, _ = parts.optimizer.state()
+        kept.append({name.rpartition("/")[0] for name in tensors})
+        assert bytes_of([one for one in tensors.values() if one.dim()]) <= needs.optimizer < whole.optimizer
+    assert len({frozenset(names) for names in kept}) > 1

@@ -11,15 +11,16 @@ import torch
 
 import tunesmith.engine.loop as loop_module
 from engine.test_loop import training
-from proof_methods import AdaLora
 from tiny import VOCABULARY, tiny_model
 from tunesmith.engine import checkpoint
 from tunesmith.engine.blocks.block import Block
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training, train
-from tunesmith.engine.optimizers import MasterOptimizer, OptimizerConfig
+from tunesmith.engine.optimizer_config import OptimizerConfig
+from tunesmith.engine.optimizers import RATE_FACTOR, MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.hooks import StepHooks
 
 WEIGHT = "classifier.weight"
@@ -110,7 +111,7 @@ def test_the_gradient_seen_is_that_of_the_whole_step_before_clipping(settings: d
     watching = Watching()
     parts = parts_with(watching, clip_norm=1e-3, **settings)
     parts.optimizer.optimizer = torch.optim.SGD(
-        [{"params": parts.optimizer.masters, "lr": 1.0, "scale": 1.0}], weight_decay=0.0
+        [{"params": parts.optimizer.masters, "lr": 1.0, RATE_FACTOR: 1.0}], weight_decay=0.0
     )
     info = next(iter(train(parts)))
     (_, _, before, gradient), (_, _, after, _) = watching.seen

@@ -13,9 +13,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from proof_methods import AdaLora, BitFit, PromptTuning, registered
+from methods.test_peft_methods import FURTHER
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
+from tunesmith.methods.adalora import AdaLora
+from tunesmith.methods.auto import Auto
+from tunesmith.methods.bitfit import BitFit
+from tunesmith.methods.compress import Compress
+from tunesmith.methods.lisa import Lisa
+from tunesmith.methods.prompts import PromptTuning
+from tunesmith.methods.sparse import Sparse
 from tunesmith.models import load_trained
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import Origin, set_origin
@@ -36,12 +43,25 @@ CASES: dict[str, Callable[[], Method]] = {
     ),
     "lora-top": partial(Lora, rank=2, layers_to_transform="top 1"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
-    "adalora": AdaLora,
+    "adalora": partial(AdaLora, initial_rank=4, target_rank=2),
     "bitfit": BitFit,
-    "prompt_tuning": PromptTuning,
+    "prompt_tuning": partial(PromptTuning, length=4),
+    "lisa": partial(Lisa, layers=1),
+    "sparse": partial(Sparse, share=0.1, choose="gradient"),
+    "compress": partial(Compress, way="whitened"),
+    "compress-prune": partial(Compress, heads=0.5),
+    "auto": partial(Auto, start="lora", rank=2),
+    "whole-auto": partial(Auto, start="full"),
 }
-ADAPTERS = ("lora", "adalora", "prompt_tuning")
+ADAPTERS = ("lora", "adalora", "prompt_tuning", "auto")
+OWN = ("sparse", "compress")
+"""What is saved beside a base model in a form of its own."""
+HAS_HEADS = ("bert", "roberta", "distilbert", "llama", "qwen3")
+"""Whose attention heads are known."""
+CHANGING = ("freeze-gradual", "lisa")
+"""Of what they ever train, not all is trained at first."""
 WITHOUT_LINEAR = ("lstm", "cnn")
+WITHOUT_BIASES = ("modernbert", "llama", "qwen3", "t5", "lstm")
 TAKES_VECTORS = ("bert", "roberta", "distilbert", "modernbert")
 """Classifiers that find what they read without the tokens."""
 
@@ -50,17 +70,18 @@ def fits(arch: str, case: str) -> bool:
     """Say whether a method can train a classifier of this architecture; if not, it says so."""
     if case == "prompt_tuning":
         return arch in TAKES_VECTORS
-    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora"))
+    if case == "compress-prune":
+        return arch in HAS_HEADS
+    if case == "lisa":
+        return arch != "cnn"
+    if case == "bitfit":
+        return arch not in WITHOUT_BIASES
+    adapts = case == "auto" or case.partition("-")[0] in ("lora", "adalora", "sparse", "compress")
+    return not (arch in WITHOUT_LINEAR and adapts)
 
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
 everything = pytest.mark.parametrize(("arch", "case"), TABLE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_proof_methods() -> Iterator[None]:
-    with registered():
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,7 +96,32 @@ def _one_thread() -> Iterator[None]:
 def applied(arch: str, case: str, **settings: Any) -> tuple[Method, torch.nn.Module]:
     torch.manual_seed(1)
     method = CASES[case]() if not (arch == "cnn" and case == "freeze-layers") else Freeze(layers=1)
-    return method, method.apply(tiny_model(arch, **settings)).eval()
+    model = method.apply(tiny_model(arch, **settings)).eval()
+    if method.num_calibration_rows:
+        method.take_calibration(model, method.calibrate(model, TinyRows(model)))
+    return method, model
+
+
+class TinyRows:
+    """One batch to calibrate with."""
+
+    num_rows = 3
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+
+    def batches(self, max_rows: int | None = None) -> Iterator[TinyRows]:
+        yield self
+
+    def forward(self) -> None:
+        logits(self.model)
+
+    def backward(self) -> None:
+        self.model(**tiny_batch()).logits.pow(2).sum().backward()
+
+    def real(self, states: torch.Tensor) -> torch.Tensor:
+        mask = tiny_batch()["attention_mask"].bool()
+        return states[mask] if states.shape[:2] == mask.shape else states.reshape(-1, states.shape[-1])
 
 
 def opened(folder: Path, head: HeadSettings = HEAD) -> Any:
@@ -96,12 +142,17 @@ def shake(model: torch.nn.Module, method: Method) -> None:
     """Move all that is ever trained, so that nothing saved equals its initial value."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for _, parameter in trained_parameters(model, method.parameter_groups(model)):
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+        groups = method.parameter_groups(model)
+        places = {name: where for group in groups for name, where in group.places.items()}
+        for name, parameter in trained_parameters(model, groups):
+            change = 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            if name in places:  # a part alone is trained
+                change = torch.zeros_like(change).put_(places[name], change.reshape(-1)[places[name]])
+            parameter.add_(change)
 
 
 def test_every_method_has_a_case() -> None:
-    assert {case.partition("-")[0] for case in CASES} == set(METHODS)
+    assert {case.removeprefix("whole-").partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
 
 
 @everything
@@ -113,7 +164,7 @@ def test_groups_hold_each_trained_parameter_once(arch: str, case: str) -> None:
     trained = {name for name, parameter in named.items() if parameter.requires_grad}
     assert len(names) == len(set(names))
     assert trained <= set(names) <= set(named)
-    if case != "freeze-gradual":
+    if case not in CHANGING:
         assert trained == set(names)
     for group in groups:
         for name in group.names:
@@ -124,6 +175,7 @@ def test_groups_hold_each_trained_parameter_once(arch: str, case: str) -> None:
 @everything
 def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str) -> None:
     method, model = applied(arch, case)
+    model.zero_grad()
     if method.needs_base:  # while B is zero, A has no gradient
         shake(model, method)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -137,13 +189,13 @@ def test_a_step_changes_what_is_trainable_and_nothing_else(arch: str, case: str)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed <= trainable
     # A key's bias shifts all scores of a query alike and cancels in the softmax, up to rounding.
-    keys = ("k_lin.bias", "key.bias", "k_proj.bias")
+    keys = ("k_lin.bias", "key.bias", "k_proj.bias", "key.up.bias", "k_proj.up.bias", "k_lin.up.bias")
     assert not {name for name in trainable - changed if not plain_name(name).endswith(keys)}
 
 
 @everything
 def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp_path: Path) -> None:
-    is_adapter = case.startswith(ADAPTERS)
+    is_adapter = case.startswith((*ADAPTERS, *OWN))
     no_cache = {} if arch in WITHOUT_LINEAR else {"use_cache": False}
     # Whole models are opened in float32, and without a cache of keys where they only classify.
     method, model = applied(arch, case, **({} if is_adapter else {"dtype": torch.float32, **no_cache}))
@@ -156,13 +208,15 @@ def test_save_and_load_give_the_same_model_bit_for_bit(arch: str, case: str, tmp
     again = (method.load(tiny_model(arch), tmp_path) if is_adapter else method.apply(opened(tmp_path))).eval()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(logits(again), logits(model))
-    assert [name for name, p in again.named_parameters() if p.requires_grad] == [
-        name for name, p in model.named_parameters() if p.requires_grad
-    ]
+    if case != "lisa":  # draws what is trained first from the seed
+        assert [name for name, p in again.named_parameters() if p.requires_grad] == [
+            name for name, p in model.named_parameters() if p.requires_grad
+        ]
 
 
-@pytest.mark.parametrize("case", ["full", "bitfit"])
-@pytest.mark.parametrize("arch", TRANSFORMERS)
+@pytest.mark.parametrize(
+    ("arch", "case"), [one for one in TABLE if one[0] in TRANSFORMERS and one[1] in ("full", "bitfit")]
+)
 def test_whole_folder_loads_in_plain_transformers(arch: str, case: str, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
@@ -319,18 +373,25 @@ def test_lora_says_how_many_layers_there_are(wrong: str) -> None:
 @pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "prompt_tuning")])
 def test_vectors_before_rows_are_refused_where_they_have_no_place(arch: str) -> None:
     with pytest.raises(InputError, match="puts vectors before every row in the place of tokens"):
-        PromptTuning().apply(tiny_model(arch))
+        PromptTuning(length=4).apply(tiny_model(arch))
 
 
 def test_vectors_before_rows_are_refused_where_peft_leaves_them_out() -> None:
     with pytest.raises(InputError, match="PEFT has no such place in BertForMaskedLM"):
-        PromptTuning().apply(tiny_model("bert", head="masked"))
+        PromptTuning(length=4).apply(tiny_model("bert", head="masked"))
 
 
 @pytest.mark.parametrize("arch", WITHOUT_LINEAR)
 def test_lora_without_linear_layers_names_what_fits(arch: str) -> None:
     with pytest.raises(InputError, match="'full' or 'freeze'"):
         Lora().apply(tiny_model(arch))
+
+
+@pytest.mark.parametrize("arch", WITHOUT_BIASES)
+def test_bitfit_without_biases_names_what_fits(arch: str) -> None:
+    with pytest.raises(InputError, match="has none below its head") as raised:
+        BitFit().apply(tiny_model(arch))
+    assert "'lora'" in str(raised.value)
 
 
 def test_lora_reports_every_unknown_target() -> None:
@@ -408,6 +469,46 @@ def test_gradual_thaws_one_group_after_another_from_the_top(arch: str) -> None:
     assert {name for name, p in model.named_parameters() if p.requires_grad} == seen[-1] == set(depths)
     method.update(model, 0.0)  # a pure function of progress: it also goes back
     assert {name for name, p in model.named_parameters() if p.requires_grad} == seen[0]
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if fits(arch, "lisa")])
+def test_lisa_wakes_the_layers_that_the_seed_draws(arch: str) -> None:
+    method, seen = Lisa(layers=1, draws=6), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        model = method.apply(tiny_model(arch))
+        assert torch.equal(torch.get_rng_state(), before)
+        depths, num_layers = Anatomy.of(model).depths, Anatomy.of(model).num_layers
+        inside = {name for _, prefix in Anatomy.of(model).layers for name in depths if name.startswith(f"{prefix}.")}
+        course = []
+        for part in range(6):
+            method.update(model, part / 6)
+            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+            assert set(depths) - inside <= trained
+            awake = {depths[name] for name in trained & inside}
+            assert len(awake) == 1
+            assert trained & inside == {name for name in inside if depths[name] in awake}
+            course.append(awake.pop())
+        seen.append(course)
+        method.update(model, 1.0)
+        assert {depths[name] for name in inside if model.get_parameter(name).requires_grad} == {course[-1]}
+    assert seen[0] == seen[1] != seen[2] or num_layers < 2
+    assert len({depth for course in seen for depth in course}) > 1
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not fits(arch, "compress-prune")])
+def test_heads_are_pruned_of_known_kinds_of_layers_only(arch: str) -> None:
+    with pytest.raises(InputError, match="not of a kind whose heads and units are known") as raised:
+        Compress().apply(tiny_model(arch))
+    assert "whitened" in str(raised.value)
+
+
+def test_lisa_says_where_all_layers_would_be_trained() -> None:
+    with pytest.raises(InputError, match=r"has 2 layers.*all of them all the time"):
+        Lisa().apply(tiny_model("bert"))
+    with pytest.raises(InputError, match="method 'full'"):
+        Lisa(layers=1).apply(tiny_model("cnn"))
 
 
 def test_gradual_leaves_permanently_frozen_layers_alone() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from run.conftest import write_reviews
+from small_runs import write_reviews
 from tiny import tiny_folder, tiny_tokenizer
 from tunesmith.config.build import build
 from tunesmith.data.encoded import Encoded, Ragged

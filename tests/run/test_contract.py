@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import proof_methods
 import proof_tasks
 from pairwise import pairwise
 from tunesmith.methods import METHODS
@@ -67,14 +66,18 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "dora": {"name": "lora", "rank": 2, "dora": True, "rslora": True},
     "adalora": {"name": "adalora", "initial_rank": 3, "target_rank": 1},
     "bitfit": {"name": "bitfit"},
+    "lisa": {"name": "lisa", "layers": 1, "draws": 3},
+    "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
+    "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
+    "auto": {"name": "auto"},
 }
 
 REFUSED = {
     ("chat", "probe"): "no head",  # a language model has no head of its own
     ("texts", "probe"): "no head",
-    ("chat", "bitfit"): "no biases and no head",
-    ("texts", "bitfit"): "no biases and no head",
+    ("chat", "bitfit"): "has none below its head",
+    ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
@@ -85,8 +88,8 @@ CASES = pairwise(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _with_proof_tasks_and_methods() -> Iterator[None]:
-    with proof_tasks.registered(), proof_methods.registered():
+def _with_proof_tasks() -> Iterator[None]:
+    with proof_tasks.registered():
         yield
 
 

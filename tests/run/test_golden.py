@@ -45,7 +45,7 @@ CASES = {
 
 def write(rows: str, folder: Path) -> Path:
     """Write the rows of a case."""
-    from conftest import write_reviews
+    from small_runs import write_reviews
 
     random = Random(0)
     words = ("great", "dull", "film", "plot", "and", "the")

@@ -27,9 +27,19 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
+    "plan": ("tunesmith.cli.plan:plan_command", "Say what each method would cost, and which to take."),
+    "compare": ("tunesmith.cli.compare:compare_command", "Compare methods on your data, fairly and with error bars."),
+    "cross-validate": (
+        "tunesmith.cli.cross_validate:cross_validate_command",
+        "Judge a training on every row of your data, fold by fold.",
+    ),
+    "search": ("tunesmith.cli.search:search_command", "Search the best values of any settings on the validation rows."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
+    "ensemble": ("tunesmith.cli.ensemble:ensemble_command", "Combine finished runs into one."),
+    "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
+    "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs, or of a study."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),

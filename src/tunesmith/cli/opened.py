@@ -6,14 +6,15 @@ from functools import cached_property
 
 from tunesmith.cli import collecting
 from tunesmith.run import Run
-from tunesmith.run.assembly import Network
+from tunesmith.run.predictor import Predictor
 
 
 class OpenedRun(Run):
     """Once its model is there, and everything that loading it imports, garbage is collected as usual again."""
 
     @cached_property
-    def network(self) -> Network:
-        network = super().network
+    def predictor(self) -> Predictor:
+        predictor = super().predictor
+        predictor.load()
         collecting.settle()
-        return network
+        return predictor

@@ -19,28 +19,28 @@ CONFIG_SUFFIXES = {".yaml", ".yml"}
 
 COMMANDS = read_table("""
 train: finetune fine_tune fit tune sft learn run start lora full pretrain cli
+plan: advise advisor estimate predict_cost memory recommend forecast
 evaluate: eval test score validate benchmark measure metrics
 predict: infer inference classify apply label generate tag pipeline
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
 data export: sample samples download fetch example
+restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
 doctor: env info check system_info diagnose environment
 train --help: config configure options
 --help: help man usage commands
 --version: version
 train --resume --output RUN: resume continue restart
-train --sweep train.learning_rate=1e-5,3e-5,1e-4: sweep search grid hyperopt tune_hyperparameters hpo
+train --sweep train.learning_rate=1e-5,3e-5,1e-4: sweep grid
+search: hyperopt tune_hyperparameters hpo optuna optimize optimise automl
+cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 """)
 """Each command (with options) and what else it may be called."""
 
 NOT_YET = {
     "compare": "a contest between methods",
     "study": "a study of many runs",
-    "search": "a search over settings",
-    "hpo": "a search over settings",
-    "cross_validate": "cross-validation",
-    "crossval": "cross-validation",
     "serve": "a server",
     "server": "a server",
     "api": "a server",
@@ -73,10 +73,6 @@ INSTEAD = {
         "the differences let one say."
     ),
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
-    "a search over settings": (
-        "'tunesmith train ... --method lora --sweep KEY=A,B,...' trains a LoRA run for each value, all at once."
-    ),
-    "cross-validation": "Train runs with --data.split_seed 0, 1, 2, ...: each has other test rows.",
     "a server": "'tunesmith predict RUN --data FILE' works on files and standard input; tunesmith.Run is for Python.",
     "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
     "merging an adapter into its base": "peft does it: AutoPeftModel.from_pretrained(RUN).merge_and_unload().",

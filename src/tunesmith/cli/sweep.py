@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith.cli.flags import FlagTree
+from tunesmith.config.lists import split_values
 from tunesmith.types import Problem
 
 Pairs = tuple[tuple[str, str], ...]
@@ -47,25 +48,6 @@ def variants(sweeps: Sequence[str], tree: FlagTree) -> tuple[list[Variant], list
             axes[path] = list(dict.fromkeys(found))
     combinations = itertools.product(*([(path, value) for value in values] for path, values in axes.items()))
     return [Variant(_name_of(pairs), pairs) for pairs in combinations], problems
-
-
-def split_values(text: str) -> list[str]:
-    """Split at the commas outside of brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter in "[{(":
-            depth += 1
-        elif letter in "]})":
-            depth -= 1
-        if letter == "," and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
 
 
 def _name_of(pairs: Pairs) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -76,9 +76,23 @@ def train_command(
     tunesmith train config.yaml --method lora --method.rank 16
     tunesmith train config.yaml --method lora --sweep train.seed=0,1,2,3
     """  # noqa: D301
+    train_as_told(context, configs, sweep, resume=resume, overwrite=overwrite, quiet=quiet)
+
+
+def train_as_told(
+    context: click.Context,
+    configs: Sequence[Path],
+    sweep: Sequence[str],
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    base: Mapping[str, Any] | None = None,
+) -> None:
+    """Train what a command's files and flags say, over values of ``base`` where there is no file."""
     from tunesmith.cli.application import show_problems
 
-    plans, notes = _configure(context, configs, sweep, resume=resume)
+    plans, notes = _configure(context, configs, sweep, resume=resume, base=base or {})
     if not quiet:
         show_problems(notes)
     if len(plans) == 1:
@@ -146,7 +160,7 @@ def _place_of_all(plans: Sequence[_Plan]) -> Path | None:
 
 
 def _configure(
-    context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool
+    context: click.Context, paths: Sequence[Path], sweeps: Sequence[str], *, resume: bool, base: Mapping[str, Any]
 ) -> tuple[list[_Plan], list[Problem]]:
     """Lay flags and swept values over the files; report all problems together. What is to be noted comes, too."""
     from tunesmith.run import RunConfig
@@ -170,7 +184,7 @@ def _configure(
     stems = _stems(paths)
     for path in files:
         try:
-            base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
+            values, moved = migrate(load_yaml(path), str(path)) if path is not None else (dict(base), [])
         except ConfigError as error:
             raise ConfigError([*error.problems, *found]) from error
         notes += moved
@@ -178,7 +192,7 @@ def _configure(
         for variant in made or [Variant("", ())]:
             laid = replace(flags, pairs=(*flags.pairs, *variant.pairs), problems=())
             try:
-                plans.append(_plan(build_config(RunConfig, laid, base), laid, stem, variant))
+                plans.append(_plan(build_config(RunConfig, laid, values), laid, stem, variant))
             except ConfigError as error:
                 found += [problem for problem in error.problems if problem not in found]
     if found:

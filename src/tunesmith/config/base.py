@@ -53,6 +53,11 @@ class Choice:
     key: str = "name"
     """The field that a plain string stands for."""
 
+    def class_of(self, name: str) -> type[Config] | None:
+        """Return the class that a name picks: ``peft:NAME`` of the registry stands for every name with that start."""
+        family = f"{name.partition(':')[0]}:NAME"
+        return self.registry.get(name) or self.registry.get(family if ":" in name else "", self.default)
+
 
 BY_DATA: dict[str, JsonValue] = {"unset": "by data"}
 """``json_schema_extra`` of a field whose None is decided by model, task, method and data when a run begins."""

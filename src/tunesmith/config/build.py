@@ -126,7 +126,7 @@ class _Builder:
             return None
         if choice.default is None:
             name = _spelled(name, list(choice.registry))
-        cls = choice.registry.get(name, choice.default)
+        cls = choice.class_of(name)
         if cls is None:
             guess = choice_meant(choice.what, name, choice.registry) or nearest(name.lower(), choice.registry)
             self.report(f"There is no {choice.what} {name!r}; there is {list_names(choice)}.", guess)

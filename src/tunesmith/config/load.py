@@ -288,7 +288,7 @@ def _merge(
             old, new = ({name_key: item} if isinstance(item, str) else item for item in (old, new))
             if registry and isinstance(old, Mapping) and isinstance(new, Mapping):
                 name = new.get(name_key, old.get(name_key))
-                inner = registry.get(name, section.choice.default) if isinstance(name, str) else None
+                inner = section.choice.class_of(name) if isinstance(name, str) else None
                 if drops and inner is not None and name != old.get(name_key):
                     old = {known: item for known, item in old.items() if known in inner.model_fields}
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -260,6 +260,10 @@ masked_lm: mlm fill_mask masked masked_language_modeling masked_language_modelli
 full: full_finetuning full_fine_tuning fft finetune finetuning fine_tuning all sft none
 freeze: frozen head head_only linear_probe linear_probing probing last_layer feature_extraction classifier_only
 lora: peft adapter qlora dora rslora lora_plus loraplus low_rank
+bitfit: bias_only biases bias bit_fit
+lisa: layerwise layer_sampling
+sparse: sparse_finetuning sparse_fine_tuning masked_finetuning fish_mask sift
+compress: compression prune pruning svd factorize factorise low_rank_factorization wanda
 """,
 }
 """For each thing that is chosen the choices, and what else they are called."""

@@ -123,6 +123,7 @@ def _rare_labels(names: Counter[str]) -> list[Problem]:
                 "note",
                 f"The labels are uneven: '{most}' has {plural(num_most)}, '{least}' {plural(num_least)}.",
                 "Judge by macro F1 rather than by accuracy.",
+                count=num_least,
             )
         )
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +16,9 @@ from tunesmith.data.spans import Offsets
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 # Codecs that are text encodings by name only: they undo escapes or are slow on purpose.
 _REFUSED_CODECS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs"}
+
+
+_FOLD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 
 class CleanConfig(Config):
@@ -54,6 +58,12 @@ class DataConfig(Config):
     """Share of the rows cut off for the final test when neither test nor validation rows are given."""
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Another number gives another split; the order of the rows never matters."""
+    validation_seed: int | None = Field(None, ge=0, lt=2**32)
+    """Another number gives other validation rows beside the same test rows; split_seed when not given."""
+    fold: str | None = None
+    """Which fold is judged, as 2/5: the training rows are cut into 5 of one size and one mix of labels (whole groups),
+    the second holds the test rows, and validation rows are cut from the others. Test rows that are given are set
+    aside."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
     encoding: str | None = None
@@ -102,6 +112,23 @@ class DataConfig(Config):
                 "must be one character (not a quote, backslash or line end), or tab, comma, semicolon, pipe"
             )
         return value
+
+    @field_validator("fold")
+    @classmethod
+    def _number_of_folds(cls, value: str | None) -> str | None:
+        if value is not None and not (
+            (found := _FOLD.fullmatch(value)) and int(found[2]) > 1 and 1 <= int(found[1]) <= int(found[2])
+        ):
+            raise ValueError("expected FOLD/FOLDS, such as 2/5 for the second of five")
+        return value
+
+    @property
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """Which fold, from 0 on, and of how many."""
+        if self.fold is None:
+            return None
+        number, _, folds = self.fold.partition("/")
+        return int(number) - 1, int(folds)
 
     @model_validator(mode="after")
     def _something_left_to_train_on(self) -> Self:

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from tunesmith.data.config import DataConfig
 from tunesmith.data.forms import Form, RowKeys, Wishes, row_keys
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
-from tunesmith.data.records import SPLITS, PreparedData, RawData, guess_from_dict, guess_to_dict
+from tunesmith.data.records import SPLITS, PreparedData, RawData, groups_file, guess_from_dict, guess_to_dict
 from tunesmith.data.rows import Rows, batches, open_table
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.version import reading_version
@@ -38,7 +39,10 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import perform
 from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Problem
 
-_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "limit", "bad_rows", "tag_scheme", "span_offsets"}
+CONTRADICT = "have a text that stands there again with another label"
+"""What is said of rows of which not all can be right."""
+_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "validation_seed", "fold", "limit"}
+_SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
 
 
@@ -77,6 +81,9 @@ def prepare(
     """
     group = _group_column(raw, config)
     given, problems = _usable_splits(raw, choices)
+    if config.fold is not None and "test" in given:
+        rows = len(given.pop("test"))
+        problems.append(Problem("note", f"The {rows} test rows that were given were set aside: a fold is judged."))
     settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
@@ -111,6 +118,7 @@ def prepare(
         key=key,
         guesses=tuple(map(guess_from_dict, report["guesses"])),
         left_out=report["left_out"],
+        folder=folder,
     )
 
 
@@ -180,6 +188,8 @@ def _build(
     for part in parts:
         total.merge(part.tally)
     hashes = _write(parts, sides, form.schema, folder)
+    if group is not None:
+        _write_groups(parts, sides, folder)
     finished = {
         name: Side(
             name,
@@ -332,7 +342,7 @@ def _contradictions(part: _Split) -> list[Problem]:
     return [
         Problem(
             "warning",
-            f"{plural(len(clashing))} of {part.name} have a text that stands there again with another label; kept.",
+            f"{plural(len(clashing))} of {part.name} {CONTRADICT}; kept.",
             "Decide which label is right: nothing can be learned from both.",
             count=len(clashing),
             rows=tuple(str(part.places[int(row)]) for row in clashing[:MAX_ROWS_SHOWN]),
@@ -371,7 +381,7 @@ def _cut(
     validation = 0.0 if "validation" in names else config.validation_fraction
     test = 0.0 if names & {"validation", "test"} else config.test_fraction
     notes = []
-    if "validation" in names and "test" not in names:
+    if "validation" in names and "test" not in names and config.fold is None:
         notes.append(
             Problem(
                 "note",
@@ -380,26 +390,38 @@ def _cut(
                 "Give test rows as data.test.",
             )
         )
-    if validation + test > 0:
+    fold = config.fold_numbers
+    if validation + test > 0 or fold is not None:
         part = parts[0]
         rows = np.flatnonzero(part.keep)
         units = splitting.make_units(part.keys.texts[rows], part.keys.groups[rows] if has_group else None)
         strata = (
             np.zeros(len(rows), dtype=np.int64) if has_group else splitting.strata([part.labels[row] for row in rows])
         )
-        cut = splitting.cut(units, strata, validation, test, lambda keys: _draw(keys, config.split_seed))
-        sides[part.name][rows] = cut
         how = "by content, whole groups" if has_group else "by content, the same mix of labels"
-        notes.append(_cut_note(cut, validation, test, how if has_group or has_labels else "by content"))
+        how = how if has_group or has_labels else "by content"
+        if fold is not None:
+            sides[part.name][rows] = splitting.cut_fold(
+                units, strata, fold, validation, seed=config.split_seed, validation_seed=config.validation_seed
+            )
+            notes.append(_fold_note(sides, config, how))
+            return sides, notes
+        seeds = {splitting.TEST: config.split_seed, splitting.VALIDATION: config.split_seed}
+        if config.validation_seed is not None:
+            seeds[splitting.VALIDATION] = config.validation_seed
+        cut = splitting.cut(units, strata, validation, test, lambda side, keys: splitting.drawn(keys, seeds[side]))
+        sides[part.name][rows] = cut
+        notes.append(_cut_note(cut, validation, test, how))
     return sides, notes
 
 
-def _draw(keys: splitting.Keys, seed: int) -> splitting.Keys:
-    """Return pseudo-random numbers, each a function of its key and the seed (SplitMix64's finaliser)."""
-    state = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & (2**64 - 1))
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return cast("splitting.Keys", state ^ (state >> np.uint64(31)))
+def _fold_note(sides: Mapping[str, npt.NDArray[np.int8]], config: DataConfig, how: str) -> Problem:
+    counts = [sum(int((found == side).sum()) for found in sides.values()) for side in range(len(SPLITS))]
+    return Problem(
+        "note",
+        f"Fold {config.fold} of the training rows ({how}) is judged: {counts[splitting.TEST]} test rows, "
+        f"{counts[splitting.VALIDATION]} validation rows, {counts[splitting.TRAIN]} to train on.",
+    )
 
 
 def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: str) -> Problem:
@@ -461,6 +483,15 @@ def _write(
                 start += batch.num_rows
     header = str(schema.remove_metadata()).encode()
     return {name: hashlib.sha256(header + digest.digest()).hexdigest() for name, digest in digests.items()}
+
+
+def _write_groups(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], folder: Path) -> None:
+    """Write, for each split, which rows belong together: [N] numbers, equal for rows of one group."""
+    for side, name in enumerate(SPLITS):
+        groups = np.concatenate([part.keys.groups[sides[part.name] == side] for part in parts])
+        if len(groups):
+            path = folder / groups_file(name)
+            perform("write", path, partial(np.save, path, groups, allow_pickle=False))
 
 
 def left_out_of(raw: RawData, prepared: PreparedData) -> dict[str, int]:

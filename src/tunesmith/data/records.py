@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tunesmith.types import ColumnChoice, Guess, Problem
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from tunesmith.data.rows import Rows
 
 ROW = "__row__"
@@ -76,6 +81,21 @@ class PreparedData:
     """How the chosen columns are written, chosen by what explains most rows of all splits."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """How many of the rows that could be read were left out, by the reason."""
+    folder: Path | None = None
+    """Where all of this lies in the cache."""
+
+    def groups(self, split: str) -> npt.NDArray[np.uint64] | None:
+        """Return which rows of a split belong together: [N] numbers, equal for rows of one group; None without any."""
+        path = None if self.folder is None else self.folder / groups_file(split)
+        if path is None or not path.exists():
+            return None
+        groups: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
+        return groups
+
+
+def groups_file(split: str) -> str:
+    """Return the name of the file that says which rows of a split belong together."""
+    return f"groups-{split}.npy"
 
 
 def problem_to_dict(problem: Problem) -> dict[str, Any]:

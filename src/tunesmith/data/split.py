@@ -1,4 +1,4 @@
-"""Cutting rows into training, validation and test rows, by content: the order of the rows never matters.
+"""Cutting rows into training, validation and test rows, or folds, by content: the order of the rows never matters.
 
 Rows that belong together are a unit and stay on one side: rows with the same text, and
 rows of one group. Every unit has a pseudo-random number made of its content and the seed;
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -96,13 +96,17 @@ def _bands(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def cut(
-    units: Units, strata_N: npt.NDArray[np.int64], validation: float, test: float, draw: Callable[[Keys], Keys]
+    units: Units,
+    strata_N: npt.NDArray[np.int64],
+    validation: float,
+    test: float,
+    draw: Callable[[int, Keys], Keys],
 ) -> npt.NDArray[np.int8]:
     """Return the side of every row ([N]: TRAIN, VALIDATION or TEST).
 
     ``validation`` and ``test`` are shares of the rows; a share above zero gets at least one
-    unit. ``draw`` turns units' keys into pseudo-random numbers. Raises ``InputError`` when
-    there are too few units.
+    unit. ``draw`` turns units' keys into pseudo-random numbers for a side: the test rows follow from
+    theirs alone. Raises ``InputError`` when there are too few units.
     """
     num_rows, num_units = len(units.of_row), len(units.keys)
     num_sides = 1 + (validation > 0) + (test > 0)
@@ -112,13 +116,75 @@ def cut(
             "Give more rows, or files of their own as data.validation and data.test.",
         )
     stratum_M = _unit_strata(units, strata_N)
-    order = np.lexsort((units.keys, draw(units.keys)))
     sides_M = np.full(num_units, TRAIN, dtype=np.int8)
     shares = [(side, share) for side, share in ((TEST, test), (VALIDATION, validation)) if share > 0]
     for position, (side, share) in enumerate(shares):
         num_left = len(shares) - position
+        order = np.lexsort((units.keys, draw(side, units.keys)))
         _take(side, share * num_rows, units.sizes, stratum_M, order, sides_M=sides_M, num_left=num_left)
     return sides_M[units.of_row]
+
+
+def folds(
+    units: Units, strata_N: npt.NDArray[np.int64], num_folds: int, draw: Callable[[Keys], Keys]
+) -> npt.NDArray[np.int64]:
+    """Return the fold of every row ([N], from 0 on): of about one size and one mix of strata, units whole.
+
+    In the order that ``draw`` gives, every unit goes to the fold that has the fewest rows of its stratum; among equals,
+    to the one that has the fewest rows. Raises ``InputError`` when there are fewer units than folds.
+    """
+    num_units = len(units.keys)
+    if num_units < num_folds:
+        raise InputError(
+            f"{len(units.of_row)} rows with {num_units} distinct texts or groups cannot be cut into {num_folds} folds.",
+            "Give more rows, or ask for fewer folds.",
+        )
+    stratum_M, sizes_M = _unit_strata(units, strata_N), units.sizes
+    rows_SF = np.zeros((int(stratum_M.max(initial=0)) + 1, num_folds), dtype=np.int64)
+    rows_F = np.zeros(num_folds, dtype=np.int64)
+    fold_M = np.empty(num_units, dtype=np.int64)
+    for unit in np.lexsort((units.keys, draw(units.keys))):
+        own_F = rows_SF[stratum_M[unit]]
+        fold = int(np.lexsort((rows_F, own_F))[0])
+        fold_M[unit] = fold
+        own_F[fold] += sizes_M[unit]
+        rows_F[fold] += sizes_M[unit]
+    return fold_M[units.of_row]
+
+
+def cut_fold(
+    units: Units,
+    strata_N: npt.NDArray[np.int64],
+    fold: tuple[int, int],
+    validation: float,
+    *,
+    seed: int,
+    validation_seed: int | None,
+) -> npt.NDArray[np.int8]:
+    """Return the side of every row ([N]) when one fold (its number, of how many) holds the test rows.
+
+    Validation rows are a share of the others, and others for every fold.
+    """
+    number, num_folds = fold
+    of_row = folds(units, strata_N, num_folds, lambda keys: drawn(keys, seed))
+    sides = np.where(of_row == number, TEST, TRAIN).astype(np.int8)
+    if validation > 0:
+        rows = np.flatnonzero(of_row != number)
+        kept, of_kept = np.unique(units.of_row[rows], return_inverse=True)
+        left = Units(of_kept.astype(np.int64), units.keys[kept])
+        own_seed = seed if validation_seed is None else validation_seed
+        sides[rows] = cut(
+            left, strata_N[rows], validation, 0.0, lambda _, keys: drawn(drawn(keys, number + 1), own_seed)
+        )
+    return sides
+
+
+def drawn(keys: Keys, seed: int) -> Keys:
+    """Return pseudo-random numbers, each a function of its key and the seed (SplitMix64's finaliser)."""
+    state = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & (2**64 - 1))
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return cast("Keys", state ^ (state >> np.uint64(31)))
 
 
 def _unit_strata(units: Units, strata_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from tunesmith.config.base import BY_DATA, Choice, Config
-from tunesmith.engine.optimizers import OptimizerConfig
+from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.schedules import ScheduleConfig
 
 

@@ -117,6 +117,8 @@ def _begin(training: Training) -> Step:
     """Return the next step of ``training``, whose gradients are still to be computed."""
     training.token_budget = training.token_budget or training.compute.micro_batch_tokens
     training.method.update(training.scorer.model, training.step / training.plan.total_steps)
+    if training.method.has("update"):
+        training.optimizer.forget_frozen()
     training.scorer.set_training()
     return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
 
@@ -191,6 +193,7 @@ def _update(step: Step, norm: float, rate: float) -> None:
     limit = training.config.clip_norm
     if limit is not None and norm > limit:
         training.optimizer.scale_gradients(limit / norm)
+    set_seed(step_seed(step.seed, 0), training.collate.device)  # some optimizers project onto random directions
     training.optimizer.step(rate)
     if training.method.has("after_step"):
         with step.hook():

@@ -23,6 +23,7 @@ Shapes: T tokens of a micro-batch, U tokens that the head reads.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -39,6 +40,7 @@ from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseS
 from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
+from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
@@ -151,6 +153,11 @@ class Needs:
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
         return self.resident + int(max(scores, layer, backward, update))
 
+    def scoring_peak(self, num_tokens: int) -> int:
+        """Return the bytes in use while micro-batches of so many tokens are scored between steps."""
+        scores = min(self.read_share * num_tokens * self.num_outputs, self.max_scores) * self.score_bytes
+        return self.resident + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
+
     def _earlier_gradients(self, micro_batch_tokens: int) -> int:
         """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
 
@@ -200,12 +207,16 @@ def measure(training: Training) -> Needs:
         id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
     }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
+    at_once = training.method.trained_at_once(model)
+    chosen = [at_once is None or name in at_once for name in optimizer.names]
+    masters = list(itertools.compress(optimizer.masters, chosen))
+    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
     return Needs(
         weights=bytes_of([*model.parameters(), *model.buffers()]),
         masters=bytes_of(separate_masters(optimizer)),
-        optimizer=_state_bytes(optimizer),
-        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables]),
-        master_gradients=bytes_of(separate_masters(optimizer, tables)),
+        optimizer=state_bytes(optimizer.optimizer, masters),
+        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
+        master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
         hidden=_hidden_bytes(anatomy),
@@ -312,24 +323,6 @@ def separate_masters(optimizer: MasterOptimizer, without: Collection[int] = ()) 
     """Return the masters that are not the weights themselves; ``without`` those of some parameters, by identity."""
     pairs = zip(optimizer.parameters, optimizer.masters, strict=True)
     return [master for parameter, master in pairs if master is not parameter and id(parameter) not in without]
-
-
-def _state_bytes(optimizer: MasterOptimizer) -> int:
-    """Return the bytes of the optimizer's state: so many numbers per weight.
-
-    Found by a step of an optimizer of the same kind on a small matrix.
-    """
-    tiny = nn.Parameter(torch.zeros(8, 8))
-    tiny.grad = torch.zeros_like(tiny)
-    inside = optimizer.optimizer
-    group = {key: value for key, value in inside.param_groups[0].items() if key not in ("params", "scale")}
-    group.update({name: False for name in ("fused", "foreach", "capturable") if name in group})
-    group["lr"] = 0.0  # whatever is to be trained at: this step only shows what is kept
-    copy: torch.optim.Optimizer = type(inside)([{**group, "params": [tiny]}])  # type: ignore[call-arg]
-    copy.step()
-    state = copy.state[tiny].values()
-    num_copies = sum(isinstance(value, torch.Tensor) and value.numel() == tiny.numel() for value in state)
-    return num_copies * bytes_of(optimizer.masters)
 
 
 def _score_bytes(scorer: Scorer) -> int:

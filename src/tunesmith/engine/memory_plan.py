@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_needs import measure
+from tunesmith.engine.memory_needs import Needs, measure
 from tunesmith.engine.recompute import can_recompute
 
 Wish = Literal["auto", "never", "always"]
@@ -33,6 +33,20 @@ class MemoryPlan:
     """Whether the prediction is within what is available."""
     wanted_tokens: int
     """What was configured."""
+    needs: Needs
+    """What the prediction was made from."""
+    in_use_bytes: int
+    """What was taken when it was made."""
+
+    def peak(self, micro_batch_tokens: int, *, checkpointing: bool, needs: Needs | None = None) -> int:
+        """Return the bytes at the peak of a step that is split otherwise, or has other needs."""
+        needs = needs or self.needs
+        present = self.needs.weights + self.needs.masters
+        return self.in_use_bytes + needs.peak(micro_batch_tokens, checkpointing=checkpointing) - present
+
+    def scoring_peak(self, num_tokens: int) -> int:
+        """Return the bytes at the peak of scoring micro-batches of so many tokens between steps."""
+        return self.in_use_bytes + self.needs.scoring_peak(num_tokens) - self.needs.weights - self.needs.masters
 
     @property
     def changes(self) -> str:
@@ -64,7 +78,8 @@ def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) 
 
     def plan(tokens: int, checkpointing: bool) -> MemoryPlan:
         more = needs.peak(tokens, checkpointing=checkpointing) - present
-        return MemoryPlan(tokens, checkpointing, in_use + more, available, more <= RESERVE * available, wanted)
+        fits = more <= RESERVE * available
+        return MemoryPlan(tokens, checkpointing, in_use + more, available, fits, wanted, needs, in_use)
 
     if training.token_budget:
         return plan(training.token_budget, training.recomputes)

@@ -1,4 +1,4 @@
-"""Optimizers: those of ``torch.optim`` by name, stepping on fp32 masters.
+"""An optimizer, of whatever kind, that steps on fp32 masters.
 
 The weights of the model may be bf16; the optimizer then holds an fp32 copy of every trained
 one (of its values before rounding), steps on that, and writes the rounded result back. Updates smaller than a bf16 step
@@ -7,7 +7,6 @@ are therefore not lost. With fp32 weights the model's own parameters are the mas
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,73 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from tunesmith.config.base import Config
 from tunesmith.engine import ranks
+from tunesmith.engine.optimizer_config import OptimizerConfig
+from tunesmith.engine.optimizer_state import collect_state, restore_state, scalars_of_groups
 from tunesmith.engine.precision import take_exact
 from tunesmith.kernels import adamw
 from tunesmith.kernels.adamw import RowGradient
 from tunesmith.kernels.library import serves
 from tunesmith.methods.base import ParameterGroup
-from tunesmith.types import InputError
 
-ALIASES = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "adafactor": "Adafactor"}
-
-NEED_A_CLOSURE_OR_SPARSE = {"LBFGS", "SparseAdam", "Optimizer"}
-
-
-class OptimizerConfig(Config):
-    """Which optimizer makes the steps."""
-
-    name: str = "adamw"
-    """adamw, adam, sgd, adafactor, or any other optimizer of torch.optim by its name (NAdam, RAdam, Muon, ...)."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Decay of weight matrices and embeddings; biases and norms are exempt. Decoupled where the optimizer does so
-    (AdamW; SGD and Adam add it to the gradient)."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the optimizer: {betas: [0.9, 0.98], eps: 1.0e-6} or {momentum: 0.9}."""
-
-    def optimizer_class(self) -> type[torch.optim.Optimizer]:
-        """Return the class of ``torch.optim``; ``InputError`` when there is none that fits."""
-        available = {
-            name: value
-            for name, value in vars(torch.optim).items()
-            if inspect.isclass(value)
-            and issubclass(value, torch.optim.Optimizer)
-            and name not in NEED_A_CLOSURE_OR_SPARSE
-        }
-        wanted = ALIASES.get(self.name.lower(), self.name)
-        for name, value in available.items():
-            if name.lower() == wanted.lower():
-                return value
-        raise InputError(
-            f"train.optimizer.name: '{self.name}' is no optimizer that tunesmith can use.",
-            f"Choose one of {', '.join(sorted(available))}.",
-        )
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return the optimizer over ``groups``; options that it does not take raise ``InputError``."""
-        optimizer_class = self.optimizer_class()
-        accepted = inspect.signature(optimizer_class.__init__).parameters
-        options: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()
-        }
-        if unknown := sorted(set(options) - set(accepted)):
-            raise InputError(
-                f"train.optimizer.options: {optimizer_class.__name__} has no option {', '.join(unknown)}.",
-                f"It takes {', '.join(name for name in accepted if name not in ('self', 'params', 'lr'))}.",
-            )
-        if optimizer_class in (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD):
-            options.setdefault("fused", True)
-        try:
-            return optimizer_class(groups, **options)
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"train.optimizer: {optimizer_class.__name__} refuses these parameters or options: {error}",
-                "Change train.optimizer.options, or choose adamw.",
-            ) from error
+RATE_FACTOR = "rate_factor"
+"""What a group's rate is multiplied with, among what torch keeps of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +38,7 @@ class Penalties:
 
 
 class MasterOptimizer:
-    """An optimizer of ``torch.optim`` over fp32 masters of a model's trained parameters.
+    """An optimizer over fp32 masters of a model's trained parameters.
 
     Use: ``collect()`` after each micro-batch's backward pass, then ``clip()`` and ``step(rate)``.
     """
@@ -111,10 +56,16 @@ class MasterOptimizer:
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.masters: list[torch.Tensor] = []
+        self._places: list[torch.Tensor | None] = []
+        """Of weights of which a part alone is trained: where that is; their masters hold nothing else."""
         self._decayed: list[torch.Tensor] = []
         torch_groups: list[dict[str, Any]] = []
         for group in groups:
-            masters = [_master(parameters[name]) for name in group.names]
+            places = [group.places.get(name) for name in group.names]
+            masters = [_master(parameters[name], some) for name, some in zip(group.names, places, strict=True)]
+            self._places += [
+                None if some is None else some.to(master.device) for some, master in zip(places, masters, strict=True)
+            ]
             self.names += group.names
             self.parameters += [parameters[name] for name in group.names]
             self.masters += masters
@@ -123,11 +74,12 @@ class MasterOptimizer:
                 {
                     "params": masters,
                     "lr": learning_rate * group.learning_rate_scale,
-                    "scale": group.learning_rate_scale,
+                    RATE_FACTOR: group.learning_rate_scale,
                     "weight_decay": config.weight_decay if group.decay else 0.0,
                 }
             )
         self.optimizer = config.build(torch_groups)
+        self._settings = scalars_of_groups(self.optimizer)
         self._collected: list[torch.Tensor | RowGradient | None] = [None] * len(self.masters)
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
@@ -138,9 +90,11 @@ class MasterOptimizer:
         With ``copy`` they lie where the next backward pass writes its own, and are copied.
         """
         for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
-            given = parameter.grad
+            given, places = parameter.grad, self._places[index]
             before = self._collected[index]
-            if given is not None and copy and before is None:
+            if given is not None and places is not None:
+                given = given.reshape(-1)[places]
+            elif given is not None and copy and before is None:
                 given = parameter.grad = given.clone()
             if given is None or (parameter is master and not given.is_sparse):
                 continue
@@ -159,6 +113,13 @@ class MasterOptimizer:
             tensor.grad = None
         self._collected = [None] * len(self.masters)
         self._factor = 1.0
+
+    def forget_frozen(self) -> None:
+        """Forget the state of weights that are not trained now: if they are again, they begin anew."""
+        for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+            if not parameter.requires_grad:
+                self.optimizer.state.pop(master, None)
+                self._rows_with_moments.pop(index, None)
 
     @property
     def has_gradients(self) -> bool:
@@ -188,10 +149,15 @@ class MasterOptimizer:
     def as_masters(self) -> Iterator[None]:
         """Let the model's trained weights be their masters inside the block, with the step's gradients as ``.grad``.
 
-        What is done to either in place is done to the masters; rounded weights are set from them in the end.
+        What is done to either in place is done to the masters; rounded weights are set from them in the end. Weights of
+        which a part is trained stay as they are, without gradients.
         """
         self._to_masters()
-        apart = [pair for pair in zip(self.parameters, self.masters, strict=True) if pair[0] is not pair[1]]
+        apart = [
+            (parameter, master)
+            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
+            if parameter is not master and places is None
+        ]
         rounded = [parameter.data for parameter, _ in apart]
         for parameter, master in apart:
             parameter.data = master.data  # first, since gradients must be of their weights' format
@@ -225,7 +191,7 @@ class MasterOptimizer:
     def step(self, learning_rate: float) -> None:
         """Update the masters at ``learning_rate`` (times each group's scale) and the weights from them."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate * group["scale"]
+            group["lr"] = learning_rate * group[RATE_FACTOR]
         if not self._step_in_one_pass():
             self._to_masters()
             if self._factor != 1:
@@ -262,8 +228,8 @@ class MasterOptimizer:
         if not self.steps_in_one_pass:
             return False
         shadows = [
-            None if parameter is master else parameter
-            for parameter, master in zip(self.parameters, self.masters, strict=True)
+            None if parameter is master or places is not None else parameter
+            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
         ]
         parts = list(zip(self._gradients(), self.masters, shadows, strict=True))
         if not all(
@@ -290,6 +256,7 @@ class MasterOptimizer:
                 )
             else:
                 adamw.update(settings, gradient, master, moments, shadow)
+        self._write_parts([gradient is not None for gradient, _, _ in parts])
         return True
 
     @torch.no_grad()
@@ -301,11 +268,28 @@ class MasterOptimizer:
         """Set the chosen weights from their masters, in few passes over a device."""
         pairs = [
             (parameter, master)
-            for parameter, master, is_chosen in zip(self.parameters, self.masters, chosen, strict=True)
-            if is_chosen and parameter is not master
+            for parameter, master, places, is_chosen in self._with_places(chosen)
+            if is_chosen and parameter is not master and places is None
         ]
         if pairs:
             torch._foreach_copy_([parameter for parameter, _ in pairs], [master for _, master in pairs])
+        self._write_parts(chosen)
+
+    def _write_parts(self, chosen: Sequence[bool]) -> None:
+        """Set, of the chosen weights, those of which a part is trained."""
+        for parameter, master, places, is_chosen in self._with_places(chosen):
+            if is_chosen and places is not None:
+                parameter.data.view(-1).index_copy_(0, places, master.to(parameter.dtype))
+
+    def _with_places(
+        self, chosen: Sequence[bool]
+    ) -> Iterator[tuple[nn.Parameter, torch.Tensor, torch.Tensor | None, bool]]:
+        return zip(self.parameters, self.masters, self._places, chosen, strict=True)
+
+    @property
+    def num_trained(self) -> int:
+        """How many weights are ever trained."""
+        return sum(master.numel() for master in self.masters)
 
     def master_weights(self) -> dict[str, torch.Tensor]:
         """Return the fp32 masters by parameter name."""
@@ -320,39 +304,30 @@ class MasterOptimizer:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the optimizer's state as tensors by ``parameter/entry`` and the rest as JSON-ready values."""
-        tensors: dict[str, torch.Tensor] = {}
-        values: dict[str, Any] = {}
-        for name, master in zip(self.names, self.masters, strict=True):
-            for key, value in self.optimizer.state.get(master, {}).items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"{name}/{key}"] = value
-                else:
-                    values[f"{name}/{key}"] = value
-        return tensors, values
+        return collect_state(self.optimizer, self._by_name(), self._settings)
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Set the optimizer's state from ``state()``, on the devices where torch keeps it."""
-        masters = dict(zip(self.names, self.masters, strict=True))
         self._rows_with_moments.clear()
-        counts_on_device = {
-            id(master): bool(group.get("fused") or group.get("capturable"))
-            for group in self.optimizer.param_groups
-            for master in group["params"]
-        }
-        for entry, value in (*tensors.items(), *values.items()):
-            name, _, key = entry.rpartition("/")
-            master = masters[name]
-            # Unless the step is made by one kernel, torch counts steps on the host.
-            stays = not isinstance(value, torch.Tensor) or (key == "step" and not counts_on_device[id(master)])
-            self.optimizer.state[master][key] = value if stays else value.to(master.device)
+        restore_state(self.optimizer, self._by_name(), tensors, values)
+
+    def _by_name(self) -> dict[str, torch.Tensor]:
+        return dict(zip(self.names, self.masters, strict=True))
 
 
-def _master(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the parameter itself when it is fp32 or wider, else fp32: its values as they were before rounding."""
-    if parameter.dtype in (torch.float32, torch.float64):
+def _master(parameter: nn.Parameter, places: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the parameter itself when it is fp32 or wider, else fp32: its values as they were before rounding.
+
+    Of a parameter that is trained in some ``places`` alone, the values there.
+    """
+    is_wide = parameter.dtype in (torch.float32, torch.float64)
+    if is_wide and places is None:
         return parameter
-    exact = take_exact(parameter)
-    return (parameter.detach().float() if exact is None else exact).requires_grad_()
+    exact = None if is_wide else take_exact(parameter)
+    values = parameter.detach() if exact is None else exact
+    if places is not None:
+        values = values.reshape(-1)[places.to(values.device)]
+    return (values if is_wide else values.float()).requires_grad_()
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> torch.Tensor:

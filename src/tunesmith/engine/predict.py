@@ -51,28 +51,51 @@ def predict(
     token_budget = forward_tokens(token_budget, collate.device)
     if task.corrupts:
         data = task.corrupt(data, np.arange(len(data)), None)
-    pieces: list[dict[str, Array]] = []
-    seen: list[IntArray] = []
-    loss, num_units = 0.0, 0.0
+    collected = Collected(task, data)
     with evaluating(scorer.model):
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)
-            for scores, targets, units in _scored_parts(scorer, task, batch):
-                if targets:
-                    loss += float(task.loss_sum(scores, targets, units))
-                    num_units += task.count_units(targets, units)
-                collected = task.collect(scores, targets, units)
-                pieces.append({name: tensor.cpu().numpy() for name, tensor in collected.items()})
-            seen.append(batch.sequences)
-    if not pieces:
-        return Scored({}, data.data_targets, None)
-    order = np.concatenate(seen)
-    outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
-    return Scored(outputs, data.data_targets, loss / num_units if num_units else None)
+            for scores, targets, units in scored_parts(scorer, task, batch):
+                collected.add(scores, targets, units)
+            collected.scored(batch.sequences)
+    return collected.finish()
 
 
-def _scored_parts(
+class Collected:
+    """What is kept of scores while they are computed, batch by batch, in whatever order."""
+
+    def __init__(self, task: Objective, data: Encoded) -> None:
+        self._task = task
+        self._data = data
+        self._pieces: list[dict[str, Array]] = []
+        self._seen: list[IntArray] = []
+        self._loss = 0.0
+        self._num_units = 0.0
+
+    def add(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
+        """Take the scores of some units of a batch, those of the units before them having been taken."""
+        if targets:
+            self._loss += float(self._task.loss_sum(scores, targets, units))
+            self._num_units += self._task.count_units(targets, units)
+        found = self._task.collect(scores, targets, units)
+        self._pieces.append({name: tensor.cpu().numpy() for name, tensor in found.items()})
+
+    def scored(self, sequences: IntArray) -> None:
+        """Take note of the sequences of a batch, all of whose units have been taken."""
+        self._seen.append(sequences)
+
+    def finish(self) -> Scored:
+        """Return all of it in the order of the data's rows."""
+        data, pieces = self._data, self._pieces
+        if not pieces:
+            return Scored({}, data.data_targets, None)
+        order = np.concatenate(self._seen)
+        outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
+        return Scored(outputs, data.data_targets, self._loss / self._num_units if self._num_units else None)
+
+
+def scored_parts(
     scorer: Scorer, task: Objective, batch: Batch
 ) -> Iterator[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]]:
     """Yield the scores of a batch with their targets and borders, a chunk of units at a time where there are many."""

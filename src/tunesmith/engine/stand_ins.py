@@ -92,6 +92,14 @@ def take_away(model: nn.Module, *tiers: Tier) -> None:
             _set(module, record)
 
 
+def remove_stand_ins(model: nn.Module) -> nn.Module:
+    """Make ``model`` for good what its authors wrote, attention included, and return it."""
+    take_away(model, *Tier)
+    whole: Any = inner(model)
+    whole.set_attn_implementation(_own_attention(whole))
+    return model
+
+
 def stand_in_of(module: nn.Module, kind: type[S]) -> S | None:
     """Return what stands in for ``module`` itself, if it is of a kind."""
     record = _record_of(module)

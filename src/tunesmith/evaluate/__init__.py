@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.comparisons import CONTEST_RESAMPLES, DEFAULT_MARGIN, Comparison, Estimate, compare, estimates
+from tunesmith.evaluate.entrants import Entrant
+from tunesmith.evaluate.evidence_needed import rows_needed
+from tunesmith.evaluate.expected_maximum import expected_maximum
+from tunesmith.evaluate.fold_interval import FoldInterval, fold_interval
 from tunesmith.evaluate.tables import exchanges, mistakes, predictions_table
 from tunesmith.evaluate.tfidf import Baseline, baseline, has_baseline
+from tunesmith.evaluate.two_models import models_p_value
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 DEFAULT_RESAMPLES = 1000
@@ -23,12 +30,14 @@ def evaluate(
     confidence: float = DEFAULT_CONFIDENCE,
     columns: Columns | None = None,
     against: Baseline | None = None,
+    beside: Sequence[Baseline] = (),
 ) -> dict[str, Any]:
     """Return the content of ``evaluation.json``: metrics with bootstrap intervals, and the task's details.
 
     ``columns`` (the rows' texts) add the worst mistakes; ``against`` adds a baseline's
-    metrics on the same rows and the paired difference, model minus baseline. Numbers that
-    do not exist (a correlation of constants) are None. Raises ``InputError`` without rows.
+    metrics on the same rows and the paired difference, model minus baseline; ``beside`` does so
+    for others (a teacher, the members of an ensemble). Numbers that do not exist (a correlation
+    of constants) are None. Raises ``InputError`` without rows.
     """
     scores = score(task, outputs, targets, seed=seed, num_resamples=num_resamples)
     found: dict[str, Any] = {
@@ -58,6 +67,18 @@ def evaluate(
             "num_rows": against.num_rows,
         }
         found["difference"] = difference(scores, other, confidence)
+    if beside:
+        found["beside"] = []
+    for one in beside:
+        other = score(task, one.outputs, targets, seed=seed, num_resamples=num_resamples)
+        found["beside"].append(
+            {
+                "name": one.name,
+                "num_parameters": one.num_parameters,
+                "metrics": intervals(other, confidence),
+                "difference": difference(scores, other, confidence),
+            }
+        )
     return found
 
 
@@ -83,19 +104,31 @@ def compare_paired(
 
 
 __all__ = [
+    "CONTEST_RESAMPLES",
+    "DEFAULT_MARGIN",
     "Baseline",
+    "Comparison",
+    "Entrant",
+    "Estimate",
+    "FoldInterval",
     "IntervalDict",
     "Scores",
     "baseline",
+    "compare",
     "compare_paired",
     "difference",
+    "estimates",
     "evaluate",
     "exchanges",
+    "expected_maximum",
+    "fold_interval",
     "has_baseline",
     "interval",
     "intervals",
     "mistakes",
+    "models_p_value",
     "predictions_table",
     "resamples",
+    "rows_needed",
     "score",
 ]

@@ -31,11 +31,12 @@ RECORDS = (
     "metrics.jsonl",
     "evaluation.json",
     "predictions.parquet",
+    "scores.npz",
     "training.json",
 )
 """What every run writes besides its model; all of them are in the manifest."""
 
-COLUMNS = ("untuned", "states")
+COLUMNS = ("untuned", "states", "general", "calibration", "teacher")
 """What a model makes of rows while the run goes on, by kind."""
 FOLDERS = ("checkpoints", "tensorboard", *COLUMNS)
 PAGES = ("report.html", "README.md", "rejected.jsonl")

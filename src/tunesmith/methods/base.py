@@ -7,17 +7,20 @@ are the hooks of ``StepHooks``, and all that the engine knows of a method.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from tunesmith.config.base import Config
+from tunesmith.methods.calibration import Calibration
 from tunesmith.methods.hooks import StepHooks
+from tunesmith.methods.situation import Situation
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -38,6 +41,9 @@ class ParameterGroup:
     """Factor on the schedule's learning rate (layer-wise decay, LoRA+)."""
     decay: bool
     """Whether weight decay applies (not to biases and norms)."""
+    places: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of weights of which a part alone is trained, by name: where in the flattened weight that is, int64 [K]. The
+    optimizer remembers nothing of the others and never changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class Method(Config, StepHooks):
     result: ClassVar[Literal["model", "adapter", "own"]]
     """What ``save`` writes: a whole model; an adapter in PEFT's layout, beside a base model; or something beside a base
     model in a form of its own, which ``load`` alone reads."""
+    changes_sizes: ClassVar[bool] = False
+    """Whether the model is smaller after ``take_calibration``: what it costs is measured before and after."""
     shaping_options: ClassVar[tuple[str, ...] | None] = None
     """The options that decide, but for weights drawn from the seed, what the model computes before its first step and
     what of it stays frozen; None for all of them."""
@@ -77,10 +85,54 @@ class Method(Config, StepHooks):
         """Return what the method's options ask for as a factor on ``default_learning_rate``."""
         return 1.0
 
+    def check(self) -> None:
+        """Raise ``InputError`` where the options cannot be used with any model: asked before anything is read."""
+
+    def settled(self, model: PreTrainedModel, situation: Situation) -> Self:
+        """Return the method with what it leaves open chosen for a model as loaded and for what is to be learned.
+
+        What is chosen becomes a part of the run's configuration: a resumed run is not asked again.
+        """
+        return self
+
+    def should_stop(self, model: nn.Module, step: int, total_steps: int, value: float) -> bool:
+        """Look at an evaluation, whose ``value`` is the better the higher it is; say whether to end the training.
+
+        Called after every evaluation that the configuration asks for, before the checkpoint of the step.
+        """
+        return False
+
+    def decisions(self, model: nn.Module) -> Sequence[Mapping[str, Any]]:
+        """Return what the method decided while it trained: each with ``step``, ``what`` and ``reason``."""
+        return ()
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return the module to train, with ``requires_grad`` set on what is trained.
 
         Raises ``InputError`` when the method does not fit the model, naming what would.
+        """
+        raise NotImplementedError
+
+    @property
+    def num_calibration_rows(self) -> int:
+        """How many training rows ``calibrate`` is shown; 0 where the method looks at none."""
+        return 0
+
+    def calibrate(self, model: nn.Module, rows: Calibration) -> Mapping[str, torch.Tensor]:
+        """Return what is learned of ``rows`` with what ``apply`` made, which stays as it is.
+
+        Tensors by names of the method's choice; what is shorter than float32 is kept in it. Torch's random numbers
+        begin at the run's seed.
+        """
+        raise NotImplementedError
+
+    def take_calibration(self, model: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
+        """Set ``model`` up from what ``calibrate`` returned, before the optimizer is made.
+
+        Trained weights are in float32 meanwhile, with their exact values. They may be changed, replaced, frozen or
+        thawed: ``parameter_groups`` is asked again. Frozen weights may be shared with other runs: they may be
+        replaced, never written to. The tensors come on the model's device; torch's random numbers begin at the run's
+        seed.
         """
         raise NotImplementedError
 
@@ -96,6 +148,13 @@ class Method(Config, StepHooks):
         """Return the trained module: ``model`` (as loaded for this run) with what ``save`` wrote in it.
 
         Only of methods whose result needs its base; ``tunesmith.models.load_trained`` opens whole models.
+        """
+        raise NotImplementedError
+
+    def dense(self, model: nn.Module) -> nn.Module:
+        """Return the trained module as plain ``transformers`` has it, with equal scores; it may be changed in place.
+
+        Of methods whose result is of a form of its own: ``tunesmith restore`` writes it.
         """
         raise NotImplementedError
 

@@ -28,8 +28,16 @@ class StepHooks:
     def update(self, model: nn.Module, progress: float) -> None:
         """Set what is trainable at ``progress`` (0 to 1 of all steps); called before each step.
 
-        A pure function of ``progress``, so that a resumed run needs no state of the method.
+        A pure function of ``progress``, so that a resumed run needs no state of the method. The optimizer forgets what
+        it has of weights that are frozen, and begins anew with them when they are trained again.
         """
+
+    def trained_at_once(self, model: nn.Module) -> set[str] | None:
+        """Return the names of what is trained in one step, where all that is ever trained never is; None else.
+
+        Steps of which more is trained than of others count: memory is planned by it.
+        """
+        return None
 
     def penalty(self, model: nn.Module) -> torch.Tensor | None:
         """Return a scalar whose gradient is added to that of the loss, once a step; None for none.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
-from tunesmith.methods.peft_method import PeftMethod
-from tunesmith.methods.targets import ALL_LINEAR, LAYERS, find_targets
-from tunesmith.models.quiet import quiet
+from tunesmith.methods.peft_method import config_class
+from tunesmith.methods.targeted import TargetedMethod
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
 
-class Lora(PeftMethod):
+class Lora(TargetedMethod):
     """LoRA (Hu et al. 2022): ``W x`` becomes ``W x + (alpha / rank) B A x``; ``A`` and ``B`` are trained, ``W`` is not.
 
     The task's head is trained whole and saved with the adapter, and so is whatever else of the
@@ -36,6 +34,9 @@ class Lora(PeftMethod):
     REFERENCE_ALPHA: ClassVar[float] = 32.0
     """The ``alpha`` that the rate is named for."""
     peft_type: ClassVar[str] = "LORA"
+    quantizes: ClassVar[bool] = True
+    turns: ClassVar[bool] = True
+    adapts_tables: ClassVar[bool] = True
     shaping_options: ClassVar[tuple[str, ...] | None] = (
         "target_modules",
         "layers_to_transform",
@@ -50,11 +51,6 @@ class Lora(PeftMethod):
     """Scale of what is added (times 1 / rank); twice the rank when not given."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before ``A``."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
-    """Which modules are adapted: every linear layer below the head, or module names (or their last parts)."""
-    layers_to_transform: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[str, Field(pattern=LAYERS)] = "all"
-    """Which layers are adapted: all, `top 2` (or as many), or indices counted from 0 at the bottom, such as `4,5`; of
-    an encoder-decoder, the encoder's come first. What is below the lowest one is computed once for the whole run."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead (Kalajdzievski 2023), for high ranks."""
     dora: bool = False
@@ -65,22 +61,6 @@ class Lora(PeftMethod):
     """Which biases of the base model are trained as well."""
     init: Literal["default", "gaussian"] = "default"
     """How ``A`` is initialised: uniform (He et al. 2015, as in Microsoft's LoRA code), or Gaussian."""
-
-    @field_validator("target_modules", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str) and value != ALL_LINEAR:
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("layers_to_transform", mode="before")
-    @classmethod
-    def _list_layers(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return (value,)
-        if isinstance(value, str) and re.fullmatch(r"[\d\s,]*\d[\d\s,]*", value):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return re.sub(r"^top[\s_-]*(?=\d)", "top ", value.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -104,13 +84,10 @@ class Lora(PeftMethod):
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return a ``LoraConfig``; ``InputError`` when the model has no linear layer, or a target's name fits none."""
-        targets = find_targets(model, self.target_modules, self.layers_to_transform, method=self.name)
-        with quiet():  # importing PEFT imports bitsandbytes, which has something to say
-            from peft import LoraConfig
-
-        return LoraConfig(
+        targets = self.targets(model)
+        settings: PeftConfig = config_class(self.peft_type)(
             r=self.rank,
-            lora_alpha=self._alpha,  # type: ignore[arg-type]
+            lora_alpha=self._alpha,
             lora_dropout=self.dropout,
             target_modules=list(targets),
             use_rslora=self.rslora,
@@ -119,6 +96,7 @@ class Lora(PeftMethod):
             init_lora_weights=True if self.init == "default" else self.init,
             fan_in_fan_out=all(not isinstance(module, nn.Linear) for module in targets.values()),
         )
+        return settings
 
     def also_trains(self, name: str) -> bool:
         return self.bias != "none" and name.endswith("bias")

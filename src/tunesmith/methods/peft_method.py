@@ -49,9 +49,18 @@ class PeftMethod(Method):
     result: ClassVar[Literal["model", "adapter", "own"]] = "adapter"
     peft_type: ClassVar[str]
     """What PEFT calls the method in ``adapter_config.json``."""
+    quantizes: ClassVar[bool] = False
+    """Whether PEFT has a form of the method for quantised layers, or leaves them alone."""
+    trains_what_is_saved: ClassVar[bool] = True
+    """Whether what is saved is what is trained, and not what that makes."""
 
     quantize: Literal["none", "nf4", "int8"] = "none"
     """Keep the frozen linear layers in 4 bits (`nf4`: QLoRA, Dettmers et al. 2023) or 8 bits (`int8`)."""
+
+    @property
+    def kind(self) -> str:
+        """What PEFT calls the method in ``adapter_config.json``."""
+        return self.peft_type
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return PEFT's settings for ``model``, but for those that are the same for every method.
@@ -73,17 +82,28 @@ class PeftMethod(Method):
 
         Raises ``InputError`` when the method does not fit the model.
         """
+        if self.quantize != "none" and not self.quantizes:
+            message = f"method.quantize: PEFT has no form of the method '{self.name}' for layers in 4 or 8 bits."
+            raise InputError(message, "Set method.quantize to none, or use the method 'lora'.")
         config: Any = self.peft_config(model)
         known = origin(model)
         config.task_type = _task_type(model)
         config.revision = known.revision if known else None
-        config.modules_to_save = list(Anatomy.of(model).new_modules) or None
+        new = list(Anatomy.of(model).new_modules)
+        if new and not hasattr(config, "modules_to_save"):
+            raise InputError(
+                f"The method '{self.name}' does not fit {type(model).__name__}: its {', '.join(new)} is new, and PEFT "
+                "saves nothing of that kind with it.",
+                "Use it for a language model whose weights are all there, or another method, such as lora.",
+            )
+        if new:
+            config.modules_to_save = new
         self._quantize(model)
         try:
             return self.wrap(model, config)
-        except InputError:
+        except (InputError, AssertionError, MemoryError):
             raise
-        except ValueError as error:  # PEFT knows no layer of its own for one of the model's
+        except Exception as error:  # PEFT refuses in many ways what it has no layer of its own for
             raise InputError(
                 f"The method '{self.name}' does not fit {type(model).__name__}: {said(error)}", "Use another method."
             ) from error
@@ -109,7 +129,7 @@ class PeftMethod(Method):
         for name, parameter in wrapped.named_parameters():
             if inside.get(name) in loose:  # PEFT trains modules only
                 parameter.requires_grad_(True)
-        if config.modules_to_save is not None:
+        if getattr(config, "modules_to_save", None) is not None:
             config.modules_to_save = sorted(set(config.modules_to_save))  # PEFT repeats usual names
         trained = {inside.get(name, name) for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
         of_base = {name for name in trained & own if name in head or not self.also_trains(name)}
@@ -123,8 +143,8 @@ class PeftMethod(Method):
         They are not of tokens before which it puts others.
         """
         with quiet():
-            from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, PromptLearningConfig
-        puts_before = issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)], PromptLearningConfig)
+            from peft import PromptLearningConfig
+        puts_before = issubclass(config_class(self.kind), PromptLearningConfig)
         if puts_before and auto_class == "AutoModelForTokenClassification":
             return None
         return super().loading_code(auto_class, num_outputs)
@@ -139,7 +159,8 @@ class PeftMethod(Method):
         config = copy.copy(_config(model))
         if getattr(config, "target_modules", None) is not None:
             config.target_modules = sorted(config.target_modules)  # a set, in no stable order
-        config.modules_to_save = sorted(set(config.modules_to_save or ())) or None
+        if hasattr(config, "modules_to_save"):
+            config.modules_to_save = sorted(set(config.modules_to_save or ())) or None
         config.inference_mode = True
         with quiet():
             config.save_pretrained(str(folder))
@@ -158,7 +179,7 @@ class PeftMethod(Method):
             from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        config = read_adapter_config(folder, model, self.peft_type)
+        config = read_adapter_config(folder, model, self.kind)
         check_base(folder, origin(model))
         config.inference_mode = False
         config.base_model_name_or_path = None
@@ -185,7 +206,16 @@ class PeftMethod(Method):
             )
         with quiet():
             set_peft_model_state_dict(trained, saved)
+        _config(trained).inference_mode = not self.trains_what_is_saved
         return trained
+
+
+def config_class(kind: str) -> Any:
+    """Return the class of PEFT's settings for what it calls ``kind`` (``LORA``)."""
+    with quiet():  # importing PEFT imports bitsandbytes, which has something to say
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
+
+        return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)]
 
 
 def _config(model: nn.Module) -> Any:
@@ -205,12 +235,17 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     # and that of a tied output layer under both of its names.
     named = set(inside.values())
     every = {plain_name(name) for name, _ in inner(model).named_parameters(remove_duplicate=False)}
-    return {
+    kept = {
         name: tensor
         for name, tensor in state.items()
         if not re.search(r"\.(modules_to_save|original_module)\.", name)
         and (plain_name(name) in named or plain_name(name) not in every)
     }
+    # What all layers share (random matrices) is listed for each of them, and once for all.
+    first: dict[tuple[Any, ...], str] = {}
+    for name in sorted(kept, key=lambda name: name.count(".")):
+        first.setdefault((kept[name].data_ptr(), kept[name].shape), name)
+    return {name: tensor for name, tensor in kept.items() if first[tensor.data_ptr(), tensor.shape] == name}
 
 
 def _task_type(model: PreTrainedModel) -> str | None:

@@ -65,7 +65,8 @@ def merged_folder(
         name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
     )
     key = hash_json([source_hash(*_MERGING), {name: known_hash(folder / name) for name in own}, base.weights_sha256])
-    scales = {name: described.get(name) for name in _SCALES}
+    is_lora = str(described.get("peft_type")).upper() == "LORA"
+    scales = {name: described.get(name) for name in (_SCALES if is_lora else sorted(described))}
     weights = hash_json([known_hash(folder / ADAPTER_WEIGHTS), repr(scales), base.weights_sha256])
 
     def make(target: Path) -> None:

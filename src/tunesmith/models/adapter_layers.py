@@ -29,6 +29,13 @@ _PATTERN_SECONDS = 2.0
 """What matching all patterns of a file against all names of a model may take."""
 
 
+MERGEABLE = (
+    *("LORA", "ADALORA", "IA3", "VERA", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "FOURIERFT", "MISS", "RANDLORA"),
+    *("SHIRA", "C3A", "ROAD", "LN_TUNING", "TRAINABLE_TOKENS", "HIRA"),
+)
+"""PEFT's names of the adapters that become part of their base's weights; others are opened beside it alone."""
+
+
 def read_adapter_config(folder: Path, model: nn.Module, kind: str = "LORA") -> Any:
     """Return what ``adapter_config.json`` says, with every pattern in it replaced by the names that it stands for.
 
@@ -51,7 +58,7 @@ def read_adapter_config(folder: Path, model: nn.Module, kind: str = "LORA") -> A
             config: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)].from_pretrained(str(folder))
         except Exception as error:  # fields of any type reach PEFT's own checks
             raise InputError(f"{path} describes no {title} adapter: {said(error)}") from error
-    _require_plain(path, "modules_to_save", config.modules_to_save)
+    _require_plain(path, "modules_to_save", getattr(config, "modules_to_save", None))
     if hasattr(config, "target_modules"):
         _name_targets(config, folder, [name for name, _ in model.named_modules()])
     if hasattr(config, "prompt_tuning_init"):
@@ -63,7 +70,8 @@ def read_adapter_config(folder: Path, model: nn.Module, kind: str = "LORA") -> A
 def _name_targets(config: Any, folder: Path, names: Sequence[str]) -> None:
     """Put names in the place of the patterns that say which modules are adapted, and how."""
     path, targets = folder / ADAPTER_CONFIG, config.target_modules
-    if isinstance(targets, str) or config.exclude_modules or getattr(config, "layers_pattern", None):
+    excluded = getattr(config, "exclude_modules", None)
+    if isinstance(targets, str) or excluded or getattr(config, "layers_pattern", None):
         config.target_modules = _adapted(folder) or targets
         config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
     _require_plain(path, "target_modules", config.target_modules)
@@ -126,7 +134,13 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         from peft import PeftModel, set_peft_model_state_dict
 
     what = f"The adapter in {folder} does not fit {type(model).__name__}"
-    config = read_adapter_config(folder, model)
+    kind = str(read_json(folder / ADAPTER_CONFIG).get("peft_type", "")).upper()
+    if kind not in MERGEABLE:
+        raise InputError(
+            f"The adapter in {folder} (peft_type {kind or 'null'}) does not become part of a model's weights.",
+            f"Open the run that made it, or name a folder with one of {', '.join(MERGEABLE)}.",
+        )
+    config = read_adapter_config(folder, model, kind)
     known = origin(model)
     tensors = load_file(folder / ADAPTER_WEIGHTS)
     filled = {plain_name(name) for name in tensors}
@@ -135,7 +149,8 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         with quiet():
             wrapped = PeftModel(model, config)
             given = {_file_name(name) for name in tensors}
-            own = (name for name, _ in wrapped.named_parameters() if ".lora_" in name or ".modules_to_save." in name)
+            parts = (f".{wrapped.base_model.prefix}", ".modules_to_save.")
+            own = (name for name, _ in wrapped.named_parameters() if any(part in name for part in parts))
             wrong = [name for name in own if _file_name(name) not in given] + wrong
             if not wrong:
                 _check_shapes(what, wrapped, tensors)

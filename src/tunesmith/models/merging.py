@@ -38,6 +38,7 @@ def merge(wrapped: PeftModel, folder: Path) -> PreTrainedModel:
     to what is shared, it would change all.
     """
     _untie(wrapped)
+    _take_trained_modules(wrapped)
     try:
         with quiet():
             merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
@@ -46,6 +47,17 @@ def merge(wrapped: PeftModel, folder: Path) -> PreTrainedModel:
     except Exception as error:  # values that are no numbers, and kinds of layers that cannot be merged
         raise InputError(f"The adapter in {folder} cannot be merged: {said(error)}") from error
     return merged
+
+
+def _take_trained_modules(wrapped: PeftModel) -> None:
+    """Put what was trained whole in the place of the base's: PEFT does so for heads of a single layer only."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    whole: Any = inner(wrapped)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(whole.get_submodule(parent), child, module.modules_to_save[module.active_adapters[0]])
 
 
 def _untie(wrapped: PeftModel) -> None:

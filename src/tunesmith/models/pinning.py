@@ -54,20 +54,23 @@ def describe_base(known: Origin | None) -> dict[str, str]:
     return found if known.revision is None else {**found, _REVISION: known.revision}
 
 
-def read_base_record(folder: Path) -> BaseRecord | None:
-    """Return what the adapter in ``folder`` says of its base, or nothing where it says nothing (other programs)."""
+def read_base_record(folder: Path, file_name: str = ADAPTER_WEIGHTS) -> BaseRecord | None:
+    """Return what the adapter in ``folder`` says of its base, or nothing where it says nothing (other programs).
+
+    ``file_name`` is that of its weights, where a run has them in a form of its own.
+    """
     from safetensors import safe_open
 
-    with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as file:
+    with safe_open(folder / file_name, framework="numpy") as file:
         found: Mapping[str, str] = file.metadata() or {}
     if _SHA256 not in found:
         return None
     return BaseRecord(found.get(_NAME, ""), found.get(_REVISION), found[_SHA256])
 
 
-def check_base(folder: Path, known: Origin | None) -> None:
+def check_base(folder: Path, known: Origin | None, file_name: str = ADAPTER_WEIGHTS) -> None:
     """Raise ``InputError`` when the adapter in ``folder`` was trained beside other weights than a model's."""
-    recorded = read_base_record(folder)
+    recorded = read_base_record(folder, file_name)
     if recorded is None or known is None or known.weights_sha256 is None:
         return
     if problem := other_weights(folder, recorded, known.name, known.weights_sha256):

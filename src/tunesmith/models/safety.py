@@ -92,6 +92,19 @@ def check_adapter_folder(folder: Path) -> None:
         raise InputError(problems)
 
 
+def check_own_folder(folder: Path, weights: str, config: str) -> None:
+    """Raise ``InputError`` with every reason not to read a run's own form of result: the files of these two names."""
+    problems = [
+        Problem("error", f"The run's file {folder / name} is missing.", "Restore it from a copy.")
+        for name in (weights, config)
+        if not (folder / name).is_file()
+    ]
+    if (folder / weights).is_file():
+        problems += _check_safetensors(folder / weights)[1]
+    if problems:
+        raise InputError(problems)
+
+
 def _check_adapter_config(path: Path) -> list[Problem]:
     described = read_json(path)
     problems = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +23,19 @@ def own_memory(model: nn.Module, other: nn.Module, names: Collection[str]) -> No
         for name, buffer in module._buffers.items():
             if buffer is not None and _place(buffer) in theirs:
                 module._buffers[name] = buffer.clone()
+
+
+def memory_beside(others: Iterable[nn.Module], model: nn.Module) -> int:
+    """Return the bytes of weights of ``others`` that ``model`` does not use, on its device."""
+    own = {_place(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    device = next(model.parameters()).device
+    found = {
+        _place(tensor): tensor.untyped_storage().nbytes()
+        for other in others
+        for tensor in (*other.parameters(), *other.buffers())
+        if tensor.device == device
+    }
+    return sum(num_bytes for place, num_bytes in found.items() if place not in own)
 
 
 def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:

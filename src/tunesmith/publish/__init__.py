@@ -4,7 +4,7 @@ Pure functions of what the run directory holds. The room lies below ``run``, whi
 directory before it is finished; what task, method and model say of themselves comes from them.
 """
 
-from tunesmith.publish.card import model_card
+from tunesmith.publish.card import ensemble_card, model_card
 from tunesmith.publish.usage import Parts
 
-__all__ = ["Parts", "model_card"]
+__all__ = ["Parts", "ensemble_card", "model_card"]

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tunesmith.methods.base import Method
-from tunesmith.publish.usage import Parts, usage
+from tunesmith.publish.usage import Parts, usage, use_with_tunesmith
 from tunesmith.readable import (
     compact,
     count,
@@ -43,13 +43,35 @@ def model_card(parts: Parts, config: Json, training: Json, evaluation: Json | No
         _front_matter(parts, base, evaluation),
         f"# {_title(config)}",
         _summary(parts, config, environment),
+        _made_of(training),
+        _taught_by(config, environment),
         "## How to use\n\n" + usage(parts, base),
         "## Results\n\n" + _results(evaluation),
         "## Training data\n\n" + _data(config, training, environment),
         "## Training\n\n" + _settings(parts.method, config, training, environment),
         "## Limits\n\n" + _limits(parts.task, config, evaluation),
     ]
-    return "\n\n".join(paragraph.strip() for paragraph in paragraphs) + "\n"
+    return "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph) + "\n"
+
+
+def ensemble_card(task: TaskCard, config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
+    """Return the text of ``README.md`` for several runs that answer together; the arguments are as for a run."""
+    made = training.get("made_of") or {}
+    members = made.get("members") or []
+    data = _data_name(config)
+    fields = {"library_name": "tunesmith", "tags": ["tunesmith", "ensemble"]}
+    text = f"{len(members)} runs that answer together" + (f"; the whole {task.purpose}." if task.purpose else ".")
+    paragraphs = [
+        "---\n" + yaml.safe_dump(fields, sort_keys=False) + "---",
+        f"# An ensemble of {len(members)} runs" + (f" on {_plain(data)}" if data else ""),
+        text,
+        _made_of(training),
+        "## How to use\n\n" + use_with_tunesmith(),
+        "## Results\n\n" + _results(evaluation),
+        "## Training data\n\n" + _data(config, training, environment),
+        "## Limits\n\n" + _limits(task, config, evaluation),
+    ]
+    return "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph) + "\n"
 
 
 # ---- reading the dicts ---------------------------------------------------------------------------
@@ -144,6 +166,58 @@ def _summary(parts: Parts, config: Json, environment: Json) -> str:
     return text
 
 
+_COMBINED = {
+    "average": "what they answer, averaged",
+    "stack": "what they answer, weighed by a small model on top",
+    "soup": "the mean of their weights",
+    "linear": "the mean of what they changed",
+    "ties": "what they changed, where they agree (TIES)",
+    "dare": "a random part of what they changed (DARE)",
+}
+
+
+def _made_of(training: Json) -> str:
+    """Say which runs something was made of; nothing of a run that was trained."""
+    made = training.get("made_of")
+    if not isinstance(made, Mapping):
+        return ""
+    how = _COMBINED.get(str(made.get("how")), str(made.get("how")))
+    weights = made.get("weights") or []
+    rows = [
+        [_plain(member.get("name")), f"{weight:.3f}", f"`{str(member.get('sha256'))[:12]}`"]
+        for member, weight in zip(made.get("members") or [], weights, strict=False)
+    ]
+    return f"Made of {len(rows)} runs: {how} (weights: {_plain(made.get('weighted_by'))}).\n\n" + _table(
+        ["Run", "Weight", "SHA-256 of its manifest"], rows
+    )
+
+
+def _taught_by(config: Json, environment: Json) -> str:
+    """Say whom the model learned from besides the labels."""
+    settings, teacher = _section(config, "teacher"), environment.get("teacher")
+    if not isinstance(teacher, Mapping) or not settings:
+        return ""
+    return (
+        f"It learned from a teacher besides the labels: {_plain(teacher.get('title'))} (the SHA-256 of its manifest "
+        f"begins with `{str(teacher.get('sha256'))[:12]}`), which had {float(settings.get('mix') or 0):.0%} of the "
+        f"loss, at temperature {settings.get('temperature')}."
+    )
+
+
+def _beside(evaluation: Json) -> str:
+    """Return a table of others on the same rows: a teacher, the members of an ensemble."""
+    others, name = evaluation.get("beside") or [], str(evaluation.get("main_metric"))
+    if not others or name not in evaluation["metrics"]:
+        return ""
+    higher = is_higher_better(name, evaluation.get("higher_is_better"))
+    rows = []
+    for other in others:
+        gap = _estimate((other.get("difference") or {}).get(name))
+        gain = judge(name, gap, higher_is_better=higher).gain if gap else ""
+        rows.append([_plain(other.get("name")), interval_text(_estimate((other.get("metrics") or {}).get(name))), gain])
+    return _table(["Beside it", metric_title(name), "Gain of this model"], rows)
+
+
 def _results(evaluation: Json | None) -> str:
     if not evaluation or not evaluation.get("metrics"):
         return "Not evaluated."
@@ -163,7 +237,9 @@ def _results(evaluation: Json | None) -> str:
         rows.append(row)
     against = _plain(baseline.get("name") or "baseline")
     head = ["Metric", "This model"] + ([against[:1].upper() + against[1:], "Gain"] if has_baseline else [])
-    return "\n\n".join(part for part in (_verdict(evaluation), _table(head, rows), _footnote(evaluation)) if part)
+    return "\n\n".join(
+        part for part in (_verdict(evaluation), _table(head, rows), _beside(evaluation), _footnote(evaluation)) if part
+    )
 
 
 def _verdict(evaluation: Json) -> str:

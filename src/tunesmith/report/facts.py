@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith import readable
 from tunesmith.readable import MISSING
 from tunesmith.report.load import RunRecord
+from tunesmith.report.records import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,15 @@ def cost_facts(record: RunRecord) -> list[Fact]:
         return []
     share = trained_share(record)
     facts = [
-        Fact("Training time", readable.duration(training.seconds)),
+        Fact("Training time", readable.duration(training.seconds), _predicted_time(training)),
         Fact("Tokens per second", readable.count(training.tokens_per_second)),
         Fact("Rows per second", readable.number(training.rows_per_second)),
         Fact("Tokens seen", readable.compact(training.tokens)),
-        Fact("Peak memory", readable.size(training.peak_memory_bytes)),
+        Fact("Peak memory", readable.size(training.peak_memory_bytes), _predicted_memory(training)),
         share,
         Fact("Saved size", readable.size(training.saved_bytes)),
     ]
+    facts += _compression(training.compression)
     if training.layout:
         facts.append(Fact("Batch layout", training.layout))
     if training.precision:
@@ -98,6 +100,38 @@ def cost_facts(record: RunRecord) -> list[Fact]:
         note = f"{readable.compact(size)} parameters" if math.isfinite(size) else ""
         facts.append(Fact("Baseline time", readable.duration(baseline.seconds), note))
     return facts
+
+
+def _predicted_time(training: Training) -> str:
+    """Return what a run said beforehand of its time."""
+    found = training.predicted
+    if found is None or not math.isfinite(found.seconds):
+        return ""
+    whole = "" if training.status == "finished" else " for all steps"
+    return f"predicted: {readable.duration(found.seconds)}{whole}, {found.how}"
+
+
+def _predicted_memory(training: Training) -> str:
+    found = training.predicted
+    if found is None or not math.isfinite(found.peak_memory):
+        return ""
+    return f"predicted: {readable.size(found.peak_memory)}"
+
+
+def _compression(measured: Mapping[str, Mapping[str, float]]) -> list[Fact]:
+    """Return what a compressed model cost before and after."""
+    before, after = measured.get("before", {}), measured.get("after", {})
+    if not before or not after:
+        return []
+    shown = {
+        "Parameters": ("parameters", readable.compact),
+        "Size of the weights": ("bytes", readable.size),
+        "Rows scored per second": ("rows_per_second", readable.number),
+    }
+    return [
+        Fact(name, form(after.get(key, math.nan)), f"{form(before.get(key, math.nan))} before compression")
+        for name, (key, form) in shown.items()
+    ]
 
 
 def _plain(value: Any, name: str = "") -> str:
@@ -145,6 +179,7 @@ def environment_sections(record: RunRecord) -> list[tuple[str, Sequence[Fact]]]:
             _facts(
                 {f"model {k}": v for k, v in environment.model.items()}
                 | {f"data {k}": v for k, v in environment.data.items()}
+                | {f"teacher {k}": v for k, v in environment.teacher.items()}
             ),
         ),
     ]

@@ -151,6 +151,16 @@ class Baseline(Record):
     num_parameters: Number = math.nan
 
 
+class BesideRecord(Record):
+    """What was judged on the same rows: a teacher, or one of the runs that something was made of."""
+
+    name: Text = ""
+    num_parameters: Number = math.nan
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    difference: dict[str, Estimate] = Field(default_factory=dict)
+    """The run minus this one."""
+
+
 class Evaluation(Record):
     """``evaluation.json``."""
 
@@ -180,6 +190,7 @@ class Evaluation(Record):
     residuals: Residuals | None = None
     baseline: Baseline | None = None
     difference: dict[str, Estimate] = Field(default_factory=dict)
+    beside: tuple[BesideRecord, ...] = ()
 
     @property
     def main_metric(self) -> str | None:
@@ -212,6 +223,21 @@ class ColumnRecord(Record):
     reason: str = ""
 
 
+class PredictedRecord(Record):
+    """What a run said of itself after its first steps, if it makes all of them."""
+
+    seconds: Number = math.nan
+    peak_memory: Number = math.nan
+    how: Text = ""
+
+
+class MadeOf(Record):
+    """Which runs something was made of."""
+
+    how: str = ""
+    members: tuple[dict[str, Any], ...] = ()
+
+
 class Training(Record):
     """``training.json``."""
 
@@ -227,13 +253,17 @@ class Training(Record):
     tokens_per_second: Number = math.nan
     rows_per_second: Number = math.nan
     peak_memory_bytes: Number = math.nan
+    predicted: PredictedRecord | None = None
     saved_bytes: Number = math.nan
+    compression: dict[str, dict[str, Number]] = Field(default_factory=dict)
     layout: str | None = None
     precision: str | None = None
     rows: dict[str, Number] = Field(default_factory=dict)
     left_out: dict[str, Number] = Field(default_factory=dict)
     problems: tuple[ProblemRecord, ...] = ()
     columns: tuple[ColumnRecord, ...] = ()
+    made_of: MadeOf | None = None
+    """None for what was trained."""
 
 
 class StepRecord(Record):
@@ -265,6 +295,7 @@ class Environment(Record):
     seed: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
+    teacher: dict[str, Any] = Field(default_factory=dict)
     git: dict[str, Any] | None = None
     started: Text = ""
     finished: Text = ""

@@ -15,7 +15,11 @@ def short_name(name: str) -> str:
 
 
 def method_title(record: RunRecord) -> str:
-    """Return the method in words: ``LoRA (rank 16)``, ``full fine-tuning``."""
+    """Return the method in words: ``LoRA (rank 16)``, ``full fine-tuning``, ``soup of 3 runs``."""
+    if record.training is not None and (made := record.training.made_of) is not None:
+        return (
+            f"{made.how.upper() if made.how in ('ties', 'dare') else made.how.capitalize()} of {len(made.members)} runs"
+        )
     name = record.setting("method", "name")
     if not name:
         return MISSING
@@ -26,7 +30,10 @@ def method_title(record: RunRecord) -> str:
 
 
 def model_title(record: RunRecord) -> str:
-    """Return the model's name without the folders before it."""
+    """Return the model's name without the folders before it, or how many there are."""
+    made = record.training.made_of if record.training is not None else None
+    if made is not None and made.how in ("average", "stack"):
+        return f"{len(made.members)} runs"
     name = str(record.setting("model", "name", "") or "")
     return {"lstm": "LSTM from scratch", "cnn": "CNN from scratch"}.get(name, short_name(name) if name else "model")
 

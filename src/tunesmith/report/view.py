@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith import readable
 from tunesmith.readable import MISSING
 from tunesmith.report.answers import AnswerView, answer_views
+from tunesmith.report.beside import Beside, beside
 from tunesmith.report.errors import Confusion, LabelRow, confusion, label_rows
 from tunesmith.report.facts import Fact, cost_facts, environment_sections, tiles, training_facts
 from tunesmith.report.figures import Figure, curve_figures, regression_figures, training_figures
@@ -48,6 +49,8 @@ class RunView:
     headline: Headline | None
     tiles: Sequence[Fact]
     metrics: Sequence[MetricGroup]
+    beside: Beside | None
+    """Its teacher, or the runs that it was made of."""
     baseline_name: str
     rival_label: str
     """The same in a word or two, for narrow screens."""
@@ -97,6 +100,7 @@ def build_view(record: RunRecord, name: str, key: str) -> RunView:
         headline=headline(evaluation),
         tiles=tiles(record),
         metrics=metric_groups(evaluation),
+        beside=beside(evaluation),
         baseline_name=evaluation.baseline.name if evaluation.baseline else "",
         rival_label=_rival_label(evaluation),
         interval_name=interval_name(evaluation),
@@ -149,9 +153,12 @@ def _missing(record: RunRecord) -> dict[str, str]:
         missing["results"] = "This run has not been evaluated yet: there is no evaluation.json."
     else:
         missing |= _missing_in(evaluation, multi_label=is_multi_label(record))
-    if not record.steps:
+    made = record.training is not None and record.training.made_of is not None
+    if made:
+        missing["training"] = "It was not trained, but made of runs: see their own reports."
+    elif not record.steps:
         missing["training"] = "No training steps are recorded: metrics.jsonl is missing or has none."
-    if not record.checks:
+    if not record.checks and not made:
         missing["validation"] = "No validation is recorded: the run had no validation rows, or was cut off before."
     if record.training is None:
         missing["cost"] = "Cost is recorded when training ends; there is no training.json yet."

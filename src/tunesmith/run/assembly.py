@@ -16,7 +16,7 @@ from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.layout import choose_layout, collator_for, shapes_for
-from tunesmith.engine.precision import choose_device, choose_precision, place
+from tunesmith.engine.precision import Precision, choose_device, choose_precision, place
 from tunesmith.engine.scorer import Scorer
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -59,10 +59,9 @@ class TaskData:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
         return self.prepared.splits[split].columns()
 
-    @property
-    def judged_split(self) -> str:
-        """The split that the final figures come from."""
-        return "test" if "test" in self.prepared.splits else "validation"
+    def judged_split(self, wanted: str) -> str:
+        """Return the split that the final figures come from, where ``wanted`` is what is asked for."""
+        return wanted if wanted in self.prepared.splits else "validation"
 
 
 def load_data(config: RunConfig) -> TaskData:
@@ -113,7 +112,7 @@ class Network:
     max_length: int
     scorer: Scorer
     collate: Collator
-    precision: str
+    precision: Precision
     device: torch.device
     layout_reason: str
     source: str
@@ -246,11 +245,15 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
     paths = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
-    return config.model_copy(update={"model": model, "data": config.data.model_copy(update=paths)})
+    teacher = config.teacher
+    if teacher is not None:
+        named = {name: getattr(teacher, name) for name in ("run", "unlabelled")}
+        found = {name: str(Path(path).absolute()) for name, path in named.items() if path and Path(path).exists()}
+        teacher = teacher.model_copy(update=found)
+    updates = {"model": model, "data": config.data.model_copy(update=paths), "teacher": teacher}
+    return config.model_copy(update=updates)
 
 
-def parameter_counts(model: nn.Module, trained: Sequence[str]) -> tuple[int, int]:
-    """Return the number of all parameters and of those that are ever trained."""
-    names = set(trained)
-    sizes = {name: num_weights(parameter) for name, parameter in model.named_parameters()}
-    return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)
+def count_parameters(model: nn.Module) -> int:
+    """Return how many weights there are."""
+    return sum(num_weights(parameter) for parameter in model.parameters())

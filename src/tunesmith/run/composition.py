@@ -16,6 +16,7 @@ from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
+from tunesmith.run.advisor import situation_before
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
@@ -24,6 +25,8 @@ from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
+from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
+from tunesmith.run.unlabelled import rows_to_learn_from, with_unlabelled
 from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.left_out import encoding_problems, num_refused
@@ -53,14 +56,17 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    teacher = Teacher.of(config)
+    config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    data = workshop.data(config)
+    data = with_unlabelled(workshop.data(config), config)
     observers.working("loading the model")
-    network, notes = _network(config, data, workshop)
+    config, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
-    config, decisions = decide(config, data.task, network, splits["train"], splits.get("validation"))
+    rows = rows_to_learn_from(splits)
+    config, decisions = decide(config, data.task, network, rows, splits.get("validation"))
     composed = Composed(
         config=config,
         resolved=resolve(config, data, network, directory.place),
@@ -68,15 +74,17 @@ def compose(
         directory=directory,
         data=data,
         network=network,
-        training=_training(config, data, network, splits["train"]),
+        training=new_training(config, data.task, network, rows),
         validation=splits.get("validation"),
         workshop=workshop,
+        teacher=teacher,
         columns=workshop.columns(directory.path, network, config.compute),
         logbook=Logbook(observers),
         stop=stop,
         how_to_resume=how_to_resume or directory.how_to_resume,
     )
     check_composed(composed)
+    notes += check_teacher(teacher, data, network, composed.judged_split) if teacher is not None else []
     _require_units(splits["train"], network.max_length)
     lengths = _length_notes(data.task, splits["train"], network.max_length)
     for problem in (*data.problems, *notes, *network.notes, *refused, *lengths):
@@ -91,15 +99,20 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     be_deterministic(wanted=deterministic)
 
 
-def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[Network, list[Problem]]:
-    """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it."""
+def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[RunConfig, Network, list[Problem]]:
+    """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it.
+
+    The configuration holds the method as it was settled for this model and these rows.
+    """
     loaded = workshop.load(config, data)
+    method = config.method.settled(loaded.model, situation_before(config, data, loaded.model))
+    config = config.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
-    return network, list(notes)
+    return config, network, list(notes)
 
 
 def _encode(
@@ -118,7 +131,7 @@ def _encode(
     return replace(data, left_out=sum(refused, Counter(data.left_out))), splits, found
 
 
-def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded) -> Training:
+def new_training(config: RunConfig, task: Task, network: Network, rows: Encoded) -> Training:
     """Return the engine's part, before its first step."""
     learning_rate, plan = planned(config.train, rows.num_samples)
     groups = config.method.parameter_groups(network.model)
@@ -127,7 +140,7 @@ def _training(config: RunConfig, data: TaskData, network: Network, rows: Encoded
     return Training(
         scorer=replace(network.scorer, prefix=find_prefix(network.model, optimizer.names)),
         collate=network.collate,
-        task=data.task,
+        task=task,
         data=rows,
         plan=plan,
         optimizer=optimizer,

@@ -151,14 +151,14 @@ class ComputedColumns:
 
     def _obtain(self, column: Column[Any], folder: Path, key: str) -> Kept:
         if _is_of(folder, key) and _is_sound(folder):
-            return _load(folder)
+            return load_column(folder)
         require_space(folder, column.num_bytes)
         sweep(folder.parent)
         with new_folder(folder, replace=True, durable=column.is_durable) as temporary:
             into = ColumnFolder(temporary)
             column.compute(into)
             into.finish(key)
-        return _load(folder)
+        return load_column(folder)
 
 
 def _put_again(kept: Kept, into: ColumnFolder, key: str) -> None:
@@ -192,7 +192,8 @@ def _is_sound(folder: Path) -> bool:
     return bool(sizes == described.get("sizes"))
 
 
-def _load(folder: Path) -> Kept:
+def load_column(folder: Path) -> Kept:
+    """Return what a finished ``ColumnFolder`` holds; large arrays are mapped."""
     described = _describe(folder)
     values: dict[str, Array | Ragged] = {}
     for name, kind in described.pop("outputs").items():

@@ -21,6 +21,8 @@ from tunesmith.tasks.base import Task
 class EvaluationConfig(Config):
     """How the trained model is judged."""
 
+    split: Literal["test", "validation"] = "test"
+    """Which rows the trained model is judged on; validation leaves the test rows unread, for a later and final look."""
     num_resamples: int = Field(default=1000, ge=0, le=100_000)
     """Bootstrap replicates behind every interval."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -33,6 +35,27 @@ class EvaluationConfig(Config):
     chrF, BLEU), before and after training. For tasks that generate."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
+    general_text: str | None = None
+    """Measure what a language model forgets, by its loss before and after training on a text that is not of the data: a
+    file, or python-manual, prose of the manual that comes with Python; none for none, as when not given."""
+    keep_scores: bool = False
+    """Keep in `scores.npz` what the figures of the judged rows are computed from, row by row, so that runs can be
+    compared; and measure how long a prediction takes."""
+
+
+class TeacherConfig(Config):
+    """A finished run, or an ensemble, that the model learns from besides the labels (Hinton et al. 2015)."""
+
+    run: str
+    """Folder of the run or ensemble that teaches; it must be of the same task, with the same labels."""
+    mix: float = Field(default=0.5, gt=0, le=1)
+    """The teacher's share of the loss; the labels have the rest."""
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    """Softens what both say before it is compared, so that a teacher's unlikely answers count, too."""
+    unlabelled: str | None = None
+    """A file of further rows without labels, on which only the teacher speaks."""
+    num_tokens: int = Field(default=32, ge=1)
+    """How many of the likeliest tokens are kept at every place, where the teacher is a language model."""
 
 
 class RunConfig(Config):
@@ -48,6 +71,8 @@ class RunConfig(Config):
     """What is learned; found by looking at the data when not given."""
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)] = DEFAULT_METHOD
     """Which parameters are trained, and how."""
+    teacher: Annotated[TeacherConfig | None, Choice("teacher", {}, default=TeacherConfig, key="run")] = None
+    """Whom the model learns from besides the labels: a run or an ensemble."""
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -13,6 +13,7 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.session import Ready
 from tunesmith.run.signals import Stopped
 from tunesmith.types import Problem, RunError, StepInfo
@@ -26,12 +27,17 @@ class Course:
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
+        self._first_steps = FirstSteps(session)
+        self._evaluated_step: int | None = None
+        self._values: Mapping[str, float] = {}
+        """What the last evaluation gave."""
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
         self._clock = time.perf_counter()
         if self.session.progress.evaluation_due:
-            _evaluate(self.session)
+            self._evaluate()
+            self._ask_method()
 
     def after(self, info: StepInfo) -> None:
         """Take note of the step just made; evaluate and save when it is time to."""
@@ -44,6 +50,7 @@ class Course:
         progress.num_skipped += bool(info.skipped)
         session.metrics.stepped(info)
         session.observers.stepped(info, plan.total_steps)
+        self._first_steps.after(info)
         if info.note:
             session.note(Problem("warning", f"Step {info.step}: {info.note}."))
         if info.skipped:
@@ -52,10 +59,33 @@ class Course:
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
-            _evaluate(session)
+            self._evaluate()
+            self._ask_method()
         if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
+
+    def pause(self) -> None:
+        """Evaluate, if this step was not, and save."""
+        if self._evaluated_step != self.session.training.step:
+            self._clock = time.perf_counter()
+            self._evaluate()
+            self._count_time()
+        self.save()
+
+    def _evaluate(self) -> None:
+        self._values = _evaluate(self.session)
+        self._evaluated_step = self.session.training.step
+
+    def _ask_method(self) -> None:
+        """Show the method the value of the evaluation just made, if there is one; it may end the training."""
+        progress, training, (name, higher) = self.session.progress, self.session.training, self.session.metric
+        value = self._values.get(name, math.nan)
+        if not math.isfinite(value):
+            return
+        method, total = self.session.config.method, training.plan.total_steps
+        value = value if higher else -value
+        progress.is_ended = method.should_stop(training.scorer.model, training.step, total, value)
 
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
@@ -71,16 +101,25 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready) -> None:
-    """Make the steps; evaluate, save and stop when it is time to."""
+def drive(session: Ready, until: int | None = None) -> bool:
+    """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
+
+    It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
+    and saved, to be gone on with.
+    """
     course = Course(session)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
         steps = train_steps(session.training)
-        while not _should_stop_early(session) and (info := next(steps, None)) is not None:
+        while not _should_stop_early(session) and (until is None or session.training.step < until):
+            if (info := next(steps, None)) is None:
+                break
             course.after(info)
             _stop_if_asked(course)
+        if until is not None:
+            course.pause()
+    return until is None
 
 
 def _stop_if_asked(course: Course) -> None:
@@ -100,11 +139,14 @@ def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _evaluate(session: Ready) -> None:
-    """Evaluate on the validation rows; where a signal cuts that short, it is due on resuming."""
+def _evaluate(session: Ready) -> Mapping[str, float]:
+    """Evaluate on the validation rows, if there are any, and return every metric and the loss.
+
+    Where a signal cuts that short, it is due on resuming.
+    """
     progress, training, task = session.progress, session.training, session.data.task
     if session.validation is None:
-        return
+        return {}
     try:
         scored = predict(
             training.scorer,
@@ -116,7 +158,7 @@ def _evaluate(session: Ready) -> None:
         )
     except Stopped:
         progress.evaluation_due = True
-        return
+        return {}
     progress.evaluation_due = False
     ones = np.ones((1, session.validation.num_data_rows))
     measured = task.measure(scored.outputs, scored.targets, ones)
@@ -131,7 +173,9 @@ def _evaluate(session: Ready) -> None:
     }
     session.metrics.evaluated(record)
     session.observers.evaluated(record)
-    _judge(session, metrics if scored.loss is None else {**metrics, "loss": scored.loss})
+    values = metrics if scored.loss is None else {**metrics, "loss": scored.loss}
+    _judge(session, values)
+    return values
 
 
 def _judge(session: Ready, values: dict[str, float]) -> None:
@@ -180,6 +224,8 @@ def _note_undefined(session: Ready, name: str, consequence: str) -> None:
 
 def _should_stop_early(session: Ready) -> bool:
     patience = session.config.train.early_stopping.patience
+    if session.progress.is_ended:
+        return True
     return isinstance(patience, int) and session.progress.evaluations_without_gain >= patience
 
 
@@ -210,10 +256,12 @@ def require_finite_weights(session: Ready) -> None:
 
 def _skip_warning(session: Ready, step: int, reason: str, rows: Sequence[int]) -> Problem:
     places = session.data.prepared.splits["train"]["row"]
+    num_rows = len(rows)
+    rows = [row for row in rows if row < len(places)]  # the others have no labels
     return Problem(
         "warning",
         f"Step {step} made no update: {reason}.",
         "Look at the rows named; lower train.learning_rate if it happens again.",
-        count=len(rows),
+        count=num_rows,
         rows=tuple(places[row] for row in rows),
     )

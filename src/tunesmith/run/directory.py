@@ -22,6 +22,7 @@ from tunesmith.files.manifest import MANIFEST, verify_manifest
 from tunesmith.files.operations import make_folder, rename, sync_folder
 from tunesmith.files.ownership import MARK, REPLACED, STAGED, marked_names, owned_files, write_mark
 from tunesmith.run.config import RunConfig
+from tunesmith.run.scores_file import KeptScores, pack_scores
 from tunesmith.types import InputError, Problem, RunError
 
 
@@ -68,6 +69,10 @@ class RunDirectory:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.npz"
 
     @property
     def report(self) -> Path:
@@ -215,6 +220,12 @@ class RunDirectory:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(dict(columns)), sink)
         write_bytes(self.predictions, sink.getvalue().to_pybytes())
+
+    def write_scores(
+        self, outputs: Mapping[str, Any], targets: Mapping[str, Any], rival: Mapping[str, Any] | None
+    ) -> None:
+        """Write ``scores.npz`` atomically."""
+        write_bytes(self.scores, pack_scores(KeptScores(outputs, targets, rival or {})))
 
     def verify(self) -> list[Problem]:
         """Return what is missing or damaged, file by file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 import torch
 
 from tunesmith.kernels.library import library
+from tunesmith.readable import size
 
 PACKAGES = (
     "tunesmith",
@@ -55,6 +57,13 @@ def machine() -> dict[str, Any]:
         "instructions": instructions(),
         "native_kernels": library() is not None,
     }
+
+
+def machine_in_words(found: Mapping[str, Any]) -> str:
+    """Return a machine as ``machine`` describes it in a line: ``AMD EPYC, 2 cores, 24 GB``."""
+    cores = f"{found['num_cores']} core{'s' * (found['num_cores'] != 1)}"
+    parts = (found["accelerator"], found["processor"], cores, size(found["memory_bytes"]))
+    return ", ".join(filter(None, parts))
 
 
 def processor_name() -> str:

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.evaluate import has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
 from tunesmith.files.operations import make_folder, rename, sync_folder
+from tunesmith.methods.base import Method
 from tunesmith.models.wrapping import inner
 from tunesmith.publish import Parts, model_card
 from tunesmith.run.advice import hints
-from tunesmith.run.assembly import inputs_of, parameter_counts
+from tunesmith.run.assembly import count_parameters, inputs_of
 from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
-from tunesmith.run.judgement import figures, judge
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.general_text import forgetting
+from tunesmith.run.judgement import figures, judge, prediction_speed
 from tunesmith.run.session import Ready
+from tunesmith.tasks.base import Task
 from tunesmith.types import Problem, RunError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
 
 def finish(session: Ready, *, peak_memory: int) -> None:
@@ -28,16 +36,19 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     directory = session.directory
     session.working("saving the model")
     session.stop.check()
+    decisions = session.config.method.decisions(session.network.model)
     _return_to_best(session)
     _require_trained(session)
-    saved_bytes = _save_model(session)
-    session.working(f"evaluating on the {session.data.judged_split} rows")
+    network = session.network
+    name_end_tokens(session.data.task, network.model, network.tokenizer)
+    saved_bytes = save_model(directory, session.config.method, network.model, network.tokenizer)
+    session.working(f"evaluating on the {session.judged_split} rows")
     evaluation, predictions = _judge(session)
     session.working("writing the results")
     for problem in hints(session, evaluation, predictions):
         session.note(problem)
     session.close_records()
-    summary = _summary(session, peak_memory, saved_bytes)
+    summary = _summary(session, peak_memory, saved_bytes) | {"decisions": [dict(one) for one in decisions]}
     if evaluation is not None:
         directory.write_json("evaluation", evaluation)
     if predictions is not None:
@@ -102,19 +113,18 @@ def _return_to_best(session: Ready) -> None:
     checkpoints.restore_weights(session.training, found.folder)
 
 
-def _save_model(session: Ready) -> int:
-    """Save model and tokenizer into the run directory; return the bytes of the model's files."""
-    folder = session.directory.path
+def save_model(directory: RunDirectory, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Save model and tokenizer into a run directory; return the bytes of the model's files."""
+    folder = directory.path
     staging = folder / ".model"
     remove_folder(staging)
-    _name_end_tokens(session)
     with new_folder(staging) as temporary:
-        session.config.method.save(session.network.model, temporary)
+        method.save(model, temporary)
         model_files = [path.name for path in temporary.iterdir()]
-        session.network.tokenizer.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
     names = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
     names.remove(MANIFEST)
-    session.directory.expect(names)
+    directory.expect(names)
     for name in sorted(names):
         make_folder((folder / name).parent)
         rename(staging / name, folder / name)
@@ -123,15 +133,14 @@ def _save_model(session: Ready) -> int:
     return sum((folder / name).stat().st_size for name in model_files if (folder / name).is_file())
 
 
-def _name_end_tokens(session: Ready) -> None:
+def name_end_tokens(task: Task, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
-    task, network = session.data.task, session.network
-    settings = getattr(inner(network.model), "generation_config", None)
+    settings = getattr(inner(model), "generation_config", None)
     if task.writer is None or settings is None:
         return
     own = settings.eos_token_id
     ends = {
-        *task.writer.stop_tokens(network.tokenizer),
+        *task.writer.stop_tokens(tokenizer),
         *(own if isinstance(own, list) else [] if own is None else [own]),
     }
     settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
@@ -140,7 +149,7 @@ def _name_end_tokens(session: Ready) -> None:
 def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
     """Evaluate on the judged split; return ``evaluation.json`` and the predictions' columns."""
     data, network, settings = session.data, session.network, session.config.evaluation
-    split, task = data.judged_split, data.task
+    split, task = session.judged_split, data.task
     if split not in data.prepared.splits:
         message = "There are neither test nor validation rows, so that nothing says how good the model is."
         session.note(Problem("warning", message, "Give --data.test FILE, or set --data.test_fraction above 0."))
@@ -151,14 +160,20 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
     if settings.baseline and has_baseline(task):
         seed = session.config.data.split_seed
         rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
-    evaluation = figures(task, judged, columns, session.config, split=split, rival=rival)
+    beside = [one for one in (session.taught_by,) if one is not None]
+    evaluation = figures(task, judged, columns, session.config, split=split, rival=rival, beside=beside)
+    if (forgotten := forgetting(session)) is not None:
+        evaluation["forgetting"] = forgotten
+    if settings.keep_scores:
+        session.directory.write_scores(judged.outputs, judged.targets, None if rival is None else rival.outputs)
+        evaluation["speed"] = prediction_speed(network, task, columns)
     return evaluation, predictions_table(task, judged.outputs, judged.targets, columns)
 
 
 def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, Any]:
     """Return the content of ``training.json``."""
     progress, training, network = session.progress, session.training, session.network
-    num_parameters, num_trained = parameter_counts(network.model, training.optimizer.names)
+    num_parameters = count_parameters(network.model)
     step_seconds = max(progress.step_seconds, 1e-9)
     return {
         "status": "finished" if training.step == training.plan.total_steps else "stopped early",
@@ -168,15 +183,17 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "best_metric": {"name": progress.judged_by or session.metric[0], "value": progress.best_value},
         "skipped_steps": progress.num_skipped,
         "num_parameters": num_parameters,
-        "num_trained_parameters": num_trained,
+        "num_trained_parameters": training.optimizer.num_trained,
         "seconds": progress.seconds,
         "step_seconds": progress.step_seconds,
         "tokens": progress.num_tokens,
         "tokens_per_second": progress.num_tokens / step_seconds,
         "rows_per_second": progress.num_rows / step_seconds,
         "peak_memory_bytes": peak_memory,
+        "predicted": progress.predicted,
         **session.settings.record(),
         "saved_bytes": saved_bytes,
+        **({} if progress.compression is None else {"compression": progress.compression}),
         "layout": network.scorer.layout,
         "layout_reason": network.layout_reason,
         "precision": network.precision,

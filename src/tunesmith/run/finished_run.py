@@ -6,32 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tunesmith.data import read_for_prediction
-from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.columns import NOTHING
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
-from tunesmith.engine.predict import predict
 from tunesmith.kernels.waiting import cores_shared
-from tunesmith.models import load_trained, tokenizer_hash
-from tunesmith.run.assembly import Network, inputs_of, load_data, make_network
+from tunesmith.run.assembly import Network, inputs_of, load_data
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
-from tunesmith.run.guards import check_answers
-from tunesmith.run.judgement import Writing, encode_prompts, figures, judge, sampling_for, write_answers
+from tunesmith.run.ensemble import Ensemble, read_ensemble
+from tunesmith.run.judgement import Writing, check_answers, encode_prompts, figures, sampling_for
+from tunesmith.run.predictor import Predictor, TrainedModel
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
-from tunesmith.tasks.left_out import encoding_problems
-from tunesmith.tasks.saved_head import head_of_run
 from tunesmith.types import ColumnChoice, InputError
-
-if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
 
 _EXPECTED = {
     1: ("single texts", "Leave the second texts out."),
@@ -67,6 +59,15 @@ class Run:
         return self.config.task
 
     @property
+    def title(self) -> str:
+        """What it is called beside others: its model and method, or how many runs it is made of."""
+        record = read_ensemble(self.directory)
+        if record is None:
+            model = Path(self.config.model.name)
+            return f"{model.name if model.is_absolute() else model}, {self.config.method.name}"
+        return f"{record.how} of {len(record.members)} runs"
+
+    @property
     def evaluation(self) -> dict[str, Any]:
         """The content of ``evaluation.json``: the figures of the run's own test rows."""
         return self.directory.read_json("evaluation")
@@ -77,26 +78,22 @@ class Run:
         return self.directory.read_json("training")
 
     @cached_property
-    def network(self) -> Network:
-        """The trained model, ready to score; refused when the tokenizer is not the run's own."""
-        head = self.task.head()
-        if self.config.method.needs_base:
-            loaded = self.config.model.load(head, [], self.config.train.seed, head_of_run)
-        else:
-            loaded = load_trained(self.folder, head, self.summary["max_length"])
-        self.task.adapt(loaded.tokenizer)
-        recorded = self.directory.read_json("environment")["tokenizer"]["sha256"]
-        if tokenizer_hash(loaded.tokenizer) != recorded:
-            raise InputError(
-                f"The tokenizer of {loaded.source} is not the one that the run was trained with (its hash differs).",
-                "Use the model that the run was trained from, or the run's own files as they were written.",
-            )
-        return make_network(loaded, self.config, self.task, self._restore)
+    def predictor(self) -> Predictor:
+        """What predicts; its models are loaded when first needed."""
+        record = read_ensemble(self.directory)
+        if record is None:
+            return TrainedModel(self.directory, self.config)
+        return Ensemble.open(self.directory, self.config, record)
 
-    def _restore(self, model: PreTrainedModel) -> nn.Module:
-        """Add what the run trained to a base model; a whole model was loaded with it."""
-        method = self.config.method
-        return method.load(model, self.folder) if method.needs_base else model
+    @property
+    def network(self) -> Network:
+        """The trained model, ready to score; ``InputError`` where there are several."""
+        if not isinstance(self.predictor, TrainedModel):
+            raise InputError(
+                f"{self.folder} is an ensemble: it has no model of its own.",
+                "Use one of its members, or make one model of them: tunesmith ensemble RUN... --how soup.",
+            )
+        return self.predictor.network
 
     @cores_shared()
     def evaluate(
@@ -122,10 +119,7 @@ class Run:
         if answers is not None:
             check_answers(self.task, answers)
             config = config.changed(evaluation=config.evaluation.changed(answers=answers))
-        encoded = self.network.encode(self.task, read)
-        if errors := errors_among(encoding_problems(encoded, read, name, config.data.bad_rows)):
-            raise InputError(errors)
-        judged = judge(self.network, self.task, encoded, read, config)
+        judged = self.predictor.judge(read, name, config)
         return figures(self.task, judged, read, config, split=name)
 
     @property
@@ -214,13 +208,7 @@ class Run:
     def _predict(self, columns: Columns, writing: Writing | None) -> list[dict[str, Any]]:
         if not len(next(iter(columns.values()))):
             return []
-        columns = self.task.complete(columns)
-        network = self.network
-        if self.task.writer is not None:
-            return [{"answer": text} for text in write_answers(network, self.task, columns, writing or Writing())]
-        encoded = network.encode(self.task, columns)
-        scored = predict(network.scorer, network.collate, self.task, encoded, self.config.compute.micro_batch_tokens)
-        return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
+        return self.predictor.predict(self.task.complete(columns), writing or Writing())
 
     def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:
         if data is not None:

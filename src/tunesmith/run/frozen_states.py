@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.encoded import Encoded, as_ragged
+from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.engine.batch import Batch
 from tunesmith.engine.predict import forward_tokens
 from tunesmith.engine.prefix import Prefix
@@ -15,8 +17,9 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import plain_name
 from tunesmith.readable import size
-from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
+from tunesmith.run.computed_columns import Column, ColumnFolder, Kept, load_column
 from tunesmith.run.session import Opened
+from tunesmith.run.unlabelled import UNLABELLED
 from tunesmith.types import Problem
 
 if TYPE_CHECKING:
@@ -48,6 +51,27 @@ def keep_states(opened: Opened) -> Opened:
     return replace(opened, training=replace(training, data=kept["train"]), validation=kept.get("validation"))
 
 
+def states_of(opened: Opened, data: Encoded) -> Encoded:
+    """Return some training rows with the states that the run would have of them; nothing is kept."""
+    prefix = opened.training.scorer.prefix
+    assert prefix is not None
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as name:
+        folder = ColumnFolder(Path(name))
+        column = _column(opened, "train", data, prefix, reads_only=prefix.is_all and opened.training.scorer.reads_apart)
+        column.compute(folder)
+        folder.finish("")
+        kept = load_column(Path(name))
+        states = {
+            name: np.array(values) if isinstance(values, np.ndarray) else _in_memory(values)
+            for name, values in kept.values.items()
+        }
+        return column.join(replace(kept, values=states))
+
+
+def _in_memory(values: Ragged) -> Ragged:
+    return Ragged(np.array(values.values), values.offsets)
+
+
 def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_only: bool) -> Column[Encoded]:
     """Return the states of a split: of every token or, where ``reads_only``, of what the head reads."""
 
@@ -60,7 +84,8 @@ def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_
         states = kept.values["states"]
         return replace(data, read_states=states) if reads_only else replace(data, states=as_ragged(states))
 
-    task, content = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes[split]
+    task, hashes = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes
+    content = [hashes[split], *([hashes[UNLABELLED]] if split == "train" and UNLABELLED in hashes else ())]
     return Column(
         name=f"states/{split}",
         key=[task, content, opened.model_key, _seed(opened), len(prefix.layers), reads_only],

@@ -17,18 +17,16 @@ from tunesmith.files.atomic import sweep
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.files.ownership import STAGED, foreign_entries, obstacles, owned_files
 from tunesmith.files.space import require_space
-from tunesmith.metrics import require_answer_metrics
 from tunesmith.models.adapter import named_bases
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
-from tunesmith.tasks import writing
+from tunesmith.run.judgement import check_answers
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
     from tunesmith.run.session import Composed
-    from tunesmith.tasks.base import Task
 
 
 MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
@@ -120,6 +118,7 @@ def _inputs(config: RunConfig) -> list[tuple[str, Path]]:
     given = {
         "model.name": config.model.name,
         **{f"data.{name}": getattr(config.data, name) for name in ("path", "validation", "test")},
+        **({} if config.teacher is None else {"teacher.run": config.teacher.run}),
     }
     places = [(name, Path(value).expanduser()) for name, value in given.items() if value]
     found = [(name, place.resolve()) for name, place in places if exists(place)]  # noqa: PTH110 (which fails on names that are no paths)
@@ -188,7 +187,11 @@ def _differences(name: str, before: Any, now: Any, *, may_be_open: bool) -> list
 
 
 def check_method(config: RunConfig) -> None:
-    """Refuse to train what needs its base beside random weights, which are nowhere when it is to be opened again."""
+    """Refuse what a method says no to, and to train what needs its base beside random weights.
+
+    These are nowhere when it is to be opened again.
+    """
+    config.method.check()
     if config.model.from_scratch and config.method.needs_base:
         raise InputError(
             f"The method '{config.method.name}' trains an adapter beside the weights of a pretrained model; the model "
@@ -261,17 +264,6 @@ def other_compute(before: ComputeConfig, now: ComputeConfig) -> list[Problem]:
         "Sums are rounded differently, and dropout may draw otherwise."
     )
     return [Problem("note", message, "For the same bits, resume it unchanged.")]
-
-
-def check_answers(task: Task, num_answers: int) -> None:
-    """Refuse to have answers written by a task that writes none."""
-    if num_answers and task.writer is None:
-        raise InputError(
-            f"evaluation.answers: the task {task.name} writes no answers.",
-            f"Leave it out, or use the task {writing()}.",
-        )
-    if num_answers:
-        require_answer_metrics()
 
 
 def check_composed(composed: Composed) -> None:

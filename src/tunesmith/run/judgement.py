@@ -6,21 +6,33 @@ is opened again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.engine.generate import Sampling, generate
 from tunesmith.engine.predict import predict
 from tunesmith.evaluate import Baseline, evaluate
+from tunesmith.metrics import require_answer_metrics
+from tunesmith.tasks import writing
 from tunesmith.tasks.base import Columns, Task, Writer
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run.assembly import Network
     from tunesmith.run.config import RunConfig
 
 Notify = Callable[[str], None]
+
+SPEED_ROWS, LATENCY_ROWS = 256, 15
+"""Rows that a speed is measured with, at most: together, and each alone."""
+SPEED_TOKENS = 8192
+"""Tokens of a micro-batch when it is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +88,16 @@ def judge(
 
 
 def figures(
-    task: Task, judged: Judged, columns: Columns, config: RunConfig, *, split: str, rival: Baseline | None = None
+    task: Task,
+    judged: Judged,
+    columns: Columns,
+    config: RunConfig,
+    *,
+    split: str,
+    rival: Baseline | None = None,
+    beside: Sequence[Baseline] = (),
 ) -> dict[str, Any]:
-    """Return the content of ``evaluation.json``."""
+    """Return the content of ``evaluation.json``; others are set ``beside`` on the same rows."""
     settings = config.evaluation
     evaluation = evaluate(
         task,
@@ -89,8 +108,43 @@ def figures(
         confidence=settings.confidence,
         columns=columns,
         against=rival,
+        beside=beside,
     )
     return {"split": split, "loss": judged.loss, **evaluation}
+
+
+def prediction_speed(network: Network, task: Task, columns: Columns) -> dict[str, float]:
+    """Return ``latency``, the seconds that one row alone takes, and ``rows_per_second`` where they come together.
+
+    Both are from text to scores, tokenising included, in the process and on the device at hand; of rows that are
+    written to, until the row itself is scored. The latency is the median over rows.
+    """
+    num_rows = len(next(iter(columns.values())))
+    rows = np.linspace(0, num_rows - 1, min(num_rows, SPEED_ROWS), dtype=np.int64).tolist()
+    chosen = {name: [values[row] for row in rows] for name, values in columns.items()}
+
+    def seconds(rows: Columns) -> float:
+        began = time.perf_counter()
+        predict(network.scorer, network.collate, task, network.encode(task, rows), SPEED_TOKENS)
+        return time.perf_counter() - began
+
+    alone = [
+        {name: [value] for name, value in zip(chosen, row, strict=True)} for row in zip(*chosen.values(), strict=True)
+    ]
+    seconds(alone[0])  # what is made once is not a row's
+    latency = statistics.median(map(seconds, alone[:LATENCY_ROWS]))
+    return {"latency": latency, "rows_per_second": len(rows) / seconds(chosen)}
+
+
+def check_answers(task: Task, num_answers: int) -> None:
+    """Refuse to have answers written by a task that writes none."""
+    if num_answers and task.writer is None:
+        raise InputError(
+            f"evaluation.answers: the task {task.name} writes no answers.",
+            f"Leave it out, or use the task {writing()}.",
+        )
+    if num_answers:
+        require_answer_metrics()
 
 
 def write_answers(

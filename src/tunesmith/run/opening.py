@@ -10,8 +10,10 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
+from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
+from tunesmith.run.general_text import judge_general_text
 from tunesmith.run.guards import (
     check_same_config,
     check_same_data,
@@ -20,6 +22,7 @@ from tunesmith.run.guards import (
     other_surroundings,
 )
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
+from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
 
 
@@ -35,6 +38,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         check_same_config(directory, resolved)
         check_same_data(composed)
         check_same_model(composed)
+        check_same_teacher(directory, composed.teacher)
         decisions = {**decisions_of(directory), **decisions}
     composed.stop.advice = f"Stopped before the first step. Begin again with: {composed.how_to_resume}"
     directory.begin(anew=not resume)
@@ -47,10 +51,11 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
-    rival = judge_untuned(composed)  # before anything is restored
+    rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
+    composed = calibrated(composed)
     if resume:
         _restore(composed, before)
-    return next_stage(Opened, composed, decisions=decisions, rival=rival)
+    return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
 def _restore(composed: Composed, compute: ComputeConfig) -> None:
@@ -75,6 +80,7 @@ def _environment(composed: Composed, decisions: Mapping[str, Decision], started:
         "data": {"source": composed.config.data.path, "hashes": dict(composed.data.prepared.hashes)},
         "model": {"source": network.source, "hub_id": network.hub_id, **record(network.model)},
         "tokenizer": {"sha256": composed.workshop.tokenizer_sha256(network)},
+        **({} if composed.teacher is None else {"teacher": composed.teacher.record()}),
         "defaults": as_record(decisions),
         "git": once(["git"], lambda: git_state(Path.cwd())),
         "started": started.isoformat(timespec="seconds"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from tunesmith.engine.loop import Training
-from tunesmith.run.assembly import parameter_counts
+from tunesmith.run.assembly import count_parameters
 from tunesmith.run.defaults import in_one_line
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import RunPlan
@@ -29,7 +29,7 @@ def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings
 
 def _plan(ready: Ready) -> RunPlan:
     network, training = ready.network, ready.training
-    num_parameters, num_trained = parameter_counts(network.model, training.optimizer.names)
+    num_parameters = count_parameters(network.model)
     return RunPlan(
         task=ready.data.task.name,
         model=ready.config.model.name,
@@ -38,7 +38,7 @@ def _plan(ready: Ready) -> RunPlan:
         precision=network.precision,
         device=str(network.device),
         num_parameters=num_parameters,
-        num_trained_parameters=num_trained,
+        num_trained_parameters=training.optimizer.num_trained,
         num_rows={split: len(rows) for split, rows in ready.data.prepared.splits.items()},
         total_steps=training.plan.total_steps,
         first_step=training.step,

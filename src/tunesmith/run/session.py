@@ -17,13 +17,14 @@ from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData
-from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.computed_columns import ComputedColumns, Kept
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.signals import StopRequests
+from tunesmith.run.teacher import Teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import Problem
 
@@ -47,6 +48,12 @@ class Progress:
     num_tokens: int = 0
     num_rows: int = 0
     num_skipped: int = 0
+    is_ended: bool = False
+    """Whether the method has ended the training."""
+    predicted: dict[str, Any] | None = None
+    """What the run said of itself after its first steps (``first_steps``)."""
+    compression: dict[str, dict[str, float]] | None = None
+    """What the model cost before and after a method made it smaller."""
 
 
 @dataclass
@@ -80,6 +87,8 @@ class Composed:
     validation: Encoded | None
     workshop: Workshop
     """What other runs of this process have in common with it."""
+    teacher: Teacher | None
+    """Whom it learns from besides the labels."""
     columns: ComputedColumns
     """What its model made of rows before training."""
     logbook: Logbook
@@ -103,6 +112,11 @@ class Composed:
         directions = {**self.data.task.higher_is_better, "loss": False}
         name = self.config.train.early_stopping.metric or self.data.task.main_metric()
         return name, directions[name]
+
+    @property
+    def judged_split(self) -> str:
+        """The split that the final figures come from."""
+        return self.data.judged_split(self.config.evaluation.split)
 
     @property
     def model_key(self) -> list[Any]:
@@ -129,6 +143,10 @@ class Opened(Composed):
 
     rival: Baseline | None
     """The model before its first step, where that is what it is judged against."""
+    taught_by: Baseline | None = None
+    """What its teacher answers for the judged rows."""
+    general: Kept | None
+    """What it made of general text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
-from tunesmith.run.assembly import parameter_counts
+from tunesmith.run.assembly import count_parameters
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
 
@@ -31,7 +31,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     _require(opened)
     config, training = opened.config.compute, _with_chosen_loss(opened)
     model, device = training.scorer.model, training.collate.device
-    num_weights, _ = parameter_counts(model, training.optimizer.names)
+    num_weights = count_parameters(model)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
     pays = worth_compiling(num_weights, num_tokens, device.type)
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
@@ -72,7 +72,7 @@ def _require(opened: Opened) -> None:
         )
         problems.append(Problem("error", message, "Leave compute.checkpointing at auto."))
     if config.cuda_graphs:
-        num_weights, _ = parameter_counts(network.model, ())
+        num_weights = count_parameters(network.model)
         hindrances = {
             f"the device is {network.device.type}": network.device.type != "cuda",
             f"the layout is {network.scorer.layout}": network.scorer.layout != "flat",
@@ -98,7 +98,7 @@ def _require(opened: Opened) -> None:
 def _with_chosen_loss(opened: Opened) -> Training:
     """Return the training with Liger's loss where it was asked for and does the same."""
     training = opened.training
-    if opened.config.compute.kernels != "liger" or not opened.data.task.plain_cross_entropy:
+    if opened.config.compute.kernels != "liger" or not opened.training.task.plain_cross_entropy:
         return training
     scorer = training.scorer
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)

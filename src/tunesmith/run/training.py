@@ -24,6 +24,7 @@ from tunesmith.run.opening import open_run
 from tunesmith.run.readiness import ready_to_step
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.step_settings import settle_steps
+from tunesmith.run.teaching import follow_teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import DiskError, InputError
 
@@ -36,6 +37,8 @@ def train(
     overwrite: bool = False,
     observers: Sequence[Observer] = (),
     workshop: Workshop | None = None,
+    until: int | None = None,
+    how_to_resume: str = "",
 ) -> Path:
     """Train as ``config`` says and return the run directory.
 
@@ -47,6 +50,9 @@ def train(
         observers: Told of every step, evaluation and note.
         workshop: What the run has in common with others before and after it in this process; the result is bit for
             bit that of the run alone.
+        until: Leave the run unfinished after this step, or earlier if it stops by itself: evaluated and saved, to be
+            resumed. Its test rows have not been scored by then.
+        how_to_resume: What continues the run when it is stopped; its own command when not given.
 
     Raises:
         InputError: The configuration, data or model cannot be used; nothing was trained.
@@ -61,11 +67,21 @@ def train(
         if directory is None:
             return place.path
         if resume:
-            stop.advice = f"Stopped before training went on; all is as it was. Continue with: {directory.how_to_resume}"
+            how = how_to_resume or directory.how_to_resume
+            stop.advice = f"Stopped before training went on; all is as it was. Continue with: {how}"
         elif directory.final is not None:
             stop.advice = f"Stopped before training began; the run in {place.path} is as it was."
         watching = stack.enter_context(closing(Observers(observers)))
-        train_in(directory, config, watching, stop, workshop or Workshop(keeps_models=False), resume=resume)
+        train_in(
+            directory,
+            config,
+            watching,
+            stop,
+            workshop or Workshop(keeps_models=False),
+            resume=resume,
+            until=until,
+            how_to_resume=how_to_resume,
+        )
     return place.path
 
 
@@ -77,23 +93,25 @@ def train_in(
     workshop: Workshop,
     *,
     resume: bool,
+    until: int | None = None,
     how_to_resume: str = "",
 ) -> None:
     """Train as ``config`` says, from its beginning to its end, in a folder that is held (``enter``).
 
-    ``how_to_resume`` is what continues the run; its own command when not given. Raises what ``train`` does.
+    ``until`` and ``how_to_resume`` are those of ``train``, which says what is raised.
     """
     with ExitStack() as stack:
+        workshop.reuse.begin_run()
         config = taken_up(config, directory) if resume else config
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
-        opened = open_run(composed, resume=resume)
+        opened = follow_teacher(open_run(composed, resume=resume))
         if wants_states(opened):
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
         reset_peak(ready.network.device)
-        drive(ready)
-        finish(ready, peak_memory=peak_bytes(ready.network.device))
+        if drive(ready, until):
+            finish(ready, peak_memory=peak_bytes(ready.network.device) - workshop.bytes_beside(ready.network))
 
 
 def directory_of(config: RunConfig) -> RunDirectory:
@@ -132,5 +150,6 @@ def _resumable(directory: RunDirectory, how_to_resume: str) -> Iterator[None]:
 
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data, model and method."""
-    parts = (Path(config.data.path).name.split(".")[0], config.model.name, config.method.name)
+    taught = () if config.teacher is None else ("taught",)
+    parts = (Path(config.data.path).name.split(".")[0], config.model.name, config.method.name, *taught)
     return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)

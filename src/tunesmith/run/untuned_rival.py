@@ -19,7 +19,7 @@ NAME = "before fine-tuning"
 def judge_untuned(composed: Composed) -> Baseline | None:
     """Return what the model makes of the judged rows as it is now; None where the task has another rival."""
     data, config = composed.data, composed.config
-    split = data.judged_split
+    split = composed.judged_split
     if data.task.rival != "untuned" or not config.evaluation.baseline or split not in data.prepared.splits:
         return None
     known = origin(composed.network.model)

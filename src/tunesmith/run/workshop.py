@@ -15,9 +15,10 @@ from tunesmith.files.atomic import remove_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.ownership import COLUMNS
 from tunesmith.models.base import LoadedModel
-from tunesmith.models.sharing import own_memory
+from tunesmith.models.sharing import memory_beside, own_memory
 from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Workshop:
         """
         self._folder = folder
         self.keeps_models = keeps_models
+        self.reuse = Reuse()
         self._made: dict[str, object] = {}
         self._templates: dict[str, LoadedModel] = {}
         """Models as they were loaded, which nobody trains or changes."""
@@ -76,9 +78,11 @@ class Workshop:
 
     def once(self, key: Sequence[Any], make: Callable[[], T]) -> T:
         """Return what ``make`` gave when this was first asked for with an equal key (JSON values)."""
-        name = hash_json(list(key))
+        name, kind = hash_json(list(key)), str(key[0])
         if name not in self._made:
-            self._made[name] = make()
+            self._made[name] = self.reuse.make(kind, name, make)
+        else:
+            self.reuse.used_again(kind, name)
         return cast("T", self._made[name])
 
     def data(self, config: RunConfig) -> TaskData:
@@ -97,7 +101,9 @@ class Workshop:
             return source.load(head, (text or "" for text in read), seed, head_of_run)
         key = hash_json([source.model_dump(mode="json"), head.auto_class, head.num_outputs, dict(head.config)])
         if key not in self._templates:
-            self._templates[key] = source.load(head, (), seed, head_of_run)
+            self._templates[key] = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
+        else:
+            self.reuse.used_again("model", key)
         template = self._templates[key]
         own = self.once(["tokenizer", key, *_task_of(data)], lambda: copy.deepcopy(template.tokenizer))
         self._tokenizers[id(own)] = own
@@ -107,6 +113,10 @@ class Workshop:
         """Give a run the memory of the parameters ``names``, which it is going to train, and of the buffers."""
         for template in self._templates.values():
             own_memory(network.model, template.model, names)
+
+    def bytes_beside(self, network: Network) -> int:
+        """Return the memory of models that are held for other runs, as far as a run does not use it, in bytes."""
+        return memory_beside((template.model for template in self._templates.values()), network.model)
 
     def tokenizer_sha256(self, network: Network) -> str:
         """Return what the tokenizer does, as one hash."""

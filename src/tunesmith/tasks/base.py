@@ -29,6 +29,10 @@ class Task(Rows, Objective, Judge, Config):
         """The task as one whose predictions are texts that the model writes; None where it writes none."""
         return self if isinstance(self, Writer) else None
 
+    def on_texts(self) -> Task | None:
+        """Return the task as one on plain texts, whose main metric is a perplexity; None where it models none."""
+        return None
+
 
 __all__ = [
     "Columns",

@@ -37,6 +37,7 @@ from tunesmith.tasks.chat.template import (
 )
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import TEXT, place, places
+from tunesmith.tasks.objective import Following
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -233,6 +234,10 @@ class CausalLM(Task, Writer):
         """Return the number of tokens to predict."""
         return float(targets["labels"].numel())
 
+    @property
+    def followed(self) -> Following:
+        return "vocabulary"
+
     # ---- scores to answers and numbers ---------------------------------------------------------
 
     def collect(
@@ -349,6 +354,9 @@ class CausalLM(Task, Writer):
             statistics = metrics.answer_statistics(judged, references)
             found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
         return found
+
+    def on_texts(self) -> Self:
+        return self.model_copy(update={"form": "text"})
 
     # ---- said of the model -----------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ MAX_CURVES = 12
 """With more labels than this only the micro-averaged curves are drawn."""
 MAX_MATRIX = 200
 """With more labels than this no confusion matrix is kept."""
+SMALLEST = 1e-12
+"""The least probability whose logarithm is told from that of 0."""
 
 
 def softmax(scores_NK: npt.NDArray[np.generic]) -> FloatArray:
@@ -34,6 +36,18 @@ def sigmoid(scores_NK: npt.NDArray[np.generic]) -> FloatArray:
     from scipy.special import expit
 
     return cast("FloatArray", expit(np.asarray(scores_NK, dtype=np.float64)))
+
+
+def log_probabilities(probabilities: Any) -> npt.NDArray[np.float32]:
+    """Return the scores that have these probabilities of exclusive labels, as far as single precision tells."""
+    return np.log(np.clip(np.asarray(probabilities, dtype=np.float64), SMALLEST, 1.0)).astype(np.float32)
+
+
+def log_odds(probabilities: Any) -> npt.NDArray[np.float32]:
+    """Return the scores that have these probabilities of independent labels."""
+    wide = np.asarray(probabilities, dtype=np.float64)
+    scores = np.log(np.clip(wide, SMALLEST, 1.0)) - np.log(np.clip(1.0 - wide, SMALLEST, 1.0))
+    return scores.astype(np.float32)
 
 
 def decide(probabilities_NK: FloatArray, threshold: float | None) -> tuple[BoolArray, FloatArray]:

@@ -18,7 +18,15 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
-from tunesmith.tasks.class_figures import BoolArray, decide, report_details, sigmoid, softmax
+from tunesmith.tasks.class_figures import (
+    BoolArray,
+    decide,
+    log_odds,
+    log_probabilities,
+    report_details,
+    sigmoid,
+    softmax,
+)
 from tunesmith.tasks.class_weights import (
     balanced_positive_weights,
     balanced_weights,
@@ -30,6 +38,7 @@ from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
 from tunesmith.tasks.labels import LabelCells, find_delimiter, is_list, label_name, sorted_labels
+from tunesmith.tasks.objective import Following
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -288,12 +297,24 @@ class Classification(Task):
         """Keep ``scores``: the logits, float32 [N, K]."""
         return {"scores": scores_UK.detach().float()}
 
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return self._labels
+
+    def answers(self, outputs: Outputs) -> FloatArray:
+        """Return the probabilities of the labels, [N, K]."""
+        return self.probabilities(outputs)
+
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
-        probabilities = np.clip(predictions, 1e-12, 1.0)
-        scores = np.log(probabilities)
-        if self.multi_label:
-            scores -= np.log(np.clip(1.0 - predictions, 1e-12, 1.0))
-        return {"scores": scores.astype(np.float32)}
+        return {"scores": self.scores_for(predictions)}
+
+    @property
+    def followed(self) -> Following:
+        return "labels" if self.multi_label else "classes"
+
+    def scores_for(self, answers: Array | Ragged) -> Array:
+        """Return the logarithms of the probabilities, or of the odds of independent labels."""
+        return log_odds(answers) if self.multi_label else log_probabilities(answers)
 
     def probabilities(self, outputs: Outputs) -> FloatArray:
         """Return [N, K]: softmax of the scores, or the sigmoid of each for multi-label."""

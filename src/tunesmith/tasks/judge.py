@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.encoded import Array
+from tunesmith.data.encoded import Array, Ragged
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.rows import Columns
 
@@ -93,10 +93,23 @@ class Judge:
         """Return [N]: how wrong each row's prediction is; 0 when it is right, more when it is surer or further off."""
         raise NotImplementedError
 
-    def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
-        """Return the outputs of predictions made by other means than a model of ours (a baseline).
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """What the K columns of ``answers`` stand for: labels or tags, in the model's order; empty for a number."""
+        return ()
 
-        ``predictions`` are probabilities [N, K], or values [N] in the user's units.
+    def answers(self, outputs: Outputs) -> Array | Ragged | None:
+        """Return what predictions of several models can be averaged as, in float64; None where there is no such thing.
+
+        Probabilities [N, K], or of each row's words (``Ragged`` with values [T, K]), or numbers [N] in the user's
+        units. Models of different architectures and tokenizers answer alike.
+        """
+        return None
+
+    def outputs_from(self, predictions: Any) -> dict[str, Any]:
+        """Return the outputs of predictions made by other means than one model of ours (a baseline, several models).
+
+        ``predictions`` have the form of ``answers``.
         """
         raise NotImplementedError
 

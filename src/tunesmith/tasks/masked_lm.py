@@ -104,6 +104,9 @@ class MaskedLM(Task):
     def head(self) -> HeadSettings:
         return HeadSettings("AutoModelForMaskedLM", None)
 
+    def on_texts(self) -> Self:
+        return self
+
     # ---- rows to numbers -----------------------------------------------------------------------
 
     def complete(self, columns: Columns) -> Columns:

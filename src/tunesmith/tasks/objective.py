@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tunesmith.data.encoded import Encoded, Units
+from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.types import HeadSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
+
+
+Following = Literal["classes", "labels", "value", "vocabulary"]
 
 
 class Objective:
@@ -56,6 +59,19 @@ class Objective:
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return what the step's loss is divided by: the number (or total weight) of labelled units or rows."""
+        raise NotImplementedError
+
+    @property
+    def followed(self) -> Following | None:
+        """What the scores of a unit are, so that a teacher's can be followed; None where there is no such word.
+
+        ``classes``: exclusive answers, by a softmax; ``labels``: independent ones, by a sigmoid each; ``value``: a
+        number; ``vocabulary``: tokens, of which a teacher's likeliest are kept.
+        """
+        return None
+
+    def scores_for(self, answers: Array | Ragged) -> Array | Ragged:
+        """Return the scores, float32, that have these ``Judge.answers``: what a student's are held against."""
         raise NotImplementedError
 
     def collect(

@@ -21,6 +21,7 @@ from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels, places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
+from tunesmith.tasks.objective import Following
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -163,8 +164,21 @@ class Regression(Task):
         """Keep ``value``: the prediction in the user's units, float32 [N]."""
         return {"value": (widen(scores_UK.detach()).squeeze(-1) * self._scale + self._shift).float()}
 
+    def answers(self, outputs: Outputs) -> FloatArray:
+        """Return the predicted values, [N]."""
+        return np.asarray(outputs["value"], dtype=np.float64)
+
     def outputs_from(self, predictions: FloatArray) -> dict[str, Array]:
         return {"value": predictions.astype(np.float32)}
+
+    @property
+    def followed(self) -> Following:
+        return "value"
+
+    def scores_for(self, answers: Array | Ragged) -> Array:
+        """Return the values in the units that the model learns, [N, 1]."""
+        values_N = np.asarray(answers, dtype=np.float64)
+        return ((values_N - self._shift) / self._scale).astype(np.float32)[:, None]
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         return [{"value": value} for value in outputs["value"].astype(np.float64).tolist()]

@@ -23,10 +23,12 @@ from tunesmith.data.tagged_rows import TaggedTokens
 from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import IN_WINDOWS, TaskCard
+from tunesmith.tasks.class_figures import log_probabilities, softmax
 from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
 from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import lengths_of
 from tunesmith.tasks.label_checks import quoted
+from tunesmith.tasks.objective import Following
 from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
 from tunesmith.tasks.tag_roles import TAGS, TOKENS, tag_roles
@@ -277,6 +279,32 @@ class TokenClassification(Task):
         scores_UK = scores_UK.detach().float()
         return {"scores": crf.potentials(scores_UK) if self.crf else scores_UK}
 
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return self._labels
+
+    def answers(self, outputs: Outputs) -> Ragged:
+        """Return the probabilities of the tags of every word, [T, K]; of a CRF, over all sequences of its row."""
+        scores = self._scores(outputs)
+        if self.crf:
+            return Ragged(tag_probabilities(scores, *transitions(self._labels)), scores.offsets)
+        return Ragged(softmax(scores.values), scores.offsets)
+
+    def outputs_from(self, predictions: Ragged) -> dict[str, Ragged]:
+        scores_TK = log_probabilities(predictions.values)
+        if self.crf:  # whatever tag comes before
+            scores_TK = np.tile(scores_TK, (1, len(self._labels) + 1))
+        return {"scores": Ragged(scores_TK, predictions.offsets)}
+
+    @property
+    def followed(self) -> Following | None:
+        """Nothing for a chain: its scores are no distribution of a token's tags."""
+        return None if self.crf else "classes"
+
+    def scores_for(self, answers: Array | Ragged) -> Ragged:
+        answers = as_ragged(answers)
+        return Ragged(log_probabilities(answers.values), answers.offsets)
+
     def _scores(self, outputs: Outputs) -> Ragged:
         scores, num_tags = as_ragged(outputs["scores"]), len(self._labels)
         return Ragged(
@@ -289,13 +317,7 @@ class TokenClassification(Task):
 
     def _probabilities(self, outputs: Outputs, chosen_T: IntArray) -> FloatArray:
         """Return the probability of every token's tag, [T]: its own, or, for a CRF, over all sequences of the row."""
-        scores = self._scores(outputs)
-        if self.crf:
-            probability_TK = tag_probabilities(scores, *transitions(self._labels))
-        else:
-            scores_TK = np.asarray(scores.values, dtype=np.float64)
-            probability_TK = np.exp(scores_TK - scores_TK.max(axis=1, keepdims=True, initial=-np.inf))
-            probability_TK /= probability_TK.sum(axis=1, keepdims=True)
+        probability_TK: FloatArray = np.asarray(self.answers(outputs).values, dtype=np.float64)
         return probability_TK[np.arange(len(chosen_T)), chosen_T]
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:

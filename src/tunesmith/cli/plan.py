@@ -1,0 +1,119 @@
+"""``tunesmith plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.config.load import load_yaml
+from tunesmith.config.migrate import migrate
+from tunesmith.kernels.building import build_ahead
+from tunesmith.readable import compact, duration, number, size
+
+if TYPE_CHECKING:
+    from tunesmith.study.plan import Candidate, Plan
+
+OWN = ("method", "methods", "within", "memory", "quality")
+"""Keys that say what is planned, and are no part of the run or decided by the plan."""
+MOST_NOTES = 5
+
+
+class PlanCommand(ConfigCommand):
+    """Takes every key of ``PlanConfig`` as a flag."""
+
+    def flag_tree(self) -> FlagTree:
+        from tunesmith.study import PlanConfig
+
+        return FlagTree(PlanConfig)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not HELP.intersection(args):
+            build_ahead()
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=PlanCommand, short_help="Say what each method would cost, and which to take.")
+@click.argument("path", metavar="[CONFIG.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Write the plan as JSON.")
+@click.option("--quiet", is_flag=True, help="Show the result only.")
+@click.pass_context
+def plan_command(context: click.Context, *, path: Path | None, as_json: bool, quiet: bool) -> None:
+    """Say, from a few real steps of each method, what a training would take, and which method to choose.
+
+    A few steps are made and thrown away; time, memory and disk follow from them. How well a method is
+    likely to do is judged by what is known of it beforehand, with the source of every reason.
+    'tunesmith compare' measures it.
+
+    \b
+    tunesmith plan --model sample:minilm --data reviews.csv
+    tunesmith plan --model M --data reviews.csv --within 10m --memory 8GB
+    tunesmith plan --model M --data D --methods "full,lora(rank=64),ia3" --json
+    """  # noqa: D301
+    from tunesmith.cli.application import show_problems
+    from tunesmith.cli.console import ConsoleObserver
+    from tunesmith.cli.terminal import say_json
+    from tunesmith.study import PlanConfig, make_plan
+
+    flags = flags_of(context)
+    base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
+    config = build_config(PlanConfig, flags, base)
+    quiet = quiet or as_json
+    if not quiet:
+        show_problems([*flags.notes, *moved])
+    observers = [] if quiet else [ConsoleObserver()]
+    plan = make_plan(config, given=_words(path, flags), observers=observers)
+    if as_json:
+        say_json(plan.to_dict(), indent=1)
+    else:
+        _show(plan)
+
+
+def _words(path: Path | None, flags: ParsedFlags) -> list[str]:
+    """Return the command that was given, as one that trains, but for the method."""
+    words = ["tunesmith", "train", *([str(path)] if path is not None else [])]
+    for name, value in flags.pairs:
+        if name.split(".")[0] not in OWN:
+            words += [f"--{name}", value]
+    return words
+
+
+def _show(plan: Plan) -> None:
+    from tunesmith.cli.tables import new_table, print_table, stdout_console
+    from tunesmith.cli.terminal import say
+
+    table = new_table(headers=["method", "fits", "time", "peak memory", "saved", "trained", "rate", "likely quality"])
+    for one in plan.candidates:
+        table.add_row(*_cells(one))
+    print_table(stdout_console(), table)
+    say()
+    for one in plan.candidates:
+        if not one.fits:
+            say(f"{one.name}: {one.reason}.")
+    for problem in plan.notes[:MOST_NOTES]:
+        say(f"Rows: {problem.message}", dim=True)
+    if plan.recommended is None:
+        say(f"Recommended: nothing. {plan.reasons[0]}")
+        return
+    say(f"Recommended: {plan.recommended.name}.", bold=True)
+    for reason in plan.reasons:
+        say(f"  {reason[:1].upper()}{reason[1:]}.")
+    say(f"Run it: {plan.command}")
+
+
+def _cells(one: Candidate) -> list[str]:
+    found = one.forecast
+    if found is None or one.likely is None:
+        return [one.name, "no", "", "", "", "", "", ""]
+    return [
+        one.name,
+        "yes" if one.fits else "changed" if one.change else "no",
+        duration(found.seconds),
+        size(found.peak_memory),
+        size(found.disk),
+        compact(found.trained.num_weights),
+        number(found.config.train.learning_rate),
+        one.likely.quality,
+    ]

@@ -1,0 +1,194 @@
+"""What the runs of a contest say together: means, differences and their intervals, over rows and over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.evaluate import (
+    CONTEST_RESAMPLES,
+    Comparison,
+    Entrant,
+    Estimate,
+    Scores,
+    compare,
+    estimates,
+    models_p_value,
+    score,
+)
+from tunesmith.readable import is_fraction, is_percentage
+from tunesmith.run.directory import RunDirectory
+from tunesmith.run.scores_file import KeptScores, read_scores
+from tunesmith.tasks.base import Task
+
+MARGIN_SHARE = 0.01
+"""The margin, as a part of the reference's value, of metrics that are no shares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What does not change while a contest goes on, and is known once its rows are read."""
+
+    task: Task
+    metric: str
+    higher: bool
+    """Whether higher values of the metric are better."""
+    tuned_by: str
+    """The metric on the validation rows that rates are chosen by."""
+    tuned_higher: bool
+    reference: str
+    margin: float | None
+    num_rows: Mapping[str, int]
+    groups: npt.NDArray[np.uint64] | None
+    """[N]: which test rows belong together."""
+    rival: str
+    """Who stands beside the methods without being trained here: ``tfidf``, ``untuned`` or nobody."""
+    confidence: float
+    seed: int
+    """Of the resamples."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that counts, as its folder tells of it."""
+
+    seed: int
+    folder: Path
+    training: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    validation_hash: str
+    kept: KeptScores
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the contest found."""
+
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    comparisons: Sequence[Comparison] = ()
+    margin: float | None = None
+
+
+@dataclass
+class ContestStatistics:
+    """Reads finished runs, each once, and compares them."""
+
+    question: Question
+    _runs: dict[Path, FinishedRun] = field(default_factory=dict)
+
+    def read(self, folder: Path, seed: int) -> FinishedRun:
+        """Return the finished run in ``folder``, scored on all resamples of the test rows."""
+        if folder not in self._runs:
+            directory = RunDirectory(folder)
+            kept = read_scores(directory.scores)
+            self._runs[folder] = FinishedRun(
+                seed,
+                folder,
+                directory.read_json("training"),
+                directory.read_json("evaluation"),
+                directory.read_json("environment")["data"]["hashes"].get("validation", ""),
+                kept,
+                self._score(kept.outputs, kept.targets),
+            )
+        return self._runs[folder]
+
+    def findings(self, runs: Mapping[str, Sequence[FinishedRun]]) -> Findings:
+        """Return means and differences of the methods that have all their runs, and of the rival beside them."""
+        question = self.question
+        paired = cut_by_seed(runs)
+        metric = question.metric
+        entrants = [
+            Entrant.of(name, [run.seed for run in own], [run.scores for run in own], metric)
+            for name, own in runs.items()
+        ]
+        if (rival := self._rival(runs, paired=paired)) is not None:
+            entrants.append(rival)
+        if not entrants:
+            return Findings()
+        num_rows = question.num_rows["test"]
+        num_units = num_rows if question.groups is None else len(np.unique(question.groups))
+        found = estimates(entrants, num_units=num_units, confidence=question.confidence, paired=paired, metric=metric)
+        by_name = {one.method: one for one in found}
+        if question.reference not in by_name or len(entrants) < 2:
+            return Findings(by_name)
+        margin = self._margin(by_name[question.reference].mean)
+        compared = compare(
+            entrants,
+            question.reference,
+            num_rows=num_rows,
+            num_units=num_units,
+            margin=margin,
+            confidence=question.confidence,
+            higher_is_better=question.higher,
+            paired=paired,
+            p_of_models=self._p_of_models(runs),
+            metric=metric,
+        )
+        return Findings(by_name, compared, margin)
+
+    def _score(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Scores:
+        return score(
+            self.question.task,
+            outputs,
+            targets,
+            seed=self.question.seed,
+            num_resamples=CONTEST_RESAMPLES,
+            groups_N=self.question.groups,
+            per_label=False,
+        )
+
+    def _rival(self, runs: Mapping[str, Sequence[FinishedRun]], *, paired: bool) -> Entrant | None:
+        """Return the rival: one model, or one for each seed where it learned from rows that change with the seed."""
+        by_seed = {run.seed: run for own in runs.values() for run in own if run.kept.rival}
+        if not by_seed or not self.question.rival:
+            return None
+        varies = paired and self.question.rival == "tfidf"
+        chosen = [by_seed[seed] for seed in sorted(by_seed)][: None if varies else 1]
+        scores = [self._score(run.kept.rival, run.kept.targets) for run in chosen]
+        return Entrant.of(
+            self.question.rival, [run.seed for run in chosen] if varies else [], scores, self.question.metric
+        )
+
+    def _margin(self, reference: float) -> float | None:
+        """Return the difference that counts as none; None where the reference's value gives no measure for it."""
+        if self.question.margin is not None:
+            return self.question.margin
+        if is_fraction(self.question.metric):
+            return MARGIN_SHARE
+        if is_percentage(self.question.metric):
+            return 100 * MARGIN_SHARE
+        return MARGIN_SHARE * abs(reference) or None
+
+    def _p_of_models(self, runs: Mapping[str, Sequence[FinishedRun]]) -> dict[str, float] | None:
+        """Return exact tests between single models, where every method has one seed."""
+        if any(len(own) > 1 for own in runs.values()):
+            return None
+        question = self.question
+        outputs = {name: own[0].kept.outputs for name, own in runs.items()}
+        targets = runs[question.reference][0].kept.targets
+        if rival := next((own[0].kept.rival for own in runs.values() if own[0].kept.rival), None):
+            outputs[question.rival] = rival
+        return {
+            name: models_p_value(
+                question.task,
+                question.metric,
+                one,
+                outputs[question.reference],
+                targets,
+                seed=question.seed,
+                groups_N=question.groups,
+            )
+            for name, one in outputs.items()
+            if name != question.reference
+        }
+
+
+def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
+    """Say whether other rows were validation rows, and so training rows, with every seed."""
+    return len({run.validation_hash for own in runs.values() for run in own}) > 1

@@ -1,0 +1,1 @@
+"""Objectives that stand over those of tasks."""
