@@ -120,6 +120,7 @@ def test_every_comparison_is_shown_with_its_verdict(pages: dict[str, Path], kind
             assert error in row, (error, row)
         assert f"{100 * sum(part or 0 for part in parts) ** 0.5:.2f}" in row
         assert one["advice"] in row
+        assert ("about 16,000 test rows would tell" in row) == (one["verdict"] == "undecided")
 
 
 def test_every_run_trial_and_opening_is_listed(pages: dict[str, Path]) -> None:
@@ -147,7 +148,7 @@ def test_every_run_trial_and_opening_is_listed(pages: dict[str, Path]) -> None:
         "Openings of the test rows: 9",
         "runs/ia3/seed-2",
         "12 rows occur in both train and test.",
-        "AMD EPYC 7763",
+        "AMD EPYC 7763, 2 cores, 25 GB",
         "6,000",
     ):
         assert text in last, text
@@ -234,6 +235,20 @@ def test_choices_need_no_script(pages: dict[str, Path]) -> None:
         assert f".pick:nth-of-type({place}):checked ~ .choice:nth-of-type({place + 1})" in page
 
 
+def test_rates_may_be_chosen_by_another_metric_and_runs_have_many(tmp_path: Path) -> None:
+    study = studies.contest(["full", "lora"], 2) | {"tuned_by": "log_loss"}
+    for run in study["methods"][0]["runs"]:
+        run["metrics"] |= {f"metric_{i}": i / 7 for i in range(8)}
+    study["tuning"][0] |= {"state": "failed", "reason": "the loss grew beyond all bounds", "value": None}
+    page = write_study_report(studies.write_study(tmp_path, study)).read_text(encoding="utf-8")
+    assert "Validation log loss (lower is better)" in section(page, "tuning")
+    assert "Validation log loss (lower is better)" in section(page, "learning")
+    assert "the loss grew beyond all bounds" in visible(section(page, "tuning"))
+    assert "All 10 other metrics" in section(page, "runs")
+    assert "Full fine-tuning 0 0.340" in visible(section(page, "runs"))
+    assert "0.340" not in rows_of(page, "runs")[0]
+
+
 def test_halved_and_chosen_rates_are_told_apart(pages: dict[str, Path]) -> None:
     page = section(pages["three"].read_text(encoding="utf-8"), "tuning")
     assert page.count('class="ring"') == 3
@@ -255,7 +270,7 @@ def test_folds(pages: dict[str, Path]) -> None:
     for fold in study["folds"]:
         row = next(row for row in folds if row.endswith(fold["folder"]))
         assert row.startswith(f"{fold['repeat']} {fold['fold']} ● done {points(fold['metrics']['accuracy'])}")
-        assert f"{fold['metrics']['log_loss']:.3f} {fold['rows']:,}" in row
+        assert f"{fold['metrics']['log_loss']:.3f} {fold['rows']['test']:,}" in row
     accuracy, loss = rows_of(page, "fold-metrics")
     found = study["metrics"]["accuracy"]
     assert f"{points(found['value'])} [{points(found['low'])}, {points(found['high'])}]" in accuracy

@@ -12,7 +12,7 @@ from tunesmith import readable
 from tunesmith.readable import MISSING
 from tunesmith.report.facts import Fact
 from tunesmith.report.studies.records import CrossValidation, Fold
-from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, status_notice
+from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, rests_on, status_notice
 from tunesmith.report.studies.table import Cell, Link, RunLink, draw_strip, strip_axis
 from tunesmith.report.studies.words import MetricWords, metric_words, plural, state_mark, words_of
 from tunesmith.types import Interval
@@ -122,9 +122,8 @@ def _words(study: CrossValidation, name: str, main: MetricWords) -> MetricWords:
 def _basis(study: CrossValidation, done: int) -> str:
     repeats = len({fold.repeat for fold in study.folds})
     several = f" in {plural(repeats, 'repeat')}" if repeats > 1 else ""
-    rests = "Rests" if study.verdict else "It will rest"
     return (
-        f"{rests} on: {plural(done, 'fold')}{several}; {readable.percent(study.confidence)} intervals with the "
+        f"{rests_on(study)} {plural(done, 'fold')}{several}; {readable.percent(study.confidence)} intervals with the "
         "corrected variance of Nadeau and Bengio (2003), since folds share training rows."
     )
 

@@ -110,6 +110,15 @@ def words_of(study: Study) -> MetricWords:
     return metric_words(study.metric, _values(study), is_share=study.is_share, higher_is_better=higher)
 
 
+def tuned_words_of(contest: Contest) -> MetricWords:
+    """Return how the validation metric is written that rates are chosen by."""
+    if contest.tuned_by in ("", contest.metric):
+        return words_of(contest)
+    values = [trial.value for trial in contest.tuning]
+    values += [value for curve in contest.curves for _, _, value in curve.points]
+    return metric_words(contest.tuned_by, values)
+
+
 def metric_words(
     name: str, values: Iterable[float], *, is_share: bool | None = None, higher_is_better: bool | None = None
 ) -> MetricWords:
