@@ -54,7 +54,7 @@ class Cell:
         """Return its configuration: few steps, two evaluations, rows of all lengths between two."""
         model = "sample:minilm" if SHAPES[self.shape] is None else str(work / self.shape)
         data = {"path": str(work / f"{self.length}.csv"), "validation_fraction": 0.1, "test_fraction": 0.1}
-        train = {"batch_size": 16, "max_steps": steps, "evaluate_steps": steps // 2}
+        train: dict[str, Any] = {"batch_size": 16, "max_steps": steps, "evaluate_steps": steps // 2}
         train["early_stopping"] = {"patience": "never"}
         output = str(work / "runs" / self.name.replace("/", "-"))
         evaluation = {"baseline": False, "num_resamples": 10}
@@ -136,11 +136,13 @@ def measured(cell: Cell, work: Path, steps: int) -> dict[str, Any]:
 def errors(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float]]]:
     """Yield what was predicted by whom, with the relative error of every record."""
     for title, key, actual in (("time", "seconds", "seconds"), ("memory", "peak_memory", "peak_memory_bytes")):
-        for who, given in (
-            ("plan", lambda record: record["forecast"]),
-            ("the run", lambda record: record["training"]["predicted"]),
-        ):
-            yield f"{title}, by {who}", [given(one)[key] / one["training"][actual] - 1 for one in records]
+        said = {
+            "plan": [one["forecast"] for one in records],
+            "the run": [one["training"]["predicted"] for one in records],
+        }
+        for who, given in said.items():
+            pairs = zip(given, records, strict=True)
+            yield f"{title}, by {who}", [one[key] / record["training"][actual] - 1 for one, record in pairs]
 
 
 def markdown(records: Sequence[Mapping[str, Any]]) -> str:

@@ -19,7 +19,8 @@ from tunesmith.models import MODELS, OTHER_MODELS
 from tunesmith.tasks import TASKS
 
 SOURCE = Path(tunesmith.__file__).parent
-NAMES = {*METHODS, *TASKS, *MODELS}
+NAMES = {*METHODS, *TASKS, *MODELS} - {"auto"}
+"""Of parts; ``auto`` is a value of many settings, too."""
 PARTS = [*METHODS.values(), *TASKS.values(), *MODELS.values(), OTHER_MODELS]
 ROOMS = ["run", "publish", "engine"]
 """Where parts are put together and used, whichever they are."""

@@ -168,7 +168,6 @@ def compare(
         InputError: Something given cannot be used; every problem is listed, and nothing was trained.
         RunError: The disk takes nothing any more.
     """
-    from tunesmith.report import write_study_report
     from tunesmith.study import CompareConfig, Study, run_contest
 
     config = _built(
@@ -190,7 +189,7 @@ def compare(
     )
     study = Study(run_contest(config, overwrite=overwrite, watchers=watchers))
     if report:
-        write_study_report(study.folder)
+        study.write_reports()
     return study
 
 

@@ -72,9 +72,9 @@ def test_all_problems_of_the_tree_are_reported_at_once() -> None:
         ({"train": {"epoch_count": 5}}, "train.epoch_count is not a known key.\n  → Known here: epochs, batch_size"),
         (
             {"method": {"rank": 4}},
-            "method.rank belongs to method 'lora', and the method is 'full'.\n  → Choose --method lora, or remove",
+            "or 11 others, and the method is 'full'.\n  → Choose --method lora, or remove",
         ),
-        ({"method": {"name": "freeze", "rank": 4}}, "method.rank belongs to method 'lora', and the method is 'freeze'"),
+        ({"method": {"name": "freeze", "rank": 4}}, "method.rank belongs to method 'lora' or 'rslora' or 'dora' or 1"),
         ({"model": {"name": "x/y", "width": 4}}, "model.width belongs to model 'lstm', and the model is 'x/y'"),
         (
             {"method": "lorra"},

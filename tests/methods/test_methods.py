@@ -17,6 +17,7 @@ from methods.test_peft_methods import FURTHER
 from tiny import ARCHITECTURES, TRANSFORMERS, tiny_batch, tiny_model, tiny_tokenizer
 from tunesmith.methods import METHODS, Freeze, Full, Lora, Method, trained_parameters
 from tunesmith.methods.adalora import AdaLora
+from tunesmith.methods.auto import Auto
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.compress import Compress
 from tunesmith.methods.lisa import Lisa
@@ -49,12 +50,14 @@ CASES: dict[str, Callable[[], Method]] = {
     "sparse": partial(Sparse, share=0.1, choose="gradient"),
     "compress": partial(Compress, way="whitened"),
     "compress-prune": partial(Compress, heads=0.5),
+    "auto": partial(Auto, start="lora", rank=2),
+    "whole-auto": partial(Auto, start="full"),
 }
-ADAPTERS = ("lora", "adalora", "prompt_tuning")
+ADAPTERS = ("lora", "adalora", "prompt_tuning", "auto")
 OWN = ("sparse", "compress")
+"""What is saved beside a base model in a form of its own."""
 HAS_HEADS = ("bert", "roberta", "distilbert", "llama", "qwen3")
 """Whose attention heads are known."""
-"""What is saved beside a base model in a form of its own."""
 CHANGING = ("freeze-gradual", "lisa")
 """Of what they ever train, not all is trained at first."""
 WITHOUT_LINEAR = ("lstm", "cnn")
@@ -73,7 +76,8 @@ def fits(arch: str, case: str) -> bool:
         return arch != "cnn"
     if case == "bitfit":
         return arch not in WITHOUT_BIASES
-    return not (arch in WITHOUT_LINEAR and case.partition("-")[0] in ("lora", "adalora", "sparse", "compress"))
+    adapts = case == "auto" or case.partition("-")[0] in ("lora", "adalora", "sparse", "compress")
+    return not (arch in WITHOUT_LINEAR and adapts)
 
 
 TABLE = [(arch, case) for arch in ARCHITECTURES for case in CASES if fits(arch, case)]
@@ -148,7 +152,7 @@ def shake(model: torch.nn.Module, method: Method) -> None:
 
 
 def test_every_method_has_a_case() -> None:
-    assert {case.partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
+    assert {case.removeprefix("whole-").partition("-")[0] for case in CASES} | set(FURTHER) == set(METHODS)
 
 
 @everything

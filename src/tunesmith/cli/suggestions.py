@@ -25,6 +25,7 @@ predict: infer inference classify apply label generate tag pipeline
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
 data export: sample samples download fetch example
+restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
 doctor: env info check system_info diagnose environment
 train --help: config configure options

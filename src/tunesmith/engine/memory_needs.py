@@ -153,6 +153,11 @@ class Needs:
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
         return self.resident + int(max(scores, layer, backward, update))
 
+    def scoring_peak(self, num_tokens: int) -> int:
+        """Return the bytes in use while micro-batches of so many tokens are scored between steps."""
+        scores = min(self.read_share * num_tokens * self.num_outputs, self.max_scores) * self.score_bytes
+        return self.resident + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
+
     def _earlier_gradients(self, micro_batch_tokens: int) -> int:
         """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
 
@@ -255,6 +260,10 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     def keep(tensor: torch.Tensor) -> None:
         """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
         nonlocal widest
+        if tensor.is_sparse:
+            keep(tensor._indices())
+            keep(tensor._values())
+            return
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own and storage.data_ptr() not in seen:
             seen[storage.data_ptr()] = storage

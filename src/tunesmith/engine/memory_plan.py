@@ -44,6 +44,10 @@ class MemoryPlan:
         present = self.needs.weights + self.needs.masters
         return self.in_use_bytes + needs.peak(micro_batch_tokens, checkpointing=checkpointing) - present
 
+    def scoring_peak(self, num_tokens: int) -> int:
+        """Return the bytes at the peak of scoring micro-batches of so many tokens between steps."""
+        return self.in_use_bytes + self.needs.scoring_peak(num_tokens) - self.needs.weights - self.needs.masters
+
     @property
     def changes(self) -> str:
         """What was changed to make the step fit, in words; empty when nothing was."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.any_peft import AnyPeft
+from tunesmith.methods.auto import Auto
 from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.compress import Compress
@@ -63,6 +64,7 @@ METHODS: Mapping[str, type[Method]] = {
     "trainable_tokens": TrainableTokens,
     "peft:NAME": AnyPeft,
     "compress": Compress,
+    "auto": Auto,
 }
 """Every method by its name in the config; ``peft:NAME`` stands for whatever else PEFT has, such as ``peft:HIRA``."""
 

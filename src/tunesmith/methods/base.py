@@ -7,16 +7,17 @@ are the hooks of ``StepHooks``, and all that the engine knows of a method.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from tunesmith.config.base import Config
 from tunesmith.methods.calibration import Calibration
 from tunesmith.methods.hooks import StepHooks
+from tunesmith.methods.situation import Situation
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +87,24 @@ class Method(Config, StepHooks):
 
     def check(self) -> None:
         """Raise ``InputError`` where the options cannot be used with any model: asked before anything is read."""
+
+    def settled(self, model: PreTrainedModel, situation: Situation) -> Self:
+        """Return the method with what it leaves open chosen for a model as loaded and for what is to be learned.
+
+        What is chosen becomes a part of the run's configuration: a resumed run is not asked again.
+        """
+        return self
+
+    def should_stop(self, model: nn.Module, step: int, total_steps: int, value: float) -> bool:
+        """Look at an evaluation, whose ``value`` is the better the higher it is; say whether to end the training.
+
+        Called after every evaluation that the configuration asks for, before the checkpoint of the step.
+        """
+        return False
+
+    def decisions(self, model: nn.Module) -> Sequence[Mapping[str, Any]]:
+        """Return what the method decided while it trained: each with ``step``, ``what`` and ``reason``."""
+        return ()
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return the module to train, with ``requires_grad`` set on what is trained.

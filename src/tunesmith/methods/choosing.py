@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.methods.base import Method
+from tunesmith.methods.situation import Situation
 from tunesmith.readable import compact, count, percent
 
 Quality = Literal["best", "good", "fair"]
@@ -42,21 +43,6 @@ SOURCE_OF_PLENTY = (
 SOURCE_OF_NOISE = "what can learn all rows by heart learns wrong labels too (a rule of thumb, not measured here)"
 SOURCE_OF_HEAD = "a head alone sees only what the frozen model tells apart already (a linear probe)"
 SOURCE_OF_PART = "what is frozen stays as it was (a rule of thumb, not measured here)"
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What is to be learned, by which model."""
-
-    num_rows: int
-    """Training rows."""
-    num_answers: int
-    """What is to be learned of them: labels, or tokens of answers."""
-    writes: bool
-    """Whether the answers are written, token by token."""
-    noise: float
-    """Share of training rows that have the text of another one and not its label."""
-    num_weights: int
 
 
 @dataclass(frozen=True, slots=True)

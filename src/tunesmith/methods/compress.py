@@ -32,6 +32,7 @@ from tunesmith.models.layer_parts import layer_parts
 from tunesmith.models.origin import origin
 from tunesmith.models.pinning import check_base, describe_base, write_tensors
 from tunesmith.models.safety import check_own_folder, read_json
+from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class Compress(Method):
             )
         for name, parameter in named.items():
             parameter.data = saved[name].to(parameter.dtype)
+        align(model)
         return model
 
     def dense(self, model: nn.Module) -> nn.Module:
@@ -271,7 +273,7 @@ class Compress(Method):
             grams: dict[int, torch.Tensor] = {}
 
             def add(place: int, states: torch.Tensor, grams: dict[int, torch.Tensor] = grams) -> None:
-                one = (states.float().t() @ states.float()).double()
+                one = states.double().t() @ states.double()
                 grams[place] = grams[place] + one if place in grams else one
 
             if self.way == "whitened":

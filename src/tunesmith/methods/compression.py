@@ -68,9 +68,7 @@ def factors(weight_NK: torch.Tensor, rank: int, gram_KK: torch.Tensor | None) ->
     weight = weight_NK.double()
     lower = None
     if gram_KK is not None:
-        gram = gram_KK.double()
-        damping = DAMPING * gram.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
-        lower = torch.linalg.cholesky(gram + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        lower = _cholesky(gram_KK.double())
         weight = weight @ lower
     left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
     roots = sizes[:rank].sqrt()
@@ -78,6 +76,17 @@ def factors(weight_NK: torch.Tensor, rank: int, gram_KK: torch.Tensor | None) ->
     if lower is not None:
         down = torch.linalg.solve_triangular(lower, down, upper=False, left=False)
     return down.float().contiguous(), (left[:, :rank] * roots).float().contiguous()
+
+
+def _cholesky(gram_KK: torch.Tensor) -> torch.Tensor:
+    """Return L with L L^T = ``gram_KK``, damped as much as it takes: sums of few rows are singular, up to rounding."""
+    damping = DAMPING * gram_KK.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    while True:
+        lower: torch.Tensor
+        lower, failed = torch.linalg.cholesky_ex(gram_KK + torch.diag_embed(damping.expand(len(gram_KK))))
+        if not failed:
+            return lower
+        damping = 10 * damping
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -89,6 +89,7 @@ def cost_facts(record: RunRecord) -> list[Fact]:
         share,
         Fact("Saved size", readable.size(training.saved_bytes)),
     ]
+    facts += _compression(training.compression)
     if training.layout:
         facts.append(Fact("Batch layout", training.layout))
     if training.precision:
@@ -115,6 +116,22 @@ def _predicted_memory(training: Training) -> str:
     if found is None or not math.isfinite(found.peak_memory):
         return ""
     return f"predicted: {readable.size(found.peak_memory)}"
+
+
+def _compression(measured: Mapping[str, Mapping[str, float]]) -> list[Fact]:
+    """Return what a compressed model cost before and after."""
+    before, after = measured.get("before", {}), measured.get("after", {})
+    if not before or not after:
+        return []
+    shown = {
+        "Parameters": ("parameters", readable.compact),
+        "Size of the weights": ("bytes", readable.size),
+        "Rows scored per second": ("rows_per_second", readable.number),
+    }
+    return [
+        Fact(name, form(after.get(key, math.nan)), f"{form(before.get(key, math.nan))} before compression")
+        for name, (key, form) in shown.items()
+    ]
 
 
 def _plain(value: Any, name: str = "") -> str:

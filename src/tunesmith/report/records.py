@@ -255,6 +255,7 @@ class Training(Record):
     peak_memory_bytes: Number = math.nan
     predicted: PredictedRecord | None = None
     saved_bytes: Number = math.nan
+    compression: dict[str, dict[str, Number]] = Field(default_factory=dict)
     layout: str | None = None
     precision: str | None = None
     rows: dict[str, Number] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
+from tunesmith.run.advisor import situation_before
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
@@ -61,7 +62,7 @@ def compose(
     observers.working("reading the data")
     data = with_unlabelled(workshop.data(config), config)
     observers.working("loading the model")
-    network, notes = _network(config, data, workshop)
+    config, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
     rows = rows_to_learn_from(splits)
@@ -98,15 +99,20 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     be_deterministic(wanted=deterministic)
 
 
-def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[Network, list[Problem]]:
-    """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it."""
+def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[RunConfig, Network, list[Problem]]:
+    """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it.
+
+    The configuration holds the method as it was settled for this model and these rows.
+    """
     loaded = workshop.load(config, data)
+    method = config.method.settled(loaded.model, situation_before(config, data, loaded.model))
+    config = config.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
-    return network, list(notes)
+    return config, network, list(notes)
 
 
 def _encode(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -29,12 +29,15 @@ class Course:
         self._saved_step: int | None = None
         self._first_steps = FirstSteps(session)
         self._evaluated_step: int | None = None
+        self._values: Mapping[str, float] = {}
+        """What the last evaluation gave."""
 
     def begin(self) -> None:
         """Make the evaluation that was cut short when the session was stopped, if one was."""
         self._clock = time.perf_counter()
         if self.session.progress.evaluation_due:
-            _evaluate(self.session)
+            self._evaluate()
+            self._ask_method()
 
     def after(self, info: StepInfo) -> None:
         """Take note of the step just made; evaluate and save when it is time to."""
@@ -57,6 +60,7 @@ class Course:
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
             self._evaluate()
+            self._ask_method()
         if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
             self.save()
         self._count_time()
@@ -70,8 +74,18 @@ class Course:
         self.save()
 
     def _evaluate(self) -> None:
-        _evaluate(self.session)
+        self._values = _evaluate(self.session)
         self._evaluated_step = self.session.training.step
+
+    def _ask_method(self) -> None:
+        """Show the method the value of the evaluation just made, if there is one; it may end the training."""
+        progress, training, (name, higher) = self.session.progress, self.session.training, self.session.metric
+        value = self._values.get(name, math.nan)
+        if not math.isfinite(value):
+            return
+        method, total = self.session.config.method, training.plan.total_steps
+        value = value if higher else -value
+        progress.is_ended = method.should_stop(training.scorer.model, training.step, total, value)
 
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
@@ -125,11 +139,14 @@ def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _evaluate(session: Ready) -> None:
-    """Evaluate on the validation rows; where a signal cuts that short, it is due on resuming."""
+def _evaluate(session: Ready) -> Mapping[str, float]:
+    """Evaluate on the validation rows, if there are any, and return every metric and the loss.
+
+    Where a signal cuts that short, it is due on resuming.
+    """
     progress, training, task = session.progress, session.training, session.data.task
     if session.validation is None:
-        return
+        return {}
     try:
         scored = predict(
             training.scorer,
@@ -141,7 +158,7 @@ def _evaluate(session: Ready) -> None:
         )
     except Stopped:
         progress.evaluation_due = True
-        return
+        return {}
     progress.evaluation_due = False
     ones = np.ones((1, session.validation.num_data_rows))
     measured = task.measure(scored.outputs, scored.targets, ones)
@@ -156,7 +173,9 @@ def _evaluate(session: Ready) -> None:
     }
     session.metrics.evaluated(record)
     session.observers.evaluated(record)
-    _judge(session, metrics if scored.loss is None else {**metrics, "loss": scored.loss})
+    values = metrics if scored.loss is None else {**metrics, "loss": scored.loss}
+    _judge(session, values)
+    return values
 
 
 def _judge(session: Ready, values: dict[str, float]) -> None:
@@ -205,6 +224,8 @@ def _note_undefined(session: Ready, name: str, consequence: str) -> None:
 
 def _should_stop_early(session: Ready) -> bool:
     patience = session.config.train.early_stopping.patience
+    if session.progress.is_ended:
+        return True
     return isinstance(patience, int) and session.progress.evaluations_without_gain >= patience
 
 

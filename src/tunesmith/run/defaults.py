@@ -140,12 +140,13 @@ def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
 
     train, saved = config.train, before.train
     sections = {name: fill(getattr(train, name), getattr(saved, name)) for name in ("schedule", "early_stopping")}
-    same_model = type(config.model) is type(before.model)
+    same_model, same_method = type(config.model) is type(before.model), type(config.method) is type(before.method)
     return config.model_copy(
         update={
             "train": fill(train, saved).model_copy(update=sections),
             "compute": fill(config.compute, before.compute),
             "model": fill(config.model, before.model) if same_model else config.model,
+            "method": fill(config.method, before.method) if same_method else config.method,
         }
     )
 

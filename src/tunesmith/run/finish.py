@@ -36,6 +36,7 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     directory = session.directory
     session.working("saving the model")
     session.stop.check()
+    decisions = session.config.method.decisions(session.network.model)
     _return_to_best(session)
     _require_trained(session)
     network = session.network
@@ -47,7 +48,7 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     for problem in hints(session, evaluation, predictions):
         session.note(problem)
     session.close_records()
-    summary = _summary(session, peak_memory, saved_bytes)
+    summary = _summary(session, peak_memory, saved_bytes) | {"decisions": [dict(one) for one in decisions]}
     if evaluation is not None:
         directory.write_json("evaluation", evaluation)
     if predictions is not None:

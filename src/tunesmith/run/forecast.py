@@ -230,12 +230,15 @@ def _probe(opened: Opened, seconds: float) -> _Probed:
     data = data if states is None else states.data
     probed, settings = settle_steps(replace(opened, training=replace(training, data=data)))
     work = Work.of(probed.scorer, data, probed.optimizer.names)
-    pace, peak = _time_steps(probed, work, settings.memory, seconds)
+    pace, seen = _time_steps(probed, work, seconds)
+    device = probed.collate.device
     if states is not None:
+        peak = seen.peak_of_all(settings.memory, peak_bytes(device))
         return _Probed(probed, settings.memory, peak, work, replace(pace, of_forward=states.of_forward), states.seconds)
     if opened.validation is not None:
         scoring = _time_scoring(probed, opened.validation, work)
         pace = replace(pace, of_scoring=scoring, of_forward=scoring)
+    peak = seen.peak_of_all(settings.memory, peak_bytes(device))
     return _Probed(probed, settings.memory, peak, work, pace, 0.0)
 
 
@@ -272,26 +275,29 @@ def _rows_of_probe(training: Training) -> IntArray:
     return np.unique(np.append(samples, int(training.data.sample_lengths.argmax())))
 
 
-def _time_steps(training: Training, work: Work, memory: MemoryPlan, seconds: float) -> tuple[Pace, int]:
-    """Return the pace of the steps of a training, which is spent by this, and the bytes at the peak of all of them."""
-    rows, device = training.plan.batch_size, training.collate.device
+def _time_steps(training: Training, work: Work, seconds: float) -> tuple[Pace, StepsSeen]:
+    """Return the pace of the steps of a training, which is spent by this, and the largest of those that were made.
+
+    From here on the peak of memory is measured anew.
+    """
+    rows = training.plan.batch_size
     few = max(rows // PART, 1)
-    reset_peak(device)
+    reset_peak(training.collate.device)
     trial = _made(training, work, few, range(2))
     whole = trial.seconds[-1] * rows / few
     if (FEWEST_STEPS + 1) * whole <= seconds:
         timed = int(min(max(seconds / max(whole, 1e-9), FEWEST_STEPS), MOST_STEPS))
         made = _made(training, work, rows, range(WARM_UP + timed))
         per_work = made.seconds_of_work(WARM_UP)
-        return Pace(per_work, per_work, per_work), made.peak_of_all(memory, peak_bytes(device))
+        return Pace(per_work, per_work, per_work), made
     if few == rows or 2 * trial.seconds[-1] > seconds:
         per_work = trial.seconds_of_work(1)
-        return Pace(per_work, per_work, per_work), trial.peak_of_all(memory, peak_bytes(device))
+        return Pace(per_work, per_work, per_work), trial
     twice = _made(training, work, 2 * few, range(2, 3))
     longer, more = twice.seconds[0], twice.works[0]
     per_work = max((longer - trial.seconds[-1]) / (more - trial.works[-1]), longer / more / 2)
     pace = Pace(per_work, per_work, per_work, max(longer - per_work * more, 0.0))
-    return pace, twice.peak_of_all(memory, peak_bytes(device))
+    return pace, twice
 
 
 def _made(training: Training, work: Work, rows: int, steps: range) -> StepsSeen:

@@ -15,6 +15,7 @@ from tunesmith.engine.config import TrainConfig
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.order import StepPlan
+from tunesmith.engine.predict import forward_tokens
 from tunesmith.engine.work import Work
 
 SAVING_SECONDS = 0.03
@@ -124,15 +125,22 @@ class StepsSeen:
         first = min(num_warm_up, len(self.seconds) - 1)
         return median(one / work for one, work in zip(self.seconds[first:], self.works[first:], strict=True))
 
-    def peak_of_all(self, memory: MemoryPlan, measured: int) -> int:
+    def peak_of_all(self, memory: MemoryPlan, measured: int, scored_tokens: int = 0) -> int:
         """Return the bytes at the peak of all steps of a training, of which those seen took ``measured``.
 
-        What larger steps take besides is planned; all else is as it was.
+        What larger steps take besides is planned; all else is as it was. So is what evaluations take, whose
+        micro-batches have ``scored_tokens``, where none was made yet.
         """
         seen = np.sort(np.concatenate(self._lengths))[::-1].astype(np.float64)
         needs = replace(memory.needs, lengths=seen, step_tokens=min(self._tokens, memory.needs.step_tokens))
         tokens, recomputes = memory.micro_batch_tokens, memory.checkpointing
-        more = memory.peak(tokens, checkpointing=recomputes) - memory.peak(
-            tokens, checkpointing=recomputes, needs=needs
-        )
-        return measured + max(more, 0)
+        whole = max(memory.peak(tokens, checkpointing=recomputes), memory.scoring_peak(scored_tokens))
+        return measured + max(whole - memory.peak(tokens, checkpointing=recomputes, needs=needs), 0)
+
+
+def scored_tokens_of(training: Training, validation: Encoded | None) -> int:
+    """Return the tokens of a micro-batch of an evaluation that runs the layers; 0 where none does."""
+    if validation is None or validation.read_states is not None:
+        return 0
+    most = forward_tokens(training.compute.micro_batch_tokens, training.collate.device)
+    return int(min(max(most, validation.lengths.max(initial=0)), validation.lengths.sum()))

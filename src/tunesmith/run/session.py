@@ -48,6 +48,8 @@ class Progress:
     num_tokens: int = 0
     num_rows: int = 0
     num_skipped: int = 0
+    is_ended: bool = False
+    """Whether the method has ended the training."""
     predicted: dict[str, Any] | None = None
     """What the run said of itself after its first steps (``first_steps``)."""
     compression: dict[str, dict[str, float]] | None = None

@@ -15,6 +15,7 @@ from tunesmith.run.guards import check_method
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.signals import StopRequests, stop_requests
+from tunesmith.run.teacher import Teacher, with_task_of
 from tunesmith.run.training import directory_of, enter, train, train_in
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import InputError, Problem, RunError
@@ -126,7 +127,9 @@ def _train_all(planned: Sequence[_Planned], stop: StopRequests) -> dict[Path, Ru
     failures: dict[Path, RunError | InputError] = {}
     with Workshop() as workshop:
         Observers(planned[0].observers).working("reading the data of all runs")
-        _require_each([one.config for one in planned], workshop.data)
+        _require_each(
+            [one.config for one in planned], lambda config: workshop.data(with_task_of(Teacher.of(config), config))
+        )
         for one in planned:
             if one.directory.final is not None and not one.resume:
                 one.directory.begin(anew=True)  # to be known as one to come if all are resumed before its turn

@@ -150,5 +150,6 @@ def _resumable(directory: RunDirectory, how_to_resume: str) -> Iterator[None]:
 
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data, model and method."""
-    parts = (Path(config.data.path).name.split(".")[0], config.model.name, config.method.name)
+    taught = () if config.teacher is None else ("taught",)
+    parts = (Path(config.data.path).name.split(".")[0], config.model.name, config.method.name, *taught)
     return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)

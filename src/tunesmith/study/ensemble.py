@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 Notify = Callable[[str], None]
 FEW_ROWS = 200
 """Validation rows below which a model on top of others learns more of chance than of them."""
-VALIDATION, JUDGED_TOO = "the validation rows", "which are also what it is judged on"
+VALIDATION = "the validation rows"
 
 
 @dataclass
@@ -80,8 +81,8 @@ def make_ensemble(
     members = open_members([Path(folder) for folder in folders])
     place = RunDirectory(Path(output))
     require_writable(place.path)
-    if any(member.directory.path.resolve() == place.path.resolve() for member in members):
-        raise InputError(f"{place.path} is one of the runs.", "Give another folder as --output.")
+    if any(member.directory.path.resolve().is_relative_to(place.path.resolve()) for member in members):
+        raise InputError(f"One of the runs lies in {place.path} itself.", "Give another folder as --output.")
     with ExitStack() as stack:
         stack.enter_context(as_guest())
         directory = enter(stack, place, members[0].config, resume=False, overwrite=overwrite)
@@ -233,20 +234,16 @@ def _equal(chosen: Sequence[int], number: int) -> list[float]:
 
 
 def _model_of(ingredients: Ingredients, merged: Merged) -> nn.Module:
-    from copy import deepcopy
-
-    model = deepcopy(ingredients.models[0].model)
+    model = copy.deepcopy(ingredients.models[0].model)
     model.load_state_dict(dict(merged.state))
     return model
 
 
 def _judged(work: _Work, model: Any, ingredients: Ingredients, split: str) -> Judged:
     """Return what a model of merged weights makes of a split."""
-    from copy import deepcopy
-
     rows, member = work.rows, work.members[0]
     loaded = LoadedModel(
-        deepcopy(model), ingredients.base.tokenizer, member.summary["max_length"], ingredients.base.source
+        copy.deepcopy(model), ingredients.base.tokenizer, member.summary["max_length"], ingredients.base.source
     )
     config = member.config.model_copy(update={"method": Full()})
     network = make_network(loaded, config, rows.task, lambda same: same)

@@ -61,9 +61,6 @@ class Member:
         found: Mapping[str, str] = self.environment["data"]["hashes"]
         return found
 
-    def __hash__(self) -> int:
-        return hash(self.sha256)
-
 
 def open_members(folders: Sequence[Path]) -> list[Member]:
     """Open runs that are to become one; ``InputError``, with all that is wrong, where they do not fit each other."""

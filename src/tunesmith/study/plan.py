@@ -8,11 +8,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunesmith.data.prepare import CONTRADICT
 from tunesmith.files.jsons import finite
-from tunesmith.methods.choosing import QUALITIES, Likely, Quality, Situation, likely_quality, wanted_rank
+from tunesmith.methods.choosing import QUALITIES, Likely, Quality, likely_quality, wanted_rank
+from tunesmith.methods.situation import Situation
 from tunesmith.readable import compact, duration, size
 from tunesmith.run import Observer, Workshop
+from tunesmith.run.advisor import situation_of
 from tunesmith.run.forecast import Forecast, forecast
 from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
@@ -184,7 +185,7 @@ class _Probe:
         self.observers.working(f"making a few steps of {one.name}")
         try:
             found = self._forecast(one, self.seconds)
-            situation = situation_of(found)
+            situation = _situation(found)
             rank = getattr(one.method, "rank", None)
             if rank is not None and "rank" not in one.method.model_fields_set and one.method.needs_base:
                 wanted, _ = wanted_rank(found.trained.num_outside_head // rank, situation)
@@ -195,7 +196,7 @@ class _Probe:
                     found = self._forecast(one, self.seconds / 2)
         except InputError as error:
             return Candidate(one, None, None, fits=False, reason=error.problems[0].message)
-        likely = likely_quality(one.method, found.trained, situation)
+        likely = likely_quality(found.config.method, found.trained, situation)  # as it was settled for these rows
         return self._fitting(Candidate(one, found, likely, fits=True, reason=""))
 
     def _forecast(self, one: Contestant, seconds: float) -> Forecast:
@@ -225,18 +226,9 @@ class _Probe:
         return replace(one, fits=False, reason=f"{reason}; it fits with {how}", change=change)
 
 
-def situation_of(found: Forecast) -> Situation:
-    """Return what is to be learned in a run."""
-    rows, task = found.rows, found.data.task
-    num_answers = len(rows) if rows.reads is None else len(rows.reads.values)
-    contradicting = [one.count for one in found.data.problems if CONTRADICT in one.message and " train " in one.message]
-    return Situation(
-        num_rows=rows.num_data_rows,
-        num_answers=num_answers,
-        writes=task.writer is not None,
-        noise=sum(filter(None, contradicting)) / max(rows.num_data_rows, 1),
-        num_weights=found.trained.num_all,
-    )
+def _situation(found: Forecast) -> Situation:
+    rows = found.rows
+    return situation_of(found.data, len(rows) if rows.reads is None else len(rows.reads.values), found.trained.num_all)
 
 
 def _what_it_takes(found: Forecast) -> str:
