@@ -82,7 +82,7 @@ def parse(arguments: list[str]) -> None:
     command.parse_args(context, waiting)
     if isinstance(command, ConfigCommand):
         flags = flags_of(context)
-        found = context.params.get("configs") or [context.params.get("config")]
+        found = context.params.get("configs") or [context.params.get("config") or context.params.get("path")]
         given = [path for path in found if path is not None and "=" not in str(path)]
         base: dict[str, Any] = {}
         if given and (ROOT / given[0]).exists():

@@ -141,9 +141,11 @@ def test_choices_in_other_words_and_other_letters() -> None:
         ("inspect", "tunesmith data inspect"),
         ("reviews.csv", "tunesmith data inspect reviews.csv"),
         ("lora.yaml", "tunesmith train lora.yaml"),
-        ("compare", "not there yet"),
+        ("contest", "tunesmith compare"),
+        ("optuna", "tunesmith search"),
+        ("cross_validation", "tunesmith cross-validate"),
         ("serve", "not there yet"),
-        ("blah", "There is train, evaluate, predict"),
+        ("blah", "There is train, plan, compare"),
     ],
 )
 def test_commands(command: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ predict: infer inference classify apply label generate tag pipeline
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
 data export: sample samples download fetch example
+compare: contest versus benchmark_methods
 restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
 doctor: env info check system_info diagnose environment
@@ -39,7 +40,6 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 """Each command (with options) and what else it may be called."""
 
 NOT_YET = {
-    "compare": "a contest between methods",
     "study": "a study of many runs",
     "serve": "a server",
     "server": "a server",
@@ -59,7 +59,6 @@ NOT_YET = {
     "publish": "uploading a model",
     "explain": "attributions",
     "audit": "audits",
-    "distill": "distillation",
     "dpo": "learning from preferences",
     "rlhf": "learning from preferences",
     "reward": "learning from preferences",
@@ -68,10 +67,6 @@ NOT_YET = {
 """What is not there yet."""
 
 INSTEAD = {
-    "a contest between methods": (
-        "Train a run with each method; 'tunesmith report RUN RUN ...' sets them side by side, with what "
-        "the differences let one say."
-    ),
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
     "a server": "'tunesmith predict RUN --data FILE' works on files and standard input; tunesmith.Run is for Python.",
     "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
