@@ -14,9 +14,9 @@ FEWEST, MOST = 5, 25
 """Steps after which a run says what it will take: the fewest, or as many as a second holds, up to the most."""
 FEWEST_OF_ALL = WARM_UP + 1
 """Steps that are looked at however few there are: after the first one the optimizer's state takes memory, too."""
-SCORING, SCORING_WHOLE = 0.6, 0.85
+SCORING, SCORING_WHOLE = 0.65, 0.85
 """What a unit of work takes in scoring, in that of steps: where little is trained, and where every weight is (measured
-on two models; steps have an update besides, and the small products of adapters take longer than they count)."""
+on three models; steps have an update besides, and the small products of adapters take longer than they count)."""
 ENOUGH_SECONDS = 1.0
 EARLY = 0.1
 """Share of all steps after which it does so in any case: what is nearly over is not predicted."""

@@ -196,7 +196,7 @@ class _Probe:
                     found = self._forecast(one, self.seconds / 2)
         except InputError as error:
             return Candidate(one, None, None, fits=False, reason=error.problems[0].message)
-        likely = likely_quality(one.method, found.trained, situation)
+        likely = likely_quality(found.config.method, found.trained, situation)  # as it was settled for these rows
         return self._fitting(Candidate(one, found, likely, fits=True, reason=""))
 
     def _forecast(self, one: Contestant, seconds: float) -> Forecast:
