@@ -20,6 +20,9 @@ from tunesmith.engine.stand_ins import as_written
 from tunesmith.methods.compress import COMPRESSED_WEIGHTS
 from tunesmith.methods.sparse import PLACES, SPARSE_WEIGHTS, VALUES
 from tunesmith.models import load_trained
+from tunesmith.readable import compact
+from tunesmith.report.facts import cost_facts
+from tunesmith.report.load import load_run
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
 from tunesmith.run.restoring import restore
@@ -124,6 +127,9 @@ def test_what_a_compressed_model_costs_is_measured_before_and_after(
     assert after["bytes"] == 4 * after["parameters"]
     assert after["rows_per_second"] > 0 < before["rows_per_second"]
     assert run.summary["layout"] == "flat"
+    facts = {fact.name: fact for fact in cost_facts(load_run(run.folder))}
+    assert facts["Parameters"].note == f"{compact(before['parameters'])} before compression"
+    assert facts["Parameters"].value == compact(after["parameters"])
     with pytest.raises(Stopped):
         train(config_of(configured, tmp_path / "stopped", "pruned", None), observers=[Ending()])
     resumed = Run.open(train(config_of(configured, tmp_path / "stopped", "pruned", None), resume=True))
