@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.version import __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import compare, distill, ensemble, finetune, plan
+    from tunesmith.api import compare, cross_validate, distill, ensemble, finetune, plan, search
     from tunesmith.report import write_report
     from tunesmith.run import Run, RunConfig, train, train_several
     from tunesmith.study import Study
@@ -35,10 +35,12 @@ __all__ = [
     "Study",
     "__version__",
     "compare",
+    "cross_validate",
     "distill",
     "ensemble",
     "finetune",
     "plan",
+    "search",
     "train",
     "train_several",
     "write_report",
@@ -53,10 +55,12 @@ _HOMES = {
     "train_several": "tunesmith.run",
     "Study": "tunesmith.study",
     "compare": "tunesmith.api",
+    "cross_validate": "tunesmith.api",
     "distill": "tunesmith.api",
     "ensemble": "tunesmith.api",
     "finetune": "tunesmith.api",
     "plan": "tunesmith.api",
+    "search": "tunesmith.api",
     "write_report": "tunesmith.report",
 }
 

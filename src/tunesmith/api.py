@@ -11,7 +11,7 @@ from warnings import warn
 if TYPE_CHECKING:
     from tunesmith.config.base import Config
     from tunesmith.run import Observer, Run
-    from tunesmith.study import Plan, Study, Watcher
+    from tunesmith.study import CrossValidation, Plan, Search, Study, Watcher
 
 C = TypeVar("C", bound="Config")
 
@@ -168,7 +168,6 @@ def compare(
         InputError: Something given cannot be used; every problem is listed, and nothing was trained.
         RunError: The disk takes nothing any more.
     """
-    from tunesmith.report import write_study_report
     from tunesmith.study import CompareConfig, Study, run_contest
 
     config = _built(
@@ -190,7 +189,7 @@ def compare(
     )
     study = Study(run_contest(config, overwrite=overwrite, watchers=watchers))
     if report:
-        write_study_report(study.folder)
+        study.write_reports()
     return study
 
 
@@ -233,6 +232,108 @@ def plan(
         compute=compute,
     )
     return make_plan(config, observers=observers)
+
+
+def cross_validate(
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
+    *,
+    model: str | Mapping[str, Any] | Config = "sample:minilm",
+    method: str | Mapping[str, Any] | Config = "full",
+    folds: int = 5,
+    repeats: int = 1,
+    rates: int = 1,
+    task: str | Mapping[str, Any] | Config | None = None,
+    train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
+    evaluation: Mapping[str, Any] | Config | None = None,
+    output: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+) -> CrossValidation:
+    """Cut the training rows of ``data`` into folds and judge each by a model that was trained on the others.
+
+    Other arguments are those of ``finetune``; ``rates`` learning rates are tried inside each fold. Stopped or killed,
+    the same call goes on.
+
+        found = cross_validate("reviews.csv", method="lora", folds=5, repeats=2)
+        found.metrics["accuracy"], found.predictions["prediction"]
+
+    Raises:
+        InputError: Something given cannot be used; every problem is listed, and nothing was trained.
+        RunError: No fold could be trained, or the disk takes nothing any more.
+    """
+    from tunesmith.report import write_study_report
+    from tunesmith.study import CrossValidation, CrossValidationConfig, run_cross_validation
+
+    config = _built(
+        CrossValidationConfig,
+        data,
+        model=model,
+        method=method,
+        folds=folds,
+        repeats=repeats,
+        rates=rates,
+        task=task,
+        train=train,
+        compute=compute,
+        evaluation=evaluation,
+        output=output,
+    )
+    study = CrossValidation(run_cross_validation(config, overwrite=overwrite))
+    if report:
+        write_study_report(study.folder)
+    return study
+
+
+def search(
+    data: str | PathLike[str] | Mapping[str, Any] | Config | Any,
+    *,
+    over: Mapping[str, Any],
+    model: str | Mapping[str, Any] | Config = "sample:minilm",
+    method: str | Mapping[str, Any] | Config = "full",
+    trials: int = 40,
+    workers: int = 1,
+    prune: bool = True,
+    task: str | Mapping[str, Any] | Config | None = None,
+    train: Mapping[str, Any] | Config | None = None,
+    compute: Mapping[str, Any] | Config | None = None,
+    output: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+) -> Search:
+    """Try values of the keys in ``over`` and keep what is best on the validation rows; the test rows stay closed.
+
+    Other arguments are those of ``finetune``. Stopped or killed, the same call goes on; with more trials, further.
+
+        rates = {"train.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}, "train.batch_size": [8, 16, 32]}
+        found = search("reviews.csv", over=rates, trials=20, method="lora")
+        found.best, train(found.config)
+
+    Raises:
+        InputError: Something given cannot be used; every problem is listed, and nothing was trained.
+        RunError: No trial came to its end, or the disk takes nothing any more.
+    """
+    from tunesmith.report import write_study_report
+    from tunesmith.study import Search, SearchConfig, run_search
+
+    config = _built(
+        SearchConfig,
+        data,
+        over=dict(over),
+        model=model,
+        method=method,
+        trials=trials,
+        workers=workers,
+        prune=prune,
+        task=task,
+        train=train,
+        compute=compute,
+        output=output,
+    )
+    study = Search(run_search(config, overwrite=overwrite))
+    if report:
+        write_study_report(study.folder)
+    return study
 
 
 def _built(cls: type[C], data: Any, **sections: Any) -> C:

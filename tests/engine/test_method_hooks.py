@@ -251,6 +251,7 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft(layout: Any) -> Non
     optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
     allocator, total = reference.base_model.rankallocator, parts.plan.total_steps
     allocator.peft_config.total_step, allocator.peft_config.tfinal = total, total // 4
+    allocator.peft_config.tinit = total // 10
     take_note, allocator.update_ipt = allocator.update_ipt, lambda _: None  # PEFT's own examples do it after the step
     for info in train(parts):
         batch = padded(parts.data, parts.plan.samples_of(info.step - 1))

@@ -14,6 +14,7 @@ from methods.test_methods import HAS_HEADS, TinyRows, logits
 from tiny import TRANSFORMERS, tiny_model
 from tunesmith.methods.compress import COMPRESSED_CONFIG, COMPRESSED_WEIGHTS, HEADS, UNITS, Compress
 from tunesmith.methods.compression import LowRankLinear, factors, rank_for
+from tunesmith.methods.sparse import Sparse
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.layer_parts import layer_parts
 from tunesmith.types import InputError
@@ -157,6 +158,16 @@ def test_what_would_change_nothing_is_refused() -> None:
         Compress(heads=0.5, units=1.0).apply(tiny_model("llama"))
     with pytest.raises(InputError, match="names no linear layer"):
         Compress(way="svd", target_modules=("word_embeddings",)).apply(tiny_model("bert"))
+
+
+@pytest.mark.parametrize("method", [Compress(way="svd"), Sparse(choose="magnitude")])
+def test_what_is_read_from_files_lies_where_kernels_are_the_same(method: Compress | Sparse, tmp_path: Path) -> None:
+    model = method.apply(tiny_model("bert", dtype=torch.float32))
+    if isinstance(method, Compress):
+        method.take_calibration(model, method.calibrate(model, TinyRows(model)))
+    method.save(model, tmp_path)
+    again = method.load(tiny_model("bert", dtype=torch.float32), tmp_path)
+    assert not [name for name, parameter in again.named_parameters() if parameter.data_ptr() % 64]
 
 
 def test_files_of_another_model_and_damaged_ones_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from tiny import TRANSFORMERS, VOCABULARY, tiny_batch, tiny_model
 from tunesmith.engine.layout import choose_layout
+from tunesmith.engine.precision import place
 from tunesmith.engine.stand_ins import as_written, remove_stand_ins
 from tunesmith.methods import METHODS, Method, trained_parameters
 from tunesmith.methods.any_peft import AnyPeft
@@ -239,6 +240,20 @@ def test_the_flat_layout_scores_as_the_padded_one_after_training_too(name: str) 
         torch.testing.assert_close(logits(remove_stand_ins(model)), written)
 
 
+@pytest.mark.parametrize("name", [name for name in SMALL if fits("bert", name)])
+def test_it_is_trained_in_bf16_on_a_cpu(name: str) -> None:
+    torch.manual_seed(1)
+    method = method_of(name)
+    model: Any = method.apply(tiny_model("bert", dtype=torch.float32)).eval()
+    names = {one for group in method.parameter_groups(model) for one in group.names}
+    place(model, "bf16", torch.device("cpu"), names)
+    model(**tiny_batch()).logits.float().pow(2).sum().backward()
+    gradients = {one: parameter.grad for one, parameter in model.named_parameters() if parameter.grad is not None}
+    assert set(gradients) <= names
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+    assert any("modules_to_save" not in one for one in gradients)
+
+
 @pytest.mark.parametrize("name", [name for name in SMALL if not fits("gpt2", name) and name != "p_tuning"])
 def test_what_does_not_fit_is_refused(name: str) -> None:
     with pytest.raises(InputError) as raised:
@@ -396,6 +411,16 @@ def test_what_peft_cannot_do_is_said_before_training(settings: dict[str, Any], s
     with pytest.raises(InputError) as raised:
         AnyPeft(**settings).apply(tiny_model("bert", dtype=torch.float32))
     assert said in str(raised.value)
+
+
+def test_the_page_has_every_method_with_its_rate() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    table = page[page.index("## Methods through PEFT") : page.index("### How the rates were chosen")]
+    rows = {line.split("|")[1].strip(" `"): line for line in table.splitlines() if line.startswith("| `")}
+    for name, method in METHODS.items():
+        if name in SMALL or name == "adalora" or name == "prompt_tuning":
+            rate = f"{method.default_learning_rate:g}".replace("e-0", "e-")
+            assert f"| {rate} |" in rows[name], name
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from tiny import tiny_batch, tiny_folder, tiny_model, tiny_tokenizer
-from tunesmith.methods import Lora, trained_parameters
+from tunesmith.methods import METHODS, Lora, trained_parameters
 from tunesmith.models import Pretrained
 from tunesmith.models.origin import origin
 from tunesmith.models.quiet import quiet
@@ -34,6 +34,12 @@ CASES: dict[str, tuple[str, HeadSettings, dict[str, Any]]] = {
     "llama-untied": ("llama", CAUSAL, {"target_modules": ("embed_tokens", "lm_head", "up_proj")}),
     "bert-masked": ("bert", MASKED, {}),
     "distilbert-masked": ("distilbert", MASKED, {}),
+    "bert-pissa": ("bert", SEQUENCE, {"method": "pissa", "rank": 2}),
+    "modernbert-vera": ("modernbert", SEQUENCE, {"method": "vera", "rank": 4}),
+    "llama-oft": ("llama", CAUSAL, {"method": "oft", "block_size": 4}),
+    "bert-norms": ("bert", SEQUENCE, {"method": "ln_tuning"}),
+    "llama-tokens": ("llama", CAUSAL, {"method": "trainable_tokens", "token_indices": (4, 9)}),
+    "llama-adalora": ("llama", CAUSAL, {"method": "adalora", "initial_rank": 3, "target_rank": 2}),
 }
 
 
@@ -45,7 +51,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def train_adapter(base: Path, head: HeadSettings, folder: Path, **options: Any) -> Any:
     """Save an adapter as a run would, all of whose weights have moved; return the model in ``eval`` mode."""
     torch.manual_seed(1)
-    method = Lora(rank=2, **options)
+    settings = dict(options)
+    name = settings.pop("method", None)
+    method: Any = METHODS[name](**settings) if name else Lora(rank=2, **settings)
     loaded = Pretrained(name=str(base)).load(head, [], 3)
     model = method.apply(loaded.model).eval()
     generator = torch.Generator().manual_seed(5)
@@ -85,6 +93,13 @@ def test_merged_equals_unmerged(case: str, tmp_path: Path) -> None:
     assert loaded.source.startswith(f"adapter {tmp_path / 'adapter'}, merged into folder ")
     plain = getattr(transformers, head.auto_class).from_pretrained(known.name, attn_implementation="eager")
     torch.testing.assert_close(logits(plain.eval()), logits(loaded.model), rtol=0, atol=1e-6)
+
+
+def test_what_is_no_weight_of_the_model_is_not_merged(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path)
+    train_adapter(base, SEQUENCE, tmp_path / "adapter", method="prompt_tuning", length=3)
+    with pytest.raises(InputError, match=r"PROMPT_TUNING\) does not become part of a model's weights"):
+        Pretrained(name=str(tmp_path / "adapter")).load(SEQUENCE, [], 0)
 
 
 def test_merging_in_float64_is_exact(tmp_path: Path) -> None:

@@ -74,9 +74,10 @@ def contest(
         "data": "gsm8k.jsonl" if language else "reviews.csv",
         "rows": {"train": 6000, "validation": 1280, "test": 1066},
         "seeds": list(range(seeds)),
-        "machine": "AMD EPYC 7763 64-Core Processor, 2 cores",
+        "machine": {"processor": "AMD EPYC 7763", "num_cores": 2, "memory_bytes": 25e9, "accelerator": None},
         "began": "2026-11-05T10:00:00+00:00",
         "finished": "2026-11-05T10:24:13+00:00",
+        "tuned_by": metric,
         "methods": [_method(name, seeds, generator, language, steps) for name in names],
         "tuning": [],
         "expected_maximum": {},
@@ -184,6 +185,7 @@ def _comparison(method: Study, study: Study, generator: np.random.Generator) -> 
         "variance_seeds": seeds,
         "degrees_of_freedom": 11.3,
         "advice": "about 4 more seeds would decide" if verdict == "undecided" else "",
+        "rows_to_resolve": 16000 if verdict == "undecided" else None,
     }
 
 
@@ -323,7 +325,7 @@ def folds() -> Study:
                 "accuracy": float(0.853 + generator.normal(0, 0.012)),
                 "log_loss": float(0.35 + generator.normal(0, 0.02)),
             },
-            "rows": 1280 + fold % 2,
+            "rows": {"train": 5000, "validation": 600, "test": 1280 + fold % 2},
             "folder": f"runs/repeat-{repeat}/fold-{fold}",
             "seconds": 47.0 + fold,
             "state": "done",

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import math
+import random
 import re
 import runpy
 from pathlib import Path
@@ -119,6 +120,7 @@ def test_every_comparison_is_shown_with_its_verdict(pages: dict[str, Path], kind
             assert error in row, (error, row)
         assert f"{100 * sum(part or 0 for part in parts) ** 0.5:.2f}" in row
         assert one["advice"] in row
+        assert ("about 16,000 test rows would tell" in row) == (one["verdict"] == "undecided")
 
 
 def test_every_run_trial_and_opening_is_listed(pages: dict[str, Path]) -> None:
@@ -146,7 +148,7 @@ def test_every_run_trial_and_opening_is_listed(pages: dict[str, Path]) -> None:
         "Openings of the test rows: 9",
         "runs/ia3/seed-2",
         "12 rows occur in both train and test.",
-        "AMD EPYC 7763",
+        "AMD EPYC 7763, 2 cores, 25 GB",
         "6,000",
     ):
         assert text in last, text
@@ -233,6 +235,20 @@ def test_choices_need_no_script(pages: dict[str, Path]) -> None:
         assert f".pick:nth-of-type({place}):checked ~ .choice:nth-of-type({place + 1})" in page
 
 
+def test_rates_may_be_chosen_by_another_metric_and_runs_have_many(tmp_path: Path) -> None:
+    study = studies.contest(["full", "lora"], 2) | {"tuned_by": "log_loss"}
+    for run in study["methods"][0]["runs"]:
+        run["metrics"] |= {f"metric_{i}": i / 7 for i in range(8)}
+    study["tuning"][0] |= {"state": "failed", "reason": "the loss grew beyond all bounds", "value": None}
+    page = write_study_report(studies.write_study(tmp_path, study)).read_text(encoding="utf-8")
+    assert "Validation log loss (lower is better)" in section(page, "tuning")
+    assert "Validation log loss (lower is better)" in section(page, "learning")
+    assert "the loss grew beyond all bounds" in visible(section(page, "tuning"))
+    assert "All 10 other metrics" in section(page, "runs")
+    assert "Full fine-tuning 0 0.340" in visible(section(page, "runs"))
+    assert "0.340" not in rows_of(page, "runs")[0]
+
+
 def test_halved_and_chosen_rates_are_told_apart(pages: dict[str, Path]) -> None:
     page = section(pages["three"].read_text(encoding="utf-8"), "tuning")
     assert page.count('class="ring"') == 3
@@ -254,7 +270,7 @@ def test_folds(pages: dict[str, Path]) -> None:
     for fold in study["folds"]:
         row = next(row for row in folds if row.endswith(fold["folder"]))
         assert row.startswith(f"{fold['repeat']} {fold['fold']} ● done {points(fold['metrics']['accuracy'])}")
-        assert f"{fold['metrics']['log_loss']:.3f} {fold['rows']:,}" in row
+        assert f"{fold['metrics']['log_loss']:.3f} {fold['rows']['test']:,}" in row
     accuracy, loss = rows_of(page, "fold-metrics")
     found = study["metrics"]["accuracy"]
     assert f"{points(found['value'])} [{points(found['low'])}, {points(found['high'])}]" in accuracy
@@ -314,6 +330,34 @@ def test_a_study_may_say_next_to_nothing(tmp_path: Path) -> None:
             (tmp_path / "study.json").write_text(json.dumps({"kind": kind, "unknown": 1} | more))
             page, _ = check(write_study_report(tmp_path))
             assert not re.search(r"\bnan\b|\bNone\b", visible(page))
+
+
+ODD = (None, math.nan, math.inf, -math.inf, 0, -1, 1e-320, 1e308, -1e308, 3)
+"""Numbers that no study should hold."""
+
+
+def spoil(node: Any, generator: random.Random, share: float) -> None:
+    """Put odd numbers and empty parts in the place of some parts of a study."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)):
+        part = node[key]
+        if isinstance(part, dict | list):
+            if isinstance(node, dict) and isinstance(part, list) and generator.random() < share / 4:
+                node[key] = []
+            else:
+                spoil(part, generator, share)
+        elif isinstance(part, int | float) and not isinstance(part, bool) and key not in ("version", "confidence"):
+            node[key] = generator.choice(ODD) if generator.random() < share else part
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_number_keeps_the_page_from_being_written(tmp_path: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    made = (studies.contest(["full", "lora", "ia3"], 2), studies.folds(), studies.trials(8))
+    for study in made:
+        spoil(study, generator, (0.02, 0.1, 0.5, 1.0)[seed % 4])
+        (tmp_path / "study.json").write_text(json.dumps(study))
+        page, _ = check(write_study_report(tmp_path))
+        assert not re.search(r"\bnan\b(?! at)|\binf\b|\bNone\b", visible(page))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tunesmith.report.studies.search import running_best, show_value
 from tunesmith.types import Interval
 
 studies = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("studies.py"))))
-WIDTHS = {"wide": (520, 640, 1040), "narrow": (216, 260, 519)}
+WIDTHS = {"broad": (840, 1040), "wide": (520, 640, 839), "narrow": (216, 260, 519)}
 """Widths of the drawing at which each layout of names is seen."""
 NAME = re.compile(
     r'<svg x="([\d.]+)%" y="([\d.]+)" class="at[^"]*">(?:<line[^>]*>)?<text x="([-\d.]+)" y="([-\d.]+)" dy=".33em" '
@@ -52,7 +52,7 @@ def test_names_never_overlap(tmp_path: Path, kind: str) -> None:
         number = drawing.count('<g class="method')
         for width in widths:
             boxes = boxes_of(drawing, layout, width)
-            assert len(boxes) == number if layout == "wide" else len(boxes) >= number / 2
+            assert len(boxes) == number if layout != "narrow" else len(boxes) >= number / 2
             for one, other in itertools.combinations(boxes, 2):
                 beside = one[2] <= other[1] or other[2] <= one[1]
                 assert beside or one[4] <= other[3] or other[4] <= one[3], (layout, width, one, other)
@@ -105,8 +105,9 @@ def test_axes_are_logarithmic_where_values_span_decades() -> None:
     assert times.is_log
     assert [text for _, text in times.ticks] == ["1 s", "10 s", "1 min"]
     near = plane.cost_axis("time", [40, 131], words.short_duration, plane.FINE_DURATIONS)
-    assert (near.is_log, near.low) == (False, 0.0)
-    assert [text for _, text in near.ticks] == ["0", "30 s", "1 min", "1.5 min", "2 min"]
+    assert not near.is_log
+    assert 20 < near.low < 40 < 131 < near.high
+    assert [text for _, text in near.ticks] == ["30 s", "1 min", "1.5 min", "2 min"]
     assert not plane.cost_axis("parameters", [0, 10, 1e6], str).is_log
     assert not plane.cost_axis("nothing", [math.nan], str).is_log
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import proof_tasks
+from methods.test_peft_methods import FURTHER, SMALL
 from pairwise import pairwise
 from tunesmith.methods import METHODS
 from tunesmith.run import Run, RunConfig, Stopped, train
@@ -95,7 +96,7 @@ def _with_proof_tasks() -> Iterator[None]:
 
 def test_every_task_and_method_has_a_row() -> None:
     assert {name for name, _, _ in TASK_ROWS.values()} == set(TASKS)
-    assert {row["name"] for row in METHOD_ROWS.values()} == set(METHODS)
+    assert {row["name"] for row in METHOD_ROWS.values()} | set(FURTHER) == set(METHODS)
 
 
 def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
@@ -142,8 +143,11 @@ def test_trains_saves_and_reopens(
 class StopAfter(Observer):
     """Asks a training to stop after a few steps, as a shell does."""
 
+    def __init__(self, step: int = 3) -> None:
+        self.step = step
+
     def stepped(self, info: Any, total_steps: int) -> None:
-        if info.step == 3:
+        if info.step == self.step:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -181,3 +185,50 @@ def losses(folder: Path) -> list[float]:
     """Return the loss of every step of a run."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [one["loss"] for one in map(json.loads, lines) if one["kind"] == "step"]
+
+
+BY_TASK = {
+    "classification": ("ia3", "lora_ga", "oft", "randlora", "fourierft", "prefix_tuning", "dora", "loha"),
+    "entities": ("vera", "corda", "boft", "shira", "peft:NAME", "lora_plus", "miss"),
+    "chat": ("eva", "pissa", "road", "c3a", "lora_fa", "trainable_tokens", "ln_tuning"),
+    "pairs": ("olora", "hra", "lokr", "rslora", "p_tuning"),
+}
+"""Each of the other methods once, with one task or another."""
+
+
+def test_every_other_method_has_a_task() -> None:
+    named = [method for methods in BY_TASK.values() for method in methods]
+    assert sorted(named) == sorted(set(FURTHER) - {"loftq"})  # which a CPU does not have
+
+
+@pytest.mark.parametrize(
+    ("task", "method"), [(task, method) for task, methods in BY_TASK.items() for method in methods]
+)
+def test_other_methods_resume_to_the_same_bits_and_reopen(
+    configured: Configure, llama_folder: Path, tmp_path: Path, task: str, method: str
+) -> None:
+    name, settings, make = TASK_ROWS[task]
+    data = str(write_rows(tmp_path, make))
+
+    def config(folder: str) -> RunConfig:
+        return configured(
+            model=str(llama_folder) if name == "causal_lm" else configured().model.name,
+            data=data,
+            task={"name": name, **settings},
+            method={"name": method, **SMALL[method]},
+            train={"max_steps": 4, "learning_rate": None},
+            evaluation={"num_resamples": 0, "baseline": False},
+            output=str(tmp_path / folder),
+        )
+
+    whole = train(config("whole"))
+    with pytest.raises(Stopped):
+        train(config("resumed"), observers=[StopAfter(2)])
+    resumed = train(config("resumed"), resume=True)
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert losses(resumed) == losses(whole)
+    run = Run.open(whole)
+    assert run.summary["layout"] == ("padded" if method in ("prefix_tuning", "p_tuning") else "flat")
+    again = run.evaluate()
+    assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)

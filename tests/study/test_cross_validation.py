@@ -67,7 +67,7 @@ def test_every_fold_is_a_run_and_the_interval_is_corrected(whole: Path) -> None:
         assert directory.is_finished
         config = directory.read_config()
         assert config.data.fold == f"{one['fold']}/{FOLDS}"
-        assert one["rows"]["test"] == ROWS // FOLDS
+        assert one["rows"] == ROWS // FOLDS
         assert directory.read_json("evaluation")["metrics"]["accuracy"]["value"] == one["metrics"]["accuracy"]
     seeds = [RunDirectory(whole / one["folder"]).read_config().train.seed for one in record["folds"]]
     assert len(set(seeds)) == 4

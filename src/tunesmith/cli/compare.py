@@ -62,11 +62,10 @@ def _show(folder: Path) -> None:
     """Write the page, and print the table and the verdict."""
     from tunesmith.cli.tables import new_table, print_table, stdout_console
     from tunesmith.cli.terminal import say
-    from tunesmith.report import write_study_report
     from tunesmith.study import Study
 
-    page = write_study_report(folder)
     study = Study(folder)
+    page = study.write_reports()
     rows = study.table
     table = new_table(headers=list(rows[0]))
     for row in rows:

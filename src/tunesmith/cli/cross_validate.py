@@ -69,6 +69,7 @@ def _show(record: dict[str, Any], folder: Path) -> None:
     """Print the metrics with their intervals, and the verdict."""
     from tunesmith.cli.tables import new_table, print_table, stdout_console
     from tunesmith.cli.terminal import say
+    from tunesmith.report import write_study_report
 
     done = [one for one in record["folds"] if one["state"] == "done"]
     table = new_table(headers=["metric", "mean", "lowest fold", "highest fold"])
@@ -82,6 +83,7 @@ def _show(record: dict[str, Any], folder: Path) -> None:
         if one["state"] == "failed":
             say(f"Fold {one['fold']} of repeat {one['repeat']} failed: {one['reason']}.", err=True)
     say(record["verdict"])
+    say(f"Report: {write_study_report(folder)}")
     say(f"Predictions of every row: {folder / record['predictions']}")
 
 

@@ -29,6 +29,8 @@ RULE = (
     "Every key of the configuration is a flag: --train.epochs 5 or --train.epochs=5. A flag for a true-or-false key "
     "may stand alone and means true; give 'false' to switch off: --data.clean.duplicates false."
 )
+MOST_NAMES = 5
+"""Choices that a heading of the help names."""
 _BOOLEANS = {"true", "false", "null"}
 HELP = {"-h", "--help"}
 OWN_OPTIONS = {
@@ -173,6 +175,8 @@ def _group(keys: Sequence[Key]) -> dict[str, list[Key]]:
         section = key.path.split(".")[0]
         if key.choices:
             names = [f"other {section}s" if name == OTHER else name for name in key.choices]
+            if len(names) > MOST_NAMES:
+                names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
             section = f"{section}, only for {' and '.join(names)}"
         groups.setdefault(section, []).append(key)
     return groups

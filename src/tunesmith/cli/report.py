@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="Write an HTML report of one or more runs.")
+@click.command(short_help="Write an HTML report of one or more runs, or of a study.")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -17,7 +17,10 @@ import click
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file given as --output even if it is no report.")
 def report_command(runs: tuple[Path, ...], output: Path | None, *, overwrite: bool) -> None:
-    """Write one self-contained HTML page about the runs in the folders RUN; several are set side by side."""
+    """Write one self-contained HTML page about the runs in the folders RUN; several are set side by side.
+
+    The folder of a study, given alone, becomes a page about the whole study.
+    """
     from tunesmith.cli.terminal import say
     from tunesmith.report import write_report
 

@@ -102,6 +102,7 @@ def _show(record: Mapping[str, Any], folder: Path) -> None:
     """Print the best trials, what matters, and what to do next."""
     from tunesmith.cli.tables import new_table, print_table, stdout_console
     from tunesmith.cli.terminal import say
+    from tunesmith.report import write_study_report
 
     sign = -1 if record["higher_is_better"] else 1
     done = sorted(
@@ -118,6 +119,7 @@ def _show(record: Mapping[str, Any], folder: Path) -> None:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in record["importance"].items())
         say(f"What matters: {shares}")
     say(record["verdict"])
+    say(f"Report: {write_study_report(folder)}")
     say(f"Train with it: tunesmith train {quote(str(folder / record['best_config']))}")
 
 

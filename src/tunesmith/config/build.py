@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Config)
 
 MAX_VALUE_LENGTH = 60
+MOST_OWNERS = 3
+"""Choices that are named of those that know a key."""
 
 
 def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
@@ -193,8 +195,10 @@ class _Builder:
             owners = [other for other, owner in section.choice.registry.items() if key in owner.model_fields]
             if owners:
                 what = section.choice.what
+                some = " or ".join(map(repr, owners[:MOST_OWNERS]))
+                others = f" or {len(owners) - MOST_OWNERS} others" if len(owners) > MOST_OWNERS else ""
                 self.report(
-                    f"{full} belongs to {what} {' or '.join(map(repr, owners))}, and the {what} is {name!r}.",
+                    f"{full} belongs to {what} {some}{others}, and the {what} is {name!r}.",
                     f"Choose --{path.rstrip('.')} {owners[0]}, or remove {full}.",
                 )
                 return

@@ -259,7 +259,14 @@ masked_lm: mlm fill_mask masked masked_language_modeling masked_language_modelli
     "method": """
 full: full_finetuning full_fine_tuning fft finetune finetuning fine_tuning all sft none
 freeze: frozen head head_only linear_probe linear_probing probing last_layer feature_extraction classifier_only
-lora: peft adapter qlora dora rslora lora_plus loraplus low_rank
+lora: peft adapter qlora low_rank
+lora_plus: loraplus
+lora_fa: lorafa
+lora_ga: loraga
+prompt_tuning: soft_prompt soft_prompts
+prefix_tuning: prefix
+p_tuning: ptuning
+ia3: t_few
 bitfit: bias_only biases bias bit_fit
 lisa: layerwise layer_sampling
 sparse: sparse_finetuning sparse_fine_tuning masked_finetuning fish_mask sift
@@ -270,10 +277,6 @@ compress: compression prune pruning svd factorize factorise low_rank_factorizati
 
 _VALUE_NOTES: Mapping[str, str] = {
     "qlora": "with 'method.quantize: nf4'",
-    "dora": "with 'method.dora: true'",
-    "rslora": "with 'method.rslora: true'",
-    "lora_plus": "with 'method.lora_plus_ratio: 16'",
-    "loraplus": "with 'method.lora_plus_ratio: 16'",
     **dict.fromkeys(
         ("summarization", "summarisation", "translation", "seq2seq", "text2text", "text_to_text"),
         "which learns answers to prompts: a task of its own for this is not there yet",

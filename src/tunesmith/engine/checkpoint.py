@@ -161,10 +161,15 @@ def _weights(training: Training) -> dict[str, torch.Tensor]:
 
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the buffers that are part of the model's state (running statistics, not caches)."""
+    """Return the buffers that are part of the model's state (running statistics, not caches), each once."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name not in parameters and isinstance(tensor, torch.Tensor)
-    }
+    found: dict[str, torch.Tensor] = {}
+    places: set[tuple[int, torch.Size]] = set()
+    for name, tensor in model.state_dict().items():
+        if name in parameters or not isinstance(tensor, torch.Tensor):
+            continue
+        place = (tensor.data_ptr(), tensor.shape)
+        if not tensor.numel() or place not in places:  # layers may share one (random matrices)
+            places.add(place)
+            found[name] = tensor
+    return found

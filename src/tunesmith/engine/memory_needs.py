@@ -260,6 +260,10 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     def keep(tensor: torch.Tensor) -> None:
         """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
         nonlocal widest
+        if tensor.is_sparse:
+            keep(tensor._indices())
+            keep(tensor._values())
+            return
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own and storage.data_ptr() not in seen:
             seen[storage.data_ptr()] = storage

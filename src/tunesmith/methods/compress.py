@@ -32,6 +32,7 @@ from tunesmith.models.layer_parts import layer_parts
 from tunesmith.models.origin import origin
 from tunesmith.models.pinning import check_base, describe_base, write_tensors
 from tunesmith.models.safety import check_own_folder, read_json
+from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class Compress(Method):
             )
         for name, parameter in named.items():
             parameter.data = saved[name].to(parameter.dtype)
+        align(model)
         return model
 
     def dense(self, model: nn.Module) -> nn.Module:

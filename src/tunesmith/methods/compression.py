@@ -82,6 +82,7 @@ def _cholesky(gram_KK: torch.Tensor) -> torch.Tensor:
     """Return L with L L^T = ``gram_KK``, damped as much as it takes: sums of few rows are singular, up to rounding."""
     damping = DAMPING * gram_KK.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
     while True:
+        lower: torch.Tensor
         lower, failed = torch.linalg.cholesky_ex(gram_KK + torch.diag_embed(damping.expand(len(gram_KK))))
         if not failed:
             return lower

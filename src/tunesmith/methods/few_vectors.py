@@ -36,7 +36,7 @@ class LnTuning(PeftMethod):
     name: Literal["ln_tuning"] = "ln_tuning"
 
     title: ClassVar[str] = "LN tuning"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 3e-3
     peft_type: ClassVar[str] = "LN_TUNING"
     quantizes: ClassVar[bool] = True
 

@@ -28,6 +28,7 @@ class Eva(Lora):
     name: Literal["eva"] = "eva"  # type: ignore[assignment]
 
     title: ClassVar[str] = "EVA"
+    default_learning_rate: ClassVar[float] = 3e-4
 
     init: Literal["default"] = "default"
     """Decided by the method."""

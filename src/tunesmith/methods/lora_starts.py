@@ -86,6 +86,7 @@ class Pissa(StartedLora):
     name: Literal["pissa"] = "pissa"  # type: ignore[assignment]
 
     title: ClassVar[str] = "PiSSA"
+    default_learning_rate: ClassVar[float] = 1.5e-4
 
     iterations: int = Field(default=4, ge=0, le=100)
     """Subspace iterations of the fast singular value decomposition."""
@@ -103,6 +104,7 @@ class Olora(StartedLora):
     name: Literal["olora"] = "olora"  # type: ignore[assignment]
 
     title: ClassVar[str] = "OLoRA"
+    default_learning_rate: ClassVar[float] = 1.5e-4
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         wrapped = super().apply(model)
@@ -132,6 +134,7 @@ class Corda(CalibratedStart):
     name: Literal["corda"] = "corda"  # type: ignore[assignment]
 
     title: ClassVar[str] = "CorDA"
+    default_learning_rate: ClassVar[float] = 1.5e-4
 
     keeps: Literal["instruction", "knowledge"] = "instruction"
     """Begin at the largest directions, for the task (`instruction`), or at the smallest, to forget little."""
@@ -165,6 +168,7 @@ class LoraGa(CalibratedStart):
     name: Literal["lora_ga"] = "lora_ga"  # type: ignore[assignment]
 
     title: ClassVar[str] = "LoRA-GA"
+    default_learning_rate: ClassVar[float] = 3e-4
 
     direction: Literal["ArBr", "A2rBr", "ArB2r", "random"] = "ArB2r"
     """Which singular vectors of the gradient become ``A``, and which ``B``."""

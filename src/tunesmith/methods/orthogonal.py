@@ -91,7 +91,7 @@ class Road(TargetedMethod):
     name: Literal["road"] = "road"
 
     title: ClassVar[str] = "RoAd"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 3e-3
     peft_type: ClassVar[str] = "ROAD"
     quantizes: ClassVar[bool] = True
 

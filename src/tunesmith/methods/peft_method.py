@@ -243,7 +243,7 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     }
     # What all layers share (random matrices) is listed for each of them, and once for all.
     first: dict[tuple[Any, ...], str] = {}
-    for name in sorted(kept, key=lambda name: name.count(".")):
+    for name in sorted(kept, key=lambda name: (f"{plain_name(name)}.default" not in named, name.count("."))):
         first.setdefault((kept[name].data_ptr(), kept[name].shape), name)
     return {name: tensor for name, tensor in kept.items() if first[tensor.data_ptr(), tensor.shape] == name}
 

@@ -19,6 +19,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import origin
 from tunesmith.models.pinning import check_base, describe_base, write_tensors
 from tunesmith.models.safety import check_own_folder, read_json
+from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ class Sparse(Method):
                 parameter.data = weight
             elif name in whole:
                 parameter.data = saved[name].to(parameter.dtype)
+        align(model)
         self._set_places(model, places)
         return model
 

@@ -27,7 +27,7 @@ class LoHa(TargetedMethod):
     name: Literal["loha"] = "loha"
 
     title: ClassVar[str] = "LoHa"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 2e-3
     peft_type: ClassVar[str] = "LOHA"
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
@@ -111,7 +111,7 @@ class Miss(TargetedMethod):
     name: Literal["miss"] = "miss"
 
     title: ClassVar[str] = "MiSS"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 5e-4
     peft_type: ClassVar[str] = "MISS"
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r", "dropout": "miss_dropout"}
 
@@ -148,7 +148,7 @@ class FourierFt(TargetedMethod):
     name: Literal["fourierft"] = "fourierft"
 
     title: ClassVar[str] = "FourierFT"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 3e-2
     peft_type: ClassVar[str] = "FOURIERFT"
     turns: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"coefficients": "n_frequency", "seed": "random_loc_seed"}
@@ -168,7 +168,7 @@ class C3a(TargetedMethod):
     name: Literal["c3a"] = "c3a"
 
     title: ClassVar[str] = "C3A"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 3e-2
     peft_type: ClassVar[str] = "C3A"
     told: ClassVar[Mapping[str, Any]] = {"init_weights": True}
 

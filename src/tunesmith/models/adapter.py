@@ -1,6 +1,6 @@
 """Adapters merged into their base model once, into a cached folder, which is then like any other model.
 
-A run of the method ``lora`` holds an adapter, and so does any folder that ``peft`` saved.
+A run of a method through PEFT holds an adapter, and so does any folder that ``peft`` saved.
 """
 
 from __future__ import annotations

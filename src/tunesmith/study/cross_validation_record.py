@@ -99,7 +99,8 @@ class CrossValidationRecord:
             "baseline": None
             if beside is None
             else {"name": beside["name"], "metrics": {name: one["value"] for name, one in beside["metrics"].items()}},
-            "rows": training["rows"],
+            "rows": training["rows"]["test"],
+            "rows_by_split": training["rows"],
             "seconds": training["seconds"],
             "best_step": training["best_step"],
             "learning_rate": directory.read_config().train.learning_rate,
@@ -109,7 +110,7 @@ class CrossValidationRecord:
     def _interval(
         self, folds: Sequence[Mapping[str, Any]], values: Sequence[float | None], metric: str | None
     ) -> FoldInterval:
-        rows = {split: fmean(one["rows"][split] for one in folds) for split in ("train", "test")}
+        rows = {split: fmean(one["rows_by_split"][split] for one in folds) for split in ("train", "test")}
         found = fold_interval(
             [math.nan if value is None else value for value in values],
             num_train=rows["train"],

@@ -206,36 +206,62 @@ def _with_state(model: nn.Module, state: State) -> nn.Module:
 
 
 def proven(ingredients: Ingredients, merged: Merged, member: Member, columns: Columns) -> nn.Module:
-    """Return the model of merged weights as it is read from its files, shown to be what its parts are together.
+    """Return the model of merged weights, shown, as it is read from its files, to be what its parts are together.
 
-    ``InputError`` where its scores on rows of the data are others.
+    ``InputError`` where, on rows of the data, its scores are others, or what any of its modules makes of its inputs:
+    scores alone may hardly show that a weight is wrong.
     """
     model: Any = _with_state(ingredients.models[0].model, merged.state)
     rows = real_rows(member, ingredients.base, columns)
-    expected = _together(model, merged, rows)
+    parts = [(coefficient, inner(make())) for coefficient, make in merged.parts]
+    expected = _together(model, parts, rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Full().save(model, folder)
         ingredients.base.tokenizer.save_pretrained(folder)
         again = load_trained(folder, member.task.head(), member.summary["max_length"])
     _require_equal(expected, probe_scores(again.model, rows), "the merged model")
+    _require_equal_modules(again.model, parts, rows)
     return model  # type: ignore[no-any-return]
 
 
-def _together(model: nn.Module, merged: Merged, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+Parts = Sequence[tuple[float, nn.Module]]
+"""Models and their coefficients."""
+
+
+def _together(model: nn.Module, parts: Parts, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Return the scores of a model in which every module with weights gives the mean of what it gives in each part."""
     whole = copy.deepcopy(model)
-    parts = [(coefficient, inner(make())) for coefficient, make in merged.parts]
     with ExitStack() as stack:
-        for name, module in whole.named_modules():
-            if list(module.children()) or not list(module.parameters(recurse=False)):
-                continue
-            modules = [(coefficient, part.get_submodule(name)) for coefficient, part in parts]
-            stack.enter_context(standing_in(module, partial(_mean_output, modules)))
+        for name, module in _with_weights(whole):
+            stack.enter_context(standing_in(module, partial(_mean_output, _named(parts, name))))
         return probe_scores(whole, rows)
 
 
-def _mean_output(modules: Sequence[tuple[float, nn.Module]], *inputs: Any, **options: Any) -> Any:
+def _require_equal_modules(model: nn.Module, parts: Parts, rows: Sequence[Sequence[int]]) -> None:
+    """Refuse a model of which a module makes anything else of what it is given than its parts do together."""
+
+    def compare(name: str, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
+        _require_equal([_mean_output(_named(parts, name), *inputs, **options)], [output], f"its part '{name}'")
+
+    with ExitStack() as stack:
+        for name, module in _with_weights(model):
+            hook = module.register_forward_hook(partial(compare, name), with_kwargs=True)
+            stack.callback(hook.remove)
+        probe_scores(model, rows)
+
+
+def _with_weights(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the modules that hold weights themselves and no other modules, by name."""
+    found = ((name, one) for name, one in model.named_modules() if not list(one.children()))
+    return [(name, one) for name, one in found if list(one.parameters(recurse=False))]
+
+
+def _named(parts: Parts, name: str) -> Parts:
+    return [(coefficient, part.get_submodule(name)) for coefficient, part in parts]
+
+
+def _mean_output(modules: Parts, *inputs: Any, **options: Any) -> Any:
     found = [coefficient * module(*inputs, **options) for coefficient, module in modules]
     return sum(found[1:], found[0])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.readable import MISSING, compact, duration, interval, number, size
+from tunesmith.report import write_report, write_study_report
 from tunesmith.run import Run
 from tunesmith.study.folder import StudyFolder
 from tunesmith.types import InputError, Interval
@@ -48,6 +49,15 @@ class Study:
         """The methods as rows of finished words: for a notebook, ``pandas.DataFrame(study.table)``."""
         verdicts = {one["method"]: one["verdict"] for one in self.comparisons}
         return [_row(one, self.record, verdicts) for one in self.methods]
+
+    def write_reports(self) -> Path:
+        """Write the page of the study, and that of each run that it leads to; return the study's."""
+        for method in self.record["methods"]:
+            for run in method["runs"]:
+                place = self.folder / run.get("folder", "")
+                if run["state"] == "done" and not (place / "report.html").exists():
+                    write_report([place], place / "report.html")
+        return write_study_report(self.folder)
 
     @property
     def best(self) -> Run:

@@ -114,6 +114,7 @@ class _Search:
         facts = {
             "task": data.task.name,
             "model": self.config.model.name,
+            "method": self.config.method.name,
             "data": self.config.data.path,
             "rows": {split: len(rows) for split, rows in data.prepared.splits.items()},
             "machine": self.workshop.once(["machine"], machine),

@@ -34,7 +34,7 @@ class Worker:
         self._log = log.open("ab")
         # A session of its own: Ctrl-C is for the search, which then asks its workers to stop.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.study.search_worker"],
+            [sys.executable, "-c", f"import sys; from {__name__} import main; sys.exit(main())"],
             env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -126,7 +126,3 @@ def main() -> int:
                 answer("stopped")
                 return 0
             answer("end", **asdict(end))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,10 +14,10 @@ from tunesmith.report.studies.learning import LearningView, learning_of
 from tunesmith.report.studies.methods import DONE, MethodTable, RunTable, method_table, ranked, run_table
 from tunesmith.report.studies.pareto import ParetoFigure, pareto_figures
 from tunesmith.report.studies.records import Budget, Contest, Sharing
-from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, status_notice, took
+from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, rests_on, status_notice, took
 from tunesmith.report.studies.table import Link, RunLink
 from tunesmith.report.studies.tuning import TuningView, tuning_of
-from tunesmith.report.studies.words import MetricWords, plural, when, words_of
+from tunesmith.report.studies.words import MetricWords, plural, tuned_words_of, when, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class ContestView:
     basis: str
     tiles: Sequence[Fact]
     metric: str
+    tuned: str
+    """The validation metric that rates are chosen by."""
     metric_title: str
     interval_name: str
     has_one_seed: bool
@@ -81,13 +83,13 @@ class ContestView:
 
 def contest_view(contest: Contest, link: Link) -> ContestView:
     """Put a contest into words and drawings; ``link`` finds the pages of its runs."""
-    words = words_of(contest)
+    words, tuned = words_of(contest), tuned_words_of(contest)
     parts = {
         "pareto": pareto_figures(contest, words),
         "methods": method_table(contest, words),
         "forest": forest_of(contest, words),
-        "tuning": tuning_of(contest, words, link),
-        "learning": learning_of(contest, words),
+        "tuning": tuning_of(contest, tuned, link),
+        "learning": learning_of(contest, tuned),
         "uncertainty": uncertainty_of(contest, words),
         "forgetting": forgetting_of(contest),
         "runs": run_table(contest, words, link),
@@ -110,6 +112,7 @@ def contest_view(contest: Contest, link: Link) -> ContestView:
         basis=_basis(contest, words),
         tiles=_tiles(contest, words),
         metric=words.axis,
+        tuned=tuned.axis,
         metric_title=words.title,
         interval_name=f"{readable.percent(contest.confidence)} interval",
         has_one_seed=_most_seeds(contest) == 1,
@@ -162,7 +165,7 @@ def _basis(contest: Contest, words: MetricWords) -> str:
     if len(contest.comparisons) > 1:
         reference = contest.shown(contest.reference)
         parts.append(f"Holm’s correction over {len(contest.comparisons)} comparisons with {reference}")
-    return ("Rests on: " if contest.verdict else "It will rest on: ") + "; ".join(parts) + "."
+    return f"{rests_on(contest)} " + "; ".join(parts) + "."
 
 
 def _tiles(contest: Contest, words: MetricWords) -> list[Fact]:
@@ -188,9 +191,9 @@ def _tiles(contest: Contest, words: MetricWords) -> list[Fact]:
         lightest = min(weighed, key=lambda method: method.peak_memory)
         tiles.append(Fact("Least memory", readable.size(lightest.peak_memory), lightest.shown))
     done, total = _progress(contest)
-    trials, time = f"{plural(len(contest.tuning), 'trial')} of tuning", took(contest.began, contest.finished)
-    if time:
-        tiles.append(Fact("The study took", time, f"{plural(done, 'run')}, {trials}"))
+    trials = f"{plural(len(contest.tuning), 'trial')} of tuning" if contest.tuning else ""
+    if time := took(contest.began, contest.finished):
+        tiles.append(Fact("The study took", time, ", ".join(filter(None, (plural(done, "run"), trials)))))
     else:
         tiles.append(Fact("Runs done", f"{done} of {total}", trials))
     return tiles
@@ -212,6 +215,6 @@ def _budget(budget: Budget | None) -> BudgetView | None:
     given, spent = budget.seconds, budget.spent
     share = spent / given if given > 0 and spent >= 0 else math.nan
     sentence = f"{readable.duration(spent)} of {readable.duration(given)} spent"
-    if math.isfinite(share):
+    if share < 100:
         sentence += f" ({readable.percent(share, decimals=0)})"
     return BudgetView(sentence, min(share, 1.0) if math.isfinite(share) else 0.0, budget.cuts)

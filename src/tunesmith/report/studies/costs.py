@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from tunesmith import readable
 from tunesmith.report.studies.plane import FINE_DURATIONS
 from tunesmith.report.studies.records import Method
-from tunesmith.report.studies.words import latency, short_duration
+from tunesmith.report.studies.words import latency, short_compact, short_duration
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """One thing that a method costs."""
 
-    key: str
     title: str
     axis: str
     of: Callable[[Method], float]
@@ -27,7 +26,6 @@ class Cost:
 
 COSTS = (
     Cost(
-        "time",
         "Training time",
         "training time of one run",
         lambda method: method.seconds,
@@ -35,18 +33,16 @@ COSTS = (
         short_duration,
         FINE_DURATIONS,
     ),
-    Cost("memory", "Memory", "peak memory", lambda method: method.peak_memory, readable.size, readable.size),
+    Cost("Memory", "peak memory", lambda method: method.peak_memory, readable.size, readable.size),
     Cost(
-        "parameters",
         "Trained parameters",
         "trained parameters",
         lambda method: method.trained_parameters,
         readable.compact,
-        readable.compact,
+        short_compact,
     ),
-    Cost("size", "File size", "size of the saved files", lambda method: method.size, readable.size, readable.size),
+    Cost("File size", "size of the saved files", lambda method: method.size, readable.size, readable.size),
     Cost(
-        "latency",
         "Prediction latency",
         "time to predict one row",
         lambda method: method.latency,

@@ -128,6 +128,9 @@ def _uncertainty(contest: Contest, comparison: Comparison, words: MetricWords) -
     advice = comparison.advice
     if not advice:
         advice = "one seed: how much seeds add is not known" if not seeds >= 0 else ""
+    if math.isfinite(comparison.rows_to_resolve):
+        needed = readable.count(comparison.rows_to_resolve)
+        advice += f"{'; ' if advice else ''}about {needed} test rows would tell a difference of the margin"
     return UncertaintyRow(
         method=name,
         total=Cell(words.width(math.sqrt(total)), math.sqrt(total)),

@@ -12,7 +12,7 @@ from tunesmith import readable
 from tunesmith.readable import MISSING
 from tunesmith.report.facts import Fact
 from tunesmith.report.studies.records import CrossValidation, Fold
-from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, status_notice
+from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, rests_on, status_notice
 from tunesmith.report.studies.table import Cell, Link, RunLink, draw_strip, strip_axis
 from tunesmith.report.studies.words import MetricWords, metric_words, plural, state_mark, words_of
 from tunesmith.types import Interval
@@ -122,9 +122,8 @@ def _words(study: CrossValidation, name: str, main: MetricWords) -> MetricWords:
 def _basis(study: CrossValidation, done: int) -> str:
     repeats = len({fold.repeat for fold in study.folds})
     several = f" in {plural(repeats, 'repeat')}" if repeats > 1 else ""
-    rests = "Rests" if study.verdict else "It will rest"
     return (
-        f"{rests} on: {plural(done, 'fold')}{several}; {readable.percent(study.confidence)} intervals with the "
+        f"{rests_on(study)} {plural(done, 'fold')}{several}; {readable.percent(study.confidence)} intervals with the "
         "corrected variance of Nadeau and Bengio (2003), since folds share training rows."
     )
 
@@ -143,7 +142,9 @@ def _metric(study: CrossValidation, name: str, words: MetricWords) -> FoldMetric
     singles = [value for _, value in values]
     axis = strip_axis([estimate.interval, *(Interval(value, value, value) for value in singles)])
     mean = sum(singles) / len(singles) if singles else math.nan
-    spread = math.sqrt(sum((v - mean) ** 2 for v in singles) / (len(singles) - 1)) if len(singles) > 1 else math.nan
+    spread = (
+        math.sqrt(sum((v - mean) * (v - mean) for v in singles) / (len(singles) - 1)) if len(singles) > 1 else math.nan
+    )
     freedom = estimate.degrees_of_freedom
     return FoldMetric(
         title=words.title + (" (points of 100)" if words.scale == 100 else ""),
@@ -169,10 +170,9 @@ def _repeats(study: CrossValidation, words: MetricWords) -> tuple[list[RepeatRow
         return [], Markup("")
     axis = strip_axis([Interval(value, value, value) for _, value in values])
     rows = []
-    for repeat in dict.fromkeys(fold.repeat for fold, _ in values):
-        own = [(fold, value) for fold, value in values if fold.repeat == repeat]
+    for name in dict.fromkeys(f"Repeat {readable.count(fold.repeat)}" for fold, _ in values):
+        own = [(fold, value) for fold, value in values if f"Repeat {readable.count(fold.repeat)}" == name]
         mean = sum(value for _, value in own) / len(own)
-        name = f"Repeat {readable.count(repeat)}"
         strip = draw_strip(
             axis,
             Interval(mean, math.nan, math.nan),

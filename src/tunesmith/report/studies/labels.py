@@ -21,6 +21,8 @@ _PRICE_OF_INTERVAL, _PRICE_OF_LEADER, _PRICE_OF_NAME = 14.0, 60.0, 80.0
 """Pixels of distance that a name rather takes than to cross an interval, a line to a name, or a name with its own."""
 _ANGLES = (0.6, 1.0, 1.35, 0.25)
 """Angles of lines to names, in radians from level."""
+_PRICE_OF_OPPOSITE = 25.0
+"""The same for the place straight across from where a name leans to."""
 _DEAREST = 90.0
 """Price above which a name that need not stand is left out."""
 
@@ -40,9 +42,8 @@ class Box:
 
     def meets(self, other: Box, width: float) -> bool:
         """Say whether two boxes overlap at ``width`` CSS pixels, or may at a greater width."""
-        if self.bottom <= other.top or other.bottom <= self.top:
-            return False
-        return not (self._is_left_of(other, width) or other._is_left_of(self, width))
+        is_level = other.top < self.bottom and self.top < other.bottom
+        return is_level and not (self._is_left_of(other, width) or other._is_left_of(self, width))
 
     def _is_left_of(self, other: Box, width: float) -> bool:
         return self.x <= other.x and self.x * width + self.right <= other.x * width + other.left
@@ -67,6 +68,8 @@ class Dot:
     """Whether the name may not be left out for want of room, other than where there is none at all."""
     leans: tuple[int, int] = (1, 0)
     """Where the name stands best: to the right or left, above (-1), below or level."""
+    radius: float = 6.5
+    """CSS pixels around the middle that no name may cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def place_labels(dots: Sequence[Dot], width: float, height: float, *, beyond: fl
     Names never lie on dots or on other names. As far as can be they are near their dots, and keep off intervals and
     the lines that lead to names: each place is judged by its distance and by what it crosses.
     """
-    around = [Box(dot.x, -6.5, 6.5, dot.y - 6.5, dot.y + 6.5) for dot in dots]
+    around = [Box(dot.x, -dot.radius, dot.radius, dot.y - dot.radius, dot.y + dot.radius) for dot in dots]
     intervals = [Box(dot.x, -2, 2, dot.low, dot.high) for dot in dots]
     names: list[Box] = []
     leaders: list[Box] = []
@@ -130,7 +133,9 @@ def _candidates(index: int, dot: Dot) -> Iterator[tuple[float, Label]]:
     side, level = dot.leans
     near = ((side, level), (-side, level), (side, 0), (side, -1), (side, 1), (-side, 0), (-side, -1), (-side, 1))
     for price, (right, down) in enumerate(near):
-        yield float(price), _label(index, dot, right * (6.0 if down else 10.0), down * 14.5, long, has_leader=False)
+        extra = _PRICE_OF_OPPOSITE if level and (right, down) == (-side, 0) else 0.0
+        dx, dy = right * (6.0 if down else dot.radius + 3.5), down * (dot.radius + 8)
+        yield price + extra, _label(index, dot, dx, dy, long, has_leader=False)
     for distance in range(20, 260, 6):
         for angle in _ANGLES:
             for down in (-1, 1):

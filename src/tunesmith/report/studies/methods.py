@@ -16,6 +16,7 @@ from tunesmith.report.studies.table import Cell, Link, RunLink, StripAxis, draw_
 from tunesmith.report.studies.words import MetricWords, latency, rate, state_mark
 
 DONE = "done"
+_MOST_METRICS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ class RunTable:
     metrics: Sequence[str]
     rows: Sequence[RunRow]
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the other metrics are so few that they stand beside the main one."""
+        return len(self.metrics) <= _MOST_METRICS
+
 
 def ranked(contest: Contest, words: MetricWords) -> list[Method]:
     """Return the methods, the best first and those without a result last, in their own order."""
@@ -133,7 +139,7 @@ def _method_row(contest: Contest, method: Method, axis: StripAxis, words: Metric
 def _seeds(method: Method, trained: int, total: int) -> str:
     if total and trained < total:
         return f"{trained} of {total}"
-    return readable.count(method.seeds) if math.isfinite(method.seeds) else readable.count(total)
+    return readable.count(method.seeds) if method.seeds > 0 else MISSING
 
 
 def _tuning_note(method: Method) -> str:

@@ -11,7 +11,15 @@ from markupsafe import Markup
 from tunesmith.report.charts import Point, shorten
 from tunesmith.report.studies.costs import COSTS, Cost
 from tunesmith.report.studies.labels import Dot, Label, place_labels
-from tunesmith.report.studies.plane import PlaneAxis, PlaneLine, cost_axis, draw_plane, linear_axis, steps_of
+from tunesmith.report.studies.plane import (
+    SPAN_OF_LOGARITHM,
+    PlaneAxis,
+    PlaneLine,
+    cost_axis,
+    draw_plane,
+    linear_axis,
+    steps_of,
+)
 from tunesmith.report.studies.records import Contest, Method
 from tunesmith.report.studies.table import near_estimates
 from tunesmith.report.studies.words import MetricWords
@@ -21,9 +29,9 @@ LOW, HIGH = 420, 560
 """CSS pixels that the drawing is high, the greater where there are many methods."""
 _MANY = 12
 _LEAST_COSTS = 6
-LAYOUTS = {"wide": 520, "narrow": 216}
-"""Least CSS pixels of the drawing for the two layouts of names, as in the style sheet."""
-_LONGEST_NAME = {"wide": 26, "narrow": 16}
+LAYOUTS = {"broad": 840, "wide": 520, "narrow": 216}
+"""Least CSS pixels of the drawing for each layout of its names, as in the style sheet."""
+_LONGEST_NAME = {"broad": 32, "wide": 26, "narrow": 16}
 _AIR = 0.04
 _DOT, _SQUARE = '<circle class="mark" r="5"/>', '<rect class="mark" x="-5" y="-5" width="10" height="10" rx="1"/>'
 _ARROWS = {
@@ -38,9 +46,10 @@ _ARROWS = {
 class ParetoFigure:
     """The picture for one cost."""
 
-    key: str
     title: str
     chart: Markup
+    has_beyond: bool
+    """Whether arrows point to methods beyond the edges."""
     front: str
     """Sentence that names the methods on the front."""
     missing: str
@@ -86,6 +95,8 @@ class _Picture:
         others = [method for method in shown if method not in front]
         others.sort(key=lambda method: (method.name != contest.reference, -sign * method.mean))
         near = near_estimates([method.interval for method in shown])
+        if any(method.name == contest.reference and method.interval not in near for method in shown):
+            near = [method.interval for method in shown]  # the reference belongs into the picture
         ends = [end for one in near for end in (one.value, one.low, one.high) if math.isfinite(end)]
         y_axis = linear_axis(words.axis, ends, scale=words.scale)
         air = (max(ends) - min(ends)) * _AIR
@@ -94,7 +105,7 @@ class _Picture:
             contest,
             cost,
             words,
-            x_axis=cost_axis(cost.axis, _near_costs([cost.of(m) for m in shown]), cost.show_tick, cost.rounds),
+            x_axis=cost_axis(cost.axis, _near_costs(shown, cost, contest.reference), cost.show_tick, cost.rounds),
             y_axis=replace(y_axis, low=low, high=high, ticks=[t for t in y_axis.ticks if low <= t[0] <= high]),
             front=sorted(front, key=lambda method: (cost.of(method), -sign * method.mean)),
             others=others,
@@ -120,9 +131,9 @@ class _Picture:
         without = [method.shown for method in self.contest.methods if method not in methods]
         unnamed = [method.shown for place, method in enumerate(methods) if place not in named]
         return ParetoFigure(
-            key=self.cost.key,
             title=self.cost.title,
             chart=chart,
+            has_beyond=any(map(self._beyond, methods)),
             front=f"On the front, the cheapest first: {', '.join(method.shown for method in self.front)}.",
             missing=f"Without a result or without its {self.cost.axis}: {', '.join(without)}." if without else "",
             unnamed=f"Without room for their names: {', '.join(unnamed)}." if unnamed else "",
@@ -168,8 +179,9 @@ class _Picture:
         is_front = method in self.front
         # The front comes from the side of worse methods and goes on to the right: the other corner is free.
         corner = (-1, -1 if self.words.is_higher_better else 1)
-        must = is_front or layout == "wide" or method.name == self.contest.reference
-        return Dot(across, self._height * down, min(ends), max(ends), name, must, corner if is_front else (1, 0))
+        must = is_front or layout != "narrow" or method.name == self.contest.reference
+        leans, radius = corner if is_front else (1, 0), 12.0 if self._beyond(method) else 6.5
+        return Dot(across, self._height * down, min(ends), max(ends), name, must, leans, radius)
 
     def _method(self, method: Method) -> Markup:
         y = self.y_axis.scale(flip=True)
@@ -215,13 +227,16 @@ class _Picture:
         return Markup('<text class="corner" x="4" y="100%" dy="-8">↙ better</text>')
 
 
-def _near_costs(costs: Sequence[float]) -> list[float]:
+def _near_costs(shown: Sequence[Method], cost: Cost, reference: str) -> list[float]:
     """Return the costs without those that are so far from all others, in ratio, that these would have no room."""
-    if min(costs) <= 0:
-        return list(costs)
+    costs = [cost.of(method) for method in shown]
+    if min(costs) <= 0 or max(costs) / min(costs) < SPAN_OF_LOGARITHM:
+        return costs
     near = near_estimates([Interval(math.log(c), math.log(c), math.log(c)) for c in costs], _LEAST_COSTS)
     low, high = min(e.value for e in near), max(e.value for e in near)
-    return [cost for cost in costs if low <= math.log(cost) <= high]
+    kept = [one for one in costs if low <= math.log(one) <= high]
+    is_whole = any(method.name == reference and cost.of(method) not in kept for method in shown)
+    return costs if is_whole else kept
 
 
 def _leader(label: Label) -> Markup:

@@ -7,30 +7,30 @@ It stands on the trick of ``tunesmith.report.charts``: what stretches is drawn i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 from markupsafe import Markup
 
-from tunesmith.report.charts import Point, Scale, colour_of, nice_domain, nice_ticks, thin, tick_format
-
-Formatter = Callable[[float], str]
+from tunesmith.report.charts import Formatter, Point, Scale, colour_of, nice_domain, nice_ticks, thin, tick_format
 
 _CHARACTER_WIDTH = 7.0
 _NARROWEST = {"small": 84.0, "slice": 190.0}
 """Least CSS pixels across of drawings of a shape; 200 of others."""
 _MOST_MINOR = 60
-_SPAN_OF_LOGARITHM = 8.0
+_SMALLEST = 1e-100
+"""Values that a logarithmic axis holds are not smaller, nor larger than its inverse: powers of ten run out."""
+SPAN_OF_LOGARITHM = 8.0
 """An axis is logarithmic from this ratio between its largest and smallest value on."""
 DURATIONS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 86_400, 864_000)
 """Round times in seconds, about a factor of ten apart."""
 FINE_DURATIONS = (
-    *(factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)),
-    *(1, 2),
-    *(5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18_000, 36_000, 86_400, 172_800, 432_000, 864_000),
+    *(factor * 10.0**power for power in range(-5, 1) for factor in (1, 2, 5)),
+    *(10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18_000, 36_000, 86_400, 172_800, 432_000, 864_000),
 )
+"""Round times in seconds where ticks may stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class PlaneAxis:
     is_log: bool = False
     minor: Sequence[float] = ()
     """Places of short ticks without a text."""
+    factor: float = 1.0
+    """What values are multiplied by where they are read."""
 
     def scale(self, *, flip: bool = False) -> Scale:
         return Scale(self.at(self.low), self.at(self.high), flip)
@@ -64,7 +66,7 @@ def linear_axis(
     low, high = nice_domain(values, most)
     ticks = nice_ticks(low, high, most)
     show = show or tick_format([scale * tick for tick in ticks])
-    return PlaneAxis(label, low, high, [(tick, show(scale * tick)) for tick in ticks])
+    return PlaneAxis(label, low, high, [(tick, show(scale * tick)) for tick in ticks], factor=scale)
 
 
 def cost_axis(label: str, values: Iterable[float], show: Formatter, round_values: Sequence[float] = ()) -> PlaneAxis:
@@ -74,9 +76,13 @@ def cost_axis(label: str, values: Iterable[float], show: Formatter, round_values
     """
     known = [value for value in values if math.isfinite(value)]
     positive = [value for value in known if value > 0]
-    if not positive or min(known) <= 0 or max(positive) / min(positive) < _SPAN_OF_LOGARITHM:
+    if not positive or min(known) <= 0:
         return axis_from_zero(label, known, show, round_values)
-    return log_axis(label, positive, show, round_values)
+    if max(positive) / min(positive) >= SPAN_OF_LOGARITHM:
+        return log_axis(label, positive, show, round_values)
+    air = (max(positive) - min(positive)) * 0.08 or max(positive) * 0.25
+    low, high = max(min(positive) - 2 * air, 0.0), max(positive) + air  # names of the best stand to the left
+    return PlaneAxis(label, low, high, _ticks_within(low, high, show, round_values))
 
 
 def axis_from_zero(
@@ -84,16 +90,20 @@ def axis_from_zero(
 ) -> PlaneAxis:
     """Return an axis from 0 that holds ``values``, with ticks a nice step, or one of ``round_values``, apart."""
     high = max((value for value in values if math.isfinite(value) and value > 0), default=1.0) * 1.06
-    ticks = nice_ticks(0.0, high, 5)
-    step = next((value for value in round_values if high / value <= 5), 0.0)
-    if step:
-        ticks = [step * place for place in range(int(high / step) + 1)]
-    return PlaneAxis(label, 0.0, high, [(tick, show(tick)) for tick in ticks])
+    return PlaneAxis(label, 0.0, high, _ticks_within(0.0, high, show, round_values))
+
+
+def _ticks_within(low: float, high: float, show: Formatter, round_values: Sequence[float]) -> list[tuple[float, str]]:
+    step = next((value for value in round_values if (high - low) / value <= 5), 0.0)
+    if not step:
+        return [(tick, show(tick)) for tick in nice_ticks(low, high, 5)]
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [(step * place, show(step * place)) for place in range(first, last + 1)]
 
 
 def log_axis(label: str, values: Sequence[float], show: Formatter, round_values: Sequence[float] = ()) -> PlaneAxis:
     """Return a logarithmic axis that holds the positive ``values`` with a little air, and few ticks."""
-    low, high = min(values), max(values)
+    low, high = (min(max(end, _SMALLEST), 1 / _SMALLEST) for end in (min(values), max(values)))
     air = max((high / low) ** 0.06, 1.15)
     low, high = low / air, high * air
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -166,7 +176,7 @@ def draw_plane(
     data = Markup("")
     if any(line.name for line in lines) and not x_axis.is_log and not y_axis.is_log:
         data = Markup(' data-x="{},{}" data-y="{},{}" data-label="{}"').format(
-            x.low, x.high, y.low, y.high, x_axis.label
+            x.low, x.high, y_axis.factor * y.low, y_axis.factor * y.high, x_axis.label
         )
     return Markup(
         '<div class="chart">{y_name}<div class="plot" style="padding-left:{left}px">'
@@ -192,14 +202,14 @@ def draw_plane(
 
 
 def fitting_ticks(axis: PlaneAxis, width: float) -> list[tuple[float, str]]:
-    """Return the ticks whose texts do not touch where the axis is ``width`` CSS pixels long, the first one kept."""
-    scale, kept, end = axis.scale(), [], -math.inf
-    for tick, text in axis.ticks:
-        middle, half = scale.share(axis.at(tick)) * width, len(text) * _CHARACTER_WIDTH / 2
-        if middle - half >= end:
-            kept.append((tick, text))
-            end = middle + half + _CHARACTER_WIDTH
-    return kept
+    """Return every tick, every second, or so on, so that no texts touch where the axis is ``width`` CSS pixels long."""
+    scale = axis.scale()
+    for stride in range(1, len(axis.ticks) + 1):
+        kept = list(axis.ticks[::stride])
+        places = [(scale.share(axis.at(tick)) * width, len(text) * _CHARACTER_WIDTH / 2) for tick, text in kept]
+        if all(b - y - a - x >= _CHARACTER_WIDTH for (a, x), (b, y) in pairwise(places)):
+            return kept
+    return []
 
 
 def draw_lines(x_axis: PlaneAxis, y_axis: PlaneAxis, lines: Sequence[PlaneLine]) -> Markup:

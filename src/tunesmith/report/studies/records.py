@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from tunesmith import readable
 from tunesmith.report.records import EstimateRecord, Number, Record, Text
 from tunesmith.types import Interval
 
@@ -30,6 +31,24 @@ def _to_mapping(value: object) -> object:
 def _to_rows(value: object) -> object:
     """Read a bare number of rows as that of all rows."""
     return {"all": value} if isinstance(value, int | float) else _to_mapping(value)
+
+
+def _to_test_rows(value: object) -> object:
+    """Read the rows of a fold by split as those it was judged on."""
+    rows = value.get("test") if isinstance(value, Mapping) else value
+    return math.nan if rows is None else rows
+
+
+def _to_machine(value: object) -> object:
+    """Read a machine as a text or as what is known of it: ``AMD EPYC, 2 cores, 25 GB``."""
+    if not isinstance(value, Mapping):
+        return "" if value is None else str(value)
+    cores, memory = (value.get(key) for key in ("num_cores", "memory_bytes"))
+    parts = [value.get("processor"), value.get("accelerator")]
+    parts.append(f"{readable.count(cores)} cores" if isinstance(cores, int | float) else None)
+    parts.append(readable.size(memory) if isinstance(memory, int | float) else None)
+    parts.append(value.get("system"))
+    return ", ".join(str(part) for part in parts if part)
 
 
 Items = Annotated[tuple[T, ...], BeforeValidator(_to_items)]
@@ -115,6 +134,8 @@ class Comparison(Record):
     variance_seeds: Number = math.nan
     degrees_of_freedom: Number = math.nan
     advice: Text = ""
+    rows_to_resolve: Number = math.nan
+    """About how many test rows would tell a difference of the margin; nan where those there do."""
 
 
 class TuningTrial(Record):
@@ -127,6 +148,7 @@ class TuningTrial(Record):
     steps: Number = math.nan
     folder: Text = ""
     state: str = "done"
+    reason: Text = ""
 
 
 class LearningCurve(Record):
@@ -181,7 +203,7 @@ class Study(Record):
     task: Text = ""
     model: Text = ""
     data: Text = ""
-    machine: Text = ""
+    machine: Annotated[str, BeforeValidator(_to_machine)] = ""
     rows: Rows = Field(default_factory=dict)
     began: Text = ""
     finished: Text = ""
@@ -198,6 +220,8 @@ class Contest(Study):
     methods: Items[Method] = ()
     comparisons: Items[Comparison] = ()
     tuning: Items[TuningTrial] = ()
+    tuned_by: str = ""
+    """The validation metric that rates are chosen by, where it is not that of the study."""
     expected_maximum: Annotated[Mapping[str, Items[Number]], BeforeValidator(_to_mapping)] = Field(default_factory=dict)
     curves: Items[LearningCurve] = ()
     sharing: Sharing | None = None
@@ -221,7 +245,7 @@ class Fold(Record):
     repeat: Number = 0
     fold: Number = math.nan
     metrics: Numbers = Field(default_factory=dict)
-    rows: Number = math.nan
+    rows: Annotated[float, BeforeValidator(_to_test_rows)] = math.nan
     folder: Text = ""
     seconds: Number = math.nan
     state: str = "done"

@@ -14,6 +14,7 @@ from tunesmith import readable
 from tunesmith.report.charts import shorten
 from tunesmith.report.facts import Fact
 from tunesmith.report.studies.plane import (
+    SPAN_OF_LOGARITHM,
     PlaneAxis,
     PlaneLine,
     PlaneMark,
@@ -23,15 +24,15 @@ from tunesmith.report.studies.plane import (
     steps_of,
 )
 from tunesmith.report.studies.records import Search, Trial
-from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, status_notice
+from tunesmith.report.studies.study import Masthead, facts_of_study, masthead, rests_on, status_notice
 from tunesmith.report.studies.table import Cell, Link, RunLink, bar
 from tunesmith.report.studies.words import MetricWords, plural, state_mark, words_of
 
 _MOST_TICKS = 6
+_NOT_ENDED = ("running", "waiting")
 _CHARACTERS = 27
 """Letters that fit below the narrowest slice."""
 _LONGEST_VALUE = 40
-_SPAN_OF_LOGARITHM = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,11 @@ def search_view(search: Search, link: Link) -> SearchView:
     """Put a search into words and drawings."""
     words = words_of(search)
     keys = list(dict.fromkeys(key for trial in search.trials for key in trial.values))
+    ended = [trial for trial in search.trials if trial.state not in _NOT_ENDED]
     history = _history(search, words)
-    slices = [_slice(search, key, words) for key in keys] if history else []
+    slices = (
+        [_slice(search, key, words) for key in keys if any(key in trial.values for trial in ended)] if history else []
+    )
     importance = _importance(search)
     best = [Fact(key, show_value(value)) for key, value in search.best.values.items()] if search.best else []
     has = {"best": best, "trials": history, "importance": importance, "slices": slices, "all": search.trials}
@@ -107,10 +111,9 @@ def search_view(search: Search, link: Link) -> SearchView:
         "all": "All trials",
         "study": "The study",
     }
-    ended = sum(trial.state not in ("running", "waiting") for trial in search.trials)
     return SearchView(
         masthead=masthead(search, f"{plural(len(search.trials), 'trial')} over {plural(len(keys), 'key')}"),
-        notices=status_notice(search, ended, len(search.trials)),
+        notices=status_notice(search, len(ended), len(search.trials)),
         verdict=search.verdict
         or ("There is no result yet." if search.status == "running" else "No verdict is recorded."),
         basis=_basis(search),
@@ -141,10 +144,9 @@ def _is_best(search: Search, trial: Trial) -> bool:
 def _basis(search: Search) -> str:
     states = [trial.state for trial in search.trials]
     counted = ", ".join(f"{states.count(state)} {state_mark(state)[1]}" for state in dict.fromkeys(states))
-    rests = "Rests" if search.verdict else "It will rest"
     judged = readable.metric_phrase(search.metric) or "its value"
     return (
-        f"{rests} on: {plural(len(states), 'trial')} ({counted or 'none yet'}), each judged by {judged} on the "
+        f"{rests_on(search)} {plural(len(states), 'trial')} ({counted or 'none yet'}), each judged by {judged} on the "
         "validation rows. The best of many trials looks better on these rows than it is: judge it on rows that the "
         "search has not seen."
     )
@@ -186,7 +188,7 @@ def _history(search: Search, words: MetricWords) -> Markup:
         linear_axis("trial", [min(numbers), max(numbers)], readable.count),
         linear_axis(words.on("Validation"), [trial.value for trial in search.trials], scale=words.scale),
         [PlaneLine(steps_of(best), 0)],
-        [_mark(search, trial, trial.number, words) for trial in search.trials],
+        [_mark(search, trial, trial.number, words) for trial in search.trials if trial.state not in _NOT_ENDED],
         title=f"{words.title} by trial, with the best so far",
         description=f"{_best_title(search, words)}." if search.best else "",
         shape="tall",
@@ -203,7 +205,7 @@ def _mark(search: Search, trial: Trial, place: float, words: MetricWords) -> Pla
 
 def _slice(search: Search, key: str, words: MetricWords) -> Slice:
     """Draw value against one key: along an axis for numbers, in columns for others."""
-    trials = [trial for trial in search.trials if key in trial.values]
+    trials = [trial for trial in search.trials if key in trial.values and trial.state not in _NOT_ENDED]
     axis, places = _key_axis([trial.values[key] for trial in trials])
     chart = draw_plane(
         axis,
@@ -222,7 +224,7 @@ def _key_axis(values: Sequence[Any]) -> tuple[PlaneAxis, list[float]]:
     """Return the axis of a key and the place of every trial on it."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values):
         numbers = [float(value) for value in values]
-        if min(numbers) > 0 and max(numbers) / min(numbers) >= _SPAN_OF_LOGARITHM:
+        if min(numbers) > 0 and max(numbers) / min(numbers) >= SPAN_OF_LOGARITHM:
             return log_axis("", numbers, show_value), numbers
         return linear_axis("", numbers, None, 4), numbers
     names = list(dict.fromkeys(map(show_value, values)))
@@ -234,15 +236,10 @@ def _key_axis(values: Sequence[Any]) -> tuple[PlaneAxis, list[float]]:
 
 
 def _importance(search: Search) -> list[ImportanceRow]:
-    ordered = sorted(search.importance.items(), key=lambda pair: -pair[1] if math.isfinite(pair[1]) else math.inf)
+    shares = {key: min(max(share, 0.0), 1.0) for key, share in search.importance.items() if math.isfinite(share)}
     return [
-        ImportanceRow(
-            key,
-            readable.percent(share),
-            bar([("of-key", min(max(share, 0.0), 1.0))], f"{key}: {readable.percent(share)}"),
-        )
-        for key, share in ordered
-        if math.isfinite(share)
+        ImportanceRow(key, readable.percent(share), bar([("of-key", share)], f"{key}: {readable.percent(share)}"))
+        for key, share in sorted(shares.items(), key=lambda pair: -pair[1])
     ]
 
 

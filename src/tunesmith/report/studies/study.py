@@ -27,8 +27,13 @@ def masthead(study: Study, title: str) -> Masthead:
     """Return kind and task, the title with what it was learned from, and the model below it."""
     task = study.task.replace("_", " ").capitalize().replace(" lm", " LM")
     eyebrow = " · ".join(part for part in (KIND_TITLES.get(study.kind, study.kind), task) if part)
-    on = f" on {study.data}" if study.data else ""
+    on = f" on {short_name(study.data)}" if study.data else ""
     return Masthead(eyebrow, title + on, short_name(study.model) if study.model else "")
+
+
+def rests_on(study: Study) -> str:
+    """Return the beginning of the sentence that says what the verdict rests on, or will."""
+    return "It will rest on:" if study.status == "running" else "Rests on:"
 
 
 def status_notice(study: Study, done: int, total: int) -> list[str]:

@@ -80,7 +80,7 @@ def strip_axis(
     if not ends:
         return StripAxis(-least or -1.0, least or 1.0) if around_zero else StripAxis(0.0, 1.0)
     if not around_zero:
-        near_ones = estimates if is_whole else near_estimates(estimates)
+        near_ones = estimates if is_whole else near_estimates(estimates) or estimates
         near = [end for e in near_ones for end in (e.low, e.high, e.value) if math.isfinite(end)]
         air = (max(near) - min(near)) * 0.06
         low, high = nice_domain([min(near) - air, max(near) + air], 4)
@@ -120,7 +120,6 @@ def draw_strip(
     kind: str = "",
     band: tuple[float, float] | None = None,
     dots: Sequence[tuple[float, str]] = (),
-    start: float = math.nan,
     has_zero: bool = False,
 ) -> Markup:
     """Draw an estimate with its interval on one line.
@@ -133,7 +132,6 @@ def draw_strip(
         kind: Class of the drawing, for the colour of a verdict.
         band: Ends of a shaded band: the margin.
         dots: Single values with their names, drawn small.
-        start: Where the value was before, drawn hollow.
         has_zero: Whether a line stands at 0.
     """
     x = axis.scale
@@ -162,25 +160,21 @@ def draw_strip(
         for value, name in dots
         if axis.low <= value <= axis.high
     ]
-    parts += _ends(axis, estimate, start)
+    parts += _value(axis, estimate)
     return Markup('<svg class="whiskers {}" role="img" style="--key:{}"><title>{}</title>{}</svg>').format(
         kind, colour_of(colour), says, Markup("").join(parts)
     )
 
 
-def _ends(axis: StripAxis, estimate: Interval, start: float) -> list[Markup]:
-    """Draw the value, or an arrow where it lies beyond the axis, and where it was before."""
-    x = axis.scale
-    parts: list[Markup] = []
-    if math.isfinite(start):
-        parts.append(Markup('<circle class="estimate hollow" cx="{}" cy="50%" r="4"/>').format(x.percent(start)))
+def _value(axis: StripAxis, estimate: Interval) -> list[Markup]:
+    """Draw the value, or an arrow where it lies beyond the axis."""
     if estimate.value < axis.low:
-        parts.append(Markup('<path class="beyond" d="M8 5L0 11L8 17Z"/>'))
-    elif estimate.value > axis.high:
-        parts.append(Markup('<svg x="100%" class="at"><path class="beyond" d="M-8 5L0 11L-8 17Z"/></svg>'))
-    elif math.isfinite(estimate.value):
-        parts.append(Markup('<circle class="estimate" cx="{}" cy="50%" r="4.5"/>').format(x.percent(estimate.value)))
-    return parts
+        return [Markup('<path class="beyond" d="M8 5L0 11L8 17Z"/>')]
+    if estimate.value > axis.high:
+        return [Markup('<svg x="100%" class="at"><path class="beyond" d="M-8 5L0 11L-8 17Z"/></svg>')]
+    if not math.isfinite(estimate.value):
+        return []
+    return [Markup('<circle class="estimate" cx="{}" cy="50%" r="4.5"/>').format(axis.scale.percent(estimate.value))]
 
 
 def bar(shares: Sequence[tuple[str, float]], says: str) -> Markup:

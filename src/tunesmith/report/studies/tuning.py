@@ -28,6 +28,7 @@ class TrialRow:
     value: Cell
     steps: Cell
     state: str
+    reason: str
     is_chosen: bool
     run: RunLink
 
@@ -78,6 +79,7 @@ def _row(contest: Contest, trial: TuningTrial, words: MetricWords, link: Link) -
         value=Cell(words.value(trial.value), trial.value),
         steps=Cell(readable.count(trial.steps), trial.steps),
         state=state_mark(trial.state)[1],
+        reason=trial.reason,
         is_chosen=_is_chosen(contest, trial),
         run=RunLink(trial.folder, link(trial.folder)),
     )

@@ -110,6 +110,15 @@ def words_of(study: Study) -> MetricWords:
     return metric_words(study.metric, _values(study), is_share=study.is_share, higher_is_better=higher)
 
 
+def tuned_words_of(contest: Contest) -> MetricWords:
+    """Return how the validation metric is written that rates are chosen by."""
+    if contest.tuned_by in ("", contest.metric):
+        return words_of(contest)
+    values = [trial.value for trial in contest.tuning]
+    values += [value for curve in contest.curves for _, _, value in curve.points]
+    return metric_words(contest.tuned_by, values)
+
+
 def metric_words(
     name: str, values: Iterable[float], *, is_share: bool | None = None, higher_is_better: bool | None = None
 ) -> MetricWords:
@@ -147,7 +156,7 @@ def probability(p: float) -> str:
 
 def latency(seconds: float) -> str:
     """Return a short time: ``11.2 ms``, ``0.9 ms``, ``1.31 s``."""
-    if not math.isfinite(seconds):
+    if not math.isfinite(seconds) or seconds < 0:
         return MISSING
     if seconds >= 1:
         return readable.duration(seconds)
@@ -162,6 +171,14 @@ def short_duration(seconds: float) -> str:
         if seconds >= unit * 0.9995:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"
+
+
+def short_compact(value: float) -> str:
+    """Return a round large number for an axis: ``10k``, ``2M``."""
+    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit * 0.9995:
+            return f"{value / unit:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def plural(number: float, one: str, many: str = "") -> str:

@@ -1,0 +1,79 @@
+"""Cross-validations and searches that are over, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunesmith.config.build import build
+from tunesmith.config.load import load_yaml
+from tunesmith.run import RunConfig
+from tunesmith.study.folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What came of judging a training fold by fold."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The content of ``study.json``."""
+        return StudyFolder(self.folder).read_result()
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence or two."""
+        return str(self.record["verdict"])
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, float | None]]:
+        """Every metric: ``value`` (the mean over the folds), ``low`` and ``high`` of its corrected interval."""
+        found: Mapping[str, Mapping[str, float | None]] = self.record["metrics"]
+        return found
+
+    @property
+    def predictions(self) -> dict[str, list[Any]]:
+        """Every row once for every repeat, by column: its fold, and what a model that has not seen it says of it."""
+        import pyarrow.parquet as pq
+
+        columns: dict[str, list[Any]] = pq.read_table(self.folder / self.record["predictions"]).to_pydict()
+        return columns
+
+
+@dataclass(frozen=True)
+class Search:
+    """What came of a search over settings."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The content of ``study.json``."""
+        return StudyFolder(self.folder).read_result()
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence or two."""
+        return str(self.record["verdict"])
+
+    @property
+    def trials(self) -> Sequence[Mapping[str, Any]]:
+        """All trials in order: values, state, value on the validation rows."""
+        return list(self.record["trials"])
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The values of the best trial, by key."""
+        values: Mapping[str, Any] = self.record["best"]["values"]
+        return values
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration with the best values: ``train(search.config)``."""
+        place = self.folder / self.record["best_config"]
+        return build(RunConfig, load_yaml(place), str(place))
