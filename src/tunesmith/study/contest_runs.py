@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import MANUAL
 from tunesmith.study.contest_config import CompareConfig, Contestant
 from tunesmith.study.folder import Journal, StudyFolder
+from tunesmith.study.validation_record import best_validation
 from tunesmith.types import DiskError, InputError, Problem, RunError, StepInfo
 
 HOW_TO_RESUME = "the same command"
@@ -79,7 +79,9 @@ class ContestRuns:
         place = self.folder.tuning(contestant.folder, rate)
         evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0)
         config = self.run_config(contestant, rate, self.config.train.seed, place, evaluation=evaluation)
-        return self._trained("tried", key, config, until, lambda: _best_of(place, self.tuned_by, higher=self.higher))
+        return self._trained(
+            "tried", key, config, until, lambda: best_validation(place, self.tuned_by, higher=self.higher)
+        )
 
     def judge(self, contestant: Contestant, rate: float, seed: int) -> Outcome:
         """Train with a seed, and see what came of it on the test rows: the one time that they are opened for it."""
@@ -158,23 +160,6 @@ class ContestRuns:
         if value is None or not math.isfinite(value):
             return None, loss, "the metric that decides has no value", watching.warnings
         return value, loss, "", watching.warnings
-
-
-def _best_of(place: Path, metric: str, *, higher: bool) -> tuple[float | None, float | None]:
-    """Return the best value of the metric on the validation rows in a run's record, and the loss beside it."""
-    lines = (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if record["kind"] == "evaluation"]
-    found = []
-    for record in records:
-        values = {**record["metrics"], "loss": record["loss"]}
-        value = values.get(metric)
-        if value is not None and math.isfinite(value):
-            loss = record["loss"]
-            found.append((value, math.inf if loss is None else loss))
-    if not found:
-        return None, None
-    value, loss = min(found, key=lambda pair: (-pair[0] if higher else pair[0], pair[1]))
-    return value, loss
 
 
 def _judged(place: Path, metric: str) -> float | None:
