@@ -415,5 +415,5 @@ def test_train_help_fits_the_terminal(
     assert run(["train", "--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= int(columns)
-    for part in ("--train.epochs", "--method.rank", "method, only for lora:", "--data.clean.duplicates", "--resume"):
+    for part in ("--train.epochs", "--method.rank", "method, only for freeze:", "--data.clean.duplicates", "--resume"):
         assert part in text

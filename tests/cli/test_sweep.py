@@ -133,7 +133,7 @@ def configure(*arguments: str) -> list[train_module._Plan]:
     parameters = ("--model", "lstm", "--data", "reviews.csv", *arguments)
     context = train_module.train_command.make_context("train", list(parameters))
     given = context.params
-    plans, _ = train_module._configure(context, given["configs"], given["sweep"], resume=False)
+    plans, _ = train_module._configure(context, given["configs"], given["sweep"], resume=False, base={})
     return plans
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from tunesmith.files.hashing import hash_bytes
-from tunesmith.methods import METHODS
 from tunesmith.models import OTHER_MODELS
 from tunesmith.run import Observer, Run, RunConfig, Stopped, Workshop, train
 from tunesmith.run import computed_columns as columns_module
@@ -54,7 +53,16 @@ def contents(folder: Path) -> dict[str, Any]:
 def test_runs_are_what_they_are_alone_and_the_model_is_loaded_once(
     configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    methods: list[Any] = [*METHODS, {**TOP, "rank": 2, "dropout": 0.1}, {"name": "freeze", "layers": 1}, "full"]
+    methods: list[Any] = [
+        "full",
+        "freeze",
+        "lora",
+        "bitfit",
+        "ia3",
+        {**TOP, "rank": 2, "dropout": 0.1},
+        {"name": "freeze", "layers": 1},
+        "full",
+    ]
     loaded = []
     load = OTHER_MODELS.load
 

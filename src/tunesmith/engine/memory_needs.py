@@ -260,15 +260,13 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     def keep(tensor: torch.Tensor) -> None:
         """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
         nonlocal widest
-        if tensor.is_sparse:
-            keep(tensor._indices())
-            keep(tensor._values())
-            return
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and storage.data_ptr() not in seen:
-            seen[storage.data_ptr()] = storage
-            sums[0 if depth else 1] += storage.nbytes()
-            widest = max(widest, storage.nbytes())
+        # A function that called itself would hold itself, and all that was kept with it.
+        parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
+        for storage in (part.untyped_storage() for part in parts):
+            if storage.data_ptr() not in own and storage.data_ptr() not in seen:
+                seen[storage.data_ptr()] = storage
+                sums[0 if depth else 1] += storage.nbytes()
+                widest = max(widest, storage.nbytes())
 
     def enter(*_: Any) -> None:
         nonlocal depth
