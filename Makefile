@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: quickstart
-quickstart: install  ## Compare ways of fine-tuning MiniLM on film reviews, with error bars; two to five minutes.
+quickstart: install  ## Compare ways of fine-tuning MiniLM on film reviews, with error bars; one to five minutes.
 	$(BIN)/python examples/quickstart.py
 
 .PHONY: quickstart-chat

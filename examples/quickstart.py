@@ -1,6 +1,6 @@
 """The main job on real data: a contest between ways of fine-tuning, with error bars, on this machine.
 
-    python examples/quickstart.py [--rows 4000] [--seeds 2] [--output runs/quickstart]
+    python examples/quickstart.py [--rows 1500] [--seeds 2] [--output runs/quickstart]
 
 MiniLM (22.7M parameters) learns to tell fresh from rotten film reviews: its head alone, by LoRA, and in full, beside
 TF-IDF. All reviews of one film stand on the same side of the split. Weights and data come from published packages. The
@@ -22,7 +22,7 @@ from tunesmith.cli import terminal
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4000, help="rows of the data to use (all: 12808)")
+    parser.add_argument("--rows", type=int, default=1500, help="rows of the data to use (all: 12808)")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()
@@ -30,7 +30,7 @@ def main() -> None:
     console = terminal.console(width=120)
     command = ["compare", "--model", "sample:minilm", "--data", "sample:rotten-tomatoes"]
     command += ["--data.limit", str(arguments.rows), "--data.test_fraction", "0.4", "--methods", "freeze,lora,full"]
-    command += ["--train.epochs", "2", "--rates", "1", "--seeds", str(arguments.seeds)]
+    command += ["--train.epochs", "1", "--rates", "1", "--seeds", str(arguments.seeds)]
     command += ["--output", str(arguments.output)]
     if is_finished(arguments.output):  # one that was stopped goes on
         command += ["--overwrite"]
