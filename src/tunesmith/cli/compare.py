@@ -6,24 +6,17 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, build_config, flags_of
-from tunesmith.config.load import load_yaml
-from tunesmith.config.migrate import migrate
-from tunesmith.kernels.building import build_ahead
+from tunesmith.cli.flags import FlagTree
+from tunesmith.cli.training_command import TrainingCommand, configured
 
 
-class CompareCommand(ConfigCommand):
+class CompareCommand(TrainingCommand):
     """Takes every key of ``CompareConfig`` as a flag."""
 
     def flag_tree(self) -> FlagTree:
         from tunesmith.study import CompareConfig
 
         return FlagTree(CompareConfig)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not HELP.intersection(args):
-            build_ahead()
-        return super().parse_args(ctx, args)
 
 
 @click.command(cls=CompareCommand, short_help="Compare methods on your data, fairly and with error bars.")
@@ -42,16 +35,11 @@ def compare_command(context: click.Context, *, path: Path | None, overwrite: boo
     tunesmith compare --model M --data reviews.csv --methods full,lora,ia3 --seeds 3 --budget 30m
     tunesmith compare --model M --data D --methods "lora(rank=4),lora(rank=64)" --reference "lora(rank=4)"
     """  # noqa: D301
-    from tunesmith.cli.application import show_problems
     from tunesmith.cli.contest_table import ContestLog, LiveTable
     from tunesmith.study import CompareConfig, run_contest
     from tunesmith.study.contest import default_output
 
-    flags = flags_of(context)
-    base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
-    config = build_config(CompareConfig, flags, base)
-    if not quiet:
-        show_problems([*flags.notes, *moved])
+    config = configured(context, path, CompareConfig, quiet=quiet)
     place = Path(config.output or default_output(config))
     watchers = [LiveTable(quiet=quiet), ContestLog(place / "contest.log")]
     folder = run_contest(config, overwrite=overwrite, watchers=watchers)

@@ -8,26 +8,19 @@ from typing import Any
 
 import click
 
-from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, build_config, flags_of
-from tunesmith.config.load import load_yaml
-from tunesmith.config.migrate import migrate
-from tunesmith.kernels.building import build_ahead
+from tunesmith.cli.flags import FlagTree
+from tunesmith.cli.training_command import TrainingCommand, configured
 from tunesmith.readable import MISSING, interval, metric_title, number
 from tunesmith.types import Interval
 
 
-class CrossValidateCommand(ConfigCommand):
+class CrossValidateCommand(TrainingCommand):
     """Takes every key of ``CrossValidationConfig`` as a flag."""
 
     def flag_tree(self) -> FlagTree:
         from tunesmith.study.cross_validation_config import CrossValidationConfig
 
         return FlagTree(CrossValidationConfig)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not HELP.intersection(args):
-            build_ahead()
-        return super().parse_args(ctx, args)
 
 
 @click.command(cls=CrossValidateCommand, short_help="Judge a training on every row of your data, fold by fold.")
@@ -46,17 +39,12 @@ def cross_validate_command(context: click.Context, *, path: Path | None, overwri
     tunesmith cross-validate --model sample:minilm --data reviews.csv --method lora --folds 5
     tunesmith cross-validate config.yaml --folds 5 --rates 3 --data.group author
     """  # noqa: D301
-    from tunesmith.cli.application import show_problems
     from tunesmith.cli.console import ConsoleObserver
     from tunesmith.study.cross_validation import run_cross_validation
     from tunesmith.study.cross_validation_config import CrossValidationConfig
     from tunesmith.study.folder import StudyFolder
 
-    flags = flags_of(context)
-    base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
-    config = build_config(CrossValidationConfig, flags, base)
-    if not quiet:
-        show_problems([*flags.notes, *moved])
+    config = configured(context, path, CrossValidationConfig, quiet=quiet)
 
     def watching(words: str) -> Sequence[ConsoleObserver]:
         return [ConsoleObserver(quiet=quiet, heading=words)]

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
-from tunesmith.config.load import load_yaml
-from tunesmith.config.migrate import migrate
-from tunesmith.kernels.building import build_ahead
+from tunesmith.cli.flags import FlagTree, ParsedFlags, flags_of
+from tunesmith.cli.training_command import TrainingCommand, configured
 from tunesmith.readable import compact, duration, number, size
 
 if TYPE_CHECKING:
@@ -21,18 +19,13 @@ OWN = ("method", "methods", "within", "memory", "quality")
 MOST_NOTES = 5
 
 
-class PlanCommand(ConfigCommand):
+class PlanCommand(TrainingCommand):
     """Takes every key of ``PlanConfig`` as a flag."""
 
     def flag_tree(self) -> FlagTree:
         from tunesmith.study import PlanConfig
 
         return FlagTree(PlanConfig)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not HELP.intersection(args):
-            build_ahead()
-        return super().parse_args(ctx, args)
 
 
 @click.command(cls=PlanCommand, short_help="Say what each method would cost, and which to take.")
@@ -52,19 +45,14 @@ def plan_command(context: click.Context, *, path: Path | None, as_json: bool, qu
     tunesmith plan --model M --data reviews.csv --within 10m --memory 8GB
     tunesmith plan --model M --data D --methods "full,lora(rank=64),ia3" --json
     """  # noqa: D301
-    from tunesmith.cli.application import show_problems
     from tunesmith.cli.console import ConsoleObserver
     from tunesmith.cli.terminal import say_json
     from tunesmith.study import PlanConfig, make_plan
 
-    flags = flags_of(context)
-    base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
-    config = build_config(PlanConfig, flags, base)
     quiet = quiet or as_json
-    if not quiet:
-        show_problems([*flags.notes, *moved])
+    config = configured(context, path, PlanConfig, quiet=quiet)
     observers = [] if quiet else [ConsoleObserver()]
-    plan = make_plan(config, given=_words(path, flags), observers=observers)
+    plan = make_plan(config, given=_words(path, flags_of(context)), observers=observers)
     if as_json:
         say_json(plan.to_dict(), indent=1)
     else:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import click
 
-from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, build_config, flags_of
+from tunesmith.cli.flags import FlagTree
+from tunesmith.cli.training_command import TrainingCommand, Values, configured
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
-from tunesmith.config.migrate import migrate
-from tunesmith.kernels.building import build_ahead
 from tunesmith.readable import duration, metric_title, number
 from tunesmith.types import Problem
 
 
-class SearchCommand(ConfigCommand):
+class SearchCommand(TrainingCommand):
     """Takes every key of ``SearchConfig`` as a flag, but for what is searched, which has a file of its own."""
 
     def flag_tree(self) -> FlagTree:
@@ -26,11 +25,6 @@ class SearchCommand(ConfigCommand):
 
         names = tuple(name for name in SearchConfig.model_fields if name not in ("version", "over"))
         return FlagTree(SearchConfig, names)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not HELP.intersection(args):
-            build_ahead()
-        return super().parse_args(ctx, args)
 
 
 @click.command(cls=SearchCommand, short_help="Search the best values of any settings on the validation rows.")
@@ -60,25 +54,20 @@ def search_command(
     tunesmith search config.yaml --over search.yaml --trials 40
     tunesmith search --model sample:minilm --data reviews.csv --over search.yaml --workers 2
     """  # noqa: D301
-    from tunesmith.cli.application import show_problems
     from tunesmith.study.folder import StudyFolder
     from tunesmith.study.search import run_search
     from tunesmith.study.search_config import SearchConfig
 
-    flags = flags_of(context)
-    base, moved = migrate(load_yaml(path), str(path)) if path is not None else ({}, [])
-    problems: list[Problem] = []
-    if over is not None:
-        try:
-            base = {**base, "over": load_yaml(over)}
-        except ConfigError as error:
-            problems += error.problems
-    elif not base.get("over"):
+    def with_over(values: Values) -> tuple[Values, Sequence[Problem]]:
+        if over is not None:
+            try:
+                return {**values, "over": load_yaml(over)}, ()
+            except ConfigError as error:
+                return values, error.problems
         fix = "Give a file of keys and values as --over SEARCH.yaml; 'tunesmith search --help' shows one."
-        problems.append(Problem("error", "There is nothing to search.", fix))
-    config = build_config(SearchConfig, flags, base, problems)
-    if not quiet:
-        show_problems([*flags.notes, *moved])
+        return values, () if values.get("over") else [Problem("error", "There is nothing to search.", fix)]
+
+    config = configured(context, path, SearchConfig, quiet=quiet, complete=with_over)
     folder = run_search(config, overwrite=overwrite, watching=_silent if quiet else _tell)
     _show(StudyFolder(folder).read_result(), folder)
 

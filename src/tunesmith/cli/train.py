@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.flags import HELP, ConfigCommand, FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.cli.flags import FlagTree, ParsedFlags, build_config, flags_of
 from tunesmith.cli.suggestions import DATA_SUFFIXES
 from tunesmith.cli.sweep import Variant, variants
+from tunesmith.cli.training_command import TrainingCommand
 from tunesmith.cli.writing import text_flags
 from tunesmith.config.base import ConfigError
 from tunesmith.config.load import load_yaml
 from tunesmith.config.migrate import migrate, note_moved, present_name
-from tunesmith.kernels.building import build_ahead
 from tunesmith.types import DiskError, InputError, Problem
 
 if TYPE_CHECKING:
@@ -29,18 +29,13 @@ RUNS = Path("runs")
 MAX_RESUMABLE = 5
 
 
-class TrainCommand(ConfigCommand):
+class TrainCommand(TrainingCommand):
     """Takes every key of ``RunConfig`` as a flag."""
 
     def flag_tree(self) -> FlagTree:
         from tunesmith.run import RunConfig
 
         return FlagTree(RunConfig)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not HELP.intersection(args):
-            build_ahead()
-        return super().parse_args(ctx, args)
 
 
 @click.command(cls=TrainCommand, short_help="Fine-tune a model on your data.")

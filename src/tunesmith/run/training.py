@@ -151,5 +151,10 @@ def _resumable(directory: RunDirectory, how_to_resume: str) -> Iterator[None]:
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data, model and method."""
     taught = () if config.teacher is None else ("taught",)
-    parts = (Path(config.data.path).name.split(".")[0], config.model.name, config.method.name, *taught)
-    return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
+    return output_name(config.data.path, config.model.name, config.method.name, *taught)
+
+
+def output_name(data: str, *parts: str, kind: str = "") -> str:
+    """Return the folder below ``runs`` of something made from data and what else tells it from others."""
+    words = filter(None, (kind, Path(data).name.split(".")[0], *parts))
+    return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in word).strip("-") for word in words)

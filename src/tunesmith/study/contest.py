@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,24 @@ from typing import Any
 from tunesmith.evaluate import has_baseline, rows_needed
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.readable import count, is_fraction
-from tunesmith.run import RunConfig, Workshop
+from tunesmith.run import RunConfig
 from tunesmith.run.assembly import TaskData
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import machine, machine_in_words
 from tunesmith.run.forecast import forecast
-from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed
-from tunesmith.run.signals import StopRequests, stop_requests
+from tunesmith.run.training import output_name
 from tunesmith.study.board import Board, Cell, Line, Watcher, Watchers
 from tunesmith.study.contest_config import CompareConfig, Contestant, read_contestants, reference_of
 from tunesmith.study.contest_course import Course, Settled, seeds_of, settled_from
 from tunesmith.study.contest_record import ContestRecord
-from tunesmith.study.contest_runs import HOW_TO_RESUME, ContestRuns
+from tunesmith.study.contest_runs import ContestRuns
 from tunesmith.study.contest_statistics import ContestStatistics, Question
-from tunesmith.study.folder import JOURNAL, Journal, StudyFolder
 from tunesmith.study.openings import Openings
 from tunesmith.study.time_budget import Cost
+from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, Problem
 
 RIVAL_TITLES = {"tfidf": "TF-IDF", "untuned": "the model before fine-tuning"}
@@ -58,32 +57,18 @@ def run_contest(config: CompareConfig, *, overwrite: bool = False, watchers: Seq
     contestants, is_lenient = read_contestants(config)
     place = Path(config.output or default_output(config))
     config = config.model_copy(update={"output": str(place)})
-    with ExitStack() as stack:
-        stack.enter_context(as_guest())
-        stop = stack.enter_context(stop_requests())
-        watching = Watchers(watchers)
-        stack.enter_context(closing(watching))
-        folder = StudyFolder(place)
-        goes_on = stack.enter_context(folder.held(_asked(config), overwrite=overwrite))
-        journal = stack.enter_context(closing(Journal(place / JOURNAL)))
-        workshop = stack.enter_context(Workshop())
-        stop.advice = f"Stopped before the first training. Begin again with: {HOW_TO_RESUME}"
-        by_name = {one.name: one for one in contestants}
-        contest = _Contest(config, by_name, is_lenient, folder, journal, workshop, watching, stop)
-        try:
+    by_name = {one.name: one for one in contestants}
+    with closing(Watchers(watchers)) as watching, workplace(place, _asked(config), overwrite=overwrite) as work:
+        contest = _Contest(config, by_name, is_lenient, work, watching)
+        with work.preparing():
             contest.prepare()
-        except InputError:
-            if not goes_on:
-                folder.discard()
-            raise
         contest.hold()
     return place
 
 
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data and model."""
-    parts = ("compare", Path(config.data.path).name.split(".")[0], config.model.name)
-    return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
+    return output_name(config.data.path, config.model.name, kind="compare")
 
 
 @dataclass
@@ -94,11 +79,8 @@ class _Contest:
     contestants: Mapping[str, Contestant]
     is_lenient: bool
     """Whether methods that do not fit are left out rather than refused."""
-    folder: StudyFolder
-    journal: Journal
-    workshop: Workshop
+    work: Workplace
     watchers: Watchers
-    stop: StopRequests
     settled: dict[str, Settled] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     """Why methods are left out, by name."""
@@ -106,7 +88,7 @@ class _Contest:
     def prepare(self) -> None:
         """Read the rows, see what each method makes of them, and refuse what cannot be compared."""
         self.reference = reference_of(self.config, list(self.contestants.values()))
-        self.data = self.workshop.data(self.config.run_config(method=next(iter(self.contestants.values())).method))
+        self.data = self.work.workshop.data(self.config.run_config(method=next(iter(self.contestants.values())).method))
         _require_splits(self.config, self.data)
         self.question = self._question(self.data)
         self.board = self._board()
@@ -117,9 +99,9 @@ class _Contest:
         question = self.question
         runs = ContestRuns(
             self.config,
-            self.folder,
-            self.journal,
-            self.workshop,
+            self.work.folder,
+            self.work.journal,
+            self.work.workshop,
             question.metric,
             question.tuned_by,
             question.tuned_higher,
@@ -129,19 +111,19 @@ class _Contest:
         )
         folders = {name: one.folder for name, one in self.contestants.items()}
         record = ContestRecord(
-            self.folder, self.journal, self.board, ContestStatistics(question), folders, self._facts()
+            self.work.folder, self.work.journal, self.board, ContestStatistics(question), folders, self._facts()
         )
-        openings = Openings(self.data.prepared.hashes["test"], self.folder.path)
+        openings = Openings(self.data.prepared.hashes["test"], self.work.folder.path)
 
         def save(*, is_over: bool = False) -> None:
-            self.folder.write_result(record.make(course.cuts, self._sharing(), is_over=is_over))
+            self.work.folder.write_result(record.make(course.cuts, self._sharing(), is_over=is_over))
 
         course = Course(
             config=self.config,
             contestants=self.contestants,
             reference=self.reference,
             runs=runs,
-            journal=self.journal,
+            journal=self.work.journal,
             watchers=self.watchers,
             board=self.board,
             higher=question.tuned_higher,
@@ -153,7 +135,7 @@ class _Contest:
         for name, reason in self.reasons.items():
             course.leave_out(name, "cut", reason)
         course.go(self.settled)
-        self.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
+        self.work.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
         self.board.working, self.board.progress = "computing intervals", None
         self.watchers.changed(self.board)
         save(is_over=True)
@@ -196,15 +178,15 @@ class _Contest:
 
     def _settle(self) -> None:
         """See of every method what its default rate is here, and what it takes; refuse those that do not fit."""
-        known = {event["method"]: event for event in self.journal.of("settled")}
+        known = {event["method"]: event for event in self.work.journal.of("settled")}
         refused: list[Problem] = []
         for name, one in self.contestants.items():
             if name not in known:
                 self.board.working = f"looking at {name}"
                 self.watchers.changed(self.board)
-                config = self.config.run_config(method=one.method, output=str(self.folder.run(one.folder, 0)))
+                config = self.config.run_config(method=one.method, output=str(self.work.folder.run(one.folder, 0)))
                 try:
-                    known[name] = self.journal.add("settled", method=name, **self._look(config))
+                    known[name] = self.work.journal.add("settled", method=name, **self._look(config))
                 except InputError as error:
                     if self.is_lenient:
                         self.reasons[name] = str(error).split("\n", 1)[0].rstrip(".")
@@ -218,11 +200,12 @@ class _Contest:
             if not self.settled:
                 raise InputError("None of the methods fits this model and these rows.", "Choose another model.")
             self.reference = next(iter(self.settled))
+            self.question = replace(self.question, reference=self.reference)
 
     def _look(self, config: RunConfig) -> dict[str, Any]:
         """Return a method's rate and steps here and, where time matters, what it takes."""
         if self.board.budget is not None:
-            seen = forecast(config, self.workshop, stop=self.stop, seconds=PROBE_SECONDS)
+            seen = forecast(config, self.work.workshop, stop=self.work.stop, seconds=PROBE_SECONDS)
             cost = Cost(seen.seconds_of_training, seen.seconds_around)
             rate, steps = seen.config.train.learning_rate, seen.timetable.num_steps
         else:
@@ -233,7 +216,7 @@ class _Contest:
 
     def _compose(self, config: RunConfig) -> Composed:
         directory = RunDirectory(Path(str(config.output)))
-        return compose(config, directory, Observers([]), self.stop, self.workshop)
+        return compose(config, directory, Observers([]), self.work.stop, self.work.workshop)
 
     def _notes(self) -> list[Problem]:
         """Say what the numbers of rows and seeds allow to be found."""
@@ -254,26 +237,26 @@ class _Contest:
 
     def _stepped(self, step: int, total: int) -> None:
         self.board.progress = (step, total)
-        self.board.spent = self.journal.seconds
+        self.board.spent = self.work.journal.seconds
         self.watchers.changed(self.board)
 
     def _before_run(self, advice: str) -> None:
-        self.stop.check()
-        self.stop.advice = advice
+        self.work.stop.check()
+        self.work.stop.advice = advice
 
     def _facts(self) -> dict[str, Any]:
-        began = self.journal.events[0]["time"] if self.journal.events else datetime.now(UTC).isoformat()
+        began = self.work.journal.events[0]["time"] if self.work.journal.events else datetime.now(UTC).isoformat()
         return {
             "task": self.question.task.name,
             "model": self.config.model.name,
             "data": self.config.data.path,
             "seeds": seeds_of(self.config, self.config.seeds),
-            "machine": machine_in_words(self.workshop.once(["machine"], machine)),
+            "machine": machine_in_words(self.work.workshop.once(["machine"], machine)),
             "began": began,
         }
 
     def _sharing(self) -> dict[str, Any]:
-        return self.workshop.reuse.record()
+        return self.work.workshop.reuse.record()
 
 
 def _asked(config: CompareConfig) -> Mapping[str, Any]:

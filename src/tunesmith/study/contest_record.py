@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ class ContestRecord:
         findings = self.numbers.findings(whole) if is_over else Findings()
         methods = [self._method(line, runs.get(line.name, []), findings) for line in self.board.lines.values()]
         comparisons = [asdict(one) for one in findings.comparisons]
+        tuning = self._tuning()
         openings = [{"time": event["time"], "run": event["folder"]} for event in self.journal.of("opened")]
         verdict = verdict_of(methods, comparisons, question, findings.margin) if is_over else "Still going on."
         return {
@@ -56,10 +56,12 @@ class ContestRecord:
             "finished": datetime.now(UTC).isoformat(timespec="seconds") if is_over else None,
             "methods": methods,
             "comparisons": comparisons,
-            "tuning": self._tuning(),
+            "tuning": tuning,
             "tuned_by": question.tuned_by,
-            "expected_maximum": self._expected_maximum(),
-            "curves": [curve for name, own in runs.items() for curve in _curves(name, own, question.tuned_by)],
+            "expected_maximum": self._expected_maximum(tuning),
+            "curves": [
+                {"method": name, "seed": run.seed, "points": run.points} for name, own in runs.items() for run in own
+            ],
             "sharing": dict(sharing),
             "budget": None
             if self.board.budget is None
@@ -158,9 +160,9 @@ class ContestRecord:
             }
         return list(found.values())
 
-    def _expected_maximum(self) -> dict[str, list[float]]:
+    def _expected_maximum(self, tuning: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         values: dict[str, list[float]] = {}
-        for one in self._tuning():
+        for one in tuning:
             values.setdefault(one["method"], []).append(math.nan if one["value"] is None else one["value"])
         higher = self.numbers.question.tuned_higher
         return {name: expected_maximum(own, higher_is_better=higher) for name, own in values.items()}
@@ -169,21 +171,6 @@ class ContestRecord:
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
-
-
-def _curves(name: str, runs: Sequence[FinishedRun], metric: str) -> list[dict[str, Any]]:
-    """Return how each run went on the validation rows: step, seconds of steps up to then, value."""
-    found = []
-    for run in runs:
-        seconds, points = 0.0, []
-        for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if record["kind"] == "step":
-                seconds += record["seconds"]
-            elif record["kind"] == "evaluation":
-                points.append([record["step"], seconds, record["metrics"].get(metric)])
-        found.append({"method": name, "seed": run.seed, "points": points})
-    return found
 
 
 def _forgetting(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:

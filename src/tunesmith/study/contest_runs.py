@@ -16,9 +16,9 @@ from tunesmith.run.general_text import MANUAL
 from tunesmith.study.contest_config import CompareConfig, Contestant
 from tunesmith.study.folder import Journal, StudyFolder
 from tunesmith.study.validation_record import best_validation
+from tunesmith.study.workplace import HOW_TO_RESUME
 from tunesmith.types import DiskError, InputError, Problem, RunError, StepInfo
 
-HOW_TO_RESUME = "the same command"
 MOST_ATTEMPTS = 3
 """How often a training is begun that ends without a word, before it counts as failed."""
 

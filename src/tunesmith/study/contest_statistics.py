@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ class FinishedRun:
     validation_hash: str
     kept: KeptScores
     scores: Scores
+    points: Sequence[tuple[int, float, float | None]]
+    """How it went on the validation rows: step, seconds of steps up to then, value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class ContestStatistics:
                 directory.read_json("environment")["data"]["hashes"].get("validation", ""),
                 kept,
                 self._score(kept.outputs, kept.targets),
+                _points(directory, self.question.tuned_by),
             )
         return self._runs[folder]
 
@@ -192,3 +196,13 @@ class ContestStatistics:
 def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
     """Say whether other rows were validation rows, and so training rows, with every seed."""
     return len({run.validation_hash for own in runs.values() for run in own}) > 1
+
+
+def _points(directory: RunDirectory, metric: str) -> list[tuple[int, float, float | None]]:
+    seconds, points = 0.0, []
+    for record in map(json.loads, directory.metrics.read_text(encoding="utf-8").splitlines()):
+        if record["kind"] == "step":
+            seconds += record["seconds"]
+        elif record["kind"] == "evaluation":
+            points.append((record["step"], seconds, {**record["metrics"], "loss": record["loss"]}.get(metric)))
+    return points

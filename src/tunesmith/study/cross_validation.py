@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith.files.atomic import remove_folder
 from tunesmith.kernels.waiting import cores_shared
-from tunesmith.run import Observer, RunConfig, Workshop, train
+from tunesmith.run import Observer, RunConfig, train
 from tunesmith.run.assembly import TaskData
 from tunesmith.run.composition import compose
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import machine
 from tunesmith.run.guards import check_method
-from tunesmith.run.guest import as_guest
 from tunesmith.run.observers import Observers
-from tunesmith.run.signals import StopRequests, stop_requests
+from tunesmith.run.training import output_name
 from tunesmith.study.cross_validation_config import CrossValidationConfig, Fold, check_asked, folds_of
 from tunesmith.study.cross_validation_record import CrossValidationRecord
-from tunesmith.study.folder import JOURNAL, RUNS, Journal, StudyFolder
+from tunesmith.study.folder import RUNS
 from tunesmith.study.rate_search import Tried, best_rate, rounds
 from tunesmith.study.validation_record import best_validation
+from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import DiskError, InputError, RunError
 
-HOW_TO_RESUME = "the same command"
 UNTIL_THE_END = 2**62
 """The step up to which a rate is tried: all of the training, short of being judged."""
 
@@ -53,29 +51,17 @@ def run_cross_validation(
     place = Path(config.output or default_output(config))
     config = config.model_copy(update={"output": str(place)})
     check_method(config.run_config())
-    with ExitStack() as stack:
-        stack.enter_context(as_guest())
-        stop = stack.enter_context(stop_requests())
-        folder = StudyFolder(place)
-        goes_on = stack.enter_context(folder.held(_asked(config), overwrite=overwrite))
-        journal = stack.enter_context(closing(Journal(place / JOURNAL)))
-        workshop = stack.enter_context(Workshop())
-        stop.advice = f"Stopped before the first training. Begin again with: {HOW_TO_RESUME}"
-        course = _Course(config, folder, journal, workshop, stop, watching)
-        try:
+    with workplace(place, _asked(config), overwrite=overwrite) as work:
+        course = _Course(config, work, watching)
+        with work.preparing():
             course.prepare()
-        except InputError:
-            if not goes_on:
-                folder.discard()
-            raise
         course.go()
     return place
 
 
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data, model and method."""
-    parts = ("cross-validate", Path(config.data.path).name.split(".")[0], config.model.name, config.method.name)
-    return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
+    return output_name(config.data.path, config.model.name, config.method.name, kind="cross-validate")
 
 
 @dataclass
@@ -83,16 +69,13 @@ class _Course:
     """Goes through the folds; what the journal tells of is not done again."""
 
     config: CrossValidationConfig
-    folder: StudyFolder
-    journal: Journal
-    workshop: Workshop
-    stop: StopRequests
+    work: Workplace
     watching: Watching
 
     def prepare(self) -> None:
         """Read the rows of all folds, so that what is wrong with them is known before anything is trained."""
         self.folds = folds_of(self.config)
-        rows = [self.workshop.data(fold.config(self.config, str(self._place(fold)))) for fold in self.folds]
+        rows = [self.work.workshop.data(fold.config(self.config, str(self._place(fold)))) for fold in self.folds]
         task = rows[0].task
         metric = self.config.train.early_stopping.metric or task.main_metric()
         self._chosen_by = (metric, {**task.higher_is_better, "loss": False}[metric])
@@ -106,9 +89,9 @@ class _Course:
             "model": self.config.model.name,
             "method": self.config.method.name,
             "data": self.config.data.path,
-            "machine": self.workshop.once(["machine"], machine),
+            "machine": self.work.workshop.once(["machine"], machine),
         }
-        self.record = CrossValidationRecord(self.config, self.folder, self.journal, task, facts)
+        self.record = CrossValidationRecord(self.config, self.work.folder, self.work.journal, task, facts)
 
     def go(self) -> None:
         """Train and judge every fold that is not done, and write what came of all."""
@@ -117,20 +100,20 @@ class _Course:
             if self.record.judged(fold) is None:
                 self._judge(fold)
                 self.record.write()
-        self.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
+        self.work.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
         if not self.record.done():
-            reasons = dict.fromkeys(event["reason"] for event in self.journal.of("judged"))
+            reasons = dict.fromkeys(event["reason"] for event in self.work.journal.of("judged"))
             raise RunError(f"None of the {len(self.folds)} folds could be trained: {'; '.join(reasons)}.")
         self.record.write(is_over=True)
 
     def _place(self, fold: Fold, rate: float | None = None) -> Path:
-        place = self.folder.path / RUNS / fold.name
+        place = self.work.folder.path / RUNS / fold.name
         return place if rate is None else place / f"rate-{rate:g}"
 
     def _default_rate(self) -> float:
         fold = self.folds[0]
         config = fold.config(self.config, str(self._place(fold)))
-        composed = compose(config, RunDirectory(self._place(fold)), Observers([]), self.stop, self.workshop)
+        composed = compose(config, RunDirectory(self._place(fold)), Observers([]), self.work.stop, self.work.workshop)
         rate = composed.config.train.learning_rate
         assert rate is not None
         return rate
@@ -150,7 +133,7 @@ class _Course:
                     remove_folder(self._place(fold, other))
         place = self._place(fold, rate)
         reason = self._train(fold, f"{self._words(fold)}", place, rate)
-        self._note("judged", fold, rate=rate, reason=reason, folder=place.relative_to(self.folder.path).as_posix())
+        self._note("judged", fold, rate=rate, reason=reason, folder=place.relative_to(self.work.folder.path).as_posix())
 
     def _try(self, fold: Fold, rate: float) -> Tried:
         """Follow a rate to the end of the training, and see what the validation rows say; the test rows stay closed."""
@@ -166,14 +149,14 @@ class _Course:
 
     def _train(self, fold: Fold, words: str, place: Path, rate: float | None, until: int | None = None) -> str:
         """Train, or go on with a training; return why it could not go on."""
-        self.stop.check()
-        self.stop.advice = f"Stopped in {words}. Continue with: {HOW_TO_RESUME}"
+        self.work.stop.check()
+        self.work.stop.advice = f"Stopped in {words}. Continue with: {HOW_TO_RESUME}"
         try:
             train(
                 fold.config(self.config, str(place), rate),
                 resume=RunDirectory(place).has_begun,
                 observers=self.watching(words),
-                workshop=self.workshop,
+                workshop=self.work.workshop,
                 until=until,
                 how_to_resume=HOW_TO_RESUME,
             )
@@ -189,10 +172,10 @@ class _Course:
 
     def _events(self, kind: str, fold: Fold) -> list[dict[str, Any]]:
         key = {"repeat": fold.repeat, "fold": fold.number}
-        return [event for event in self.journal.of(kind) if key.items() <= event.items()]
+        return [event for event in self.work.journal.of(kind) if key.items() <= event.items()]
 
     def _note(self, kind: str, fold: Fold, **values: Any) -> dict[str, Any]:
-        return self.journal.add(kind, repeat=fold.repeat, fold=fold.number, **values)
+        return self.work.journal.add(kind, repeat=fold.repeat, fold=fold.number, **values)
 
 
 def _require_validation(config: CrossValidationConfig, rows: Sequence[TaskData]) -> None:

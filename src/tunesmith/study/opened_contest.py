@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tunesmith.readable import MISSING, compact, duration, interval, number, size
 from tunesmith.report import write_report, write_study_report
 from tunesmith.run import Run
-from tunesmith.study.folder import StudyFolder
+from tunesmith.study.opened import OpenedStudy
 from tunesmith.types import InputError, Interval
 
 
-@dataclass(frozen=True)
-class Study:
+class Study(OpenedStudy):
     """What came of comparing methods; ``study.json`` in words and tables."""
-
-    folder: Path
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """The content of ``study.json``."""
-        return StudyFolder(self.folder).read_result()
-
-    @property
-    def verdict(self) -> str:
-        """What the contest shows, in one sentence."""
-        return str(self.record["verdict"])
 
     @property
     def comparisons(self) -> Sequence[dict[str, Any]]:

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
 from tunesmith.run import RunConfig
-from tunesmith.study.folder import StudyFolder
+from tunesmith.study.opened import OpenedStudy
 
 
-@dataclass(frozen=True)
-class CrossValidation:
+class CrossValidation(OpenedStudy):
     """What came of judging a training fold by fold."""
-
-    folder: Path
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """The content of ``study.json``."""
-        return StudyFolder(self.folder).read_result()
-
-    @property
-    def verdict(self) -> str:
-        """What was found, in a sentence or two."""
-        return str(self.record["verdict"])
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, float | None]]:
@@ -45,21 +29,8 @@ class CrossValidation:
         return columns
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(OpenedStudy):
     """What came of a search over settings."""
-
-    folder: Path
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """The content of ``study.json``."""
-        return StudyFolder(self.folder).read_result()
-
-    @property
-    def verdict(self) -> str:
-        """What was found, in a sentence or two."""
-        return str(self.record["verdict"])
 
     @property
     def trials(self) -> Sequence[Mapping[str, Any]]:

@@ -7,24 +7,23 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunesmith.kernels.waiting import cores_shared
-from tunesmith.run import RunConfig, Workshop
+from tunesmith.run import RunConfig
 from tunesmith.run.environment import machine
 from tunesmith.run.guards import check_method
-from tunesmith.run.guest import as_guest
-from tunesmith.run.signals import StopRequests, stop_requests
-from tunesmith.study.folder import JOURNAL, RUNS, Journal, StudyFolder
+from tunesmith.run.training import output_name
+from tunesmith.study.folder import RUNS
 from tunesmith.study.sampler import Sampler, require_optuna
 from tunesmith.study.search_config import SearchConfig
 from tunesmith.study.search_record import SearchRecord
 from tunesmith.study.search_space import Setting, read_space, with_values
-from tunesmith.study.search_trial import HOW_TO_RESUME, TrialEnd, follow_trial
+from tunesmith.study.search_trial import TrialEnd, follow_trial
 from tunesmith.study.search_worker import Worker
+from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, RunError
 
 MOST_ATTEMPTS = 3
@@ -55,29 +54,17 @@ def run_search(
     settings = read_space(config.over, base)
     check_method(base)
     place = Path(config.output or default_output(config))
-    with ExitStack() as stack:
-        stack.enter_context(as_guest())
-        stop = stack.enter_context(stop_requests())
-        folder = StudyFolder(place)
-        goes_on = stack.enter_context(folder.held(_asked(config), overwrite=overwrite))
-        journal = stack.enter_context(closing(Journal(place / JOURNAL)))
-        workshop = stack.enter_context(Workshop())
-        stop.advice = f"Stopped before the first trial. Begin again with: {HOW_TO_RESUME}"
-        search = _Search(config, base, settings, folder, journal, workshop, stop, watching)
-        try:
+    with workplace(place, _asked(config), overwrite=overwrite, first="trial") as work:
+        search = _Search(config, base, settings, work, watching)
+        with work.preparing():
             search.prepare()
-        except InputError:
-            if not goes_on:
-                folder.discard()
-            raise
         search.go()
     return place
 
 
 def default_output(config: RunConfig) -> str:
     """Return a folder name from data and model."""
-    parts = ("search", Path(config.data.path).name.split(".")[0], config.model.name)
-    return "runs/" + "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
+    return output_name(config.data.path, config.model.name, kind="search")
 
 
 @dataclass
@@ -87,17 +74,14 @@ class _Search:
     config: SearchConfig
     base: RunConfig
     settings: list[Setting]
-    folder: StudyFolder
-    journal: Journal
-    workshop: Workshop
-    stop: StopRequests
+    work: Workplace
     watching: Watching
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _points: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Read the rows, and take in what the journal tells of trials before."""
-        data = self.workshop.data(self.base)
+        data = self.work.workshop.data(self.base)
         if "validation" not in data.prepared.splits:
             raise InputError(
                 "There are no validation rows to judge trials by.",
@@ -117,11 +101,12 @@ class _Search:
             "method": self.config.method.name,
             "data": self.config.data.path,
             "rows": {split: len(rows) for split, rows in data.prepared.splits.items()},
-            "machine": self.workshop.once(["machine"], machine),
+            "machine": self.work.workshop.once(["machine"], machine),
             "num_trials": self.config.trials,
             "workers": self.config.workers,
         }
-        self.record = SearchRecord(self.base, self.settings, self.folder, self.journal, self.metric, self.higher, facts)
+        folder, journal = self.work.folder, self.work.journal
+        self.record = SearchRecord(self.base, self.settings, folder, journal, self.metric, self.higher, facts)
         trials = self.record.trials()
         seed = (self.base.train.seed + len(trials)) % 2**32
         self.sampler = Sampler(self.settings, self.base, higher=self.higher, prune=self.config.prune, seed=seed)
@@ -134,13 +119,13 @@ class _Search:
     def go(self) -> None:
         """Follow trials until there are as many as wanted, and write what came of them."""
         self.record.write({})
-        (self.folder.path / RUNS).mkdir(exist_ok=True)
+        (self.work.folder.path / RUNS).mkdir(exist_ok=True)
         if self.config.workers == 1:
             while (found := self._take()) is not None:
                 self._follow(*found)
         else:
             self._follow_side_by_side()
-        self.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
+        self.work.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
         if self.record.best() is None:
             reasons = dict.fromkeys(trial["reason"] for trial in self.record.trials())
             raise RunError(f"None of the {self._next} trials came to its end: {'; '.join(reasons)}.")
@@ -149,21 +134,21 @@ class _Search:
     # ---- one after the other ---------------------------------------------------------------------
 
     def _follow(self, number: int, values: Mapping[str, Any]) -> None:
-        self.stop.check()
-        self.stop.advice = f"Stopped in trial {number}. Continue with: {HOW_TO_RESUME}"
+        self.work.stop.check()
+        self.work.stop.advice = f"Stopped in trial {number}. Continue with: {HOW_TO_RESUME}"
         began = time.monotonic()
         report = self._reporter(number)
-        end = follow_trial(self._config_of(number, values), self.workshop, self.metric, report, higher=self.higher)
+        end = follow_trial(self._config_of(number, values), self.work.workshop, self.metric, report, higher=self.higher)
         self._ended(number, values, end, time.monotonic() - began)
 
     # ---- side by side ----------------------------------------------------------------------------
 
     def _follow_side_by_side(self) -> None:
         """Let several processes follow trials, each with its part of the cores; a thread waits for each."""
-        self.workshop.close()
+        self.work.workshop.close()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         share = max(1, cores // self.config.workers)
-        self.stop.advice = f"Stopped. Continue with: {HOW_TO_RESUME}"
+        self.work.stop.advice = f"Stopped. Continue with: {HOW_TO_RESUME}"
         workers: list[Worker] = []
         failures: list[BaseException] = []
         threads = [
@@ -175,7 +160,7 @@ class _Search:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 threads[0].join(0.1)
-                self.stop.check()
+                self.work.stop.check()
         finally:
             with self._lock:
                 self._is_over = True
@@ -188,7 +173,7 @@ class _Search:
 
     def _work(self, name: int, num_threads: int, workers: list[Worker], failures: list[BaseException]) -> None:
         """Have trials followed by a process until none is left, or it is asked to stop."""
-        log = self.folder.path / RUNS / f"worker-{name}.log"
+        log = self.work.folder.path / RUNS / f"worker-{name}.log"
         worker: Worker | None = None
         try:
             while (found := self._take()) is not None:
@@ -221,7 +206,7 @@ class _Search:
     def _after_crash(self, number: int, error: RunError) -> TrialEnd | None:
         """Return the end of a trial whose process was killed too often; None where it is begun again."""
         with self._lock:
-            begun = [event for event in self.journal.of("begun") if event["number"] == number]
+            begun = [event for event in self.work.journal.of("begun") if event["number"] == number]
         if len(begun) < MOST_ATTEMPTS:
             return None
         return TrialEnd("failed", None, reason=str(error))
@@ -236,23 +221,23 @@ class _Search:
             while self._interrupted and not self._is_over:
                 trial = self._interrupted.pop(0)
                 self.sampler.draw_again(trial["number"], trial["values"])
-                begun = [event for event in self.journal.of("begun") if event["number"] == trial["number"]]
+                begun = [event for event in self.work.journal.of("begun") if event["number"] == trial["number"]]
                 if len(begun) >= MOST_ATTEMPTS:
                     reason = f"its training ended {len(begun)} times without a word, perhaps for lack of memory"
                     self._ended(trial["number"], trial["values"], TrialEnd("failed", None, reason=reason), 0.0)
                     continue
-                self.journal.add("begun", number=trial["number"])
+                self.work.journal.add("begun", number=trial["number"])
                 return trial["number"], dict(trial["values"])
             if self._is_over or self._next >= self.config.trials:
                 return None
             number, self._next = self._next, self._next + 1
             values = self.sampler.draw(number)
-            self.journal.add("drawn", number=number, values=values)
-            self.journal.add("begun", number=number)
+            self.work.journal.add("drawn", number=number, values=values)
+            self.work.journal.add("begun", number=number)
             return number, values
 
     def _config_of(self, number: int, values: Mapping[str, Any]) -> RunConfig:
-        place = self.folder.path / self.record.place(number)
+        place = self.work.folder.path / self.record.place(number)
         return with_values(self.base, values).model_copy(update={"output": str(place)})
 
     def _reporter(self, number: int) -> Callable[[int, float], bool]:
@@ -267,7 +252,7 @@ class _Search:
         with self._lock:
             points = self._points.pop(number, [])
             value = end.value if end.value is not None and math.isfinite(end.value) else None
-            self.journal.add(
+            self.work.journal.add(
                 "ended",
                 number=number,
                 state=end.state,

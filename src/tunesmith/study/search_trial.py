@@ -12,9 +12,9 @@ from tunesmith.files.atomic import remove_folder
 from tunesmith.run import Observer, RunConfig, Workshop, train
 from tunesmith.run.directory import RunDirectory
 from tunesmith.study.validation_record import best_validation
+from tunesmith.study.workplace import HOW_TO_RESUME
 from tunesmith.types import DiskError, InputError, RunError, StepInfo
 
-HOW_TO_RESUME = "the same command"
 UNTIL_THE_END = 2**62
 """The step up to which a trial is trained: all of the training, short of being judged on test rows."""
 PARTS = 10
