@@ -237,7 +237,8 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft(layout: Any) -> Non
     models: list[Any] = []
     for _ in range(2):
         torch.manual_seed(0)
-        models.append(method.apply(tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
+        names = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        models.append(method.apply(tiny_model("bert", dtype=torch.float64, **names)).double())
     model, reference = models
     assert choose_layout(model, "row", VOCABULARY, layout)[0] == layout
     assert has_stand_ins(model, Block) == (layout == "flat")
@@ -251,7 +252,7 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft(layout: Any) -> Non
     optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
     allocator, total = reference.base_model.rankallocator, parts.plan.total_steps
     allocator.peft_config.total_step, allocator.peft_config.tfinal = total, total // 4
-    allocator.peft_config.tinit = total // 10
+    allocator.peft_config.tinit = 0
     take_note, allocator.update_ipt = allocator.update_ipt, lambda _: None  # PEFT's own examples do it after the step
     for info in train(parts):
         batch = padded(parts.data, parts.plan.samples_of(info.step - 1))
@@ -263,8 +264,8 @@ def test_ranks_that_move_are_those_of_a_plain_loop_with_peft(layout: Any) -> Non
         norm = torch.nn.utils.clip_grad_norm_(trained, 0.5)
         optimizer.step()
         reference.base_model.update_and_allocate(info.step)
-        assert info.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
+        assert info.gradient_norm == pytest.approx(norm.item(), rel=1e-9)
     ranks = [int((weight != 0).sum()) for name, weight in model.named_parameters() if ".lora_E." in name]
     assert sum(ranks) == len(ranks)
     for (name, expected), found in zip(reference.named_parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9, msg=name)
