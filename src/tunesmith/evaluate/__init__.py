@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tunesmith.evaluate.baseline import Baseline, baseline, has_baseline
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
 from tunesmith.evaluate.comparisons import CONTEST_RESAMPLES, DEFAULT_MARGIN, Comparison, Estimate, compare, estimates
 from tunesmith.evaluate.entrants import Entrant
@@ -12,7 +13,6 @@ from tunesmith.evaluate.evidence_needed import rows_needed
 from tunesmith.evaluate.expected_maximum import expected_maximum
 from tunesmith.evaluate.fold_interval import FoldInterval, fold_interval
 from tunesmith.evaluate.tables import exchanges, mistakes, predictions_table
-from tunesmith.evaluate.tfidf import Baseline, baseline, has_baseline
 from tunesmith.evaluate.two_models import models_p_value
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.encoded import Ragged
-from tunesmith.evaluate.tfidf import Baseline
+from tunesmith.evaluate.baseline import Baseline
 from tunesmith.tasks.base import Columns, Outputs, Targets, Task
 
 MAX_MISTAKES = 20

@@ -5,10 +5,9 @@ It takes seconds on a CPU. A fine-tuned model that is not better has not earned 
 
 from __future__ import annotations
 
-import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,36 +32,31 @@ UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYAN
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """What the baseline predicted for the test rows, in the form of the task's outputs."""
+class Fitted:
+    """What a classical model predicted for the test rows."""
 
     name: str
-    outputs: Mapping[str, Any]
-    seconds: float
+    predictions: FloatArray
     num_parameters: int
-    num_rows: int | None
-    """Training rows it learned from; None where it did not learn from them."""
+    num_rows: int
+    """Training rows it learned from."""
 
 
-def has_baseline(task: Task) -> bool:
-    """Say whether ``baseline`` knows how to predict what the task does."""
-    head = task.head()
-    return task.rival == "classical" and head.config.get("problem_type", "") in _FITS
+def fits(task: Task) -> bool:
+    """Say whether ``fit_and_predict`` knows how to predict what the task does."""
+    return task.head().config.get("problem_type", "") in _FITS
 
 
-def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: int) -> Baseline | None:
-    """Fit the baseline on the training rows and predict the test rows; None for tasks that have none.
+def fit_and_predict(task: Task, train_columns: Columns, test_columns: Columns, seed: int) -> Fitted:
+    """Fit a linear model on the training rows and predict the test rows, in the form of ``Judge.answers``.
 
-    ``task`` must be bound. Words (one and two) are the features of spaced text, characters
-    (one to three) those of other text. A pair of texts gives both vectors, their absolute
-    difference and product, and their cosine.
+    ``task`` must be bound, and one that this ``fits``. Words (one and two) are the features of spaced text, characters
+    (one to three) those of other text. A pair of texts gives both vectors, their absolute difference and product, and
+    their cosine.
     """
-    if not has_baseline(task):
-        return None
     head = task.head()
     fit = _FITS[head.config["problem_type"]]
     assert head.num_outputs is not None
-    began = time.perf_counter()
     train_columns = _sample(train_columns, seed)
     targets = cast("Array", task.targets(train_columns)[task.truths[0]])
     train_features, test_features, units = _features(_texts(task, train_columns), _texts(task, test_columns))
@@ -70,13 +64,7 @@ def baseline(task: Task, train_columns: Columns, test_columns: Columns, seed: in
         # Stopping before full convergence is a choice here: the last digits cost most of the time.
         warnings.simplefilter("ignore")
         model, predictions, num_parameters = fit(train_features, targets, test_features, head.num_outputs, seed)
-    return Baseline(
-        name=f"TF-IDF of {units} + {model}",
-        outputs=task.outputs_from(predictions),
-        seconds=time.perf_counter() - began,
-        num_parameters=num_parameters,
-        num_rows=len(targets),
-    )
+    return Fitted(f"TF-IDF of {units} + {model}", predictions, num_parameters, len(targets))
 
 
 def has_unspaced_text(texts: Sequence[str]) -> bool:

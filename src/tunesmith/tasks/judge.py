@@ -37,9 +37,9 @@ class Judge:
     """Every metric's name and direction; the first is the task's main metric."""
     answer_metrics: ClassVar[frozenset[str]] = frozenset()
     """Those metrics that exist only where answers were generated."""
-    rival: ClassVar[Literal["classical", "untuned"]] = "classical"
-    """What the trained model is judged against: a classical model trained on the same rows (where there is one), or
-    the model as it was before training."""
+    rival: ClassVar[Literal["classical", "untuned", "rule"]] = "classical"
+    """What the trained model is judged against: a classical model trained on the same rows (where there is one), the
+    model as it was before training, or a simple rule (``answer_by_rule``)."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -110,6 +110,13 @@ class Judge:
         """Return the outputs of predictions made by other means than one model of ours (a baseline, several models).
 
         ``predictions`` have the form of ``answers``.
+        """
+        raise NotImplementedError
+
+    def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, Any]]:
+        """Return what a rule that learns nothing but counts answers to ``rows``: its name, and outputs as of a model.
+
+        Asked for where ``rival`` is "rule"; ``train`` are the training rows.
         """
         raise NotImplementedError
 
