@@ -11,6 +11,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BartConfig,
@@ -107,6 +108,7 @@ _AUTO_CLASSES = {
     "token": AutoModelForTokenClassification,
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
+    "question": AutoModelForQuestionAnswering,
 }
 
 
@@ -130,7 +132,7 @@ def tiny_model(
 ) -> PreTrainedModel:
     """Return a random model in ``eval`` mode, by default a classifier: two layers, hidden size 16, 97 tokens.
 
-    ``head`` is ``sequence``, ``token``, ``causal`` or ``masked``; ``settings`` go into the config
+    ``head`` is ``sequence``, ``token``, ``question``, ``causal`` or ``masked``; ``settings`` go into the config
     (``num_hidden_layers``, ``problem_type``, ``tie_word_embeddings``, ``vocab_size``, dropouts).
     """
     with torch.random.fork_rng(devices=[]):

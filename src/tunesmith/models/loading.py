@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 CAUSAL = "AutoModelForCausalLM"
 MASKED = "AutoModelForMaskedLM"
 
+_READING = tuple(
+    f"AutoModelFor{kind}"
+    for kind in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
+)
+"""Classes of models that write nothing."""
+
 _FITTING = {CAUSAL: "sample:smollm2-135m-instruct"}
 
 _PROBE_TEXTS = (
@@ -59,7 +65,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
         )
     loaded: PretrainedConfig = config
     apply_head(loaded, head)
-    if head.auto_class in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+    if head.auto_class in _READING:
         config.use_cache = False  # keys and values are kept for generation only
     if dropout is not None:
         for key in _dropout_settings(config):
