@@ -42,6 +42,11 @@ def answered(i: int) -> dict[str, Any]:
     return {"text": None, "question": f"is it {WORDS[i % 4]}", "context": " ".join(words), "answers": answers}
 
 
+def chosen(i: int) -> dict[str, Any]:
+    choices = [f"a {WORDS[(i + k) % 4]} film" for k in range(2 + i % 3)]
+    return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
+
+
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
     "multi-label": ("classification", {"multi_label": True}, lambda i: {"label": list(WORDS[: i % 3 + 1])}),
@@ -56,6 +61,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "pair ranking": ("pair_ranking", {}, ranked),
     "answers": ("question_answering", {}, answered),
+    "choices": ("multiple_choice", {}, chosen),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -82,6 +88,7 @@ REFUSED = {
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
     ("answers", "prompt tuning"): "PEFT has no such place",
+    ("choices", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -134,7 +141,7 @@ def test_trains_saves_and_reopens(
     assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
     for metric, interval in run.evaluation["metrics"].items():
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
-    if name in ("pair_ranking", "question_answering"):  # whose rows are no plain texts
+    if name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]

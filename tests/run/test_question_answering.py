@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest  # noqa: TC002 (as everywhere)
+import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from tunesmith.cli.application import run as command
 from tunesmith.data.encoded import as_ragged
-from tunesmith.run import Run
+from tunesmith.run import Run, RunConfig
+from tunesmith.run.guards import check_same_config
+from tunesmith.types import InputError
 
 FILLER = ("the", "film", "plot", "cast", "this", "movie", "time")
 GOOD = ("great", "warm", "funny")
@@ -35,6 +37,11 @@ def squad(first: int, number: int) -> str:
     return json.dumps({"version": "v2.0", "data": [{"title": "films", "paragraphs": paragraphs}]}, indent=1)
 
 
+def with_threshold(run: Run, threshold: float | None) -> RunConfig:
+    assert run.config.task is not None
+    return run.config.changed(task=run.config.task.changed(no_answer_threshold=threshold))
+
+
 def test_the_command_line_trains_judges_reports_and_answers(
     bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +59,10 @@ def test_the_command_line_trains_judges_reports_and_answers(
     assert opened.config.task is not None
     assert opened.config.task.no_answer_threshold is not None  # type: ignore[attr-defined]
     assert "no_answer_threshold" in " ".join(problem["message"] for problem in opened.summary["problems"])
+    # Stopped just before its end, a run has its threshold already, and is the same run; with another one it is not.
+    check_same_config(opened.directory, with_threshold(opened, None))
+    with pytest.raises(InputError, match="no_answer_threshold"):
+        check_same_config(opened.directory, with_threshold(opened, 3.5))
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "Question answering" in report
     assert "no answer" in report

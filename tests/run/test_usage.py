@@ -56,6 +56,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
             "answers": [{"text": WORDS[i % 4], "answer_start": 5}] if i % 3 else [],
         },
     ),
+    "choices": (
+        {"name": "multiple_choice"},
+        lambda i: {"question": text(i), "choices": [f"a {word}" for word in WORDS[: 2 + i % 3]], "label": i % 2},
+    ),
     "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
     "chat": (
         {"name": "causal_lm", "system": "Be brief."},
@@ -127,6 +131,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         (own,) = run.predict([("Who wrote it?", "It was written by Ada Lovelace in 1843.")])
         assert found == {name: close(own[name]) if name == "score" else own[name] for name in found}
         assert own["answer"]
+        return
+    if kind == "choices":
+        (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
+        assert found == [close(chance) for chance in own["scores"]]
         return
     if kind == "masked":
         (own,) = run.predict("Your [MASK] text.")

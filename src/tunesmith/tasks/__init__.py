@@ -12,6 +12,7 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
+from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
@@ -24,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
     "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
 }
 
 
@@ -189,6 +191,7 @@ __all__ = [
     "Classification",
     "Detection",
     "MaskedLM",
+    "MultipleChoice",
     "QuestionAnswering",
     "Regression",
     "Task",
