@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tunesmith.cli import collecting
 from tunesmith.files import cache_root
 from tunesmith.kernels.building import build_ahead
 
@@ -24,6 +25,9 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Tests start many processes; each would compile all of the package, and each of pytest's all of the tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Importing torch and all tests makes more than a million objects, all of which stay; see ``pytest_collection_finish``.
+collecting.start()
 
 # The first example of a test pays for imports, and machines differ: a deadline finds neither.
 # Examples are the same in every run; HYPOTHESIS_PROFILE=explore draws new ones.
@@ -59,3 +63,8 @@ def wait_for_no_disk() -> Any:
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Whole trainings come first: of several processes none is then left with them at the end."""
     items.sort(key=lambda item: not any(room in item.nodeid for room in ("tests/run/", "tests/study/")))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage as usual from here on, of what tests make alone."""
+    collecting.settle()

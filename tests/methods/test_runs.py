@@ -18,6 +18,11 @@ from tunesmith.types import InputError, Problem, StepInfo
 WORDS = ("great", "boring", "film", "plot")
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+
+
 class Crash(BaseException):
     """Ends a run in process as a kill would."""
 
