@@ -54,7 +54,7 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("models"), "llama", head="causal")
 
 
-def small_config(reviews: Path, model: Path, output: Path, **sections: Any) -> RunConfig:
+def small_config(reviews: Path, model: Path, output: Path, /, **sections: Any) -> RunConfig:
     """Return a configuration: sections over small defaults."""
     train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
     by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
