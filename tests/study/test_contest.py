@@ -80,7 +80,7 @@ def told(folder: Path) -> dict[str, Any]:
 
 def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig], tmp_path: Path) -> None:
     witness = Witness()
-    folder = run_contest(asked(rates=3, train={"epochs": 2}), watchers=[witness])
+    folder = run_contest(asked(rates=3), watchers=[witness])
     study = Study(folder)
     record = study.record
     assert record["status"] == "finished"
