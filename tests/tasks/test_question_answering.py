@@ -247,6 +247,12 @@ def test_probabilities_are_those_among_all_spans_and_no_answer() -> None:
     for number in (1, 3):  # whatever is asked for, the best of all are found: spans of two windows, too
         few = task.changed(n_best=number, no_answer_threshold=1e9).decode(outputs_of(encoded, scores))
         assert [one["n_best"] for one in few] == [one["n_best"][:number] for one in found]
+    flat = find_candidates(
+        np.zeros_like(scores[: len(encoded.beside["places"][0])]), encoded.beside["places"][0], 12, 1
+    )
+    assert flat.best[0].score == pytest.approx(np.log(2)), (
+        "where windows say nothing, what two of them hold is likelier"
+    )
     always = task.changed(unanswerable=False).decode(outputs_of(encoded, scores))
     assert sum(one["score"] for one in always[1]["n_best"]) == pytest.approx(1.0, abs=1e-6)
     assert all(one["answer"] for row in always for one in row["n_best"])

@@ -178,6 +178,11 @@ def load_weights(
             ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
             output_loading_info=True,
         )
+    if head.num_outputs is not None and Anatomy.of(model).base is model:
+        raise InputError(
+            f"The model in {place.folder} ({type(model).__name__}) has no part that could be run without its head.",
+            f"Choose a model of another type, such as {_FITTING.get(head.auto_class, 'sample:minilm')}.",
+        )
     mismatched = {key for key, *_ in found["mismatched_keys"]}
     new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})
     set_origin(model, Origin(place.name, place.revision, new, place.weights_sha256))
