@@ -12,6 +12,8 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
+from tunesmith.tasks.multiple_choice import MultipleChoice
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
@@ -22,6 +24,8 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
 }
 
 
@@ -187,6 +191,8 @@ __all__ = [
     "Classification",
     "Detection",
     "MaskedLM",
+    "MultipleChoice",
+    "QuestionAnswering",
     "Regression",
     "Task",
     "TokenClassification",
