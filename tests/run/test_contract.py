@@ -41,6 +41,11 @@ def answered(i: int) -> dict[str, Any]:
     return {"text": None, "passage": " ".join(words), "answer": " ".join(words[i % 3 : i % 3 + 2])}
 
 
+def related(i: int) -> dict[str, Any]:
+    pair = {"anchor": f"{WORDS[i % 4]} {i % 31}", "positive": f"a {WORDS[i % 4]} {WORDS[i // 4 % 4]} of {i % 31}"}
+    return {"text": None, **pair}
+
+
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
     "multi-label": ("classification", {"multi_label": True}, lambda i: {"label": list(WORDS[: i % 3 + 1])}),
@@ -53,6 +58,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "texts": ("causal_lm", {}, lambda i: {}),
     "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
+    "near texts": ("embedding", {"hard_negatives": 1}, related),
     "pair ranking": ("pair_ranking", {}, ranked),
     "span choice": ("span_choice", {}, answered),
 }
@@ -77,6 +83,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
 REFUSED = {
     ("chat", "probe"): "no head",  # a language model has no head of its own
     ("texts", "probe"): "no head",
+    ("near texts", "probe"): "no head",
     ("chat", "bitfit"): "has none below its head",
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
@@ -137,7 +144,7 @@ def test_trains_saves_and_reopens(
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
     json.dumps(prediction)
-    assert {"label", "value", "tags", "answer", "pseudo_perplexity"} & set(prediction)
+    assert {"label", "value", "tags", "answer", "embedding", "pseudo_perplexity"} & set(prediction)
 
 
 class StopAfter(Observer):

@@ -11,6 +11,7 @@ from tunesmith.tasks.base import Task, Writer
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
+from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "embedding": Embedding,
 }
 
 
@@ -71,9 +73,12 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         choices, problems = assign_roles(profiles, task.roles_for(profiles, overrides), overrides)
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:
-            refused[name] = errors
+            if overrides or not task.found_by_name:
+                refused[name] = errors
             continue
         score, reason = task.fit_score(_by_role(profiles, choices))
+        if task.found_by_name and score <= 0:
+            continue
         found.append((score, f"{name}: {reason}", task, tuple(choices)))
     found.sort(key=lambda one: -one[0])
     if "causal_lm" in refused and found and found[0][0] < ONLY_ASKED_FOR:
@@ -186,6 +191,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Detection",
+    "Embedding",
     "MaskedLM",
     "Regression",
     "Task",

@@ -106,6 +106,10 @@ class Judge:
         """
         return None
 
+    def vectors(self, outputs: Outputs) -> Array:
+        """Return float32 [N, D]: the vectors of single texts, of tasks that make some (``Rows.vectors_of``)."""
+        raise NotImplementedError
+
     def outputs_from(self, predictions: Any) -> dict[str, Any]:
         """Return the outputs of predictions made by other means than one model of ours (a baseline, several models).
 
