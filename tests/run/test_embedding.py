@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path
     given = ["train", "--model", str(bert_folder), "--data", str(write_pairs(folder)), "--output", str(folder / "run")]
     settings = ["--train.max_steps", "3", "--train.batch_size", "16", "--train.precision", "fp32"]
     settings += ["--compute.micro_batch_tokens", "60", "--evaluation.num_resamples", "20"]
-    settings += ["--task.matryoshka", "8,4", "--task.query_prefix", "film: "]
+    settings += ["--task", "embedding", "--task.matryoshka", "8,4", "--task.query_prefix", "film: "]
     assert command([*given, *settings]) == 0
     return folder / "run"
 
@@ -66,6 +66,31 @@ def test_run_is_judged_against_the_model_before_training(trained: Path) -> None:
     card = (trained / "README.md").read_text(encoding="utf-8")
     assert "sentence-similarity" in card
     assert "nDCG@10" in card
+
+
+def losses(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line["loss"] for line in lines if line["kind"] == "step"]
+
+
+def test_a_step_learns_the_same_however_few_of_its_rows_are_in_memory_at_once(
+    configured: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    data = str(write_pairs(tmp_path))
+    folders = [
+        train(
+            configured(
+                data=data,
+                task={"name": "embedding", "hard_negatives": 1},
+                train={"max_steps": 3},
+                compute={"micro_batch_tokens": tokens},
+                evaluation={"num_resamples": 0, "baseline": False},
+                output=str(tmp_path / f"of-{tokens}"),
+            )
+        )
+        for tokens in (50, 10_000)
+    ]
+    assert losses(folders[0]) == pytest.approx(losses(folders[1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet", ".jsonl"])

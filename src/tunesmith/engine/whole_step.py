@@ -5,6 +5,8 @@ whole step and its gradient with respect to the scores are computed from these, 
 again and differentiated with its part of that gradient. By the chain rule that is the plain gradient, if both times
 dropout is the same: the noise of tokens is keyed by their rows, all other begins anew with each micro-batch.
 
+Of several processes each holds its own rows against each other, and their gradients are added up as those of any loss.
+
 Shapes: U units of the whole step, K scores a unit.
 """
 
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Units
-from tunesmith.engine.batch import Batch
+from tunesmith.engine.batch import Batch, IntArray
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.losses import widened
 from tunesmith.engine.order import set_seed, step_seed
@@ -61,7 +63,7 @@ def differentiate_whole_step(
     targets = {name: torch.cat([batch.targets[name] for batch in batches]).to(device) for name in names}
     loss = task.loss_sum(scores_UK, targets, joined([batch.units for batch in batches])) / num_units
     (gradient_UK,) = torch.autograd.grad(loss, scores_UK)
-    pieces = gradient_UK.split([len(part) for part in parts])
+    pieces = torch.split(gradient_UK, [len(part) for part in parts])
     for built, own, piece_UK in zip(batches, noise, pieces, strict=True):
         batch = to_device(built, device)
         set_seed(own, device)
@@ -75,7 +77,7 @@ def joined(parts: Sequence[Units]) -> Units:
     """Return the borders of all units of several batches, which follow each other."""
     starts = np.cumsum([0, *(part.sequences[-1] for part in parts)])
 
-    def of(borders: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def of(borders: Sequence[IntArray]) -> IntArray:
         moved = [one[:-1] + start for one, start in zip(borders, starts[:-1], strict=True)]
         return np.concatenate([*moved, starts[-1:]])
 

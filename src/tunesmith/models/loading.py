@@ -191,7 +191,7 @@ def load_weights(
 def leave_out_pooler(model: nn.Module) -> None:
     """Leave out what a base model makes of a row besides its hidden states, where these are all that is asked for."""
     if isinstance(getattr(model, "pooler", None), nn.Module):
-        model.pooler = None
+        model.register_module("pooler", None)
 
 
 def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.columns import NOTHING
-from tunesmith.data.encoded import Array
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
@@ -26,6 +25,10 @@ from tunesmith.run.predictor import Predictor, TrainedModel
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import ColumnChoice, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _EXPECTED = {
     1: ("single texts", "Leave the second texts out."),
@@ -178,7 +181,9 @@ class Run:
         return self._predict(given, writing)
 
     @cores_shared()
-    def embed(self, rows: Any, *, passages: bool = False, columns: Mapping[str, str] | None = None) -> Array:
+    def embed(
+        self, rows: Any, *, passages: bool = False, columns: Mapping[str, str] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Return the vector of every text, float32 [N, D], in their order; each has length 1.
 
         ``rows`` are texts, or a file or table with a column of them (one line a text, of plain text files). With

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch.nn import functional
@@ -32,6 +33,7 @@ from tunesmith.tasks.embedding_columns import ROLES, fit_score, roles_for
 from tunesmith.tasks.embedding_encoding import (
     TEXT,
     also_right,
+    as_floats,
     encode_related,
     excluded,
     related_targets,
@@ -99,6 +101,7 @@ class Embedding(Task):
     roles: ClassVar[tuple[Role, ...]] = ROLES
     truths: ClassVar[tuple[str, ...]] = (POSITIVE,)
     found_by_name: ClassVar[bool] = True
+    rate_factor: ClassVar[float] = 0.1
     inputs: ClassVar[tuple[str, ...]] = (ANCHOR,)
     vectors_of: ClassVar[tuple[str, ...]] = (ANCHOR, POSITIVE)
     not_encoded: ClassVar[frozenset[str]] = frozenset(
@@ -283,7 +286,7 @@ class Embedding(Task):
         """
         if not data.targets:
             return outputs
-        vectors_UD, first_N = as_ragged(outputs[VECTORS]).values, as_ragged(outputs[VECTORS]).offsets[:-1]
+        vectors_UD, first_N = as_floats(as_ragged(outputs[VECTORS]).values), as_ragged(outputs[VECTORS]).offsets[:-1]
         if SCORE in data.targets:
             return {"similarity": (vectors_UD[first_N] * vectors_UD[first_N + 1]).sum(axis=1)}
         text_U = as_ragged(data.targets[TEXT]).values
@@ -300,11 +303,11 @@ class Embedding(Task):
 
     def mine(self, outputs: Mapping[str, Array | Ragged], data: Encoded) -> dict[str, Array]:
         vectors = outputs[VECTORS]
-        vectors_SD = vectors.values if isinstance(vectors, Ragged) else vectors
+        vectors_SD = as_floats(vectors.values if isinstance(vectors, Ragged) else vectors)
         return mined_negatives.choose(vectors_SD, data, self.hard_negatives, self.hard_negatives_margin)
 
     def with_mined(self, data: Encoded, mined: Mapping[str, Array]) -> tuple[Encoded, list[Problem]]:
-        chosen_NK, too_near_N = mined["chosen"], mined["too_near"]
+        chosen_NK, too_near_N = (np.asarray(mined[name], dtype=np.int64) for name in ("chosen", "too_near"))
         num_found, num_without = int((chosen_NK >= 0).sum()), int((chosen_NK < 0).all(axis=1).sum())
         message = (
             f"The model found {num_found} hard negatives for {len(chosen_NK) - num_without} of {len(chosen_NK)} rows; "
@@ -331,9 +334,8 @@ class Embedding(Task):
         nearest = outputs["nearest"].tolist()
         return [{"label": text, "score": score} for text, score in zip(nearest, similarity, strict=True)]
 
-    def vectors(self, outputs: Outputs) -> Array:
-        found: Array = outputs[VECTORS]
-        return found
+    def vectors(self, outputs: Outputs) -> npt.NDArray[np.float32]:
+        return as_floats(outputs[VECTORS])
 
     def shown(self, answer: Any, columns: Columns, row: int) -> Any:
         """Return the text that an answer stands for, of rows without scores."""

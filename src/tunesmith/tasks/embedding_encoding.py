@@ -86,15 +86,20 @@ def excluded(anchors_B: Array, own_B: Array, candidates_C: Array, rows_C: Array)
     return same
 
 
-def also_right(anchors_N: Array, own_N: Array, texts_C: Array) -> dict[int, Array]:
+def also_right(anchors_N: Array, own_N: Array, texts_C: Array) -> dict[int, IntArray]:
     """Return, for rows whose anchor has other positives or is a candidate itself, which candidates those are."""
     of_anchor: dict[int, set[int]] = {}
     for anchor, own in zip(anchors_N.tolist(), own_N.tolist(), strict=True):
         of_anchor.setdefault(anchor, set()).add(own)
     place = {text: number for number, text in enumerate(texts_C.tolist())}
-    found = {}
+    found: dict[int, IntArray] = {}
     for row, (anchor, own) in enumerate(zip(anchors_N.tolist(), own_N.tolist(), strict=True)):
         others = of_anchor[anchor] | ({place[anchor]} if anchor in place else set())
         if others := others - {own}:
             found[row] = np.array(sorted(others), dtype=np.int64)
     return found
+
+
+def as_floats(vectors: Array) -> npt.NDArray[np.float32]:
+    """Return vectors as what they are kept as."""
+    return np.asarray(vectors, dtype=np.float32)

@@ -106,7 +106,7 @@ class Judge:
         """
         return None
 
-    def vectors(self, outputs: Outputs) -> Array:
+    def vectors(self, outputs: Outputs) -> npt.NDArray[np.float32]:
         """Return float32 [N, D]: the vectors of single texts, of tasks that make some (``Rows.vectors_of``)."""
         raise NotImplementedError
 

@@ -35,6 +35,10 @@ class Objective:
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
 
+    rate_factor: ClassVar[float] = 1.0
+    """What the usual learning rate is multiplied by where nobody gives one: below 1 for models that have no new head
+    to learn and may already do well what they are trained for."""
+
     def wanted_steps(self, longer: int = 1) -> int:
         """Return the optimizer steps that learning the task well takes, where there are rows for so many.
 
