@@ -42,8 +42,9 @@ def answered(i: int) -> dict[str, Any]:
 
 
 def related(i: int) -> dict[str, Any]:
-    pair = {"anchor": f"{WORDS[i % 4]} {i % 31}", "positive": f"a {WORDS[i % 4]} {WORDS[i // 4 % 4]} of {i % 31}"}
-    return {"text": None, **pair}
+    """Return two texts of words that the tokenizer knows, so that no two rows are the same to it."""
+    words = [WORDS[i // place % 4] for place in (1, 4, 16, 64)]
+    return {"text": None, "anchor": " ".join(words), "positive": f"a {words[0]} time, {' and '.join(words[1:])}"}
 
 
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
@@ -87,6 +88,7 @@ REFUSED = {
     ("chat", "bitfit"): "has none below its head",
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
+    ("near texts", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 

@@ -129,8 +129,8 @@ def test_passages_are_those_of_the_other_side(trained: Path, tmp_path: Path, cap
 def test_what_cannot_be_embedded_is_said(
     trained: Path, tmp_path: Path, capsys: Any, configured: Callable[..., RunConfig]
 ) -> None:
-    other = tmp_path / "other.csv"
-    other.write_text("one,two\nfilm,plot\n", encoding="utf-8")
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"one": "film", "two": "plot"}\n', encoding="utf-8")
     assert command(["embed", str(trained), "--data", str(other)]) == 2
     assert "--columns anchor=COLUMN" in capsys.readouterr().err
     assert command(["embed", str(trained), "--data", str(other), "--columns", "anchor=two"]) == 0

@@ -128,8 +128,9 @@ def _share(predictions: Mapping[str, Any], only: str) -> float:
 
 def _common_share(session: Ready, predictions: Mapping[str, Any]) -> float:
     """Return the share of the commonest label among the training rows, where rows have labels."""
-    columns = session.data.columns("train")
-    name = next((name for name in session.data.task.truths if name in columns), None)
+    columns, task = session.data.columns("train"), session.data.task
+    texts = task.texts(columns)
+    name = next((name for name in task.truths if name in columns and name not in texts), None)
     if name is None or not predictions:
         return 0.0
     counted = Counter(_leaves(columns[name]))
