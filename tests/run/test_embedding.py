@@ -17,15 +17,15 @@ from tunesmith.cli.application import run as command
 from tunesmith.run import Run, RunConfig, train
 
 WORDS = ("great", "boring", "film", "plot", "warm", "dull")
-QUESTIONS = [f"{WORDS[i % 6]} {WORDS[i // 6 % 6]}?" for i in range(60)]
+CHOSEN = [[WORDS[i // place % 6] for place in (1, 6, 36)] for i in range(60)]
+QUESTIONS = [" ".join(words) for words in CHOSEN]
+ANSWERS = ["a {} time, and a {} cast, {}".format(*words) for words in CHOSEN]
+"""No two are the same to the tokenizer, so that none is exactly as near as another."""
 
 
 def write_pairs(folder: Path) -> Path:
     path = folder / "pairs.jsonl"
-    rows = [
-        {"anchor": text, "positive": f"a {WORDS[i % 6]} time, and a {WORDS[i // 6 % 6]} cast {i}"}
-        for i, text in enumerate(QUESTIONS)
-    ]
+    rows = [{"anchor": text, "positive": answer} for text, answer in zip(QUESTIONS, ANSWERS, strict=True)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -116,10 +116,10 @@ def test_passages_are_those_of_the_other_side(trained: Path, tmp_path: Path, cap
     assert command(["embed", str(trained), "--data", data, "--passages"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["row"] for line in lines] == list(range(1, 61))
-    expected = as_written(trained, ["a great time, and a great cast 0"])
+    expected = as_written(trained, ANSWERS[:1])
     np.testing.assert_allclose(lines[0]["embedding"], expected[0], atol=1e-5)
     other = tmp_path / "passages.txt"
-    other.write_text("a great time, and a great cast 0\nanother\n", encoding="utf-8")
+    other.write_text(f"{ANSWERS[0]}\nanother\n", encoding="utf-8")
     assert command(["embed", str(trained), "--data", str(other), "--passages"]) == 0
     again = [json.loads(line)["embedding"] for line in capsys.readouterr().out.splitlines()]
     np.testing.assert_allclose(again[0], expected[0], atol=1e-5)
