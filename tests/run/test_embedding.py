@@ -165,12 +165,11 @@ def test_an_adapter_is_a_model_for_other_runs_and_keeps_how_it_pools(
         model=str(adapter.folder),
         data=str(tmp_path / "pairs.jsonl"),
         task="embedding",
-        train={"max_steps": 1},
-        evaluation={"num_resamples": 0},
+        train={"max_steps": 1, "learning_rate": 1e-12},
+        evaluation={"num_resamples": 0, "baseline": False},
         output=str(tmp_path / "second"),
     )
     run = Run.open(train(second))
     task: Any = run.task
     assert task.pooling == "cls"
-    before, after = adapter.evaluation["metrics"], run.evaluation["baseline"]["metrics"]
-    assert after["mrr"]["value"] == pytest.approx(before["mrr"]["value"], abs=1e-6)
+    np.testing.assert_allclose(run.embed(QUESTIONS), adapter.embed(QUESTIONS), atol=1e-5)
