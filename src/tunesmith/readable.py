@@ -52,6 +52,10 @@ _TITLES = {
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "mrr": "Mean reciprocal rank",
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_1": "Recall@1",
+    "recall_at_10": "Recall@10",
     "chrf": "chrF",
     "bleu": "BLEU",
 }
@@ -82,7 +86,7 @@ def metric_phrase(name: str) -> str:
     """Return a metric's name for the middle of a sentence: ``macro F1``, ``mean absolute error``, ``ROC AUC``."""
     title = metric_title(name)
     first = title.split(" ")[0]
-    is_name = first in {"R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier", "chrF"}
+    is_name = first in {"R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier", "chrF", "nDCG@10"}
     return title if is_name or (first.isupper() and len(first) > 1) else title[:1].lower() + title[1:]
 
 

@@ -47,6 +47,12 @@ def chosen(i: int) -> dict[str, Any]:
     return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
 
 
+def related(i: int) -> dict[str, Any]:
+    """Return two texts of words that the tokenizer knows, so that no two rows are the same to it."""
+    words = [WORDS[i // place % 4] for place in (1, 4, 16, 64)]
+    return {"text": None, "anchor": " ".join(words), "positive": f"a {words[0]} time, {' and '.join(words[1:])}"}
+
+
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
     "multi-label": ("classification", {"multi_label": True}, lambda i: {"label": list(WORDS[: i % 3 + 1])}),
@@ -59,6 +65,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "texts": ("causal_lm", {}, lambda i: {}),
     "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
+    "near texts": ("embedding", {"hard_negatives": 1}, related),
     "pair ranking": ("pair_ranking", {}, ranked),
     "answers": ("question_answering", {}, answered),
     "choices": ("multiple_choice", {}, chosen),
@@ -84,11 +91,13 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
 REFUSED = {
     ("chat", "probe"): "no head",  # a language model has no head of its own
     ("texts", "probe"): "no head",
+    ("near texts", "probe"): "no head",
     ("chat", "bitfit"): "has none below its head",
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
     ("answers", "prompt tuning"): "PEFT has no such place",
     ("choices", "prompt tuning"): "PEFT has no such place",
+    ("near texts", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -155,7 +164,7 @@ def test_trains_saves_and_reopens(
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
     json.dumps(prediction)
-    assert {"label", "value", "tags", "answer", "pseudo_perplexity"} & set(prediction)
+    assert {"label", "value", "tags", "answer", "embedding", "pseudo_perplexity"} & set(prediction)
 
 
 class StopAfter(Observer):

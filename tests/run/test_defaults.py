@@ -115,7 +115,7 @@ def test_a_larger_model_gets_a_smaller_rate_and_an_adapter_a_larger_one(undecide
     small = resolved.train.learning_rate
     model = session.network.model
     model.add_module("more", __import__("torch").nn.Linear(1000, 1000))
-    assert rules.suited_rate(session.config, model, 8) < small
+    assert rules.suited_rate(session.config, session.data.task, model, 8) < small
     adapted = composed(undecided(method="lora"))[1].train.learning_rate
     assert adapted > 3 * small
     scaled = composed(undecided(method={"name": "lora", "alpha": 64}))[1].train.learning_rate

@@ -66,6 +66,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
     ),
     "texts": ({"name": "causal_lm"}, lambda i: {"text": text(i)}),
+    "vectors": (
+        {"name": "embedding", "query_prefix": "film: "},
+        lambda i: {"anchor": text(i), "positive": f"a {WORDS[i % 4]} of {i % 31}"},
+    ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
 
@@ -140,6 +144,9 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         (own,) = run.predict("Your [MASK] text.")
         fillers = [one["token"] for one in own["fillers"][0]]
         assert ([one["token_str"].strip() for one in found] if method == "full" else found) == fillers
+        return
+    if kind == "vectors":
+        assert found == pytest.approx(run.predict("Your text.")[0]["embedding"], abs=2e-6)
         return
     pair = "text_pair" in run.config.data.columns
     (own,) = run.predict([("Your text.", "Its second text.")] if pair else "Your text.")

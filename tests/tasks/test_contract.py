@@ -65,6 +65,11 @@ class Case:
         if self.task == "multiple_choice":
             choices = [[f"{pair} {k}" for k in range(2 + i % 3)] for i, pair in enumerate(PAIRS)]
             return {"question": TEXTS, "choices": choices, "label": self.label, "row": places}
+        if self.task == "embedding":
+            beside = (
+                {"score" if isinstance(self.label[0], (int, float)) else "negative": self.label} if self.label else {}
+            )
+            return {"anchor": TEXTS, "positive": PAIRS, **beside, "row": places}
         if self.task == "causal_lm":
             if not self.label:
                 return {"text": TEXTS, "row": places}
@@ -118,6 +123,11 @@ CASES: dict[str, Case] = {
         {"stride": 5},
     ),
     "choices": Case("multiple_choice", [i % 2 for i in range(10)]),
+    "texts that belong together": Case("embedding", [], {"symmetric": True, "matryoshka": (32, 8)}),
+    "texts and others": Case("embedding", [[text] * (i % 3) for i, text in enumerate(reversed(TEXTS))]),
+    "triplets": Case("embedding", [[f"{text} not"] for text in TEXTS], {"loss": "triplet"}),
+    "near texts": Case("embedding", NUMBERS),
+    "near texts, cosines": Case("embedding", NUMBERS, {"loss": "cosine"}),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
 
@@ -188,7 +198,8 @@ def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]
     kept = task.collect(scores_for(task, case), as_tensors(targets), borders_of(units))
     outputs: dict[str, Any] = {name: value.numpy() for name, value in kept.items()}
     if encoded.reads is not None or encoded.rows is not None:
-        outputs = {name: Ragged(value, units.offsets) for name, value in outputs.items()} | dict(encoded.beside)
+        outputs = {name: Ragged(value, units.offsets) for name, value in outputs.items()}
+    outputs = dict(task.conclude(outputs, encoded)) | dict(encoded.beside)
     if task.writer is not None:
         outputs |= task.writer.judge_answers([*TEXTS[:5], *[None] * 5], case.columns)
     return outputs, targets
@@ -227,7 +238,7 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
     assert encoded.num_samples == len(TEXTS)
     assert encoded.num_truncated == 0
     for name, target in (targets_of(task, case) if predicts_text(task) else task.targets(case.columns)).items():
-        found = encoded.targets[name]
+        found = encoded.data_targets[name]
         assert len(found) == len(TEXTS)
         np.testing.assert_array_equal(*(one.values if isinstance(one, Ragged) else one for one in (found, target)))
     assert (encoded.reads is None) == (task.reads == "row")
@@ -248,6 +259,8 @@ def test_rows_without_labels_encode(case: Case, tokenizer: Any) -> None:
 
 def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
+    if task.needs_whole_step:
+        pytest.skip("it is given all of them at once")
     scores, given, units = scores_for(task, case), targets_of(task, case), units_of(encoded_of(task, case))
     targets, borders = as_tensors(given), borders_of(units)
     whole, num_units = task.loss_sum(scores, targets, borders), task.count_units(targets, borders)
@@ -353,6 +366,8 @@ def test_other_predictions_become_outputs(case: Case) -> None:
         pytest.skip("no baseline predicts tokens")
     if task.head().num_outputs == 1 and not task.has_answers:
         pytest.skip("rules give scores of their own")
+    if task.vectors_of:
+        pytest.skip("no baseline makes vectors")
     targets = task.targets(case.columns)
     label = np.asarray(targets["label"], dtype=np.float64)
     is_index = label.ndim == 1 and task.head().num_outputs > 1
@@ -378,6 +393,8 @@ def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     task = case.bound()
     if predicts_text(task):
         pytest.skip("there are no labels")
+    if task.vectors_of:
+        pytest.skip("any text may belong to another one")
     (truth,) = task.truths
     given = case.columns[truth]
     last = ["never seen"] * len(given[-1]) if isinstance(given[-1], list) and task.reads == "token" else "never seen"

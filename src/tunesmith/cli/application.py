@@ -36,6 +36,7 @@ COMMANDS = {
     "search": ("tunesmith.cli.search:search_command", "Search the best values of any settings on the validation rows."),
     "evaluate": ("tunesmith.cli.evaluate:evaluate_command", "Measure a run on its test rows or on other data."),
     "predict": ("tunesmith.cli.predict:predict_command", "Apply a run to texts or to a file."),
+    "embed": ("tunesmith.cli.embed:embed_command", "Write the vectors that a run gives texts."),
     "ensemble": ("tunesmith.cli.ensemble:ensemble_command", "Combine finished runs into one."),
     "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),

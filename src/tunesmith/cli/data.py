@@ -236,7 +236,8 @@ def _show_labels(console: Console, prepared: PreparedData, task: Task) -> None:
     from tunesmith.cli.tables import bar, new_table, print_table
 
     rows = prepared.splits["train"]
-    name = next((name for name in task.truths if name in rows.column_names), None)
+    texts = task.texts(rows.columns())
+    name = next((name for name in task.truths if name in rows.column_names and name not in texts), None)
     if name is None or not len(rows):
         return
     labels = [label for value in rows[name] for label in (value if isinstance(value, list) else [value])]

@@ -22,6 +22,7 @@ train: finetune fine_tune fit tune sft learn run start lora full pretrain cli
 plan: advise advisor estimate predict_cost memory recommend forecast
 evaluate: eval test score validate benchmark measure metrics
 predict: infer inference classify apply label generate tag pipeline
+embed: encode vectors embeddings vectorize vectorise embed_texts
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
 data export: sample samples download fetch example
@@ -62,7 +63,6 @@ NOT_YET = {
     "dpo": "learning from preferences",
     "rlhf": "learning from preferences",
     "reward": "learning from preferences",
-    "embed": "embeddings of texts",
 }
 """What is not there yet."""
 

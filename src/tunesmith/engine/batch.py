@@ -172,15 +172,13 @@ class Collator:
             sequences=sequences,
             laid_out=laid_out if data.keeps_rows and flat else None,
             inputs={},
-            targets={name: self._target(data, target, sequences) for name, target in data.targets.items()},
-            units=_units(data, sequences),
+            targets=targets_of(data, sequences),
+            units=units_of(data, sequences),
             first_tokens=torch.from_numpy(places.starts),
             last_tokens=torch.from_numpy(places.starts + lengths - 1),
             num_tokens=int(data.lengths_of(sequences).sum()),
             borders=None,
-            read_tokens=None
-            if data.reads is None
-            else self._tensor(_tokens_read(data.reads, sequences, places.starts)),
+            read_tokens=None if data.reads is None else _tensor(_tokens_read(data.reads, sequences, places.starts)),
             noise_keys=self._noise_keys(noise, laid_out, lengths[places.order]) if noise is not None and flat else None,
         )
         if (found := data.read_states) is not None:
@@ -207,9 +205,9 @@ class Collator:
             assert isinstance(values, Ragged), "only tokens can be laid out flat"
             assert not name.startswith(DECODER), "a decoder's stream cannot be laid out flat"
             filler = np.full(num_filler, self.pad_token_id if name == "input_ids" else 0)
-            inputs[name] = self._tensor(np.concatenate([values.take(sequences), filler]))[None].long()
+            inputs[name] = _tensor(np.concatenate([values.take(sequences), filler]))[None].long()
         positions = [*(np.arange(length) for length in lengths), np.zeros(num_filler, dtype=np.int64)]
-        inputs["position_ids"] = self._tensor(np.concatenate(positions) + self.position_offset)[None]
+        inputs["position_ids"] = _tensor(np.concatenate(positions) + self.position_offset)[None]
         return inputs
 
     def _padded_inputs(self, data: Encoded, sequences: IntArray) -> dict[str, torch.Tensor]:
@@ -219,15 +217,15 @@ class Collator:
             if (stream := data.stream(prefix)) is not None:
                 lengths = stream.lengths_of(sequences)
                 masks[prefix] = np.arange(lengths.max()) < lengths[:, None]
-                inputs[f"{prefix}attention_mask"] = self._tensor(masks[prefix].astype(np.int64))
+                inputs[f"{prefix}attention_mask"] = _tensor(masks[prefix].astype(np.int64))
         for name, values in data.inputs.items():
             if not isinstance(values, Ragged):
-                inputs[name] = self._tensor(values[sequences])
+                inputs[name] = _tensor(values[sequences])
                 continue
             mask = masks[DECODER if name.startswith(DECODER) else ""]
             block = np.full(mask.shape, self.pad_token_id if name.endswith("input_ids") else 0, dtype=np.int64)
             block[mask] = values.take(sequences)
-            inputs[name] = self._tensor(block)
+            inputs[name] = _tensor(block)
         return inputs
 
     def _states(self, states: Ragged, sequences: IntArray, lengths: IntArray) -> torch.Tensor:
@@ -238,14 +236,6 @@ class Collator:
         block = real_TD.new_zeros((*mask.shape, real_TD.shape[1]))
         block[mask] = real_TD
         return block
-
-    def _target(self, data: Encoded, target: Array | Ragged, sequences: IntArray) -> torch.Tensor:
-        if isinstance(target, Ragged):
-            return self._tensor(target.take(sequences))
-        return self._tensor(target[_rows_of(data, sequences) if data.keeps_rows else sequences])
-
-    def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +270,19 @@ def _rows_of(data: Encoded, sequences: IntArray) -> IntArray:
     return found[np.flatnonzero(np.diff(found, prepend=-1))]
 
 
-def _units(data: Encoded, sequences: IntArray) -> Units:
+def targets_of(data: Encoded, sequences: IntArray) -> dict[str, torch.Tensor]:
+    """Return the targets of sequences as ``Batch`` holds them; of rows that belong together all are given."""
+
+    def of(target: Array | Ragged) -> torch.Tensor:
+        if isinstance(target, Ragged):
+            return _tensor(target.take(sequences))
+        return _tensor(target[_rows_of(data, sequences) if data.keeps_rows else sequences])
+
+    return {name: of(target) for name, target in data.targets.items()}
+
+
+def units_of(data: Encoded, sequences: IntArray) -> Units:
+    """Return the borders of the units of sequences, in their order."""
     num_read = np.ones(len(sequences), dtype=np.int64) if data.reads is None else data.reads.lengths_of(sequences)
     borders = np.concatenate([[0], np.cumsum(num_read)])
     if not data.keeps_rows:
@@ -290,6 +292,10 @@ def _units(data: Encoded, sequences: IntArray) -> Units:
     counts = data.rows[rows + 1] - data.rows[rows]
     assert int(counts.sum()) == len(sequences), "a row that belongs together was taken apart"
     return Units(borders, borders[np.concatenate([[0], np.cumsum(counts)])])
+
+
+def _tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def states_to_numpy(states_TD: torch.Tensor) -> npt.NDArray[Any]:

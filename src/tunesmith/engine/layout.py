@@ -8,6 +8,7 @@ why not when they differ.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from tunesmith.engine.stand_ins import Tier, as_written, attending_by, set_atten
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.modes import evaluating
+from tunesmith.models.observation import RowReading
 from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
@@ -42,23 +44,31 @@ PROBE_TOLERANCE = 1e-3
 
 
 def choose_layout(
-    model: nn.Module, reads: Reads, vocab_size: int, wanted: str, *, fused: bool = True, longest: int | None = None
+    model: nn.Module,
+    reads: Reads,
+    vocab_size: int,
+    wanted: str,
+    *,
+    fused: bool = True,
+    longest: int | None = None,
+    pooling: RowReading | None = None,
 ) -> tuple[LayoutName, str]:
     """Return the layout to use and why, trying the flat one where ``wanted`` is ``auto`` or ``flat``.
 
     The model is compared with itself without dropout: on a few rows of random tokens and, where a layer or a mask
     ends what tokens see, on a row longer than that, unless rows have at most ``longest`` tokens and never are. On
-    return it is set to the attention function of the layout chosen. With ``fused``, blocks and keyed noise
-    stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made for the CPU);
-    without, one operation stands in for each adapted layer.
+    return it is set to the attention function of the layout chosen. ``pooling`` is that of ``Scorer``. With ``fused``,
+    blocks and keyed noise stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made
+    for the CPU); without, one operation stands in for each adapted layer.
     """
     if wanted == "padded":
         return "padded", "as configured"
     if has_virtual_tokens(model):
         return "padded", "what the method puts before every row has no place in the flat layout"
     register()
+    scorer = Scorer(model, "padded", reads, pooling=pooling)
     for stand_in in (install if fused else install_adapters, None):
-        difference = _try(partial(_layout_difference, model, reads, vocab_size, longest, stand_in))
+        difference = _try(partial(_layout_difference, scorer, vocab_size, longest, stand_in))
         if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
             set_attention(model, FLAT_ATTENTION)
             return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
@@ -88,43 +98,47 @@ class _UncomparableError(Exception):
 
 
 def _layout_difference(
-    model: nn.Module, reads: Reads, vocab_size: int, longest: int | None, stand_in: Callable[[nn.Module], None] | None
+    scorer: Scorer, vocab_size: int, longest: int | None, stand_in: Callable[[nn.Module], None] | None
 ) -> float:
     """Return the largest difference between the flat scores and the model's own, relative to their size.
 
-    ``stand_in`` installs what the flat layout is to run with, if anything.
+    ``scorer`` is of the padded layout; ``stand_in`` installs what the flat layout is to run with, if anything.
     """
+    model = scorer.model
     take_away(model, Tier.BLOCK)
     if stand_in is not None:
         stand_in(model)
     config: Any = inner(model).config
     pad_token_id = getattr(config, "pad_token_id", None) or 0
-    probes = [_probe_rows(vocab_size, pad_token_id, reads)]
+    probes = [_probe_rows(vocab_size, pad_token_id, scorer.reads)]
     if length := _length_past_windows(Anatomy.of(model), longest):
-        probes.append(_row_past_windows(length, max(Anatomy.of(model).windows), pad_token_id, reads))
-    return max(_difference_on(model, reads, data, pad_token_id) for data in probes)
+        probes.append(_row_past_windows(length, max(Anatomy.of(model).windows), pad_token_id, scorer.reads))
+    return max(_difference_on(scorer, data, pad_token_id) for data in probes)
 
 
-def _difference_on(model: nn.Module, reads: Reads, data: Encoded, pad_token_id: int) -> float:
+def _difference_on(padded_scorer: Scorer, data: Encoded, pad_token_id: int) -> float:
     """Compare the layouts on some rows: the scores or, of a single row, so many of them, what the head reads."""
+    model = padded_scorer.model
     device = next(model.parameters()).device
     rows = np.arange(len(data))
-    only_hidden = len(data) == 1 and reads == "token"
+    only_hidden = len(data) == 1 and padded_scorer.reads == "token"
     with torch.no_grad(), evaluating(model):
         with as_written(model):
             batch = collator_for(model, "padded", pad_token_id, device)(data, rows)
-            padded = Scorer(model, "padded", reads).hidden(batch) if only_hidden else _scores_as_written(model, batch)
+            padded = padded_scorer.hidden(batch) if only_hidden else _scores_as_written(padded_scorer, batch)
         batch = collator_for(model, "flat", pad_token_id, device, FEW)(data, rows)
-        scorer = Scorer(model, "flat", reads, FEW)
+        scorer = replace(padded_scorer, layout="flat", shapes=FEW)
         with attending_by(model, FLAT_ATTENTION), scorer.surrounding(batch):
             flat = scorer.hidden(batch) if only_hidden else scorer(batch)
     padded, flat = padded.double(), flat.double()
     return float((padded - flat).abs().max() / padded.abs().max().clamp(min=1e-6))
 
 
-def _scores_as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
+def _scores_as_written(scorer: Scorer, batch: Batch) -> torch.Tensor:
     """Return the scores of a padded batch from the model's whole ``forward``."""
-    scores = head_scores(model(**head_inputs(model, batch.inputs)))
+    if scorer.pooling is not None:
+        return scorer(batch)
+    scores = head_scores(scorer.model(**head_inputs(scorer.model, batch.inputs)))
     return scores if batch.read_tokens is None else scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
 
 

@@ -23,6 +23,7 @@ from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.whole_step import differentiate_whole_step
 from tunesmith.methods.hooks import StepHooks
 from tunesmith.tasks.objective import Objective
 from tunesmith.types import RunError, StepInfo
@@ -241,6 +242,9 @@ def _halve_budget(step: Step, error: BaseException | None) -> None:
 def _compute(step: Step) -> None:
     training, device = step.training, step.training.collate.device
     set_seed(step.seed, device)
+    if training.task.needs_whole_step and len(step.batches) > 1:
+        step.losses.append(_compute_together(step))
+        return
     for built in step.batches:
         batch = to_device(built, device)
         with training.scorer.surrounding(batch):
@@ -249,6 +253,20 @@ def _compute(step: Step) -> None:
         # A captured backward pass writes its gradients to the same place each time.
         training.optimizer.collect(copy=training.scorer.graphs is not None)
         step.losses.append(loss.detach())
+
+
+def _compute_together(step: Step) -> torch.Tensor:
+    """Compute the gradients of a loss that needs all rows of the step at once; return it."""
+    training = step.training
+    return differentiate_whole_step(
+        training.scorer,
+        training.task,
+        step.batches,
+        step.num_units,
+        device=training.collate.device,
+        seed=step.seed,
+        collect=lambda: training.optimizer.collect(copy=training.scorer.graphs is not None),
+    )
 
 
 def _lay_out(step: Step) -> None:

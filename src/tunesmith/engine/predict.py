@@ -9,12 +9,16 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
-from tunesmith.engine.batch import Batch, Collator, IntArray
+from tunesmith.engine.batch import Batch, Collator, IntArray, targets_of, units_of
 from tunesmith.engine.losses import chunks, part_of, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
 from tunesmith.models.modes import evaluating
 from tunesmith.tasks.objective import Objective
+
+ROWS_TOGETHER = 64
+"""Rows that are held against each other, in their order, for the loss of a split that training would need a whole step
+for: a figure of the rows, whatever the batches that they are scored in."""
 
 CPU_TOKENS = 2048
 """Tokens of a micro-batch without a backward pass: on a CPU more of them leave the caches."""
@@ -72,18 +76,32 @@ class Collected:
         self._seen: list[IntArray] = []
         self._loss = 0.0
         self._num_units = 0.0
+        self._scores: list[torch.Tensor] = []
 
     def add(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
         """Take the scores of some units of a batch, those of the units before them having been taken."""
-        if targets:
-            self._loss += float(self._task.loss_sum(scores, targets, units))
-            self._num_units += self._task.count_units(targets, units)
+        if targets and self._task.needs_whole_step:
+            self._scores.append(scores)
+        elif targets:
+            self._add_loss(scores, targets, units)
         found = self._task.collect(scores, targets, units)
         self._pieces.append({name: tensor.cpu().numpy() for name, tensor in found.items()})
 
     def scored(self, sequences: IntArray) -> None:
         """Take note of the sequences of a batch, all of whose units have been taken."""
         self._seen.append(sequences)
+
+    def _add_loss(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
+        self._loss += float(self._task.loss_sum(scores, targets, units))
+        self._num_units += self._task.count_units(targets, units)
+
+    def _add_losses_of_whole(self, order: IntArray) -> None:
+        """Add the losses of rows held against each other, some at a time; ``order`` is that of the sequences scored."""
+        data, scores = self._data, torch.cat(self._scores)[torch.from_numpy(np.argsort(order, kind="stable"))]
+        for start in range(0, data.num_samples, ROWS_TOGETHER):
+            sequences = data.sequences_of(np.arange(start, min(start + ROWS_TOGETHER, data.num_samples)))
+            targets = {name: target.to(scores.device) for name, target in targets_of(data, sequences).items()}
+            self._add_loss(scores[torch.from_numpy(sequences)], targets, units_of(data, sequences))
 
     def finish(self) -> Scored:
         """Return all of it in the order of the data's rows."""
@@ -92,9 +110,11 @@ class Collected:
             return Scored({}, data.data_targets, None)
         order = np.concatenate(self._seen)
         outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
-        return Scored(
-            {**outputs, **data.beside}, data.data_targets, self._loss / self._num_units if self._num_units else None
-        )
+        if self._scores:
+            self._add_losses_of_whole(order)
+        loss = self._loss / self._num_units if self._num_units else None
+        concluded = self._task.conclude(outputs, data)
+        return Scored({**concluded, **data.beside}, data.data_targets, loss)
 
 
 def scored_parts(

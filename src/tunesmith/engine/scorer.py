@@ -6,7 +6,8 @@ pooling, a transform, a norm, a scale, a cap) is therefore done.
 
 A task that reads rows gets one vector of scores a row: in the padded layout from the model as
 ``transformers`` wrote it, in the flat one from its base model and the model's own head, which is given
-the one state that represents each row as a row of a single token.
+the one state that represents each row as a row of a single token. Of a model without a head (``pooling``)
+a row's scores are the D numbers of its pooled states.
 
 A task that reads tokens gets scores where it reads, and nowhere else: the base model runs on
 everything, the head on the hidden states of the tokens read.
@@ -31,6 +32,7 @@ from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
 from tunesmith.engine.first_output import first_output
+from tunesmith.engine.pooling import pooled_flat, pooled_padded
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
@@ -57,6 +59,8 @@ class Scorer:
     """From hidden states [U, D] and labels [U] to the sum of their cross-entropy, where another kernel computes it."""
     graphs: Callable[[Batch], torch.Tensor | None] | None = None
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
+    pooling: RowReading | None = None
+    """How a row's last hidden states become its scores, where the model has no head that makes these of them."""
 
     def __post_init__(self) -> None:
         if self.reads == "row" and self.layout == "flat":
@@ -152,26 +156,28 @@ class Scorer:
 
     @property
     def reads_apart(self) -> bool:
-        """Whether what the head reads can be had apart from the head: not of rows in the padded layout."""
-        return self.reads == "token" or self.layout == "flat"
+        """Whether what the head reads can be had apart from it: not of padded rows, where there is a head."""
+        return self.reads == "token" or self.layout == "flat" or self.pooling is not None
 
     def read(self, batch: Batch) -> torch.Tensor:
         """Return [U, D]: all that the head reads, of tokens, or of each row the one state that represents it."""
         if batch.read_states is not None:
             return batch.read_states
-        return self.hidden(batch) if self.reads == "token" else self._rows(self.base(batch)[0], batch)
+        return self.hidden(batch) if self.reads == "token" else self._rows(self.base(batch), batch)
 
-    def _rows(self, hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return [B, D]: of every row of a flat batch what its head reads, one state or the mean of all."""
+    def _rows(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return [B, D]: of every row what its head reads, one state or the mean of all."""
         reading = self._row_reading
         if reading is None:
             raise NotImplementedError("its head reads neither one of a row's hidden states nor their mean")
-        if reading == "mean":
-            return _mean_rows(hidden_TD, batch)
-        return hidden_TD[batch.first_tokens if reading == "first" else batch.last_tokens]
+        if self.layout == "padded":
+            return pooled_padded(hidden, batch.read_mask, reading)
+        return pooled_flat(hidden[0], batch, reading)
 
     def head(self, states_UD: torch.Tensor) -> torch.Tensor:
-        """Return [U, K]: what the model's head makes of hidden states, each for itself."""
+        """Return [U, K]: what the model's head makes of hidden states, each for itself; without one, these."""
+        if self.pooling is not None:
+            return states_UD
         return self._head_of_rows(states_UD) if self.reads == "row" else self._head_of_tokens(states_UD)
 
     def _head_of_rows(self, states_BD: torch.Tensor) -> torch.Tensor:
@@ -195,7 +201,9 @@ class Scorer:
 
     @cached_property
     def num_outputs(self) -> int:
-        """K: the size of the vocabulary for a language model, else the number of labels."""
+        """K: the size of the vocabulary for a language model, else the number of labels; D where there is no head."""
+        if self.pooling is not None:
+            return self._anatomy.hidden_size
         output: Any = self._anatomy.output_embeddings
         if output is not None:
             return int(output.weight.shape[0])
@@ -212,7 +220,7 @@ class Scorer:
 
     @cached_property
     def _row_reading(self) -> RowReading | None:
-        return self._anatomy.row_reading
+        return self.pooling or self._anatomy.row_reading
 
     @cached_property
     def _has_virtual_tokens(self) -> bool:
@@ -248,14 +256,3 @@ def _kind_of_output() -> Any:
                 raise AttributeError(name)
 
     return Given
-
-
-def _mean_rows(hidden_TD: torch.Tensor, batch: Batch) -> torch.Tensor:
-    lengths = batch.last_tokens - batch.first_tokens + 1
-    in_order = torch.arange(len(lengths), device=hidden_TD.device)
-    if batch.laid_out is not None:
-        in_order = batch.first_tokens.argsort()
-    row_of_token = torch.repeat_interleave(in_order, lengths[in_order], output_size=batch.num_tokens)
-    real_TD = hidden_TD[: batch.num_tokens]
-    total_BD = hidden_TD.new_zeros(len(lengths), hidden_TD.shape[1]).index_add(0, row_of_token, real_TD)
-    return total_BD / lengths[:, None]

@@ -14,6 +14,7 @@ from tunesmith.metrics.language import language_metrics
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
+from tunesmith.metrics.retrieval import retrieval_metrics
 from tunesmith.metrics.spans import compare_answer, span_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
@@ -39,6 +40,7 @@ __all__ = [
     "ranking_curves",
     "regression_metrics",
     "require_answer_metrics",
+    "retrieval_metrics",
     "single_label_metrics",
     "single_label_per_class",
     "span_metrics",

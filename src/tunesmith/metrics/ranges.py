@@ -43,6 +43,7 @@ RANGES: Mapping[str, Range] = {
     "rouge_1": _SHARE,
     "rouge_2": _SHARE,
     "rouge_l": _SHARE,
+    **dict.fromkeys(("recall_at_1", "recall_at_10", "mrr", "ndcg_at_10"), _SHARE),
     "chrf": _SCORE,
     "bleu": _SCORE,
 }

@@ -19,7 +19,7 @@ from tunesmith.files.known_hashes import known_hash
 from tunesmith.files.source_hash import source_hash
 from tunesmith.models.adapter_layers import load_adapter
 from tunesmith.models.base import HeadOfRun
-from tunesmith.models.loading import load_config, load_tokenizer, load_weights
+from tunesmith.models.loading import BASE, load_config, load_tokenizer, load_weights
 from tunesmith.models.merging import merge, probe_rows, probe_scores, require_equal
 from tunesmith.models.model_checks import position_limit
 from tunesmith.models.model_folder import ModelFolder
@@ -27,6 +27,7 @@ from tunesmith.models.pinning import ADAPTER_WEIGHTS
 from tunesmith.models.quantized import dequantize, quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import ADAPTER_CONFIG, TOKENIZER_FILES, read_json
+from tunesmith.models.sentence_folder import MODULES, PROMPTS, copy_sentence_files
 from tunesmith.types import HeadSettings, InputError
 
 _MERGING = tuple(
@@ -46,6 +47,7 @@ _AUTO_CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "FEATURE_EXTRACTION": BASE,
 }
 _HEAD_WEIGHT = re.compile(r"\.(score|classifier|out_proj|qa_outputs)\.weight$")
 
@@ -62,7 +64,9 @@ def merged_folder(
     adapter brings replace the base's.
     """
     own = sorted(
-        name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()
+        name
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, MODULES, PROMPTS, *TOKENIZER_FILES)
+        if (folder / name).is_file()
     )
     key = hash_json([source_hash(*_MERGING), {name: known_hash(folder / name) for name in own}, base.weights_sha256])
     is_lora = str(described.get("peft_type")).upper() == "LORA"
@@ -111,6 +115,7 @@ def _merge(folder: Path, run: Mapping[str, Any], base: ModelFolder, head: HeadSe
     with quiet():
         merged.save_pretrained(target)
         tokenizer.save_pretrained(target)
+    copy_sentence_files(folder, target)
     again = load_weights(ModelFolder(target, "", str(target)), load_config(target, head), head, seed=0, complete=True)
     require_equal(expected, probe_scores(again, rows), folder)
 

@@ -15,6 +15,7 @@ from tunesmith.models.model_folder import ModelFolder
 from tunesmith.models.origin import Origin, origin, set_origin
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_tokenizer_parts
+from tunesmith.models.sentence_folder import read_sentence_settings
 from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 CAUSAL = "AutoModelForCausalLM"
 MASKED = "AutoModelForMaskedLM"
+BASE = "AutoModel"
+"""No head at all: the last hidden states are what is asked for."""
 
 _READING = tuple(
     f"AutoModelFor{kind}"
@@ -57,7 +60,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **_OUTPUTS)
     auto_class = getattr(transformers, head.auto_class)
     # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
-    unfit = head.auto_class == MASKED and getattr(config, "is_encoder_decoder", False)
+    unfit = head.auto_class in (MASKED, BASE) and getattr(config, "is_encoder_decoder", False)
     if type(config) not in auto_class._model_mapping or unfit:
         raise InputError(
             f"The model in {folder} (model_type {config.model_type!r}) has no head for this task ({head.auto_class}).",
@@ -65,7 +68,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
         )
     loaded: PretrainedConfig = config
     apply_head(loaded, head)
-    if head.auto_class in _READING:
+    if head.auto_class in (BASE, *_READING):
         config.use_cache = False  # keys and values are kept for generation only
     if dropout is not None:
         for key in _dropout_settings(config):
@@ -183,14 +186,23 @@ def load_weights(
             f"The model in {place.folder} ({type(model).__name__}) has no part that could be run without its head.",
             f"Choose a model of another type, such as {_FITTING.get(head.auto_class, 'sample:minilm')}.",
         )
+    if head.auto_class == BASE:
+        leave_out_pooler(model)
     mismatched = {key for key, *_ in found["mismatched_keys"]}
     new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})
-    set_origin(model, Origin(place.name, place.revision, new, place.weights_sha256))
+    sentences = read_sentence_settings(place.folder)
+    set_origin(model, Origin(place.name, place.revision, new, place.weights_sha256, sentences))
     model.name_or_path = config.name_or_path = place.name
     _check_complete(model, place.folder, new, mismatched, complete=complete)
     align(model)
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def leave_out_pooler(model: nn.Module) -> None:
+    """Leave out what a base model makes of a row besides its hidden states, where these are all that is asked for."""
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.register_module("pooler", None)
 
 
 def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -206,6 +218,8 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
         again = type(model).from_pretrained(
             None, config=copy.deepcopy(model.config), state_dict=weights, dtype=torch.float32
         )
+    if getattr(model, "pooler", again) is None:
+        leave_out_pooler(again)
     set_origin(again, known)
     again.name_or_path = model.name_or_path
     if hasattr(model, "generation_config"):

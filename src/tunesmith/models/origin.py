@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunesmith.models.sentence_folder import SentenceSettings
 from tunesmith.models.wrapping import inner
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Origin:
     """Names of the model's own parameters that the weight files lacked and that were initialised."""
     weights_sha256: str | None = None
     """What tells these weights from others: a hash of the files that they come from."""
+    sentences: SentenceSettings | None = None
+    """How its folder says that one vector is made of a text."""
 
 
 def set_origin(model: PreTrainedModel, origin: Origin) -> None:

@@ -76,7 +76,10 @@ def _remedies(session: Ready, common: float) -> Iterator[str]:
     """Yield what might help, what is likeliest to first."""
     training, method, task = session.training, session.config.method, session.data.task
     steps, best, plan = training.step, session.progress.best_step, training.plan
-    rate, suited = training.learning_rate, suited_rate(session.config, session.network.model, plan.batch_size)
+    rate, suited = (
+        training.learning_rate,
+        suited_rate(session.config, task, session.network.model, plan.batch_size),
+    )
     epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * task.most_epochs))
     ended = steps == plan.total_steps
     if max(rate, suited) / min(rate, suited) >= FAR:
@@ -125,8 +128,9 @@ def _share(predictions: Mapping[str, Any], only: str) -> float:
 
 def _common_share(session: Ready, predictions: Mapping[str, Any]) -> float:
     """Return the share of the commonest label among the training rows, where rows have labels."""
-    columns = session.data.columns("train")
-    name = next((name for name in session.data.task.truths if name in columns), None)
+    columns, task = session.data.columns("train"), session.data.task
+    texts = task.texts(columns)
+    name = next((name for name in task.truths if name in columns and name not in texts), None)
     if name is None or not predictions:
         return 0.0
     counted = Counter(_leaves(columns[name]))

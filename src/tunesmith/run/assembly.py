@@ -157,7 +157,13 @@ def make_network(
     model = surgery(loaded.model)
     wanted, fused = config.compute.layout, device.type == "cpu"
     layout, reason = choose_layout(
-        model, task.reads, len(loaded.tokenizer), wanted, fused=fused, longest=loaded.max_length
+        model,
+        task.reads,
+        len(loaded.tokenizer),
+        wanted,
+        fused=fused,
+        longest=loaded.max_length,
+        pooling=task.row_pooling,
     )
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
@@ -169,7 +175,7 @@ def make_network(
         model=model,
         tokenizer=loaded.tokenizer,
         max_length=_longest_row(model, loaded.max_length),
-        scorer=Scorer(model, layout, task.reads, shapes),
+        scorer=Scorer(model, layout, task.reads, shapes, pooling=task.row_pooling),
         collate=collator_for(model, layout, pad_token_id, device, shapes),
         precision=precision,
         device=device,

@@ -131,7 +131,7 @@ def _rows(composed: Composed) -> _Rows:
         data = task.corrupt(data, data.sequences_of(samples), seed)
         samples = np.arange(len(samples))
     return _Rows(
-        scorer=Scorer(model, "padded", task.reads, network.scorer.shapes),
+        scorer=Scorer(model, "padded", task.reads, network.scorer.shapes, pooling=task.row_pooling),
         collate=collate,
         task=task,
         data=data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -43,7 +44,8 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     session = tuned(session)
     network = session.network
     name_end_tokens(session.data.task, network.model, network.tokenizer)
-    saved_bytes = save_model(directory, session.config.method, network.model, network.tokenizer)
+    beside = session.data.task.files_beside(network.model, network.max_length)
+    saved_bytes = save_model(directory, session.config.method, network.model, network.tokenizer, beside)
     session.working(f"evaluating on the {session.judged_split} rows")
     evaluation, predictions = _judge(session)
     session.working("writing the results")
@@ -117,8 +119,17 @@ def _return_to_best(session: Ready) -> None:
     checkpoints.restore_weights(session.training, found.folder)
 
 
-def save_model(directory: RunDirectory, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Save model and tokenizer into a run directory; return the bytes of the model's files."""
+def save_model(
+    directory: RunDirectory,
+    method: Method,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    beside: Mapping[str, Any],
+) -> int:
+    """Save model and tokenizer into a run directory; return the bytes of the model's files.
+
+    ``beside`` holds what else stands there for other libraries: by file name, as JSON.
+    """
     folder = directory.path
     staging = folder / ".model"
     remove_folder(staging)
@@ -126,6 +137,9 @@ def save_model(directory: RunDirectory, method: Method, model: nn.Module, tokeni
         method.save(model, temporary)
         model_files = [path.name for path in temporary.iterdir()]
         tokenizer.save_pretrained(temporary)
+        for name, content in beside.items():
+            make_folder((temporary / name).parent)
+            (temporary / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     names = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
     names.remove(MANIFEST)
     directory.expect(names)

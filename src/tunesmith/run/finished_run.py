@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.data import read_for_prediction
 from tunesmith.data.columns import NOTHING
@@ -14,6 +14,7 @@ from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
+from tunesmith.engine.predict import predict
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.run.assembly import Network, inputs_of, load_data
 from tunesmith.run.config import RunConfig
@@ -24,6 +25,10 @@ from tunesmith.run.predictor import Predictor, TrainedModel
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import ColumnChoice, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _EXPECTED = {
     1: ("single texts", "Leave the second texts out."),
@@ -174,6 +179,34 @@ class Run:
         read = read_for_prediction(as_path(path), self._choices(columns), config, self._form)[:]
         given = {name: values for name, values in read.items() if name not in self.task.truths}
         return self._predict(given, writing)
+
+    @cores_shared()
+    def embed(
+        self, rows: Any, *, passages: bool = False, columns: Mapping[str, str] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the vector of every text, float32 [N, D], in their order; each has length 1.
+
+        ``rows`` are texts, or a file or table with a column of them (one line a text, of plain text files). With
+        ``passages`` they are what is searched, and not what is searched by: the column, and what is put before texts,
+        are then those of the other side. ``columns`` names the column, by role, where it has another name than in
+        training. Raises ``InputError`` for runs whose task makes no vectors.
+        """
+        if not self.task.vectors_of:
+            raise InputError(
+                f"The run in {self.folder} was trained for {self.task.title.lower()}: it gives texts no vectors.",
+                "Use 'tunesmith predict', or a run of a task that gives some.",
+            )
+        role = self.task.vectors_of[1 if passages else 0]
+        if isinstance(rows, (str, Path)) or is_table(rows):
+            choices = [choice for choice in self._choices(columns) if choice.role == role]
+            texts = read_for_prediction(as_path(rows), choices, self.config.data, self._form)[:][role]
+        else:
+            texts = list(rows)
+            for number, text in enumerate(texts, start=1):
+                _check_text(text, f"Text {number}")
+        network, budget = self.network, self.config.compute.micro_batch_tokens
+        encoded = network.encode(self.task, {role: texts})
+        return self.task.vectors(predict(network.scorer, network.collate, self.task, encoded, budget).outputs)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], writing: Writing | None = None) -> Iterator[str]:
         """Yield the model's answer to a conversation, piece by piece as it is written.

@@ -21,6 +21,7 @@ from tunesmith.run.guards import (
     other_compute,
     other_surroundings,
 )
+from tunesmith.run.mined_sequences import with_mined_sequences
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
 from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
@@ -52,7 +53,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
-    composed = calibrated(composed)
+    composed = with_mined_sequences(calibrated(composed))
     if resume:
         _restore(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)

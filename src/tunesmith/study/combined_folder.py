@@ -89,7 +89,9 @@ def _write_model(directory: RunDirectory, rows: Rows, made: Made) -> int:
     """Write model and tokenizer; return the bytes of the model's files."""
     assert made.tokenizer is not None
     name_end_tokens(rows.task, made.model, made.tokenizer)
-    return save_model(directory, Full(), made.model, made.tokenizer)
+    max_length = max(int(member.summary["max_length"]) for member in rows.members)
+    beside = rows.task.files_beside(made.model, max_length)
+    return save_model(directory, Full(), made.model, made.tokenizer, beside)
 
 
 def _write_members(directory: RunDirectory, rows: Rows, made: Made) -> int:

@@ -79,6 +79,12 @@ def make_ensemble(
     nothing is written then.
     """
     members = open_members([Path(folder) for folder in folders])
+    if members[0].task.vectors_of and not config.is_one_model:
+        raise InputError(
+            f"The runs were trained for {members[0].task.title.lower()}: vectors of several models mean nothing to "
+            "each other, and cannot be averaged or stacked.",
+            "Make one model of their weights: --how soup.",
+        )
     place = RunDirectory(Path(output))
     require_writable(place.path)
     if any(member.directory.path.resolve().is_relative_to(place.path.resolve()) for member in members):

@@ -11,6 +11,7 @@ from tunesmith.tasks.base import Task, Writer
 from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
+from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.question_answering import QuestionAnswering
@@ -26,6 +27,7 @@ TASKS: dict[str, type[Task]] = {
     "masked_lm": MaskedLM,
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
+    "embedding": Embedding,
 }
 
 
@@ -75,9 +77,12 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         choices, problems = assign_roles(profiles, task.roles_for(profiles, overrides), overrides)
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:
-            refused[name] = errors
+            if overrides or not task.found_by_name:
+                refused[name] = errors
             continue
         score, reason = task.fit_score(_by_role(profiles, choices))
+        if task.found_by_name and score <= 0:
+            continue
         found.append((score, f"{name}: {reason}", task, tuple(choices)))
     found.sort(key=lambda one: -one[0])
     if "causal_lm" in refused and found and found[0][0] < ONLY_ASKED_FOR:
@@ -190,6 +195,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Detection",
+    "Embedding",
     "MaskedLM",
     "MultipleChoice",
     "QuestionAnswering",

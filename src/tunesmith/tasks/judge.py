@@ -114,6 +114,10 @@ class Judge:
         """Whether ``answers`` of several models can be averaged."""
         return type(self).answers is not Judge.answers
 
+    def vectors(self, outputs: Outputs) -> npt.NDArray[np.float32]:
+        """Return float32 [N, D]: the vectors of single texts, of tasks that make some (``Rows.vectors_of``)."""
+        raise NotImplementedError
+
     def outputs_from(self, predictions: Any) -> dict[str, Any]:
         """Return the outputs of predictions made by other means than one model of ours (a baseline, several models).
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
-from tunesmith.types import HeadSettings
+from tunesmith.types import HeadSettings, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 
 Following = Literal["classes", "labels", "value", "vocabulary"]
+
+Pooling = Literal["first", "last", "mean"]
+"""What a row's last hidden states become one vector by."""
 
 
 class Objective:
@@ -32,6 +35,10 @@ class Objective:
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
 
+    rate_factor: ClassVar[float] = 1.0
+    """What the usual learning rate is multiplied by where nobody gives one: below 1 for models that have no new head
+    to learn and may already do well what they are trained for."""
+
     def wanted_steps(self, longer: int = 1) -> int:
         """Return the optimizer steps that learning the task well takes, where there are rows for so many.
 
@@ -42,6 +49,20 @@ class Objective:
     def head(self) -> HeadSettings:
         """Return what the bound task asks of the model."""
         raise NotImplementedError
+
+    @property
+    def row_pooling(self) -> Pooling | None:
+        """How a row's last hidden states become its scores, D numbers; None where the model gets a head for that."""
+        return None
+
+    @property
+    def needs_whole_step(self) -> bool:
+        """Whether a step's loss needs the scores of all its rows at once, since these are held against each other.
+
+        Rows are then read one vector a sequence, and kept together (``Encoded.keeps_rows``); ``loss_sum`` gets the
+        whole step, however few of its rows are in memory at once.
+        """
+        return False
 
     @property
     def sums_over_units(self) -> bool:
@@ -78,6 +99,29 @@ class Objective:
         self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
     ) -> dict[str, torch.Tensor]:
         """Return what evaluation keeps of a micro-batch's scores: tensors with one entry per unit."""
+        raise NotImplementedError
+
+    def conclude(self, outputs: Mapping[str, Array | Ragged], data: Encoded) -> Mapping[str, Array | Ragged]:
+        """Return what evaluation keeps of a split, where rows are held against each other: an entry per row each.
+
+        ``outputs`` are what ``collect`` kept of all rows of ``data``, in their order.
+        """
+        return outputs
+
+    @property
+    def mines(self) -> bool:
+        """Whether rows get further sequences by what the untrained model makes of them: ``mine`` is there."""
+        return False
+
+    def mine(self, outputs: Mapping[str, Array | Ragged], data: Encoded) -> dict[str, Array]:
+        """Return what is found in ``outputs``, what ``collect`` kept of all sequences of ``data``: arrays by name."""
+        raise NotImplementedError
+
+    def with_mined(self, data: Encoded, mined: Mapping[str, Array]) -> tuple[Encoded, list[Problem]]:
+        """Return ``data`` with what ``mine`` found, and what is to be said of it.
+
+        Raises ``InputError`` where nothing was found.
+        """
         raise NotImplementedError
 
     def corrupt(self, data: Encoded, sequences: npt.NDArray[np.int64], seed: int | None) -> Encoded:

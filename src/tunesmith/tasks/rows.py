@@ -16,7 +16,7 @@ from tunesmith.data.labelled import LabelledTexts
 from tunesmith.types import ColumnProfile, Problem, Role
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Columns = Mapping[str, Sequence[Any]]
 """Canonical columns of some rows: ``{"text": [...], "label": [...]}``."""
@@ -40,6 +40,12 @@ class Rows:
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """The canonical columns that a row to predict on is given by, where it comes as plain values: one for the first,
     and one for each of the others that the run was trained with."""
+
+    found_by_name: ClassVar[bool] = False
+    """Whether only names of columns tell that the task is meant: what it lacks in others is no news to anybody."""
+    vectors_of: ClassVar[tuple[str, ...]] = ()
+    """The canonical columns whose texts can be made vectors, each by itself: those that are searched by, and those
+    that are found; empty where the task makes none."""
 
     @classmethod
     def form_for(cls, roles: Collection[str]) -> type[Form]:
@@ -77,6 +83,13 @@ class Rows:
         Returns what is worth saying about it. Doing it twice changes nothing.
         """
         return []
+
+    def suited_to(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return the task with what it takes from the model that learns it, as it was loaded, filled in.
+
+        Fields that are already filled are kept. Asked before ``adapt`` and before any row is encoded.
+        """
+        return self
 
     @property
     def shortening(self) -> str:
