@@ -55,8 +55,25 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "pair ranking": ("pair_ranking", {}, ranked),
     "span choice": ("span_choice", {}, answered),
+    "preferences": (
+        "preference",
+        {},
+        lambda i: {
+            "prompt": f"what {WORDS[i % 4]} {i % 31}?",
+            "chosen": WORDS[i % 3],
+            "rejected": f"no {WORDS[i % 2]}",
+        },
+    ),
+    "thumbs": (
+        "preference",
+        {},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3], "thumb": i % 3 == 1},
+    ),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
+
+WRITING = ("causal_lm", "preference")
+"""Tasks of models that write."""
 
 METHOD_ROWS: dict[str, dict[str, Any]] = {
     "full": {"name": "full", "layer_decay": 0.9},
@@ -80,6 +97,10 @@ REFUSED = {
     ("chat", "bitfit"): "has none below its head",
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
+    ("preferences", "probe"): "no head",
+    ("preferences", "bitfit"): "has none below its head",
+    ("thumbs", "probe"): "no head",
+    ("thumbs", "bitfit"): "has none below its head",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -111,7 +132,7 @@ def test_trains_saves_and_reopens(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str, method: str, layout: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model = {"model": str(llama_folder)} if name == "causal_lm" else {}
+    model = {"model": str(llama_folder)} if name in WRITING else {}
     config = configured(
         **model,
         data=str(write_rows(tmp_path, make)),
@@ -156,7 +177,7 @@ def test_resumed_equals_uninterrupted_and_flat_equals_padded(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model = str(llama_folder) if name == "causal_lm" else configured().model.name
+    model = str(llama_folder) if name in WRITING else configured().model.name
     data = str(write_rows(tmp_path, make))
 
     def config(folder: str, layout: str) -> RunConfig:
@@ -212,7 +233,7 @@ def test_other_methods_resume_to_the_same_bits_and_reopen(
 
     def config(folder: str) -> RunConfig:
         return configured(
-            model=str(llama_folder) if name == "causal_lm" else configured().model.name,
+            model=str(llama_folder) if name in WRITING else configured().model.name,
             data=data,
             task={"name": name, **settings},
             method={"name": method, **SMALL[method]},

@@ -54,6 +54,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
     ),
     "texts": ({"name": "causal_lm"}, lambda i: {"text": text(i)}),
+    "preferences": (
+        {"name": "preference"},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
 
@@ -102,11 +106,11 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     kind: str,
     method: str,
 ) -> None:
-    model = llama_folder if kind in ("chat", "texts") else None
+    model = llama_folder if kind in ("chat", "texts", "preferences") else None
     run = trained(configured, tmp_path, kind, method, model)
     out = printed(run, monkeypatch, capsys)
-    if kind in ("chat", "texts"):
-        asked = "Your question." if kind == "chat" else "The beginning of a text"
+    if kind in ("chat", "texts", "preferences"):
+        asked = "The beginning of a text" if kind == "texts" else "Your question."
         assert out.strip() == run.predict(asked)[0]["answer"]
         return
     found = ast.literal_eval(out)

@@ -254,6 +254,8 @@ token_classification: ner pos tagging sequence_labeling sequence_labelling named
 causal_lm: sft chat instruction instructions instruct clm lm llm language_modeling language_modelling generation
     text_generation causal causallm dialogue conversation completion pretraining pt gpt supervised_fine_tuning
     summarization summarisation translation seq2seq text2text text_to_text
+preference: dpo ipo orpo simpo kto cpo rlhf preferences preference_learning alignment preference_optimization
+    direct_preference_optimization
 masked_lm: mlm fill_mask masked masked_language_modeling masked_language_modelling domain_adaptation maskedlm
 """,
     "method": """

@@ -28,13 +28,17 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
 
 _ANSWER = "response answer completion output message messages text reply"
 _REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
-_REJECTED_NAMES = frozenset(_REJECTED.split())
-_REJECTED_FORMS = frozenset(
-    form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
+REJECTED_NAMES = (
+    *_REJECTED.split(),
+    *(form for name in _REJECTED.split() for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")),
 )
+"""What columns of answers that somebody rejected are called."""
+_REJECTED_NAMES = frozenset(REJECTED_NAMES)
+REJECTED = "rejected"
+"""The role of answers that somebody rejected, of tasks that learn from them, too."""
 NOTHING = "none"
 """What the user says for the column of a role that is to stay empty."""
-_CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
+_CHAT_ROLES = frozenset({"messages", "prompt", "completion", "chosen", REJECTED})
 
 DOUBTFUL = "Several columns could fill the role"
 
@@ -76,7 +80,7 @@ def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
 def is_rejected_answer(column: ColumnProfile) -> bool:
     """Say whether a column holds answers that somebody rejected: nothing is ever learned of them unasked."""
     name = re.sub(r"[^\w]+", "_", column.name.strip().lower())
-    return name in _REJECTED_NAMES | _REJECTED_FORMS and column.kind in ("text", "object", "list", "category", "empty")
+    return name in _REJECTED_NAMES and column.kind in ("text", "object", "list", "category", "empty")
 
 
 def is_plain_text(column: ColumnProfile) -> bool:
@@ -201,10 +205,13 @@ class _Assignment:
         is_number = any(role.holds_numbers for role in self._roles if role.name == role_name)
         self._chosen[role_name] = [ColumnChoice(role_name, column, reason, is_number) for column in columns]
 
-    def _free(self) -> list[ColumnProfile]:
+    def _free(self, role_name: str = "") -> list[ColumnProfile]:
+        """Return the columns that fill no role yet; what was rejected is free for the role of that name alone."""
         taken = {choice.column for choices in self._chosen.values() for choice in choices}
         return [
-            column for name, column in self._profiles.items() if name not in taken and not is_rejected_answer(column)
+            column
+            for name, column in self._profiles.items()
+            if name not in taken and (role_name == REJECTED or not is_rejected_answer(column))
         ]
 
     def _mark(self) -> None:
@@ -226,7 +233,7 @@ class _Assignment:
             return
         best: tuple[int, str, str] | None = None
         num_found = 0
-        for column in self._free():
+        for column in self._free(role.name):
             if column.kind not in role.kinds or is_id_like(column):
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":

@@ -10,11 +10,11 @@ import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray
-from tunesmith.engine.losses import chunks, part_of, widened
+from tunesmith.engine.losses import chunks, part_of, reduced, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
 from tunesmith.models.modes import evaluating
-from tunesmith.tasks.objective import Objective
+from tunesmith.tasks.objective import SURVEYED, Objective
 
 CPU_TOKENS = 2048
 """Tokens of a micro-batch without a backward pass: on a CPU more of them leave the caches."""
@@ -72,14 +72,21 @@ class Collected:
         self._seen: list[IntArray] = []
         self._loss = 0.0
         self._num_units = 0.0
+        self._unsurveyed: list[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]] = []
+        """What the loss is still to be computed of, where that depends on all of it."""
 
     def add(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
         """Take the scores of some units of a batch, those of the units before them having been taken."""
-        if targets:
-            self._loss += float(self._task.loss_sum(scores, targets, units))
-            self._num_units += self._task.count_units(targets, units)
+        if targets and self._task.surveys:
+            self._unsurveyed.append((scores, targets, units))
+        elif targets:
+            self._add_loss(scores, targets, units)
         found = self._task.collect(scores, targets, units)
         self._pieces.append({name: tensor.cpu().numpy() for name, tensor in found.items()})
+
+    def _add_loss(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
+        self._loss += float(self._task.loss_sum(scores, targets, units))
+        self._num_units += self._task.count_units(targets, units)
 
     def scored(self, sequences: IntArray) -> None:
         """Take note of the sequences of a batch, all of whose units have been taken."""
@@ -88,6 +95,11 @@ class Collected:
     def finish(self) -> Scored:
         """Return all of it in the order of the data's rows."""
         data, pieces = self._data, self._pieces
+        if self._unsurveyed:
+            surveyed = torch.stack([self._task.survey(*part) for part in self._unsurveyed]).sum(dim=0)
+            for scores, targets, units in self._unsurveyed:
+                self._add_loss(scores, {**targets, SURVEYED: surveyed}, units)
+            self._unsurveyed = []
         if not pieces:
             return Scored({}, data.data_targets, None)
         order = np.concatenate(self._seen)
@@ -102,6 +114,9 @@ def scored_parts(
     with scorer.surrounding(batch):
         if scorer.reads == "row":
             yield widened(scorer(batch)), batch.targets, batch.units
+            return
+        if task.reduces:
+            yield reduced(scorer, task, batch), batch.targets, batch.units
             return
         hidden_UD = scorer.read(batch)
         parts = list(chunks(scorer, task, len(hidden_UD)))

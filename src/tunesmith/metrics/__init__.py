@@ -11,6 +11,7 @@ from tunesmith.metrics.classification import (
 )
 from tunesmith.metrics.curves import calibration_curve, ranking_curves
 from tunesmith.metrics.language import language_metrics
+from tunesmith.metrics.preference import JudgedAnswers, RowMargins, by_side, preference_metrics, weighted_mean
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
@@ -19,10 +20,13 @@ from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_p
 __all__ = [
     "RANGES",
     "Entities",
+    "JudgedAnswers",
+    "RowMargins",
     "answer_metrics",
     "answer_statistics",
     "areas",
     "average_ranks",
+    "by_side",
     "calibration_bins",
     "calibration_curve",
     "confusion_matrix",
@@ -34,10 +38,12 @@ __all__ = [
     "match_entities",
     "multi_label_metrics",
     "multi_label_per_class",
+    "preference_metrics",
     "ranking_curves",
     "regression_metrics",
     "require_answer_metrics",
     "single_label_metrics",
     "single_label_per_class",
+    "weighted_mean",
     "within_range",
 ]

@@ -76,7 +76,10 @@ def _remedies(session: Ready, common: float) -> Iterator[str]:
     """Yield what might help, what is likeliest to first."""
     training, method, task = session.training, session.config.method, session.data.task
     steps, best, plan = training.step, session.progress.best_step, training.plan
-    rate, suited = training.learning_rate, suited_rate(session.config, session.network.model, plan.batch_size)
+    rate, suited = (
+        training.learning_rate,
+        suited_rate(session.config, session.data.task, session.network.model, plan.batch_size),
+    )
     epochs = min(math.ceil(FAR * plan.total_steps / plan.steps_per_epoch), math.ceil(FAR * task.most_epochs))
     ended = steps == plan.total_steps
     if max(rate, suited) / min(rate, suited) >= FAR:

@@ -91,7 +91,7 @@ def decide(
     )
     plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps)
     rate = choices.settle(
-        "train.learning_rate", train.learning_rate, *_learning_rate(config, network.model, batch_size)
+        "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
     every = choices.settle("train.evaluate_steps", train.evaluate_steps, *_evaluate_steps(plan, num_validation))
@@ -203,12 +203,12 @@ def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) ->
     return float(epochs), reason
 
 
-def suited_rate(config: RunConfig, model: nn.Module, batch_size: int) -> float:
+def suited_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> float:
     """Return the rate that is taken where none is given."""
-    return _learning_rate(config, model, batch_size)[0]
+    return _learning_rate(config, task, model, batch_size)[0]
 
 
-def _learning_rate(config: RunConfig, model: nn.Module, batch_size: int) -> tuple[float, str]:
+def _learning_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> tuple[float, str]:
     batch_factor = math.sqrt(batch_size / REFERENCE_ROWS)
     by_batch = f"x {batch_factor:.2g} for steps of {batch_size} rows"
     own = config.model.default_learning_rate
@@ -220,10 +220,11 @@ def _learning_rate(config: RunConfig, model: nn.Module, batch_size: int) -> tupl
     reasons = [
         f"{base:g} for the method {config.method.name}",
         *([f"x {options:.2g} for its options"] if options != 1 else ()),
+        *([f"x {task.rate_share:.2g} for {task.name}"] if task.rate_share != 1 else ()),
         f"x {size_factor:.2g} for {compact(weights)} weights below the vocabulary",
         by_batch,
     ]
-    return _rounded(base * options * size_factor * batch_factor), ", ".join(reasons)
+    return _rounded(base * options * task.rate_share * size_factor * batch_factor), ", ".join(reasons)
 
 
 def _weights_that_think(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
+from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "preference": Preference,
 }
 
 
@@ -187,6 +189,7 @@ __all__ = [
     "Classification",
     "Detection",
     "MaskedLM",
+    "Preference",
     "Regression",
     "Task",
     "TokenClassification",
