@@ -171,3 +171,16 @@ def test_pairs_can_still_be_learned_by_their_better_answers(tmp_path: Path) -> N
     found, data = found_in(path, CausalLM())
     assert found.task.name == "causal_lm"
     assert json.loads(data.splits["train"]["messages"][0]) == [user(ASKED[0]), assistant(GOOD[0])]
+
+
+@pytest.mark.parametrize(
+    ("row", "task"),
+    [
+        (lambda i: {"question": ASKED[i], "answer": GOOD[i], "label": i % 2}, "classification"),
+        (lambda i: {"text": GOOD[i], "label": "ab"[i % 2], "answer": ["accept", "reject"][i % 2]}, "classification"),
+        (lambda i: {"question": ASKED[i], "context": BAD[i], "answers": [GOOD[i]]}, "causal_lm"),
+    ],
+)
+def test_other_columns_are_no_preferences(tmp_path: Path, row: Any, task: str) -> None:
+    path = write(tmp_path / "other.jsonl", [row(i) for i in range(N)])
+    assert find_rows(DataConfig(path=str(path)), None).task.name == task

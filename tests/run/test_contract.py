@@ -64,6 +64,11 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
             "rejected": f"no {WORDS[i % 2]}",
         },
     ),
+    "rewards": (
+        "reward",
+        {},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
     "thumbs": (
         "preference",
         {},

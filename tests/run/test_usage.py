@@ -54,6 +54,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
     ),
     "texts": ({"name": "causal_lm"}, lambda i: {"text": text(i)}),
+    "rewards": (
+        {"name": "reward"},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
     "preferences": (
         {"name": "preference"},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
@@ -129,6 +133,9 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if "value" in own:
         value = found[0]["score"] if method == "full" else found
         task: Any = run.task
+        if kind == "rewards":
+            assert value == close(own["value"])
+            return
         assert value * (task.std or 1) + (task.mean or 0) == close(own["value"])
         if task.std:
             assert f"multiply its output by {task.std} and add {task.mean}" in (run.folder / "README.md").read_text()

@@ -38,7 +38,9 @@ REJECTED = "rejected"
 """The role of answers that somebody rejected, of tasks that learn from them, too."""
 NOTHING = "none"
 """What the user says for the column of a role that is to stay empty."""
-_CHAT_ROLES = frozenset({"messages", "prompt", "completion", "chosen", REJECTED})
+_CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
+_NAMED_ROLES = frozenset({"chosen", REJECTED, "answers", "thumb"})
+"""Roles of which nothing but a column's whole name tells that it is meant."""
 
 DOUBTFUL = "Several columns could fill the role"
 
@@ -162,11 +164,11 @@ class _Assignment:
         ]
         for exact in (True, False):
             for role in open_roles:
-                if role.name not in self._chosen:
+                if role.name not in self._chosen and (exact or role.name not in _NAMED_ROLES):
                     self._by_name(role, exact=exact)
         # Numbers and categories first: what they leave is text. A pair needs its first text.
         for role in sorted(open_roles, key=lambda role: (not _is_text_role(role), not role.required)):
-            if role.name not in self._chosen:
+            if role.name not in self._chosen and role.name not in _NAMED_ROLES:
                 self._by_content(role)
         for role in open_roles:
             if role.required and role.name not in self._chosen and not self._is_reported(role):
@@ -219,7 +221,7 @@ class _Assignment:
         role = marks.ACCEPTED.name
         if role in self._chosen or role in self._left_empty:
             return
-        of_chat = bool(_CHAT_ROLES & self._chosen.keys())
+        of_chat = bool((_CHAT_ROLES | _NAMED_ROLES) & self._chosen.keys())
         found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
         if found:
             why = f"it says which rows are accepted; {_describe(found[0])}"

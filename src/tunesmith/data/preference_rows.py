@@ -21,9 +21,12 @@ from tunesmith.data import preferences
 from tunesmith.data.chat_rows import COMPLETION, MESSAGES, PROMPT, Cells, Conversations, read_row
 from tunesmith.data.clean import Tally, plural, tidy_parts
 from tunesmith.data.config import CleanConfig
+from tunesmith.data.conversations import COMPLETION as ANSWER
+from tunesmith.data.conversations import find_column
 from tunesmith.data.forms import Columns, Form, Misfit, Wishes
 from tunesmith.data.marks import read_thumb
 from tunesmith.data.messages import Message, MisfitError, decode_cell, find_flaw, holds_messages, transcript
+from tunesmith.data.profiles import profile
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows
 from tunesmith.data.tables import column_names
@@ -96,12 +99,17 @@ class Preferences(Form):
 
     @classmethod
     def choices_for(cls, path: str, dataset: Rows, choices: Sequence[ColumnChoice]) -> list[ColumnChoice]:
-        """Return the columns of the training, where what is asked is among them, else those of any chat form."""
+        """Return the columns of the training, where what is asked is among them, else those of any chat form.
+
+        Where nothing says which answers are better there may be one to each question, under any usual name.
+        """
         columns = column_names(dataset)
         known = [choice for choice in choices if choice.column in columns]
         if any(choice.role in (PROMPT, MESSAGES, CHOSEN) for choice in known):
-            complete = _are_complete({choice.role: (choice.column,) for choice in known})
-            return [choice for choice in known if complete or choice.role not in (REJECTED, ANSWERS, SCORES, THUMB)]
+            if _are_complete({choice.role: (choice.column,) for choice in known}):
+                return known
+            known = [choice for choice in known if choice.role not in (REJECTED, ANSWERS, SCORES, THUMB)]
+            return [*known, *_answers_alone(dataset, known)]
         return Conversations.choices_for(path, dataset, [one for one in choices if one.role not in cls.truths])
 
     def contents(self, batch: pa.RecordBatch) -> list[Any]:
@@ -220,6 +228,16 @@ class Preferences(Form):
 
 _UNCOMPARED = ("same answers", "apart")
 """Misfits that can be answered all the same."""
+
+
+def _answers_alone(dataset: Rows, known: Sequence[ColumnChoice]) -> list[ColumnChoice]:
+    """Return the column that holds an answer to what the known ones ask; none where it is among them or missing."""
+    if PROMPT not in {choice.role for choice in known} or {CHOSEN, COMPLETION} & {choice.role for choice in known}:
+        return []
+    taken = {choice.column for choice in known}
+    profiles = {name: column for name, column in profile(dataset).items() if name not in taken}
+    answers = find_column(profiles, ANSWER)
+    return [] if answers is None else [ColumnChoice(COMPLETION, answers.name, "what was answered")]
 
 
 def _are_complete(columns: Mapping[str, Any]) -> bool:

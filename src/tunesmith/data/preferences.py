@@ -16,6 +16,7 @@ from tunesmith.data.conversations import (
     PROMPT,
     SYSTEM,
     TOOLS,
+    conversation_roles,
     find_chosen,
     find_column,
     holds_conversations,
@@ -107,11 +108,10 @@ def _pair_roles(profiles: Mapping[str, ColumnProfile], named: set[str]) -> tuple
 
 
 def _find_thumb(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
-    """Return the column that says yes or no of every answer, where there is one beside a question and its answer."""
-    has_answer = find_column(profiles, MESSAGES) is not None or all(
-        find_column(profiles, role) is not None for role in (PROMPT, COMPLETION)
-    )
-    if not has_answer:
+    """Return the column that says yes or no of every answer, where there is one beside what certainly is a chat."""
+    names = {role.name for role in conversation_roles(profiles) or ()}
+    has_answer = find_column(profiles, COMPLETION) is not None and find_column(profiles, PROMPT) is not None
+    if not (MESSAGES.name in names or (HISTORY.name in names and has_answer)):
         return None
     return next(
         (

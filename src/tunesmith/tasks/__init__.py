@@ -14,6 +14,7 @@ from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.reward import Reward
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -24,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
     "preference": Preference,
+    "reward": Reward,
 }
 
 
@@ -191,6 +193,7 @@ __all__ = [
     "MaskedLM",
     "Preference",
     "Regression",
+    "Reward",
     "Task",
     "TokenClassification",
     "chatting",
