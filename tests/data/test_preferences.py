@@ -178,7 +178,7 @@ def test_pairs_can_still_be_learned_by_their_better_answers(tmp_path: Path) -> N
     [
         (lambda i: {"question": ASKED[i], "answer": GOOD[i], "label": i % 2}, "classification"),
         (lambda i: {"text": GOOD[i], "label": "ab"[i % 2], "answer": ["accept", "reject"][i % 2]}, "classification"),
-        (lambda i: {"question": ASKED[i], "context": BAD[i], "answers": [GOOD[i]]}, "causal_lm"),
+        (lambda i: {"question": ASKED[i], "context": BAD[i], "answers": [GOOD[i]]}, "question_answering"),
     ],
 )
 def test_other_columns_are_no_preferences(tmp_path: Path, row: Any, task: str) -> None:

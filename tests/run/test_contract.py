@@ -38,7 +38,13 @@ def ranked(i: int) -> dict[str, Any]:
 
 def answered(i: int) -> dict[str, Any]:
     words = ["this", WORDS[i % 4], "film", str(i % 31), WORDS[i // 4 % 4]]
-    return {"text": None, "passage": " ".join(words), "answer": " ".join(words[i % 3 : i % 3 + 2])}
+    answers = [{"text": " ".join(words[:2]), "answer_start": 0}] if i % 3 else []
+    return {"text": None, "question": f"is it {WORDS[i % 4]}", "context": " ".join(words), "answers": answers}
+
+
+def chosen(i: int) -> dict[str, Any]:
+    choices = [f"a {WORDS[(i + k) % 4]} film" for k in range(2 + i % 3)]
+    return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
 
 
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
@@ -54,7 +60,6 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "pair ranking": ("pair_ranking", {}, ranked),
-    "span choice": ("span_choice", {}, answered),
     "preferences": (
         "preference",
         {},
@@ -74,6 +79,8 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
         {},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3], "thumb": i % 3 == 1},
     ),
+    "answers": ("question_answering", {}, answered),
+    "choices": ("multiple_choice", {}, chosen),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -106,12 +113,20 @@ REFUSED = {
     ("preferences", "bitfit"): "has none below its head",
     ("thumbs", "probe"): "no head",
     ("thumbs", "bitfit"): "has none below its head",
+    ("answers", "prompt tuning"): "PEFT has no such place",
+    ("choices", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 
 CASES = pairwise(
     tuple(TASK_ROWS), tuple(METHOD_ROWS), ("flat", "padded"), allowed=lambda row: row[1:] != ("prompt tuning", "flat")
 )
+
+
+def is_quick(task: str, method: str) -> bool:
+    """Say whether a task meets a method in every test run: of the rows of one task, each has its turn."""
+    rows = [row for row, (name, _, _) in TASK_ROWS.items() if name == TASK_ROWS[task][0]]
+    return task == rows[list(METHOD_ROWS).index(method) % len(rows)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,7 +147,10 @@ def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("task", "method", "layout"), CASES)
+@pytest.mark.parametrize(
+    ("task", "method", "layout"),
+    [pytest.param(*case, marks=() if is_quick(*case[:2]) else pytest.mark.slow) for case in CASES],
+)
 def test_trains_saves_and_reopens(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str, method: str, layout: str
 ) -> None:
@@ -145,7 +163,7 @@ def test_trains_saves_and_reopens(
         method=METHOD_ROWS[method],
         train={"epochs": 1.5, "learning_rate": None},
         compute={"layout": layout},
-        evaluation={"num_resamples": 20},
+        evaluation={"num_resamples": 20, "baseline": method == "full"},
     )
     if (task, method) in REFUSED:
         with pytest.raises(InputError, match=REFUSED[task, method]):
@@ -158,7 +176,7 @@ def test_trains_saves_and_reopens(
     assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
     for metric, interval in run.evaluation["metrics"].items():
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
-    if name in ("pair_ranking", "span_choice"):  # whose rows are no plain texts
+    if name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
@@ -177,7 +195,13 @@ class StopAfter(Observer):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("task", TASK_ROWS)
+SLOW = ("multi-label", "focal", "pairs")
+"""Those that differ from others of their task by a loss alone."""
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=pytest.mark.slow if task in SLOW else ()) for task in TASK_ROWS]
+)
 def test_resumed_equals_uninterrupted_and_flat_equals_padded(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str
 ) -> None:

@@ -15,6 +15,7 @@ from tunesmith.metrics.preference import JudgedAnswers, RowMargins, by_side, pre
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
+from tunesmith.metrics.spans import compare_answer, span_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "by_side",
     "calibration_bins",
     "calibration_curve",
+    "compare_answer",
     "confusion_matrix",
     "entity_metrics",
     "entity_metrics_per_kind",
@@ -44,6 +46,7 @@ __all__ = [
     "require_answer_metrics",
     "single_label_metrics",
     "single_label_per_class",
+    "span_metrics",
     "weighted_mean",
     "within_range",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.models.failures import explained, loading
+from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.quiet import quiet
 from tunesmith.types import InputError
 
@@ -27,7 +28,8 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         encoded = tokenizer("one word", return_tensors="pt")
-        model(input_ids=encoded["input_ids"].long(), attention_mask=encoded["attention_mask"].long())
+        given = {name: encoded[name].long() for name in ("input_ids", "attention_mask")}
+        model(**head_inputs(model, given))
 
 
 @torch.no_grad()

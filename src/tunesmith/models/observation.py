@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
 
@@ -92,7 +93,7 @@ def observe(whole: Any, base: nn.Module) -> Observed:
         stack.callback(base.register_forward_hook(keep).remove)
         stack.callback(whole.get_input_embeddings().register_forward_hook(differentiable).remove)
         try:
-            output = whole(input_ids=ids, attention_mask=torch.ones_like(ids))
+            output = whole(**head_inputs(whole, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}))
             reading = _reading(getattr(output, "logits", None), states[0])
         except Exception:
             if not states:

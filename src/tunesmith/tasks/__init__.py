@@ -12,7 +12,9 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
+from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.reward import Reward
 from tunesmith.tasks.token_classification import TokenClassification
@@ -24,6 +26,8 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
     "preference": Preference,
     "reward": Reward,
 }
@@ -191,7 +195,9 @@ __all__ = [
     "Classification",
     "Detection",
     "MaskedLM",
+    "MultipleChoice",
     "Preference",
+    "QuestionAnswering",
     "Regression",
     "Reward",
     "Task",
