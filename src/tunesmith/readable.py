@@ -49,6 +49,9 @@ _TITLES = {
     "spearman": "Spearman correlation",
     "kendall": "Kendall correlation",
     "pseudo_perplexity": "Pseudo-perplexity",
+    "kl": "KL to the reference",
+    "chosen_log_probability": "Log-probability of chosen answers",
+    "rejected_log_probability": "Log-probability of rejected answers",
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
@@ -59,7 +62,7 @@ _TITLES = {
     "chrf": "chrF",
     "bleu": "BLEU",
 }
-_LOWER_IS_BETTER = {"loss", "error", "mae", "mse", "rmse", "brier", "ece", "perplexity", "bits"}
+_LOWER_IS_BETTER = {"loss", "error", "mae", "mse", "rmse", "brier", "ece", "perplexity", "bits", "kl"}
 _FRACTIONS = {"accuracy", "precision", "recall", "f1", "auc", "jaccard", "match", "hit", "coverage", "rouge"}
 _PERCENTAGES = {"bleu", "chrf"}
 """Metrics from 0 to 100, as sacrebleu gives them."""
@@ -86,7 +89,7 @@ def metric_phrase(name: str) -> str:
     """Return a metric's name for the middle of a sentence: ``macro F1``, ``mean absolute error``, ``ROC AUC``."""
     title = metric_title(name)
     first = title.split(" ")[0]
-    is_name = first in {"R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier", "chrF", "nDCG@10"}
+    is_name = first in {"KL", "R²", "Pearson", "Spearman", "Kendall", "Matthews", "Brier", "chrF", "nDCG@10"}
     return title if is_name or (first.isupper() and len(first) > 1) else title[:1].lower() + title[1:]
 
 

@@ -16,16 +16,16 @@ from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
 from tunesmith.data.rows import Rows
 from tunesmith.run.rows import FoundRows, find_rows
-from tunesmith.tasks import Classification, detect
+from tunesmith.tasks import CausalLM, Classification, Task, detect
 from tunesmith.types import ColumnChoice, InputError
 
 N = 24
 ASKED = [f"Which things belong to order number {number}, please?" for number in range(N)]
 
 
-def found_in(path: Path, **settings: Any) -> tuple[FoundRows, Any]:
+def found_in(path: Path, task: Task | None = None, **settings: Any) -> tuple[FoundRows, Any]:
     config = DataConfig(path=str(path), validation_fraction=0, test_fraction=0, **settings)
-    found = find_rows(config, None)
+    found = find_rows(config, task)
     return found, prepare(found.raw, found.data, found.choices, found.form)
 
 
@@ -149,7 +149,10 @@ THEMES = [["water", "land"][i % 2] for i in range(N)]
         ({"text": LONG, "summary": SHORT}, "text,summary"),
         ({"source": LONG, "target": SHORT}, "source,target"),
         ({"Article": LONG, "Abstract": SHORT, "section": THEMES}, "Article,Abstract"),
-        ({"question": SHORT, "context": LONG, "answer": [f"boat {i}" for i in range(N)]}, "question,answer"),
+        (
+            {"question": SHORT, "context": LONG, "answer": [f"Of vessel {i}, it seems." for i in range(N)]},
+            "question,answer",
+        ),
         ({"text": LONG, "summary": SHORT, "score": [1, 5] * (N // 2)}, None),
         ({"text": LONG, "summary": SHORT, "category": THEMES}, None),
         ({"article": LONG, "summary": SHORT, "label": THEMES}, None),
@@ -184,14 +187,14 @@ def test_marked_answers_are_learned_where_they_were_accepted(
     tmp_path: Path, name: str, yes: Any, no: Any, suffix: str
 ) -> None:
     rows = [{"prompt": ASKED[i], "response": [GOOD, BAD][i % 3 == 0][i], name: [yes, no][i % 3 == 0]} for i in range(N)]
-    found, data = found_in(write(tmp_path / f"marked{suffix}", rows))
+    found, data = found_in(write(tmp_path / f"marked{suffix}", rows), CausalLM())
     assert roles_of(found)["accepted"] == name
     assert [row[1]["content"] for row in messages_of(data)] == [GOOD[i] for i in range(N) if i % 3]
     (problem,) = [one for one in data.problems if one.severity == "warning"]
     assert problem.count == 8
     assert "8 rows left out" in problem.message
     assert "16 rows accepted" in problem.message
-    every, data = found_in(tmp_path / f"marked{suffix}", columns={"accepted": "none"})
+    every, data = found_in(tmp_path / f"marked{suffix}", CausalLM(), columns={"accepted": "none"})
     assert "accepted" not in roles_of(every)
     assert len(messages_of(data)) == N
     assert any(one.column == name for one in every.unused)
@@ -220,7 +223,7 @@ def test_a_split_without_the_mark_is_taken_whole(tmp_path: Path) -> None:
     rows = [{"prompt": ASKED[i], "completion": GOOD[i], "label": i % 2 == 0} for i in range(N)]
     train = write(tmp_path / "train.jsonl", rows[:20])
     test = write(tmp_path / "other.jsonl", [{key: row[key] for key in ("prompt", "completion")} for row in rows[20:]])
-    _, data = found_in(train, test=str(test))
+    _, data = found_in(train, CausalLM(), test=str(test))
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 10, "test": 4}
 
 
@@ -263,7 +266,7 @@ PAIRS = {
 @pytest.mark.parametrize("form", PAIRS)
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_of_pairs_the_better_answer_is_learned(tmp_path: Path, form: str, suffix: str) -> None:
-    found, data = found_in(write(tmp_path / f"pairs{suffix}", [PAIRS[form](i) for i in range(N)]))
+    found, data = found_in(write(tmp_path / f"pairs{suffix}", [PAIRS[form](i) for i in range(N)]), CausalLM())
     assert messages_of(data) == [[user(q), assistant(a)] for q, a in zip(ASKED, GOOD, strict=True)]
     (rejected,) = found.unused
     assert "rejected" in rejected.column

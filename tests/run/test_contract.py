@@ -67,10 +67,32 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "near texts": ("embedding", {"hard_negatives": 1}, related),
     "pair ranking": ("pair_ranking", {}, ranked),
+    "preferences": (
+        "preference",
+        {},
+        lambda i: {
+            "prompt": f"what {WORDS[i % 4]} {i % 31}?",
+            "chosen": WORDS[i % 3],
+            "rejected": f"no {WORDS[i % 2]}",
+        },
+    ),
+    "rewards": (
+        "reward",
+        {},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
+    "thumbs": (
+        "preference",
+        {},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3], "thumb": i % 3 == 1},
+    ),
     "answers": ("question_answering", {}, answered),
     "choices": ("multiple_choice", {}, chosen),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
+
+WRITING = ("causal_lm", "preference")
+"""Tasks of models that write."""
 
 METHOD_ROWS: dict[str, dict[str, Any]] = {
     "full": {"name": "full", "layer_decay": 0.9},
@@ -95,6 +117,10 @@ REFUSED = {
     ("chat", "bitfit"): "has none below its head",
     ("texts", "bitfit"): "has none below its head",
     ("masked", "prompt tuning"): "PEFT has no such place",
+    ("preferences", "probe"): "no head",
+    ("preferences", "bitfit"): "has none below its head",
+    ("thumbs", "probe"): "no head",
+    ("thumbs", "bitfit"): "has none below its head",
     ("answers", "prompt tuning"): "PEFT has no such place",
     ("choices", "prompt tuning"): "PEFT has no such place",
     ("near texts", "prompt tuning"): "PEFT has no such place",
@@ -138,7 +164,7 @@ def test_trains_saves_and_reopens(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str, method: str, layout: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model = {"model": str(llama_folder)} if name == "causal_lm" else {}
+    model = {"model": str(llama_folder)} if name in WRITING else {}
     config = configured(
         **model,
         data=str(write_rows(tmp_path, make)),
@@ -189,7 +215,7 @@ def test_resumed_equals_uninterrupted_and_flat_equals_padded(
     configured: Configure, llama_folder: Path, tmp_path: Path, task: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model = str(llama_folder) if name == "causal_lm" else configured().model.name
+    model = str(llama_folder) if name in WRITING else configured().model.name
     data = str(write_rows(tmp_path, make))
 
     def config(folder: str, layout: str) -> RunConfig:
@@ -245,7 +271,7 @@ def test_other_methods_resume_to_the_same_bits_and_reopen(
 
     def config(folder: str) -> RunConfig:
         return configured(
-            model=str(llama_folder) if name == "causal_lm" else configured().model.name,
+            model=str(llama_folder) if name in WRITING else configured().model.name,
             data=data,
             task={"name": name, **settings},
             method={"name": method, **SMALL[method]},

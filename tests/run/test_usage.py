@@ -70,6 +70,14 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "embedding", "query_prefix": "film: "},
         lambda i: {"anchor": text(i), "positive": f"a {WORDS[i % 4]} of {i % 31}"},
     ),
+    "rewards": (
+        {"name": "reward"},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
+    "preferences": (
+        {"name": "preference"},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
+    ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
 
@@ -118,11 +126,11 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     kind: str,
     method: str,
 ) -> None:
-    model = llama_folder if kind in ("chat", "texts") else None
+    model = llama_folder if kind in ("chat", "texts", "preferences") else None
     run = trained(configured, tmp_path, kind, method, model)
     out = printed(run, monkeypatch, capsys)
-    if kind in ("chat", "texts"):
-        asked = "Your question." if kind == "chat" else "The beginning of a text"
+    if kind in ("chat", "texts", "preferences"):
+        asked = "The beginning of a text" if kind == "texts" else "Your question."
         assert out.strip() == run.predict(asked)[0]["answer"]
         return
     found = ast.literal_eval(out)
@@ -153,6 +161,9 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if "value" in own:
         value = found[0]["score"] if method == "full" else found
         task: Any = run.task
+        if kind == "rewards":
+            assert value == close(own["value"])
+            return
         assert value * (task.std or 1) + (task.mean or 0) == close(own["value"])
         if task.std:
             assert f"multiply its output by {task.std} and add {task.mean}" in (run.folder / "README.md").read_text()

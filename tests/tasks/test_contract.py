@@ -14,12 +14,14 @@ import torch
 import yaml
 
 from chats import assistant, columns_of, user
+from preferences import columns_of_answers
 from proof_tasks import registered
 from tiny import VOCABULARY, tiny_tokenizer
 from tunesmith.data.encoded import Encoded, Ragged, Units
 from tunesmith.data.tagged import join_tokens
 from tunesmith.metrics import compare_answer
 from tunesmith.tasks import TASKS, Task
+from tunesmith.tasks.objective import SURVEYED
 
 TEXTS = [
     "a wonderful little film",
@@ -57,6 +59,11 @@ class Case:
         places = [f"rows.csv:{i + 2}" for i in range(len(TEXTS))]
         if self.task == "pair_ranking":
             return {"first": TEXTS, "second": PAIRS, "label": self.label, "row": places}
+        if self.task in ("preference", "reward"):
+            answers = [[[assistant(answer)] for answer in row] for row in self.label]
+            ranks = [[i % 2] if len(row) == 1 else [0, 1, 1][: len(row)] for i, row in enumerate(self.label)]
+            asked = ([user(text)] for text in TEXTS)
+            return columns_of_answers(list(zip(asked, answers, ranks, strict=True))) | {"row": places}
         if self.task == "question_answering":
             spans = [
                 [{"text": text, "start": TEXTS[i].index(text)} for text in texts] for i, texts in enumerate(self.label)
@@ -115,6 +122,14 @@ CASES: dict[str, Case] = {
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
     "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
+    "pairs of answers": Case("preference", [[PAIRS[i], TEXTS[-i]] for i in range(10)], {"template": "chatml"}),
+    "ranked answers": Case(
+        "preference",
+        [[PAIRS[i], TEXTS[-i], TEXTS[-i - 1]][: 2 + i % 2] for i in range(10)],
+        {"template": "chatml", "loss": "orpo", "beta": 0.5},
+    ),
+    "thumbs": Case("preference", [[text] for text in PAIRS], {"template": "chatml"}),
+    "rewards": Case("reward", [[PAIRS[i], TEXTS[-i], TEXTS[-i - 1]][: 2 + i % 2] for i in range(10)], {"center": 0.1}),
     "two sequences a row": Case("pair_ranking", ["first", "second"] * 5),
     "answers": Case("question_answering", [[" ".join(text.split()[i % 2 : 2])] for i, text in enumerate(TEXTS)]),
     "answers, or none": Case(
@@ -171,9 +186,22 @@ def units_of(encoded: Encoded) -> Ragged:
     return encoded.join(Ragged(np.arange(offsets[-1]), offsets))
 
 
-def borders_of(units: Ragged) -> Units:
-    """Return the borders of rows, each of which is taken for one sequence."""
-    return Units(units.offsets, units.offsets)
+def borders_of(encoded: Encoded, rows: list[int] | None = None) -> Units:
+    """Return the borders of all rows, or of some, in this order."""
+    lengths = np.ones(len(encoded), dtype=np.int64) if encoded.reads is None else encoded.reads.lengths
+    firsts = np.arange(len(encoded) + 1) if encoded.rows is None else encoded.rows
+    own = [lengths[firsts[row] : firsts[row + 1]] for row in (range(len(firsts) - 1) if rows is None else rows)]
+    sequences, totals = np.concatenate(own), [int(part.sum()) for part in own]
+    return Units(np.concatenate([[0], np.cumsum(sequences)]), np.concatenate([[0], np.cumsum(totals)]))
+
+
+def read_of(task: Task, scores: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return what of scores the loss is given."""
+    return task.reduce(scores, targets) if task.reduces else scores
+
+
+def loss_of(task: Task, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], borders: Units) -> torch.Tensor:
+    return task.loss_sum(read_of(task, scores, targets), targets, borders)
 
 
 def scores_for(task: Task, case: Case, seed: int = 0) -> torch.Tensor:
@@ -195,7 +223,8 @@ def rows_of(values: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 def outputs_for(task: Task, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     targets, encoded = targets_of(task, case), encoded_of(task, case)
     units = units_of(encoded)
-    kept = task.collect(scores_for(task, case), as_tensors(targets), borders_of(units))
+    tensors = as_tensors(targets)
+    kept = task.collect(read_of(task, scores_for(task, case), tensors), tensors, borders_of(encoded))
     outputs: dict[str, Any] = {name: value.numpy() for name, value in kept.items()}
     if encoded.reads is not None or encoded.rows is not None:
         outputs = {name: Ragged(value, units.offsets) for name, value in outputs.items()}
@@ -261,9 +290,12 @@ def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     task = case.bound()
     if task.needs_whole_step:
         pytest.skip("it is given all of them at once")
-    scores, given, units = scores_for(task, case), targets_of(task, case), units_of(encoded_of(task, case))
-    targets, borders = as_tensors(given), borders_of(units)
-    whole, num_units = task.loss_sum(scores, targets, borders), task.count_units(targets, borders)
+    encoded = encoded_of(task, case)
+    scores, given, units = scores_for(task, case), targets_of(task, case), units_of(encoded)
+    targets, borders = as_tensors(given), borders_of(encoded)
+    surveyed = {SURVEYED: task.survey(read_of(task, scores, targets), targets, borders)} if task.surveys else {}
+    whole = loss_of(task, scores, targets | surveyed, borders)
+    num_units = task.count_units(targets, borders)
     assert whole.shape == ()
     slices = [slice(0, 1), slice(1, 4), slice(4, len(TEXTS))]
     if task.sums_over_units:
@@ -275,33 +307,33 @@ def test_loss_adds_up_over_micro_batches(case: Case) -> None:
     else:
         rows = [list(range(len(TEXTS)))[some] for some in slices]
         parts = [
-            (scores[units.take(some)], as_tensors(rows_of(given, some)), borders_of(units.select(some)))
+            (scores[units.take(some)], as_tensors(rows_of(given, some)) | surveyed, borders_of(encoded, some))
             for some in rows
         ]
-    torch.testing.assert_close(sum(task.loss_sum(*part) for part in parts), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(sum(loss_of(task, *part) for part in parts), whole, rtol=0, atol=1e-12)
     assert sum(task.count_units(*part[1:]) for part in parts) == pytest.approx(num_units, abs=1e-12)
     assert num_units > 0
 
 
 def test_loss_is_wide_finite_and_trains(case: Case) -> None:
     task = case.bound()
-    targets, borders = as_tensors(targets_of(task, case)), borders_of(units_of(encoded_of(task, case)))
+    targets, borders = as_tensors(targets_of(task, case)), borders_of(encoded_of(task, case))
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        loss = task.loss_sum(scores_for(task, case).to(dtype), targets, borders)
+        loss = loss_of(task, scores_for(task, case).to(dtype), targets, borders)
         assert loss.dtype == torch.float32
         assert torch.isfinite(loss)
     extreme = (scores_for(task, case).float() * 1e4).requires_grad_()
-    task.loss_sum(extreme, targets, borders).backward()
+    loss_of(task, extreme, targets, borders).backward()
     assert extreme.grad is not None
     assert torch.isfinite(extreme.grad).all()
     scores = scores_for(task, case).requires_grad_()
     optimizer = torch.optim.Adam([scores], lr=0.3)
-    first = task.loss_sum(scores, targets, borders)
+    first = loss_of(task, scores, targets, borders)
     for _ in range(30):
         optimizer.zero_grad()
-        task.loss_sum(scores, targets, borders).backward()
+        loss_of(task, scores, targets, borders).backward()
         optimizer.step()
-    assert task.loss_sum(scores, targets, borders) < first
+    assert loss_of(task, scores, targets, borders) < first
 
 
 def test_numbers_agree_in_shape(case: Case) -> None:
@@ -391,7 +423,7 @@ def test_head_names_every_output(case: Case) -> None:
 
 def test_unusable_labels_are_named_with_their_rows(case: Case) -> None:
     task = case.bound()
-    if predicts_text(task):
+    if predicts_text(task) or len(task.truths) > 1:
         pytest.skip("there are no labels")
     if task.vectors_of:
         pytest.skip("any text may belong to another one")

@@ -37,6 +37,7 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
 
 
 def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer: Any, max_length: int) -> None:
+    import numpy as np
     from rich.text import Text
 
     from tunesmith.cli.terminal import visible
@@ -49,7 +50,7 @@ def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer:
     )
     console.print(Text.assemble("\n", ("Tokens", "bold"), " (", legend, ")"))
     for row in range(len(encoded)):
-        (place,) = {str(columns["row"][index]) for index in encoded.data_rows([row])}
+        place = columns["row"][row if encoded.rows is None else int(np.searchsorted(encoded.rows, row, "right")) - 1]
         pieces = shown_pieces(encoded, row, tokenizer)
         num_trained = int(encoded.reads.lengths[row]) if encoded.reads is not None else 0
         console.print(f"  {place}: {encoded.lengths[row]} tokens, {num_trained} trained", style="dim", markup=False)

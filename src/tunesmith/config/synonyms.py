@@ -256,6 +256,9 @@ causal_lm: sft chat instruction instructions instruct clm lm llm language_modeli
     summarization summarisation translation seq2seq text2text text_to_text
 embedding: embeddings sentence_embeddings sentence_similarity retrieval search bi_encoder biencoder contrastive
     sentence_transformers sbert feature_extraction information_retrieval dense_retrieval triplet triplets
+preference: dpo ipo orpo simpo kto cpo rlhf preferences preference_learning alignment preference_optimization
+    direct_preference_optimization
+reward: rm reward_model reward_modeling reward_modelling bradley_terry pairwise
 masked_lm: mlm fill_mask masked masked_language_modeling masked_language_modelling domain_adaptation maskedlm
 """,
     "method": """

@@ -46,8 +46,8 @@ MESSAGES, PROMPT, COMPLETION = "messages", "prompt", "completion"
 _TEXT_ROLES = ("context", "system")
 _SPEAKERS = {PROMPT: (), COMPLETION: ("assistant", "tool", CALL)}
 """Whose messages a prompt or an answer can be: none are named where all are."""
-_WHOLE = "chosen"
-"""An answer that may repeat what was asked, as a better and a worse conversation do."""
+_WHOLE = ("chosen", "rejected")
+"""Names of answers that may repeat what was asked, as a better and a worse conversation do."""
 _MAX_DETAILS = 5
 
 Cells = Mapping[str, Any]
@@ -116,7 +116,7 @@ class Conversations(Form):
         parts = [role for role in (MESSAGES, PROMPT, COMPLETION) if role in columns]
         for dataset in datasets:
             for batch in batches(dataset, list(dict.fromkeys(columns[role][0] for role in parts))):
-                shapes.update(map(form._shape_of, form._cells(batch, parts)))
+                shapes.update(map(form._shape_of, form.cells(batch, parts)))
         form._shape = max(shapes, key=lambda shape: ("" not in shape, shapes[shape], shape), default=())
         return form, []
 
@@ -152,8 +152,8 @@ class Conversations(Form):
 
     def make_batch(self, batch: pa.RecordBatch, clean: CleanConfig, tally: Tally) -> pa.RecordBatch:
         places = batch.column(ROW)
-        cells_N = list(self._cells(batch, self.columns))
-        found = [self._row(cells) for cells in cells_N]
+        cells_N = list(self.cells(batch, self.columns))
+        found = [self.read(cells) for cells in cells_N]
         are_data = [isinstance(cells.get(COMPLETION), _Data) for cells in cells_N]
         contents = tidy_parts([[turn["content"] for turn in row] for row, _, _ in found], clean, tally, places)
         rows: list[list[Message]] = []
@@ -176,7 +176,7 @@ class Conversations(Form):
             arrays.append(pa.array([tools for _, tools, _ in found], pa.string()))
         return pa.RecordBatch.from_arrays([*arrays, places], schema=self.schema)
 
-    def _cells(self, batch: pa.RecordBatch, roles: Iterable[str]) -> Iterator[Cells]:
+    def cells(self, batch: pa.RecordBatch, roles: Iterable[str]) -> Iterator[Cells]:
         """Yield every row's cells of these roles."""
         nested = nested_columns(batch.schema)
         columns = {}
@@ -188,12 +188,12 @@ class Conversations(Form):
         for row in range(batch.num_rows):
             yield {role: column[row] for role, column in columns.items()}
 
-    def _row(self, cells: Cells) -> tuple[list[Message], str | None, str]:
+    def read(self, cells: Cells) -> tuple[list[Message], str | None, str]:
         """Return a row's messages and its tools as JSON, or none and what it is a misfit for."""
         try:
             if not self._for_prediction and not _agrees(self._shape_of(cells), self._shape):
                 return [], None, "other form"
-            messages = _read_row(cells, self._layout.as_messages)
+            messages = read_row(cells, self._layout.as_messages)
             schemas = read_tools(decode_cell(cells.get("tools")))
             json.dumps(messages)  # what calls hold may be nested too deeply to be written
             return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False), ""
@@ -353,7 +353,11 @@ def _agrees(shape: tuple[str, ...], common: tuple[str, ...]) -> bool:
     return all(own in ("", others) for own, others in zip(shape, common, strict=False))
 
 
-def _read_row(cells: Cells, as_messages: frozenset[str]) -> list[Message]:
+def read_row(cells: Cells, as_messages: frozenset[str]) -> list[Message]:
+    """Return the messages of a row's cells, those of the roles ``as_messages`` being lists of messages.
+
+    Raises ``MisfitError`` where they hold none.
+    """
     if MESSAGES in cells:
         value = decode_cell(cells[MESSAGES])
         messages = (split_transcript(value) if isinstance(value, str) else None) or read_messages(value)

@@ -28,13 +28,19 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
 
 _ANSWER = "response answer completion output message messages text reply"
 _REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
-_REJECTED_NAMES = frozenset(_REJECTED.split())
-_REJECTED_FORMS = frozenset(
-    form for name in _REJECTED_NAMES for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")
+REJECTED_NAMES = (
+    *_REJECTED.split(),
+    *(form for name in _REJECTED.split() for what in _ANSWER.split() for form in (f"{name}_{what}", f"{what}_{name}")),
 )
+"""What columns of answers that somebody rejected are called."""
+_REJECTED_NAMES = frozenset(REJECTED_NAMES)
+REJECTED = "rejected"
+"""The role of answers that somebody rejected, of tasks that learn from them, too."""
 NOTHING = "none"
 """What the user says for the column of a role that is to stay empty."""
 _CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
+_NAMED_ROLES = frozenset({"chosen", REJECTED, "answers", "thumb"})
+"""Roles of which nothing but a column's whole name tells that it is meant."""
 
 DOUBTFUL = "Several columns could fill the role"
 
@@ -76,7 +82,7 @@ def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
 def is_rejected_answer(column: ColumnProfile) -> bool:
     """Say whether a column holds answers that somebody rejected: nothing is ever learned of them unasked."""
     name = re.sub(r"[^\w]+", "_", column.name.strip().lower())
-    return name in _REJECTED_NAMES | _REJECTED_FORMS and column.kind in ("text", "object", "list", "category", "empty")
+    return name in _REJECTED_NAMES and column.kind in ("text", "object", "list", "category", "empty")
 
 
 def is_plain_text(column: ColumnProfile) -> bool:
@@ -161,11 +167,11 @@ class _Assignment:
                 self._choose(role.name, role.columns, "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
-                if role.name not in self._chosen:
+                if role.name not in self._chosen and (exact or role.name not in _NAMED_ROLES):
                     self._by_name(role, exact=exact)
         # Numbers and categories first: what they leave is text. A pair needs its first text.
         for role in sorted(open_roles, key=lambda role: (not _is_text_role(role), not role.required)):
-            if role.name not in self._chosen:
+            if role.name not in self._chosen and role.name not in _NAMED_ROLES:
                 self._by_content(role)
         for role in open_roles:
             if role.required and role.name not in self._chosen and not self._is_reported(role):
@@ -204,10 +210,13 @@ class _Assignment:
         is_number = any(role.holds_numbers for role in self._roles if role.name == role_name)
         self._chosen[role_name] = [ColumnChoice(role_name, column, reason, is_number) for column in columns]
 
-    def _free(self) -> list[ColumnProfile]:
+    def _free(self, role_name: str = "") -> list[ColumnProfile]:
+        """Return the columns that fill no role yet; what was rejected is free for the role of that name alone."""
         taken = {choice.column for choices in self._chosen.values() for choice in choices}
         return [
-            column for name, column in self._profiles.items() if name not in taken and not is_rejected_answer(column)
+            column
+            for name, column in self._profiles.items()
+            if name not in taken and (role_name == REJECTED or not is_rejected_answer(column))
         ]
 
     def _mark(self) -> None:
@@ -215,7 +224,7 @@ class _Assignment:
         role = marks.ACCEPTED.name
         if role in self._chosen or role in self._left_empty:
             return
-        of_chat = bool(_CHAT_ROLES & self._chosen.keys())
+        of_chat = bool((_CHAT_ROLES | _NAMED_ROLES) & self._chosen.keys())
         found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
         if found:
             why = f"it says which rows are accepted; {_describe(found[0])}"
@@ -229,7 +238,7 @@ class _Assignment:
             return
         best: tuple[int, str, str] | None = None
         num_found = 0
-        for column in self._free():
+        for column in self._free(role.name):
             if column.kind not in role.kinds or is_id_like(column):
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":

@@ -22,7 +22,8 @@ _COMPLETION_NAMES = """
     completion output response answer answers assistant reply target solution chosen 输出 回答 回复 答案
     chosen_response response_chosen chosen_answer preferred preferred_response accepted_response better_response
 """
-_CHOSEN_NAMES = frozenset({"chosen", "chosen_response", "response_chosen", "chosen_answer", "preferred"})
+CHOSEN_NAMES = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "preferred")
+"""What columns of the better ones of two answers are called."""
 _SOURCES = "dialogue dialog conversation transcript article document report story paper passage source src source_text"
 _LOOSE_SOURCES = "text content body input input_text maintext"
 """Names of texts that much else may be learned of."""
@@ -124,17 +125,17 @@ def conversation_roles(
         return _CONVERSATION
     if not named & {"prompt", "completion"}:
         if _has_messages(profiles):
-            return _PREFERENCES if _chosen(profiles) is not None else _CONVERSATION
-        chosen = _chosen(profiles)
-        if chosen is not None and (_holds_messages(chosen) or _share(_LOOKS_LIKE_TRANSCRIPT, chosen) > 0.5):
+            return _PREFERENCES if find_chosen(profiles) is not None else _CONVERSATION
+        chosen = find_chosen(profiles)
+        if chosen is not None and holds_conversations(chosen):
             # The question stands in it.
-            return _CHOSEN if _find(profiles, PROMPT) is None else _INSTRUCTION
-    prompt = _find(profiles, PROMPT)
+            return _CHOSEN if find_column(profiles, PROMPT) is None else _INSTRUCTION
+    prompt = find_column(profiles, PROMPT)
     if "prompt" in named or (prompt is not None and for_prediction):
         return _roles(for_prediction)
     is_instruction = prompt is not None and ("completion" in named or _is_chat(profiles, prompt))
     # What is missing is then asked for: no question is learned in its place.
-    is_half = _chosen(profiles) is not None or (prompt is not None and _lacks_its_answer(profiles, prompt))
+    is_half = find_chosen(profiles) is not None or (prompt is not None and _lacks_its_answer(profiles, prompt))
     if is_instruction or is_half:
         return _INSTRUCTION
     return None if named else _rewriting_roles(profiles)
@@ -142,7 +143,7 @@ def conversation_roles(
 
 def _is_chat(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bool:
     """Say whether a question has an answer beside it that is one, rather than a label."""
-    completion = _find({name: profile for name, profile in profiles.items() if name != prompt.name}, COMPLETION)
+    completion = find_column({name: profile for name, profile in profiles.items() if name != prompt.name}, COMPLETION)
     if completion is None:
         return False
     if all(_has_certain_name(column) for column in (prompt, completion)):
@@ -177,7 +178,7 @@ def _lacks_its_answer(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfi
     return any(not is_id_like(column) for column in others)
 
 
-def _chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
+def find_chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
     """Return the column of the better answers, where a column of the worse ones stands beside it."""
     if not any(is_rejected_answer(column) for column in profiles.values()):
         return None
@@ -185,7 +186,7 @@ def _chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
         (
             column
             for name, column in profiles.items()
-            if matching_name(name, tuple(_CHOSEN_NAMES), exact=True) and column.kind in COMPLETION.kinds
+            if matching_name(name, CHOSEN_NAMES, exact=True) and column.kind in COMPLETION.kinds
         ),
         None,
     )
@@ -240,7 +241,7 @@ def _has_messages(profiles: Mapping[str, ColumnProfile]) -> bool:
     )
 
 
-def _find(profiles: Mapping[str, ColumnProfile], role: Role) -> ColumnProfile | None:
+def find_column(profiles: Mapping[str, ColumnProfile], role: Role) -> ColumnProfile | None:
     """Return the column that is called as the role usually is, by the order of its names, and can fill it."""
     found = [
         (role.names.index(name), column)
@@ -248,6 +249,11 @@ def _find(profiles: Mapping[str, ColumnProfile], role: Role) -> ColumnProfile | 
         if (name := matching_name(column.name, role.names, exact=True)) is not None and column.kind in role.kinds
     ]
     return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def holds_conversations(column: ColumnProfile) -> bool:
+    """Say whether most examples of a column begin as whole conversations do: lists of messages, or transcripts."""
+    return _holds_messages(column) or _share(_LOOKS_LIKE_TRANSCRIPT, column) > 0.5
 
 
 def _holds_messages(column: ColumnProfile) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -256,6 +256,10 @@ class Encoded:
     def join(self, values: Ragged) -> Ragged:
         """Return values of sequences as values of the data's rows: those of a row's sequences follow each other."""
         return values if self.rows is None else Ragged(values.values, values.offsets[self.rows])
+
+    def with_targets(self, added: Mapping[str, Array | Ragged]) -> Self:
+        """Return the split with further targets."""
+        return replace(self, targets={**self.targets, **added})
 
     def select(self, sequences: npt.NDArray[np.int64]) -> Self:
         """Return these sequences, in this order, as a split of their own, each a row of its own."""

@@ -105,5 +105,17 @@ def judge_rows(name: str, values: Sequence[Any]) -> Verdicts:
     return Verdicts(is_rejected, is_silent)
 
 
+def is_thumb(column: ColumnProfile) -> bool:
+    """Say whether a column says of every answer whether it is a good or a bad one, and both occur."""
+    values = {_plain(example) for example in column.examples}
+    return column.num_distinct > 1 and is_mark(column, of_chat=True) and bool(values & _YES) and bool(values & _NO)
+
+
+def read_thumb(value: Any) -> bool | None:
+    """Return whether a mark says yes; None where it says neither yes nor no."""
+    plain = "" if _is_blank(value) else _plain(value)
+    return True if plain in _YES else False if plain in _NO else None
+
+
 def _is_blank(value: Any) -> bool:
     return value is None or value != value or not str(value).strip()  # noqa: PLR0124 (NaN)

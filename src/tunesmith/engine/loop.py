@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
-from tunesmith.engine.losses import loss_sum
+from tunesmith.engine.losses import loss_sum, reduced
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.whole_step import differentiate_whole_step
 from tunesmith.methods.hooks import StepHooks
-from tunesmith.tasks.objective import Objective
+from tunesmith.tasks.objective import SURVEYED, Objective
 from tunesmith.types import RunError, StepInfo
 
 SPIKE_WINDOW = 32
@@ -241,6 +241,8 @@ def _halve_budget(step: Step, error: BaseException | None) -> None:
 
 def _compute(step: Step) -> None:
     training, device = step.training, step.training.collate.device
+    if training.task.surveys:
+        _survey(step)
     set_seed(step.seed, device)
     if training.task.needs_whole_step and len(step.batches) > 1:
         step.losses.append(_compute_together(step))
@@ -267,6 +269,22 @@ def _compute_together(step: Step) -> torch.Tensor:
         seed=step.seed,
         collect=lambda: training.optimizer.collect(copy=training.scorer.graphs is not None),
     )
+
+
+def _survey(step: Step) -> None:
+    """Look at the whole step once, without gradients, and give each micro-batch what the task adds up of it."""
+    training, device = step.training, step.training.collate.device
+    task, scorer = training.task, training.scorer
+    found = [torch.zeros(task.surveys, device=device)]
+    set_seed(step.seed, device)
+    with torch.no_grad():
+        for built in step.batches:
+            batch = to_device(built, device)
+            with scorer.surrounding(batch):
+                found.append(task.survey(reduced(scorer, task, batch), batch.targets, batch.units))
+    own = numbers(*torch.stack(found).sum(dim=0))
+    surveyed = torch.tensor([ranks.sum(value) for value in own])
+    step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]
 
 
 def _lay_out(step: Step) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tunesmith.engine.batch import Batch
 from tunesmith.engine.scorer import Scorer
@@ -44,6 +45,8 @@ def widened(scores: torch.Tensor) -> torch.Tensor:
 
 def loss_sum(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
     """Return the scalar sum of the losses over the batch's units, to be differentiated."""
+    if task.reduces:
+        return task.loss_sum(reduced(scorer, task, batch), batch.targets, batch.units)
     if scorer.reads == "row":
         return task.loss_sum(widened(scorer(batch)), batch.targets, batch.units)
     hidden_UD = scorer.read(batch)
@@ -57,6 +60,25 @@ def loss_sum(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
     return loss
 
 
+def reduced(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
+    """Return [U, R]: what the task reads of the scores of all units, which are computed a chunk at a time.
+
+    In a backward pass each chunk's scores are computed once more: what is known of the loss then is its gradient.
+    """
+    hidden_UD = scorer.read(batch)
+
+    def of(part: slice, part_UD: torch.Tensor) -> torch.Tensor:
+        with scorer.noise_of_read(batch, part):
+            return task.reduce(scorer.head(part_UD), part_of(batch.targets, part))
+
+    parts = list(chunks(scorer, task, len(hidden_UD)))
+    if len(parts) <= 1:
+        return of(slice(None), hidden_UD)
+    if not torch.is_grad_enabled():
+        return torch.cat([of(part, hidden_UD[part]) for part in parts])
+    return torch.cat([checkpoint(of, part, hidden_UD[part], use_reentrant=False) for part in parts])
+
+
 def max_scores(scorer: Scorer) -> int:
     """Return how many scores are computed at once."""
     if next(scorer.model.parameters()).device.type != "cpu":
@@ -67,7 +89,7 @@ def max_scores(scorer: Scorer) -> int:
 def chunks(scorer: Scorer, task: Objective, num_units: int) -> Iterator[slice]:
     """Yield the slices of units whose scores are computed at once: one, where the loss is no sum over units."""
     size = num_units
-    if task.sums_over_units:
+    if task.sums_over_units or task.reduces:
         whole = max(max_scores(scorer) // scorer.num_outputs, 1)
         size = max(whole // scorer.shapes.tokens, 1) * scorer.shapes.tokens if whole < num_units else num_units
     for start in range(0, num_units, max(size, 1)):

@@ -10,11 +10,11 @@ import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray, targets_of, units_of
-from tunesmith.engine.losses import chunks, part_of, widened
+from tunesmith.engine.losses import chunks, part_of, reduced, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
 from tunesmith.models.modes import evaluating
-from tunesmith.tasks.objective import Objective
+from tunesmith.tasks.objective import SURVEYED, Objective
 
 ROWS_TOGETHER = 64
 """Rows that are held against each other, in their order, for the loss of a split that training would need a whole step
@@ -76,12 +76,17 @@ class Collected:
         self._seen: list[IntArray] = []
         self._loss = 0.0
         self._num_units = 0.0
-        self._scores: list[torch.Tensor] = []
+        self._together: list[torch.Tensor] = []
+        """Scores of rows that are held against each other."""
+        self._unsurveyed: list[tuple[torch.Tensor, Mapping[str, torch.Tensor], Units]] = []
+        """What the loss is still to be computed of, where that depends on all of it."""
 
     def add(self, scores: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> None:
         """Take the scores of some units of a batch, those of the units before them having been taken."""
         if targets and self._task.needs_whole_step:
-            self._scores.append(scores)
+            self._together.append(scores)
+        elif targets and self._task.surveys:
+            self._unsurveyed.append((scores, targets, units))
         elif targets:
             self._add_loss(scores, targets, units)
         found = self._task.collect(scores, targets, units)
@@ -97,11 +102,17 @@ class Collected:
 
     def _add_losses_of_whole(self, order: IntArray) -> None:
         """Add the losses of rows held against each other, some at a time; ``order`` is that of the sequences scored."""
-        data, scores = self._data, torch.cat(self._scores)[torch.from_numpy(np.argsort(order, kind="stable"))]
+        data, scores = self._data, torch.cat(self._together)[torch.from_numpy(np.argsort(order, kind="stable"))]
         for start in range(0, data.num_samples, ROWS_TOGETHER):
             sequences = data.sequences_of(np.arange(start, min(start + ROWS_TOGETHER, data.num_samples)))
             targets = {name: target.to(scores.device) for name, target in targets_of(data, sequences).items()}
             self._add_loss(scores[torch.from_numpy(sequences)], targets, units_of(data, sequences))
+
+    def _add_losses_by_survey(self) -> None:
+        surveyed = torch.stack([self._task.survey(*part) for part in self._unsurveyed]).sum(dim=0)
+        for scores, targets, units in self._unsurveyed:
+            self._add_loss(scores, {**targets, SURVEYED: surveyed}, units)
+        self._unsurveyed = []
 
     def finish(self) -> Scored:
         """Return all of it in the order of the data's rows."""
@@ -110,8 +121,10 @@ class Collected:
             return Scored({}, data.data_targets, None)
         order = np.concatenate(self._seen)
         outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
-        if self._scores:
+        if self._together:
             self._add_losses_of_whole(order)
+        if self._unsurveyed:
+            self._add_losses_by_survey()
         loss = self._loss / self._num_units if self._num_units else None
         concluded = self._task.conclude(outputs, data)
         return Scored({**concluded, **data.beside}, data.data_targets, loss)
@@ -124,6 +137,9 @@ def scored_parts(
     with scorer.surrounding(batch):
         if scorer.reads == "row":
             yield widened(scorer(batch)), batch.targets, batch.units
+            return
+        if task.reduces:
+            yield reduced(scorer, task, batch), batch.targets, batch.units
             return
         hidden_UD = scorer.read(batch)
         parts = list(chunks(scorer, task, len(hidden_UD)))

@@ -36,7 +36,7 @@ RECORDS = (
 )
 """What every run writes besides its model; all of them are in the manifest."""
 
-COLUMNS = ("untuned", "states", "general", "calibration", "teacher", "mined")
+COLUMNS = ("untuned", "states", "general", "calibration", "teacher", "mined", "reference")
 """What a model makes of rows while the run goes on, by kind."""
 FOLDERS = ("checkpoints", "tensorboard", *COLUMNS)
 PAGES = ("report.html", "README.md", "rejected.jsonl")

@@ -11,6 +11,7 @@ from tunesmith.metrics.classification import (
 )
 from tunesmith.metrics.curves import calibration_curve, ranking_curves
 from tunesmith.metrics.language import language_metrics
+from tunesmith.metrics.preference import JudgedAnswers, RowMargins, by_side, preference_metrics, weighted_mean
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
@@ -21,10 +22,13 @@ from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_p
 __all__ = [
     "RANGES",
     "Entities",
+    "JudgedAnswers",
+    "RowMargins",
     "answer_metrics",
     "answer_statistics",
     "areas",
     "average_ranks",
+    "by_side",
     "calibration_bins",
     "calibration_curve",
     "compare_answer",
@@ -37,6 +41,7 @@ __all__ = [
     "match_entities",
     "multi_label_metrics",
     "multi_label_per_class",
+    "preference_metrics",
     "ranking_curves",
     "regression_metrics",
     "require_answer_metrics",
@@ -44,5 +49,6 @@ __all__ = [
     "single_label_metrics",
     "single_label_per_class",
     "span_metrics",
+    "weighted_mean",
     "within_range",
 ]

@@ -20,6 +20,8 @@ _AT_LEAST_1: Range = (1.0, math.inf)
 RANGES: Mapping[str, Range] = {
     "accuracy": _SHARE,
     "token_accuracy": _SHARE,
+    "reward_accuracy": _SHARE,
+    "kl": _AT_LEAST_0,
     "balanced_accuracy": _SHARE,
     **{f"{average}{name}": _SHARE for average in ("", "macro_", "micro_") for name in ("precision", "recall", "f1")},
     "roc_auc": _SHARE,

@@ -22,6 +22,7 @@ from tunesmith.run.guards import (
     other_surroundings,
 )
 from tunesmith.run.mined_sequences import with_mined_sequences
+from tunesmith.run.reference_column import with_reference
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
 from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
@@ -52,6 +53,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
+    composed = with_reference(composed)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
     composed = with_mined_sequences(calibrated(composed))
     if resume:

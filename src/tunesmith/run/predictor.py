@@ -16,6 +16,7 @@ from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.judgement import Judged, Writing, judge, write_answers
+from tunesmith.run.reference import refer
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.objective import Objective
@@ -113,6 +114,8 @@ class TrainedModel:
         encoded = self.network.encode(self.task, columns)
         if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):
             raise InputError(errors)
+        weights = self.directory.read_json("environment").get("model", {}).get("weights_sha256")
+        encoded = refer(encoded, self.task, self.config, weights)
         return judge(self.network, self.task, encoded, columns, config, working=working)
 
     def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:

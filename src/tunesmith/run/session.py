@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.evaluate import Baseline
@@ -91,6 +91,8 @@ class Composed:
     """Whom it learns from besides the labels."""
     columns: ComputedColumns
     """What its model made of rows before training."""
+    referred: Mapping[str, Mapping[str, Array | Ragged]] = field(default_factory=dict)
+    """What its reference says of the rows of a split, as further targets, where its loss reads that."""
     logbook: Logbook
     stop: StopRequests
     how_to_resume: str
@@ -129,8 +131,9 @@ class Composed:
         return [self.config.model.model_dump(mode="json"), weights, method.name, shaping, network.precision, tokens]
 
     def encoded(self, split: str) -> Encoded:
-        """Return the tokens of a split."""
-        return self.workshop.encoded(self.network, self.data, split)
+        """Return the tokens of a split, with what the reference says of them."""
+        encoded, referred = self.workshop.encoded(self.network, self.data, split), self.referred.get(split)
+        return encoded if referred is None else encoded.with_targets(referred)
 
     def note(self, problem: Problem) -> None:
         """Keep a note or warning for the run's record, and tell the observers."""

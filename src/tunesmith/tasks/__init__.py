@@ -14,8 +14,10 @@ from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
+from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.reward import Reward
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -28,6 +30,8 @@ TASKS: dict[str, type[Task]] = {
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
     "embedding": Embedding,
+    "preference": Preference,
+    "reward": Reward,
 }
 
 
@@ -198,8 +202,10 @@ __all__ = [
     "Embedding",
     "MaskedLM",
     "MultipleChoice",
+    "Preference",
     "QuestionAnswering",
     "Regression",
+    "Reward",
     "Task",
     "TokenClassification",
     "chatting",

@@ -235,7 +235,7 @@ class CausalLM(Task, Writer):
         return float(targets["labels"].numel())
 
     @property
-    def followed(self) -> Following:
+    def followed(self) -> Following | None:
         return "vocabulary"
 
     # ---- scores to answers and numbers ---------------------------------------------------------

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 
+SURVEYED = "surveyed"
+"""The target that holds the sums of what ``survey`` gave, [F]."""
+
 Following = Literal["classes", "labels", "value", "vocabulary"]
 
 Pooling = Literal["first", "last", "mean"]
@@ -30,11 +33,12 @@ class Objective:
     """Where the head reads: one pooled vector a sequence, or the tokens that ``Encoded.reads`` names."""
     corrupts: ClassVar[bool] = False
     """Whether sequences are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
+    reduces: ClassVar[bool] = False
+    """Whether the loss reads a few numbers of each unit rather than all of its scores: ``reduce`` is there."""
     plain_cross_entropy: ClassVar[bool] = False
     """Whether the loss is the cross-entropy of the targets ``labels``, unweighted, so that a kernel may compute it."""
     most_epochs: ClassVar[int] = 20
     """Passes over the rows beyond which a model rather knows them by heart, however few they are."""
-
     rate_factor: ClassVar[float] = 1.0
     """What the usual learning rate is multiplied by where nobody gives one: below 1 for models that have no new head
     to learn and may already do well what they are trained for."""
@@ -77,6 +81,34 @@ class Objective:
         be given a part of them, that begins and ends anywhere.
         """
         raise NotImplementedError
+
+    def reduce(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return [U, R], float32 or wider: all that loss, ``survey`` and ``collect`` read of scores of some units.
+
+        Each unit is reduced for itself, so that there are never the scores of all; the others are given it as scores.
+        """
+        raise NotImplementedError
+
+    @property
+    def surveys(self) -> int:
+        """F: figures of the whole step that the loss of a unit depends on: where there are any, ``survey`` is there."""
+        return 0
+
+    def survey(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
+        """Return [F]: figures of a micro-batch that add up to those of the step, or of all that is evaluated.
+
+        The sums are given to ``loss_sum`` as the target ``SURVEYED``; they have no gradient.
+        """
+        raise NotImplementedError
+
+    @property
+    def reference(self) -> Objective | None:
+        """What is asked of the model as it was before any training, about every unit; None where that is nothing.
+
+        What its ``collect`` keeps, one value a unit, stands in the targets by its name when the loss is computed.
+        Where it does not (a probe of how fast steps are) the loss has some value all the same.
+        """
+        return None
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return what the step's loss is divided by: the number (or total weight) of labelled units or rows."""

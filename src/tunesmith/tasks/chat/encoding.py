@@ -243,8 +243,10 @@ def encode_prompts(
     tokenizer: TextTokenizer,
     max_length: int,
     place: Callable[[int], str],
+    *,
+    add_generation_prompt: bool = True,
 ) -> Encoded:
-    """Encode conversations up to where the model is to answer: one row each, inputs only.
+    """Encode conversations up to where the model is to answer, or as they are: one row each, inputs only.
 
     Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning.
     """
@@ -252,15 +254,17 @@ def encode_prompts(
     ids: list[np.ndarray[Any, Any]] = []
     num_truncated = 0
 
+    render = functools.partial(chat_format.render, add_generation_prompt=add_generation_prompt)
+
     def measure(messages: list[Message], tools: list[Any] | None) -> Tokens:
-        return tokenizer.prompts([chat_format.render(messages, tools, add_generation_prompt=True).text])[0]
+        return tokenizer.prompts([render(messages, tools).text])[0]
 
     for first, batch in _batches(conversations):
         texts = []
-        chat_format.prepare((messages, tools, True) for messages, tools in batch)
+        chat_format.prepare((messages, tools, add_generation_prompt) for messages, tools in batch)
         for row, (messages, tools) in enumerate(batch, start=first):
             try:
-                texts.append(chat_format.render(messages, tools, add_generation_prompt=True).text)
+                texts.append(render(messages, tools).text)
             except RefusedError as error:
                 refusals.add(row, error)
                 texts.append("")
