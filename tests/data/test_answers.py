@@ -1,4 +1,4 @@
-"""What stands in an answer is its text; what was rejected is not learned; texts and summaries are chats."""
+"""What stands in an answer is its text; what was rejected is not learned; texts have summaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
 from tunesmith.data.rows import Rows
 from tunesmith.run.rows import FoundRows, find_rows
-from tunesmith.tasks import Classification, detect
+from tunesmith.tasks import CausalLM, Classification, Seq2Seq, detect
 from tunesmith.types import ColumnChoice, InputError
 
 N = 24
@@ -158,13 +158,19 @@ THEMES = [["water", "land"][i % 2] for i in range(N)]
     ],
 )
 def test_texts_with_what_was_made_of_them(columns: dict[str, Any], wanted: str | None) -> None:
-    found = detect(profile(Rows(pa.table(columns), "")), {} if wanted else {"label": list(columns)[-1]})
+    profiles = profile(Rows(pa.table(columns), ""))
+    found = detect(profiles, {} if wanted else {"label": list(columns)[-1]})
     if wanted is None:
         assert found.task is Classification
     else:
-        assert found.task.model_fields["name"].default == "causal_lm"
+        is_rewriting = wanted != "question,answer"
+        assert found.task is (Seq2Seq if is_rewriting else CausalLM)
+        roles = ("source", "target") if is_rewriting else ("prompt", "completion")
         choices = {choice.role: choice.column for choice in found.choices}
-        assert f"{choices['prompt']},{choices['completion']}" == wanted
+        assert ",".join(choices[role] for role in roles) == wanted
+        asked, problems = assign_roles(profiles, CausalLM.roles_for(profiles, {}), {})
+        assert problems == []
+        assert ",".join(choice.column for choice in asked if choice.role != "context") == wanted
 
 
 # ---- rejected answers ----------------------------------------------------------------------------

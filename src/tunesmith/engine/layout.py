@@ -24,7 +24,7 @@ from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.engine.stand_ins import Tier, as_written, attending_by, set_attention, take_away
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
-from tunesmith.models.wrapping import has_virtual_tokens, inner
+from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
@@ -55,6 +55,8 @@ def choose_layout(
         return "padded", "as configured"
     if has_virtual_tokens(model):
         return "padded", "what the method puts before every row has no place in the flat layout"
+    if writes_from_encoder(model):
+        return "padded", "a decoder that reads an encoder's states has two rows of tokens, and the flat layout has one"
     register()
     for stand_in in (install if fused else install_adapters, None):
         difference = _try(partial(_layout_difference, model, reads, vocab_size, longest, stand_in))

@@ -11,6 +11,7 @@ from torch import nn
 
 from tunesmith.models.failures import explained, loading
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inputs_for
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         encoded = tokenizer("one word", return_tensors="pt")
-        model(input_ids=encoded["input_ids"].long(), attention_mask=encoded["attention_mask"].long())
+        model(**inputs_for(model, encoded["input_ids"].long(), encoded["attention_mask"].long()))
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ def compose(
     observers.working("reading the data")
     data = with_unlabelled(workshop.data(config), config)
     observers.working("loading the model")
-    config, network, notes = _network(config, data, workshop)
+    config, data, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
     rows = rows_to_learn_from(splits)
@@ -99,12 +99,16 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     be_deterministic(wanted=deterministic)
 
 
-def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[RunConfig, Network, list[Problem]]:
+def _network(
+    config: RunConfig, data: TaskData, workshop: Workshop
+) -> tuple[RunConfig, TaskData, Network, list[Problem]]:
     """Return the adapted model, with memory of its own for all that is trained, and what there is to say of it.
 
-    The configuration holds the method as it was settled for this model and these rows.
+    The configuration holds the method as it was settled for this model and these rows, the data the task as it suits
+    the model.
     """
     loaded = workshop.load(config, data)
+    data = replace(data, task=data.task.suited_to(loaded.model, loaded.tokenizer))
     method = config.method.settled(loaded.model, situation_before(config, data, loaded.model))
     config = config.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
@@ -112,7 +116,7 @@ def _network(config: RunConfig, data: TaskData, workshop: Workshop) -> tuple[Run
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
-    return config, network, list(notes)
+    return config, data, network, list(notes)
 
 
 def _encode(

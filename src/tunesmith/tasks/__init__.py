@@ -13,6 +13,7 @@ from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "seq2seq": Seq2Seq,
 }
 
 
@@ -188,6 +190,7 @@ __all__ = [
     "Detection",
     "MaskedLM",
     "Regression",
+    "Seq2Seq",
     "Task",
     "TokenClassification",
     "chatting",
