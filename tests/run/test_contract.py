@@ -63,7 +63,6 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "chains": ("token_classification", {"crf": True}, tagged),
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "texts of texts": ("seq2seq", {"label_smoothing": 0.1}, rewritten),
-    "texts of texts, prompted": ("seq2seq", {}, rewritten),
     "pair ranking": ("pair_ranking", {}, ranked),
     "span choice": ("span_choice", {}, answered),
 }
@@ -94,8 +93,6 @@ REFUSED = {
     ("texts of texts", "probe"): "no head",
     ("texts of texts", "prompt tuning"): "PEFT has no such place",
     ("texts of texts", "pruned"): "not of a kind",
-    ("texts of texts, prompted", "probe"): "no head",
-    ("texts of texts, prompted", "bitfit"): "has none below its head",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -132,8 +129,7 @@ def model_for(configured: Configure, llama_folder: Path, tmp_path: Path) -> Call
     def find(task: str) -> str:
         if task == WRITES_FROM_ENCODER:
             return str(writer_folder(tmp_path))
-        writes = TASK_ROWS[task][0] in ("causal_lm", "seq2seq")
-        return str(llama_folder) if writes else str(configured().model.name)
+        return str(llama_folder) if TASK_ROWS[task][0] == "causal_lm" else str(configured().model.name)
 
     return find
 

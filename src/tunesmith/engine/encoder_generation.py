@@ -67,7 +67,7 @@ def search_settings(whole: Any, sampling: Sampling) -> GenerationConfig:
     wanted = {name: value for name, value in sampling.config(whole).to_diff_dict().items() if name[0] != "_"}
     wanted |= {"do_sample": sampling.temperature > 0, "max_length": None, "min_length": None}
     wanted.pop("transformers_version", None)
-    config.update(**wanted)
+    config.update(**wanted)  # type: ignore[no-untyped-call]
     return config
 
 

@@ -71,7 +71,7 @@ class SourceEncoder:
         of_source = np.repeat(np.arange(len(sources)), counts)
         inputs = read.inputs["input_ids"]
         assert isinstance(inputs, Ragged)
-        first = filler_token(self.tokenizer) if start in (None, "last") else start
+        first = start if isinstance(start, int) else filler_token(self.tokenizer)
         if targets is None:
             labels, num_truncated = Ragged(np.zeros(0, np.int32), np.zeros(len(sources) + 1, np.int64)), 0
             shifted = Ragged.from_rows([[first]] * len(sources), np.int32)
