@@ -1,4 +1,4 @@
-"""A tiny model, a small learnable data set and a private cache for whole runs."""
+"""A tiny model and a small learnable data set for whole runs."""
 
 from __future__ import annotations
 
@@ -39,14 +39,6 @@ def reviews_writer() -> Callable[..., Path]:
     return write_reviews
 
 
-@pytest.fixture(scope="session", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Keep the user's cache out of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")
@@ -62,16 +54,20 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("models"), "llama", head="causal")
 
 
+def small_config(reviews: Path, model: Path, output: Path, /, **sections: Any) -> RunConfig:
+    """Return a configuration: sections over small defaults."""
+    train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
+    by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
+    evaluation = {"num_resamples": 50, **sections.pop("evaluation", {})}
+    values = {"model": str(model), "data": str(reviews), "output": str(output), **sections}
+    return build(RunConfig, {**values, "train": {**by_hand, **train}, "evaluation": evaluation})
+
+
 @pytest.fixture
 def configured(reviews: Path, bert_folder: Path, tmp_path: Path) -> Callable[..., RunConfig]:
-    """Return a function that builds a configuration: sections as keywords over small defaults."""
+    """Return ``small_config`` for the reviews and the tiny model, with an output that is the test's own."""
 
     def configure(**sections: Any) -> RunConfig:
-        train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
-        by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
-        train = {**by_hand, **train}
-        evaluation = {"num_resamples": 50, **sections.pop("evaluation", {})}
-        values = {"model": str(bert_folder), "data": str(reviews), "output": str(tmp_path / "run"), **sections}
-        return build(RunConfig, {**values, "train": train, "evaluation": evaluation})
+        return small_config(reviews, bert_folder, tmp_path / "run", **sections)
 
     return configure

@@ -1,23 +1,14 @@
-"""Fixtures for reading data: a private cache, and a short way from file content to rows."""
+"""A short way from file content to rows."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunesmith.data import DataConfig, RawData, read
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(os, "fsync", lambda descriptor: None)  # crashes of the machine are not tested here
-        yield
 
 
 @pytest.fixture

@@ -94,6 +94,25 @@ def test_decimal_commas_are_numbers_where_semicolons_separate(read_text) -> None
     assert raw.splits["train"]["marks"][0] == "0,5,3"
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("form", ['"{text}"{separator}"{label}"', '"{text}"{separator}{label}'])
+@pytest.mark.parametrize("names", [("text", "label"), ("Beschreibung", "Klasse")])
+def test_commas_within_quotes_do_not_hide_the_separator(read_text, separator, form, names) -> None:
+    """Whoever writes all texts in quotes has commas in them: these files have two columns, not one."""
+    cells = [names, *((f"a film, number {row}", ("good", "bad")[row % 2]) for row in range(40))]
+    lines = [form.format(text=text, label=label, separator=separator) for text, label in cells]
+    raw = read_text("x.csv", "\n".join(lines))
+    rows = raw.splits["train"]
+    assert [(rows[names[0]][row], rows[names[1]][row]) for row in (0, 39)] == [cells[1], cells[40]]
+
+
+def test_one_column_in_quotes_stays_one(read_text) -> None:
+    for inner in ("a film, number {}", 'a ""film"", number {}', "a film,\nnumber {}; x"):
+        rows = read_text("x.csv", "\n".join(['"text"', *(f'"{inner.format(row)}"' for row in range(40))]))
+        assert rows.splits["train"]["text"][7] == inner.format(7).replace('""', '"')
+        assert len(rows.splits["train"]) == 40
+
+
 def test_quoting_is_what_explains_most(read_text) -> None:
     quoted = "".join(f'"a, {row}",b\n' for row in range(20))
     assert guess(read_text("x.csv", "text,label\n" + quoted), "delimiter")[:2] == ("comma", 21)

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from engine import rank
 from engine.memory import training
+from forked_process import ForkedProcess
 from tunesmith.engine import loop, ranks
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what two processes that know of each other were told."""
     place = tmp_path_factory.mktemp("ranks") / "meeting"
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "rank.py"), str(rank), str(place)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=surroundings,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = [ForkedProcess(rank.main, number, str(place)) for number in range(2)]
     found = []
     for process in processes:
-        stdout, stderr = process.communicate(timeout=240)
-        assert process.returncode == 0, stderr
-        found.append(json.loads(stdout.splitlines()[-1]))
+        assert process.wait() == 0, process.stderr
+        found.append(json.loads(process.stdout.splitlines()[-1]))
     return found
 
 
@@ -51,9 +35,9 @@ def test_two_processes_are_told_the_same(answers: list[dict[str, Any]]) -> None:
 
 def test_processes_that_have_not_joined_are_alone(answers: list[dict[str, Any]]) -> None:
     """Whoever starts several may let each train a model of its own."""
-    for rank, found in enumerate(answers):
-        own = {"sum": rank + 1.0, "max": 10.0 * rank, "any of one": rank == 1, "any of none": False}
-        assert found["alone"] == found["alone again"] == {**own, "norm": [3.0, 4.0][rank]}
+    for number, found in enumerate(answers):
+        own = {"sum": number + 1.0, "max": 10.0 * number, "any of one": number == 1, "any of none": False}
+        assert found["alone"] == found["alone again"] == {**own, "norm": [3.0, 4.0][number]}
 
 
 def test_a_step_of_two_processes_is_one_step(answers: list[dict[str, Any]]) -> None:

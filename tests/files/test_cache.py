@@ -58,20 +58,41 @@ def test_any_key_makes_a_safe_name(cache: Path) -> None:
         assert folder.parent == cache / "k"
 
 
-def test_processes_may_race(cache: Path) -> None:
+def test_processes_that_want_the_same_wait_for_the_first(cache: Path) -> None:
     program = """
 import sys, time
 from pathlib import Path
 from tunesmith.files import cached_folder
 def build(folder):
+    with open(sys.argv[2], "a") as log:
+        log.write("built\\n")
     (folder / "a").write_text(sys.argv[1])
     time.sleep(0.3)
 print((cached_folder("k", "key", build) / "a").read_text())
 """
     workers = [
-        subprocess.Popen([sys.executable, "-c", program, str(i)], stdout=subprocess.PIPE, text=True) for i in range(3)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(i), str(cache.parent / "log")], stdout=subprocess.PIPE, text=True
+        )
+        for i in range(3)
     ]
     outputs = {worker.communicate()[0].strip() for worker in workers}
     assert all(worker.returncode == 0 for worker in workers)
     assert len(outputs) == 1
+    assert (cache.parent / "log").read_text() == "built\n"
     assert [path.name for path in (cache / "k").iterdir()] == ["key"]
+
+
+def test_where_nothing_can_be_locked_or_somebody_hangs_each_builds_its_own(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import FileLock
+
+    monkeypatch.setattr("tunesmith.files.cache._MAX_WAIT_SECONDS", 0.05)
+    (cache / "locks").mkdir(parents=True)
+    with FileLock(cache / "locks" / "k-held.lock"):
+        assert cached_folder("k", "held", lambda folder: (folder / "a").touch()).is_dir()
+    (cache / "locks" / "k-held.lock").unlink()
+    (cache / "locks").rmdir()
+    (cache / "locks").touch()
+    assert cached_folder("k", "other", lambda folder: (folder / "a").touch()).is_dir()

@@ -63,7 +63,22 @@ METHODS: dict[str, Callable[[], Method]] = {
     "lora-all-options": partial(Lora, rank=4, rslora=True, dora=True, lora_plus_ratio=4, init="gaussian"),
     "lora-bias": partial(Lora, rank=2, bias="all"),
 }
-everything = pytest.mark.parametrize(("name", "case"), [(name, case) for name in MODELS for case in METHODS])
+ADAPTERS = [case for case in METHODS if case.startswith("lora")]
+
+
+def is_quick(name: str, case: str) -> bool:
+    """Say whether a model meets a case in every test run: adapters take turns."""
+    return case not in ADAPTERS or case == ADAPTERS[list(MODELS).index(name) % len(ADAPTERS)]
+
+
+everything = pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, case, marks=() if is_quick(name, case) else pytest.mark.slow)
+        for name in MODELS
+        for case in METHODS
+    ],
+)
 main_methods = pytest.mark.parametrize(("name", "case"), [(name, case) for name in MODELS for case in ("full", "lora")])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forked_process import ForkedProcess
 from tiny import SENTENCES, tiny_batch, tiny_model
 from tunesmith.models import MODELS, Cnn, Lstm, load_tokenizer, load_trained, tokenizer_hash
 from tunesmith.models.scratch_tokenizer import SPECIAL_TOKENS, choose_kind, learn_tokenizer
@@ -190,7 +189,8 @@ def test_learning_is_the_same_in_another_process() -> None:
         f"texts = {[*SENTENCES, *CHINESE]!r} * 2\n"
         "for kind in ('word', 'bpe', 'character'): print(tokenizer_hash(learn_tokenizer(texts, kind)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = ForkedProcess(exec, code, {})
+    assert done.wait() == 0, done.stderr
     texts = [*SENTENCES, *CHINESE] * 2
     assert done.stdout.split() == [
         tokenizer_hash(learn_tokenizer(texts, kind)) for kind in ("word", "bpe", "character")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +121,21 @@ def test_without_a_cache_to_write_to_the_library_is_made_for_this_process(
         assert not built.parent.exists()
 
 
+def test_a_compiler_that_takes_too_long_ends_with_what_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(building, "COMPILE_SECONDS", 1)
+    slow = script(
+        tmp_path / "slow", f'echo 1.0; test "$1" = --version && exit; sleep 60 & echo $! > {tmp_path}/child; wait'
+    )
+    assert building.build(slow) is None
+    child = int((tmp_path / "child").read_text())
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(child, 0)
+            time.sleep(0.05)
+
+
 def test_building_ahead_fails_in_silence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     failures: list[object] = []
     monkeypatch.setattr(threading, "excepthook", failures.append)
@@ -128,7 +145,12 @@ def test_building_ahead_fails_in_silence(monkeypatch: pytest.MonkeyPatch, tmp_pa
     def fail(*_: object, **__: object) -> None:
         raise UnicodeDecodeError("utf-8", b"", 0, 1, "")
 
-    for module, name in ((building, "_processor"), (building, "cached_folder"), (subprocess, "run")):
+    for module, name in (
+        (building, "_processor"),
+        (building, "cached_folder"),
+        (subprocess, "run"),
+        (subprocess, "Popen"),
+    ):
         monkeypatch.setattr(module, name, fail)
         before = set(threading.enumerate())
         building.build_ahead()

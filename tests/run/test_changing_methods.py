@@ -79,8 +79,14 @@ def result(folder: Path) -> tuple[dict[str, bytes], list[float]]:
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [  # the two in turn; every method in both is slow
+        pytest.param(method, precision, marks=pytest.mark.slow if (place + number) % 2 else ())
+        for place, method in enumerate(SETTINGS)
+        for number, precision in enumerate(["bf16", "fp32"])
+    ],
+)
 def test_stopped_and_killed_runs_go_on_to_the_same_bytes(
     configured: Any, tmp_path: Path, method: str, precision: str
 ) -> None:

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from forked_process import command
 from tiny import tiny_folder
 from tunesmith.cli.application import tunesmith
 from tunesmith.models.quiet import quiet
@@ -229,12 +228,8 @@ def test_nothing_left_to_learn_stops_before_training(configured: Configure, llam
 
 
 def test_ending_a_chat_with_ctrl_c_leaves_no_traceback(run: Run) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tunesmith", "chat", str(run.folder), "--max-new-tokens", "4"]
-    done = subprocess.run(
-        command, input="say red 1\n", capture_output=True, text=True, check=False, env=environment, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    done = command("chat", str(run.folder), "--max-new-tokens", "4", stdin="say red 1\n")
+    assert done.wait() == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.strip()
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from small_runs import small_config
 from tiny import tiny_folder
 from tunesmith.run import Observer, Run, RunConfig, Stopped, Workshop, train
 from tunesmith.run import teaching as module
@@ -56,10 +57,10 @@ def losses(folder: Path) -> list[float]:
     return [one["loss"] for one in map(json.loads, lines) if one["kind"] == "step"]
 
 
-@pytest.fixture
-def teacher(configured: Configure, tmp_path: Path) -> Path:
-    """Return a run that knows how the reviews are to be judged."""
-    return train(configured(train={"epochs": 8}, output=str(tmp_path / "teacher")))
+@pytest.fixture(scope="module")
+def teacher(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that knows how the reviews are to be judged; tests leave it as it is."""
+    return train(small_config(reviews, bert_folder, tmp_path_factory.mktemp("teacher") / "run", train={"epochs": 8}))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -116,7 +117,7 @@ def test_a_student_from_scratch_learns_from_rows_without_labels(
 
     def accuracy(name: str, **sections: Any) -> tuple[float, Run]:
         data = {"path": str(few), "test": str(test), "validation_fraction": 0.2}
-        settings = {"epochs": 20, "learning_rate": 3e-3, "evaluate_steps": 50}
+        settings = {"epochs": 8, "learning_rate": 3e-3, "evaluate_steps": 200}
         run = Run.open(
             train(configured(model="cnn", data=data, train=settings, output=str(tmp_path / name), **sections))
         )
@@ -210,10 +211,11 @@ def test_what_cannot_teach_is_refused(configured: Configure, teacher: Path, llam
 def test_another_teacher_in_its_place_is_refused_on_resuming(
     configured: Configure, teacher: Path, tmp_path: Path
 ) -> None:
-    config = configured(teacher=str(teacher), output=str(tmp_path / "student"))
+    copied = shutil.copytree(teacher, tmp_path / "teacher")
+    config = configured(teacher=str(copied), output=str(tmp_path / "student"))
     with pytest.raises(Stopped):
         train(config, observers=[StopAfter()])
-    shutil.rmtree(teacher)
-    train(configured(train={"max_steps": 2}, output=str(teacher)))
+    shutil.rmtree(copied)
+    train(configured(train={"max_steps": 2}, output=str(copied)))
     with pytest.raises(InputError, match="has changed since"):
         train(config, resume=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
+from tunesmith.cli.application import run
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 
@@ -64,9 +65,8 @@ def write(rows: str, folder: Path) -> Path:
     return path
 
 
-def curve(name: str, folder: Path, cache: Path) -> list[float]:
-    """Train on the command line and return the loss of every step; native code is compiled once for a ``cache``."""
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+def curve(name: str, folder: Path) -> list[float]:
+    """Train on the command line and return the loss of every step."""
     from tiny import tiny_folder
 
     case = CASES[name]
@@ -75,32 +75,25 @@ def curve(name: str, folder: Path, cache: Path) -> list[float]:
         "bert": lambda: str(tiny_folder(folder)),
         "llama": lambda: str(tiny_folder(folder, "llama", head="causal")),
     }[case.model]()
-    command = [sys.executable, "-m", "tunesmith", "train", "--model", model, "--data", str(write(case.rows, folder))]
+    command = ["train", "--model", model, "--data", str(write(case.rows, folder))]
     command += ["--quiet", "--output", str(folder / "run"), "--train.precision", "fp32", "--train.epochs", "5"]
     command += ["--train.batch_size", "16", "--evaluation.num_resamples", "0", "--evaluation.baseline", "false"]
-    environment = {**os.environ, "TUNESMITH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command += case.flags.split()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert run([*command, *case.flags.split()]) == 0
     lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_loss_curves_are_those_recorded(case: str, tmp_path: Path, cache: Path) -> None:
+def test_loss_curves_are_those_recorded(case: str, tmp_path: Path) -> None:
     # Processors add numbers in different orders; another seed or order of rows differs in the second digit.
-    assert curve(case, tmp_path, cache) == pytest.approx(json.loads(GOLDEN.read_text())[case], rel=1e-2, abs=1e-3)
+    assert curve(case, tmp_path) == pytest.approx(json.loads(GOLDEN.read_text())[case], rel=1e-2, abs=1e-3)
 
 
 if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     curves = {}
     for name in CASES:
         with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            curves[name] = [round(loss, 6) for loss in curve(name, folder, folder / "cache")]
+            curves[name] = [round(loss, 6) for loss in curve(name, Path(temporary))]
     GOLDEN.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from forked_process import ForkedProcess, command
 from tunesmith.config.load import dump_yaml
 from tunesmith.engine import checkpoint
 from tunesmith.files import operations
@@ -76,49 +77,51 @@ def check_crash_points(configured: Configure, tmp_path: Path, monkeypatch: pytes
 def test_crashes_at_file_operations_change_nothing(
     configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert check_crash_points(configured, tmp_path, monkeypatch, every=17) >= 5
+    assert check_crash_points(configured, tmp_path, monkeypatch, every=29) >= 5
 
 
-def command(config: RunConfig, path: Path, *flags: str) -> list[str]:
+def begin(config: RunConfig, path: Path, *flags: str) -> ForkedProcess:
+    """Start a training in a process of its own."""
+    return command(*arguments_of(config, path), *flags)
+
+
+def arguments_of(config: RunConfig, path: Path) -> list[str]:
     path.write_text(dump_yaml(config), encoding="utf-8")
-    return [sys.executable, "-m", "tunesmith", "train", str(path), "--quiet", *flags]
+    return ["train", str(path), "--quiet"]
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(folder: Path, step: int, process: ForkedProcess) -> None:
     """Wait until the run has written its ``step``-th step."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.is_alive:
         path = folder / "metrics.jsonl"
         if path.exists() and path.read_text(encoding="utf-8").count('"kind": "step"') >= step:
             return
         time.sleep(0.01)
-    raise AssertionError(f"the run never reached step {step}: {process.stderr.read() if process.stderr else ''}")
+    raise AssertionError(f"the run never reached step {step}: {process.stderr}")
 
 
-LONG = {"epochs": 12}
+LONG = {"epochs": 8}
+"""64 steps of reviews: enough for a signal to come before the last one."""
 
 
 def interrupt(config: RunConfig, tmp_path: Path, step: int, number: int, *flags: str) -> tuple[int, str]:
-    """Start a real training process, send it a signal after ``step`` steps; return status and stderr."""
-    arguments = command(config, tmp_path / "config.yaml", *flags)
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    """Start a training process, send it a signal after ``step`` steps; return status and stderr."""
+    process = begin(config, tmp_path / "config.yaml", *flags)
     wait_for_step(Path(config.output or ""), step, process)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=120)
-    return process.returncode, stderr
+    return process.wait(), process.stderr
 
 
 def test_a_killed_training_resumes_to_the_same_bytes(configured: Configure, tmp_path: Path) -> None:
     config = configured(train=LONG, compute={"checkpoint_steps": 5})
     expected = trained_bytes(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
-    status, _ = interrupt(config, tmp_path, 23, signal.SIGKILL)
+    status, _ = interrupt(config, tmp_path, 8, signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert not (Path(config.output or "") / "model.safetensors").exists()
-    assert interrupt(config, tmp_path, 47, signal.SIGKILL, "--resume")[0] == -signal.SIGKILL
-    done = subprocess.run(
-        command(config, tmp_path / "config.yaml", "--resume"), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    assert interrupt(config, tmp_path, 18, signal.SIGKILL, "--resume")[0] == -signal.SIGKILL
+    done = begin(config, tmp_path / "config.yaml", "--resume")
+    assert done.wait() == 0, done.stderr
     assert trained_bytes(Path(config.output or "")) == expected
 
 
@@ -140,8 +143,8 @@ def test_a_stopped_training_saves_says_how_to_resume_and_does(
 
 def test_a_signal_before_training_stops_at_once(configured: Configure, tmp_path: Path) -> None:
     config = configured()
-    arguments = command(config, tmp_path / "config.yaml")
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = [sys.executable, "-m", "tunesmith", *arguments_of(config, tmp_path / "config.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 60
     while not (Path(config.output or "") / ".lock").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -217,18 +220,16 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_an_older_one(
 
 def test_two_trainings_in_one_folder(configured: Configure, tmp_path: Path) -> None:
     config = configured(train={"epochs": 1000, "evaluate_steps": 100_000})
-    arguments = command(config, tmp_path / "config.yaml")
-    first = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    first = begin(config, tmp_path / "config.yaml")
     try:
         wait_for_step(Path(config.output or ""), 1, first)
-        second = subprocess.run([*arguments, "--resume"], capture_output=True, text=True, timeout=120, check=False)
-        assert first.poll() is None
-        assert second.returncode == 2
+        second = begin(config, tmp_path / "config.yaml", "--resume")
+        assert second.wait() == 2
+        assert first.is_alive
         assert f"process {first.pid}" in second.stderr
     finally:
-        first.terminate()
-    first.communicate(timeout=120)
-    assert first.returncode == 143
+        first.send_signal(signal.SIGTERM)
+    assert first.wait() == 143
 
 
 def test_resuming_with_other_rows_is_refused(

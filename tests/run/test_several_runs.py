@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from small_runs import small_config
 from tunesmith.config.load import load_yaml
 from tunesmith.engine import loop
 from tunesmith.files.hashing import hash_bytes
@@ -38,19 +39,31 @@ MANY: list[dict[str, Any]] = [
 """Runs of other methods, models, tasks, splits, seeds, rates and lengths; one stops early."""
 
 
-@pytest.fixture
-def many(configured: Configure, reviews: Path, tmp_path: Path) -> Callable[[str], list[RunConfig]]:
+@pytest.fixture(scope="module")
+def many(
+    reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[RunConfig]]:
     """Return a function that gives the configurations of ``MANY`` with outputs under a name."""
+    folder = tmp_path_factory.mktemp("many")
 
     def configure(name: str) -> list[RunConfig]:
         return [
-            configured(
-                **{**one, "data": {"path": str(reviews), **one.get("data", {})}}, output=str(tmp_path / f"{name}-{k}")
+            small_config(
+                reviews,
+                bert_folder,
+                folder / f"{name}-{k}",
+                **{**one, "data": {"path": str(reviews), **one.get("data", {})}},
             )
             for k, one in enumerate(MANY)
         ]
 
     return configure
+
+
+@pytest.fixture(scope="module")
+def several(many: Callable[[str], list[RunConfig]]) -> list[Path]:
+    """Return the folders of ``MANY``, trained by one call without interruption."""
+    return train_several(many("several"))
 
 
 def folders_of(configs: list[RunConfig]) -> list[Path]:
@@ -101,8 +114,10 @@ class Watcher(Observer):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_each_run_is_to_the_bit_the_one_it_is_alone(many: Callable[[str], list[RunConfig]]) -> None:
-    folders = train_several(many("several"))
+def test_each_run_is_to_the_bit_the_one_it_is_alone(
+    many: Callable[[str], list[RunConfig]], several: list[Path]
+) -> None:
+    folders = several
     assert folders == folders_of(many("several"))
     assert_same_runs(folders, [train(config) for config in many("alone")])
     summaries = [Run.open(folder).summary for folder in folders]
@@ -125,9 +140,9 @@ def test_language_models(configured: Configure, llama_folder: Path, tmp_path: Pa
     assert_same_runs(folders, [train(configure("alone", k)) for k in range(2)])
 
 
-def test_stopped_runs_go_on_where_they_were(many: Callable[[str], list[RunConfig]]) -> None:
+def test_stopped_runs_go_on_where_they_were(many: Callable[[str], list[RunConfig]], several: list[Path]) -> None:
     """The finished ones are left alone, the interrupted one goes on, those that never began begin."""
-    whole, configs = train_several(many("whole")), many("stopped")
+    configs = many("stopped")
     with pytest.raises(Stopped, match=r"after step 5 of 24; a checkpoint was saved.*the same command and --resume"):
         train_several(configs, observers=[[], [Watcher(stop_after=5)], *([] for _ in MANY[2:])])
     folders = folders_of(configs)
@@ -139,7 +154,7 @@ def test_stopped_runs_go_on_where_they_were(many: Callable[[str], list[RunConfig
         train_several(configs, resume=True, observers=[[one] for one in watchers])
     assert [one.num_steps for one in watchers[:3]] == [0, 24 - 5, 1]
     assert train_several(configs, resume=True) == folders
-    for found, expected in zip(folders, whole, strict=True):
+    for found, expected in zip(folders, several, strict=True):
         one, other = contents(found), contents(expected)
         for part in ("curve", "evaluation", "weights", "predictions", "config"):
             assert one[part] == other[part]

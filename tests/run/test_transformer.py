@@ -69,7 +69,10 @@ def test_a_decoder_learns_targets_as_answers_to_a_prompt(
     configured: Callable[..., RunConfig], llama_folder: Path, tmp_path: Path
 ) -> None:
     rows = [
-        {"document": f"the {WORDS[i % 4]} car of number {i} is here, and more is said of it", "summary": [f"{WORDS[i % 4]} car"]}
+        {
+            "document": f"the {WORDS[i % 4]} car of number {i} is here, and more is said of it",
+            "summary": [f"{WORDS[i % 4]} car"],
+        }
         for i in range(60)
     ]
     data = tmp_path / "rows.jsonl"

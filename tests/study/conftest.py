@@ -1,5 +1,5 @@
-"""A tiny model, a small learnable data set and a private cache for whole studies."""
+"""A tiny model and a small learnable data set for whole studies."""
 
-from small_runs import bert_folder, configured, llama_folder, private_cache, reviews, reviews_writer
+from small_runs import bert_folder, configured, llama_folder, reviews, reviews_writer
 
-__all__ = ["bert_folder", "configured", "llama_folder", "private_cache", "reviews", "reviews_writer"]
+__all__ = ["bert_folder", "configured", "llama_folder", "reviews", "reviews_writer"]

@@ -32,8 +32,9 @@ def asked(configured: Configure, tmp_path: Path) -> Callable[..., CompareConfig]
         sections = {
             name: values.pop(name) for name in ("train", "evaluation", "data", "model", "task") if name in values
         }
+        sections["train"] = {"epochs": 1, **sections.get("train", {})}
         run = configured(**sections).model_dump(mode="json", exclude={"method", "version", "output"})
-        run["train"]["learning_rate"] = sections.get("train", {}).get("learning_rate")
+        run["train"]["learning_rate"] = sections["train"].get("learning_rate")
         place = str(tmp_path / "study")
         return build(CompareConfig, {"methods": METHODS, "seeds": 2, "rates": 1, "output": place, **run, **values})
 
@@ -250,6 +251,7 @@ def test_test_rows_that_were_opened_before_are_told_of(asked: Callable[..., Comp
     assert any("opened before" in str(problem) for problem in second.problems)
 
 
+@pytest.mark.slow
 def test_a_budget_cuts_rates_and_seeds_and_says_so(asked: Callable[..., CompareConfig]) -> None:
     folder = run_contest(asked(rates=5, seeds=99, budget="20s"))
     record = Study(folder).record
@@ -258,8 +260,11 @@ def test_a_budget_cuts_rates_and_seeds_and_says_so(asked: Callable[..., CompareC
     done = [sum(run["state"] == "done" for run in one["runs"]) for one in record["methods"] if one["runs"]]
     assert len(set(done)) == 1  # as many seeds for each
     assert 1 <= done[0] < 99
+
+
+def test_a_budget_too_short_is_refused(asked: Callable[..., CompareConfig]) -> None:
     with pytest.raises(InputError, match="too short for a comparison"):
-        run_contest(asked(budget="1s"), overwrite=True)
+        run_contest(asked(budget="1s"))
 
 
 def test_language_models_are_compared_with_themselves_and_by_what_they_forget(

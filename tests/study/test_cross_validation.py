@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from forked_process import command
 from tiny import tiny_folder
 from tunesmith.cli.application import run
 from tunesmith.evaluate import fold_interval
@@ -132,15 +130,14 @@ def test_whole_groups_and_rates_inside_the_folds(place: Path, flags: list[str]) 
 
 def test_killed_it_goes_on_with_the_same_command(place: Path, flags: list[str], whole: Path) -> None:
     folder = place / "killed"
-    command = [sys.executable, "-m", "tunesmith", "cross-validate", *flags, "--output", str(folder)]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    process = command("cross-validate", *flags, "--output", str(folder))
     deadline = time.monotonic() + 120
     while not list(folder.glob("runs/repeat-1-fold-2/metrics.jsonl")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive, process.stderr
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert record_of(folder)["status"] == "running"
     first = (folder / "runs/repeat-1-fold-1/evaluation.json").stat().st_mtime_ns
     assert run(["cross-validate", *flags, "--output", str(folder)]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,8 @@ Make = Callable[[int], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("ensembles")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
-        yield folder
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ensembles")
 
 
 def write_rows(path: Path, make: Make, number: int = 120) -> Path:

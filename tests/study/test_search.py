@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from forked_process import ForkedProcess, command
 from tiny import tiny_folder
 from tunesmith.cli.application import run
 from tunesmith.config.build import build
@@ -109,11 +108,10 @@ def test_more_trials_go_on_from_those_there_are(place: Path, whole: Path, flags:
 def test_killed_side_by_side_it_goes_on_with_the_same_command(place: Path, flags: list[str]) -> None:
     folder = place / "killed"
     arguments = ["search", *flags, "--trials", "4", "--output", str(folder)]
-    command = [sys.executable, "-m", "tunesmith", *arguments, "--workers", "2"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    process = command(*arguments, "--workers", "2")
     _wait_for(lambda: list(folder.glob("runs/trial-1/metrics.jsonl")), process)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     drawn = [trial["values"] for trial in _trials(folder)]
     assert len(drawn) >= 2
     assert run(arguments) == 0  # also with another number of workers
@@ -127,20 +125,18 @@ def test_killed_side_by_side_it_goes_on_with_the_same_command(place: Path, flags
 def test_asked_to_stop_side_by_side_it_says_how_to_go_on(place: Path, flags: list[str]) -> None:
     folder = place / "stopped"
     arguments = ["search", *flags, "--trials", "4", "--workers", "2", "--output", str(folder)]
-    command = [sys.executable, "-m", "tunesmith", *arguments]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    process = command(*arguments)
     _wait_for(lambda: list(folder.glob("runs/trial-0/metrics.jsonl")), process)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert b"Continue with: the same command" in told
+    assert process.wait() == 128 + signal.SIGTERM
+    assert "Continue with: the same command" in process.stderr
     assert record_of(folder)["status"] == "running"
 
 
-def _wait_for(reached: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+def _wait_for(reached: Callable[[], object], process: ForkedProcess) -> None:
     deadline = time.monotonic() + 150
     while not reached():
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.is_alive, process.stderr
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
 """No leading zeros: 007 is a name, not a number."""
@@ -22,6 +23,7 @@ MAX_DIGITS = 15
 _INTEGER = re.compile(INTEGER)
 _FLOAT = re.compile(FLOAT)
 _COMMA = re.compile(DECIMAL_COMMA)
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 MAX_LIST = 10_000
 """Characters of a cell that may be a list."""
 _ARRAY_ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -55,6 +57,67 @@ def _is_long(text: str) -> bool:
     return len(digits) > MAX_DIGITS and digits.isdigit()
 
 
+@dataclass(frozen=True, slots=True)
+class NumberStyle:
+    """How the numbers of a column are written."""
+
+    decimal: str = "."
+    """What stands before a fraction."""
+    groups: str = ""
+    """What may stand between thousands: one or several characters, each of which may."""
+
+    def plain(self, text: str) -> str:
+        """Return a number of this style with a decimal point and nothing between its digits."""
+        for character in self.groups:
+            text = text.replace(character, "")
+        return text.replace(self.decimal, ".")
+
+
+_SPACES, _NARROW_SPACES, _APOSTROPHES = " \u00a0\u202f", "\u00a0\u202f", "'’"
+_GROUPED = (
+    NumberStyle(",", "."),
+    NumberStyle(".", ","),
+    NumberStyle(",", _SPACES),
+    NumberStyle(".", _SPACES),
+    NumberStyle(".", _APOSTROPHES),
+    NumberStyle(",", _APOSTROPHES),
+)
+
+
+def number_style(texts: Collection[str]) -> NumberStyle | None:
+    """Return the style in which all texts are numbers; None where there is none, or nobody can say which.
+
+    Thousands set apart by a point or comma have to show themselves: by a fraction behind them (``1.234,50``), or by a
+    second group (``1,234,567``). ``1,234`` alone may be either.
+    """
+    if all(map(is_number, texts)):
+        return NumberStyle()
+    if have_decimal_commas(texts):
+        return NumberStyle(",")
+    return next((style for style in _GROUPED if _is_written_in(style, texts)), None)
+
+
+def _is_written_in(style: NumberStyle, texts: Collection[str]) -> bool:
+    group, decimal = f"[{re.escape(style.groups)}]", re.escape(style.decimal)
+    grouped = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}((?:{group}[0-9]{{3}})+)({decimal}[0-9]+)?")
+    other = re.compile(rf"[+-]?(?:0|[1-9][0-9]*)(?:{decimal}[0-9]+)?")
+    is_certain = False
+    for text in texts:
+        found = grouped.fullmatch(text)
+        if (found is None and not other.fullmatch(text)) or sum(map(str.isdigit, text)) > MAX_DIGITS:
+            return False
+        if found is not None:
+            by_fraction, by_groups = found[2] is not None, len(found[1]) > 4 and style.groups != _SPACES
+            marks = {letter for letter in found[1] if not letter.isdigit()}
+            is_certain = is_certain or by_fraction or by_groups or bool(marks & {*_NARROW_SPACES, *_APOSTROPHES})
+    return is_certain
+
+
+def may_be_thousands(text: str) -> bool:
+    """Say whether the text is a number with a point that may as well stand between thousands: ``9.500``."""
+    return _THOUSANDS.fullmatch(text) is not None
+
+
 def have_decimal_commas(texts: Collection[str]) -> bool:
     """Say whether all texts are numbers, and those with a fraction have a comma before it: ``2,5``.
 
@@ -79,13 +142,11 @@ def is_decorated(text: str) -> bool:
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that a text is, with a decimal point or a decimal comma; None for other texts.
-
-    Of three digits after a comma nobody can say whether they are a fraction.
-    """
+    """Return the number that a text is by itself, in the style that it shows; None for other texts."""
     text = text.strip()
-    if _COMMA.fullmatch(text) and len(text) - text.index(",") != 4:
-        text = text.replace(",", ".")
+    style = number_style([text])
+    if style is not None:
+        text = style.plain(text)
     try:
         return float(text)
     except ValueError:
@@ -133,7 +194,7 @@ def list_separator(values: Sequence[str] | Mapping[str, int]) -> str:
     alone, and most parts in several combinations. ``values`` may be counted already.
     """
     distinct = Counter(values)
-    if have_decimal_commas([value for value in distinct if value.strip()]):
+    if number_style([value.strip() for value in distinct if value.strip()]) is not None:
         return ""
     for separator in _SEPARATORS:
         joined = [value for value in distinct if separator in value]

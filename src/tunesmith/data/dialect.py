@@ -364,7 +364,13 @@ def _is_one_quoted_column(lines: Sequence[str], delimiter: str) -> bool:
     """Say whether every row is a single cell once quotes are heeded, and some need theirs."""
     parsed = _parse(lines, Cut(delimiter, "double"))
     is_one = all(not record.error and len(record.cells) == 1 for record in parsed)
-    return is_one and any(record.lines[0].startswith('"') and delimiter in record.cells[0] for record in parsed)
+    return is_one and any(delimiter in record.cells[0] and _is_in_quotes(record) for record in parsed)
+
+
+def _is_in_quotes(record: Record) -> bool:
+    """Say whether the one cell of a row is all that stands there: what follows a closing quote may be another cell."""
+    written = record.cells[0].replace('"', '""')
+    return "".join(record.lines).rstrip("\r\n") == f'"{written}"'
 
 
 def _quotes_have_meaning(lines: Sequence[str], delimiter: str) -> bool:

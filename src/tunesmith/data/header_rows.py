@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tunesmith.data.cells import is_number
+from tunesmith.data.cells import is_decorated, is_number
 
 _FEW_VALUES = 0.2
 """Share of its rows that the distinct values of a column with few of them may have."""
@@ -57,7 +57,9 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
         return True
     contents = [[cell for cell in column if cell] for column in columns]
     pairs = [(name, column) for name, column in zip(names, contents, strict=True) if name and column]
-    if any(all(is_number(cell) for cell in column) for _, column in pairs) or _is_no_value(names, columns):
+    if any(all(map(_is_amount, column)) and not is_decorated(name) for name, column in pairs):
+        return True
+    if _is_no_value(names, columns):
         return True
     if not is_name_like or len(rows) < 2:
         return False
@@ -67,6 +69,10 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
 
 _MAX_QUESTION = 300
 """Characters of a question that is the name of a column."""
+
+
+def _is_amount(cell: str) -> bool:
+    return is_number(cell) or is_decorated(cell)
 
 
 def _are_numbers_of_columns(filled: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:

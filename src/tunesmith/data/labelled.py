@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -45,8 +45,11 @@ class LabelledTexts(Form):
         if LABEL not in columns:
             return cls(columns, None, None), []
         kind, label_form = _label_type(datasets, columns[LABEL], as_numbers=wishes.as_numbers)
-        is_name = label_form is not None and label_form.reading == "names"
-        return cls(columns, kind, label_form), _look_alikes(datasets, columns[LABEL][0]) if is_name else []
+        reading = None if label_form is None else label_form.reading
+        problems = _look_alikes(datasets, columns[LABEL][0]) if reading == "names" else []
+        if reading == "numbers":
+            problems = _maybe_thousands(datasets, columns[LABEL])
+        return cls(columns, kind, label_form), problems
 
     @property
     def label(self) -> str | None:
@@ -165,6 +168,20 @@ def _truth(value: Any) -> bool | None:
     return bool(value)
 
 
+def _maybe_thousands(given: Sequence[Rows], sources: tuple[str, ...]) -> list[Problem]:
+    """Warn where points may stand between thousands: as 9.500 beside 12.250 and 800, and no other fraction."""
+    counts = sum((_counted(dataset, sources) for dataset in given), Counter[str]())
+    doubtful = [text for text in counts if cells.may_be_thousands(text)]
+    if not doubtful or any("." in text for text in counts.keys() - set(doubtful)):
+        return []
+    number = sum(counts[text] for text in doubtful)
+    message = (
+        f"{plural(number)} have labels such as {doubtful[0]}, and no label has another number of digits after its "
+    )
+    message += f"point: they were read as fractions ({float(doubtful[0]):g}), not as thousands."
+    return [Problem("warning", message, "If thousands are meant, write them without points.", count=number)]
+
+
 def _same_numbers(names: Iterable[str]) -> list[Problem]:
     """Say which labels would be one if they were numbers."""
     by_value: dict[float, list[str]] = {}
@@ -179,6 +196,8 @@ def _same_numbers(names: Iterable[str]) -> list[Problem]:
     return [Problem("note", message, "Write them alike if they mean the same.", count=len(alike))]
 
 
+PLAIN = cells.NumberStyle()
+
 Reading = Literal["numbers", "integers", "booleans", "lists", "several", "names"]
 """How the cells of a text column that holds labels are read: as numbers, for tasks that predict them; as whole numbers
 that are written as such, so that nothing of their text is lost; as true and false, however they are written; as lists;
@@ -190,6 +209,8 @@ class LabelForm:
     """How the cells of a text column that holds labels are read: learned from all rows, then applied."""
 
     reading: Reading
+    style: cells.NumberStyle = PLAIN
+    """Of numbers."""
 
     @classmethod
     def of(cls, counts: Sequence[Counter[str]], *, as_numbers: bool) -> Self:
@@ -202,9 +223,7 @@ class LabelForm:
         if not together:
             return cls("names")
         if as_numbers:
-            are_numbers = all(map(cells.is_number, together)) or cells.have_decimal_commas(together)
-            is_whole = all(map(_is_whole, together))
-            return cls("integers" if is_whole else "numbers" if are_numbers else "names")
+            return cls._of_numbers(together)
         lowered = {text.lower() for text in together}
         if lowered <= _TRUTHS.keys() and lowered & {"true", "false"}:
             return cls("booleans")
@@ -217,6 +236,14 @@ class LabelForm:
         for one in counts:
             total.update({text: count for text, count in one.items() if text})
         return cls("several" if cells.list_separator(total) else "names")
+
+    @classmethod
+    def _of_numbers(cls, texts: Collection[str]) -> Self:
+        style = cells.number_style(texts)
+        if style is None:
+            return cls("names")
+        is_whole = all(_is_whole(style.plain(text)) for text in texts)
+        return cls("integers" if is_whole else "numbers", style)
 
     def read(self, labels: pa.Array) -> pa.Array:
         """Return the cells of a column, or a part of it; null where there is no label."""
@@ -233,7 +260,10 @@ class LabelForm:
         if self.reading == "booleans":
             found = [None if text is None else _TRUTHS.get(text) for text in lowered.to_pylist()]
             return pa.array(found, pa.string())
-        texts = pc.replace_substring(pc.if_else(missing, pa.scalar(None, pa.string()), texts), ",", ".")
+        texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+        for character in self.style.groups:
+            texts = pc.replace_substring(texts, character, "")
+        texts = pc.replace_substring(texts, self.style.decimal, ".")
         if self.reading == "integers":
             return pc.cast(pc.replace_substring_regex(texts, r"\.0$", ""), pa.int64())
         return pc.cast(pc.utf8_ltrim(texts, characters="+"), pa.float64())

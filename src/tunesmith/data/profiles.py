@@ -107,14 +107,13 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
 
 
 def _values_of(texts: Sequence[str]) -> list[float] | None:
-    """Return the numbers that texts are, with decimal points or decimal commas; None where some are none."""
+    """Return the numbers that texts are, in whatever style; None where some are none."""
     if not texts:
         return None
     if all(cells.is_amount(text) for text in texts):
         return [float(text) for text in texts]
-    if cells.have_decimal_commas(set(texts)):
-        return [float(text.replace(",", ".")) for text in texts]
-    return None
+    style = None if all(map(cells.is_number, texts)) else cells.number_style(set(texts))
+    return None if style is None else [float(style.plain(text)) for text in texts]
 
 
 def _are_codes(texts: Sequence[str], values: Sequence[float]) -> bool:

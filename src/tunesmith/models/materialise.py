@@ -1,7 +1,7 @@
 """From where a model lies to a folder that it can be loaded from, made once and kept in the cache.
 
-A GGUF file is converted; an adapter is merged into its base model, which may be an adapter or a GGUF file
-itself. What is a plain folder already stays where it is.
+A GGUF file or packed weights are converted; an adapter is merged into its base model, which may be an adapter or a GGUF
+file itself. What is a plain folder already stays where it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tunesmith.models.base import HeadOfRun
 from tunesmith.models.gguf_file import convert_gguf
 from tunesmith.models.location import Location, locate
 from tunesmith.models.model_folder import ModelFolder
+from tunesmith.models.packed_bert import convert_packed_bert
 from tunesmith.models.pinning import other_weights, read_base_record
 from tunesmith.models.safety import ADAPTER_CONFIG, check_adapter_folder, check_model_folder, read_json
 from tunesmith.models.samples import PREFIX
@@ -40,6 +41,10 @@ def materialise(place: Location, head_of_run: HeadOfRun | None = None, _within: 
         folder, sha256 = convert_gguf(place.path)
         source = place.source or f"file {place.path.resolve()} (sha256 {sha256})"
         return ModelFolder(folder, source, place.name or str(folder), weights_sha256=sha256)
+    if place.kind == "packed":
+        assert place.tokenizer is not None
+        folder, sha256 = convert_packed_bert(place.path, place.tokenizer)
+        return ModelFolder(folder, str(place.source), str(folder), weights_sha256=sha256)
     if place.kind == "adapter":
         return _merge_into_base(place.path, head_of_run, _within)
     return ModelFolder(

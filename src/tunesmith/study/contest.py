@@ -32,7 +32,8 @@ from tunesmith.study.time_budget import Cost
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, Problem
 
-RIVAL_TITLES = {"tfidf": "TF-IDF", "untuned": "the model before fine-tuning"}
+RIVAL_TITLES = {"tfidf": "TF-IDF", "untuned": "the model before fine-tuning", "rule": "a simple rule"}
+RIVAL_NAMES = {"classical": "tfidf", "untuned": "untuned", "rule": "rule"}
 PROBE_SECONDS = 2.0
 """How long steps of a method are made to see what it costs, where there is a budget."""
 
@@ -152,7 +153,7 @@ class _Contest:
             known = ", ".join(task.higher_is_better)
             raise InputError(f"metric: {task.name} has no metric {metric!r}.", f"Choose one of {known}.")
         wanted = config.train.early_stopping.metric or main
-        rival = "untuned" if task.rival == "untuned" else "tfidf" if has_baseline(task) else ""
+        rival = RIVAL_NAMES[task.rival] if task.rival == "untuned" or has_baseline(task) else ""
         return Question(
             task=task,
             metric=metric,

@@ -20,7 +20,7 @@ from tunesmith.run import RunConfig
 from tunesmith.types import InputError, Problem
 
 DEFAULT_METHODS = ("freeze", "lora", "full")
-RIVALS = ("tfidf", "untuned")
+RIVALS = ("tfidf", "untuned", "rule")
 """Entrants that nothing is trained for here: they stand beside the methods wherever the task has them."""
 ALL = "all"
 """Stands for every method there is; those that the model or the task cannot take are left out with a note."""
@@ -32,7 +32,8 @@ class CompareConfig(RunConfig):
 
     methods: tuple[str | dict[str, Any], ...] = DEFAULT_METHODS
     """Who takes part: names with commas between, options in brackets: `full,lora,lora(rank=64,rslora=true)`; `all` for
-    every method that fits. TF-IDF or, for models that write, the model before fine-tuning stands beside them."""
+    every method that fits. What a trained model has to beat (TF-IDF, a simple rule, or the model before fine-tuning)
+    stands beside them."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """How often each method is trained and judged: everything random changes with the seed, and the validation rows
     where they are cut here."""

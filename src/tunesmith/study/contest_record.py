@@ -133,13 +133,13 @@ class ContestRecord:
         }
 
     def _rival_costs(self) -> dict[str, Any]:
-        """Return what TF-IDF takes, as the first run that was judged beside it says."""
+        """Return what the baseline takes, as the first run that was judged beside it says."""
         runs = (run for name in self.folders for run in self._runs_of(name))
         beside = next((run.evaluation["baseline"] for run in runs if "baseline" in run.evaluation), None)
         empty: dict[str, Any] = dict.fromkeys(
             ("peak_memory", "size", "latency", "throughput", "forgetting", "seconds", "trained_parameters")
         )
-        if beside is None or self.numbers.question.rival != "tfidf":
+        if beside is None or self.numbers.question.rival == "untuned":
             return empty
         return empty | {"seconds": beside["seconds"], "trained_parameters": beside["num_parameters"]}
 

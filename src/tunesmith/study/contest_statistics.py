@@ -48,7 +48,7 @@ class Question:
     groups: npt.NDArray[np.uint64] | None
     """[N]: which test rows belong together."""
     rival: str
-    """Who stands beside the methods without being trained here: ``tfidf``, ``untuned`` or nobody."""
+    """Who stands beside the methods without being trained here: ``tfidf``, ``rule``, ``untuned`` or nobody."""
     confidence: float
     seed: int
     """Of the resamples."""
@@ -152,7 +152,7 @@ class ContestStatistics:
         by_seed = {run.seed: run for own in runs.values() for run in own if run.kept.rival}
         if not by_seed or not self.question.rival:
             return None
-        varies = paired and self.question.rival == "tfidf"
+        varies = paired and self.question.rival != "untuned"
         chosen = [by_seed[seed] for seed in sorted(by_seed)][: None if varies else 1]
         scores = [self._score(run.kept.rival, run.kept.targets) for run in chosen]
         return Entrant.of(
