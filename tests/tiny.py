@@ -11,6 +11,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BartConfig,
@@ -107,6 +109,8 @@ _AUTO_CLASSES = {
     "token": AutoModelForTokenClassification,
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
+    "question": AutoModelForQuestionAnswering,
+    "choice": AutoModelForMultipleChoice,
 }
 
 
@@ -130,8 +134,8 @@ def tiny_model(
 ) -> PreTrainedModel:
     """Return a random model in ``eval`` mode, by default a classifier: two layers, hidden size 16, 97 tokens.
 
-    ``head`` is ``sequence``, ``token``, ``causal`` or ``masked``; ``settings`` go into the config
-    (``num_hidden_layers``, ``problem_type``, ``tie_word_embeddings``, ``vocab_size``, dropouts).
+    ``head`` is ``sequence``, ``token``, ``question``, ``choice``, ``causal`` or ``masked``; ``settings`` go into the
+    config (``num_hidden_layers``, ``problem_type``, ``tie_word_embeddings``, ``vocab_size``, dropouts).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

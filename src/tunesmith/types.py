@@ -146,6 +146,8 @@ class Role:
     purpose: str = ""
     reason: str = ""
     """Why the column of this name is meant, where its name alone is not the reason."""
+    columns: tuple[str, ...] = ()
+    """The columns that fill it together, where their names say so: they go before all others."""
 
     @property
     def holds_numbers(self) -> bool:

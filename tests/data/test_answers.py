@@ -16,7 +16,7 @@ from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
 from tunesmith.data.rows import Rows
 from tunesmith.run.rows import FoundRows, find_rows
-from tunesmith.tasks import CausalLM, Classification, Seq2Seq, detect
+from tunesmith.tasks import CausalLM, Classification, QuestionAnswering, Seq2Seq, detect
 from tunesmith.types import ColumnChoice, InputError
 
 N = 24
@@ -163,11 +163,12 @@ def test_texts_with_what_was_made_of_them(columns: dict[str, Any], wanted: str |
     if wanted is None:
         assert found.task is Classification
     else:
-        is_rewriting = wanted != "question,answer"
-        assert found.task is (Seq2Seq if is_rewriting else CausalLM)
-        roles = ("source", "target") if is_rewriting else ("prompt", "completion")
-        choices = {choice.role: choice.column for choice in found.choices}
-        assert ",".join(choices[role] for role in roles) == wanted
+        if wanted == "question,answer":  # which stands in its context
+            assert found.task is QuestionAnswering
+        else:
+            assert found.task is Seq2Seq
+            choices = {choice.role: choice.column for choice in found.choices}
+            assert f"{choices['source']},{choices['target']}" == wanted
         asked, problems = assign_roles(profiles, CausalLM.roles_for(profiles, {}), {})
         assert problems == []
         assert ",".join(choice.column for choice in asked if choice.role != "context") == wanted

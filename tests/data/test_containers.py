@@ -81,14 +81,6 @@ def test_the_kind_of_rows_is_that_of_most(read_text) -> None:
     assert raw.guesses[0].alternatives == (("objects", 1),)
 
 
-def test_passages_with_questions_are_refused_with_what_to_do(read_text) -> None:
-    question = {"question": "who?", "id": "1", "answers": [{"text": "x", "answer_start": 0}]}
-    passages = {"data": [{"title": "t", "paragraphs": [{"context": "x did it", "qas": [question]}]}]}
-    with pytest.raises(InputError, match="passages with questions") as caught:
-        read_text("x.json", dump(passages))
-    assert "causal_lm" in caught.value.problems[0].fix
-
-
 def test_broken_objects_name_their_line(read_text) -> None:
     content = "\n".join(dump(row, indent=1) for row in ROWS) + '\n{"text": "cut'
     with pytest.raises(InputError, match=r"x\.json, line 25: not valid JSON"):

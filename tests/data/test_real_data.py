@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.data import DataConfig, assign_roles, prepare, profile, read
+from tunesmith.run.rows import find_rows
 from tunesmith.types import Role
 
 FOLDER = os.environ.get("TUNESMITH_TEST_DATA")
@@ -86,3 +87,28 @@ def test_stsb():
     assert sum(map(float, labels)) / len(labels) == pytest.approx(2.701, abs=0.001)
     assert {problem.count for problem in raw.problems if "more than 7 columns" in problem.message} == {197, 22, 284}
     assert (min(data.splits["train"]["label"]), max(data.splits["train"]["label"])) == (0.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "without"),
+    [
+        ("squad_v2_cs224n/dev-v2.0.json.gz", 6078, 3168),
+        ("xquad/xquad.zh.json.gz", 1190, 0),
+        ("xquad/xquad.de.json.gz", 1190, 0),
+    ],
+)
+def test_questions_on_texts(path, rows, without):
+    found = find_rows(DataConfig(path=str(Path(FOLDER) / path)), None)
+    assert found.task.name == "question_answering"
+    assert found.data.group == "context"
+    assert sizes(found.raw.splits) == {"train": rows}
+    data = prepare(found.raw, found.data, found.choices, found.form)
+    assert not [problem for problem in data.problems if "cannot be used" in problem.message]
+    assert not [problem for problem in data.problems if "answer_start" in problem.message]
+    assert sum(not answers for split in data.splits.values() for answers in split["answers"]) == pytest.approx(
+        without, abs=5
+    )
+    sides = [set(split["context"]) for split in data.splits.values()]
+    assert len(sides) == 3
+    assert not set.intersection(*sides)
+    assert not sides[0] & sides[2]

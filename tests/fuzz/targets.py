@@ -57,6 +57,19 @@ ONE_LINE = "".join(
 )
 TAGGED = [{"tokens": [w for w, _ in SENTENCE], "tags": [t for _, t in SENTENCE]} for _ in range(10)]
 SPANS = [{"text": "Peter lives in Rome", "label": {"name": {"Peter": [[0, 4]]}}} for _ in range(8)]
+QUESTIONS = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": f"x {row} did it",
+                    "qas": [{"question": "who?", "id": row, "answers": [{"text": str(row), "answer_start": 2}]}],
+                }
+            ]
+        }
+        for row in range(6)
+    ]
+}
 SPLITS = {name: [[f"text {name} {row}", "ab"[row % 2]] for row in range(8)] for name in ("train", "dev", "test")}
 
 
@@ -97,6 +110,7 @@ TEXT_FILES: dict[str, bytes] = {
     "columns.json": json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}).encode(),
     "inner.json": json.dumps({"data": MIXED, "version": 1}).encode(),
     "splits.json": json.dumps(SPLITS).encode(),
+    "questions.json": json.dumps(QUESTIONS).encode(),
     "concatenated.json": "\n".join(json.dumps(one, indent=2) for one in SPANS).encode(),
     "chats.jsonl": _lines(CHATS),
     "tools.jsonl": _lines(TOOL_ROWS),

@@ -88,6 +88,12 @@ def test_every_architecture_loads_with_a_new_head(arch: str, tmp_path: Path, cap
     assert loaded.source == f"folder {folder}"
 
 
+def test_a_head_that_cannot_be_told_from_its_model_is_refused(tmp_path: Path) -> None:
+    folder, head = tiny_folder(tmp_path, "t5", headless=False), HeadSettings("AutoModelForQuestionAnswering", 2)
+    with pytest.raises(InputError, match="no part that could be run without its head"):
+        Pretrained(name=str(folder)).load(head, [], 0)
+
+
 def test_a_pooler_missing_in_the_files_counts_as_new(tmp_path: Path) -> None:
     from transformers import BertForMaskedLM
 

@@ -1,4 +1,4 @@
-"""Tasks written for the tests alone: what a task with several sequences or units a row takes is one file."""
+"""Tasks written for the tests alone: what a task with several sequences a row takes is one file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from proof_tasks.pair_ranking import PairRanking
-from proof_tasks.span_choice import SpanChoice
 from tunesmith.tasks import TASKS
 
 
@@ -17,5 +16,4 @@ def registered() -> Iterator[None]:
     """Let the configuration know these tasks inside of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TASKS, "pair_ranking", PairRanking)
-        patch.setitem(TASKS, "span_choice", SpanChoice)
         yield

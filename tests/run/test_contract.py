@@ -39,7 +39,13 @@ def ranked(i: int) -> dict[str, Any]:
 
 def answered(i: int) -> dict[str, Any]:
     words = ["this", WORDS[i % 4], "film", str(i % 31), WORDS[i // 4 % 4]]
-    return {"text": None, "passage": " ".join(words), "answer": " ".join(words[i % 3 : i % 3 + 2])}
+    answers = [{"text": " ".join(words[:2]), "answer_start": 0}] if i % 3 else []
+    return {"text": None, "question": f"is it {WORDS[i % 4]}", "context": " ".join(words), "answers": answers}
+
+
+def chosen(i: int) -> dict[str, Any]:
+    choices = [f"a {WORDS[(i + k) % 4]} film" for k in range(2 + i % 3)]
+    return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
 
 
 def rewritten(i: int) -> dict[str, Any]:
@@ -64,7 +70,8 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "pairs": ("regression", {"loss": "huber"}, lambda i: {"text_pair": f"a {WORDS[i % 4]}", "label": i % 9 / 2}),
     "texts of texts": ("seq2seq", {"label_smoothing": 0.1}, rewritten),
     "pair ranking": ("pair_ranking", {}, ranked),
-    "span choice": ("span_choice", {}, answered),
+    "answers": ("question_answering", {}, answered),
+    "choices": ("multiple_choice", {}, chosen),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -93,6 +100,8 @@ REFUSED = {
     ("texts of texts", "probe"): "no head",
     ("texts of texts", "prompt tuning"): "PEFT has no such place",
     ("texts of texts", "pruned"): "not of a kind",
+    ("answers", "prompt tuning"): "PEFT has no such place",
+    ("choices", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -168,7 +177,7 @@ def test_trains_saves_and_reopens(
     assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
     for metric, interval in run.evaluation["metrics"].items():
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
-    if name in ("pair_ranking", "span_choice"):  # whose rows are no plain texts
+    if name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]

@@ -49,6 +49,18 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "entities": ({"name": "token_classification"}, tagged(ENTITIES, ["this", "great", "film", "7"])),
     "speech": ({"name": "token_classification"}, tagged(SPEECH, ["this", "great", "film", "7"])),
     "characters": ({"name": "token_classification", "crf": True}, tagged(ENTITIES, list("一段文字很长"))),
+    "answers": (
+        {"name": "question_answering", "stride": 8, "no_answer_threshold": 30.0},
+        lambda i: {
+            "question": f"is it {WORDS[i % 4]}",
+            "context": text(i),
+            "answers": [{"text": WORDS[i % 4], "answer_start": 5}] if i % 3 else [],
+        },
+    ),
+    "choices": (
+        {"name": "multiple_choice"},
+        lambda i: {"question": text(i), "choices": [f"a {word}" for word in WORDS[: 2 + i % 3]], "label": i % 2},
+    ),
     "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
     "chat": (
         {"name": "causal_lm", "system": "Be brief."},
@@ -124,6 +136,15 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         (own,) = run.predict("一段文字" if kind == "characters" else "Your text .")
         assert [tag for _, tag in found] == own["tags"]
         assert [word.strip() for word, _ in found] == own["tokens"]
+        return
+    if kind == "answers":
+        (own,) = run.predict([("Who wrote it?", "It was written by Ada Lovelace in 1843.")])
+        assert found == {name: close(own[name]) if name == "score" else own[name] for name in found}
+        assert own["answer"]
+        return
+    if kind == "choices":
+        (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
+        assert found == [close(chance) for chance in own["scores"]]
         return
     if kind == "masked":
         (own,) = run.predict("Your [MASK] text.")

@@ -191,6 +191,8 @@ def test_short_targets_are_summaries_whose_rival_is_the_best_extract() -> None:
     assert alike.judged_by == "bleu"
     assert alike.answer_by_rule(columns, columns)[0] == "copying the source"
     assert Seq2Seq(via="prompt").rival == "untuned"
+    chinese = {"source": ["Everybody is at home."] * 3, "target": [["大家都在家。"]] * 3, "row": list("abc")}
+    assert Seq2Seq().bind(chinese).judged_by == "bleu"
 
 
 def test_a_rival_is_judged_on_the_rows_that_the_model_wrote_to() -> None:

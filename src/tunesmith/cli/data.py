@@ -240,6 +240,8 @@ def _show_labels(console: Console, prepared: PreparedData, task: Task) -> None:
     if name is None or not len(rows) or task.writer is not None:  # texts are no labels to be counted
         return
     labels = [label for value in rows[name] for label in (value if isinstance(value, list) else [value])]
+    if any(isinstance(label, dict) for label in labels):
+        return  # places in a text, of which each is another
     counted = Counter(labels)
     if all(isinstance(label, float) for label in counted) or len(counted) > len(labels) / 2:
         numbers = sorted(label for label in labels if isinstance(label, (int, float)))

@@ -158,6 +158,9 @@ class _Assignment:
             for role in self._roles
             if role.name not in self._chosen and role.name not in failed and role.name not in self._left_empty
         ]
+        for role in open_roles:
+            if role.columns:
+                self._choose(role.name, role.columns, "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
                 if role.name not in self._chosen:

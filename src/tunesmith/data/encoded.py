@@ -179,6 +179,9 @@ class Encoded:
     extras: Mapping[str, Array | Ragged] = field(default_factory=dict)
     """What the task needs to make the sequences anew (``Objective.corrupt``): arrays of any shape, which no batch
     holds."""
+    beside: Mapping[str, Array | Ragged] = field(default_factory=dict)
+    """What reading the scores takes besides them (the places of tokens in the text), with one entry per row of the
+    data: no batch holds it, and it joins what is kept of the scores."""
     states: Ragged | None = None
     """What a frozen part of the model made of every token, [T, D]; never saved with the rest."""
     read_states: Array | Ragged | None = None
@@ -242,10 +245,13 @@ class Encoded:
 
     @property
     def data_targets(self) -> dict[str, Array | Ragged]:
-        """The targets with one entry per row of the data."""
-        return {
+        """What rows are judged by, with one entry per row of the data: the targets, and what stands ``beside``."""
+        if not self.targets:
+            return {}
+        targets = {
             name: self.join(target) if isinstance(target, Ragged) else target for name, target in self.targets.items()
         }
+        return {**targets, **self.beside}
 
     def join(self, values: Ragged) -> Ragged:
         """Return values of sequences as values of the data's rows: those of a row's sequences follow each other."""
@@ -286,7 +292,8 @@ class Encoded:
             borders["reads"] = self.reads
         if self.rows is not None:
             borders["rows"] = self.rows
-        parts = {"inputs": self.inputs, "targets": self.targets, "extras": self.extras, "borders": borders}
+        parts = {"inputs": self.inputs, "targets": self.targets, "extras": self.extras, "beside": self.beside}
+        parts["borders"] = borders
         for name, values in parts.items():
             described[name] = _save_named(folder, name, values)
         (folder / "encoded.json").write_text(json.dumps(described), encoding="utf-8")
@@ -295,8 +302,8 @@ class Encoded:
     def load(cls, folder: Path) -> Self:
         """Memory-map what ``save`` wrote."""
         described = json.loads((folder / "encoded.json").read_text(encoding="utf-8"))
-        inputs, targets, extras, borders = (
-            _load_named(folder, name, described[name]) for name in ("inputs", "targets", "extras", "borders")
+        inputs, targets, extras, beside, borders = (
+            _load_named(folder, name, described[name]) for name in ("inputs", "targets", "extras", "beside", "borders")
         )
         rows = borders.get("rows")
         return cls(
@@ -309,6 +316,7 @@ class Encoded:
             left_out={reason: tuple(found) for reason, found in described["left_out"].items()},
             remarks=described["remarks"],
             extras=extras,
+            beside=beside,
         )
 
 

@@ -31,6 +31,7 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
         num_truncated=first.num_truncated + second.num_truncated,
         reads=reads,
         rows=_rows(first, second),
+        beside={},
     )
 
 

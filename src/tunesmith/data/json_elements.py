@@ -16,6 +16,7 @@ from typing import Any
 
 from tunesmith.data.encodings import Lines, open_text
 from tunesmith.data.header_rows import has_known_name
+from tunesmith.data.nested_questions import questions_within
 from tunesmith.data.sources import DELIMITED, JSON, split_named, splits_of
 from tunesmith.types import InputError
 
@@ -25,6 +26,8 @@ _SAMPLE_LINES = 20
 _decoder = json.JSONDecoder()
 _SPLITS = re.compile(r'"(?:train|training|dev|val|valid|validation|test)\w*"\s*:\s*[\[{]')
 _ROW_KEYS = ("data", "rows", "examples", "items", "instances", "records", "samples", "documents", "results")
+_ASKED = ("question", "query", "stem", "sent2", "ctx")
+"""What a question is called, beside which a list is that of its answers."""
 _MAX_DEPTH = 3
 
 
@@ -38,6 +41,8 @@ class Element:
     reason: str = ""
     number: int = 0
     """Which of the texts it is that an object lists under a label, from 1; 0 for any other value."""
+    mark: str = ""
+    """What tells it from others at the same line: ``#`` and the key of a question within an object of many."""
 
 
 def holds_json(path: Path, encoding: str, suffix: str) -> bool:
@@ -77,8 +82,11 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
     Raises ``InputError`` where a list or an object is broken: nothing after that place can be trusted.
     """
     for element in map(_unwrapped, _elements(path, name, encoding, part)):
-        rows = _utterances(element.value)
-        if rows is None:
+        questions, rows = questions_within(element.value), _utterances(element.value)
+        if questions is not None:
+            for mark, row in questions:
+                yield replace(element, value=row, content=json.dumps(row, ensure_ascii=False), mark=mark)
+        elif rows is None:
             yield element
         else:
             for number, row in enumerate(rows, 1):
@@ -365,7 +373,6 @@ def _whole(path: Path, name: str, encoding: str) -> Any:
 
 def _object_rows(value: Any, name: str, part: str = "") -> Iterator[Element]:
     """Yield the rows of one object, or of one of its splits; places are row numbers."""
-    _refuse_passages(value, name)
     if part:
         inner = value[part]
         rows = (lambda: iter(inner)) if isinstance(inner, list) else _columns_of(inner)
@@ -381,27 +388,14 @@ def _object_rows(value: Any, name: str, part: str = "") -> Iterator[Element]:
         yield Element(number, row, json.dumps(row, ensure_ascii=False))
 
 
-def _refuse_passages(value: Any, name: str) -> None:
-    """Refuse passages with questions within (the form of SQuAD): there is no task that learns from them."""
-    rows = value.get("data") if isinstance(value, dict) else None
-    first = rows[0] if isinstance(rows, list) and rows else value
-    if isinstance(first, dict) and isinstance(first.get("paragraphs"), list):
-        raise InputError(
-            f"{name} holds passages with questions and the places of their answers (as SQuAD does), which no task "
-            "here learns from.",
-            'Write a row per question, {"prompt": passage and question, "completion": answer} a line, and it is '
-            "learned as text that answers (--task causal_lm).",
-        )
-
-
 Rows = Callable[[], Iterator[Any]]
 
 
 def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noqa: PLR0911 (one form after the other)
     """Return the rows of an object: a list within it, columns, or objects by key."""
     lists = {key: item for key, item in value.items() if isinstance(item, list)}
-    if any(map(_are_messages, lists.values())):
-        # A conversation is one row, and this is one.
+    if any(map(_are_messages, lists.values())) or any(isinstance(value.get(name), str) for name in _ASKED):
+        # A conversation is one row, and so is a question with its answers or choices, and this is one.
         return lambda: iter([value])
     columns, cells = lists.get("columns"), lists.get("data")
     if columns and cells and all(isinstance(row, list) and len(row) == len(columns) for row in cells):

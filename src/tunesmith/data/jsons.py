@@ -140,6 +140,7 @@ def read_json(  # noqa: PLR0917 (as the other readers)
     with TableWriter(target, schema) as writer:
         for element in elements(path, name, encoding, part):
             place = f"{name}:{part}:{element.line}" if part else f"{name}:{element.line}"
+            place += element.mark
             row = _row(element, form.kind, encoding, form.width)
             if row.values is None:
                 rejected.add(place, row.reason, row.content)

@@ -23,6 +23,7 @@ from tunesmith.engine.precision import Precision
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.engine.stand_ins import Tier, as_written, attending_by, set_attention, take_away
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.modes import evaluating
 from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
 
@@ -125,7 +126,7 @@ def _difference_on(model: nn.Module, reads: Reads, data: Encoded, pad_token_id: 
 
 def _scores_as_written(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return the scores of a padded batch from the model's whole ``forward``."""
-    scores: torch.Tensor = model(**batch.inputs).logits
+    scores = head_scores(model(**head_inputs(model, batch.inputs)))
     return scores if batch.read_tokens is None else scores[batch.inputs["attention_mask"].bool()][batch.read_tokens]
 
 

@@ -92,7 +92,9 @@ class Collected:
             return Scored({}, data.data_targets, None)
         order = np.concatenate(self._seen)
         outputs = {name: _by_row(np.concatenate([piece[name] for piece in pieces]), order, data) for name in pieces[0]}
-        return Scored(outputs, data.data_targets, self._loss / self._num_units if self._num_units else None)
+        return Scored(
+            {**outputs, **data.beside}, data.data_targets, self._loss / self._num_units if self._num_units else None
+        )
 
 
 def scored_parts(

@@ -35,6 +35,7 @@ from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.observation import RowReading
 from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
 
@@ -65,8 +66,7 @@ class Scorer:
         """Return ``scores_UK``: K scores for every row (or every token read), in batch order."""
         if self.reads_apart or batch.read_states is not None:
             return self.head(self.read(batch))
-        scores: torch.Tensor = self.model(**batch.inputs).logits
-        return scores
+        return head_scores(self.model(**head_inputs(self.model, batch.inputs)))
 
     def set_training(self) -> None:
         """Switch dropout on, but for what is frozen."""
@@ -189,8 +189,7 @@ class Scorer:
             whole: Any = inner(self.model)
             no_padding = int(whole.config.get_text_config().pad_token_id == 0)
             ids = torch.full((len(states_BD), 1), no_padding, device=states_BD.device)
-            scores_BK: torch.Tensor = whole(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-        return scores_BK
+            return head_scores(whole(input_ids=ids, attention_mask=torch.ones_like(ids)))
 
     def _head_of_tokens(self, hidden_UD: torch.Tensor) -> torch.Tensor:
         """Give the head one row of all tokens: it works on each for itself."""
@@ -199,8 +198,7 @@ class Scorer:
         with self._having_run(hidden_UD[None]):
             ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
             given = {"input_ids": ids, "decoder_input_ids": ids} if self._writes_from_encoder else {"input_ids": ids}
-            scores_1UK: torch.Tensor = inner(self.model)(**given).logits
-        scores_UK = scores_1UK.squeeze(0)
+            scores_UK = head_scores(inner(self.model)(**given)).squeeze(0)
         return scores_UK if len(scores_UK) == num_read else scores_UK[:num_read]
 
     @cached_property

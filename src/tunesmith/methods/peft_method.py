@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
-# The task type makes plain `peft` pick the class whose forward suits the head.
+# The task type makes plain `peft` pick the class whose forward suits the head. That for question answering keeps
+# token_type_ids from the model; without a type they reach it.
 _TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
     "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",

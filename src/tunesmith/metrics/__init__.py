@@ -14,6 +14,7 @@ from tunesmith.metrics.language import language_metrics
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
+from tunesmith.metrics.spans import compare_answer, span_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "average_ranks",
     "calibration_bins",
     "calibration_curve",
+    "compare_answer",
     "confusion_matrix",
     "entity_metrics",
     "entity_metrics_per_kind",
@@ -40,5 +42,6 @@ __all__ = [
     "signatures",
     "single_label_metrics",
     "single_label_per_class",
+    "span_metrics",
     "within_range",
 ]

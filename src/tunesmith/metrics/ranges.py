@@ -38,6 +38,8 @@ RANGES: Mapping[str, Range] = {
     "pseudo_perplexity": _AT_LEAST_1,
     "bits_per_byte": _AT_LEAST_0,
     "exact_match": _SHARE,
+    "answerable_f1": _SHARE,
+    "unanswerable_accuracy": _SHARE,
     "rouge_1": _SHARE,
     "rouge_2": _SHARE,
     "rouge_l": _SHARE,

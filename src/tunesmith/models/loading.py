@@ -27,6 +27,11 @@ CAUSAL = "AutoModelForCausalLM"
 MASKED = "AutoModelForMaskedLM"
 
 SEQ2SEQ = "AutoModelForSeq2SeqLM"
+_READING = tuple(
+    f"AutoModelFor{kind}"
+    for kind in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
+)
+"""Classes of models that write nothing."""
 
 _FITTING = dict.fromkeys((CAUSAL, SEQ2SEQ), "sample:smollm2-135m-instruct")
 
@@ -58,7 +63,7 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
         )
     loaded: PretrainedConfig = config
     apply_head(loaded, head)
-    if head.auto_class in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+    if head.auto_class in _READING:
         config.use_cache = False  # keys and values are kept for generation only
     if dropout is not None:
         for key in _dropout_settings(config):
@@ -182,6 +187,11 @@ def load_weights(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
             output_loading_info=True,
+        )
+    if head.num_outputs is not None and Anatomy.of(model).base is model:
+        raise InputError(
+            f"The model in {place.folder} ({type(model).__name__}) has no part that could be run without its head.",
+            f"Choose a model of another type, such as {_FITTING.get(head.auto_class, 'sample:minilm')}.",
         )
     mismatched = {key for key, *_ in found["mismatched_keys"]}
     new = frozenset({*found["missing_keys"], *mismatched} & {name for name, _ in model.named_parameters()})

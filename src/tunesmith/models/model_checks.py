@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.models.failures import explained, loading
+from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inputs_for
 from tunesmith.types import InputError
@@ -28,7 +29,8 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         encoded = tokenizer("one word", return_tensors="pt")
-        model(**inputs_for(model, encoded["input_ids"].long(), encoded["attention_mask"].long()))
+        ids, mask = (encoded[name].long() for name in ("input_ids", "attention_mask"))
+        model(**head_inputs(model, inputs_for(model, ids, mask)))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inputs_for
@@ -93,7 +94,7 @@ def observe(whole: Any, base: nn.Module) -> Observed:
         stack.callback(base.register_forward_hook(keep).remove)
         stack.callback(whole.get_input_embeddings().register_forward_hook(differentiable).remove)
         try:
-            output = whole(**inputs_for(whole, ids))
+            output = whole(**head_inputs(whole, inputs_for(whole, ids)))
             reading = _reading(getattr(output, "logits", None), states[0])
         except Exception:
             if not states:

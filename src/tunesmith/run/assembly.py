@@ -76,7 +76,7 @@ def load_data(config: RunConfig) -> TaskData:
     task = task.bind(prepared.splits["train"].columns())
     problems += _checked(task, prepared)
     _raise_errors(problems)
-    group = config.data.group or found.raw.group
+    group = found.data.group or found.raw.group
     left_out = left_out_of(found.raw, prepared)
     return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage, left_out)
 

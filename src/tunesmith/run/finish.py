@@ -23,6 +23,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import forgetting
 from tunesmith.run.judgement import figures, judge, prediction_speed
 from tunesmith.run.session import Ready
+from tunesmith.run.tuning import tuned
 from tunesmith.tasks.base import Task
 from tunesmith.types import Problem, RunError
 
@@ -39,6 +40,7 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     decisions = session.config.method.decisions(session.network.model)
     _return_to_best(session)
     _require_trained(session)
+    session = tuned(session)
     network = session.network
     name_end_tokens(session.data.task, network.model, network.tokenizer)
     saved_bytes = save_model(directory, session.config.method, network.model, network.tokenizer)
@@ -54,6 +56,8 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     if predictions is not None:
         directory.write_predictions(predictions)
     directory.write_json("training", summary)
+    if session.data.task.tuned:
+        directory.write_config(session.resolved)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     environment = {**directory.read_json("environment"), "finished": finished}
     _write_card(session, summary, evaluation, environment)

@@ -139,12 +139,15 @@ def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: b
     before = directory.read_config().model_dump(mode="json")
     now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
     free = {"output", "compute"} if finished else {"output", "compute", "evaluation"}
+    # What a run decides in the end may stand there already, where it was stopped just before that.
+    decided = set() if config.task is None else {f"task.{name}" for name in config.task.tuned}
     changed = [
         name
         for section, value in now.items()
         if section not in free
         for name in _differences(section, before.get(section), value, may_be_open=finished)
         if not (finished and _is_resolved(name, before, now))
+        and not (name in decided and now["task"][name.removeprefix("task.")] is None)
     ]
     if not changed:
         return

@@ -12,6 +12,8 @@ from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
 MAX_UNUSED = 8
 """Columns that a note names."""
+MIN_GROUPS = 20
+"""Fewer groups than these cannot be cut into parts of the sizes asked for."""
 NO_ROWS = "Give a file with at least a few rows."
 PASSAGE = 2000
 """Characters of a passage, where the task joins lines and the user does not say how."""
@@ -79,11 +81,21 @@ def _choose(raw: RawData, data: DataConfig, profiles: dict[str, ColumnProfile], 
         detected = detect(profiles, data.columns)
         note = Problem("note", f"Task found: {detected.reasons[0]}.", "Use --task if that is not what you want.")
         task, problems = detected.task.model_validate({}), (*raw.problems, note)
-        return _with_unused(FoundRows(raw, data, profiles, task, detected.choices, detected.reasons, problems))
+        found_rows = FoundRows(raw, data, profiles, task, detected.choices, detected.reasons, problems)
+        return _with_unused(_with_group(found_rows))
     choices, found = assign_roles(profiles, task.roles_for(profiles, data.columns), data.columns)
     if errors := [problem for problem in found if problem.severity == "error"]:
         raise InputError(errors)
-    return _with_unused(FoundRows(raw, data, profiles, task, tuple(choices), (), (*raw.problems, *found)))
+    return _with_unused(_with_group(FoundRows(raw, data, profiles, task, tuple(choices), (), (*raw.problems, *found))))
+
+
+def _with_group(found: FoundRows) -> FoundRows:
+    """Let rows that the task keeps together not cross splits, where nobody says otherwise and there are several."""
+    role = found.task.kept_together
+    column = next((choice.column for choice in found.choices if choice.role == role), None)
+    if column is None or found.data.group or found.raw.group or found.profiles[column].num_distinct < MIN_GROUPS:
+        return found
+    return replace(found, data=found.data.changed(group=column))
 
 
 def _with_unused(found: FoundRows) -> FoundRows:

@@ -77,6 +77,10 @@ def open_members(folders: Sequence[Path]) -> list[Member]:
         members.append(Member(name, directory, directory.read_config(), fingerprint(directory)))
     if problems := [problem for other in members[1:] for problem in _misfits(members[0], other)]:
         raise InputError(problems)
+    task = members[0].task
+    if task.head().num_outputs is not None and not task.has_answers:
+        message = f"Runs of {task.title.lower()} cannot be combined: what they answer has no mean."
+        raise InputError(message, "Use the best of them, by its validation rows.")
     return members
 
 

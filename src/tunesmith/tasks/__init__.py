@@ -12,6 +12,8 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.masked_lm import MaskedLM
+from tunesmith.tasks.multiple_choice import MultipleChoice
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
@@ -24,6 +26,8 @@ TASKS: dict[str, type[Task]] = {
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
     "seq2seq": Seq2Seq,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
 }
 
 
@@ -189,6 +193,8 @@ __all__ = [
     "Classification",
     "Detection",
     "MaskedLM",
+    "MultipleChoice",
+    "QuestionAnswering",
     "Regression",
     "Seq2Seq",
     "Task",

@@ -6,7 +6,7 @@ Shapes: N rows of a split, K labels, R bootstrap replicates.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ class Judge:
     rival: ClassVar[Literal["classical", "untuned", "rule"]] = "classical"
     """What the trained model is judged against: a classical model trained on the same rows (where there is one), the
     model as it was before training, or a simple rule (``answer_by_rule``)."""
+
+    tuned: ClassVar[frozenset[str]] = frozenset()
+    """Fields that ``tune`` fills in."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -111,12 +114,24 @@ class Judge:
         """
         return None
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether ``answers`` of several models can be averaged."""
+        return type(self).answers is not Judge.answers
+
     def outputs_from(self, predictions: Any) -> dict[str, Any]:
         """Return the outputs of predictions made by other means than one model of ours (a baseline, several models).
 
         ``predictions`` have the form of ``answers``.
         """
         raise NotImplementedError
+
+    def tune(self, outputs: Outputs, targets: Targets) -> Self:
+        """Return the task with what the trained model's answers to validation rows decide (a threshold) filled in.
+
+        Fields that are filled already are kept.
+        """
+        return self
 
     def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, Any]]:
         """Return what a rule that learns nothing but counts answers to ``rows``: its name, and outputs as of a model.

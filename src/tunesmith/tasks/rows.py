@@ -34,6 +34,9 @@ class Rows:
     not_encoded: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing of what ``encode`` gives, so that rows need not be tokenised anew when they do."""
 
+    kept_together: ClassVar[str | None] = None
+    """The role whose equal values stay on one side where splits are cut, unless the user says what does."""
+
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """The canonical columns that a row to predict on is given by, where it comes as plain values: one for the first,
     and one for each of the others that the run was trained with."""

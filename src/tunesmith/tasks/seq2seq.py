@@ -85,7 +85,7 @@ class Seq2Seq(Task, Writer):
     first_token: int | None = Field(default=None, json_schema_extra=BY_ITSELF)
     """The special token that every target begins with (a language, mostly), where there is one."""
     usual_ratio: float | None = Field(default=None, json_schema_extra=BY_ITSELF)
-    """Characters of a target for each of its source, in the middle of all training rows."""
+    """Length of a target beside its source, in UTF-8 bytes, in the middle of all training rows."""
 
     reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (SOURCE_ROLE, TARGET_ROLE)

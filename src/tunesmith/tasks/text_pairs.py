@@ -18,7 +18,7 @@ from tunesmith.tasks.columns import places
 from tunesmith.types import Problem
 
 SHORT = 0.5
-"""Targets with less than this share of their sources' characters are summaries, and no translations."""
+"""Targets with less than this share of their sources' length are summaries, and no translations."""
 STRIKING = 5.0
 """So many times as long as usual beside its source, or as short, a translation is hardly one."""
 FEWEST_ROWS = 100
@@ -30,7 +30,7 @@ Texts = Sequence[Sequence[str] | None]
 
 
 def usual_ratio(sources: Sequence[str | None], targets: Texts) -> float:
-    """Return the characters of a first target for each of its source, in the middle of all rows; 1 without any."""
+    """Return the length of a first target beside its source, in the middle of all rows; 1 without any."""
     ratios = _ratios(sources, targets)
     known = ratios[np.isfinite(ratios)]
     return float(np.median(known)) if len(known) else 1.0
@@ -62,8 +62,8 @@ def check(split: str, columns: Columns, usual: float, *, are_translations: bool)
 
 def _unrelated(split: str, sources: Sequence[str | None], targets: Texts) -> Problem | None:
     """Return a warning where long sources have no longer targets than short ones; better a line or two away, maybe."""
-    lengths = [np.array([len(text or "") for text in sources], dtype=np.float64)]
-    lengths.append(np.array([len(texts[0]) if texts else 0 for texts in targets], dtype=np.float64))
+    lengths = [np.array([_length(text or "") for text in sources], dtype=np.float64)]
+    lengths.append(np.array([_length(texts[0]) if texts else 0 for texts in targets], dtype=np.float64))
     own = _correlation(*lengths)
     if own is None or own > UNRELATED:
         return None
@@ -89,9 +89,17 @@ def _correlation(first_N: npt.NDArray[np.float64], second_N: npt.NDArray[np.floa
     return float(np.corrcoef(first_N, second_N)[0, 1])
 
 
+def _length(text: str) -> int:
+    """Return the UTF-8 bytes of a text: a Chinese character, which has three, says as much as several letters."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 def _ratios(sources: Sequence[str | None], targets: Texts) -> npt.NDArray[np.float64]:
-    """Return [N]: characters of the first target for each of the source; nan where a side is empty."""
-    pairs = [(len(source or ""), len(texts[0]) if texts else 0) for source, texts in zip(sources, targets, strict=True)]
+    """Return [N]: the length of the first target beside its source; nan where a side is empty."""
+    pairs = [
+        (_length(source or ""), _length(texts[0]) if texts else 0)
+        for source, texts in zip(sources, targets, strict=True)
+    ]
     found = [second / first if first and second else np.nan for first, second in pairs]
     return np.array(found, dtype=np.float64)
 
