@@ -178,6 +178,13 @@ class HeadSettings:
     """Settings of the model's own config: ``id2label``, ``label2id``, ``problem_type``."""
     default_max_length: int = 512
     """Longest row in tokens when the user names none and the model allows more."""
+    other_class: str = ""
+    """Another auto class that will do, where the model has none of the first."""
+
+    @property
+    def auto_classes(self) -> tuple[str, ...]:
+        """The auto classes that will do, best first."""
+        return (self.auto_class, self.other_class) if self.other_class else (self.auto_class,)
 
 
 @dataclass(frozen=True, slots=True)

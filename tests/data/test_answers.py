@@ -1,4 +1,4 @@
-"""What stands in an answer is its text; what was rejected is not learned; texts and summaries are chats."""
+"""What stands in an answer is its text; what was rejected is not learned; texts have summaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunesmith.data.columns import unused_columns
 from tunesmith.data.marks import judge_rows
 from tunesmith.data.rows import Rows
 from tunesmith.run.rows import FoundRows, find_rows
-from tunesmith.tasks import CausalLM, Classification, Task, detect
+from tunesmith.tasks import CausalLM, Classification, QuestionAnswering, Seq2Seq, Task, detect
 from tunesmith.types import ColumnChoice, InputError
 
 N = 24
@@ -161,13 +161,20 @@ THEMES = [["water", "land"][i % 2] for i in range(N)]
     ],
 )
 def test_texts_with_what_was_made_of_them(columns: dict[str, Any], wanted: str | None) -> None:
-    found = detect(profile(Rows(pa.table(columns), "")), {} if wanted else {"label": list(columns)[-1]})
+    profiles = profile(Rows(pa.table(columns), ""))
+    found = detect(profiles, {} if wanted else {"label": list(columns)[-1]})
     if wanted is None:
         assert found.task is Classification
     else:
-        assert found.task.model_fields["name"].default == "causal_lm"
-        choices = {choice.role: choice.column for choice in found.choices}
-        assert f"{choices['prompt']},{choices['completion']}" == wanted
+        if wanted == "question,answer":  # which stands in its context
+            assert found.task is QuestionAnswering
+        else:
+            assert found.task is Seq2Seq
+            choices = {choice.role: choice.column for choice in found.choices}
+            assert f"{choices['source']},{choices['target']}" == wanted
+        asked, problems = assign_roles(profiles, CausalLM.roles_for(profiles, {}), {})
+        assert problems == []
+        assert ",".join(choice.column for choice in asked if choice.role != "context") == wanted
 
 
 # ---- rejected answers ----------------------------------------------------------------------------

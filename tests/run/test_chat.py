@@ -148,9 +148,9 @@ def test_saved_models_give_the_same_scores_in_plain_libraries(
     ids = tokenizer.apply_chat_template(conversation(1)["messages"], return_tensors="pt", return_dict=True)["input_ids"]
     network = run.network
     network.model.eval()
-    from tunesmith.engine.plain_generation import _ready
+    from tunesmith.engine.plain_generation import ready
 
-    with torch.no_grad(), _ready(network.model, 0) as whole:
+    with torch.no_grad(), ready(network.model, 0) as whole:
         expected = whole(input_ids=ids).logits
         found = plain.eval()(input_ids=ids).logits
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

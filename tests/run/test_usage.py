@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tiny import tiny_folder
+from tiny_writers import writer_folder
 from tunesmith.run import Run, RunConfig, train
 
 Configure = Callable[..., RunConfig]
@@ -78,6 +79,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "preference"},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
     ),
+    "translations": (
+        {"name": "seq2seq", "prefix": "turn: ", "num_beams": 2, "length_penalty": 0.5},
+        lambda i: {"source": text(i), "target": f"a {WORDS[i % 4]}"},
+    ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
 
@@ -92,7 +97,7 @@ def trained(configured: Configure, folder: Path, kind: str, method: str, model: 
         task=task,
         method={"name": "lora", "rank": 2} if method == "lora" else {"name": method},
         train={"max_steps": 12, "evaluate_steps": 12},
-        evaluation={"num_resamples": 0, "baseline": False},
+        evaluation={"num_resamples": 0, "baseline": False, "max_new_tokens": 4},
     )
     return Run.open(train(config))
 
@@ -127,11 +132,16 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     method: str,
 ) -> None:
     model = llama_folder if kind in ("chat", "texts", "preferences") else None
+    if kind == "translations":
+        model = writer_folder(tmp_path, max_position_embeddings=300)  # the card asks for answers of 256 tokens
     run = trained(configured, tmp_path, kind, method, model)
     out = printed(run, monkeypatch, capsys)
     if kind in ("chat", "texts", "preferences"):
         asked = "The beginning of a text" if kind == "texts" else "Your question."
         assert out.strip() == run.predict(asked)[0]["answer"]
+        return
+    if kind == "translations":
+        assert out.strip() == run.predict("Your text.")[0]["text"]
         return
     found = ast.literal_eval(out)
     if kind in ("entities", "speech", "characters"):

@@ -17,7 +17,7 @@ from chats import assistant, columns_of, user
 from preferences import columns_of_answers
 from proof_tasks import registered
 from tiny import VOCABULARY, tiny_tokenizer
-from tunesmith.data.encoded import Encoded, Ragged, Units
+from tunesmith.data.encoded import DECODER, Encoded, Ragged, Units
 from tunesmith.data.tagged import join_tokens
 from tunesmith.metrics import compare_answer
 from tunesmith.tasks import TASKS, Task
@@ -64,6 +64,8 @@ class Case:
             ranks = [[i % 2] if len(row) == 1 else [0, 1, 1][: len(row)] for i, row in enumerate(self.label)]
             asked = ([user(text)] for text in TEXTS)
             return columns_of_answers(list(zip(asked, answers, ranks, strict=True))) | {"row": places}
+        if self.task == "seq2seq":
+            return {"source": TEXTS, "target": [[text] for text in self.label], "row": places}
         if self.task == "question_answering":
             spans = [
                 [{"text": text, "start": TEXTS[i].index(text)} for text in texts] for i, texts in enumerate(self.label)
@@ -119,6 +121,10 @@ CASES: dict[str, Case] = {
     "entities, weights": Case("token_classification", ENTITIES, {"class_weights": {"O": 0.3}, "label_smoothing": 0.1}),
     "chats": Case("causal_lm", TEXTS[::-1], {"template": "chatml"}),
     "plain texts": Case("causal_lm", []),
+    "texts of texts": Case(
+        "seq2seq", PAIRS, {"via": "encoder_decoder", "decoder_start": 3, "label_smoothing": 0.1, "num_beams": 2}
+    ),
+    "texts of texts, prompted": Case("seq2seq", TEXTS[::-1], {"via": "prompt", "template": "chatml"}),
     "masked words": Case("masked_lm", []),
     "masked tokens": Case("masked_lm", [], {"whole_words": False, "probability": 0.4, "mask_share": 0.5}),
     "entities, chains": Case("token_classification", ENTITIES, {"crf": True}),
@@ -271,8 +277,11 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
         assert len(found) == len(TEXTS)
         np.testing.assert_array_equal(*(one.values if isinstance(one, Ragged) else one for one in (found, target)))
     assert (encoded.reads is None) == (task.reads == "row")
-    for ragged in encoded.inputs.values():
-        np.testing.assert_array_equal(ragged.lengths, encoded.lengths)
+    for prefix in ("", DECODER):
+        for name, ragged in encoded.inputs.items():
+            stream = encoded.stream(prefix)
+            if stream is not None and name.startswith(DECODER) == (prefix == DECODER):
+                np.testing.assert_array_equal(ragged.lengths, stream.lengths)
     encoded.save(tmp_path)
     assert Encoded.load(tmp_path).inputs.keys() == encoded.inputs.keys()
 

@@ -238,7 +238,7 @@ def _show_labels(console: Console, prepared: PreparedData, task: Task) -> None:
     rows = prepared.splits["train"]
     texts = task.texts(rows.columns())
     name = next((name for name in task.truths if name in rows.column_names and name not in texts), None)
-    if name is None or not len(rows):
+    if name is None or not len(rows) or task.writer is not None:  # texts are no labels to be counted
         return
     labels = [label for value in rows[name] for label in (value if isinstance(value, list) else [value])]
     if any(isinstance(label, dict) for label in labels):

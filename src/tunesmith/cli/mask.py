@@ -19,14 +19,14 @@ TRAINED, READ = "bold green", "dim"
 
 def show_masks(console: Console, task: Task, columns: Columns, source: ModelSource) -> Sequence[Problem]:
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
-    from tunesmith.tasks import writing
+    from tunesmith.tasks import chatting
     from tunesmith.tasks.left_out import encoding_problems
     from tunesmith.tasks.saved_head import head_of_run
 
-    if task.writer is None or source.from_scratch:
+    if not task.chats or source.from_scratch:
         raise InputError(
             f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
-            f"Use it with --task {writing()} and a pretrained model.",
+            f"Use it with --task {chatting()} and a pretrained model.",
         )
     tokenizer = source.load_tokenizer(head_of_run)
     problems = task.adapt(tokenizer)

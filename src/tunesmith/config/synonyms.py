@@ -253,7 +253,8 @@ token_classification: ner pos tagging sequence_labeling sequence_labelling named
     chunking token_cls tokens pos_tagging slot_filling
 causal_lm: sft chat instruction instructions instruct clm lm llm language_modeling language_modelling generation
     text_generation causal causallm dialogue conversation completion pretraining pt gpt supervised_fine_tuning
-    summarization summarisation translation seq2seq text2text text_to_text
+seq2seq: summarization summarisation translation text2text text_to_text sequence_to_sequence text2text_generation
+    seq_2_seq_lm nmt
 embedding: embeddings sentence_embeddings sentence_similarity retrieval search bi_encoder biencoder contrastive
     sentence_transformers sbert feature_extraction information_retrieval dense_retrieval triplet triplets
 preference: dpo ipo orpo simpo kto cpo rlhf preferences preference_learning alignment preference_optimization
@@ -282,10 +283,6 @@ compress: compression prune pruning svd factorize factorise low_rank_factorizati
 
 _VALUE_NOTES: Mapping[str, str] = {
     "qlora": "with 'method.quantize: nf4'",
-    **dict.fromkeys(
-        ("summarization", "summarisation", "translation", "seq2seq", "text2text", "text_to_text"),
-        "which learns answers to prompts: a task of its own for this is not there yet",
-    ),
 }
 
 

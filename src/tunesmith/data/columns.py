@@ -41,6 +41,8 @@ NOTHING = "none"
 _CHAT_ROLES = frozenset({"messages", "prompt", "completion"})
 _NAMED_ROLES = frozenset({"chosen", REJECTED, "answers", "thumb"})
 """Roles of which nothing but a column's whole name tells that it is meant."""
+_NEVER_GUESSED = _CHAT_ROLES | {"source", "target"}
+"""Roles of texts for which the longest of several need not be the right one."""
 
 DOUBTFUL = "Several columns could fill the role"
 
@@ -247,7 +249,7 @@ class _Assignment:
             num_found += found is not None
             if found is not None and (best is None or role.names.index(found) < best[0]):
                 best = (role.names.index(found), column.name, found)
-        if not exact and role.name in _CHAT_ROLES and num_found > 1:
+        if not exact and role.name in _NEVER_GUESSED and num_found > 1:
             return  # of answer_1 and answer_2 nobody knows which is the better one
         if best is not None:
             _, column_name, found = best
@@ -276,7 +278,7 @@ class _Assignment:
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
             return
-        if role.name in _CHAT_ROLES and len(texts) > 1:
+        if role.name in _NEVER_GUESSED and len(texts) > 1:
             # Of several answers the longest may be the worst.
             self._problems.append(_doubtful(role, texts))
             return

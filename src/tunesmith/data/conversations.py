@@ -24,18 +24,18 @@ _COMPLETION_NAMES = """
 """
 CHOSEN_NAMES = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "preferred")
 """What columns of the better ones of two answers are called."""
-_SOURCES = "dialogue dialog conversation transcript article document report story paper passage source src source_text"
-_LOOSE_SOURCES = "text content body input input_text maintext"
+SOURCES = "dialogue dialog conversation transcript article document report story paper passage source src source_text"
+LOOSE_SOURCES = "text content body input input_text maintext"
 """Names of texts that much else may be learned of."""
-_TARGETS = """
+TARGETS = """
     summary summaries highlights abstract tldr target tgt target_text output_text translation
     correction corrected paraphrase simplified 摘要 译文
 """
-_TARGETS_OF_ANYTHING = frozenset({"summary", "highlights", "tldr", "摘要", "译文", "translation", "output_text"})
-_GRADE_NAMES = """
+TARGETS_OF_ANYTHING = frozenset({"summary", "highlights", "tldr", "摘要", "译文", "translation", "output_text"})
+GRADE_NAMES = """
     label labels class sentiment polarity score rating stars overall intent tag tags y gold_label 标签 类别
 """
-_GRADES = frozenset(_GRADE_NAMES.split())
+_GRADES = frozenset(GRADE_NAMES.split())
 """Names of what a text is graded or sorted by: with one of them, two texts are hardly a question and its answer."""
 _SORTS = _GRADES | {"category", "topic", "genre", "section"}
 _CERTAIN_NAMES = "prompt instruction instructions completion output response 指令 回复"
@@ -195,14 +195,14 @@ def find_chosen(profiles: Mapping[str, ColumnProfile]) -> ColumnProfile | None:
 def _rewriting_roles(profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...] | None:
     """Return the roles of texts with what was made of them (a summary, a translation), None for other columns."""
     names = {name.strip().lower() for name in profiles}
-    for sources, graded in ((_SOURCES, _GRADES), (_LOOSE_SOURCES, _SORTS)):
+    for sources, graded in ((SOURCES, _GRADES), (LOOSE_SOURCES, _SORTS)):
         if names & graded:
             continue
         source = _text_named(profiles, sources)
-        target = _text_named(profiles, _TARGETS, but=source)
+        target = _text_named(profiles, TARGETS, but=source)
         if source is None or target is None or target.mean_length >= 2 * source.mean_length:
             continue
-        if sources is _LOOSE_SOURCES and matching_name(target.name, tuple(_TARGETS_OF_ANYTHING), exact=True) is None:
+        if sources is LOOSE_SOURCES and matching_name(target.name, tuple(TARGETS_OF_ANYTHING), exact=True) is None:
             continue
         return (
             replace(PROMPT, names=(source.name.strip().lower(),)),

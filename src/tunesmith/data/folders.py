@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.data.encodings import show_name
+from tunesmith.data.languages import LANGUAGE_CODES
 from tunesmith.data.sources import (
     COLUMNAR,
     CONLL,
@@ -46,14 +47,11 @@ _LABEL_WORDS_LIST = """
     label labels class classes target targets category categories y gold sentiment tags
 """
 _LABEL_WORDS = frozenset(_LABEL_WORDS_LIST.split())
-_LANGUAGES_LIST = """
-    af ar az be bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km
-    kn ko lt lv mk ml mn mr ms my nb ne nl nn no pa pl ps pt ro ru si sk sl sq sr sv sw ta te th tl tr uk ur
-    uz vi xh yo zh zu eng deu ger fra fre spa ita por rus zho chi jpn kor ara nld pol ces swe zh_cn zh_tw
-    pt_br en_us en_gb src tgt source target in out question answer document summary original simple modern
-    normal
+_SIDES_LIST = """
+    src tgt source target in out question answer document summary original simple modern normal
 """
-_LANGUAGES = frozenset(_LANGUAGES_LIST.split())
+_SIDES = LANGUAGE_CODES | frozenset(_SIDES_LIST.split())
+"""What files are called whose lines belong together, each of one language or of one side."""
 _MAPPINGS = frozenset(["mapping", "map", "label_names", "labels_names", "label_map", "names", "id2label", "classes"])
 _CLASS_WORDS_LIST = """
     pos neg positive negative neutral spam ham good bad yes no true false real fake hate nothate offensive
@@ -229,7 +227,8 @@ def _parallel(
         return None
     first = next(iter(together))
     passed_over = [show_name(path) for rest, roles in sets.items() if rest != first for path in roles.values()]
-    columns = tuple(sorted(((_column(role), path) for role, path in together[first].items()), key=_order))
+    in_order = _as_named(folder, together[first])
+    columns = tuple(sorted(((_column(role), path) for role, path in in_order), key=_order))
     return [ParallelFiles(folder.name, split, columns, mapping)], passed_over
 
 
@@ -238,7 +237,7 @@ def _role(words: list[str]) -> tuple[str, tuple[str, ...]]:
     for size in (2, 1):
         for start in range(len(words) - size, -1, -1):
             role = "_".join(words[start : start + size])
-            if role in _TEXT_WORDS | _LABEL_WORDS | _LANGUAGES or role.startswith("seq_"):
+            if role in _TEXT_WORDS | _LABEL_WORDS | _SIDES or role.startswith("seq_"):
                 return role, (*words[:start], *words[start + size :])
     return "", tuple(words)
 
@@ -247,7 +246,14 @@ def _belong_together(roles: Mapping[str, Path]) -> bool:
     names = set(roles)
     if len(names) < 2:
         return False
-    return bool(names & _LABEL_WORDS and names - _LABEL_WORDS) or names <= _LANGUAGES
+    return bool(names & _LABEL_WORDS and names - _LABEL_WORDS) or names <= _SIDES
+
+
+def _as_named(folder: Path, roles: Mapping[str, Path]) -> list[tuple[str, Path]]:
+    """Return files with their roles, sources first; languages as the folder's name orders them (``wmt_de_en``)."""
+    words = name_words(folder)
+    first = ("src", "source", "in", "question", "document", "original", *words)
+    return sorted(roles.items(), key=lambda pair: first.index(pair[0]) if pair[0] in first else len(first))
 
 
 def _order(column: tuple[str, Path]) -> tuple[bool, bool]:

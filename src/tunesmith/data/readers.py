@@ -44,6 +44,7 @@ from tunesmith.data.sources import Source as Origin
 from tunesmith.data.tables import Rejections, read_rejections, read_report, write_report
 from tunesmith.data.tagged_lines import TagLineForm, find_tag_lines, read_tagged_lines
 from tunesmith.data.token_tables import TokenTable, find_token_table, read_token_table
+from tunesmith.data.translations import spread_languages
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_file, hash_json
@@ -199,6 +200,7 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
         else:
             details, problems = read_parallel_files(file, config.encoding, target, rejections)
         rejections.close()
+        spread_languages(target)
         write_report(folder, details, problems)
 
     folder = cached_folder("rows", key, build, hashes=True)
@@ -324,6 +326,7 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
     def build(folder: Path) -> None:
         schema = dataset.features.arrow_schema
         problems = write_batches(hub_batches(dataset), schema, name, folder / "rows.arrow")
+        spread_languages(folder / "rows.arrow")
         write_report(folder, {"format": "hub"}, problems)
 
     try:

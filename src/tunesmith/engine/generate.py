@@ -1,7 +1,8 @@
 """Writing answers: many prompts at once, or one, token by token.
 
 Prompts wait, longest first, for a slot of the cache to become free; answers that have ended leave theirs. A model that
-cannot be run that way is written with by ``transformers`` itself (``engine.plain_generation``), batch by batch.
+cannot be run that way is written with by ``transformers`` itself (``engine.plain_generation``), batch by batch, and so
+is one whose prompts an encoder reads (``engine.encoder_generation``).
 
 Shapes: B texts at work, V entries of the vocabulary.
 """
@@ -20,9 +21,10 @@ from tunesmith.data.encoded import Ragged
 from tunesmith.engine.choice import Chooser
 from tunesmith.engine.decoding.decoder import Decoder
 from tunesmith.engine.decoding.ready import find_way, ready
+from tunesmith.engine.encoder_generation import generate_from_encoder
 from tunesmith.engine.plain_generation import MAX_CACHED_TOKENS, generate_plain, stream_plain
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, writes_from_encoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +46,9 @@ def generate(
     """
     if not len(prompts):
         return []
-    way = find_way(model) if _is_simple(model) else None
+    if writes_from_encoder(model):
+        return generate_from_encoder(model, prompts, sampling, check=check)
+    way = find_way(model) if _is_simple(model) and not sampling.search else None
     if way is None:
         return generate_plain(model, prompts, sampling, check=check)
     answers: list[list[int]] = [[] for _ in range(len(prompts))]

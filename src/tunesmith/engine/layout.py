@@ -27,7 +27,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.modes import evaluating
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import has_virtual_tokens, inner
+from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
@@ -65,6 +65,8 @@ def choose_layout(
         return "padded", "as configured"
     if has_virtual_tokens(model):
         return "padded", "what the method puts before every row has no place in the flat layout"
+    if writes_from_encoder(model):
+        return "padded", "a decoder that reads an encoder's states has two rows of tokens, and the flat layout has one"
     register()
     scorer = Scorer(model, "padded", reads, pooling=pooling)
     for stand_in in (install if fused else install_adapters, None):

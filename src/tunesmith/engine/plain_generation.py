@@ -41,17 +41,17 @@ def generate_plain(
     answers: list[list[int]] = [[] for _ in range(len(prompts))]
     device = next(model.parameters()).device
     done = 0
-    with _ready(model, sampling.seed) as door:
+    with ready(model, sampling.seed) as door:
         config = sampling.config(inner(model))
         stops = sampling.stops(inner(model))
-        for rows in _batches(prompts.lengths, sampling.max_new_tokens, padded=not has_virtual_tokens(model)):
+        for rows in batches(prompts.lengths, sampling.max_new_tokens, padded=not has_virtual_tokens(model)):
             check(done)
             ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
             found = door.generate(
                 input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
             )
             for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
-                answers[row] = _until(tokens, stops)
+                answers[row] = until(tokens, stops)
             done += len(rows)
     return answers
 
@@ -80,7 +80,7 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
     @torch.inference_mode()
     def work() -> None:
         try:
-            with _ready(model, sampling.seed) as door:
+            with ready(model, sampling.seed) as door:
                 ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
                 door.generate(
                     input_ids=ids,
@@ -108,7 +108,7 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
 
 
 @contextmanager
-def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
+def ready(model: nn.Module, seed: int) -> Iterator[Any]:
     """Yield what is to be called of a model as its authors wrote it: no dropout, random numbers of its own."""
     with torch.random.fork_rng(), as_written(model), evaluating(model):
         torch.manual_seed(seed)
@@ -119,13 +119,19 @@ def _ready(model: nn.Module, seed: int) -> Iterator[Any]:
             yield model
 
 
-def _batches(lengths: np.typing.NDArray[np.int64], max_new_tokens: int, *, padded: bool) -> Iterator[list[int]]:
-    """Yield rows of similar length, or of one length, longest first, so that what does not fit shows at once."""
+def batches(
+    lengths: np.typing.NDArray[np.int64], max_new_tokens: int, *, padded: bool, copies: int = 1
+) -> Iterator[list[int]]:
+    """Yield rows of similar length, or of one length, longest first, so that what does not fit shows at once.
+
+    Each is in the cache so many times as ``copies`` says (beams).
+    """
     rows: list[int] = []
     longest = 0
     for row in np.argsort(-lengths, kind="stable").tolist():
         longest = longest or int(lengths[row])
-        is_full = len(rows) == MAX_ROWS or (len(rows) + 1) * (longest + max_new_tokens) > MAX_CACHED_TOKENS
+        tokens = (len(rows) + 1) * copies * (longest + max_new_tokens)
+        is_full = len(rows) == MAX_ROWS or tokens > MAX_CACHED_TOKENS
         if rows and (is_full or not (padded or lengths[row] == longest)):
             yield rows
             rows, longest = [], int(lengths[row])
@@ -144,6 +150,7 @@ def _left_padded(prompts: Sequence[Any], pad_token_id: int) -> tuple[torch.Tenso
     return torch.from_numpy(ids_BL), torch.from_numpy(mask_BL)
 
 
-def _until(tokens: Sequence[int], stops: Collection[int]) -> list[int]:
+def until(tokens: Sequence[int], stops: Collection[int]) -> list[int]:
+    """Return what stands before the first of the tokens that end an answer."""
     end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[:end])

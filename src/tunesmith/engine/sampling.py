@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Sampling:
     top_p: float = 1.0
     """Draw only from the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
     seed: int = 0
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """How an answer is searched for besides, as settings of ``GenerationConfig`` of ``transformers`` (beams)."""
 
     def config(self, model: Any) -> GenerationConfig:
         """Return the same for ``transformers``."""
@@ -33,6 +36,7 @@ class Sampling:
             eos_token_id=sorted(self.stops(model)) or None,
             pad_token_id=self.pad_token_id,
             use_cache=True,
+            **self.search,
             **(drawn if self.temperature > 0 else {"do_sample": False}),
         )
 

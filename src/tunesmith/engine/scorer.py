@@ -39,7 +39,7 @@ from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import has_virtual_tokens, inner
+from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
 
 Reads = Literal["row", "token"]
 
@@ -112,7 +112,11 @@ class Scorer:
     def _having_run(self, hidden: torch.Tensor, pooled: torch.Tensor | None = None) -> Iterator[None]:
         """Let ``hidden`` (and ``pooled``, of a row each) be what the base model gives inside the block: it has run."""
         given = _kind_of_output()(last_hidden_state=hidden, pooler_output=pooled)
-        with standing_in(self._base, lambda *_, **__: given):
+        with ExitStack() as stack:
+            if self._top is not self._base:  # nothing is read of the encoder once the decoder has run
+                encoder: nn.Module = self._anatomy.whole.get_encoder()
+                stack.enter_context(standing_in(encoder, lambda *_, **__: given))
+            stack.enter_context(standing_in(self._top, lambda *_, **__: given))
             yield
 
     def _reading(self, batch: Batch, borders: Borders) -> Reading | None:
@@ -143,7 +147,10 @@ class Scorer:
         """
         hidden: torch.Tensor
         if not self._has_virtual_tokens:
-            hidden = self._base(**inputs).last_hidden_state
+            if self._top is self._base:
+                hidden = self._base(**inputs).last_hidden_state
+            else:
+                hidden = first_output(self._top, lambda: self._base(**inputs)).last_hidden_state
             return hidden
         hidden = first_output(self._base, lambda: self.model(**inputs)).last_hidden_state
         return hidden[:, -inputs["input_ids"].shape[1] :]
@@ -196,7 +203,8 @@ class Scorer:
         hidden_UD = functional.pad(hidden_UD, (0, 0, 0, -num_read % self.shapes.tokens))
         with self._having_run(hidden_UD[None]):
             ids = torch.zeros((1, len(hidden_UD)), dtype=torch.long, device=hidden_UD.device)
-            scores_UK = head_scores(inner(self.model)(input_ids=ids)).squeeze(0)
+            given = {"input_ids": ids, "decoder_input_ids": ids} if self._writes_from_encoder else {"input_ids": ids}
+            scores_UK = head_scores(inner(self.model)(**given)).squeeze(0)
         return scores_UK if len(scores_UK) == num_read else scores_UK[:num_read]
 
     @cached_property
@@ -229,6 +237,14 @@ class Scorer:
     @cached_property
     def _base(self) -> nn.Module:
         return self._anatomy.base
+
+    @cached_property
+    def _top(self) -> nn.Module:
+        return self._anatomy.top
+
+    @cached_property
+    def _writes_from_encoder(self) -> bool:
+        return writes_from_encoder(self.model)
 
     @cached_property
     def _outside_base(self) -> list[nn.Parameter]:

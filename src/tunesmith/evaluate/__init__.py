@@ -46,7 +46,7 @@ def evaluate(
         "num_rows": len(next(iter(outputs.values()))),
         "confidence": confidence,
         "num_resamples": num_resamples,
-        "main_metric": task.main_metric(),
+        "main_metric": task.headline(scores.values),
         "metrics": intervals(scores, confidence),
         **task.details(outputs, targets),
     }
@@ -54,6 +54,7 @@ def evaluate(
         for name, values_K in scores.label_values.items():
             entry[name] = interval(float(values_K[k]), scores.label_resampled[name][:, k], confidence)
     if columns is not None:
+        found |= task.footnotes(outputs, columns)
         found["mistakes"] = mistakes(task, outputs, targets, columns)
         if "answers" in outputs:
             found["answers"] = exchanges(task, outputs, columns, against)

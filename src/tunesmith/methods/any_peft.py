@@ -13,7 +13,7 @@ from tunesmith.methods.targeted import TargetedMethod
 from tunesmith.models.failures import said
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
-from tunesmith.models.wrapping import inner, names_inside
+from tunesmith.models.wrapping import inner, inputs_for, names_inside
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,6 @@ def _require_scores(method: AnyPeft, wrapped: PeftModel) -> None:
     ids[:, -1] = end if isinstance(end, int) else 1  # some heads read there
     try:
         with torch.no_grad(), quiet(), evaluating(wrapped):
-            wrapped(input_ids=ids, attention_mask=torch.ones_like(ids))
+            wrapped(**inputs_for(wrapped, ids))
     except Exception as error:  # a model may refuse in any way it likes
         raise method._refusal(inner(wrapped), f"it cannot run ({said(error)})") from error

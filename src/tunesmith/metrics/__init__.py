@@ -1,6 +1,6 @@
 """Metrics as pure functions of arrays, computed for many weightings of the rows at once."""
 
-from tunesmith.metrics.answers import answer_metrics, answer_statistics, require_answer_metrics
+from tunesmith.metrics.answers import answer_metrics, answer_statistics, require_answer_metrics, signatures
 from tunesmith.metrics.classification import (
     calibration_bins,
     confusion_matrix,
@@ -46,6 +46,7 @@ __all__ = [
     "regression_metrics",
     "require_answer_metrics",
     "retrieval_metrics",
+    "signatures",
     "single_label_metrics",
     "single_label_per_class",
     "span_metrics",

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -39,38 +40,66 @@ _BOXED = "\\boxed{"
 _HASHES = "####"
 
 
-def answer_statistics(answers: Sequence[str | None], references: Sequence[str | None]) -> Statistics:
+Reference = str | Sequence[str] | None
+"""What an answer is compared with: a text, or several that are equally right."""
+
+
+def answer_statistics(answers: Sequence[str | None], references: Sequence[Reference]) -> Statistics:
     """Return what ``answer_metrics`` needs of each row; rows without answer or reference do not count.
 
     ``given`` bool [N]; ``exact`` float64 [N]; ``rouge`` float64 [N, 3]; ``chrf`` and ``bleu`` int64 [N, ...],
     sacrebleu's own sentence statistics. BLEU cuts Chinese and Japanese into characters (sacrebleu's ``zh``),
-    ROUGE does so within any text.
+    ROUGE does so within any text. Of several references, ROUGE and the exact match take the one that is met best,
+    BLEU and chrF all of them as sacrebleu does.
 
     Raises ``MissingExtraError`` where sacrebleu or rouge-score is not installed.
     """
-    chrf, bleu, rouge = _scorers([text for text in references if text is not None])
+    several = [_several(reference) for reference in references]
+    chrf, bleu, rouge = _scorers([text for texts in several for text in texts])
     num_rows = len(answers)
-    given = np.array(
-        [a is not None and r is not None for a, r in zip(answers, references, strict=True)], dtype=np.bool_
-    )
+    given = np.array([a is not None and bool(r) for a, r in zip(answers, several, strict=True)], dtype=np.bool_)
     found: Statistics = {
         "given": given,
         "exact": np.zeros(num_rows),
         "rouge": np.zeros((num_rows, len(ROUGE))),
     }
     rows = np.flatnonzero(given).tolist()
-    pairs = [(cast("str", answers[row]), cast("str", references[row])) for row in rows]
-    for row, (answer, reference) in zip(rows, pairs, strict=True):
-        found["exact"][row] = is_exact(answer, reference)
-        scores = rouge.score(reference, answer)
+    pairs = [(cast("str", answers[row]), several[row]) for row in rows]
+    for row, (answer, texts) in zip(rows, pairs, strict=True):
+        found["exact"][row] = any(is_exact(answer, text) for text in texts)
+        scores = rouge.score_multi(texts, answer)
         found["rouge"][row] = [scores[name].fmeasure for name in _ROUGE_NAMES]
+    # A row of its own keeps the width known where no row has an answer.
+    pairs.append(("", [""]))
+    most = max(len(texts) for _, texts in pairs)
+    streams = [[texts[number] if number < len(texts) else None for _, texts in pairs] for number in range(most)]
     for name, scorer in (("chrf", chrf), ("bleu", bleu)):
-        # A row of its own keeps the width known where no row has an answer.
-        texts = [*pairs, ("", "")]
-        rows_of = scorer._extract_corpus_statistics([a for a, _ in texts], [[r for _, r in texts]])
+        rows_of = scorer._extract_corpus_statistics([a for a, _ in pairs], streams)
         found[name] = np.zeros((num_rows, len(rows_of[-1])), dtype=np.int64)
         found[name][rows] = np.array(rows_of, dtype=np.int64)[:-1]
     return found
+
+
+def signatures(references: Sequence[Reference]) -> dict[str, str]:
+    """Return how ``bleu``, ``chrf`` and ``rouge_l`` are computed for answers with these references, in one line each.
+
+    Those of sacrebleu are its own signatures (Post 2018), by which figures of others can be compared.
+    """
+    several = [texts for texts in map(_several, references) if texts]
+    chrf, bleu, _rouge = _scorers([text for texts in several for text in texts])
+    counts = {len(texts) for texts in several} or {1}
+    num_references = counts.pop() if len(counts) == 1 else "var"
+    found = {}
+    for name, scorer in (("bleu", bleu), ("chrf", chrf)):
+        scorer.num_refs = num_references if isinstance(num_references, int) else -1
+        found[name] = str(scorer.get_signature())
+    unit = "words, Chinese and Japanese characters each for itself"
+    found["rouge_l"] = f"nrefs:{num_references}|tok:{unit}|stemmer:no|rouge-score:{version('rouge-score')}"
+    return found
+
+
+def _several(reference: Reference) -> list[str]:
+    return [reference] if isinstance(reference, str) else list(reference or ())
 
 
 def answer_metrics(statistics: Statistics, weights_RN: npt.ArrayLike) -> Metrics:

@@ -18,6 +18,7 @@ from tunesmith.models.model_folder import ModelFolder
 from tunesmith.models.origin import origin
 from tunesmith.models.pretrained import Pretrained
 from tunesmith.models.safety import check_model_folder
+from tunesmith.models.transformer import Transformer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,13 +34,14 @@ __all__ = [
     "Lstm",
     "ModelSource",
     "Pretrained",
+    "Transformer",
     "load_tokenizer",
     "load_trained",
     "record",
     "tokenizer_hash",
 ]
 
-MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn}
+MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn, "transformer": Transformer}
 """Models trained from scratch, by name."""
 
 OTHER_MODELS: type[ModelSource] = Pretrained

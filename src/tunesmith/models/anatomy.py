@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import nn
 
 from tunesmith.models.facts import Fact, Facts, facts_of
-from tunesmith.models.observation import Attention, Observed, RowReading, observe
+from tunesmith.models.observation import Attention, Observed, RowReading, first_decoder_inputs, observe
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import has_virtual_states, inner, names_inside, plain_name
 
@@ -64,6 +64,31 @@ class Anatomy:
             inside = [child for child in whole.children() if isinstance(child, PreTrainedModel)]
             return inside[0] if len(inside) == 1 else found
         return found
+
+    @property
+    def top(self) -> nn.Module:
+        """The part whose last hidden states the head reads.
+
+        It is the base or, where only the whole model joins the two stacks of an encoder-decoder (T5), its decoder.
+        """
+        whole = self.whole
+        if self.base is whole and self.is_encoder_decoder and self.output_embeddings is not None:
+            return cast("nn.Module", whole.get_decoder())
+        return self.base
+
+    @Fact
+    def decoder_start(self) -> int | Literal["last"]:
+        """What a decoder that writes reads first: a token or, for mBART and its kin, the ``last`` one of the target.
+
+        Seen from what the model itself makes of labels. Raises ``ValueError`` where it is neither.
+        """
+        found = Context().run(first_decoder_inputs, self.whole)
+        (first, first_end), (second, second_end) = found
+        if first == second:
+            return first
+        if (first, second) == (first_end, second_end):
+            return "last"
+        raise ValueError(f"its decoder begins with {first} where a target ends in {first_end}, else with {second}")
 
     @property
     def input_embeddings(self) -> nn.Module:
@@ -303,7 +328,7 @@ class Anatomy:
     @Fact
     def _observed(self) -> Observed:
         """What a short row shows, whatever surrounds the pass in which somebody asks."""
-        return Context().run(observe, self.whole, self.base)
+        return Context().run(observe, self.whole, self.top)
 
     @property
     def hidden_size(self) -> int:

@@ -41,6 +41,8 @@ class ModelSource(Config):
     """What such models are called in a sentence; the name that was given when empty."""
     from_scratch: ClassVar[bool] = False
     """Whether the weights are initialised here (then the tokenizer is learned from the training text)."""
+    is_plain: ClassVar[bool] = True
+    """Whether what is saved loads without tunesmith: not where it has built the network itself."""
     default_learning_rate: ClassVar[float | None] = None
     """Peak rate that replaces the method's (models trained from scratch), for steps of ``REFERENCE_ROWS`` rows."""
 

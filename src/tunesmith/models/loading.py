@@ -29,13 +29,14 @@ MASKED = "AutoModelForMaskedLM"
 BASE = "AutoModel"
 """No head at all: the last hidden states are what is asked for."""
 
+SEQ2SEQ = "AutoModelForSeq2SeqLM"
 _READING = tuple(
     f"AutoModelFor{kind}"
     for kind in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 )
 """Classes of models that write nothing."""
 
-_FITTING = {CAUSAL: "sample:smollm2-135m-instruct"}
+_FITTING = dict.fromkeys((CAUSAL, SEQ2SEQ), "sample:smollm2-135m-instruct")
 
 _PROBE_TEXTS = (
     "The quick brown fox: 1,250 (or so)\n\tjumps; isn't it?",
@@ -53,17 +54,14 @@ _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_stat
 
 def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = None) -> PretrainedConfig:
     """Return the folder's model config with the task's settings and the dropout in it."""
-    import transformers
     from transformers import AutoConfig
 
     with loading("config", folder), quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **_OUTPUTS)
-    auto_class = getattr(transformers, head.auto_class)
-    # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
-    unfit = head.auto_class in (MASKED, BASE) and getattr(config, "is_encoder_decoder", False)
-    if type(config) not in auto_class._model_mapping or unfit:
+    if class_for(config, head) is None:
         raise InputError(
-            f"The model in {folder} (model_type {config.model_type!r}) has no head for this task ({head.auto_class}).",
+            f"The model in {folder} (model_type {config.model_type!r}) has no head for this task "
+            f"({' or '.join(head.auto_classes)}).",
             f"Choose a model of another type, such as {_FITTING.get(head.auto_class, 'sample:minilm')}.",
         )
     loaded: PretrainedConfig = config
@@ -74,6 +72,18 @@ def load_config(folder: Path, head: HeadSettings, *, dropout: float | None = Non
         for key in _dropout_settings(config):
             setattr(config, key, dropout)
     return loaded
+
+
+def class_for(config: PretrainedConfig, head: HeadSettings) -> str | None:
+    """Return the first auto class of ``head`` that has a model for ``config``; None where none has."""
+    import transformers
+
+    for name in head.auto_classes:
+        # What BART and its kin predict at a place was never meant to be read there without a shifted second input.
+        unfit = name in (MASKED, BASE) and getattr(config, "is_encoder_decoder", False)
+        if type(config) in getattr(transformers, name)._model_mapping and not unfit:
+            return name
+    return None
 
 
 def apply_head(config: PretrainedConfig, head: HeadSettings) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
 from tunesmith.models.quiet import quiet
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, inputs_for
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -99,15 +99,9 @@ def probe_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, limit
 def probe_scores(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Return everything that ``model``, in ``eval`` mode, gives for each row."""
     found = []
-    whole = inner(model)
-    reads_twice = bool(getattr(whole.config, "is_encoder_decoder", False)) and hasattr(whole, "lm_head")
     for row in rows:
-        ids = torch.tensor([list(row)])
-        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if reads_twice:
-            given["decoder_input_ids"] = ids
         with quiet():
-            output = model(**given)
+            output = model(**inputs_for(model, torch.tensor([list(row)])))
         found += [value for value in output.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return found
 

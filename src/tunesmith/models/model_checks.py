@@ -12,6 +12,7 @@ from torch import nn
 from tunesmith.models.failures import explained, loading
 from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inputs_for
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         encoded = tokenizer("one word", return_tensors="pt")
-        given = {name: encoded[name].long() for name in ("input_ids", "attention_mask")}
-        model(**head_inputs(model, given))
+        ids, mask = (encoded[name].long() for name in ("input_ids", "attention_mask"))
+        model(**head_inputs(model, inputs_for(model, ids, mask)))
 
 
 @torch.no_grad()

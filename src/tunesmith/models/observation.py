@@ -20,6 +20,7 @@ from torch import nn
 from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
+from tunesmith.models.wrapping import inputs_for
 
 OBSERVING = "tunesmith_observing"
 """Name under which the functions are registered with ``transformers``."""
@@ -93,7 +94,7 @@ def observe(whole: Any, base: nn.Module) -> Observed:
         stack.callback(base.register_forward_hook(keep).remove)
         stack.callback(whole.get_input_embeddings().register_forward_hook(differentiable).remove)
         try:
-            output = whole(**head_inputs(whole, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}))
+            output = whole(**head_inputs(whole, inputs_for(whole, ids)))
             reading = _reading(getattr(output, "logits", None), states[0])
         except Exception:
             if not states:
@@ -101,6 +102,25 @@ def observe(whole: Any, base: nn.Module) -> Observed:
     names = {module: name for name, module in whole.named_modules()}
     attentions = {names[module]: attention for module, attention in notes.attentions.items()}
     return Observed(int(states[0].shape[-1]), attentions, frozenset(notes.masked), reading)
+
+
+@torch.no_grad()
+def first_decoder_inputs(whole: Any) -> list[tuple[int, int]]:
+    """Return, for two targets, the token that a model's decoder reads first and the token that the target ends in."""
+    found: list[tuple[int, int]] = []
+
+    def keep(_module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        ids = named["input_ids"] if "input_ids" in named else arguments[0]
+        seen.append(int(ids[0, 0]))
+
+    ids_1L = _row(whole)
+    with evaluating(whole), ExitStack() as stack:
+        stack.callback(whole.get_decoder().register_forward_pre_hook(keep, with_kwargs=True).remove)
+        for target_1L in (ids_1L[:, :-1], ids_1L[:, :-2]):  # what is special stands at the end of the row
+            seen: list[int] = []
+            whole(input_ids=ids_1L, labels=target_1L)
+            found.append((seen[0], int(target_1L[0, -1])))
+    return found
 
 
 def _reading(scores_1K: torch.Tensor | None, hidden_1LD: torch.Tensor) -> RowReading | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
-from tunesmith.models.loading import CAUSAL, load_config, load_tokenizer, load_weights, load_weights_again
+from tunesmith.models.loading import CAUSAL, class_for, load_config, load_tokenizer, load_weights, load_weights_again
 from tunesmith.models.location import locate
 from tunesmith.models.materialise import materialise
 from tunesmith.models.model_checks import (
@@ -61,6 +61,7 @@ class Pretrained(ModelSource):
         check_model_folder(place.folder)
         place = place.identified()
         config = load_config(place.folder, head, dropout=self.dropout)
+        head = replace(head, auto_class=class_for(config, head) or head.auto_class)
         tokenizer = load_tokenizer(place.folder, config)
         model = load_weights(place, config, head, seed)
         if self.dropout is not None:

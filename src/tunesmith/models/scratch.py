@@ -21,10 +21,15 @@ class ScratchSource(ModelSource):
     """A model whose weights and tokenizer are made here."""
 
     from_scratch: ClassVar[bool] = True
+    is_plain: ClassVar[bool] = False
     default_learning_rate: ClassVar[float | None] = 3e-3
 
+    writes: ClassVar[bool] = False
+    """Whether the network writes texts, rather than scoring them: it then has no use for a mark where a text begins."""
+
     tokenizer: TokenizerKind = "auto"
-    """How text is split: word, character (Chinese, Japanese, Thai), bpe, or auto (decided by the texts)."""
+    """How text is split: word, character (Chinese, Japanese, Thai), bpe, bytes (bpe of bytes), or auto (decided by the
+    texts)."""
     vocabulary_size: Annotated[int, Field(ge=len(SPECIAL_TOKENS) + 1)] = 30_000
     """Most tokens in the vocabulary."""
     min_frequency: Annotated[int, Field(ge=1)] = 2
@@ -53,7 +58,7 @@ class ScratchSource(ModelSource):
         import torch
         import transformers
 
-        from tunesmith.models.loading import apply_head
+        from tunesmith.models.loading import CAUSAL, SEQ2SEQ, apply_head, class_for
 
         max_length = self.max_length or head.default_max_length
         tokenizer = learn_tokenizer(
@@ -63,20 +68,22 @@ class ScratchSource(ModelSource):
             min_frequency=self.min_frequency,
             lowercase=self.lowercase,
             max_length=max_length,
+            writes=self.writes,
         )
         settings: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         if self.dropout is not None:
             settings["dropout"] = self.dropout
         config = self.network_config(settings)
         apply_head(config, head)
-        auto_class = getattr(transformers, head.auto_class)
-        if type(config) not in auto_class._model_mapping:
-            fitting = "sample:smollm2-135m-instruct" if head.auto_class == "AutoModelForCausalLM" else "sample:minilm"
+        auto_class = class_for(config, head)
+        if auto_class is None or (self.writes and auto_class != SEQ2SEQ):
+            is_language_model = {CAUSAL, SEQ2SEQ} & set(head.auto_classes)
+            fitting = "sample:smollm2-135m-instruct" if is_language_model else "sample:minilm"
             raise InputError(
-                f"The model '{self.name}' has no head for this task ({head.auto_class}).",
+                f"The model '{self.name}' has no head for this task ({' or '.join(head.auto_classes)}).",
                 f"Choose a pretrained model, such as {fitting}, or another task with --task.",
             )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            model = auto_class.from_config(config)
+            model = getattr(transformers, auto_class).from_config(config)
         return LoadedModel(model, tokenizer, max_length, f"{self.name}, from scratch")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-TokenizerKind = Literal["auto", "word", "character", "bpe"]
+TokenizerKind = Literal["auto", "word", "character", "bpe", "bytes"]
 
 PADDING, UNKNOWN, BEGIN, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PADDING, UNKNOWN, BEGIN, END, MASK)
@@ -44,25 +44,29 @@ def learn_tokenizer(
     min_frequency: int = 2,
     lowercase: bool = True,
     max_length: int = 512,
+    writes: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer whose vocabulary comes from ``texts`` alone; equal texts give an equal tokenizer.
 
-    Rows become ``[CLS] text [SEP]`` or ``[CLS] text [SEP] pair [SEP]``, so that no row is empty.
+    Rows become ``[CLS] text [SEP]`` or ``[CLS] text [SEP] pair [SEP]``, so that no row is empty; where a model
+    ``writes``, they lack their beginning, which is what its decoder begins with.
 
     Args:
         texts: The training texts.
         kind: ``word``: words and single punctuation marks; ``character``: every character that is
-            no space; ``bpe``: byte-pair encoding (Sennrich et al. 2016) inside words; ``auto``:
-            what ``choose_kind`` says.
+            no space; ``bpe``: byte-pair encoding (Sennrich et al. 2016) inside words; ``bytes``: the same of
+            bytes, to which nothing is unknown and which gives every text back as it was; ``auto``: what
+            ``choose_kind`` says.
         vocabulary_size: Most tokens kept, special ones included; the most frequent win.
         min_frequency: Words, characters or pairs seen more rarely are not kept.
         lowercase: Whether case is dropped.
         max_length: Longest row in tokens, recorded with the tokenizer.
+        writes: Whether the tokenizer is for a model that writes.
 
     Raises:
         InputError: There is no text to learn from.
     """
-    from tokenizers import Tokenizer, models, processors, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     if not any(text.strip() for text in texts):
@@ -75,17 +79,21 @@ def learn_tokenizer(
         "special_tokens": list(SPECIAL_TOKENS),
         "show_progress": False,
     }
+    trainer: trainers.Trainer
     if kind == "bpe":
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        trainer: trainers.Trainer = trainers.BpeTrainer(**settings)
+        trainer = trainers.BpeTrainer(**settings)
+    elif kind == "bytes":
+        tokenizer = Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **settings)
     else:
         tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         trainer = trainers.WordLevelTrainer(**settings)
     _set_splitting(tokenizer, kind, lowercase=lowercase)
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A {END}",
-        pair=f"{BEGIN} $A {END} $B {END}",
+        single=f"$A {END}" if writes else f"{BEGIN} $A {END}",
+        pair=f"$A {END} $B {END}" if writes else f"{BEGIN} $A {END} $B {END}",
         special_tokens=[(BEGIN, SPECIAL_TOKENS.index(BEGIN)), (END, SPECIAL_TOKENS.index(END))],
     )
     return PreTrainedTokenizerFast(
@@ -95,6 +103,7 @@ def learn_tokenizer(
         cls_token=BEGIN,
         sep_token=END,
         mask_token=MASK,
+        **({"eos_token": END} if writes else {}),
         model_max_length=max_length,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
@@ -124,6 +133,12 @@ def choose_kind(
 def _set_splitting(tokenizer: Tokenizer, kind: TokenizerKind, *, lowercase: bool) -> None:
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
+    if kind == "bytes":
+        if lowercase:
+            tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
     if kind == "word":
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

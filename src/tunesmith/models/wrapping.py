@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
@@ -14,6 +16,19 @@ def inner(model: nn.Module) -> PreTrainedModel:
     """Return the ``transformers`` model itself, out of its ``PeftModel`` if it is in one."""
     unwrap = getattr(model, "get_base_model", None)
     return cast("PreTrainedModel", unwrap() if callable(unwrap) and hasattr(model, "peft_config") else model)
+
+
+def writes_from_encoder(model: nn.Module) -> bool:
+    """Say whether a model is an encoder with a decoder that writes: ``forward`` then takes two inputs of tokens."""
+    whole: Any = inner(model)
+    is_double = bool(getattr(whole.config, "is_encoder_decoder", False))
+    return is_double and hasattr(whole, "get_output_embeddings") and whole.get_output_embeddings() is not None
+
+
+def inputs_for(model: nn.Module, ids_BL: torch.Tensor, mask_BL: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Return what ``forward`` is given to try a model on tokens; one that takes two inputs is given them as both."""
+    given = {"input_ids": ids_BL, "attention_mask": torch.ones_like(ids_BL) if mask_BL is None else mask_BL}
+    return {**given, "decoder_input_ids": ids_BL} if writes_from_encoder(model) else given
 
 
 def names_inside(model: nn.Module) -> dict[str, str]:

@@ -122,7 +122,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _front_matter(parts: Parts, base: str | None, evaluation: Json | None) -> str:
     method, tag = parts.method, parts.task.pipeline_tag
     loading = method.loading_code(parts.head.auto_class, parts.head.num_outputs)
-    library = "tunesmith" if parts.model.from_scratch or loading is None else loading.library
+    library = "tunesmith" if not parts.model.is_plain or loading is None else loading.library
     fields: dict[str, Any] = {"library_name": library}
     if base and not parts.model.from_scratch:
         fields["base_model"] = base

@@ -26,7 +26,7 @@ class Parts:
 def usage(parts: Parts, base_model: str | None) -> str:
     """Return how to use a run's folder, in Markdown; ``base_model`` is the hub's name of its starting weights."""
     loading = parts.method.loading_code(parts.head.auto_class, parts.head.num_outputs)
-    if parts.model.from_scratch or loading is None:
+    if not parts.model.is_plain or loading is None:
         return use_with_tunesmith()
     adapts = parts.method.needs_base
     if parts.task.pipeline and not adapts:

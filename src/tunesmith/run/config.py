@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from tunesmith.config.base import BY_ITSELF, Choice, Config
+from tunesmith.config.base import BY_DATA, BY_ITSELF, Choice, Config
 from tunesmith.config.migrate import VERSION
 from tunesmith.data.config import DataConfig
 from tunesmith.engine.config import ComputeConfig, TrainConfig
@@ -30,9 +30,10 @@ class EvaluationConfig(Config):
     baseline: bool = True
     """Judge a rival beside the model: TF-IDF with a linear model, trained on the same rows, or, for language models,
     the model as it was before training."""
-    answers: int = Field(default=0, ge=0)
+    answers: Annotated[int, Field(ge=0)] | None = Field(default=None, json_schema_extra=BY_DATA)
     """Have answers written to this many of the judged rows and compare them with the references (exact match, ROUGE,
-    chrF, BLEU), before and after training. For tasks that generate."""
+    chrF, BLEU), before and after training. For tasks that generate; 500 for seq2seq and none for chats when not
+    given."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
     general_text: str | None = None
@@ -64,7 +65,7 @@ class RunConfig(Config):
     version: Literal[2] = Field(default=VERSION, json_schema_extra=BY_ITSELF)
     """Of the configuration's form; what was written in an earlier one is migrated when it is read."""
     model: Annotated[SerializeAsAny[ModelSource], Choice("model", MODELS, default=OTHER_MODELS)]
-    """What is tuned: a hub id, a folder, sample:minilm, or lstm or cnn (trained from scratch)."""
+    """What is tuned: a hub id, a folder, sample:minilm, or lstm, cnn or transformer (trained from scratch)."""
     data: Annotated[DataConfig, Choice("data", {}, default=DataConfig, key="path")]
     """The rows: a file, a folder, hub:org/name, or sample:rotten-tomatoes."""
     task: Annotated[SerializeAsAny[Task] | None, Choice("task", TASKS)] = None

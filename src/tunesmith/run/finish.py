@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,10 @@ def save_model(
 
 
 def name_end_tokens(task: Task, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let plain ``transformers`` end answers where training ended them: the template may end turns in its own way."""
+    """Let plain ``transformers`` write as the run does, and end answers where training ended them.
+
+    A template may end turns in its own way, and a task may have its own search.
+    """
     settings = getattr(inner(model), "generation_config", None)
     if task.writer is None or settings is None:
         return
@@ -162,6 +165,7 @@ def name_end_tokens(task: Task, model: nn.Module, tokenizer: PreTrainedTokenizer
         *(own if isinstance(own, list) else [] if own is None else [own]),
     }
     settings.eos_token_id = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
+    settings.update(**task.writer.search())
 
 
 def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | None]:
@@ -178,6 +182,8 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
     if settings.baseline and has_baseline(task):
         seed = session.config.data.split_seed
         rival = session.workshop.baseline(data, split, seed, lambda: session.working("training the baseline"))
+    if rival is not None and task.writer is not None:
+        rival = replace(rival, outputs=task.writer.as_answered(rival.outputs, judged.outputs))
     beside = [one for one in (session.taught_by,) if one is not None]
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival, beside=beside)
     if (forgotten := forgetting(session)) is not None:

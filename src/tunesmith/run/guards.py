@@ -21,7 +21,7 @@ from tunesmith.models.adapter import named_bases
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import with_absolute_paths
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.judgement import check_answers
+from tunesmith.run.judgement import check_answers, num_answers_wanted
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def check_composed(composed: Composed) -> None:
             "Early stopping needs validation rows, and there are none.",
             "Give --data.validation FILE, or set --data.validation_fraction above 0.",
         )
-    check_answers(task, config.evaluation.answers)
+    check_answers(task, num_answers_wanted(task, config))
     device = composed.network.device
     if config.compute.kernels == "liger" and not liger.runs_on(device):
         raise InputError(

@@ -69,10 +69,10 @@ def judge(
     """Score the rows and, as far as ``evaluation.answers`` asks for it, have answers written."""
     scored = predict(network.scorer, network.collate, task, encoded, config.compute.micro_batch_tokens)
     outputs: dict[str, Any] = dict(scored.outputs)
-    settings = config.evaluation
+    settings, wanted = config.evaluation, num_answers_wanted(task, config)
     num_rows = len(next(iter(columns.values())))
     refused = {row for rows in encoded.left_out.values() for row in rows}
-    rows = [row for row in range(num_rows) if row not in refused][: settings.answers] if settings.answers else []
+    rows = [row for row in range(num_rows) if row not in refused][:wanted] if wanted else []
     if (num_answers := len(rows)) and task.writer is not None:
         first = rows[-1] + 1
         asked = {name: values[:first] for name, values in columns.items()}
@@ -136,6 +136,13 @@ def prediction_speed(network: Network, task: Task, columns: Columns) -> dict[str
     return {"latency": latency, "rows_per_second": len(rows) / seconds(chosen)}
 
 
+def num_answers_wanted(task: Task, config: RunConfig) -> int:
+    """Return how many of the judged rows answers are written to: as the user says, else as is usual for the task."""
+    if config.evaluation.answers is not None:
+        return config.evaluation.answers
+    return 0 if task.writer is None else task.writer.usual_answers
+
+
 def check_answers(task: Task, num_answers: int) -> None:
     """Refuse to have answers written by a task that writes none."""
     if num_answers and task.writer is None:
@@ -158,7 +165,9 @@ def write_answers(
 
 def encode_prompts(network: Network, task: Task, columns: Columns, max_new_tokens: int) -> Ragged:
     """Return the prompts' ids, cut so that prompt and answer fit the length that the model was trained on."""
-    room = max(network.max_length - max_new_tokens, network.max_length // 2)
+    room = network.max_length
+    if _writer(task).shares_room:
+        room = max(network.max_length - max_new_tokens, network.max_length // 2)
     return as_ragged(_writer(task).encode_prompts(columns, network.tokenizer, room).inputs["input_ids"])
 
 
@@ -167,6 +176,7 @@ def sampling_for(network: Network, task: Task, writing: Writing) -> Sampling:
     return Sampling(
         stop_tokens=_writer(task).stop_tokens(network.tokenizer),
         pad_token_id=network.tokenizer.pad_token_id or 0,
+        search=_writer(task).search(),
         **asdict(writing),
     )
 

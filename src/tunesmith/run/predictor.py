@@ -121,7 +121,8 @@ class TrainedModel:
     def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
         network = self.network
         if self.task.writer is not None:
-            return [{"answer": text} for text in write_answers(network, self.task, columns, writing)]
+            name = self.task.writer.answer_name
+            return [{name: text} for text in write_answers(network, self.task, columns, writing)]
         scored = self.tokens(self.task, network.encode(self.task, columns))
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 

@@ -10,7 +10,7 @@ import time
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
-from tunesmith.run.judgement import judge
+from tunesmith.run.judgement import judge, num_answers_wanted
 from tunesmith.run.session import Composed
 
 NAME = "before fine-tuning"
@@ -27,7 +27,7 @@ def judge_untuned(composed: Composed) -> Baseline | None:
         data.task.model_dump(mode="json"),
         data.prepared.hashes[split],
         composed.model_key,
-        config.evaluation.answers,
+        num_answers_wanted(data.task, config),
         config.evaluation.max_new_tokens,
         config.train.seed if known is None or known.new_parameters else None,
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -97,9 +96,8 @@ class Workshop:
         """
         head, seed, source = data.task.head(), config.train.seed, config.model
         if not self.keeps_models or source.from_scratch:
-            read = chain.from_iterable(data.task.texts(data.columns("train")).values())
-            return source.load(head, (text or "" for text in read), seed, head_of_run)
-        key = hash_json([source.model_dump(mode="json"), head.auto_class, head.num_outputs, dict(head.config)])
+            return source.load(head, data.task.vocabulary_texts(data.columns("train")), seed, head_of_run)
+        key = hash_json([source.model_dump(mode="json"), *head.auto_classes, head.num_outputs, dict(head.config)])
         if key not in self._templates:
             self._templates[key] = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
         else:

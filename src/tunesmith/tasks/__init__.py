@@ -18,6 +18,7 @@ from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.reward import Reward
+from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -27,6 +28,7 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
+    "seq2seq": Seq2Seq,
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
     "embedding": Embedding,
@@ -206,6 +208,7 @@ __all__ = [
     "QuestionAnswering",
     "Regression",
     "Reward",
+    "Seq2Seq",
     "Task",
     "TokenClassification",
     "chatting",

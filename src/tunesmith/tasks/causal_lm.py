@@ -12,9 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
-from torch.nn import functional
 
 from tunesmith import metrics
 from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
@@ -38,14 +36,21 @@ from tunesmith.tasks.chat.template import (
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import TEXT, place, places
 from tunesmith.tasks.objective import Following
+from tunesmith.tasks.token_scores import (
+    ANSWER_METRICS,
+    answer_figures,
+    answer_outputs,
+    collect_tokens,
+    perplexities,
+    row_means,
+    row_sums,
+)
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
-ANSWER_METRICS = ("exact_match", "rouge_l", "chrf", "bleu")
-_STATISTICS = "answer_"
-"""What the names of the outputs that judge answers begin with."""
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -244,9 +249,7 @@ class CausalLM(Task, Writer):
         self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
     ) -> dict[str, torch.Tensor]:
         """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
-        scores_UK, labels_U = losses.widen(scores_UK.detach()), targets["labels"].long()
-        loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
-        return {"loss": loss_U.float(), "right": (scores_UK.argmax(dim=-1) == labels_U).to(torch.uint8)}
+        return collect_tokens(scores_UK, targets["labels"])
 
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return perplexity, token accuracy and bits per byte, and of generated answers their own metrics."""
@@ -254,14 +257,8 @@ class CausalLM(Task, Writer):
         if "loss" in outputs:
             loss, right, num_bytes = outputs["loss"], outputs["right"], as_ragged(targets["num_bytes"])
             tokens_N = as_ragged(loss).lengths.astype(np.float64)
-            found = metrics.language_metrics(_sums(loss), tokens_N, _sums(right), _sums(num_bytes), weights_RN)
-        statistics = {
-            name.removeprefix(_STATISTICS): value for name, value in outputs.items() if name.startswith(_STATISTICS)
-        }
-        if "given" in statistics and statistics["given"].any():
-            judged = metrics.answer_metrics(statistics, weights_RN)
-            found |= {name: judged[name] for name in ANSWER_METRICS}
-        return found
+            found = metrics.language_metrics(row_sums(loss), tokens_N, row_sums(right), row_sums(num_bytes), weights_RN)
+        return found | answer_figures(outputs, weights_RN)
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return for each row the ``answer`` generated, where any was, and the ``perplexity`` (None without tokens).
@@ -274,10 +271,8 @@ class CausalLM(Task, Writer):
             for row, answer in zip(found, outputs["answers"], strict=True):
                 row["answer"] = answer
         if "loss" in outputs:
-            with np.errstate(over="ignore"):
-                perplexity_N = np.exp(_means(outputs["loss"]))
-            for row, value in zip(found, perplexity_N.tolist(), strict=True):
-                row["perplexity"] = value if np.isfinite(value) else None
+            for row, value in zip(found, perplexities(outputs), strict=True):
+                row["perplexity"] = value
         if columns is not None and self._is_chat(columns):
             for row, cell in zip(found, columns["messages"], strict=True):
                 prompt, reference = _parted(read_messages(cell, self.system))
@@ -291,7 +286,7 @@ class CausalLM(Task, Writer):
 
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
-        return np.nan_to_num(_means(outputs["loss"]))
+        return np.nan_to_num(row_means(outputs["loss"]))
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return how much was judged: ``num_tokens``, ``num_bytes``, and ``num_answers`` where some were generated."""
@@ -339,21 +334,15 @@ class CausalLM(Task, Writer):
 
         Raises ``MissingExtraError`` where the packages that judge answers are not installed.
         """
-        found: dict[str, Array] = {"answers": np.array([*answers, None], dtype=np.object_)[:-1]}
         if not self._is_chat(columns):
-            return found
+            return answer_outputs(answers, answers, [None] * len(answers))
         replies = [_parted(read_messages(cell))[1] for cell in columns["messages"]]
         references = [None if reply is None else str(reply["content"]) for reply in replies]
         judged = [
             answer if answer is None or _THOUGHTS.match(reference or "") else _THOUGHTS.sub("", answer)
             for answer, reference in zip(answers, references, strict=True)
         ]
-        if any(
-            answer is not None and reference is not None for answer, reference in zip(judged, references, strict=True)
-        ):
-            statistics = metrics.answer_statistics(judged, references)
-            found |= {f"{_STATISTICS}{name}": value for name, value in statistics.items()}
-        return found
+        return answer_outputs(answers, judged, references)
 
     def on_texts(self) -> Self:
         return self.model_copy(update={"form": "text"})
@@ -390,17 +379,3 @@ def _parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
     if messages and messages[-1]["role"] == "assistant":
         return messages[:-1], messages[-1]
     return messages, None
-
-
-def _sums(values: Any) -> FloatArray:
-    """Return [N]: the sum over each row's tokens."""
-    values = as_ragged(values)
-    row_T = np.repeat(np.arange(len(values)), values.lengths)
-    return np.bincount(row_T, weights=values.values, minlength=len(values)).astype(np.float64)
-
-
-def _means(values: Any) -> FloatArray:
-    """Return [N]: the mean over each row's tokens; nan for rows without any."""
-    lengths_N = as_ragged(values).lengths
-    means: FloatArray = np.where(lengths_N > 0, _sums(values) / np.maximum(lengths_N, 1), np.nan)
-    return means

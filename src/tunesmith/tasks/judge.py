@@ -5,7 +5,7 @@ Shapes: N rows of a split, K labels, R bootstrap replicates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -84,6 +84,11 @@ class Judge:
         """Return the metric that picks the best step: the first one, unless a task says otherwise."""
         return next(iter(self.higher_is_better))
 
+    def headline(self, measured: Collection[str]) -> str:
+        """Return the metric, of those ``measured``, that says best how good the trained model is."""
+        del measured
+        return self.main_metric()
+
     def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return metrics of each label, [R, K] each, in the order of ``details()["per_label"]``, or nothing."""
         return {}
@@ -138,6 +143,10 @@ class Judge:
         Asked for where ``rival`` is "rule"; ``train`` are the training rows.
         """
         raise NotImplementedError
+
+    def footnotes(self, outputs: Outputs, columns: Columns) -> dict[str, Any]:
+        """Return what is to be known of how the figures are computed, JSON-ready, beside the ``details``."""
+        return {}
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return JSON-ready tables and curves for the report (confusion matrix, ROC, ...)."""

@@ -17,6 +17,7 @@ def num_refused(encoded: Encoded) -> dict[str, int]:
 def encoding_problems(encoded: Encoded, columns: Columns, split: str, bad_rows: BadRows) -> list[Problem]:
     """Return warnings of the rows left out as far as ``bad_rows`` allows, errors beyond that, and the remarks."""
     total = encoded.num_data_rows
+    texts = next(iter(columns.values()))  # the first column holds what is read
     found = [
         LeftOut(
             f"The {split} rows",
@@ -24,7 +25,7 @@ def encoding_problems(encoded: Encoded, columns: Columns, split: str, bad_rows: 
             total,
             reason,
             places(split, columns, rows),
-            tuple(f"{place(split, columns, row)}: {show_row(columns['text'][row])}" for row in rows[:NUM_SHOWN]),
+            tuple(f"{place(split, columns, row)}: {show_row(texts[row])}" for row in rows[:NUM_SHOWN]),
             fix="mend or remove these rows, or use another template (task.template)",
         )
         for reason, rows in encoded.left_out.items()

@@ -18,7 +18,7 @@ from tunesmith.data.forms import Form
 from tunesmith.data.preference_rows import Preferences
 from tunesmith.data.preferences import PAIRS, preference_roles
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets
-from tunesmith.tasks.causal_lm import ANSWER_METRICS, CausalLM
+from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.chat.encoding import ConversationEncoder
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import place
@@ -27,6 +27,7 @@ from tunesmith.tasks.objectives import preference as objectives
 from tunesmith.tasks.objectives.preference import ELSEWHERE, REFERENCE, Answers, Loss, pairs_of_rows, per_row
 from tunesmith.tasks.preference_encoding import encode_answers, read_rows
 from tunesmith.tasks.preference_judgement import Preferred, preferred, shown_answer, truths, verdicts
+from tunesmith.tasks.token_scores import ANSWER_METRICS
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ label names) is a field of that config too: ``bind`` returns a copy with it fill
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
@@ -103,6 +103,10 @@ class Rows:
     def texts(self, columns: Columns) -> dict[str, Sequence[str | None]]:
         """Return those canonical columns of some rows that hold the texts read, first to last."""
         return {name: columns[name] for name in self.inputs if name in columns}
+
+    def vocabulary_texts(self, columns: Columns) -> Iterable[str]:
+        """Yield the texts that a model from scratch learns its vocabulary from; ``columns`` are of training rows."""
+        return (text or "" for texts in self.texts(columns).values() for text in texts)
 
     def encode(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise rows, each to one or several sequences.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.data.encoded import Array, Encoded
 from tunesmith.tasks.rows import Columns
@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 
 class Writer:
     """What generation asks of a task."""
+
+    answer_name: ClassVar[str] = "answer"
+    """What a prediction calls what was written."""
+    usual_answers: ClassVar[int] = 0
+    """How many of the judged rows answers are written to, where nobody says."""
+
+    @property
+    def shares_room(self) -> bool:
+        """Whether prompt and answer are one sequence, so that a long answer leaves less room for its prompt."""
+        return True
+
+    def search(self) -> Mapping[str, Any]:
+        """Return how an answer is searched for, as settings of ``GenerationConfig`` of ``transformers``.
+
+        They are added to those of the model itself; without any, that is one token after the other.
+        """
+        return {}
 
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise what is to be answered: inputs only, one sequence a row, ready for the model to go on from."""
@@ -26,6 +43,11 @@ class Writer:
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """Return the ids that end an answer."""
         raise NotImplementedError
+
+    def as_answered(self, outputs: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a rival's outputs with answers to those rows alone that the outputs ``like`` have answers to."""
+        del like
+        return dict(outputs)
 
     def judge_answers(self, answers: Sequence[str | None], columns: Columns) -> dict[str, Array]:
         """Return what ``Judge.measure`` needs of generated answers, to be added to the outputs: arrays [N, ...].
