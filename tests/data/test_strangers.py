@@ -188,13 +188,21 @@ FILLER = (
 SENTENCES = [" ".join(FILLER.split()[row % 5 : 6 + row % 11]) + f" {row}" for row in range(NUM_ROWS)]
 
 
-@pytest.mark.parametrize("names", ["english\tgerman\n", "title\tarticle\n", ""])
+@pytest.mark.parametrize("names", ["first\tsecond\n", "title\tarticle\n", ""])
 def test_two_texts_without_a_word_on_their_use_are_a_question(find, names: str) -> None:
     rows = "".join(f"{one}\t{other}\n" for one, other in zip(SENTENCES, TEXTS, strict=True))
     first, second = names.split() or ("column_1", "column_2")
     with pytest.raises(InputError, match="Several columns hold texts") as caught:
         find("pairs.tsv", names + rows)
     assert f"data.columns.prompt {first} and data.columns.completion {second}" in str(caught.value)
+
+
+def test_two_languages_are_a_translation_whose_direction_is_told(find) -> None:
+    rows = "".join(f"{one}\t{other}\n" for one, other in zip(SENTENCES, TEXTS, strict=True))
+    found = find("pairs.tsv", f"english\tgerman\n{rows}")
+    assert found.task.name == "seq2seq"
+    assert [(choice.role, choice.column) for choice in found.choices] == [("source", "english"), ("target", "german")]
+    assert "for the other way round: data.columns.source german" in found.choices[0].reason
 
 
 def test_names_say_which_text_is_meant(find) -> None:

@@ -290,7 +290,7 @@ def test_a_role_left_empty_stays_so_when_the_run_is_opened(
     rows = [{"prompt": f"say {i}", "completion": f"{i} <|im_end|>!", "label": i % 2 == 0} for i in range(60)]
     path = tmp_path / "marked.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    few = {"train": {"max_steps": 2}, "evaluation": {"num_resamples": 20, "baseline": False}}
+    few = {"task": "causal_lm", "train": {"max_steps": 2}, "evaluation": {"num_resamples": 20, "baseline": False}}
     accepted = Run.open(train(chat_config(configured, llama_folder, tmp_path, data=str(path), **few)))
     assert accepted.config.data.columns["accepted"] == "label"
     data = {"path": str(path), "columns": {"accepted": "none"}}

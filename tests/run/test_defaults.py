@@ -215,7 +215,8 @@ def test_help_says_what_the_data_decide(capsys: pytest.CaptureFixture[str]) -> N
     assert command(["train", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     of_auto = {"method.start", "method.rank"}  # what the method auto leaves open
-    assert shown.count("by data]") == len({*KEYS, *of_auto})
+    of_texts = {"task.via", "task.judged_by", "evaluation.answers"}
+    assert shown.count("by data]") == len({*KEYS, *of_auto, *of_texts})
 
 
 def test_one_line_says_what_was_decided(undecided: Callable[..., RunConfig]) -> None:

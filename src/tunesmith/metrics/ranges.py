@@ -16,12 +16,17 @@ _CORRELATION: Range = (-1.0, 1.0)
 _SCORE: Range = (0.0, 100.0)
 _AT_LEAST_0: Range = (0.0, math.inf)
 _AT_LEAST_1: Range = (1.0, math.inf)
+_AT_MOST_0: Range = (-math.inf, 0.0)
+_ANY: Range = (-math.inf, math.inf)
 
 RANGES: Mapping[str, Range] = {
     "accuracy": _SHARE,
     "token_accuracy": _SHARE,
     "reward_accuracy": _SHARE,
     "kl": _AT_LEAST_0,
+    "margin": _ANY,
+    "chosen_log_probability": _AT_MOST_0,
+    "rejected_log_probability": _AT_MOST_0,
     "balanced_accuracy": _SHARE,
     **{f"{average}{name}": _SHARE for average in ("", "macro_", "micro_") for name in ("precision", "recall", "f1")},
     "roc_auc": _SHARE,

@@ -126,6 +126,8 @@ class Seq2Seq(Task, Writer):
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
         source, target = profiles[SOURCE], profiles[TARGET]
         names = f"'{source.name}' and '{target.name}'"
+        if source.name in target.tags_of:
+            return 0.3, f"column '{target.name}' holds a tag for every token of '{source.name}'"
         if named_pair({source.name: source, target.name: target}) is None:
             return 0.02, f"columns {names} are two texts, and nothing says that one is made of the other"
         return 0.98, f"column '{target.name}' is what is made of '{source.name}', by their names"
