@@ -14,6 +14,7 @@ from data.chats import SUFFIXES, assistant, choose, load, messages_of, user, wri
 from tunesmith.data import DataConfig, assign_roles, conversation_roles, profile, read, read_for_prediction
 from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.rows import Rows
+from tunesmith.tasks import CausalLM, detect
 from tunesmith.types import ColumnChoice, InputError
 
 QUESTIONS = [f"What comes after the number {number}, please tell me?" for number in range(8)]
@@ -471,3 +472,14 @@ def test_turns_of_customers_and_agents(tmp_path: Path) -> None:
     ]
     data = load(write(tmp_path / "calls.jsonl", rows))
     assert messages_of(data)[0] == [user(QUESTIONS[0]), assistant("Number 0 is free.")]
+
+
+@pytest.mark.parametrize("names", [("q", "a"), ("Q", "A"), ("问", "答")])
+def test_letters_may_stand_for_questions_and_answers(names: tuple[str, str]) -> None:
+    columns = {
+        names[1]: [f"Press button {i} twice." for i in range(40)],
+        names[0]: [f"How is {i} reset?" for i in range(40)],
+    }
+    found = detect(profile(Rows(pa.table(columns), "")))
+    assert found.task is CausalLM
+    assert {choice.role: choice.column for choice in found.choices} == {"prompt": names[0], "completion": names[1]}

@@ -16,10 +16,10 @@ _MESSAGES_NAMES = """
 """
 _SYSTEM_NAMES = "system system_prompt system_message 系统 系统提示"
 _PROMPT_NAMES = """
-    prompt instruction instructions question query problem user human input request 指令 问题 提问 输入
+    prompt instruction instructions question query q problem user human input request 指令 问题 提问 输入 问
 """
 _COMPLETION_NAMES = """
-    completion output response answer answers assistant reply target solution chosen 输出 回答 回复 答案
+    completion output response answer answers a assistant reply target solution chosen 输出 回答 回复 答案 答
     chosen_response response_chosen chosen_answer preferred preferred_response accepted_response better_response
 """
 CHOSEN_NAMES = ("chosen", "chosen_response", "response_chosen", "chosen_answer", "preferred")
