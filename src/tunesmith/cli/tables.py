@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli import terminal
-from tunesmith.readable import Verdict, count, interval, judge, metric_title, number, percent
+from tunesmith.readable import UNTUNED, Verdict, count, interval, judge, metric_title, number, percent
 from tunesmith.types import Interval
 
 if TYPE_CHECKING:
@@ -34,11 +34,19 @@ def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
     """
     baseline = evaluation.get("baseline")
     differences = evaluation.get("difference") or {}
-    title = f"{evaluation['split']}: {count(evaluation['num_rows'])} rows"
-    table = new_table(f"{title}; the baseline is {baseline['name']}" if baseline else title)
+    title, before, gain = (
+        f"{evaluation['split']}: {count(evaluation['num_rows'])} rows",
+        "baseline",
+        "gain over the baseline",
+    )
+    if baseline and baseline["name"] == UNTUNED:
+        title, before, gain = f"{title}; beside the same model before fine-tuning", "before", "gain"
+    elif baseline:
+        title += f"; the baseline is {baseline['name']}"
+    table = new_table(title)
     table.add_column("metric")
     is_wide = width >= WIDE
-    rivals = (["baseline"] if is_wide else []) + ["gain over the baseline"] if baseline else []
+    rivals = ([before] if is_wide else []) + [gain] if baseline else []
     for header in (f"value [{percent(evaluation['confidence'])} interval]", *rivals):
         table.add_column(header, justify="right", no_wrap=True)
     for name, values in evaluation["metrics"].items():
