@@ -33,13 +33,13 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield RULE
     against = {one["method"]: one for one in record["comparisons"] if one["reference"] == record["reference"]}
     better_first = sorted(
-        (one for one in record["methods"] if one["mean"] is not None),
+        (one for one in record["methods"] if one["low"] is not None),
         key=lambda one: -one["mean"] if record["higher_is_better"] else one["mean"],
     )
     for one in better_first:
         yield row(one, against.get(one["name"]))
     for one in record["methods"]:
-        if one["mean"] is None:
+        if one["low"] is None:
             yield f"| `{one['name']}` | {one['state']}: {one['reason']} |"
     yield ""
     yield from rates(record)
@@ -75,7 +75,7 @@ def rates(record: Mapping[str, Any]) -> Iterator[str]:
         }
         shown = [
             f"{rate:.2g}: {MISSING if one['value'] is None else format(one['value'], '.3f')}"
-            f"{'' if one['stage'] in ('third', 'short') else '*'}"
+            f"{'*' if one['stage'] == 'whole' else ''}"
             for rate, one in sorted(own.items())
         ]
         yield f"- `{method}` {', '.join(shown)}"
