@@ -26,7 +26,7 @@ class AdaLora(TargetedMethod):
     name: Literal["adalora"] = "adalora"
 
     title: ClassVar[str] = "AdaLoRA"
-    default_learning_rate: ClassVar[float] = 3e-3
+    default_learning_rate: ClassVar[float] = 6e-3
     peft_type: ClassVar[str] = "ADALORA"
 
     quantizes: ClassVar[bool] = True
