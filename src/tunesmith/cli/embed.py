@@ -14,11 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.cli.columns import columns_option, parse_columns
-from tunesmith.cli.terminal import write
+from tunesmith.cli.results import writer_for
 from tunesmith.cli.writing import TEXT_FLAGS, text_input
-from tunesmith.files.atomic import write_bytes
-from tunesmith.files.outputs import require_output
-from tunesmith.files.space import require_writable
 from tunesmith.types import InputError
 
 Vectors = npt.NDArray[np.float32]
@@ -57,7 +54,8 @@ def embed_command(
     mapped = parse_columns(columns)
     if mapped and data in (None, "-"):
         raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
-    save = _writer_for(output, inputs=[data] if data and data != "-" else [], overwrite=overwrite)
+    inputs = [data] if data and data != "-" else []
+    save = writer_for(output, FORMATS, to_jsonl, inputs=inputs, overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
 
     opened = OpenedRun.open(run)
@@ -66,25 +64,6 @@ def embed_command(
         with text_input():
             given = list(texts) if data is None else sys.stdin.read().splitlines()
     save(opened.embed(given, passages=passages, columns=mapped))
-
-
-def _writer_for(output: Path | None, *, inputs: list[str], overwrite: bool) -> Callable[[Vectors], None]:
-    """Return what writes the vectors; refuse an unusable file before the work begins."""
-    if output is None:
-        return lambda vectors: write(to_jsonl(vectors))
-    formats: Mapping[str, Callable[[Vectors], bytes]] = {
-        ".npy": to_npy,
-        ".parquet": to_parquet,
-        ".jsonl": lambda vectors: to_jsonl(vectors).encode(),
-    }
-    encode = formats.get(output.suffix.lower())
-    if encode is None:
-        raise InputError(
-            f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(formats)}."
-        )
-    place = require_output(output, inputs=inputs, overwrite=overwrite)
-    require_writable(place.parent)
-    return lambda vectors: write_bytes(place, encode(vectors))
 
 
 def to_npy(vectors_ND: Vectors) -> bytes:
@@ -112,3 +91,10 @@ def to_parquet(vectors_ND: Vectors) -> bytes:
     pq.write_table(table, sink)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+FORMATS: Mapping[str, Callable[[Vectors], bytes]] = {
+    ".npy": to_npy,
+    ".parquet": to_parquet,
+    ".jsonl": lambda vectors: to_jsonl(vectors).encode(),
+}

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunesmith.cli.columns import columns_option, parse_columns
-from tunesmith.cli.terminal import to_json, write
+from tunesmith.cli.results import writer_for
+from tunesmith.cli.terminal import to_json
 from tunesmith.cli.writing import TEXT_FLAGS, text_input, writing_options
-from tunesmith.files.atomic import write_bytes
-from tunesmith.files.outputs import require_output
-from tunesmith.files.space import require_writable
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +55,8 @@ def predict_command(
     mapped = parse_columns(columns)
     if mapped and data in (None, "-"):
         raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
-    writer = _writer_for(output, inputs=[data] if data and data != "-" else [], overwrite=overwrite)
+    inputs = [data] if data and data != "-" else []
+    writer = writer_for(output, FORMATS, _shown, inputs=inputs, overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
 
@@ -89,25 +88,6 @@ def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], writing:
     predictions = run.predict(texts, text_pairs or None, writing)
     given = [(text, *pair) for text, *pair in zip(texts, *([text_pairs] if text_pairs else []), strict=True)]
     return [dict(zip(run.inputs, one, strict=True)) | row for one, row in zip(given, predictions, strict=True)]
-
-
-def _writer_for(output: Path | None, *, inputs: Sequence[str], overwrite: bool) -> Callable[[list[Row]], None]:
-    """Return what writes the predictions; refuse an unusable file before the work begins."""
-    if output is None:
-        return lambda rows: write("".join(to_json(row) + "\n" for row in rows))
-    formats: Mapping[str, Callable[[list[Row]], bytes]] = {
-        ".jsonl": lambda rows: to_jsonl(rows).encode("utf-8"),
-        ".csv": lambda rows: to_csv(rows).encode("utf-8"),
-        ".parquet": to_parquet,
-    }
-    encode = formats.get(output.suffix.lower())
-    if encode is None:
-        raise InputError(
-            f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(formats)}."
-        )
-    place = require_output(output, inputs=inputs, overwrite=overwrite)
-    require_writable(place.parent)
-    return lambda rows: write_bytes(place, encode(rows))
 
 
 def to_jsonl(rows: Sequence[Row]) -> str:
@@ -150,3 +130,14 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def _shown(rows: Sequence[Row]) -> str:
+    return "".join(to_json(row) + "\n" for row in rows)
+
+
+FORMATS: Mapping[str, Callable[[list[Row]], bytes]] = {
+    ".jsonl": lambda rows: to_jsonl(rows).encode("utf-8"),
+    ".csv": lambda rows: to_csv(rows).encode("utf-8"),
+    ".parquet": to_parquet,
+}

@@ -41,7 +41,7 @@ from tunesmith.tasks.token_scores import (
     answer_figures,
     answer_outputs,
     collect_tokens,
-    perplexities,
+    decoded,
     row_means,
     row_sums,
 )
@@ -265,14 +265,7 @@ class CausalLM(Task, Writer):
 
         Given ``columns`` of conversations, also the ``prompt`` as a transcript and the ``reference`` (None without).
         """
-        num_rows = len(next(iter(outputs.values())))
-        found: list[dict[str, Any]] = [{} for _ in range(num_rows)]
-        if "answers" in outputs:
-            for row, answer in zip(found, outputs["answers"], strict=True):
-                row["answer"] = answer
-        if "loss" in outputs:
-            for row, value in zip(found, perplexities(outputs), strict=True):
-                row["perplexity"] = value
+        found = decoded(outputs)
         if columns is not None and self._is_chat(columns):
             for row, cell in zip(found, columns["messages"], strict=True):
                 prompt, reference = _parted(read_messages(cell, self.system))

@@ -31,7 +31,7 @@ from tunesmith.tasks.token_scores import (
     answer_outputs,
     answered_like,
     collect_tokens,
-    perplexities,
+    decoded,
     row_means,
     row_sums,
 )
@@ -299,14 +299,7 @@ class Seq2Seq(Task, Writer):
 
         Given ``columns``, also the source as the ``prompt`` and the first target as the ``reference``.
         """
-        num_rows = len(next(iter(outputs.values())))
-        found: list[dict[str, Any]] = [{} for _ in range(num_rows)]
-        for name, values in (
-            ("answer", outputs.get("answers")),
-            ("perplexity", perplexities(outputs) if "loss" in outputs else None),
-        ):
-            for row, value in zip(found, values if values is not None else (), strict=False):
-                row[name] = value
+        found = decoded(outputs)
         if columns is not None:
             for row, source in zip(found, columns[SOURCE], strict=True):
                 row["prompt"] = source

@@ -60,11 +60,23 @@ def answer_figures(outputs: Outputs, weights_RN: FloatArray) -> dict[str, FloatA
     return {name: judged[name] for name in ANSWER_METRICS}
 
 
-def perplexities(outputs: Outputs) -> list[float | None]:
+def _perplexities(outputs: Outputs) -> list[float | None]:
     """Return each row's perplexity; None for rows without tokens."""
     with np.errstate(over="ignore"):
         values: list[float] = np.exp(row_means(outputs["loss"])).tolist()
     return [value if np.isfinite(value) else None for value in values]
+
+
+def decoded(outputs: Outputs) -> list[dict[str, Any]]:
+    """Return for each row the ``answer`` written and the ``perplexity`` of its tokens, where there are any."""
+    found: list[dict[str, Any]] = [{} for _ in range(len(next(iter(outputs.values()))))]
+    if "answers" in outputs:
+        for row, answer in zip(found, outputs["answers"], strict=True):
+            row["answer"] = answer
+    if "loss" in outputs:
+        for row, value in zip(found, _perplexities(outputs), strict=True):
+            row["perplexity"] = value
+    return found
 
 
 def row_sums(values: Any) -> FloatArray:
