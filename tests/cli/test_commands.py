@@ -288,6 +288,15 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Everything is in order." in capsys.readouterr().out
 
 
+def test_a_file_of_the_cache_may_go_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"123")
+    gone = tmp_path / "gone"
+    listed = [tmp_path / "kept", gone]
+    monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert doctor._examine_cache(tmp_path)["bytes"] == 3
+
+
 def renamed(data: Path, folder: Path, name: str) -> Path:
     with data.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))

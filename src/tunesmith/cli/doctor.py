@@ -109,14 +109,21 @@ def _examine_cache(root: Path) -> dict[str, Any]:
         require_writable(root)
     except InputError as error:
         problem = f"{error.problems[0].message} Set TUNESMITH_CACHE to a folder that can be written."
-    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
     return {
         "folder": str(root),
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": sum(map(_size_of, root.rglob("*"))) if root.is_dir() else 0,
         "free_bytes": shutil.disk_usage(nearest_existing(root)).free,
         "writable": not problem,
         "problem": problem,
     }
+
+
+def _size_of(path: Path) -> int:
+    """Return a file's bytes; 0 for what is none, or is gone by now: other processes use the cache, too."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _examine_extras() -> list[dict[str, Any]]:
