@@ -59,6 +59,8 @@ def rewritten(i: int) -> dict[str, Any]:
     return {"text": None, **sides, "target": sides["target"] * (1 + i % 2)}
 
 
+OF_ONE_CLASS = ("classification", "weighted", "focal")
+"""Those whose rows are of one class each."""
 WRITES_FROM_ENCODER = "texts of texts"
 """The row whose model has an encoder and a decoder, and the padded layout alone."""
 
@@ -116,6 +118,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "lisa": {"name": "lisa", "layers": 1, "draws": 3},
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
     "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
+    "contrastive": {"name": "contrastive", "passes": 1},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
     "auto": {"name": "auto"},
 }
@@ -139,6 +142,7 @@ REFUSED = {
     ("near texts", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
+REFUSED |= {(task, "contrastive"): "makes pairs of rows" for task in TASK_ROWS if task not in OF_ONE_CLASS}
 
 CASES = pairwise(
     tuple(TASK_ROWS),

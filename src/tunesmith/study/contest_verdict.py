@@ -166,8 +166,15 @@ def _named(method: Mapping[str, Any]) -> str:
 
 def _basis(method: Mapping[str, Any], question: Question) -> str:
     """Say what a sentence rests on."""
-    seeds = "1 seed" if method["seeds"] == 1 else f"{method['seeds']} seeds"
-    return f" ({metric_phrase(question.metric)} on {count(question.num_rows['test'])} test rows, {seeds})"
+    drawn = "" if question.shots is None else f"{_shots(question)}, "
+    where = f"{metric_phrase(question.metric)} on {count(question.num_rows['test'])} test rows"
+    return f" ({where}, {drawn}{question.seeds(method['seeds'])})"
+
+
+def _shots(question: Question) -> str:
+    """Say how many rows every draw trains on."""
+    total, shots = question.num_rows["train"], question.shots
+    return f"{count(total)} training rows" if total == shots else f"{shots} training rows a class ({count(total)})"
 
 
 def _list(names: Sequence[str]) -> str:
