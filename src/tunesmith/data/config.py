@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Self
 
@@ -21,6 +21,15 @@ _REFUSED_CODECS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "
 
 
 _FOLD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+
+
+def _stem(path: str) -> str:
+    return PurePath(path.removeprefix("sample:")).name.split(".")[0] or path
+
+
+def _path_in(section: Any) -> str:
+    """Return the path of a set as it is written, which may be anything."""
+    return str(section.get("path", "")) if isinstance(section, Mapping) else str(section)
 
 
 class CleanConfig(Config):
@@ -67,7 +76,7 @@ class SetConfig(Config):
     @property
     def name(self) -> str:
         """What it is called in reports: its file's name without the ending."""
-        return PurePath(self.path.removeprefix("sample:")).name.split(".")[0] or self.path
+        return _stem(self.path)
 
 
 class DataConfig(Config):
@@ -136,10 +145,15 @@ class DataConfig(Config):
     def _name_of_mixture(cls, values: Any) -> Any:
         """Let a mixture have a path to be called by: the names of its sets."""
         given = values.get("mixture") if isinstance(values, Mapping) else None
-        if not given or values.get("path") or not isinstance(given, Sequence):
+        if not given or values.get("path") or not isinstance(given, (list, tuple)):
             return values
-        paths = [one.path if isinstance(one, SetConfig) else dict(one).get("path", "") for one in given]
-        return {**values, "path": "+".join(PurePath(str(path).removeprefix("sample:")).name.split(".")[0] for path in paths)}
+        paths = [one.path if isinstance(one, SetConfig) else _path_in(one) for one in given]
+        return {**values, "path": "+".join(map(_stem, paths))}
+
+    @property
+    def name_of_mixture(self) -> str:
+        """What a mixture is called."""
+        return "+".join(_stem(one.path) for one in self.mixture)
 
     @model_validator(mode="after")
     def _sets_that_go_together(self) -> Self:

@@ -247,11 +247,13 @@ def _hub_id(loaded: LoadedModel) -> str | None:
 def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -> RunConfig:
     """Return the configuration with everything that was detected or chosen filled in."""
     columns = _columns(config.data.columns, data.prepared.choices)
-    own = {id(one.config): _columns(one.config.columns or config.data.columns, one.choices) for one in data.sets}
-    places = [own.get(id(one), {}) for one in config.data.mixture]
+    own = [
+        next((_columns(given.columns or config.data.columns, one.choices) for one in data.sets if one.config == given), {})
+        for given in config.data.mixture
+    ]
     config = with_absolute_paths(config)
     mixture = tuple(
-        one.changed(columns=found) if found else one for one, found in zip(config.data.mixture, places, strict=True)
+        one.changed(columns=found) if found else one for one, found in zip(config.data.mixture, own, strict=True)
     )
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves

@@ -25,7 +25,7 @@ from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
-from tunesmith.run.mixture import mix_notes, mix_of, with_replayed
+from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
@@ -65,6 +65,9 @@ def compose(
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
     data = with_unlabelled(workshop.data(config), config)
+    if teacher is not None and REPLAY in data.prepared.splits:
+        message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
+        raise InputError(message, "Leave out the teacher, or the set that is replayed.")
     config = with_general_text(config, data)
     observers.working("loading the model")
     config, data, network, notes = _network(config, data, workshop)

@@ -71,6 +71,9 @@ def read_mixture(data: DataConfig, task: Task | None) -> MixedRows:
 
     Raises ``InputError`` with the set's name before each problem.
     """
+    if data.path != data.name_of_mixture:
+        message = f"data.path ({data.path}) and data.mixture are both given: each says what is read."
+        raise InputError(message, f"Give the path as one of the sets: {{path: {data.path}}}.")
     names = dict(zip(map(id, data.mixture), _names(data.mixture), strict=True))
     ordered = sorted(data.mixture, key=lambda one: bool(one.replay))
     found: list[FoundRows] = []
