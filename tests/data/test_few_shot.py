@@ -47,7 +47,7 @@ def said(data: PreparedData) -> str:
 
 
 def test_draws_have_rows_of_their_own_and_the_same_test_rows() -> None:
-    rows = rows_of(90)
+    rows = rows_of(150)
     draws = [drawn(rows, few_shot=4, draw=f"{number}/5") for number in range(1, 6)]
     for data in draws:
         assert labels(data) == ["a"] * 4 + ["b"] * 4
@@ -57,7 +57,7 @@ def test_draws_have_rows_of_their_own_and_the_same_test_rows() -> None:
     assert len(set(taken)) == 40
     assert sorted([*taken, *texts(draws[0], "test")]) == sorted(text for text, _, _ in rows)
     assert draws[0].left_out == {"not drawn": 32}
-    assert "8 rows were drawn to train on (draw 1 of 5, 4 of each of 2 classes). 50 others are test rows" in said(draws[0])
+    assert "8 rows were drawn to train on (draw 1 of 5, 4 of each of 2 classes). 110 others are test rows" in said(draws[0])
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
@@ -102,7 +102,7 @@ def test_rows_without_classes_are_drawn_in_all() -> None:
     numbers = [(text, number / 7, group) for number, (text, _, group) in enumerate(rows_of(50))]
     assert len(drawn(numbers, few_shot=8).splits["train"]) == 8
     whole = [(text, number % 5, group) for number, (text, _, group) in enumerate(rows_of(50))]
-    assert len(drawn(whole, few_shot=8).splits["train"]) == 40
+    assert len(drawn(whole, few_shot=4).splits["train"]) == 20
     data = drawn(whole, is_number=True, few_shot=8)
     assert len(data.splits["train"]) == 8
     assert "8 in all" in said(data)

@@ -41,12 +41,12 @@ def test_every_seed_is_a_draw_and_all_are_judged_on_the_same_rows(small: Callabl
     assert record["rows"] == {"train": 8, "test": 160 - 3 * 8}
     assert record["tuning"] == []
     assert all(one["seeds"] == 3 for one in record["methods"][:3])
-    hashes = {"train": [], "test": []}
+    hashes: dict[str, list[str]] = {"train": [], "test": []}
     for number, run in enumerate(record["methods"][0]["runs"], start=1):
         opened = Run.open(study.folder / run["folder"])
         assert opened.config.data.draw == f"{number}/3"
         for split, found in hashes.items():
-            found.append(opened.environment["data"]["hashes"][split])
+            found.append(opened.directory.read_json("environment")["data"]["hashes"][split])
     assert len(set(hashes["train"])) == 3
     assert len(set(hashes["test"])) == 1
     rival = record["methods"][-1]
