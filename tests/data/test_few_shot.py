@@ -23,7 +23,9 @@ def rows_of(num_rows: int, labels: str = "aab") -> list[Row]:
     return [(f"words {text}", labels[number % len(labels)], f"g{number}") for number, text in enumerate(texts)]
 
 
-def drawn(rows: list[Row], *, is_number: bool = False, given: dict[str, list[Row]] | None = None, **options: Any) -> Any:
+def drawn(
+    rows: list[Row], *, is_number: bool = False, given: dict[str, list[Row]] | None = None, **options: Any
+) -> Any:
     made = {}
     for name, listed in {"train": rows, **(given or {})}.items():
         places = [f"{name}.csv:{line}" for line in range(1, len(listed) + 1)]
@@ -57,12 +59,18 @@ def test_draws_have_rows_of_their_own_and_the_same_test_rows() -> None:
     assert len(set(taken)) == 40
     assert sorted([*taken, *texts(draws[0], "test")]) == sorted(text for text, _, _ in rows)
     assert draws[0].left_out == {"not drawn": 32}
-    assert "8 rows were drawn to train on (draw 1 of 5, 4 of each of 2 classes). 110 others are test rows" in said(draws[0])
+    assert "8 rows were drawn to train on (draw 1 of 5, 4 of each of 2 classes). 110 others are test rows" in said(
+        draws[0]
+    )
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
     rows = rows_of(60)
-    first, backwards, other = drawn(rows, few_shot=5), drawn(rows[::-1], few_shot=5), drawn(rows, few_shot=5, split_seed=1)
+    first, backwards, other = (
+        drawn(rows, few_shot=5),
+        drawn(rows[::-1], few_shot=5),
+        drawn(rows, few_shot=5, split_seed=1),
+    )
     assert texts(first, "train") == texts(backwards, "train")
     assert texts(first, "test") == texts(backwards, "test")
     assert texts(first, "train") != texts(other, "train")

@@ -47,7 +47,9 @@ def test_the_loss_of_pairs_is_that_of_cosines_one_by_one() -> None:
     expected = (torch.stack(squares[True]).mean() + torch.stack(squares[False]).mean()) / 2
     assert pairs_loss(vectors, classes) == pytest.approx(float(expected), abs=1e-6)
     assert pairs_loss(vectors[:1], classes[:1]) == 0
-    assert float(pairs_loss(vectors[:2], classes[:2])) == pytest.approx(float(cosine(vectors[0], vectors[1])) ** 2, abs=1e-6)
+    assert float(pairs_loss(vectors[:2], classes[:2])) == pytest.approx(
+        float(cosine(vectors[0], vectors[1])) ** 2, abs=1e-6
+    )
 
 
 def test_every_step_has_pairs_of_both_kinds_and_every_row_is_read_once_a_pass() -> None:
@@ -109,6 +111,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(few: Configure, tmp_
 
 def test_runs_of_one_workshop_are_those_that_they_are_alone(few: Configure, tmp_path: Path) -> None:
     """Weights that runs share are replaced by the tuned ones, and never written to."""
+
     def config(name: str, number: int) -> RunConfig:
         return few(data={"draw": f"{number}/2"}, output=str(tmp_path / name), train={"epochs": 2, "seed": number})
 
@@ -119,7 +122,9 @@ def test_runs_of_one_workshop_are_those_that_they_are_alone(few: Configure, tmp_
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_prompts_with_the_rows_as_examples_are_the_rival(configured: Configure, llama_folder: Path, tmp_path: Path) -> None:
+def test_prompts_with_the_rows_as_examples_are_the_rival(
+    configured: Configure, llama_folder: Path, tmp_path: Path
+) -> None:
     config = configured(
         model={"name": str(llama_folder), "max_length": 256},
         data={"path": str(write_chats(tmp_path / "chats.jsonl", 40)), "few_shot": 4},
@@ -129,7 +134,16 @@ def test_prompts_with_the_rows_as_examples_are_the_rival(configured: Configure, 
     run = Run.open(train(config))
     baseline = run.evaluation["baseline"]
     assert baseline["name"] == "in-context examples"
-    untuned = Run.open(train(config.model_copy(update={"data": config.data.changed(few_shot=None, test_fraction=0.9, validation_fraction=0.0), "output": str(tmp_path / "all")})))
+    untuned = Run.open(
+        train(
+            config.model_copy(
+                update={
+                    "data": config.data.changed(few_shot=None, test_fraction=0.9, validation_fraction=0.0),
+                    "output": str(tmp_path / "all"),
+                }
+            )
+        )
+    )
     assert untuned.evaluation["baseline"]["name"] == "before fine-tuning"
     assert run.summary["rows"] == {"train": 4, "test": 36}
     notes = [problem["message"] for problem in run.summary["problems"]]

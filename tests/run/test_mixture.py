@@ -73,7 +73,9 @@ def test_sets_are_united_mixed_and_judged_each_apart(configured: Configure, sets
     page = write_report([run.folder], tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Each set apart" in page
     assert run.config.data.mixture[1].columns == {"text": "comment", "label": "verdict"}
-    assert run.evaluate()["metrics"]["accuracy"]["value"] == pytest.approx(run.evaluation["metrics"]["accuracy"]["value"])
+    assert run.evaluate()["metrics"]["accuracy"]["value"] == pytest.approx(
+        run.evaluation["metrics"]["accuracy"]["value"]
+    )
     again = train(run.config.model_copy(update={"output": str(tmp_path / "again")}))
     assert same(run.folder, again)
 
@@ -84,7 +86,9 @@ class StopAt(Observer):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_mixture_that_was_stopped_goes_on_to_the_same_bits(configured: Configure, sets: list[str], tmp_path: Path) -> None:
+def test_a_mixture_that_was_stopped_goes_on_to_the_same_bits(
+    configured: Configure, sets: list[str], tmp_path: Path
+) -> None:
     data = {"mixture": [{"path": sets[0], "weight": 1}, {"path": sets[1], "weight": 3}]}
     whole, stopped = (configured(data=data, output=str(tmp_path / name)) for name in ("whole", "stopped"))
     train(whole)
@@ -94,14 +98,25 @@ def test_a_mixture_that_was_stopped_goes_on_to_the_same_bits(configured: Configu
     assert same(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_no_row_counts_twice_and_none_is_judged_that_another_set_trains_on(configured: Configure, tmp_path: Path) -> None:
+def test_no_row_counts_twice_and_none_is_judged_that_another_set_trains_on(
+    configured: Configure, tmp_path: Path
+) -> None:
     rows = [{"text": f"a film of number {number}", "label": "ab"[number % 2]} for number in range(60)]
     held = [{"text": f"HELD out   {number}", "label": "ab"[number % 2]} for number in range(10)]
     repeated = [{"text": f"held out {number}", "label": "ab"[number % 2]} for number in range(10)]
     first = write_jsonl(tmp_path / "one.jsonl", rows[:30])
     second = write_jsonl(tmp_path / "two.jsonl", [*rows[25:], *repeated])
     test = write_jsonl(tmp_path / "test.jsonl", held)
-    data = {"validation_fraction": 0.0, "mixture": [{"path": first, "test": test}, {"path": second, "test": write_jsonl(tmp_path / "two-test.jsonl", [{"text": "something else", "label": "a"}])}]}
+    data = {
+        "validation_fraction": 0.0,
+        "mixture": [
+            {"path": first, "test": test},
+            {
+                "path": second,
+                "test": write_jsonl(tmp_path / "two-test.jsonl", [{"text": "something else", "label": "a"}]),
+            },
+        ],
+    }
     run = Run.open(train(configured(data=data, train={"epochs": 1})))
     assert run.summary["rows"] == {"train": 60, "test": 11}
     assert run.summary["left_out"] == {"in another set": 5, "judged elsewhere": 10}
@@ -110,19 +125,37 @@ def test_no_row_counts_twice_and_none_is_judged_that_another_set_trains_on(confi
     assert problem["rows"][0] == "two.jsonl:36"
 
 
-def test_labels_are_united_and_what_does_not_go_together_is_refused(configured: Configure, sets: list[str], tmp_path: Path) -> None:
+def test_labels_are_united_and_what_does_not_go_together_is_refused(
+    configured: Configure, sets: list[str], tmp_path: Path
+) -> None:
     numbers = write_jsonl(tmp_path / "numbers.jsonl", [{"text": f"{i} films", "label": i % 3} for i in range(60)])
-    run = Run.open(train(configured(data={"mixture": [{"path": sets[0]}, {"path": numbers}]}, task="classification", train={"epochs": 1})))
+    run = Run.open(
+        train(
+            configured(
+                data={"mixture": [{"path": sets[0]}, {"path": numbers}]}, task="classification", train={"epochs": 1}
+            )
+        )
+    )
     assert run.config.task.labels == ("0", "1", "2", "bad", "good")
     assert "The labels of the sets were united to 5: films lacks 0, 1, 2; numbers lacks bad, good." in said(run)
-    lists = write_jsonl(tmp_path / "lists.jsonl", [{"text": f"{i} films", "label": ["a", "b"][: 1 + i % 2]} for i in range(40)])
+    lists = write_jsonl(
+        tmp_path / "lists.jsonl", [{"text": f"{i} films", "label": ["a", "b"][: 1 + i % 2]} for i in range(40)]
+    )
     with pytest.raises(InputError, match="in forms that do not go together"):
         train(configured(data={"mixture": [{"path": sets[0]}, {"path": lists}]}, output=str(tmp_path / "x")))
-    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"text": f"{i} films", "text_pair": f"{i} plots", "label": "ab"[i % 2]} for i in range(40)])
+    pairs = write_jsonl(
+        tmp_path / "pairs.jsonl",
+        [{"text": f"{i} films", "text_pair": f"{i} plots", "label": "ab"[i % 2]} for i in range(40)],
+    )
     with pytest.raises(InputError, match="pairs has 'text_pair', and films not"):
         train(configured(data={"mixture": [{"path": sets[0]}, {"path": pairs}]}, output=str(tmp_path / "x")))
     with pytest.raises(InputError, match=r"missing: .*missing.csv does not exist"):
-        train(configured(data={"mixture": [{"path": sets[0]}, {"path": str(tmp_path / "missing.csv")}]}, output=str(tmp_path / "x")))
+        train(
+            configured(
+                data={"mixture": [{"path": sets[0]}, {"path": str(tmp_path / "missing.csv")}]},
+                output=str(tmp_path / "x"),
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,15 +169,21 @@ def test_labels_are_united_and_what_does_not_go_together_is_refused(configured: 
         ([{"path": "a.csv"}, {"path": "b.csv", "wieght": 2}], {}, "wieght"),
     ],
 )
-def test_what_contradicts_itself_is_refused(configured: Configure, mixture: list[Any], others: dict[str, Any], words: str) -> None:
+def test_what_contradicts_itself_is_refused(
+    configured: Configure, mixture: list[Any], others: dict[str, Any], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         configured(data={"mixture": mixture, **others})
 
 
-def test_general_text_is_replayed_beside_conversations(configured: Configure, llama_folder: Path, tmp_path: Path) -> None:
+def test_general_text_is_replayed_beside_conversations(
+    configured: Configure, llama_folder: Path, tmp_path: Path
+) -> None:
     chats = write_chats(tmp_path / "chats.jsonl", 60)
     general = tmp_path / "general.txt"
-    general.write_text("".join(f"This is sentence {i} of a text about nothing in particular.\n" for i in range(200)), encoding="utf-8")
+    general.write_text(
+        "".join(f"This is sentence {i} of a text about nothing in particular.\n" for i in range(200)), encoding="utf-8"
+    )
     data = {"mixture": [{"path": str(chats)}, {"path": str(general), "replay": 0.25}], "passage": 100}
     run = Run.open(train(configured(model=str(llama_folder), data=data, train={"epochs": 1})))
     rows = run.summary["rows"]

@@ -88,8 +88,8 @@ class DataConfig(Config):
     """Several data sets for one training, in the place of `path`: `[{path: a.csv}, {path: b.jsonl, epochs: 0.5},
     {path: general.txt, replay: true}]`. Each is gone through whole before one of its rows comes again."""
     temperature: float | None = Field(None, ge=1)
-    """Take rows of each set of a mixture in proportion to its size to the power of 1/temperature: 1 for their sizes, more
-    to bring up the small ones."""
+    """Take rows of each set of a mixture in proportion to its size to the power of 1/temperature: 1 for their sizes,
+    more to bring up the small ones."""
     validation: str | None = None
     """A further file with the validation rows."""
     test: str | None = None

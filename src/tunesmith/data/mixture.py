@@ -64,11 +64,16 @@ def unite(
     def build(folder: Path) -> None:
         schema, problems = _schema(sets, needed)
         tables = {
-            split: [None if split not in one.prepared.splits else _cast(one.prepared.splits[split], schema) for one in sets]
+            split: [
+                None if split not in one.prepared.splits else _cast(one.prepared.splits[split], schema) for one in sets
+            ]
             for split in SPLITS
         }
         keep, found, left_out = _between_sets(sets, tables, [name for name in texts if name in schema.names])
-        hashes = {split: _write(folder, split, sets, tables[split], keep[split], schema) for split in SPLITS}
+        hashes = {
+            split: _write(folder, split, sets, tables=tables[split], keep=keep[split], schema=schema)
+            for split in SPLITS
+        }
         problems += [*found, *_labels_of_some(sets, tables["train"], schema)]
         kept = {split: sha256 for split, sha256 in hashes.items() if sha256}
         write_report(folder, {"hashes": kept, "left_out": left_out}, problems)
@@ -126,7 +131,7 @@ def _schema(sets: Sequence[PreparedSet], needed: Collection[str]) -> tuple[pa.Sc
 
 def _lacking(name: str, having: Sequence[str], lacking: Sequence[str]) -> Problem:
     message = f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} '{name}', and {', '.join(lacking)} not."
-    fix = f"Say which column it is (columns: {{{name}: COLUMN}} of the set), or leave it out of the others ({name}: none)."
+    fix = f"Say which column it is (columns: {{{name}: COLUMN}} of the set), or use it in none ({name}: none)."
     return Problem("error", f"The sets of the mixture do not have the same columns: {message}", fix)
 
 
@@ -186,7 +191,10 @@ def _between_sets(
                 keep[split].append(np.zeros(0, dtype=np.bool_))
                 here.append(set())
                 continue
-            own, whole = _keys(table, texts), _keys(table, [name for name in table.column_names if name != ROW], exact=True)
+            own, whole = (
+                _keys(table, texts),
+                _keys(table, [name for name in table.column_names if name != ROW], exact=True),
+            )
             others = set().union(*(found for other, found in enumerate(judged) if other != number))
             leaks = np.array([key in others for key in own], dtype=np.bool_)
             repeated = np.array([key in seen for key in whole], dtype=np.bool_) & ~leaks
@@ -197,8 +205,7 @@ def _between_sets(
                 if mask.any():
                     left_out[what] += int(mask.sum())
                     problems.append(_left_out(what, sets[number].name, split, mask, table))
-        for found, own_texts in zip(judged, here, strict=True):
-            found |= own_texts
+        judged = [before | own_texts for before, own_texts in zip(judged, here, strict=True)]
     empty = [one.name for one, mask in zip(sets, keep["train"], strict=True) if not mask.any()]
     if empty:
         raise InputError(
@@ -225,13 +232,13 @@ def _left_out(what: str, name: str, split: str, mask: BoolArray, table: pa.Table
     if what == "in another set":
         message = f"{name}: {plural(count)} of {split} left out, since another set of the mixture has the same."
         return Problem("note", message, "Nothing has to be done: each counts once.", count, places)
-    message = f"{name}: {plural(count)} of {split} left out, since another set of the mixture is judged on the same texts."
+    message = (
+        f"{name}: {plural(count)} of {split} left out, since another set of the mixture is judged on the same texts."
+    )
     return Problem("warning", message, "Nothing has to be done: figures would be too good with them.", count, places)
 
 
-def _labels_of_some(
-    sets: Sequence[PreparedSet], tables: Sequence[pa.Table | None], schema: pa.Schema
-) -> list[Problem]:
+def _labels_of_some(sets: Sequence[PreparedSet], tables: Sequence[pa.Table | None], schema: pa.Schema) -> list[Problem]:
     """Say which labels not every set has, where rows have labels of a few kinds."""
     if "label" not in schema.names or not (
         pa.types.is_string(kind := schema.field("label").type) or pa.types.is_integer(kind) or pa.types.is_list(kind)
@@ -246,13 +253,15 @@ def _labels_of_some(
     missing = {name: sorted(every - own) for name, own in found.items() if own < every}
     if not missing:
         return []
-    listed = "; ".join(
-        f"{name} lacks {', '.join(labels[:NUM_NAMED])}{f' and {len(labels) - NUM_NAMED} more' * (len(labels) > NUM_NAMED)}"
-        for name, labels in missing.items()
-    )
+    listed = "; ".join(f"{name} lacks {_listed(labels)}" for name, labels in missing.items())
     message = f"The labels of the sets were united to {len(every)}: {listed}."
     fix = "If labels of two sets mean the same, write them alike: they are different labels to the model."
     return [Problem("warning" if _are_apart(found) else "note", message, fix)]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - NUM_NAMED} more" if len(labels) > NUM_NAMED else ""
+    return ", ".join(labels[:NUM_NAMED]) + more
 
 
 def _are_apart(found: Mapping[str, set[str]]) -> bool:
@@ -268,6 +277,7 @@ def _write(
     folder: Path,
     split: str,
     sets: Sequence[PreparedSet],
+    *,
     tables: Sequence[pa.Table | None],
     keep: Sequence[BoolArray],
     schema: pa.Schema,

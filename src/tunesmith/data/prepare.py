@@ -42,7 +42,16 @@ from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Pro
 
 CONTRADICT = "have a text that stands there again with another label"
 """What is said of rows of which not all can be right."""
-_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "validation_seed", "fold", "limit", "few_shot", "draw"}
+_SHAPING = {
+    "validation_fraction",
+    "test_fraction",
+    "split_seed",
+    "validation_seed",
+    "fold",
+    "limit",
+    "few_shot",
+    "draw",
+}
 _SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
 
@@ -457,9 +466,7 @@ def _draw(
     return sides, _draw_notes(drawing, config, shots, int(unused.sum()), has_test=has_test)
 
 
-def _draw_notes(
-    drawing: Drawing, config: DataConfig, shots: int, num_unused: int, *, has_test: bool
-) -> list[Problem]:
+def _draw_notes(drawing: Drawing, config: DataConfig, shots: int, num_unused: int, *, has_test: bool) -> list[Problem]:
     (number, num_draws), are_classes = config.draw_numbers, drawing.num_classes > 1
     each = f"{shots} of each of {drawing.num_classes} classes" if are_classes else f"{shots} in all"
     which = f"draw {number + 1} of {num_draws}, " if num_draws > 1 else ""

@@ -6,6 +6,7 @@ Shapes: N rows, B rows of a step, D numbers a vector.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
@@ -15,8 +16,9 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from tunesmith.methods.base import ParameterGroup
+from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS, ParameterGroup
 from tunesmith.methods.freeze import Freeze
+from tunesmith.methods.full import Full
 from tunesmith.methods.whole import WholeModel
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.tasks.objectives.contrastive import cosine_sum
@@ -52,8 +54,9 @@ class Contrastive(WholeModel):
 
     passes: Annotated[int, Field(ge=1)] = 20
     """How often every row is read while the vectors are tuned."""
-    tuning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """Peak learning rate of that stage; `train.learning_rate` is the head's."""
+    tuning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of that stage; what `full` would have for a model of this size and steps of so many rows when
+    not given. `train.learning_rate` is the head's."""
     tuning_rows: Annotated[int, Field(ge=2)] = 16
     """Rows of a step of that stage: all pairs among them count."""
     most_rows: Annotated[int, Field(ge=2)] = 4096
@@ -92,7 +95,8 @@ class Contrastive(WholeModel):
             weight.requires_grad_(name in weights)
             weight.data = weight.data.float()
         steps = list(self._steps(classes_N, np.random.default_rng(torch.initial_seed())))
-        optimizer = torch.optim.AdamW(weights.values(), lr=self.tuning_rate, weight_decay=0.01)
+        rate = self.tuning_rate or _usual_rate(tuned, sum(map(len, steps)) / len(steps))
+        optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, len(steps)))
         for rows_B in steps:
             with torch.enable_grad():
@@ -154,6 +158,16 @@ def _pieces(rows: IntArray, size: int) -> list[IntArray]:
     if borders and len(rows) - borders[-1] == 1:
         borders.pop()
     return np.split(rows, borders)
+
+
+def _usual_rate(model: nn.Module, num_rows: float) -> float:
+    """Return the rate that suits all weights of a model of this size, its vocabulary aside, for steps of so many rows.
+
+    As ``run.defaults`` has it.
+    """
+    table = Anatomy.of(model).whole.get_input_embeddings()
+    num_weights = sum(one.numel() for one in model.parameters()) - sum(one.numel() for one in table.parameters())
+    return Full.default_learning_rate * math.sqrt(REFERENCE_WEIGHTS / num_weights * num_rows / REFERENCE_ROWS)
 
 
 def _factor(step: int, total: int) -> float:

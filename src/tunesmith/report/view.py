@@ -18,8 +18,8 @@ from tunesmith.report.load import RunRecord
 from tunesmith.report.mistakes import WrongRow, mistakes_title, wrong_row
 from tunesmith.report.records import Evaluation, ProblemRecord, Training
 from tunesmith.report.results import Headline, MetricGroup, headline, interval_name, metric_groups
-from tunesmith.report.titles import data_title, is_multi_label, method_title, model_title, task_title
 from tunesmith.report.sets import Sets, sets_apart
+from tunesmith.report.titles import data_title, is_multi_label, method_title, model_title, task_title
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -109,8 +109,12 @@ def _checked(task: Task, prepared: PreparedData) -> tuple[Problem, ...]:
     """Return what the bound task finds wrong with the splits; each is looked through once and for all."""
 
     def build(folder: Path) -> None:
-        found = [problem for name, rows in prepared.splits.items()
-            if name != REPLAY for problem in task.check(name, rows.columns())]
+        found = [
+            problem
+            for name, rows in prepared.splits.items()
+            if name != REPLAY
+            for problem in task.check(name, rows.columns())
+        ]
         write_report(folder, {}, found)
 
     key = hash_json([task_version(task), task.model_dump(mode="json"), prepared.key])
@@ -248,7 +252,10 @@ def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -
     """Return the configuration with everything that was detected or chosen filled in."""
     columns = _columns(config.data.columns, data.prepared.choices)
     own = [
-        next((_columns(given.columns or config.data.columns, one.choices) for one in data.sets if one.config == given), {})
+        next(
+            (_columns(given.columns or config.data.columns, one.choices) for one in data.sets if one.config == given),
+            {},
+        )
         for given in config.data.mixture
     ]
     config = with_absolute_paths(config)
@@ -286,7 +293,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
         model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
-    paths: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+    paths: dict[str, Any] = {
+        name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()
+    }
     if config.data.mixture:
         paths["mixture"] = tuple(map(_with_absolute_paths, config.data.mixture))
     teacher = config.teacher

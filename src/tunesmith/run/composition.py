@@ -75,10 +75,9 @@ def compose(
     data, splits, refused = _encode(config, data, network, workshop)
     rows = with_replayed(rows_to_learn_from(splits), splits)
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
-    config, decisions = decide(
-        config, data.task, network, rows, splits.get("validation"), None if mix is None else mix.num_samples
-    )
-    training = new_training(config, data.task, network, rows, mix)
+    size = rows.num_samples if mix is None else mix.num_samples
+    config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
+    training = new_training(config, data.task, network, rows, mix=mix)
     notes += [] if mix is None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(
         config=config,
@@ -149,7 +148,13 @@ def _encode(
 
 
 def new_training(
-    config: RunConfig, task: Task, network: Network, rows: Encoded, mix: Mix | None = None, plan: StepPlan | None = None
+    config: RunConfig,
+    task: Task,
+    network: Network,
+    rows: Encoded,
+    *,
+    mix: Mix | None = None,
+    plan: StepPlan | None = None,
 ) -> Training:
     """Return the engine's part, before its first step; with a plan that stands, or one of the configuration."""
     learning_rate, own_plan = planned(config.train, rows.num_samples, mix)

@@ -82,6 +82,7 @@ def decide(
     network: Network,
     rows: Encoded,
     validation: Encoded | None,
+    *,
     num_samples: int | None = None,
 ) -> tuple[RunConfig, dict[str, Decision]]:
     """Return the configuration without gaps in how it trains, and what filled them, by key.

@@ -22,8 +22,8 @@ from tunesmith.run.course import require_finite_weights
 from tunesmith.run.defaults import as_record
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import forgetting
-from tunesmith.run.mixture import figures_of_sets
 from tunesmith.run.judgement import figures, judge, prediction_speed
+from tunesmith.run.mixture import figures_of_sets
 from tunesmith.run.session import Ready
 from tunesmith.run.tuning import tuned
 from tunesmith.tasks.base import Task

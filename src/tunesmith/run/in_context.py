@@ -1,4 +1,4 @@
-"""The rows that a run is trained on, shown in the prompts of the model as it was before: what few-shot training must beat.
+"""The rows that a run is trained on, shown in the prompts of the model as it was: what few-shot training must beat.
 
 Brown et al. 2020. Examples stand before every judged row as exchanges of the same conversation, as many as there is
 room for beside the row itself, so that no row is shortened for their sake and all are judged by the same tokens.

@@ -98,7 +98,9 @@ def read_mixture(data: DataConfig, task: Task | None) -> MixedRows:
         )
     columns = prepared[0].splits["train"].columns()
     texts = tuple(task.texts(columns)) or ("text",)
-    needed = {name for one in prepared for name in (*task.inputs, *task.truths) if name in one.splits["train"].column_names}
+    needed = {
+        name for one in prepared for name in (*task.inputs, *task.truths) if name in one.splits["train"].column_names
+    }
     parts = [
         PreparedSet(one.name, own, replayed=bool(one.config.replay))
         for one, own in zip(sets[:together], prepared, strict=False)
@@ -130,7 +132,8 @@ def _names(sets: Sequence[SetConfig]) -> list[str]:
     """Return a name for each set: those of equal names get a number."""
     names = [one.name for one in sets]
     return [
-        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})" for place, name in enumerate(names)
+        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
+        for place, name in enumerate(names)
     ]
 
 
@@ -142,9 +145,7 @@ def with_replayed(rows: Encoded, splits: Mapping[str, Encoded]) -> Encoded:
     return joined(rows, splits[REPLAY]) if REPLAY in splits else rows
 
 
-def mix_of(
-    sets: Sequence[MixedSet], prepared: PreparedData, rows: Encoded, temperature: float | None
-) -> Mix | None:
+def mix_of(sets: Sequence[MixedSet], prepared: PreparedData, rows: Encoded, temperature: float | None) -> Mix | None:
     """Return how the sets of ``rows`` (with general texts behind the others) are mixed; None where there is one set.
 
     Raises ``InputError`` where nothing of a set can be learned.
@@ -183,9 +184,7 @@ def _counts(sets: Sequence[MixedSet], sizes: Sequence[int], temperature: float |
 def mix_notes(sets: Sequence[MixedSet], mix: Mix, plan: StepPlan, most_epochs: int) -> list[Problem]:
     """Say how often each set is gone through, and warn of those that are drowned or known by heart."""
     drawn = min(plan.total_steps * plan.batch_size, round(plan.epoch_after(plan.total_steps) * plan.num_samples))
-    passes = [
-        drawn * number / mix.num_samples / len(own) for number, own in zip(mix.counts, mix.members, strict=True)
-    ]
+    passes = [drawn * number / mix.num_samples / len(own) for number, own in zip(mix.counts, mix.members, strict=True)]
     parts = [
         f"{one.name} {epochs:.2g} times ({count(len(own))} rows, {percent(number / mix.num_samples)} of those read)"
         for one, epochs, own, number in zip(sets, passes, mix.members, mix.counts, strict=True)

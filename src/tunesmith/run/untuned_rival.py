@@ -70,6 +70,8 @@ def _examples_note(shown: float | None, num_rows: int) -> Problem:
     if shown is None:
         message = "The chat template writes rows otherwise after examples: the model is judged without any beside it."
         return Problem("warning", message, "Give another template as task.template.")
-    message = f"The rival is the untuned model with {IN_CONTEXT}: {shown:.3g} of {num_rows} training rows, in the mean, "
+    message = (
+        f"The rival is the untuned model with {IN_CONTEXT}: {shown:.3g} of {num_rows} training rows, in the mean, "
+    )
     message += "in the prompt of every judged row, as many as there is room for."
     return Problem("note", message, "Raise model.max_length for more." if shown < num_rows else "")
