@@ -103,11 +103,12 @@ class _Words:
         names = _list([self._name(one) for one in open_ones])
         worse = self.of["worse"]
         also = f" {_list([self._name(one) for one in worse])} {_are(worse)} worse;" if worse else ""
-        nearest = min(open_ones, key=lambda one: abs(one["difference"]) if _is_known(one["difference"]) else math.inf)
-        advice = f"; {nearest['advice']}" if nearest["advice"] else ""
+        clearest = min(open_ones, key=lambda one: one["p"] if _is_known(one["p"]) else math.inf)
+        advice = f"; {clearest['advice']}" if clearest["advice"] else ""
+        differs = "differs" if len(open_ones) == 1 else "differs most clearly,"
         return (
             f"whether {names} {_are(open_ones)} as good as {self._title(self.reference)} is undecided:{also} "
-            f"{self._name(nearest)} differs by {self._amount(nearest, signed=True)}{advice}"
+            f"{self._name(clearest)} {differs} by {self._amount(clearest, signed=True)}{advice}"
         )
 
     # ---- words ------------------------------------------------------------------------------------
@@ -168,8 +169,9 @@ def _basis(method: Mapping[str, Any], judged: Mapping[str, Mapping[str, Any]], q
     """Say what a sentence rests on; a rival that is the reference has the seeds of those compared with it."""
     drawn = "" if question.shots is None else f"{_shots(question)}, "
     number = method["seeds"] or max((one["seeds"] for one in judged.values()), default=0)
-    where = f"{metric_phrase(question.metric)} on {count(question.num_rows['test'])} test rows"
-    return f" ({where}, {drawn}{question.seeds(number)})"
+    num_rows = question.num_rows["test"]
+    rows = "1 test row" if num_rows == 1 else f"{count(num_rows)} test rows"
+    return f" ({metric_phrase(question.metric)} on {rows}, {drawn}{question.seeds(number)})"
 
 
 def _shots(question: Question) -> str:
