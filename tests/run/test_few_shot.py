@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_the_encoder_is_tuned_first_and_then_stays_as_it_is(few: Configure, bert
     assert run.predict(["a great wonderful film"])[0]["label"] in ("good", "bad")
 
 
-def test_vectors_of_one_class_come_together(few: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_of_one_class_come_together(few: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found: list[float] = []
 
     def noted(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -91,6 +92,11 @@ def test_vectors_of_one_class_come_together(few: Configure, monkeypatch: pytest.
     assert len(found) == 40  # all 16 rows are a step
     assert found[0] > 0.49  # a random model finds all rows alike
     assert max(found[-5:]) < 0.4
+    train(few(method=method, train={"epochs": 60}, output=str(tmp_path / "whole")))
+    steps = [
+        json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [one["loss"] for one in steps if one["kind"] == "step"][-1] < 0.2  # of the head, which reads these vectors
 
 
 class StopAt(Observer):

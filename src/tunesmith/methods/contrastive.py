@@ -5,9 +5,9 @@ Shapes: N rows, B rows of a step, D numbers a vector.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
@@ -88,27 +88,24 @@ class Contrastive(WholeModel):
         """Return the weights below the head as they are after tuning, by name."""
         classes_N = rows.classes()
         assert classes_N is not None, "settled() has asked for classes"
-        tuned = copy.deepcopy(model)
         head = Anatomy.of(model).head_parameter_names
-        weights = {name: weight for name, weight in tuned.named_parameters() if name not in head}
-        for name, weight in tuned.named_parameters():
-            weight.requires_grad_(name in weights)
-            weight.data = weight.data.float()
+        weights = {name: weight for name, weight in model.named_parameters() if name not in head}
         steps = list(self._steps(classes_N, np.random.default_rng(torch.initial_seed())))
-        rate = self.tuning_rate or _usual_rate(tuned, sum(map(len, steps)) / len(steps))
-        optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, len(steps)))
-        for rows_B in steps:
-            with torch.enable_grad():
-                vectors_BD = torch.nn.functional.normalize(rows.vectors(tuned, rows_B).float(), dim=-1)
-                loss = pairs_loss(vectors_BD, torch.from_numpy(classes_N[rows_B]).to(vectors_BD.device))
-            if loss.requires_grad:
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
-                optimizer.step()
-            schedule.step()
-        return {name: weight.detach() for name, weight in weights.items()}
+        rate = self.tuning_rate or _usual_rate(model, sum(map(len, steps)) / len(steps))
+        with _trained_apart(model, weights):
+            optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=0.01)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, len(steps)))
+            for rows_B in steps:
+                with torch.enable_grad():
+                    vectors_BD = torch.nn.functional.normalize(rows.vectors(model, rows_B).float(), dim=-1)
+                    loss = pairs_loss(vectors_BD, torch.from_numpy(classes_N[rows_B]).to(vectors_BD.device))
+                if loss.requires_grad:
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+                    optimizer.step()
+                schedule.step()
+            return {name: weight.detach().clone() for name, weight in weights.items()}
 
     def take_calibration(self, model: nn.Module, found: Mapping[str, torch.Tensor]) -> None:
         for name, weight in model.named_parameters():
@@ -135,6 +132,26 @@ class Contrastive(WholeModel):
                     held = []
             if held:
                 yield np.concatenate(held)
+
+
+@contextmanager
+def _trained_apart(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Let ``weights`` alone be trained, as float32 in memory of their own; afterwards all is as it was.
+
+    Others may share the memory that they have, and a copy of the model would not do: what stands in for parts of it
+    belongs to the original.
+    """
+    before = {name: (weight.data, weight.requires_grad) for name, weight in model.named_parameters()}
+    try:
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(name in weights)
+            weight.data = weight.data.float().clone()
+        yield
+    finally:
+        for name, weight in model.named_parameters():
+            weight.data, is_trained = before[name]
+            weight.requires_grad_(is_trained)
+            weight.grad = None
 
 
 def pairs_loss(vectors_BD: torch.Tensor, classes_B: torch.Tensor) -> torch.Tensor:

@@ -171,10 +171,12 @@ class _Rows:
         batch, scorer = self.collate(self.data, self.samples[rows]), replace(self.scorer, model=model)
         try:
             with torch.enable_grad(), scorer.surrounding(batch):
-                return scorer.read(batch)
+                read_BD = scorer.read(batch)
         except NotImplementedError as error:
             message = f"There are no vectors of rows to be tuned: of {type(inner(model)).__name__}, {error}."
             raise InputError(message, "Use another method, such as lora.") from error
+        place_of = {int(sequence): place for place, sequence in enumerate(batch.sequences)}  # sorted by length
+        return read_BD[[place_of[int(sample)] for sample in self.samples[rows]]]
 
     @cached_property
     def num_units(self) -> float:
