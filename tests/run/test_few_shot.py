@@ -92,7 +92,7 @@ def test_vectors_of_one_class_come_together(few: Configure, monkeypatch: pytest.
     assert len(found) == 40  # all 16 rows are a step
     assert found[0] > 0.49  # a random model finds all rows alike
     assert max(found[-5:]) < 0.4
-    train(few(method=method, train={"epochs": 60}, output=str(tmp_path / "whole")))
+    train(few(method=method, train={"epochs": 60, "learning_rate": 0.2}, output=str(tmp_path / "whole")))
     steps = [
         json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
