@@ -238,7 +238,7 @@ def test_misfits_are_named_with_their_places_or_refused(tmp_path: Path, what: st
     assert "chat.jsonl:3" in str(caught.value)
 
 
-@pytest.mark.parametrize("names", [("prompt", "completion"), ("question", "answer"), ("instruction", "output")])
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("instruction", "output")])
 def test_answers_to_sums_are_answers_though_they_look_like_numbers_of_rows(
     tmp_path: Path, names: tuple[str, str]
 ) -> None:
