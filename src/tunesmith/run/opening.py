@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
+from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
@@ -55,7 +56,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     directory.write_rejected(composed.data.rejected)
     composed = with_reference(composed)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
-    composed = with_mined_sequences(calibrated(composed))
+    composed = with_living_reference(with_mined_sequences(calibrated(composed)))
     if resume:
         _restore(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
