@@ -117,6 +117,7 @@ def their_loss(trainer: Any, task: GRPO, *, old: int | None) -> float:
         return (logits / task.temperature).log_softmax(-1).gather(2, answer_ids[..., None])[..., 0]
 
     trainer.beta, trainer.epsilon_low, trainer.epsilon_high = task.beta, task.clip_low, task.clip_high
+    trainer.args.use_bias_correction_kl = task.corrects_kl
     trainer.loss_type = "dapo" if task.per == "token" else "grpo"
     inputs = {
         "prompt_ids": prompt_ids,
@@ -147,6 +148,7 @@ def their_loss(trainer: Any, task: GRPO, *, old: int | None) -> float:
         ({"beta": 0.0}, 2),
         ({"beta": 0.1, "clip_low": 0.1, "clip_high": 0.28}, 2),
         ({"beta": 0.1, "scale": False}, 2),
+        ({"beta": 0.4, "corrects_kl": True}, 2),
     ],
 )
 def test_the_loss_is_that_of_the_grpo_trainer(trainer: Any, per: Any, settings: dict[str, Any], old: int | None) -> None:

@@ -70,6 +70,9 @@ class GRPO(CausalLM):
     (as in DeepSeekMath)."""
     beta: Annotated[float, Field(ge=0)] = 0.04
     """Weight of the KL divergence from the model as it was before training; at 0 that is neither loaded nor asked."""
+    corrects_kl: bool = False
+    """Weigh the KL divergence of a token by the ratio of its probabilities, so that its gradient is that of the reverse
+    divergence (DeepSeek-AI 2025, DeepSeek-V3.2, section 3.1)."""
     reuse: Annotated[int, Field(ge=1, le=64)] = 1
     """Steps that are learned from the same answers. At 1 a step's answers are its own model's, and nothing is ever
     clipped."""
@@ -93,7 +96,7 @@ class GRPO(CausalLM):
     reduces: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     not_encoded: ClassVar[frozenset[str]] = frozenset(
-        """rewards group_size temperature top_p scale per beta reuse clip_low clip_high learns_cut give_up_after""".split()
+        """rewards group_size temperature top_p scale per beta corrects_kl reuse clip_low clip_high learns_cut give_up_after""".split()
     )
     most_epochs: ClassVar[int] = 3
     rate_factor: ClassVar[float] = 0.1
@@ -285,7 +288,12 @@ class GRPO(CausalLM):
         if ADVANTAGE not in targets:
             return -(log_p_U * weight_U).sum()
         losses_U = objectives.policy_losses(
-            log_p_U, targets, low=self.clip_low, high=self.clip_high, beta=self.beta
+            log_p_U,
+            targets,
+            low=self.clip_low,
+            high=self.clip_high,
+            beta=self.beta,
+            corrects_kl=self.corrects_kl,
         )
         return (losses_U * weight_U).sum()
 

@@ -54,7 +54,13 @@ def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
 
 
 def policy_losses(
-    log_p_U: torch.Tensor, targets: Mapping[str, torch.Tensor], *, low: float, high: float, beta: float
+    log_p_U: torch.Tensor,
+    targets: Mapping[str, torch.Tensor],
+    *,
+    low: float,
+    high: float,
+    beta: float,
+    corrects_kl: bool = False,
 ) -> torch.Tensor:
     """Return [U]: the loss of each token; that of the reference where there is one and ``beta`` is not 0."""
     advantage_U = targets[ADVANTAGE].to(log_p_U.dtype)
@@ -63,7 +69,8 @@ def policy_losses(
     clipped_U = ratio_U.clamp(1 - low, 1 + high)
     losses_U = -torch.minimum(ratio_U * advantage_U, clipped_U * advantage_U)
     if beta and REFERENCE in targets:
-        losses_U = losses_U + beta * divergence(log_p_U, targets[REFERENCE].to(log_p_U.dtype))
+        apart_U = divergence(log_p_U, targets[REFERENCE].to(log_p_U.dtype))
+        losses_U = losses_U + beta * (ratio_U * apart_U if corrects_kl else apart_U)
     return losses_U
 
 
