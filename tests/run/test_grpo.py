@@ -37,7 +37,9 @@ def test_the_command_line_trains_judges_reports_and_answers(
 ) -> None:
     run, data = tmp_path / "run", write(tmp_path / "questions.jsonl", range(60))
     rewards = tmp_path / "rewards.py"
-    rewards.write_text("def short(answer, row):\n    return (row['level'] >= 0) / (1 + len(answer))\n", encoding="utf-8")
+    rewards.write_text(
+        "def short(answer, row):\n    return (row['level'] >= 0) / (1 + len(answer))\n", encoding="utf-8"
+    )
     given = ["--model", str(llama_folder), "--data", str(data), "--method", "full", "--output", str(run)]
     task = ["--task", "grpo", "--task.max_new_tokens", "8", "--task.group_size", "4"]
     task += ["--task.rewards", f"[{rewards}:short, {{by: length, most: 2, margin: 6, weight: 0.5}}, number]"]
@@ -54,7 +56,9 @@ def test_the_command_line_trains_judges_reports_and_answers(
     assert evaluation["answers"][0]["reference"].startswith("####")
     measured = [step["measured"] for step in steps(run)]
     assert measured[-1]["reward"] > measured[0]["reward"]
-    assert {"reward/short", "reward/number", "accuracy", "answer_length", "cut", "without_difference"} < set(measured[0])
+    assert {"reward/short", "reward/number", "accuracy", "answer_length", "cut", "without_difference"} < set(
+        measured[0]
+    )
     assert "Reinforcement by rewards" in (run / "report.html").read_text(encoding="utf-8")
     others = write(tmp_path / "others.jsonl", range(100, 112))
     capsys.readouterr()
@@ -139,7 +143,9 @@ def test_the_reference_shares_what_is_not_trained_and_is_left_alone_without_a_we
     assert "kl" not in run.evaluation["metrics"]
 
 
-def test_a_reward_run_judges_answers(reinforced: Callable[..., RunConfig], configured: Configure, tmp_path: Path) -> None:
+def test_a_reward_run_judges_answers(
+    reinforced: Callable[..., RunConfig], configured: Configure, tmp_path: Path
+) -> None:
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"what is {i}?", "chosen": "great", "rejected": f"a dull waste {i}"} for i in range(40)]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -147,7 +153,10 @@ def test_a_reward_run_judges_answers(reinforced: Callable[..., RunConfig], confi
     run = Run.open(train(reinforced("judged", {"rewards": f"run:{judge}"})))
     rewards = run.evaluation["metrics"]["reward_run"]["value"]
     assert rewards == run.evaluation["metrics"]["reward"]["value"]
-    asked = [{"prompt": one["prompt"].removeprefix("user: "), "completion": one["after"]} for one in run.evaluation["answers"]]
+    asked = [
+        {"prompt": one["prompt"].removeprefix("user: "), "completion": one["after"]}
+        for one in run.evaluation["answers"]
+    ]
     scores = [row["value"] for row in Run.open(judge).predict(asked)]
     assert np.mean(scores) == pytest.approx(rewards, abs=1e-5)
     with pytest.raises(InputError, match="There is no run at"):

@@ -83,7 +83,9 @@ def test_functions_take_what_they_name() -> None:
 
 
 def test_a_function_that_fails_is_named_with_its_line_and_row() -> None:
-    with pytest.raises(RunError, match=r"(?s)reward_functions.py:broken failed.*rows.jsonl:7 \(line 17\).*ZeroDiv.*'abc'"):
+    with pytest.raises(
+        RunError, match=r"(?s)reward_functions.py:broken failed.*rows.jsonl:7 \(line 17\).*ZeroDiv.*'abc'"
+    ):
         worth(f"{FUNCTIONS}:broken", "abc")
     with pytest.raises(RunError, match=r"silent gave None for an answer to rows.jsonl:7"):
         worth(f"{FUNCTIONS}:silent", "abc")
@@ -191,7 +193,11 @@ def test_questions_are_kept_with_room_for_an_answer() -> None:
     assert "Be brief." in tokenizer.decode(prompts[1])
     assert data.lengths.tolist() == [len(prompts[1]) + 6, len(prompts[0]) + 6, data.lengths[2]]
     assert as_ragged(data.reads).lengths.tolist() == [6, 6, 6]
-    assert [one[-1]["content"] for one in task.asked(data, np.arange(3))] == ["a wonderful film", "and worse", ROWS[2][0]["content"]]
+    assert [one[-1]["content"] for one in task.asked(data, np.arange(3))] == [
+        "a wonderful film",
+        "and worse",
+        ROWS[2][0]["content"],
+    ]
 
 
 def test_answers_too_long_for_the_model_are_refused() -> None:

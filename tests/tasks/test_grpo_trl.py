@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,8 +150,15 @@ def their_loss(trainer: Any, task: GRPO, *, old: int | None) -> float:
         ({"beta": 0.4, "corrects_kl": True}, 2),
     ],
 )
-def test_the_loss_is_that_of_the_grpo_trainer(trainer: Any, per: Any, settings: dict[str, Any], old: int | None) -> None:
-    task = GRPO(rewards=["number", {"by": "length", "most": 5, "margin": 9, "weight": 0.3}], max_new_tokens=60, per=per, **settings)
+def test_the_loss_is_that_of_the_grpo_trainer(
+    trainer: Any, per: Any, settings: dict[str, Any], old: int | None
+) -> None:
+    task = GRPO(
+        rewards=["number", {"by": "length", "most": 5, "margin": 9, "weight": 0.3}],
+        max_new_tokens=60,
+        per=per,
+        **settings,
+    )
     ours, theirs = our_loss(task, old=old), their_loss(trainer, task, old=old)
     sums_to_nothing = per == "answer" and old is None and not task.beta  # advantages of a group do
     assert abs(theirs) > 1e-4 or sums_to_nothing

@@ -1,7 +1,7 @@
 """Questions to be answered by a model that is learning to: the form of prompts, with or without a right answer.
 
-A row becomes what a conversation does (``chat_rows.py``), its right answer, where there is one, being its last turn;
-and ``given``, all cells of the row as they stand in the user's file, as JSON: what an answer is worth may depend on any.
+A row becomes what a conversation does (``chat_rows.py``), its right answer, where there is one, being its last turn,
+and ``given``: all cells of the row as they stand in the user's file, as JSON. An answer's worth may depend on any.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Prompts(Conversations):
     def further(self, batch: pa.RecordBatch) -> list[pa.Array]:
         nested = nested_columns(batch.schema)
         names = [name for name in batch.schema.names if name != ROW]
-        columns = [[_value(cell, is_nested=name in nested) for cell in batch.column(name).to_pylist()] for name in names]
+        columns = [
+            [_value(cell, is_nested=name in nested) for cell in batch.column(name).to_pylist()] for name in names
+        ]
         rows = (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
         return [pa.array([json.dumps(row, ensure_ascii=False, default=str) for row in rows], pa.string())]
 

@@ -67,9 +67,7 @@ def draw(
     prompts = task.prompts(data, samples).select(copies)
     tokens = generate(scorer.model, prompts, sampling, check=lambda _: check())
     stops = sampling.stops(inner(scorer.model))
-    written = Written(
-        tokens, answering.decode(tokens), [not answer or answer[-1] not in stops for answer in tokens]
-    )
+    written = Written(tokens, answering.decode(tokens), [not answer or answer[-1] not in stops for answer in tokens])
     if answering.judges:
         asked = task.asked(data, samples)
         read = [asked[index] for index in copies.tolist()]

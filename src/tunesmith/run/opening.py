@@ -10,7 +10,6 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
-from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
@@ -22,6 +21,7 @@ from tunesmith.run.guards import (
     other_compute,
     other_surroundings,
 )
+from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
 from tunesmith.run.reference_column import with_reference
 from tunesmith.run.session import Composed, Opened, Progress, next_stage

@@ -114,14 +114,15 @@ class RewardPart(Config):
         if self.function is not None:
             own = RewardFunction.of(self.function, self.sha256)
             return lambda answer, _, question: own(answer, question)
-        ways: Mapping[str, Callable[[str, int, Question], float]] = {
-            "number": lambda answer, _, question: float(has_number(answer, question.reference)),
-            "text": lambda answer, _, question: float(has_text(answer, question.reference)),
-            "regex": lambda answer, _, question: self._fit(answer),
-            "length": lambda _, length, question: self._brevity(length),
-            "run": lambda _, length, question: np.nan,
+        ways: Mapping[str, Callable[[str, int, str | None], float]] = {
+            "number": lambda answer, _, reference: float(has_number(answer, reference)),
+            "text": lambda answer, _, reference: float(has_text(answer, reference)),
+            "regex": lambda answer, *_: self._fit(answer),
+            "length": lambda _, length, *__: self._brevity(length),
+            "run": lambda *_: np.nan,
         }
-        return ways[self.by]
+        way = ways[self.by]
+        return lambda answer, length, question: way(answer, length, question.reference)
 
     def _fit(self, answer: str) -> float:
         pattern = re.compile(self.pattern or "", re.DOTALL)

@@ -96,7 +96,8 @@ class GRPO(CausalLM):
     reduces: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     not_encoded: ClassVar[frozenset[str]] = frozenset(
-        """rewards group_size temperature top_p scale per beta corrects_kl reuse clip_low clip_high learns_cut give_up_after""".split()
+        ("rewards", "group_size", "temperature", "top_p", "scale", "per", "beta", "corrects_kl", "reuse")
+        + ("clip_low", "clip_high", "learns_cut", "give_up_after")
     )
     most_epochs: ClassVar[int] = 3
     rate_factor: ClassVar[float] = 0.1
@@ -209,9 +210,7 @@ class GRPO(CausalLM):
     def asked(self, data: Encoded, samples: encoding.IntArray) -> Sequence[Sequence[Mapping[str, Any]]]:
         return [question.messages for question in encoding.read_questions(data, samples)]
 
-    def lesson(
-        self, data: Encoded, samples: encoding.IntArray, written: Written, *, is_learned: bool
-    ) -> Lesson:
+    def lesson(self, data: Encoded, samples: encoding.IntArray, written: Written, *, is_learned: bool) -> Lesson:
         """Return the answers with their advantages, to learn from; or with what they are worth, to be judged by."""
         copies = len(written.tokens) // len(samples)
         questions = [one for one in encoding.read_questions(data, samples) for _ in range(copies)]
@@ -249,15 +248,14 @@ class GRPO(CausalLM):
     def _worth(
         self, parts_AP: FloatArray, answers: Sequence[str], lengths: Sequence[int], questions: Sequence[Question]
     ) -> dict[str, FloatArray]:
-        """Return [A] each: ``reward``, every kind of its parts, ``accuracy`` (nan without reference), ``answer_length``.
+        """Return [A] each: ``reward``, all kinds of its parts, ``accuracy`` (nan without reference), ``answer_length``.
 
         Parts of one kind are added up, with their weights only in ``reward``.
         """
         weights_P = np.array([part.weight for part in self.rewards])
         kinds = [part.by for part in self.rewards]
         of_kinds = {
-            f"reward_{kind}": parts_AP[:, [one == kind for one in kinds]].sum(axis=1)
-            for kind in dict.fromkeys(kinds)
+            f"reward_{kind}": parts_AP[:, [one == kind for one in kinds]].sum(axis=1) for kind in dict.fromkeys(kinds)
         }
         pairs = zip(answers, questions, strict=True)
         return {

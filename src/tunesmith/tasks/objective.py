@@ -234,9 +234,7 @@ class Objective:
         """Return the same as messages: what ``judges`` read before an answer."""
         raise NotImplementedError
 
-    def lesson(
-        self, data: Encoded, samples: npt.NDArray[np.int64], written: Written, *, is_learned: bool
-    ) -> Lesson:
+    def lesson(self, data: Encoded, samples: npt.NDArray[np.int64], written: Written, *, is_learned: bool) -> Lesson:
         """Return what answers to these samples give: to be learned from, or for the model to be judged by.
 
         Raises ``RunError`` where an answer cannot be judged.

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.tasks.asked_question import Question
-from tunesmith.tasks.chat.encoding import read_messages
 from tunesmith.tasks.causal_lm import parted, transcript
+from tunesmith.tasks.chat.encoding import read_messages
 from tunesmith.tasks.columns import place
 from tunesmith.tasks.objectives.group_relative import WEIGHT
 from tunesmith.tasks.rows import Columns

@@ -7,7 +7,7 @@ now, ``o`` what it gave it when the answer was written, ``q`` what the reference
 
     loss = -min(w A, clip(w, 1 - low, 1 + high) A) + beta (q / p - log(q / p) - 1)
 
-(DeepSeekMath, eq. 3 and 4; with ``high`` above ``low`` as in DAPO, Yu et al. 2025, eq. 10.) Where each answer serves for
+(DeepSeekMath, eq. 3 and 4; ``high`` above ``low`` as in DAPO, Yu et al. 2025, eq. 10.) Where each answer serves for
 one step, ``o`` is ``p`` itself: ``w`` is 1 and its gradient that of ``log p``, so that nothing is clipped.
 
 Shapes: B questions, G answers to each, U tokens of all answers.
