@@ -35,7 +35,8 @@ def with_answering(network: Network, task: Task) -> Network:
     tokenizer = network.tokenizer
 
     def decode(answers: Sequence[Sequence[int]]) -> list[str]:
-        return [text.strip() for text in tokenizer.batch_decode(list(answers), skip_special_tokens=True)]
+        texts = tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
     answering = Answering(
         decode=decode,

@@ -23,7 +23,7 @@ from tunesmith.types import InputError
 Kind = Literal["number", "text", "regex", "length", "function", "run"]
 KINDS: tuple[Kind, ...] = ("number", "text", "regex", "length", "function", "run")
 
-_NEEDS: Mapping[Kind, str] = {"regex": "pattern", "length": "most", "function": "function", "run": "run"}
+_NEEDS: Mapping[str, str] = {"regex": "pattern", "length": "most", "function": "function", "run": "run"}
 """The field that a kind cannot do without."""
 _OWN: Mapping[str, Kind] = {
     "pattern": "regex",

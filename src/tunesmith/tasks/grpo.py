@@ -96,8 +96,10 @@ class GRPO(CausalLM):
     reduces: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     not_encoded: ClassVar[frozenset[str]] = frozenset(
-        ("rewards", "group_size", "temperature", "top_p", "scale", "per", "beta", "corrects_kl", "reuse")
-        + ("clip_low", "clip_high", "learns_cut", "give_up_after")
+        (
+            *("rewards", "group_size", "temperature", "top_p", "scale", "per", "beta", "corrects_kl", "reuse"),
+            *("clip_low", "clip_high", "learns_cut", "give_up_after"),
+        )
     )
     most_epochs: ClassVar[int] = 3
     rate_factor: ClassVar[float] = 0.1
@@ -322,7 +324,7 @@ class GRPO(CausalLM):
         found = {name: metrics.weighted_mean(of_rows, weights_RN) for name, of_rows in values.items()}
         if "log_probability" in outputs and REFERENCE in outputs:
             log_p, log_q = (as_ragged(outputs[name]) for name in ("log_probability", REFERENCE))
-            apart = log_q.values.astype(np.float64) - log_p.values
+            apart = log_q.values.astype(np.float64) - log_p.values.astype(np.float64)
             found["kl"] = metrics.weighted_mean(row_means(Ragged(np.expm1(apart) - apart, log_p.offsets)), weights_RN)
         return found
 

@@ -49,7 +49,8 @@ class RewardFunction:
                 f"task.rewards: {path} has changed since the run was started.",
                 "Bring the file back as it was, or start a new run with --output.",
             )
-        return _loaded(cls, path, name, found)
+        function, takes = _loaded(path, name, found)
+        return cls(path, name, found, function, takes)
 
     @property
     def full_name(self) -> str:
@@ -80,8 +81,8 @@ class RewardFunction:
 
 
 @cache
-def _loaded(cls: type[RewardFunction], path: Path, name: str, sha256: str) -> Any:
-    """Run a file of this content, once, and return its function."""
+def _loaded(path: Path, name: str, sha256: str) -> tuple[Callable[..., Any], tuple[str, ...]]:  # noqa: ARG001 (a key)
+    """Run a file of this content, once, and return its function with what that takes."""
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), namespace)  # noqa: S102 (the user's own file)
@@ -93,7 +94,7 @@ def _loaded(cls: type[RewardFunction], path: Path, name: str, sha256: str) -> An
         known = sorted(one for one, value in namespace.items() if inspect.isfunction(value) and one[0] != "_")
         listed = ", ".join(known) or "none"
         raise InputError(f"task.rewards: {path} has no function {name}.", f"Functions there: {listed}.")
-    return cls(path, name, sha256, function, _names_taken(inspect.signature(function).parameters, path, name))
+    return function, _names_taken(inspect.signature(function).parameters, path, name)
 
 
 def _names_taken(parameters: Mapping[str, inspect.Parameter], path: Path, name: str) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def advantages(rewards_BG: FloatArray, *, scale: bool) -> FloatArray:
 def differ(rewards_BG: FloatArray) -> FloatArray:
     """Return [B]: 1 for groups whose answers are not all worth the same, else 0: from those nothing is learned."""
     spread = rewards_BG.max(axis=1) - rewards_BG.min(axis=1)
-    return (spread > 1e-9 * np.maximum(np.abs(rewards_BG).max(axis=1), 1.0)).astype(np.float64)
+    found: FloatArray = (spread > 1e-9 * np.maximum(np.abs(rewards_BG).max(axis=1), 1.0)).astype(np.float64)
+    return found
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
