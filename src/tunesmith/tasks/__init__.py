@@ -12,6 +12,7 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
+from tunesmith.tasks.grpo import GRPO
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
@@ -34,6 +35,7 @@ TASKS: dict[str, type[Task]] = {
     "embedding": Embedding,
     "preference": Preference,
     "reward": Reward,
+    "grpo": GRPO,
 }
 
 
@@ -197,6 +199,7 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
 
 
 __all__ = [
+    "GRPO",
     "TASKS",
     "CausalLM",
     "Classification",
