@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.columnar import hub_batches
+from tunesmith.data.image_columns import GIVEN
 from tunesmith.data.sources import split_named, splits_of
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
@@ -60,7 +61,7 @@ def as_path(data: Any) -> str:
     _require_rows(data, [table])
     key = hash_json({"": table.sha256()})
     path = Path(f"frame-{key[:8]}{table.suffix}")
-    folder = cached_folder("given", key, lambda folder: _write(table, folder / path), hashes=True)
+    folder = cached_folder(GIVEN, key, lambda folder: _write(table, folder / path), hashes=True)
     return str(folder / path)
 
 
@@ -80,7 +81,7 @@ def _several(data: Mapping[Any, Any]) -> str:
             _describe(folder / split / "state.json", {"_data_files": [{"filename": file}]})
         _describe(folder / "dataset_dict.json", {"splits": [*tables, *others]})
 
-    return str(cached_folder("given", name, build, hashes=True))
+    return str(cached_folder(GIVEN, name, build, hashes=True))
 
 
 def _require_rows(data: Any, tables: Iterable[_Table | _Records]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data import cells
+from tunesmith.data.image_files import is_reference
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows
 from tunesmith.data.tagged_columns import mark_tagged
@@ -61,6 +62,8 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
         return _numeric(name, [float(value) for value in present], len(set(present)), common)
     if isinstance(present[0], list):
         return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
+    if all(isinstance(value, str) and is_reference(value) for value in present):
+        return ColumnProfile(name, "image", num_distinct=len(set(present)), **common)
     if isinstance(present[0], str):
         return _profile_text(name, [value.strip() for value in present], common)
     return ColumnProfile(name, "object", num_distinct=len({str(value) for value in present}), **common)

@@ -31,6 +31,8 @@ def wants_states(opened: Opened) -> bool:
     training = opened.training
     if training.scorer.prefix is None or not opened.config.compute.keep_states or training.task.corrupts:
         return False
+    if training.data.num_image_positions:
+        return False  # states are those of tokens
     return training.plan.total_steps > training.plan.steps_per_epoch
 
 

@@ -12,6 +12,8 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
+from tunesmith.tasks.image_classification import ImageClassification
+from tunesmith.tasks.image_text import ImageText
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
@@ -34,6 +36,8 @@ TASKS: dict[str, type[Task]] = {
     "embedding": Embedding,
     "preference": Preference,
     "reward": Reward,
+    "image_classification": ImageClassification,
+    "image_text": ImageText,
 }
 
 
@@ -202,6 +206,8 @@ __all__ = [
     "Classification",
     "Detection",
     "Embedding",
+    "ImageClassification",
+    "ImageText",
     "MaskedLM",
     "MultipleChoice",
     "Preference",
