@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class ImageText(LabelledImages):
             reads_images=True,
         )
 
-    def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, object]]:
+    def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, Any]]:
         """Return how often the training rows give each answer to the same question, whatever the image."""
         rows_of: dict[str, list[int]] = {}
         for row, question in enumerate(train[QUESTION]):

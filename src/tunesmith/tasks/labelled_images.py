@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from pydantic import Field
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.image_rows import CONTENT, IMAGE
 from tunesmith.data.pixels import Pixels
-from tunesmith.tasks.base import Columns
+from tunesmith.tasks.base import Columns, Outputs
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.image_encoding import encode_images, image_reader_of
 from tunesmith.types import Role
@@ -81,7 +81,14 @@ class LabelledImages(Classification):
         mirrored = draws[:, 0] < 0.5 if self.mirror else None
         return replace(chosen, inputs={**chosen.inputs, PIXELS: images.changed(boxes, mirrored)})
 
-    def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, object]]:
+    def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
+        """Return ``label``, ``score`` and ``probabilities`` of every row, with its ``image`` where that is known."""
+        found = super().decode(outputs)
+        if columns is None or IMAGE not in columns:
+            return found
+        return [{IMAGE: name, **one} for name, one in zip(columns[IMAGE], found, strict=True)]
+
+    def answer_by_rule(self, train: Columns, rows: Columns) -> tuple[str, dict[str, Any]]:
         """Return the shares of labels among the training rows, for every row."""
         shares_K = self._shares(train, np.arange(len(train["label"])))
         return "the commonest label", self.outputs_from(np.tile(shares_K, (len(rows[IMAGE]), 1)))
