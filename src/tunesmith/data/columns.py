@@ -311,7 +311,9 @@ class _Assignment:
             for column in self._free()
             if column.kind in role.kinds and column.num_distinct >= 2 and not is_id_like(column)
         ]
-        if not any(_is_text_role(each) and each.name in self._chosen for each in self._roles) and not self._texts():
+        texts = [each for each in self._roles if _is_text_role(each)]
+        is_open = any(each.required for each in texts) and not any(each.name in self._chosen for each in texts)
+        if is_open and not self._texts():
             # One of the categories must stay for the text.
             strings = [column for column in candidates if column.kind == "category"]
             if strings:

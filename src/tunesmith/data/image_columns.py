@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.encodings import show_name
-from tunesmith.data.image_files import OUTSIDE, has_image_suffix, is_address
+from tunesmith.data.image_files import ADDRESS, OUTSIDE, has_image_suffix, is_address
 from tunesmith.data.image_sources import IMAGE, is_archive, members_of, stamp_of
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches, open_table
@@ -37,6 +37,8 @@ _LOOKED_AT = 100
 _FOLDERS = frozenset(["images", "image", "imgs", "img", "pictures", "photos"])
 _UNNAMED = re.compile(r"column_\d+")
 _IMAGE_NAMES = re.compile(r"(image|img|picture|photo|file)", re.IGNORECASE)
+_MOSTLY = 0.9
+"""Share of the first cells of a column that must end as names of images do."""
 _COVERED = 0.5
 """Share of the images beside a table that a column of numbers must name to be taken for their names."""
 
@@ -89,7 +91,7 @@ def _find_column(rows: Rows, file: DataFile, folder: Path) -> tuple[str, Find, s
     for name, cells in heads.items():
         if file.suffix in COLUMNAR and any(isinstance(cell, str) and cell.startswith(BLOB) for cell in cells):
             return name, lambda cell: _of_blob(cell, folder.name, file.path), "holds images"
-    by_path = [name for name, cells in heads.items() if cells and all(map(_is_path, cells))]
+    by_path = [name for name, cells in heads.items() if cells and sum(map(_is_path, cells)) >= _MOSTLY * len(cells)]
     places = _Places(file.path, file.split) if by_path or _may_number(heads) else None
     if places is None:
         return None
@@ -146,7 +148,9 @@ def _root_of(table: Path) -> tuple[Path, bool]:
 
 
 def _below(cell: str, root: Path, is_free: bool) -> str:
-    """Return the path of a cell below ``root``; a mark where it leads out of it and must not."""
+    """Return the path of a cell below ``root``; a mark where it leads out of it and must not, or to the web."""
+    if is_address(cell.strip()):
+        return f"{ADDRESS}{cell.strip()}"
     path = os.path.normpath(root / cell.strip().replace("\\", "/"))
     is_inside = path.startswith(f"{root}{os.sep}")
     return path if is_inside or is_free else f"{OUTSIDE}{cell.strip()}"
@@ -192,7 +196,7 @@ class _Places:
             return None
         path = cell.strip().replace("\\", "/")
         first = _below(path, self._root, self._is_free)
-        if first.startswith(OUTSIDE) or Path(first).is_file():
+        if first.startswith((OUTSIDE, ADDRESS)) or Path(first).is_file():
             return first
         for folder in self._folders[1:]:
             if (folder / path).is_file():

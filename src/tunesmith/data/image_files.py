@@ -5,7 +5,7 @@ A reference is a text that says where the bytes of one image are:
 - ``/data/cats/1.png``: a file, by its absolute path;
 - ``/data/train.zip!cats/1.png``: a member of an archive;
 - ``cache:rows/KEY/images.bin!120+3456``: a part of a file of the cache, from an offset on, so many bytes long;
-- ``outside:../1.png``: a path that leads out of the folder of the data, which is never followed.
+- ``outside:../1.png``, ``address:https://...``: what leads out of the folder of the data, and is never followed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 << 20
 """Of one image as it is stored."""
 
-OUTSIDE, CACHED = "outside:", "cache:"
+OUTSIDE, ADDRESS, CACHED = "outside:", "address:", "cache:"
 _IN_ARCHIVE = re.compile(r"(.+?\.zip)!(.+)", re.IGNORECASE | re.DOTALL)
 _IN_CACHE = re.compile(r"cache:(rows/[\w.-]+/images\.bin)!(\d+)\+(\d+)", re.ASCII)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
@@ -65,7 +65,7 @@ def is_address(text: str) -> bool:
 
 def is_reference(text: str) -> bool:
     """Say whether a text is a reference to an image, as readers write them: never a path that begins nowhere."""
-    if _IN_CACHE.fullmatch(text) or text.startswith(OUTSIDE):
+    if _IN_CACHE.fullmatch(text) or text.startswith((OUTSIDE, ADDRESS)):
         return True
     return has_image_suffix(text) and Path(text).is_absolute()
 
@@ -102,8 +102,9 @@ class ImageBytes(AbstractContextManager["ImageBytes"]):
             raise ImageError("no image", "no image is named")
         if reference.startswith(OUTSIDE):
             raise ImageError("outside", f"{reference.removeprefix(OUTSIDE)} leads out of the folder of the data")
-        if is_address(reference) and not reference.startswith(CACHED):
-            raise ImageError("address", f"{reference[:200]} is an address, and nothing is fetched")
+        plain = reference.removeprefix(ADDRESS)
+        if is_address(plain) and not plain.startswith(CACHED):
+            raise ImageError("address", f"{plain[:200]} is an address, and nothing is fetched")
         try:
             return self._read(reference)
         except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
