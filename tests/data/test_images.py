@@ -150,7 +150,7 @@ def test_equal_images_are_one_whatever_their_names(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 6)
     (tmp_path / "train" / "high" / "copy.png").write_bytes((tmp_path / "train" / "high" / "0.png").read_bytes())
     class_folders(tmp_path / "test", 3)  # the same pictures: they would tell the answers
-    config = DataConfig(path=str(tmp_path), validation_fraction=0.0)
+    config = DataConfig(path=str(tmp_path), validation_fraction=0.0, clean={"leaks": True})
     found = prepare(read(config), config, choices("image", "label"), ClassifiedImages)
     assert len(found.splits["train"]) == 3
     assert found.left_out == {"duplicate": 1, "leak": 3}

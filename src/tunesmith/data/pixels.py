@@ -98,11 +98,11 @@ class Pixels:
         return cls(np.load(file, mmap_mode="r", allow_pickle=False), rows, values, int(positions), file)
 
 
-def _stretched(image_CHW: npt.NDArray[np.uint8], box: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _stretched(image_CHW: npt.NDArray[np.uint8], box: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
     """Return a part of an image, stretched to the size of the whole."""
     from PIL import Image
 
     height, width = image_CHW.shape[1:]
     whole = Image.fromarray(np.ascontiguousarray(image_CHW.transpose(1, 2, 0)))
-    part = whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    part = whole.crop(box).resize((width, height), Image.Resampling.BILINEAR)  # nothing beyond its border counts
     return np.asarray(part, dtype=np.uint8).transpose(2, 0, 1)
