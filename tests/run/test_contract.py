@@ -151,6 +151,10 @@ REFUSED = {
     ("answers", "prompt tuning"): "PEFT has no such place",
     ("choices", "prompt tuning"): "PEFT has no such place",
     ("near texts", "prompt tuning"): "PEFT has no such place",
+    ("images", "pruned"): "not of a kind",
+    ("images", "prompt tuning"): "PEFT has no such place",
+    ("questions about images", "pruned"): "not of a kind",
+    ("questions about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 

@@ -114,9 +114,9 @@ def asked(folder: Path, num: int) -> Path:
 
 def test_questions_about_pictures_are_answered_by_both(configured: Configure, tmp_path: Path) -> None:
     config = configured(
-        model={**VIT, "min_frequency": 1},
+        model={**VIT, "num_layers": 2, "embedding_size": 32, "feedforward_size": 64, "min_frequency": 1},
         data=str(asked(tmp_path, 90)),
-        train={"epochs": 8, "batch_size": 16, "learning_rate": 5e-3},
+        train={"epochs": 12, "batch_size": 8, "learning_rate": 3e-3, "evaluate_steps": 100},
     )
     run = Run.open(train(config))
     assert run.task.name == "image_text"

@@ -175,6 +175,7 @@ CASES: dict[str, Case] = {
     "images": Case("image_classification", THREE),
     "images of several labels": Case("image_classification", SEVERAL, {"class_weights": "balanced"}),
     "questions about images": Case("image_text", THREE, {"label_smoothing": 0.1}),
+    "questions of several answers": Case("image_text", SEVERAL),
     "choices": Case("multiple_choice", [i % 2 for i in range(10)]),
     "texts that belong together": Case("embedding", [], {"symmetric": True, "matryoshka": (32, 8)}),
     "texts and others": Case("embedding", [[text] * (i % 3) for i, text in enumerate(reversed(TEXTS))]),

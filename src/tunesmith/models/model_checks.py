@@ -33,10 +33,11 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
         size = getattr(tokenizer, "size", None) if takes_images(model) else None
         images = {} if size is None else {"pixel_values": torch.zeros(1, 3, *size)}
-        if text_part(tokenizer) is None:
+        texts: Any = text_part(tokenizer)
+        if texts is None:
             model(**images)
             return
-        encoded = tokenizer("one word", return_tensors="pt")
+        encoded = texts("one word", return_tensors="pt")
         ids, mask = (encoded[name].long() for name in ("input_ids", "attention_mask"))
         model(**head_inputs(model, inputs_for(model, ids, mask)), **images)
 
