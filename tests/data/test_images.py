@@ -174,6 +174,7 @@ def test_of_several_questions_the_answers_of_one_kind_are_the_classes(tmp_path: 
     assert sorted(found.splits["train"]["label"]) == sorted(KINDS * 2)
     (guess,) = found.guesses
     assert (guess.chosen, guess.explained) == ("high, low, wide", 6)
+    assert found.left_out == {"question of another kind": 12}
     assert guess.alternatives == (("blue, green, grey, red", 6),)
     every = prepare(read(config), config, chosen, QuestionedImages)
     assert len(every.splits["train"]) == 18
@@ -189,7 +190,9 @@ def bomb() -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 BAD = {
@@ -243,7 +246,9 @@ def test_paths_that_are_not_followed_say_why(tmp_path: Path, cell: str, fault: s
         lines.append(f"{number}.png,{KINDS[number % 3]}")
     lines[-1] = f"{cell.format(n=39, root=folder)},{KINDS[0]}"
     (folder / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
-    config = DataConfig(path=str(folder / "rows.csv"), validation_fraction=0.0, test_fraction=0.0, bad_rows="quarantine")
+    config = DataConfig(
+        path=str(folder / "rows.csv"), validation_fraction=0.0, test_fraction=0.0, bad_rows="quarantine"
+    )
     found = prepare(read(config), config, choices("image", "label"), ClassifiedImages)
     assert found.left_out == {fault: 1}
 

@@ -74,7 +74,8 @@ QUESTIONS = {
     ]
 }
 PICTURES = [
-    {"image": {"bytes": b"\x89PNG\r\n\x1a\n" + bytes([row] * 9), "path": None}, "label": "ab"[row % 2]} for row in range(12)
+    {"image": {"bytes": b"\x89PNG\r\n\x1a\n" + bytes([row] * 9), "path": None}, "label": "ab"[row % 2]}
+    for row in range(12)
 ]
 SPLITS = {name: [[f"text {name} {row}", "ab"[row % 2]] for row in range(8)] for name in ("train", "dev", "test")}
 

@@ -136,9 +136,7 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     images = {index for index in range(len(plans)) if are_images(head, index)}
     blobs = BlobFile(target)
     texts = [
-        index
-        for index, kind in enumerate(plans)
-        if kind is None and index not in images and _is_text(head, index)
+        index for index, kind in enumerate(plans) if kind is None and index not in images and _is_text(head, index)
     ]
     for index in (*texts, *images):
         plans[index] = pa.string()

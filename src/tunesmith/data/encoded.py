@@ -157,8 +157,8 @@ class Encoded:
     ``inputs`` are named as the model's ``forward`` names them, and come in streams: those that begin with
     ``decoder_`` belong to the decoder, the others to the input. Ragged ones hold tokens and align within their
     stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence, and
-    ``Pixels`` images (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per sample,
-    or ragged arrays with one entry per token read.
+    ``Pixels`` images (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per
+    sample, or ragged arrays with one entry per token read.
     """
 
     inputs: Mapping[str, Ragged | Array | Pixels]
@@ -196,7 +196,7 @@ class Encoded:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """[S]: real tokens of each sequence, of all streams, and the places of its images; 1 where there is neither."""
+        """[S]: tokens of each sequence, of all streams, and places of its images; 1 where there is neither."""
         streams = [self.stream(prefix) for prefix in ("", DECODER)]
         return self._with_images([stream.lengths for stream in streams if stream is not None], len(self))
 

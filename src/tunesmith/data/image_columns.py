@@ -157,7 +157,7 @@ def _below(cell: str, root: Path, is_free: bool) -> str:
 
 
 class _Places:
-    """Where the images of a table may be: beside it, in folders or archives there whose names do not speak of others."""
+    """Where the images of a table may be: beside it, in folders or archives whose names speak of no other split."""
 
     def __init__(self, table: Path, split: str) -> None:
         self._root, self._is_free = root, is_free = _root_of(table)

@@ -80,11 +80,11 @@ class ImageRows(LabelledTexts):
         if self.asks:
             made[QUESTION] = tidy_text(as_text(batch.column(self.columns[QUESTION][0])), clean, tally, rows)
         if LABEL in self.columns:
-            made[LABEL] = self._kept(batch, self._labels(batch, self.columns[LABEL], clean, tally))
+            made[LABEL] = self._kept(self._labels(batch, self.columns[LABEL], clean, tally))
         arrays = [made[name] for name in self.schema.names[:-1]]
         return pa.RecordBatch.from_arrays([*arrays, rows], schema=self.schema)
 
-    def _kept(self, batch: pa.RecordBatch, labels: pa.Array) -> pa.Array:
+    def _kept(self, labels: pa.Array) -> pa.Array:
         """Return the labels that rows are learned by; null for those that are not learned."""
         return labels
 
@@ -157,11 +157,15 @@ class ClassifiedImages(ImageRows):
     def guesses(self) -> list[Guess]:
         return list(self._chosen_by)
 
-    def _kept(self, batch: pa.RecordBatch, labels: pa.Array) -> pa.Array:
+    def _kept(self, labels: pa.Array) -> pa.Array:
         if self._classes is None:
             return labels
         kept = [label if str(label) in self._classes else None for label in labels.to_pylist()]
         return pa.array(kept, labels.type)
+
+    @property
+    def without_label(self) -> str:
+        return super().without_label if self._classes is None else "question of another kind"
 
     def unlabelled(self, batch: pa.RecordBatch) -> BoolArray:
         return Form.unlabelled(self, batch) if self._classes is not None else super().unlabelled(batch)

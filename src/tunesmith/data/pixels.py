@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,11 @@ class Pixels:
         """Write the sequences into ``folder``; images that lie in a file of their own are not written twice."""
         assert self.boxes is None, "what is drawn at random is never kept"
         assert self.mirrored is None, "what is drawn at random is never kept"
-        arrays = {"rows": self.rows, "values": self.values, "positions": np.array(self.positions)}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "rows": self.rows,
+            "values": self.values,
+            "positions": np.array(self.positions),
+        }
         for part, array in arrays.items():
             np.save(folder / f"{name}.{part}.npy", array, allow_pickle=False)
         target = folder / f"{name}.images.npy"

@@ -62,8 +62,6 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
         return _numeric(name, [float(value) for value in present], len(set(present)), common)
     if isinstance(present[0], list):
         return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
-    if all(isinstance(value, str) and is_reference(value) for value in present):
-        return ColumnProfile(name, "image", num_distinct=len(set(present)), **common)
     if isinstance(present[0], str):
         return _profile_text(name, [value.strip() for value in present], common)
     return ColumnProfile(name, "object", num_distinct=len({str(value) for value in present}), **common)
@@ -84,6 +82,8 @@ def _numeric(name: str, numbers: Sequence[float], num_distinct: int, common: dic
 
 
 def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
+    if all(map(is_reference, texts)):
+        return ColumnProfile(name, "image", num_distinct=len(set(texts)), **common)
     numbers = [text for text in texts if text.lower() not in cells.MISSING_NUMBERS]
     distinct = set(texts)
     values = _values_of(numbers)

@@ -22,9 +22,9 @@ from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, refuse_markup, show_name
 from tunesmith.data.folders import find_sources
-from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.image_columns import with_images
 from tunesmith.data.image_sources import read_image_files, stamp_of
+from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files

@@ -29,7 +29,7 @@ _OTHERS = {
     ".xlsm": "Save the sheet as CSV UTF-8.",
     ".xls": "Save the sheet as CSV UTF-8.",
     ".ods": "Save the sheet as CSV.",
-    ".zip": "Unpack it first and give the folder (archives of images are read as they are).",
+    ".zip": "Unpack it first and give the folder (archives of images need not be).",
     ".tar": "Unpack it first and give the folder.",
     ".tgz": "Unpack it first and give the folder.",
     ".7z": "Unpack it first and give the folder.",
@@ -41,8 +41,8 @@ _OTHERS = {
     ".sqlite": "Export the table as CSV.",
 }
 _NO_TEXTS_LIST = """
-    .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .tif .tiff
-    .ppm .pgm .mp3
+    .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .tif
+    .tiff .ppm .pgm .mp3
     .wav .flac .mp4 .avi .lock .log .sha256 .md5 .ann .a1 .a2 .safetensors .onnx .pyc .so
 """
 _NO_TEXTS = frozenset(_NO_TEXTS_LIST.split())

@@ -1,4 +1,4 @@
-"""What a model of images reads with: an image processor of ``transformers``, beside a tokenizer where it reads texts too.
+"""What a model of images reads with: an image processor of ``transformers``, and a tokenizer where it reads texts too.
 
 Only processors that need nothing but Pillow and numpy are used, whatever else is installed: their results are the same
 everywhere.
@@ -130,7 +130,7 @@ def load_image_reader(
     from transformers import AutoImageProcessor
 
     with loading("image processor", folder), quiet():
-        processor = AutoImageProcessor.from_pretrained(
+        processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
     with loading("image processor", folder):

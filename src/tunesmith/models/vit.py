@@ -52,7 +52,7 @@ class Vit(ScratchSource):
         head: HeadSettings,
         texts: Iterable[str],
         seed: int,
-        head_of_run: HeadOfRun | None = None,
+        head_of_run: HeadOfRun | None = None,  # noqa: ARG002
     ) -> LoadedModel:
         """Initialise the weights from ``seed``; learn a tokenizer from ``texts`` where the task reads some.
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PIXELS = "pixel_values"
 _IMAGE_NAMES = """
-    image images img picture photo file_name filename file path image_path image_file img_path filepath image_id 图片 图像
+    image images img picture photo file_name filename file path image_path image_file img_path filepath image_id 图片
+    图像
 """
 IMAGE_ROLE = Role(
     IMAGE,
@@ -102,9 +103,7 @@ class LabelledImages(Classification):
         return np.bincount(label.astype(np.int64), minlength=len(self.label_names)) / len(label)
 
 
-def _boxes(
-    draws_S3: npt.NDArray[np.float64], size: tuple[int, ...], least: float
-) -> npt.NDArray[np.int64]:
+def _boxes(draws_S3: npt.NDArray[np.float64], size: tuple[int, ...], least: float) -> npt.NDArray[np.int64]:
     """Return [S, 4]: parts of images of a size, in their proportions, of a share of at least ``least`` of the whole."""
     height, width = size
     sides_S = np.sqrt(least + (1.0 - least) * draws_S3[:, 0])
