@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("PIL")
 
 from images import KINDS, class_folders, draw, picture, seeing_folder
+from tunesmith.export import export
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
 from tunesmith.types import InputError
@@ -150,8 +151,16 @@ def test_a_run_refuses_pictures_that_do_not_open(configured: Configure, tmp_path
     bad.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"bad\.png"):
         run.predict([str(bad)])
-    with pytest.raises(InputError, match=r"1 row .* no kind that is read|no kind that is read"):
+    with pytest.raises(InputError, match="no kind that is read"):
         run.predict_file(bad)
+    with pytest.raises(InputError, match="looks at images"):
+        export(run, "safetensors", tmp_path / "exported")
+    pytest.importorskip("starlette")
+    from tunesmith.serve.house import House
+    from tunesmith.serve.settings import ServeSettings
+
+    with pytest.raises(InputError, match="a request would name files"):
+        House([run.folder], ServeSettings())
 
 
 @pytest.mark.parametrize("method", ["lora", "freeze"])
