@@ -70,7 +70,7 @@ def _require_no_files(run: Run) -> None:
     """Refuse runs whose rows name files: whoever asks could have any file of this machine looked at."""
     if run.task.head().reads_images:
         raise InputError(
-            f"The run in {run.folder} looks at images ({run.task.name}), and a request would name files of this machine.",
+            f"The run in {run.folder} looks at images ({run.task.name}): a request would name files of this machine.",
             "Use 'tunesmith predict', or Run.predict in a program of your own.",
         )
 
