@@ -100,6 +100,7 @@ ColumnKind = Literal[
     "boolean",
     "list",  # a list in every cell (JSON formats), or text that splits into few distinct parts
     "object",  # nested records
+    "image",  # references to images (``tunesmith.data.image_files``)
     "empty",
 ]
 
@@ -180,6 +181,10 @@ class HeadSettings:
     """Longest row in tokens when the user names none and the model allows more."""
     other_class: str = ""
     """Another auto class that will do, where the model has none of the first."""
+    reads_texts: bool = True
+    """Whether the model is given texts, so that it needs a tokenizer."""
+    reads_images: bool = False
+    """Whether the model is given images, so that it needs an image processor."""
 
     @property
     def auto_classes(self) -> tuple[str, ...]:

@@ -59,8 +59,20 @@ def rewritten(i: int) -> dict[str, Any]:
     return {"text": None, **sides, "target": sides["target"] * (1 + i % 2)}
 
 
+def seen(i: int) -> dict[str, Any]:
+    """Return the name of a picture, which ``write_rows`` draws, with its label."""
+    return {"text": None, "image": f"{i}.png", "label": ("high", "low", "wide")[i % 3]}
+
+
+def asked(i: int) -> dict[str, Any]:
+    return {**seen(i), "question": f"is it {WORDS[i % 4]}?"}
+
+
 WRITES_FROM_ENCODER = "texts of texts"
-"""The row whose model has an encoder and a decoder, and the padded layout alone."""
+"""The row whose model has an encoder and a decoder."""
+SEEING = ("images", "questions about images")
+"""The rows whose models look at images."""
+PADDED_ALONE = (WRITES_FROM_ENCODER, *SEEING)
 
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
@@ -103,6 +115,8 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     ),
     "answers": ("question_answering", {}, answered),
     "choices": ("multiple_choice", {}, chosen),
+    "images": ("image_classification", {"mirror": True, "crop": 0.8}, seen),
+    "questions about images": ("image_text", {}, asked),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -144,6 +158,10 @@ REFUSED = {
     ("answers", "prompt tuning"): "PEFT has no such place",
     ("choices", "prompt tuning"): "PEFT has no such place",
     ("near texts", "prompt tuning"): "PEFT has no such place",
+    ("images", "pruned"): "not of a kind",
+    ("images", "prompt tuning"): "PEFT has no such place",
+    ("questions about images", "pruned"): "not of a kind",
+    ("questions about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 
@@ -151,7 +169,7 @@ CASES = pairwise(
     tuple(TASK_ROWS),
     tuple(METHOD_ROWS),
     ("flat", "padded"),
-    allowed=lambda row: row[1:] != ("prompt tuning", "flat") and (row[0], row[2]) != (WRITES_FROM_ENCODER, "flat"),
+    allowed=lambda row: row[2] == "padded" or (row[1] != "prompt tuning" and row[0] not in PADDED_ALONE),
 )
 
 
@@ -181,6 +199,12 @@ def test_every_task_and_method_has_a_row() -> None:
 def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
     path = folder / "rows.jsonl"
     rows = [{"text": f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i % 31}", **make(i)} for i in range(90)]
+    if "image" in rows[0]:
+        pytest.importorskip("PIL")
+        from images import draw
+
+        for i, row in enumerate(rows):
+            draw(folder / row["image"], i)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -192,6 +216,11 @@ def model_for(configured: Configure, llama_folder: Path, tmp_path: Path) -> Call
     def find(task: str) -> str:
         if task == WRITES_FROM_ENCODER:
             return str(writer_folder(tmp_path))
+        if task in SEEING:
+            pytest.importorskip("PIL")
+            from images import seeing_folder
+
+            return str(seeing_folder(tmp_path, with_texts=TASK_ROWS[task][0] == "image_text"))
         return str(llama_folder) if TASK_ROWS[task][0] in WRITING else str(configured().model.name)
 
     return find
@@ -225,7 +254,9 @@ def test_trains_saves_and_reopens(
     assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
     for metric, interval in run.evaluation["metrics"].items():
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
-    if name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
+    if task in SEEING:
+        prediction = run.predict([{**make(1), "image": str(tmp_path / "1.png")}])[0]
+    elif name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
@@ -255,7 +286,7 @@ def test_resumed_equals_uninterrupted_and_flat_equals_padded(
     configured: Configure, model_for: Callable[[str], str], tmp_path: Path, task: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model, layout = model_for(task), "padded" if task == WRITES_FROM_ENCODER else "flat"
+    model, layout = model_for(task), "padded" if task in PADDED_ALONE else "flat"
     data = str(write_rows(tmp_path, make))
 
     def config(folder: str, layout: str) -> RunConfig:

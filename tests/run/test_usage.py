@@ -61,6 +61,14 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "multiple_choice"},
         lambda i: {"question": text(i), "choices": [f"a {word}" for word in WORDS[: 2 + i % 3]], "label": i % 2},
     ),
+    "images": (
+        {"name": "image_classification"},
+        lambda i: {"image": f"{i}.png", "label": ("high", "low", "wide")[i % 3]},
+    ),
+    "questions about images": (
+        {"name": "image_text"},
+        lambda i: {"image": f"{i}.png", "question": text(i), "label": ("high", "low", "wide")[i % 3]},
+    ),
     "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
     "chat": (
         {"name": "causal_lm", "system": "Be brief."},
@@ -91,12 +99,19 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
 """Kind of run -> its task, and the rows that it learns from."""
 WRITING = ("chat", "texts", "preferences", "reinforced")
 """Kinds of runs that write answers."""
+SEEING = ("images", "questions about images")
+"""Those whose models look at images."""
 
 
 def trained(configured: Configure, folder: Path, kind: str, method: str, model: Path | None = None) -> Run:
     task, make = CASES[kind]
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps(make(i)) + "\n" for i in range(90)), encoding="utf-8")
+    if kind in SEEING:
+        from images import draw
+
+        for i in range(90):
+            draw(folder / f"{i}.png", i)
     config = configured(
         **({} if model is None else {"model": str(model)}),
         data=str(data),
@@ -140,7 +155,14 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     model = llama_folder if kind in WRITING else None
     if kind == "translations":
         model = writer_folder(tmp_path, max_position_embeddings=300)  # the card asks for answers of 256 tokens
+    if kind in SEEING:
+        pytest.importorskip("PIL")
+        from images import draw, seeing_folder
+
+        model = seeing_folder(tmp_path, with_texts=kind != "images")
     run = trained(configured, tmp_path, kind, method, model)
+    if kind in SEEING:
+        image = str(draw(run.folder / "image.png", 100))
     out = printed(run, monkeypatch, capsys)
     if kind in WRITING:
         asked = "The beginning of a text" if kind == "texts" else "Your question."
@@ -154,6 +176,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         (own,) = run.predict("一段文字" if kind == "characters" else "Your text .")
         assert [tag for _, tag in found] == own["tags"]
         assert [word.strip() for word, _ in found] == own["tokens"]
+        return
+    if kind in SEEING:
+        (own,) = run.predict([image if kind == "images" else (image, "What is this?")])
+        assert found == {label: close(p) for label, p in own["probabilities"].items()}
         return
     if kind == "answers":
         (own,) = run.predict([("Who wrote it?", "It was written by Ada Lovelace in 1843.")])

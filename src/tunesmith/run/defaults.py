@@ -17,7 +17,7 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
 from tunesmith.models.weights import num_weights
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, token_table
 from tunesmith.readable import compact, count
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _learning_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: 
 def _weights_that_think(model: nn.Module) -> int:
     """Return the weights of the model without its table of tokens, of which a step touches little."""
     whole = inner(model)
-    table = whole.get_input_embeddings()
+    table = token_table(whole)
     known = {id(parameter) for parameter in table.parameters()} if table is not None else set()
     return max(1, sum(num_weights(one) for one in whole.parameters() if id(one) not in known))
 
@@ -268,6 +268,8 @@ def _patience(*, has_validation: bool) -> tuple[int | str, str]:
 
 
 def _max_length(task: Task, network: Network, rows: Encoded) -> tuple[int, str]:
+    if not task.head().reads_texts:
+        return network.max_length, "what an image takes"
     usual = task.head().default_max_length
     is_usual = network.max_length == usual
     limit = f"{count(usual)} for {task.name}" if is_usual else "what model and tokenizer are made for"

@@ -13,6 +13,8 @@ from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.grpo import GRPO
+from tunesmith.tasks.image_classification import ImageClassification
+from tunesmith.tasks.image_text import ImageText
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
@@ -36,6 +38,8 @@ TASKS: dict[str, type[Task]] = {
     "preference": Preference,
     "reward": Reward,
     "grpo": GRPO,
+    "image_classification": ImageClassification,
+    "image_text": ImageText,
 }
 
 
@@ -205,6 +209,8 @@ __all__ = [
     "Classification",
     "Detection",
     "Embedding",
+    "ImageClassification",
+    "ImageText",
     "MaskedLM",
     "MultipleChoice",
     "Preference",
