@@ -41,7 +41,10 @@ COMMANDS = {
     "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
-    "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
+    "data": (
+        "tunesmith.cli.data_commands:data_group",
+        "Look at a data set; write out a sample; cut documents into passages.",
+    ),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs, or of a study."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
 }
