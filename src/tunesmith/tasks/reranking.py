@@ -22,12 +22,13 @@ from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard
+from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.losses import widen
 from tunesmith.tasks.objectives.preference import pairs_of_rows, per_row
 from tunesmith.tasks.reranking_columns import ROLES, fit_score, roles_for
 from tunesmith.tasks.word_overlap import WordOverlap
-from tunesmith.types import ColumnProfile, HeadSettings, InputError, Role
+from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,6 +96,17 @@ class Reranking(Task):
         loss = self.loss or ("binary" if are_alone else "listwise")
         return self.changed(loss=loss, grade_range=self.grade_range or (low, high))
 
+    def check(self, split: str, columns: Columns) -> list[Problem]:
+        """Report rows whose grades are no numbers, or not as many as candidates."""
+        pairs = zip(columns[CANDIDATES], columns[GRADES], strict=True)
+        wrong = [row for row, (candidates, grades) in enumerate(pairs) if not _fit(candidates, grades)]
+        if not wrong:
+            return []
+        shown = ", ".join(repr(columns[GRADES][row]) for row in wrong[:3])
+        message = f"{len(wrong)} {split} rows have grades that are no numbers, or not as many as candidates: {shown}."
+        fix = "Give each candidate of these rows a number, or remove the rows."
+        return [Problem("error", message, fix, len(wrong), places(split, columns, wrong))]
+
     @property
     def shortening(self) -> str:
         return "lose the end of their longer part"
@@ -128,6 +140,8 @@ class Reranking(Task):
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Return ``grade`` and ``text`` (a number that stands for it) of each candidate, and ``query`` [N], as one."""
+        if not all(map(_fit, columns[CANDIDATES], columns[GRADES])):
+            raise InputError(self.check("given", columns))
         return {
             "grade": Ragged.from_rows(columns[GRADES], np.float32),
             "text": Ragged.from_rows([[_number_of(text) for text in texts] for texts in columns[CANDIDATES]], np.int64),
@@ -239,6 +253,12 @@ class Reranking(Task):
             ),
             note="`CrossEncoder(folder)` of `sentence-transformers` gives the same scores.",
         )
+
+
+def _fit(candidates: Any, grades: Any) -> bool:
+    """Say whether there is a number for each of a row's candidates."""
+    are_numbers = isinstance(grades, (list, tuple)) and all(isinstance(one, (int, float)) for one in grades)
+    return are_numbers and len(grades) == len(candidates or ())
 
 
 def _number_of(text: str) -> int:

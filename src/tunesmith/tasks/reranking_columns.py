@@ -17,6 +17,8 @@ _DOCUMENTS = (
     *("sentence2", "text_pair", "文档", "段落"),
 )
 _GRADES = ("grades", "labels", "relevances", "relevance", "scores", "gains", "相关度")
+_SURE_GRADES = ("grades", "relevances", "relevance", "gains", "相关度")
+"""Names that mean how relevant something is, rather than how well an answer was liked."""
 _GRADE = ("grade", "label", "relevance", "score", "gain", "relevant", "is_relevant", "相关")
 _TEXT: tuple[ColumnKind, ...] = ("text", "category")
 
@@ -68,5 +70,6 @@ def fit_score(profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
     """Say how well columns (by role) suit: well where lists of candidates have lists of grades beside them."""
     if CANDIDATES in profiles and GRADES in profiles:
         candidates, grades = profiles[CANDIDATES].name, profiles[GRADES].name
-        return 0.975, f"column '{grades}' holds a grade for each of the '{candidates}'"
+        is_sure = matching_name(grades, _SURE_GRADES, exact=True) is not None
+        return 0.985 if is_sure else 0.975, f"column '{grades}' holds a grade for each of the '{candidates}'"
     return 0.0, "only when asked for by name, or where columns of lists are named candidates and grades"
