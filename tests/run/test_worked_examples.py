@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tiny import tiny_folder
 from tunesmith.cli.application import run as tunesmith
 from tunesmith.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FEW_STEPS = ["--train.max_steps", "2", "--evaluation.num_resamples", "20"]
 NOT_RUN = ("pip", "chat")
@@ -66,8 +67,9 @@ class Shell:
 
 
 @pytest.fixture
-def tiny_shell(bert_folder: Path, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    models = {"sample:minilm": str(bert_folder), "sample:smollm2-135m-instruct": str(llama_folder)}
+def tiny_shell(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    writer = tiny_folder(tmp_path, "llama", head="causal", max_position_embeddings=1536)  # a byte is a token to it
+    models = {"sample:minilm": str(bert_folder), "sample:smollm2-135m-instruct": str(writer)}
     return Shell(tmp_path / "place", monkeypatch, models)
 
 
