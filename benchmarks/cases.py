@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.workloads import CHAT, FROZEN, LORA_RATE, MINILM, MINILM_LORA, SMOLLM2_FULL, SMOLLM2_LORA, Workload
+from benchmarks.workloads import (
+    CHAT,
+    FROZEN,
+    LORA_RATE,
+    MINILM,
+    MINILM_LORA,
+    PREFERENCES,
+    SEARCH,
+    SMOLLM2_FULL,
+    SMOLLM2_LORA,
+    TRANSLATION,
+    Workload,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,14 @@ def frozen(name: str, method: Mapping[str, Any], rate: float) -> Group:
     return Group(name, children, quick, replace(quick, rows=3200))
 
 
+def of_task(name: str, job: str, workload: Workload, flags: Mapping[str, Any]) -> Group:
+    """Return a group of another task than labels and chats; both sides compute in fp32."""
+    peer = Child("benchmarks.peers.text_tasks", job, {"flags": flags})
+    children = {"ours": ours(precision="fp32"), "peer": peer}
+    full = replace(workload, rows=4 * workload.rows)
+    return Group(name, children, workload, full, prepare="text_tasks", needs_gemm=False)
+
+
 GROUPS: dict[str, Group] = {
     group.name: group
     for group in (
@@ -171,6 +191,9 @@ GROUPS: dict[str, Group] = {
             quick_options={"max_new_tokens": 32},
             full_options={"max_new_tokens": 64},
         ),
+        of_task("translation", "translate", TRANSLATION, GROUPED),
+        of_task("preferences", "prefer", PREFERENCES, GROUPED),
+        of_task("search", "embed", SEARCH, {}),
         Group(
             "beside-others",
             {
@@ -364,6 +387,30 @@ CASES: dict[str, Case] = {
             measure=NEW_TOKENS,
             compare="answers",
             note="in bf16, greedy answers part at near ties, which rounding decides",
+        ),
+        Case(
+            "translation",
+            "translation",
+            "A small BART, all weights, fp32",
+            "peer",
+            "Seq2SeqTrainer, grouped by length",
+            measure=ROWS,
+        ),
+        Case(
+            "preferences",
+            "preferences",
+            "SmolLM2-135M, DPO by LoRA r16, fp32, the reference's pass included",
+            "peer",
+            f"{_TRL} + PEFT, grouped by length, no checkpointing",
+            measure=SECONDS,
+        ),
+        Case(
+            "search",
+            "search",
+            "MiniLM, embedding by in-batch negatives, fp32",
+            "peer",
+            "sentence-transformers",
+            measure=ROWS,
         ),
         *(
             case

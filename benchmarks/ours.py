@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.child import answer, imported, note_peak, process_seconds, training_result
 from benchmarks.row_files import write_rows
+from benchmarks.workloads import TASKS
 from tunesmith.run import Observer, RunPlan
 from tunesmith.types import StepInfo
 
@@ -52,8 +53,9 @@ class Clock(Observer):
 
     @property
     def training_seconds(self) -> float:
-        """Time of all steps, and before them of computing what frozen layers make of the rows."""
-        began = next((time for name, time in self.stages if "frozen" in name), self.stages[-1][1])
+        """Time of all steps, and before them of computing what frozen layers, or the reference, make of the rows."""
+        before = ("frozen", "as it was before")
+        began = next((time for name, time in self.stages if any(word in name for word in before)), self.stages[-1][1])
         started = max(time for name, time in self.stages if name == "started")
         return self.steps[-1] - min(began, started)
 
@@ -70,7 +72,6 @@ def configuration(spec: dict[str, Any], output: Path, **changes: Any) -> Any:
     from tunesmith.run import RunConfig
 
     workload, work = spec["workload"], Path(spec["work"])
-    is_chat = workload["data"] == "chat"
     as_it_is = {"unicode": "none"} | dict.fromkeys(
         ("control_characters", "whitespace", "empty_rows", "duplicates"), False
     )
@@ -82,7 +83,7 @@ def configuration(spec: dict[str, Any], output: Path, **changes: Any) -> Any:
             "validation_fraction": 0.0,
             "clean": as_it_is,
         },
-        "task": "causal_lm" if is_chat else "classification",
+        "task": TASKS[workload["data"]],
         "method": method_of(workload["method"]),
         "train": {
             "epochs": workload["epochs"],
@@ -153,10 +154,11 @@ def train_once(spec: dict[str, Any]) -> dict[str, Any]:
         clock.step_seconds,
         [step["num_tokens"] for step in steps],
         [step["loss"] for step in steps],
-        per_token=spec["workload"]["data"] == "chat",
+        per_token=spec["workload"]["data"] in ("chat", "translation"),
     )
     return {
         **result,
+        "rows_per_second": spec["workload"]["batch_size"] / result["step_seconds"],
         "first_step_seconds": clock.first_step_seconds,
         "seconds": clock.training_seconds,
         "num_trained": clock.num_trained,

@@ -16,6 +16,7 @@ from benchmarks.row_files import write_rows
 
 NUM_TEST_ROWS = 64
 GSM8K = "gsm8k/train.jsonl.gz"
+BART_SMALL = {"layers": 4, "attention_heads": 4, "ffn_dim": 1024}
 
 
 def training(spec: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +91,53 @@ def chats() -> tuple[str, Iterator[dict[str, Any]]]:
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
         for question, answer in pairs
     )
+
+
+def text_tasks(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write questions with their answers as pairs to translate, to prefer or to find; see ``benchmarks.workloads``."""
+    workload, work = spec["workload"], Path(spec["work"])
+    source, found = chats()
+    pairs = [tuple(turn["content"] for turn in row["messages"]) for row in found][: workload["rows"] + NUM_TEST_ROWS]
+    answers = [answer for _, answer in pairs]
+    rows = [
+        {
+            "translation": {"source": question, "target": answer},
+            "preferences": {
+                "prompt": [{"role": "user", "content": question}],
+                "chosen": [{"role": "assistant", "content": answer}],
+                "rejected": [{"role": "assistant", "content": answers[number - 1]}],
+            },
+            "search": {"anchor": question, "positive": answer},
+        }[workload["data"]]
+        for number, (question, answer) in enumerate(pairs)
+    ]
+    rows = [row for row, (question, answer) in zip(rows, pairs, strict=True) if question != answer]
+    write_rows(work / "train.jsonl", rows[: workload["rows"]])
+    write_rows(work / "test.jsonl", rows[workload["rows"] :] or rows[:NUM_TEST_ROWS])
+    return {"model": _model_of(workload["model"], work), "source": source, "num_rows": min(len(rows), workload["rows"])}
+
+
+def _model_of(name: str, work: Path) -> str:
+    """Return the folder of a sample model, or of a small BART of random weights: only its cost is of interest."""
+    from tunesmith.models.location import locate
+    from tunesmith.models.materialise import materialise
+
+    if name != "bart-small":
+        return str(materialise(locate(name)).folder)
+    import torch
+    from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+    folder = work / "model"
+    tokenizer = AutoTokenizer.from_pretrained(str(materialise(locate("sample:minilm")).folder))
+    ids: dict[str, Any] = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    ids |= {"pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.sep_token_id}
+    sides = ("encoder", "decoder")
+    sizes: dict[str, Any] = {f"{side}_{what}": number for side in sides for what, number in BART_SMALL.items()}
+    torch.manual_seed(0)
+    config = BartConfig(vocab_size=len(tokenizer), d_model=256, max_position_embeddings=512, **sizes, **ids)
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def text_length(row: dict[str, Any], tokenizer: Any, max_length: int) -> tuple[int | None, int]:
@@ -207,6 +255,7 @@ if __name__ == "__main__":
             "training": training,
             "prediction": prediction,
             "generation": generation,
+            "text_tasks": text_tasks,
             "short_rows": short_rows,
             "long_model": long_model,
             "nothing": nothing,

@@ -35,7 +35,8 @@ class Steps:
 
         class Watched(trainer_class):  # type: ignore[misc]
             def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-                steps.tokens.append(int(inputs["attention_mask"].sum()))
+                masks = [value for name, value in inputs.items() if name.endswith("attention_mask")]
+                steps.tokens.append(sum(int(mask.sum()) for mask in masks))
                 loss = super().training_step(model, inputs, *rest, **more)
                 steps.losses.append(loss.detach())
                 return loss

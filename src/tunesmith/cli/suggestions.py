@@ -28,12 +28,18 @@ data inspect: inspect dataset datasets explore describe check_data data_inspect 
 data export: sample samples download fetch example
 data passages: passages chunk chunks chunking split documents document pdf docx
 compare: contest versus benchmark_methods
+serve: server api deploy host rest http
+merge: merge_lora merge_adapter merge_and_unload fuse
+export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
+gate: may_replace non_inferiority promote regression_test
 restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
 doctor: env info check system_info diagnose environment
 train --help: config configure options
 --help: help man usage commands
 --version: version
+train --task=preference: dpo rlhf kto orpo simpo ipo
+train --task=reward: reward rm reward_model
 train --resume --output RUN: resume continue restart
 train --sweep train.learning_rate=1e-5,3e-5,1e-4: sweep grid
 search: hyperopt tune_hyperparameters hpo optuna optimize optimise automl
@@ -43,40 +49,21 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 
 NOT_YET = {
     "study": "a study of many runs",
-    "serve": "a server",
-    "server": "a server",
-    "api": "a server",
-    "deploy": "a server",
     "studio": "a web page to work on",
     "webui": "a web page to work on",
     "ui": "a web page to work on",
     "gui": "a web page to work on",
-    "merge": "merging an adapter into its base",
-    "merge_lora": "merging an adapter into its base",
-    "export": "exporting to other formats",
-    "convert": "exporting to other formats",
-    "quantize": "quantizing a finished model",
     "push": "uploading a model",
     "upload": "uploading a model",
     "publish": "uploading a model",
     "explain": "attributions",
     "audit": "audits",
-    "dpo": "learning from preferences",
-    "rlhf": "learning from preferences",
-    "reward": "learning from preferences",
 }
 """What is not there yet."""
 
 INSTEAD = {
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
-    "a server": "'tunesmith predict RUN --data FILE' works on files and standard input; tunesmith.Run is for Python.",
     "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
-    "merging an adapter into its base": "peft does it: AutoPeftModel.from_pretrained(RUN).merge_and_unload().",
-    "exporting to other formats": (
-        "A run's folder loads in plain transformers (or peft). The rows of a sample are written by "
-        "'tunesmith data export sample:NAME FILE'."
-    ),
-    "quantizing a finished model": "'--method lora --method.quantize nf4' trains on a base in 4 bits.",
     "uploading a model": "A run's folder is what 'hf upload' takes.",
 }
 """What there is in its place."""

@@ -48,7 +48,7 @@ def generate(
         return []
     if writes_from_encoder(model):
         return generate_from_encoder(model, prompts, sampling, check=check)
-    way = find_way(model) if _is_simple(model) and not sampling.search else None
+    way = find_way(model) if is_simple(model) and not sampling.search else None
     if way is None:
         return generate_plain(model, prompts, sampling, check=check)
     answers: list[list[int]] = [[] for _ in range(len(prompts))]
@@ -73,7 +73,7 @@ def stream(
 
     With ``keep``, what was prepared of the model stays for the next answer: for one that is not trained any more.
     """
-    way = find_way(model) if _is_simple(model) else None
+    way = find_way(model) if is_simple(model) else None
     if way is None:
         yield from stream_plain(model, prompt, sampling)
         return
@@ -190,7 +190,7 @@ SIMPLE = {
 """What a model may say about writing with it; anything else is left to ``transformers``."""
 
 
-def _is_simple(model: nn.Module) -> bool:
+def is_simple(model: nn.Module) -> bool:
     """Say whether the next token is chosen in a way that ``Chooser`` knows."""
     own: Any = getattr(inner(model), "generation_config", None)
     if own is None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.failures import said
+from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.quiet import quiet
 from tunesmith.models.wrapping import inner, inputs_for
 from tunesmith.types import InputError
@@ -101,7 +102,7 @@ def probe_scores(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[torch.
     found = []
     for row in rows:
         with quiet():
-            output = model(**inputs_for(model, torch.tensor([list(row)])))
+            output = model(**head_inputs(model, inputs_for(model, torch.tensor([list(row)]))))
         found += [value for value in output.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return found
 

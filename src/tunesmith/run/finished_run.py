@@ -122,7 +122,7 @@ class Run:
         role, where they have other names than in training. Raises ``InputError`` when the rows lack the labels, or
         carry labels unknown to the run.
         """
-        read, name = self._labelled_columns(None if data is None else as_path(data), split, columns)
+        read, name = self.labelled_columns(data, split, columns)
         problems = self.task.check(name, read)
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise InputError(errors)
@@ -253,8 +253,16 @@ class Run:
         parts = predicted(self.predictor, columns, writing or Writing())
         return [prediction for part in parts for prediction in part]
 
-    def _labelled_columns(self, data: str | None, split: str, columns: Mapping[str, str] | None) -> tuple[Columns, str]:
+    def labelled_columns(
+        self, data: Any = None, split: str = "test", columns: Mapping[str, str] | None = None
+    ) -> tuple[Columns, str]:
+        """Return rows in the task's canonical columns with what they are judged by, and what they are called.
+
+        They are those of ``data``, a path or rows in memory, or without any those of a split of the run's own data.
+        Raises ``InputError`` where they have nothing to be judged by, or the run's data has changed since.
+        """
         if data is not None:
+            data = as_path(data)
             choices = self._choices(columns)
             read = dict(read_for_prediction(data, choices, self.config.data, self._form)[:])
             if not set(self.task.truths) <= read.keys():

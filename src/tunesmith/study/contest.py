@@ -28,6 +28,7 @@ from tunesmith.study.contest_record import ContestRecord
 from tunesmith.study.contest_runs import ContestRuns
 from tunesmith.study.contest_statistics import ContestStatistics, Question
 from tunesmith.study.openings import Openings
+from tunesmith.study.rate_search import Yardstick
 from tunesmith.study.time_budget import Cost
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, Problem
@@ -127,7 +128,9 @@ class _Contest:
             journal=self.work.journal,
             watchers=self.watchers,
             board=self.board,
-            higher=question.tuned_higher,
+            yardstick=Yardstick.of(
+                question.tuned_by, question.num_rows.get("validation"), higher=question.tuned_higher
+            ),
             saved=save,
             opened=openings.add,
         )

@@ -20,6 +20,7 @@ from tunesmith.study.folder import Journal
 from tunesmith.study.rate_search import (
     FIRST_SHARE,
     Tried,
+    Yardstick,
     best_rate,
     better_half,
     first_stop,
@@ -54,8 +55,8 @@ class Course:
     journal: Journal
     watchers: Watchers
     board: Board
-    higher: bool
-    """Whether higher values of the metric that rates are tuned by are better."""
+    yardstick: Yardstick
+    """What the values are worth that rates are chosen by."""
     saved: Callable[[], None]
     """Called whenever something has changed that the study's record holds."""
     opened: Callable[[], None]
@@ -97,7 +98,7 @@ class Course:
                     self._try(name, rate, whole=False)
         finished: dict[str, list[float]] = {}
         for name in names:
-            finished[name] = better_half(self.tried[name], higher=self.higher)
+            finished[name] = better_half(self.tried[name], self.yardstick)
             for rate in self.tried[name]:
                 if rate not in finished[name]:
                     self.runs.forget_checkpoints(self.contestants[name], rate)
@@ -105,7 +106,7 @@ class Course:
                 self._try(name, rate, whole=True)
         if len(self.tried[names[0]]) > 1:
             for name in names:
-                further = further_rate(self.tried[name], finished[name], higher=self.higher)
+                further = further_rate(self.tried[name], finished[name], self.yardstick)
                 if further is not None and further not in self.tried[name]:
                     self._try(name, further, whole=True)
                     finished[name].append(further)
@@ -113,7 +114,7 @@ class Course:
             self._choose(name, finished[name])
 
     def _choose(self, name: str, finished: Sequence[float]) -> None:
-        chosen = best_rate({rate: self.tried[name][rate] for rate in finished}, higher=self.higher)
+        chosen = best_rate({rate: self.tried[name][rate] for rate in finished}, self.yardstick)
         if chosen is None:
             self.leave_out(name, "failed", "no learning rate that was tried gave a model")
             return

@@ -103,11 +103,12 @@ class _Words:
         names = _list([self._name(one) for one in open_ones])
         worse = self.of["worse"]
         also = f" {_list([self._name(one) for one in worse])} {_are(worse)} worse;" if worse else ""
-        nearest = min(open_ones, key=lambda one: abs(one["difference"]) if _is_known(one["difference"]) else math.inf)
-        advice = f"; {nearest['advice']}" if nearest["advice"] else ""
+        clearest = min(open_ones, key=lambda one: one["p"] if _is_known(one["p"]) else math.inf)
+        advice = f"; {clearest['advice']}" if clearest["advice"] else ""
+        differs = "differs" if len(open_ones) == 1 else "differs most clearly,"
         return (
             f"whether {names} {_are(open_ones)} as good as {self._title(self.reference)} is undecided:{also} "
-            f"{self._name(nearest)} differs by {self._amount(nearest, signed=True)}{advice}"
+            f"{self._name(clearest)} {differs} by {self._amount(clearest, signed=True)}{advice}"
         )
 
     # ---- words ------------------------------------------------------------------------------------
@@ -167,7 +168,9 @@ def _named(method: Mapping[str, Any]) -> str:
 def _basis(method: Mapping[str, Any], question: Question) -> str:
     """Say what a sentence rests on."""
     seeds = "1 seed" if method["seeds"] == 1 else f"{method['seeds']} seeds"
-    return f" ({metric_phrase(question.metric)} on {count(question.num_rows['test'])} test rows, {seeds})"
+    num_rows = question.num_rows["test"]
+    rows = "1 test row" if num_rows == 1 else f"{count(num_rows)} test rows"
+    return f" ({metric_phrase(question.metric)} on {rows}, {seeds})"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from tunesmith.run.training import output_name
 from tunesmith.study.cross_validation_config import CrossValidationConfig, Fold, check_asked, folds_of
 from tunesmith.study.cross_validation_record import CrossValidationRecord
 from tunesmith.study.folder import RUNS
-from tunesmith.study.rate_search import Tried, best_rate, rounds
+from tunesmith.study.rate_search import Tried, Yardstick, best_rate, rounds
 from tunesmith.study.validation_record import best_validation
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import DiskError, InputError, RunError
@@ -79,6 +79,8 @@ class _Course:
         task = rows[0].task
         metric = self.config.train.early_stopping.metric or task.main_metric()
         self._chosen_by = (metric, {**task.higher_is_better, "loss": False}[metric])
+        num_rows = len(rows[0].prepared.splits.get("validation", ()))
+        self._yardstick = Yardstick.of(metric, num_rows or None, higher=self._chosen_by[1])
         _require_validation(self.config, rows)
         self._rates: list[float] = []
         if self.config.rates > 1:
@@ -123,7 +125,7 @@ class _Course:
         rate = None
         if self._rates:
             tried = {one: self._try(fold, one) for one in self._rates}
-            rate = best_rate(tried, higher=self._chosen_by[1])
+            rate = best_rate(tried, self._yardstick)
             if rate is None:
                 reason = next((str(event["reason"]) for event in self._events("tried", fold)), "")
                 self._note("judged", fold, reason=f"no learning rate could be followed: {reason}")

@@ -1,0 +1,127 @@
+"""What a request passes before any route: whether it may come in, and how much of it there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from tunesmith.serve.errors import RefusedError
+from tunesmith.serve.figures import Figures
+from tunesmith.serve.settings import ServeSettings, is_loopback
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = frozenset({"/health"})
+"""Routes that need no token: they tell nothing."""
+
+
+class Guards:
+    """Checks host, origin, token and size of every request, reads its body, and counts it."""
+
+    def __init__(self, app: App, settings: ServeSettings, figures: Figures, routes: frozenset[str]) -> None:
+        """``routes`` are those that are counted by their names; all others count as one."""
+        self._app, self._settings, self._figures, self._routes = app, settings, figures, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            self._check(scope)
+            body = await self._read(scope, receive)
+            await self._app(scope, _replay(body, receive), noting)
+        except RefusedError as error:
+            await refuse(error, noting)
+        finally:
+            route = scope["path"] if scope["path"] in self._routes else "other"
+            self._figures.add_request(route, status, time.monotonic() - began)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        known = {self._settings.host.lower(), *(name.lower() for name in self._settings.allowed_hosts)}
+        # A page of another host may let its own name point to this machine: by its address alone nobody can.
+        is_known = host in known or is_loopback(host) or (not self._settings.is_local and _is_address(host))
+        if not is_known:
+            raise RefusedError(421, f"This server does not answer for the host {host!r}.", "foreign_host")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._settings.allowed_origins:
+            parts = urlsplit(origin)
+            if parts.netloc != headers.get("host"):
+                raise RefusedError(403, f"Pages of {origin} may not ask this server.", "foreign_origin")
+        if self._settings.token is not None and scope["path"] not in OPEN:
+            given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+            if not hmac.compare_digest(given.encode(), self._settings.token.encode()):
+                raise RefusedError(401, "The token is missing or wrong (Authorization: Bearer ...).", "no_token")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._settings.max_body_bytes:
+            raise self._too_large()
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return b""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RefusedError(400, "The request ended before its body did.", "incomplete")
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self._settings.max_body_bytes:
+                        raise self._too_large()
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise RefusedError(408, "The request took too long to be sent.", "slow") from None
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(
+            413, f"The request is larger than {self._settings.max_body_bytes} bytes.", "request_too_large"
+        )
+
+
+def _is_address(host: str) -> bool:
+    return host.replace(".", "").isdigit() or ":" in host
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the body that was read once more, and after it what comes in then: that the client is gone."""
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replaying
+
+
+async def refuse(error: RefusedError, send: Send) -> None:
+    """Send a refusal."""
+    body = json.dumps(error.body()).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
+    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,67 @@
+"""The server itself: a socket, the application, and an end that loses no request that was taken."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from tunesmith.serve.house import House
+from tunesmith.serve.settings import ServeSettings
+from tunesmith.types import InputError
+
+
+def serve(folders: Sequence[Path], settings: ServeSettings, *, started: Callable[[House, int], None]) -> None:
+    """Serve the finished runs in ``folders`` until the process is asked to stop (SIGINT, SIGTERM).
+
+    Requests at work then have ``drain_seconds`` to come to their end; new ones are refused. ``started`` is called with
+    the port when the models are loaded.
+
+    Raises ``InputError`` for runs that cannot be opened, a port that is taken, an address of others without a token,
+    and missing libraries.
+    """
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise InputError(
+            f"Serving needs {' and '.join(missing)}, not installed here.", "pip install 'tunesmith[serve]'"
+        )
+    if not settings.is_local and not settings.token:
+        raise InputError(
+            f"Everybody who reaches {settings.host} could ask the models.",
+            "Give --token TEXT, or listen on this machine alone (--host 127.0.0.1).",
+        )
+    import uvicorn
+
+    from tunesmith.serve.application import application
+
+    with _bound(settings) as listening:
+        house = House(folders, settings)
+        config = uvicorn.Config(
+            application(house),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=int(settings.drain_seconds),
+            limit_concurrency=1024,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        started(house, listening.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bound(settings: ServeSettings) -> socket.socket:
+    """Return a socket that listens; ``InputError`` where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"Nothing can listen on {settings.host}, port {settings.port}: {error.strerror or error}.",
+            "Choose another port (--port), or end the program that uses it.",
+        ) from None
+    return listening

@@ -1,0 +1,257 @@
+"""A run that writes: answers of many clients a token at a time, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.encoded import as_ragged
+from tunesmith.engine.live import LiveText, LiveWriter, Reason
+from tunesmith.kernels.waiting import cores_shared
+from tunesmith.run import Run
+from tunesmith.run.judgement import Writing, sampling_for
+from tunesmith.serve.errors import RefusedError, overloaded, stopping
+from tunesmith.serve.settings import ServeSettings
+from tunesmith.types import InputError
+
+DEFAULT_CONTEXT = 4096
+"""Tokens that are set aside for a text, where a model allows for more and nobody says."""
+DEFAULT_NEW_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of an answer, as its client gets it."""
+
+    text: str
+    """What it adds to the answer: nothing while a character is not complete, or may belong to what ends the answer."""
+    id: int | None = None
+    log_probability: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+    ended: Reason | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer being written, as the client's side sees it."""
+
+    text: LiveText
+    loop: asyncio.AbstractEventLoop
+    tokens: asyncio.Queue[Token | BaseException] = field(default_factory=asyncio.Queue)
+    num_told: int = 0
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.text.prompt)
+
+    def cancel(self) -> None:
+        """Let nothing more be written: the client is gone, or has enough."""
+        self.text.is_cancelled = True
+
+    def tell(self, token: Token | BaseException) -> None:
+        """Hand something to the client's side, from the thread that writes."""
+        self.loop.call_soon_threadsafe(self.tokens.put_nowait, token)
+
+
+class WritingRun:
+    """One finished run and the thread that writes with its model."""
+
+    def __init__(self, name: str, run: Run, settings: ServeSettings, computing: threading.Lock) -> None:
+        """Start the thread. ``computing`` is held while a model of this process works: they share its cores."""
+        self.name, self.run = name, run
+        self._settings, self._computing = settings, computing
+        self._new: queue.Queue[Answer | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._num_waiting = 0
+        self._is_closed = False
+        length = run.network.max_length
+        self.context = min(settings.context or DEFAULT_CONTEXT, length)
+        self._thread = threading.Thread(target=self._work, name=f"writing {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Answers that wait or are being written."""
+        return self._num_waiting
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Any:
+        """Return [T]: the token ids of a conversation as the run's template writes it.
+
+        Raises ``RefusedError`` where the template refuses it, or it is longer than the model reads.
+        """
+        task = self.run.task
+        assert task.writer is not None
+        try:
+            columns = task.complete(task.writer.conversation(messages))
+            encoded = task.writer.encode_prompts(columns, self.run.network.tokenizer, self.context)
+        except InputError as error:
+            raise RefusedError(400, str(error), "bad_messages") from error
+        if encoded.num_truncated:
+            raise RefusedError(
+                400,
+                f"The conversation is longer than the {self.context} tokens that this model reads.",
+                "context_length_exceeded",
+            )
+        ids = as_ragged(encoded.inputs["input_ids"])
+        if not len(ids) or not len(ids[0]):
+            raise RefusedError(400, "The conversation cannot be written as a prompt.", "bad_messages")
+        return np.asarray(ids[0], dtype=np.int64)
+
+    def plain_prompt(self, text: str) -> Any:
+        """Return [T]: the token ids of a text to go on with. Raises ``RefusedError`` where it is too long."""
+        ids = self.run.network.tokenizer(text)["input_ids"]
+        if not ids:
+            raise RefusedError(400, "The prompt has no tokens.", "bad_prompt")
+        if len(ids) >= self.context:
+            raise RefusedError(
+                400,
+                f"The prompt has {len(ids)} tokens; prompt and answer are to have {self.context} at most.",
+                "context_length_exceeded",
+            )
+        return np.asarray(ids, dtype=np.int64)
+
+    def submit(self, prompt: Any, wanted: Writing, *, room: int | None, num_alternatives: int = 0) -> Answer:
+        """Return an answer that is going to be written; ``room`` is how many tokens the client wants, if it says.
+
+        Raises ``RefusedError`` where too many wait, or prompt and answer are longer than the model reads.
+        """
+        left = self.context - len(prompt)
+        if left < 1 or (room is not None and room > left):
+            raise RefusedError(
+                400,
+                f"The prompt has {len(prompt)} tokens and {room or 1} are asked for; together they may have "
+                f"{self.context}.",
+                "context_length_exceeded",
+            )
+        wanted = Writing(room or min(DEFAULT_NEW_TOKENS, left), wanted.temperature, wanted.top_p, wanted.seed)
+        sampling = sampling_for(self.run.network, self.run.task, wanted)
+        answer = Answer(LiveText(prompt, sampling, num_alternatives), asyncio.get_running_loop())
+        with self._lock:
+            if self._is_closed:
+                raise stopping()
+            if self._num_waiting >= self._settings.max_waiting:
+                raise overloaded()
+            self._num_waiting += 1
+            self._new.put(answer)
+        return answer
+
+    def close(self, seconds: float) -> None:
+        """Take no more prompts, and wait for the answers that were begun."""
+        with self._lock:
+            self._is_closed = True
+            self._new.put(None)
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        answers: dict[int, Answer] = {}
+        with LiveWriter(self.run.network.model, self._settings.num_slots, self.context) as writer:
+            while True:
+                is_last = self._take(writer, answers)
+                if is_last and not answers:
+                    return
+                try:
+                    with self._computing, cores_shared():
+                        moved = writer.step()
+                except Exception as error:
+                    for answer in answers.values():
+                        answer.tell(error)
+                        self._leave()
+                    raise
+                for text in moved:
+                    self._tell(answers[id(text)])
+                    if text.ended is not None:
+                        del answers[id(text)]
+                        self._leave()
+
+    def _take(self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
+        """Take what has come in; wait for it where there is nothing else to do. Say whether no more is to come."""
+        while True:
+            try:
+                answer = self._new.get(block=not answers and not self._is_closed)
+            except queue.Empty:
+                return self._is_closed
+            if answer is None:
+                return True
+            answers[id(answer.text)] = answer
+            writer.add(answer.text)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._num_waiting -= 1
+
+    def _tell(self, answer: Answer) -> None:
+        text = answer.text
+        for place in range(answer.num_told, len(text.answer)):
+            log_probability = text.log_probabilities[place] if text.log_probabilities else None
+            alternatives = tuple(text.alternatives[place]) if text.alternatives else ()
+            answer.tell(Token("", text.answer[place], log_probability, alternatives))
+        answer.num_told = len(text.answer)
+        if text.ended is not None:
+            answer.tell(Token("", ended=text.ended))
+
+
+class Spelling:
+    """Turns tokens into text piece by piece: whole characters only, and nothing of what ends the answer."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer, self._stops = tokenizer, tuple(stop for stop in stops if stop)
+        self._ids: list[int] = []
+        self._start = 0
+        """Tokens before it are spelt for good."""
+        self._shown = ""
+        """What the tokens from ``_start`` on have given so far."""
+        self._held = ""
+        self.is_stopped = False
+
+    def add(self, token: int) -> str:
+        """Return what a token adds."""
+        self._ids.append(token)
+        text = str(self._tokenizer.decode(self._ids[self._start :], skip_special_tokens=True))
+        if text.endswith("\ufffd"):  # a character of which only some bytes are there
+            return ""
+        piece, self._shown = text[len(self._shown) :], text
+        if len(self._ids) - self._start > 32 and piece:
+            # Some tokens before the next ones tell how those begin: with or without a space.
+            self._start = len(self._ids) - 4
+            self._shown = str(self._tokenizer.decode(self._ids[self._start :], skip_special_tokens=True))
+        return self._without_stops(piece)
+
+    def rest(self) -> str:
+        """Return what was held back, at the end of an answer."""
+        held, self._held = self._held, ""
+        return "" if self.is_stopped else held
+
+    def _without_stops(self, piece: str) -> str:
+        text = self._held + piece
+        if found := [place for stop in self._stops if (place := text.find(stop)) >= 0]:
+            self.is_stopped, self._held = True, ""
+            return text[: min(found)]
+        keep = max((n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+async def pieces(answer: Answer, spelling: Spelling) -> AsyncIterator[Token]:
+    """Yield an answer's tokens with their text as they are written; leaving the loop early ends the work."""
+    try:
+        while True:
+            token = await answer.tokens.get()
+            if isinstance(token, BaseException):
+                raise RefusedError(500, "The answer could not be written to its end.", "failed") from token
+            if token.ended is not None:
+                yield Token(spelling.rest(), ended=token.ended)
+                return
+            assert token.id is not None
+            text = spelling.add(token.id)
+            yield Token(text, token.id, token.log_probability, token.alternatives)
+            if spelling.is_stopped:
+                yield Token("", ended="stop")
+                return
+    finally:
+        answer.cancel()

@@ -1,0 +1,225 @@
+"""Runs written for other programs: loaded by these, equal on rows, and refused where they are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import proof_tasks
+from run.test_contract import TASK_ROWS, WRITES_FROM_ENCODER, WRITING, write_rows
+from tiny_writers import writer_folder
+from tunesmith.cli.application import run as command
+from tunesmith.export import TARGETS, export, merge
+from tunesmith.export.transformers_folder import TransformersFolder
+from tunesmith.run import Run, RunConfig, train
+from tunesmith.types import InputError
+
+Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_proof_tasks() -> Iterator[None]:
+    with proof_tasks.registered():
+        yield
+
+
+@pytest.fixture
+def adapted(configured: Configure, llama_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return what trains an adapter for a row of the contract's tasks and gives its folder."""
+
+    def make(row: str = "classification", **sections: Any) -> Path:
+        name, settings, example = TASK_ROWS[row]
+        model = {"model": str(llama_folder)} if name in WRITING else {}
+        model = {"model": str(writer_folder(tmp_path))} if row == WRITES_FROM_ENCODER else model
+        config = configured(
+            **{
+                **model,
+                "data": str(write_rows(tmp_path, example)),
+                "task": {"name": name, **settings},
+                "method": {"name": "lora", "rank": 2},
+                "train": {"epochs": 1},
+                "evaluation": {"num_resamples": 20, "baseline": False, "answers": 0},
+                "output": str(tmp_path / row),
+                **sections,
+            }
+        )
+        return train(config)
+
+    return make
+
+
+@pytest.mark.parametrize("row", [row for row in TASK_ROWS if row != "pair ranking"])
+def test_a_merged_run_gives_the_scores_of_the_run_whatever_its_task(
+    adapted: Callable[..., Path], tmp_path: Path, row: str
+) -> None:
+    found = merge(Run.open(adapted(row)), tmp_path / "merged")
+    record = json.loads((tmp_path / "merged" / "export.json").read_text())
+    assert record["target"] == "safetensors"
+    assert 0 <= record["max_difference"] < 1e-4
+    assert record["same_answers"] == 1
+    assert record["metric_before"] == pytest.approx(record["metric_after"], abs=1e-5)
+    assert found.size > 0
+    assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+def test_a_merged_run_is_a_model_to_train_and_to_load(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = Run.open(adapted())
+    merge(run, tmp_path / "merged")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "merged")("a great film", return_tensors="pt")
+    with torch.no_grad():
+        share = model(**tokens).logits.softmax(-1)[0]
+    expected = Run.open(tmp_path / "classification").predict(["a great film"])[0]
+    assert model.config.id2label[int(share.argmax())] == expected["label"]
+    assert float(share.max()) == pytest.approx(expected["score"], abs=1e-5)
+
+
+def test_numbers_of_16_bits_are_written_and_compared(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    found = merge(Run.open(adapted()), tmp_path / "merged", form="bf16")
+    with safe_open(tmp_path / "merged" / "model.safetensors", framework="pt") as file:
+        types = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert types == {torch.bfloat16}
+    assert 1e-6 < found.max_difference < 0.05
+
+
+def test_what_gives_other_scores_is_kept_aside(
+    adapted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = TransformersFolder.write
+
+    def write(self: Any, run: Any, plain: Any, *rest: Any) -> None:
+        with torch.no_grad():
+            plain.model.classifier.weight[0, 0] += 1.0
+        written(self, run, plain, *rest)
+
+    monkeypatch.setattr(TransformersFolder, "write", write)
+    with pytest.raises(InputError, match="other scores than the run on") as caught:
+        merge(Run.open(adapted()), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    assert "merged.refused" in str(caught.value)
+    assert (tmp_path / "merged.refused" / "export.json").is_file()
+
+
+def test_a_folder_that_is_no_export_is_never_replaced(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    folder = adapted()
+    merge(Run.open(folder), tmp_path / "merged")
+    with pytest.raises(InputError, match="is there already"):
+        merge(Run.open(folder), tmp_path / "merged")
+    merge(Run.open(folder), tmp_path / "merged", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is there already"):
+        merge(Run.open(folder), tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_cannot_be_written_is_refused_with_what_can(
+    adapted: Callable[..., Path], configured: Configure, tmp_path: Path
+) -> None:
+    run = Run.open(adapted())
+    with pytest.raises(InputError, match=f"Choose one of {', '.join(TARGETS)}"):
+        export(run, "pdf", tmp_path / "out")
+    with pytest.raises(InputError, match="Choose one of fp32, bf16, fp16"):
+        export(run, "safetensors", tmp_path / "out", form="int3")
+    with pytest.raises(InputError, match="give a text a vector"):
+        export(run, "sentence-transformers", tmp_path / "out")
+    whole = train(configured(train={"epochs": 1}, output=str(tmp_path / "whole")))
+    with pytest.raises(InputError, match="whole model already"):
+        merge(Run.open(whole), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_rows_of_the_run_others_are_asked_for(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    run = Run.open(adapted())
+    (tmp_path / "rows.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(InputError, match="--data FILE"):
+        merge(run, tmp_path / "merged")
+    assert merge(run, tmp_path / "merged", data=str(tmp_path / "elsewhere.jsonl")).rows == 90
+
+
+def test_vectors_are_those_that_sentence_transformers_gives(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    run = Run.open(adapted("near texts"))
+    found = export(run, "sentence-transformers", tmp_path / "vectors")
+    assert found.max_difference < 1e-4
+    again = library.SentenceTransformer(str(tmp_path / "vectors"), device="cpu").encode(["a great film"])
+    expected = Run.open(tmp_path / "near texts").embed(["a great film"])
+    assert again == pytest.approx(expected, abs=1e-5)
+
+
+ONNX_ROWS = ["classification", "multi-label", "pairs", "entities", "near texts", "answers", "choices", "rewards"]
+
+
+@pytest.mark.parametrize("row", ONNX_ROWS)
+@pytest.mark.filterwarnings("ignore")  # exporting calls what torch itself has deprecated
+def test_graphs_give_the_same_scores_in_onnx_runtime(adapted: Callable[..., Path], tmp_path: Path, row: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    found = export(Run.open(adapted(row)), "onnx", tmp_path / "graph")
+    assert found.max_difference < 1e-3
+    assert found.same_answers == 1
+    session = runtime.InferenceSession(str(tmp_path / "graph" / "model.onnx"))
+    assert {"input_ids", "attention_mask"} <= {one.name for one in session.get_inputs()}
+    assert all(not isinstance(size, int) for one in session.get_inputs() for size in one.shape)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_of_8_bits_are_smaller_and_judged_by_rows(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder = adapted()
+    whole = export(Run.open(folder), "onnx", tmp_path / "whole")
+    small = export(Run.open(folder), "onnx", tmp_path / "small", form="int8")
+    assert small.size < whole.size
+    assert small.max_difference > whole.max_difference
+    assert set(small.metric_change) == {"value", "low", "high"}
+
+
+def test_a_graph_of_a_model_that_writes_is_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match="without a cache"):
+        export(Run.open(adapted("chat")), "onnx", tmp_path / "graph")
+
+
+@pytest.mark.parametrize("form", ["f32", "f16", "bf16", "q8_0"])
+def test_files_for_llama_cpp_hold_the_model_and_its_tokenizer(
+    adapted: Callable[..., Path], tmp_path: Path, form: str
+) -> None:
+    import gguf
+
+    found = export(Run.open(adapted("chat")), "gguf", tmp_path / "f", form=form)
+    assert found.max_difference < {"f32": 1e-5, "f16": 0.01, "bf16": 0.05, "q8_0": 0.1}[form]
+    fields = gguf.GGUFReader(tmp_path / "f" / "model.gguf").fields
+    assert fields["general.architecture"].contents() == "llama"
+    assert fields["tokenizer.ggml.pre"].contents() == "gpt-2"
+    assert "messages" in fields["tokenizer.chat_template"].contents()
+
+
+def test_a_model_that_llama_cpp_does_not_read_is_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="language models of the kinds llama"):
+        export(Run.open(adapted()), "gguf", tmp_path / "file")
+
+
+def test_the_commands_from_end_to_end(
+    adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(adapted())
+    assert command(["merge", folder, "--output", str(tmp_path / "merged")]) == 0
+    shown = capsys.readouterr().out
+    assert "same answers" in shown
+    assert "100" in shown
+    given = ["export", folder, "--to", "safetensors", "--form", "fp16", "--output", str(tmp_path / "half"), "--json"]
+    assert command(given) == 0
+    record: Mapping[str, Any] = json.loads(capsys.readouterr().out)
+    assert record["form"] == "fp16"
+    assert record["size"] < record["size_before"] * 40  # the adapter alone was small
+    assert command(given) == 2

@@ -1,0 +1,81 @@
+"""Whether a new run may replace an old one: verdicts, exit statuses, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.cli.application import run as command
+from tunesmith.run import Run, RunConfig, train
+from tunesmith.study.gate import gate
+from tunesmith.types import InputError
+
+Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def good(configured: Configure, tmp_path: Path) -> Path:
+    settings = {"epochs": 10}
+    return train(configured(output=str(tmp_path / "good"), train=settings, evaluation={"num_resamples": 400}))
+
+
+@pytest.fixture
+def bad(configured: Configure, tmp_path: Path) -> Path:
+    settings = {"max_steps": 1, "learning_rate": 1e-7, "evaluate_steps": 1}
+    return train(configured(output=str(tmp_path / "bad"), train=settings, evaluation={"num_resamples": 400}))
+
+
+def test_a_run_may_replace_itself_and_not_a_better_one(good: Path, bad: Path) -> None:
+    same = gate(Run.open(good), Run.open(good))
+    assert same.verdict == "passed"
+    assert same.change == {"value": 0, "low": 0, "high": 0}
+    assert same.margin == 0.01
+    assert gate(Run.open(good), Run.open(bad)).verdict == "passed"
+    worse = gate(Run.open(bad), Run.open(good))
+    assert worse.verdict == "failed"
+    assert worse.change["high"] < -0.01
+    assert worse.new == pytest.approx(Run.open(bad).evaluation["metrics"][worse.metric]["value"])
+
+
+def test_few_rows_decide_nothing_and_say_how_many_would(
+    good: Path, bad: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "a great film,good\na boring film,bad\nthe cast was dull,bad\nthe best of the year,good\na plot,good\n"
+    (tmp_path / "few.csv").write_text("review,sentiment\n" + rows)
+    found = gate(Run.open(bad), Run.open(good), data=str(tmp_path / "few.csv"), margin=40)
+    assert found.verdict == "undecided"
+    assert found.rows == 5
+    given = ["gate", str(bad), "--against", str(good), "--data", str(tmp_path / "few.csv"), "--margin", "40"]
+    assert command(given) == 3
+    assert "is undecided" in capsys.readouterr().out
+
+
+def test_the_exit_status_says_it(good: Path, bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["gate", str(good), "--against", str(bad)]) == 0
+    assert "may replace" in capsys.readouterr().out
+    assert command(["gate", str(bad), "--against", str(good), "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["verdict"] == "failed"
+    assert record["change"]["low"] < record["change"]["high"] < 0
+
+
+def test_other_tasks_and_unknown_metrics_are_refused(good: Path, configured: Configure, tmp_path: Path) -> None:
+    task = {"name": "masked_lm"}
+    other = train(configured(task=task, train={"max_steps": 1, "evaluate_steps": 1}, output=str(tmp_path / "other")))
+    with pytest.raises(InputError, match="Give two runs of one task"):
+        gate(Run.open(good), Run.open(other))
+    with pytest.raises(InputError, match="There is no metric 'beauty'"):
+        gate(Run.open(good), Run.open(good), metric="beauty")
+    assert command(["gate", str(good), "--against", str(other)]) == 2
+
+
+def test_rows_that_the_old_run_may_have_learned_from_are_warned_of(
+    good: Path, configured: Configure, reviews: Path, tmp_path: Path
+) -> None:
+    data = {"path": str(reviews), "split_seed": 7}
+    other = train(configured(data=data, output=str(tmp_path / "other"), train={"epochs": 1}))
+    (warning,) = gate(Run.open(good), Run.open(other)).problems
+    assert "may have learned from" in str(warning)
