@@ -18,7 +18,7 @@ from tunesmith.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FEW_STEPS = ["--train.max_steps", "2", "--evaluation.num_resamples", "20"]
+FEW_STEPS = ["--train.max_steps", "2", "--evaluation.num_resamples", "0", "--evaluation.max_new_tokens", "4"]
 NOT_RUN = ("pip", "chat")
 """What a test does not do: install, and talk."""
 
