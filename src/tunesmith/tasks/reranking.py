@@ -232,7 +232,7 @@ class Reranking(Task):
         """Score by the words that query and candidate share (BM25), counted in the training rows' candidates."""
         overlap = WordOverlap(dict.fromkeys(text for texts in train[CANDIDATES] for text in texts))
         pairs = zip(rows[QUERY], rows[CANDIDATES], strict=True)
-        scores = [overlap.scores(query or "", texts) for query, texts in pairs]
+        scores = [np.array(overlap.scores(query or "", texts), dtype=np.float32) for query, texts in pairs]
         return "word overlap (BM25)", {"scores": Ragged.from_rows(scores, np.float32)}
 
     # ---- said of the model -----------------------------------------------------------------------
