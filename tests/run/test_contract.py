@@ -48,6 +48,16 @@ def chosen(i: int) -> dict[str, Any]:
     return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
 
 
+def searched(i: int) -> dict[str, Any]:
+    wrong = [f"a {WORDS[(i + k) % 4]} film" for k in range(1, 2 + i % 2)]
+    return {
+        "text": None,
+        "query": f"which is {WORDS[i % 4]} {i}",
+        "positive": f"a {WORDS[i % 4]} film",
+        "negative": wrong,
+    }
+
+
 def related(i: int) -> dict[str, Any]:
     """Return two texts of words that the tokenizer knows, so that no two rows are the same to it."""
     words = [WORDS[i // place % 4] for place in (1, 4, 16, 64)]
@@ -117,6 +127,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "choices": ("multiple_choice", {}, chosen),
     "images": ("image_classification", {"mirror": True, "crop": 0.8}, seen),
     "questions about images": ("image_text", {}, asked),
+    "candidates": ("reranking", {}, searched),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -256,7 +267,12 @@ def test_trains_saves_and_reopens(
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
     if task in SEEING:
         prediction = run.predict([{**make(1), "image": str(tmp_path / "1.png")}])[0]
-    elif name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
+    elif name in (
+        "pair_ranking",
+        "question_answering",
+        "multiple_choice",
+        "reranking",
+    ):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]

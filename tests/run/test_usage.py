@@ -69,6 +69,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "image_text"},
         lambda i: {"image": f"{i}.png", "question": text(i), "label": ("high", "low", "wide")[i % 3]},
     ),
+    "candidates": (
+        {"name": "reranking"},
+        lambda i: {"query": text(i), "positive": f"a {WORDS[i % 4]}", "negative": [f"a {WORDS[(i + 1) % 4]}"]},
+    ),
     "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
     "chat": (
         {"name": "causal_lm", "system": "Be brief."},
@@ -189,6 +193,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if kind == "choices":
         (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
         assert found == [close(chance) for chance in own["scores"]]
+        return
+    if kind == "candidates":
+        (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
+        assert sorted(found, reverse=True) == [close(score) for score in own["scores"]]
         return
     if kind == "masked":
         (own,) = run.predict("Your [MASK] text.")

@@ -104,6 +104,9 @@ class Case:
         if self.task in SEEING:
             asked = {"question": QUESTIONS} if self.task == "image_text" else {}
             return {"image": pictures(), **asked, "label": self.label, "row": places}
+        if self.task == "reranking":
+            candidates = [[f"{pair} {k}" for k in range(len(self.label[i]))] for i, pair in enumerate(PAIRS)]
+            return {"query": TEXTS, "candidates": candidates, "grades": self.label, "row": places}
         if self.task == "embedding":
             beside = (
                 {"score" if isinstance(self.label[0], (int, float)) else "negative": self.label} if self.label else {}
@@ -178,6 +181,11 @@ CASES: dict[str, Case] = {
     "questions about images": Case("image_text", THREE, {"label_smoothing": 0.1}),
     "questions of several answers": Case("image_text", SEVERAL),
     "choices": Case("multiple_choice", [i % 2 for i in range(10)]),
+    "candidates": Case("reranking", [[float(k == i % 2) for k in range(2 + i % 3)] for i in range(10)]),
+    "candidates, pairs of them": Case(
+        "reranking", [[1.0, 2.0, 0.0][: 2 + i % 2] for i in range(10)], {"loss": "pairwise"}
+    ),
+    "single candidates": Case("reranking", [[float(i % 2)] for i in range(10)]),
     "texts that belong together": Case("embedding", [], {"symmetric": True, "matryoshka": (32, 8)}),
     "texts and others": Case("embedding", [[text] * (i % 3) for i, text in enumerate(reversed(TEXTS))]),
     "triplets": Case("embedding", [[f"{text} not"] for text in TEXTS], {"loss": "triplet"}),

@@ -105,6 +105,8 @@ class ConsoleObserver(Observer):
         self._meter: Meter | None = None
         self._last_line = -math.inf
         self._last_tenth = 0
+        self._last_work = ("", -math.inf)
+        """What was said to be worked on, and when."""
 
     def started(self, plan: RunPlan) -> None:
         collecting.settle()  # what was imported on the way here stays
@@ -130,8 +132,16 @@ class ConsoleObserver(Observer):
         self._show_heading()
         if self.console.is_terminal:
             self._show_line(f"{what} …")
-        else:
+        elif not self._was_said(what):
             self._say(f"{what} …")
+
+    def _was_said(self, what: str) -> bool:
+        """Say whether a line on the same work, but for how far it is, was written a moment ago."""
+        now, work = time.monotonic(), what.partition(" (")[0]
+        if work == self._last_work[0] and now - self._last_work[1] < PLAIN_SECONDS:
+            return True
+        self._last_work = (work, now)
+        return False
 
     def stepped(self, info: StepInfo, total_steps: int) -> None:
         assert self._meter is not None

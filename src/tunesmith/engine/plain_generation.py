@@ -44,7 +44,8 @@ def generate_plain(
     with ready(model, sampling.seed) as door:
         config = sampling.config(inner(model))
         stops = sampling.stops(inner(model))
-        for rows in batches(prompts.lengths, sampling.max_new_tokens, padded=not has_virtual_tokens(model)):
+        padded, copies = not has_virtual_tokens(model), int(sampling.search.get("num_beams") or 1)
+        for rows in batches(prompts.lengths, sampling.max_new_tokens, padded=padded, copies=copies):
             check(done)
             ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
             found = door.generate(

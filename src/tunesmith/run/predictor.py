@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith.data.bad_rows import errors_among
@@ -16,14 +17,15 @@ from tunesmith.run.assembly import Network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finished_network import read_network
-from tunesmith.run.judgement import Judged, Writing, judge, write_answers
+from tunesmith.run.judgement import Judged, judge
 from tunesmith.run.reference import before_training, refer
+from tunesmith.run.written_answers import Kept, Notify, Writing, write_part
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.objective import Objective
 from tunesmith.types import InputError
 
-Notify = Callable[[str], None]
+Check = Callable[[int], None]
 
 
 class Predictor(Protocol):
@@ -36,14 +38,17 @@ class Predictor(Protocol):
     def load(self) -> None:
         """Load what it takes, if that is not there yet."""
 
-    def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = ...) -> Judged:
+    def judge(
+        self, columns: Columns, split: str, config: RunConfig, *, working: Notify = ..., kept: Path | None = None
+    ) -> Judged:
         """Score labelled rows, ``split`` being their name, and have answers written as far as ``config`` says.
 
-        Raises ``InputError`` for rows that cannot be read.
+        In the folder ``kept`` these are kept until all are there, so that work that was broken off goes on. Raises
+        ``InputError`` for rows that cannot be read.
         """
 
-    def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
-        """Return one JSON-ready prediction per row."""
+    def predict(self, columns: Columns, writing: Writing, check: Check = ...) -> list[dict[str, Any]]:
+        """Return one JSON-ready prediction per row; ``check`` is told how many answers have been written."""
 
     def answers(self, columns: Columns) -> Array | Ragged:
         """Return what the task's ``answers`` are for these rows, labelled or not."""
@@ -82,7 +87,15 @@ class TrainedModel:
     def load(self) -> None:
         _ = self.network
 
-    def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = lambda _: None) -> Judged:
+    def judge(
+        self,
+        columns: Columns,
+        split: str,
+        config: RunConfig,
+        *,
+        working: Notify = lambda _: None,
+        kept: Path | None = None,
+    ) -> Judged:
         network, objective = self.network, self.task.reference
         encoded = network.encode(self.task, columns)
         if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):
@@ -92,13 +105,14 @@ class TrainedModel:
         if self.task.draws and objective is not None:
             reference = before_training(self.task, self.config, weights)
             network = referring(network, Reference(reference, objective, self.config))
-        return judge(network, self.task, encoded, columns, config, working=working)
+        keeping = None if kept is None else Kept(kept, fingerprint(self.directory))
+        return judge(network, self.task, encoded, columns, config, working=working, kept=keeping)
 
-    def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
+    def predict(self, columns: Columns, writing: Writing, check: Check = lambda _: None) -> list[dict[str, Any]]:
         network = self.network
         if self.task.writer is not None:
             name = self.task.writer.answer_name
-            return [{name: text} for text in write_answers(network, self.task, columns, writing)]
+            return [{name: text} for text in write_part(network, self.task, columns, writing, check)]
         scored = self.tokens(self.task, network.encode(self.task, columns))
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 

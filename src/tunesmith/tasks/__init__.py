@@ -20,6 +20,7 @@ from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.reranking import Reranking
 from tunesmith.tasks.reward import Reward
 from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
@@ -40,6 +41,7 @@ TASKS: dict[str, type[Task]] = {
     "grpo": GRPO,
     "image_classification": ImageClassification,
     "image_text": ImageText,
+    "reranking": Reranking,
 }
 
 
@@ -216,6 +218,7 @@ __all__ = [
     "Preference",
     "QuestionAnswering",
     "Regression",
+    "Reranking",
     "Reward",
     "Seq2Seq",
     "Task",
