@@ -55,6 +55,13 @@ class Rows:
     def backward(self) -> None:
         """Do nothing: no gradients are asked for."""
 
+    def classes(self) -> None:
+        """Return nothing: the rows have no classes."""
+
+    def vectors(self, model: Any, rows: Any) -> torch.Tensor:
+        """Raise: nobody asks for vectors."""
+        raise NotImplementedError
+
     def real(self, states: torch.Tensor) -> torch.Tensor:
         """Return all states: there is no padding."""
         return states.reshape(-1, states.shape[-1])

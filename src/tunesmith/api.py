@@ -23,6 +23,7 @@ def finetune(
     method: str | Mapping[str, Any] | Config = "full",
     task: str | Mapping[str, Any] | Config | None = None,
     teacher: str | PathLike[str] | Mapping[str, Any] | Config | None = None,
+    few_shot: int | None = None,
     train: Mapping[str, Any] | Config | None = None,
     compute: Mapping[str, Any] | Config | None = None,
     evaluation: Mapping[str, Any] | Config | None = None,
@@ -36,7 +37,8 @@ def finetune(
 
     ``data`` is a path, rows in memory (a pandas or polars frame, a pyarrow Table, a ``Dataset`` or
     ``DatasetDict`` of ``datasets``, a list of dictionaries, a dictionary of lists), or the section of the
-    configuration, in which paths may be rows in memory, too.
+    configuration, in which paths may be rows in memory, too. ``few_shot`` trains on so few rows of each class, and
+    judges on the others.
 
     Every argument that is a section of the configuration takes a name, a mapping of its keys
     or its config object; ``train={"epochs": 1}`` is ``--train.epochs 1`` on the command line.
@@ -60,6 +62,7 @@ def finetune(
         task=task,
         method=method,
         teacher=str(teacher) if isinstance(teacher, PathLike) else teacher,
+        few_shot=few_shot,
         train=train,
         compute=compute,
         evaluation=evaluation,
@@ -140,6 +143,7 @@ def compare(
     methods: Sequence[str | Mapping[str, Any]] | str | None = None,
     seeds: int | None = None,
     rates: int | None = None,
+    few_shot: int | None = None,
     budget: str | None = None,
     metric: str | None = None,
     margin: float | None = None,
@@ -156,7 +160,8 @@ def compare(
     """Compare methods of fine-tuning on ``data`` and return the study: quality with error bars, against cost.
 
     Every method is tuned alike on validation rows, then trained anew with each seed and judged on test rows that
-    nothing else has seen. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or
+    nothing else has seen; with ``few_shot`` every seed draws so few rows of each class to train on, and all others are
+    test rows. The arguments mean what they mean to ``finetune`` and in ``CompareConfig``. Stopped or
     killed, the same call goes on. ``watchers`` are told of all that happens: the table of
     ``tunesmith.cli.contest_table.LiveTable()`` shows it, in a terminal and in a notebook.
 
@@ -177,6 +182,7 @@ def compare(
         methods=methods,
         seeds=seeds,
         rates=rates,
+        few_shot=few_shot,
         budget=budget,
         metric=metric,
         margin=margin,
@@ -343,20 +349,21 @@ def _built(cls: type[C], data: Any, **sections: Any) -> C:
 
     if isinstance(output := sections.pop("output", None), (str, PathLike)):
         sections["output"] = str(output)
-    given = {"data": _data_section(data), **sections}
+    given = {"data": _data_section(data, sections.pop("few_shot", None)), **sections}
     values, moved = migrate({name: value for name, value in given.items() if value is not None})
     for note in moved:
         warn(str(note), FutureWarning, stacklevel=3)
     return build(cls, values)
 
 
-def _data_section(data: Any) -> Any:
+def _data_section(data: Any, few_shot: int | None = None) -> Any:
     """Return the section ``data`` of the configuration; rows in memory go to the cache and come as paths."""
     from tunesmith.config.base import Config
     from tunesmith.data.frames import as_path, is_table, with_paths
 
+    drawn = {} if few_shot is None else {"few_shot": few_shot}
     if isinstance(data, Config):
-        return data
+        return data.changed(**drawn) if drawn else data
     if isinstance(data, Mapping) and not is_table(data):
-        return with_paths(data)
-    return as_path(data)
+        return {**with_paths(data), **drawn}
+    return {"path": as_path(data), **drawn} if drawn else as_path(data)

@@ -21,6 +21,9 @@ MISSING = "–"
 UNTUNED = "before fine-tuning"
 """Name of the model as it was before training, where a run is judged against that."""
 
+IN_CONTEXT = "in-context examples"
+"""Name of the same model where its prompts show the rows that a run was trained on."""
+
 _MINUS = "\N{MINUS SIGN}"
 
 _TITLES = {
@@ -115,7 +118,7 @@ def is_percentage(name: str) -> bool:
 
 def rival_phrase(name: str) -> str:
     """Return what a run was judged against as it stands in a sentence: ``better than the baseline``."""
-    return name if name == UNTUNED else "the baseline"
+    return name if name in (UNTUNED, IN_CONTEXT) else "the baseline"
 
 
 def _signed(text: str) -> str:

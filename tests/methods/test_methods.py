@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.auto import Auto
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.compress import Compress
+from tunesmith.methods.contrastive import Contrastive
 from tunesmith.methods.lisa import Lisa
 from tunesmith.methods.prompts import PromptTuning
 from tunesmith.methods.sparse import Sparse
@@ -50,6 +52,7 @@ CASES: dict[str, Callable[[], Method]] = {
     "sparse": partial(Sparse, share=0.1, choose="gradient"),
     "compress": partial(Compress, way="whitened"),
     "compress-prune": partial(Compress, heads=0.5),
+    "contrastive": partial(Contrastive, passes=1),
     "auto": partial(Auto, start="lora", rank=2),
     "whole-auto": partial(Auto, start="full"),
 }
@@ -135,6 +138,13 @@ class TinyRows:
 
     def backward(self) -> None:
         self.model(**tiny_batch()).logits.pow(2).sum().backward()
+
+    def classes(self) -> np.ndarray[Any, Any]:
+        return np.arange(self.num_rows) % 2
+
+    def vectors(self, model: torch.nn.Module, rows: np.ndarray[Any, Any]) -> torch.Tensor:
+        found: torch.Tensor = model(**tiny_batch()).logits[rows]
+        return found
 
     def real(self, states: torch.Tensor) -> torch.Tensor:
         mask = tiny_batch()["attention_mask"].bool()

@@ -78,6 +78,8 @@ def asked(i: int) -> dict[str, Any]:
     return {**seen(i), "question": f"is it {WORDS[i % 4]}?"}
 
 
+OF_ONE_CLASS = ("classification", "weighted", "focal")
+"""Those whose rows are of one class each."""
 WRITES_FROM_ENCODER = "texts of texts"
 """The row whose model has an encoder and a decoder."""
 SEEING = ("images", "questions about images")
@@ -146,6 +148,7 @@ METHOD_ROWS: dict[str, dict[str, Any]] = {
     "lisa": {"name": "lisa", "layers": 1, "draws": 3},
     "sparse": {"name": "sparse", "share": 0.1, "calibration_rows": 20},
     "pruned": {"name": "compress", "heads": 0.5, "calibration_rows": 20},
+    "contrastive": {"name": "contrastive", "passes": 1},
     "prompt tuning": {"name": "prompt_tuning", "length": 3},
     "auto": {"name": "auto"},
 }
@@ -175,6 +178,7 @@ REFUSED = {
     ("questions about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
+REFUSED |= {(task, "contrastive"): "makes pairs of rows" for task in TASK_ROWS if task not in OF_ONE_CLASS}
 
 CASES = pairwise(
     tuple(TASK_ROWS),

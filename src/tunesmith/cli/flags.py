@@ -40,6 +40,8 @@ OWN_OPTIONS = {
     **dict.fromkeys(("grid", "hyperparameter_search", "search", "seeds"), "--sweep KEY=A,B,..."),
 }
 """What other tools call the options of ``tunesmith train`` that are no keys of the configuration."""
+SHORT = {"few_shot": "data.few_shot"}
+"""Flags by a shorter name than that of their key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class FlagTree:
     def spell(self, name: str) -> str:
         """Return the key as the configuration has it now: ``batch-size`` is ``batch_size``; see ``config.migrate``."""
         spelled = present_name(name.replace("-", "_"))
+        spelled = SHORT.get(spelled, spelled)
         return spelled if self.accepts(spelled) else name
 
     def unknown(self, name: str, path: str, own_options: Iterable[str] = ()) -> Problem:

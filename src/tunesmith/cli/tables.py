@@ -27,6 +27,20 @@ def stdout_console() -> Console:
     return console if console.is_terminal else terminal.console(width=160)
 
 
+def sets_table(evaluation: Mapping[str, Any]) -> Table | None:
+    """Return the main metric of each set of a mixture; None where there is one set."""
+    name, sets = evaluation["main_metric"], evaluation.get("sets")
+    if not sets:
+        return None
+    table = new_table("each set apart")
+    table.add_column("set")
+    for header in ("rows", f"{metric_title(name)} [{percent(evaluation['confidence'])} interval]"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for one in sets:
+        table.add_row(one["name"], count(one["num_rows"]), _estimate(one["metrics"].get(name)))
+    return table
+
+
 def evaluation_table(evaluation: Mapping[str, Any], width: int) -> Table:
     """Return every metric with its interval, beside the baseline's and the difference where there is one.
 

@@ -294,14 +294,17 @@ def _write_report(folders: Sequence[Path], place: Path) -> Path | None:
 
 
 def _show_result(folder: Path, page: Path | None) -> None:
-    from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
+    from tunesmith.cli.tables import evaluation_table, print_table, sets_table, stdout_console
     from tunesmith.run.assembly import inputs_of
     from tunesmith.run.directory import RunDirectory
 
     console = stdout_console()
     directory = RunDirectory(folder)
     if (folder / "evaluation.json").exists():
-        print_table(console, evaluation_table(directory.read_json("evaluation"), console.width))
+        evaluation = directory.read_json("evaluation")
+        print_table(console, evaluation_table(evaluation, console.width))
+        if (apart := sets_table(evaluation)) is not None:
+            print_table(console, apart)
     console.print()
     console.print(f"run      {folder}", f"report   {page or 'none'}", sep="\n", markup=False, soft_wrap=True)
     config = directory.read_config()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Literal, Self
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +21,15 @@ _REFUSED_CODECS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "
 
 
 _FOLD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+
+
+def _stem(path: str) -> str:
+    return PurePath(path.removeprefix("sample:")).name.split(".")[0] or path
+
+
+def _path_in(section: Any) -> str:
+    """Return the path of a set as it is written, which may be anything."""
+    return str(section.get("path", "")) if isinstance(section, Mapping) else str(section)
 
 
 class CleanConfig(Config):
@@ -38,11 +49,47 @@ class CleanConfig(Config):
     """Leave out training rows whose text also stands in the validation or test rows."""
 
 
+class SetConfig(Config):
+    """One data set of a mixture."""
+
+    path: str = Field(min_length=1)
+    """As `data.path`."""
+    validation: str | None = None
+    """A further file with the set's validation rows; cut from its rows where there is none."""
+    test: str | None = None
+    """The same of test rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which of the set's columns fills a role; `data.columns` where there are none."""
+    weight: float | None = Field(None, gt=0)
+    """How often a row is taken of the set beside other weights, whatever the sets' sizes; 1 where others have one."""
+    epochs: float | None = Field(None, gt=0)
+    """How often its rows are read in one epoch of the training; once when not given."""
+    replay: float = Field(0.0, ge=0, lt=1)
+    """For rows that are to keep a model from forgetting, such as general text: their share of all rows that are read
+    (`true`: 0.1). They are not judged."""
+
+    @field_validator("replay", mode="before")
+    @classmethod
+    def _usual_share(cls, value: object) -> object:
+        return (0.1 if value else 0.0) if isinstance(value, bool) else value
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports: its file's name without the ending."""
+        return _stem(self.path)
+
+
 class DataConfig(Config):
     """Where the rows are, and how they become training, validation and test rows."""
 
     path: str = Field(min_length=1)
     """A file (CSV, TSV, JSON, JSONL, Parquet, Arrow, text), a folder, hub:owner/name[:config], or sample:NAME."""
+    mixture: tuple[SetConfig, ...] = ()
+    """Several data sets for one training, in the place of `path`: `[{path: a.csv}, {path: b.jsonl, epochs: 0.5},
+    {path: general.txt, replay: true}]`. Each is gone through whole before one of its rows comes again."""
+    temperature: float | None = Field(None, ge=1)
+    """Take rows of each set of a mixture in proportion to its size to the power of 1/temperature: 1 for their sizes,
+    more to bring up the small ones."""
     validation: str | None = None
     """A further file with the validation rows."""
     test: str | None = None
@@ -64,6 +111,12 @@ class DataConfig(Config):
     """Which fold is judged, as 2/5: the training rows are cut into 5 of one size and one mix of labels (whole groups),
     the second holds the test rows, and validation rows are cut from the others. Test rows that are given are set
     aside."""
+    few_shot: int | None = Field(None, ge=1)
+    """Train on so few rows of each class (`--few-shot 8`), drawn at random; so many in all where rows have no classes.
+    Test rows, where none are given, are all others; validation rows there are none."""
+    draw: str = "1/1"
+    """Which rows are drawn, as 2/5: the second of five draws, which have no row in common while classes have enough of
+    them, and the same test rows."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
     encoding: str | None = None
@@ -86,6 +139,47 @@ class DataConfig(Config):
     reason to stop (auto); any number is left out (quarantine); none is (refuse)."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """What is tidied before training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_mixture(cls, values: Any) -> Any:
+        """Let a mixture have a path to be called by: the names of its sets."""
+        given = values.get("mixture") if isinstance(values, Mapping) else None
+        if not given or values.get("path") or not isinstance(given, (list, tuple)):
+            return values
+        paths = [one.path if isinstance(one, SetConfig) else _path_in(one) for one in given]
+        return {**values, "path": "+".join(map(_stem, paths))}
+
+    @property
+    def name_of_mixture(self) -> str:
+        """What a mixture is called."""
+        return "+".join(_stem(one.path) for one in self.mixture)
+
+    @model_validator(mode="after")
+    def _sets_that_go_together(self) -> Self:
+        """Refuse shares that contradict each other, and what would be said of all sets at once."""
+        sets = self.mixture
+        if not sets:
+            if self.temperature is not None:
+                raise ValueError("temperature is about the sets of a mixture, and there is none")
+            return self
+        ways = {
+            "weight": any(one.weight is not None for one in sets),
+            "epochs": any(one.epochs is not None for one in sets),
+            "temperature": self.temperature is not None,
+        }
+        if sum(ways.values()) > 1:
+            given = " and ".join(name for name, is_given in ways.items() if is_given)
+            raise ValueError(f"{given} say the same in different ways: how often rows of each set are taken; give one")
+        if all(one.replay for one in sets):
+            raise ValueError("every set of the mixture is replayed, so that none is learned; drop replay of one")
+        if sum(bool(one.replay) for one in sets) > 1:
+            raise ValueError("several sets are replayed; put their rows into one file")
+        if any(one.replay and (one.weight or one.epochs or one.validation or one.test) for one in sets):
+            raise ValueError("a set that is replayed has its share only: no weight, epochs, validation or test rows")
+        if self.validation or self.test or self.few_shot is not None:
+            raise ValueError("with a mixture give validation and test rows with their sets, and no few_shot")
+        return self
 
     @field_validator("encoding")
     @classmethod
@@ -122,6 +216,19 @@ class DataConfig(Config):
             raise ValueError("expected FOLD/FOLDS, such as 2/5 for the second of five")
         return value
 
+    @field_validator("draw")
+    @classmethod
+    def _number_of_draws(cls, value: str) -> str:
+        if not ((found := _FOLD.fullmatch(value)) and 1 <= int(found[1]) <= int(found[2])):
+            raise ValueError("expected DRAW/DRAWS, such as 2/5 for the second of five")
+        return value
+
+    @property
+    def draw_numbers(self) -> tuple[int, int]:
+        """Which draw of ``few_shot`` rows, from 0 on, and of how many."""
+        number, _, draws = self.draw.partition("/")
+        return int(number) - 1, int(draws)
+
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
         """Which fold, from 0 on, and of how many."""
@@ -132,6 +239,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _something_left_to_train_on(self) -> Self:
+        if self.fold is not None and self.few_shot is not None:
+            raise ValueError("fold and few_shot cannot be used together: few rows are drawn anew (draw) instead of cut")
         if self.validation_fraction + self.test_fraction >= 1.0:
             raise ValueError(
                 f"validation_fraction ({self.validation_fraction}) and test_fraction ({self.test_fraction}) "

@@ -27,6 +27,7 @@ from tunesmith.data.audit import Side, audit
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
+from tunesmith.data.few_shot import Drawing, class_names, draw_rows
 from tunesmith.data.forms import Form, RowKeys, Wishes, row_keys
 from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
@@ -41,7 +42,16 @@ from tunesmith.types import MAX_ROWS_SHOWN, ColumnChoice, Guess, InputError, Pro
 
 CONTRADICT = "have a text that stands there again with another label"
 """What is said of rows of which not all can be right."""
-_SHAPING = {"validation_fraction", "test_fraction", "split_seed", "validation_seed", "fold", "limit"}
+_SHAPING = {
+    "validation_fraction",
+    "test_fraction",
+    "split_seed",
+    "validation_seed",
+    "fold",
+    "limit",
+    "few_shot",
+    "draw",
+}
 _SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
 
@@ -84,6 +94,9 @@ def prepare(
     if config.fold is not None and "test" in given:
         rows = len(given.pop("test"))
         problems.append(Problem("note", f"The {rows} test rows that were given were set aside: a fold is judged."))
+    if config.few_shot is not None and "validation" in given:
+        message = f"The {len(given.pop('validation'))} validation rows that were given were set aside: who trains on"
+        problems.append(Problem("note", f"{message} so few rows has none to choose by."))
     settings = config.model_dump(mode="json", include=_SHAPING)
     key = hash_json(
         {
@@ -180,7 +193,12 @@ def _build(
         for part in parts:
             _apply_limit(part, config.limit)
     _require_rows(parts)
-    sides, notes = _cut(parts, config, has_group=group is not None, has_labels=form.label is not None)
+    has_group, has_labels = group is not None, form.label is not None
+    if config.few_shot is not None:
+        are_classes = has_labels and not any(choice.is_number for choice in choices)
+        sides, notes = _draw(parts, config, config.few_shot, has_group=has_group, are_classes=are_classes)
+    else:
+        sides, notes = _cut(parts, config, has_group=has_group, has_labels=has_labels)
     if config.clean.leaks:
         _drop_leaks(parts, sides)
     problems += notes
@@ -413,6 +431,63 @@ def _cut(
         sides[part.name][rows] = cut
         notes.append(_cut_note(cut, validation, test, how))
     return sides, notes
+
+
+def _draw(
+    parts: Sequence[_Split], config: DataConfig, shots: int, *, has_group: bool, are_classes: bool
+) -> tuple[dict[str, npt.NDArray[np.int8]], list[Problem]]:
+    """Return each part's sides, as ``_cut`` does, where few training rows are drawn and the others judged on."""
+    sides = {part.name: np.where(part.keep, SPLITS.index(part.name), -1).astype(np.int8) for part in parts}
+    part, has_test = parts[0], "test" in sides
+    rows = np.flatnonzero(part.keep)
+    drawing = draw_rows(
+        class_names([part.labels[row] for row in rows], are_classes=are_classes),
+        splitting.make_units(part.keys.texts[rows], part.keys.groups[rows] if has_group else None),
+        part.keys.identity[rows],
+        shots,
+        config.draw_numbers,
+        seed=config.split_seed,
+        keeps_rest=not has_test,
+    )
+    sides[part.name][rows] = -1
+    sides[part.name][rows[drawing.chosen]] = splitting.TRAIN
+    if not has_test:
+        sides[part.name][rows[drawing.is_free]] = splitting.TEST
+    unused = np.zeros(len(part.keep), dtype=np.bool_)
+    unused[rows] = sides[part.name][rows] < 0
+    part.drop("not drawn", unused)
+    part.tally.places["not drawn"] = []  # on purpose, as those beyond a limit
+    if not has_test and not drawing.is_free.any():
+        raise InputError(
+            f"data.few_shot: {shots} rows of each class, drawn {config.draw_numbers[1]} times, leave none of "
+            f"{len(rows)} rows to judge on.",
+            "Draw fewer rows, or give test rows as data.test.",
+        )
+    return sides, _draw_notes(drawing, config, shots, int(unused.sum()), has_test=has_test)
+
+
+def _draw_notes(drawing: Drawing, config: DataConfig, shots: int, num_unused: int, *, has_test: bool) -> list[Problem]:
+    (number, num_draws), are_classes = config.draw_numbers, drawing.num_classes > 1
+    each = f"{shots} of each of {drawing.num_classes} classes" if are_classes else f"{shots} in all"
+    which = f"draw {number + 1} of {num_draws}, " if num_draws > 1 else ""
+    others = "The others are not used" if has_test else f"{int(drawing.is_free.sum())} others are test rows"
+    unused = (
+        f"; {num_unused} are neither, since other draws have them, or rows of their text or group"
+        if num_unused and not has_test
+        else ""
+    )
+    message = f"{int(drawing.chosen.sum())} rows were drawn to train on ({which}{each}). {others}{unused}."
+    notes = [Problem("note", message, "data.split_seed draws others.")]
+    if drawing.short:
+        listed = ", ".join(repr(name) for name in drawing.short[:NUM_SHOWN])
+        more = f" and {len(drawing.short) - NUM_SHOWN} more" if len(drawing.short) > NUM_SHOWN else ""
+        what = f"Of {listed}{more} there are fewer than {shots} rows to draw." if are_classes else ""
+        what = what or f"There are fewer than {shots} rows to draw."
+        notes.append(Problem("warning", what, "Give more of their rows, or a smaller data.few_shot."))
+    if drawing.overlap:
+        what = "Draws have rows in common, since there are too few for all of them: intervals are a little too narrow."
+        notes.append(Problem("warning", what, "Give more rows, or ask for fewer draws."))
+    return notes
 
 
 def _fold_note(sides: Mapping[str, npt.NDArray[np.int8]], config: DataConfig, how: str) -> Problem:

@@ -86,11 +86,20 @@ class PreparedData:
 
     def groups(self, split: str) -> npt.NDArray[np.uint64] | None:
         """Return which rows of a split belong together: [N] numbers, equal for rows of one group; None without any."""
-        path = None if self.folder is None else self.folder / groups_file(split)
-        if path is None or not path.exists():
-            return None
-        groups: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
-        return groups
+        return self._kept(groups_file(split))
+
+    def sets(self, split: str) -> npt.NDArray[np.int64] | None:
+        """Return which set of a mixture each row of a split is of: [N] numbers from 0 on; None where there is none."""
+        return self._kept(sets_file(split))
+
+    def _kept(self, name: str) -> npt.NDArray[Any] | None:
+        path = None if self.folder is None else self.folder / name
+        return None if path is None or not path.exists() else np.load(path, allow_pickle=False)
+
+
+def sets_file(split: str) -> str:
+    """Return the name of the file that says which set of a mixture each row of a split is of."""
+    return f"sets-{split}.npy"
 
 
 def groups_file(split: str) -> str:

@@ -46,10 +46,14 @@ class StepPlan:
         whole, rest = divmod(step, self.steps_per_epoch)
         return whole + min(rest * self.batch_size / self.repeats, self.num_samples) / self.num_samples
 
+    def order_of(self, epoch: int) -> IntArray:
+        """Return the samples of an epoch, one after the other."""
+        return epoch_order(self.num_samples, self.seed, epoch)
+
     def samples_of(self, step: int) -> IntArray:
         """Return the samples of the step with index ``step`` (from 0)."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.num_samples, self.seed, epoch)
+        order = self.order_of(epoch)
         index //= self.repeats
         return order[index * self.batch_size : (index + 1) * self.batch_size]
 

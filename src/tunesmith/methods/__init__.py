@@ -10,6 +10,7 @@ from tunesmith.methods.auto import Auto
 from tunesmith.methods.base import Method, ParameterGroup, trained_parameters
 from tunesmith.methods.bitfit import BitFit
 from tunesmith.methods.compress import Compress
+from tunesmith.methods.contrastive import Contrastive
 from tunesmith.methods.few_vectors import Ia3, LnTuning, TrainableTokens
 from tunesmith.methods.freeze import Freeze
 from tunesmith.methods.full import Full
@@ -64,6 +65,7 @@ METHODS: Mapping[str, type[Method]] = {
     "trainable_tokens": TrainableTokens,
     "peft:NAME": AnyPeft,
     "compress": Compress,
+    "contrastive": Contrastive,
     "auto": Auto,
 }
 """Every method by its name in the config; ``peft:NAME`` stands for whatever else PEFT has, such as ``peft:HIRA``."""

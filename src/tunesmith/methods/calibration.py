@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
+    from torch import nn
 
 
 class CalibrationBatch(Protocol):
@@ -47,3 +50,12 @@ class Calibration(Protocol):
 
     def batches(self, max_rows: int | None = None) -> Iterator[CalibrationBatch]:
         """Yield all rows in batches of at most ``max_rows``, as often as it is asked."""
+
+    def classes(self) -> npt.NDArray[np.int64] | None:
+        """Return [N]: the class of every row; None where rows are not of one class each."""
+
+    def vectors(self, model: nn.Module, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Return [B, D], with gradients: what the head of ``model`` reads of these rows, from 0 to N.
+
+        ``model`` is the one that is looked at, or a copy of it. Raises ``InputError`` where its head reads no vector.
+        """

@@ -18,5 +18,7 @@ class Situation:
     noise: float
     """Share of training rows that have the text of another one and not its label."""
     num_weights: int
+    has_classes: bool = False
+    """Whether every row is of one of several classes."""
     free_memory: int | None = None
     """Bytes that can be taken, where that is known."""

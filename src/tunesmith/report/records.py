@@ -151,6 +151,14 @@ class Baseline(Record):
     num_parameters: Number = math.nan
 
 
+class SetRecord(Record):
+    """One set of a mixture, judged apart."""
+
+    name: Text = ""
+    num_rows: Number = math.nan
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+
+
 class BesideRecord(Record):
     """What was judged on the same rows: a teacher, or one of the runs that something was made of."""
 
@@ -191,6 +199,7 @@ class Evaluation(Record):
     baseline: Baseline | None = None
     difference: dict[str, Estimate] = Field(default_factory=dict)
     beside: tuple[BesideRecord, ...] = ()
+    sets: tuple[SetRecord, ...] = ()
 
     @property
     def main_metric(self) -> str | None:

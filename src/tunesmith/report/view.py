@@ -18,6 +18,7 @@ from tunesmith.report.load import RunRecord
 from tunesmith.report.mistakes import WrongRow, mistakes_title, wrong_row
 from tunesmith.report.records import Evaluation, ProblemRecord, Training
 from tunesmith.report.results import Headline, MetricGroup, headline, interval_name, metric_groups
+from tunesmith.report.sets import Sets, sets_apart
 from tunesmith.report.titles import data_title, is_multi_label, method_title, model_title, task_title
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class RunView:
     tiles: Sequence[Fact]
     metrics: Sequence[MetricGroup]
     beside: Beside | None
+    sets: Sets | None
     """Its teacher, or the runs that it was made of."""
     baseline_name: str
     rival_label: str
@@ -101,6 +103,7 @@ def build_view(record: RunRecord, name: str, key: str) -> RunView:
         tiles=tiles(record),
         metrics=metric_groups(evaluation),
         beside=beside(evaluation),
+        sets=sets_apart(evaluation),
         baseline_name=evaluation.baseline.name if evaluation.baseline else "",
         rival_label=_rival_label(evaluation),
         interval_name=interval_name(evaluation),

@@ -42,5 +42,6 @@ def situation_of(data: TaskData, num_answers: int, num_all: int, *, free_memory:
         writes=data.task.writer is not None,
         noise=sum(found) / max(num_rows, 1),
         num_weights=num_all,
+        has_classes=data.task.reads == "row" and data.task.followed == "classes",
         free_memory=free_memory,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data import PreparedData, RejectedRow, left_out_of, prepare
 from tunesmith.data.columns import NOTHING
+from tunesmith.data.config import SetConfig
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.tables import read_report, write_report
 from tunesmith.engine.batch import Collator
@@ -28,10 +29,11 @@ from tunesmith.models.origin import origin
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, num_virtual_tokens
 from tunesmith.run.config import RunConfig
+from tunesmith.run.mixture import REPLAY, MixedSet, read_mixture, single
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.version import task_version
-from tunesmith.types import InputError, Problem
+from tunesmith.types import ColumnChoice, InputError, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,13 @@ class TaskData:
     """How lines of plain text files were joined: the user's word, or the task's."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """How many rows were left out, by the reason."""
+    sets: tuple[MixedSet, ...] = ()
+    """The data sets that are mixed, where there are several."""
+
+    def task_of(self, split: str) -> Task:
+        """Return the task as it reads the rows of a split: general texts beside conversations are texts."""
+        texts = self.task.on_texts() if split == REPLAY else None
+        return self.task if texts is None else texts
 
     def columns(self, split: str) -> Columns:
         """Return the canonical columns of a split, of which only what is used is read from disk."""
@@ -69,6 +78,9 @@ def load_data(config: RunConfig) -> TaskData:
 
     Raises ``InputError`` with everything that makes the data unusable for the task.
     """
+    if config.data.mixture:
+        alone = single(config.data)
+        return _load_mixture(config) if alone is None else load_data(config.model_copy(update={"data": alone}))
     found = find_rows(config.data, config.task)
     task, problems = found.task, list(found.problems)
     prepared = prepare(found.raw, found.data, found.choices, found.form)
@@ -81,11 +93,28 @@ def load_data(config: RunConfig) -> TaskData:
     return TaskData(task, prepared, tuple(problems), found.raw.rejected, group, found.data.passage, left_out)
 
 
+def _load_mixture(config: RunConfig) -> TaskData:
+    mixed = read_mixture(config.data, config.task)
+    task = mixed.task.bind(mixed.prepared.splits["train"].columns())
+    problems = [*mixed.problems, *mixed.prepared.problems, *_checked(task, mixed.prepared)]
+    _raise_errors(problems)
+    rejected = tuple(row for found in mixed.found for row in found.raw.rejected)
+    passage = next((found.data.passage for found in mixed.found if found.data.passage is not None), None)
+    return TaskData(
+        task, mixed.prepared, tuple(problems), rejected, config.data.group, passage, mixed.left_out, mixed.sets
+    )
+
+
 def _checked(task: Task, prepared: PreparedData) -> tuple[Problem, ...]:
     """Return what the bound task finds wrong with the splits; each is looked through once and for all."""
 
     def build(folder: Path) -> None:
-        found = [problem for name, rows in prepared.splits.items() for problem in task.check(name, rows.columns())]
+        found = [
+            problem
+            for name, rows in prepared.splits.items()
+            if name != REPLAY
+            for problem in task.check(name, rows.columns())
+        ]
         write_report(folder, {}, found)
 
     key = hash_json([task_version(task), task.model_dump(mode="json"), prepared.key])
@@ -223,27 +252,41 @@ def _hub_id(loaded: LoadedModel) -> str | None:
 
 def resolve(config: RunConfig, data: TaskData, network: Network, folder: Path) -> RunConfig:
     """Return the configuration with everything that was detected or chosen filled in."""
-    roles = {choice.role for choice in data.prepared.choices}
-    # Roles that are to stay empty are the user's word, too.
-    columns = {
-        role: given
-        for role, given in config.data.columns.items()
-        if role not in roles and given.strip().lower() == NOTHING
-    }
-    for choice in data.prepared.choices:
-        columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
+    columns = _columns(config.data.columns, data.prepared.choices)
+    own = [
+        next(
+            (_columns(given.columns or config.data.columns, one.choices) for one in data.sets if one.config == given),
+            {},
+        )
+        for given in config.data.mixture
+    ]
     config = with_absolute_paths(config)
+    mixture = tuple(
+        one.changed(columns=found) if found else one for one, found in zip(config.data.mixture, own, strict=True)
+    )
     known = origin(network.model)
     if known is not None and known.revision is not None:  # a branch moves
         config = config.model_copy(update={"model": config.model.changed(revision=known.revision)})
+    said = {"columns": columns, "mixture": mixture, "group": data.group, "passage": data.passage}
     updates = {
         "task": data.task,
-        "data": config.data.model_copy(update={"columns": columns, "group": data.group, "passage": data.passage}),
+        "data": config.data.model_copy(update=said),
         "train": config.train.model_copy(update={"precision": network.precision}),
         "compute": config.compute.model_copy(update={"layout": network.scorer.layout}),
         "output": str(folder),
     }
     return config.model_copy(update=updates)
+
+
+def _columns(given: Mapping[str, str], choices: Sequence[ColumnChoice]) -> dict[str, str]:
+    """Return the columns of all roles; those that are to stay empty are the user's word, too."""
+    roles = {choice.role for choice in choices}
+    columns = {
+        role: column for role, column in given.items() if role not in roles and column.strip().lower() == NOTHING
+    }
+    for choice in choices:
+        columns[choice.role] = ",".join(filter(None, (columns.get(choice.role), choice.column)))
+    return columns
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -252,7 +295,11 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     if not model.from_scratch and (place := Path(model.name).expanduser()).exists():
         model = model.changed(name=str(place.absolute()))
     given = {name: getattr(config.data, name) for name in ("path", "validation", "test")}
-    paths = {name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+    paths: dict[str, Any] = {
+        name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()
+    }
+    if config.data.mixture:
+        paths["mixture"] = tuple(map(_with_absolute_paths, config.data.mixture))
     teacher = config.teacher
     if teacher is not None:
         named = {name: getattr(teacher, name) for name in ("run", "unlabelled")}
@@ -260,6 +307,13 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         teacher = teacher.model_copy(update=found)
     updates = {"model": model, "data": config.data.model_copy(update=paths), "teacher": teacher}
     return config.model_copy(update=updates)
+
+
+def _with_absolute_paths(one: SetConfig) -> SetConfig:
+    given = {name: getattr(one, name) for name in ("path", "validation", "test")}
+    return one.changed(
+        **{name: str(Path(path).absolute()) for name, path in given.items() if path and Path(path).exists()}
+    )
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,6 +29,7 @@ from tunesmith.engine.stand_ins import as_written, remove_stand_ins
 from tunesmith.methods.base import trained_parameters
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.modes import evaluating
+from tunesmith.models.wrapping import inner
 from tunesmith.run.answering import with_answering
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.composition import new_training
@@ -35,7 +37,7 @@ from tunesmith.run.compression import cost_of
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
 from tunesmith.run.session import Composed
 from tunesmith.tasks.base import Task
-from tunesmith.types import RunError
+from tunesmith.types import InputError, RunError
 
 
 def calibrated(composed: Composed) -> Composed:
@@ -93,16 +95,17 @@ def _set_up(composed: Composed, found: Mapping[str, torch.Tensor]) -> Composed:
     for parameter, master in zip(optimizer.parameters, optimizer.masters, strict=True):
         parameter.data = master.detach()
     set_seed(config.train.seed, network.device)
-    before, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
+    parts, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
     method.take_calibration(model, {name: tensor.to(network.device) for name, tensor in found.items()})
     trained = {name for name, _ in trained_parameters(model, method.parameter_groups(model))}
     place(model, network.precision, network.device, trained)
-    if _parts(model) != before:
+    if _parts(model) != parts:
         network = _made_anew(composed)
     composed.workshop.own(network, trained)
     if cost is not None:
         composed.progress.compression = {"before": cost, "after": cost_of(composed, network)}
-    training = new_training(config, composed.data.task, network, composed.training.data)
+    before = composed.training
+    training = new_training(config, composed.data.task, network, before.data, plan=before.plan)
     return replace(composed, network=network, training=training)
 
 
@@ -164,6 +167,22 @@ class _Rows:
         for sequences in micro_batches(self.data, self.samples, "padded", self.token_budget, max_rows):
             self.check()
             yield _Part(self, self.collate(self.data, sequences))
+
+    def classes(self) -> npt.NDArray[np.int64] | None:
+        found = self.task.classes(self.data.targets)
+        return None if found is None else found[self.samples]
+
+    def vectors(self, model: nn.Module, rows: IntArray) -> torch.Tensor:
+        self.check()
+        batch, scorer = self.collate(self.data, self.samples[rows]), replace(self.scorer, model=model)
+        try:
+            with torch.enable_grad(), scorer.surrounding(batch):
+                read_BD = scorer.read(batch)
+        except NotImplementedError as error:
+            message = f"There are no vectors of rows to be tuned: of {type(inner(model)).__name__}, {error}."
+            raise InputError(message, "Use another method, such as lora.") from error
+        place_of = {int(sequence): place for place, sequence in enumerate(batch.sequences)}  # sorted by length
+        return read_BD[[place_of[int(sample)] for sample in self.samples[rows]]]
 
     @cached_property
     def num_units(self) -> float:

@@ -13,7 +13,9 @@ import torch
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.loop import Training
+from tunesmith.engine.mixing import Mix
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
+from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.run.advisor import situation_before
@@ -22,7 +24,9 @@ from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
+from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
@@ -62,12 +66,20 @@ def compose(
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
     data = with_unlabelled(workshop.data(config), config)
+    if teacher is not None and REPLAY in data.prepared.splits:
+        message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
+        raise InputError(message, "Leave out the teacher, or the set that is replayed.")
+    config = with_general_text(config, data)
     observers.working("loading the model")
     config, data, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     data, splits, refused = _encode(config, data, network, workshop)
-    rows = rows_to_learn_from(splits)
-    config, decisions = decide(config, data.task, network, rows, splits.get("validation"))
+    rows = with_replayed(rows_to_learn_from(splits), splits)
+    mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
+    size = rows.num_samples if mix is None else mix.num_samples
+    config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
+    training = new_training(config, data.task, network, rows, mix=mix)
+    notes += [] if mix is None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(
         config=config,
         resolved=resolve(config, data, network, directory.place),
@@ -75,7 +87,7 @@ def compose(
         directory=directory,
         data=data,
         network=network,
-        training=new_training(config, data.task, network, rows),
+        training=training,
         validation=splits.get("validation"),
         workshop=workshop,
         teacher=teacher,
@@ -138,9 +150,18 @@ def _encode(
     return replace(data, left_out=sum(refused, Counter(data.left_out))), splits, found
 
 
-def new_training(config: RunConfig, task: Task, network: Network, rows: Encoded) -> Training:
-    """Return the engine's part, before its first step."""
-    learning_rate, plan = planned(config.train, rows.num_samples, task.steps_per_drawing)
+def new_training(
+    config: RunConfig,
+    task: Task,
+    network: Network,
+    rows: Encoded,
+    *,
+    mix: Mix | None = None,
+    plan: StepPlan | None = None,
+) -> Training:
+    """Return the engine's part, before its first step; with a plan that stands, or one of the configuration."""
+    learning_rate, own_plan = planned(config.train, rows.num_samples, task.steps_per_drawing, mix)
+    plan = plan or own_plan
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.base import BY_DATA
+from tunesmith.engine.mixing import Mix, MixedPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
@@ -40,6 +41,8 @@ FROM_SCRATCH = 2
 """How many times as long a model that begins with nothing learns."""
 MOST_EPOCHS = 20
 """However few the rows are."""
+FEW_SHOT_STEPS, FEW_SHOT_EPOCHS = 100, 50
+"""Steps that are made of few rows drawn on purpose (``data.few_shot``), as far as so many passes over them reach."""
 SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
@@ -74,27 +77,49 @@ class _Choices:
 
 
 def decide(
-    config: RunConfig, task: Task, network: Network, rows: Encoded, validation: Encoded | None
+    config: RunConfig,
+    task: Task,
+    network: Network,
+    rows: Encoded,
+    validation: Encoded | None,
+    *,
+    num_samples: int | None = None,
 ) -> tuple[RunConfig, dict[str, Decision]]:
     """Return the configuration without gaps in how it trains, and what filled them, by key.
 
-    ``rows`` are the training rows, ``validation`` those that it is stopped by. What the configuration holds stays as it
+    ``rows`` are the training rows, ``validation`` those that it is stopped by; an epoch has ``num_samples``, or all of
+    the rows. What the configuration holds stays as it
     is, and the rest is made to suit it: a larger batch gives a larger rate.
     """
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
-    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(rows.num_samples))
-    per_epoch = math.ceil(rows.num_samples / batch_size) * task.steps_per_drawing
+    num_samples = num_samples or rows.num_samples
+    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(num_samples))
+    per_epoch = math.ceil(num_samples / batch_size) * task.steps_per_drawing
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
-        "train.epochs", train.epochs, *_epochs(task, per_epoch, longer, has_validation=has_validation)
+        "train.epochs",
+        train.epochs,
+        *(
+            _epochs(task, per_epoch, longer, has_validation=has_validation)
+            if config.data.few_shot is None
+            else _epochs_of_few(task, per_epoch)
+        ),
     )
-    plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps, task.steps_per_drawing)
+    plan = StepPlan(num_samples, batch_size, epochs, train.seed, train.max_steps, task.steps_per_drawing)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
-    every = choices.settle("train.evaluate_steps", train.evaluate_steps, *_evaluate_steps(plan, num_validation))
+    every = choices.settle(
+        "train.evaluate_steps",
+        train.evaluate_steps,
+        *(
+            _evaluate_steps(plan, num_validation)
+            if config.data.few_shot is None
+            else (plan.total_steps, "at the end: there are no validation rows, and all steps together take little time")
+        ),
+    )
     patience = choices.settle(
         "train.early_stopping.patience", train.early_stopping.patience, *_patience(has_validation=has_validation)
     )
@@ -113,13 +138,18 @@ def decide(
     return config.model_copy(update={"train": filled, "model": model}), choices.decisions
 
 
-def planned(train: TrainConfig, num_rows: int, repeats: int = 1) -> tuple[float, StepPlan]:
-    """Return rate and steps of a configuration without gaps; ``repeats`` are made with the same rows."""
+def planned(train: TrainConfig, num_rows: int, repeats: int = 1, mix: Mix | None = None) -> tuple[float, StepPlan]:
+    """Return rate and steps of a configuration without gaps, for rows of one set or for sets that are mixed.
+
+    ``repeats`` steps are made with the same rows.
+    """
     rate, batch_size, epochs = train.learning_rate, train.batch_size, train.epochs
     assert rate is not None
     assert batch_size is not None
     assert epochs is not None
-    return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps, repeats)
+    if mix is None or mix.is_whole:
+        return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps, repeats)
+    return rate, MixedPlan(mix.num_samples, batch_size, epochs, train.seed, train.max_steps, repeats, mix=mix)
 
 
 def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
@@ -201,6 +231,17 @@ def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) ->
     else:
         reason = f"{count(per_epoch)} steps an epoch: more than {count(AFFORDABLE_STEPS)} steps are not made twice"
     return float(epochs), reason
+
+
+def _epochs_of_few(task: Task, per_epoch: int) -> tuple[float, str]:
+    """Return epochs for rows that are few on purpose: long, since a short training of them is not learned to its end.
+
+    Mosbach et al. 2021 ("On the stability of fine-tuning BERT"); what is written is known by heart much sooner.
+    """
+    if task.writer is not None:
+        return float(task.most_epochs), f"the most for {task.name}"
+    epochs = min(max(math.ceil(FEW_SHOT_STEPS / per_epoch), task.most_epochs), FEW_SHOT_EPOCHS)
+    return float(epochs), f"{FEW_SHOT_STEPS} steps of few rows, in {FEW_SHOT_EPOCHS} epochs at most"
 
 
 def suited_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> float:

@@ -23,6 +23,7 @@ from tunesmith.run.defaults import as_record
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import forgetting
 from tunesmith.run.judgement import figures, judge, prediction_speed
+from tunesmith.run.mixture import figures_of_sets
 from tunesmith.run.session import Ready
 from tunesmith.run.tuning import tuned
 from tunesmith.tasks.base import Task
@@ -186,6 +187,18 @@ def _judge(session: Ready) -> tuple[dict[str, Any] | None, Mapping[str, Any] | N
         rival = replace(rival, outputs=task.writer.as_answered(rival.outputs, judged.outputs))
     beside = [one for one in (session.taught_by,) if one is not None]
     evaluation = figures(task, judged, columns, session.config, split=split, rival=rival, beside=beside)
+    numbers = data.prepared.sets(split)
+    if data.sets and numbers is not None:
+        evaluation["sets"] = figures_of_sets(
+            task,
+            judged.outputs,
+            judged.targets,
+            data.sets,
+            numbers,
+            seed=session.config.train.seed,
+            num_resamples=settings.num_resamples,
+            confidence=settings.confidence,
+        )
     if (forgotten := forgetting(session)) is not None:
         evaluation["forgetting"] = forgotten
     if settings.keep_scores:

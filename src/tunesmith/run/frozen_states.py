@@ -18,6 +18,7 @@ from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import plain_name
 from tunesmith.readable import size
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept, load_column
+from tunesmith.run.mixture import REPLAY
 from tunesmith.run.session import Opened
 from tunesmith.run.unlabelled import UNLABELLED
 from tunesmith.types import Problem
@@ -89,6 +90,9 @@ def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_
 
     task, hashes = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes
     content = [hashes[split], *([hashes[UNLABELLED]] if split == "train" and UNLABELLED in hashes else ())]
+    content += [hashes[REPLAY]] if split == "train" and REPLAY in hashes else []
+    if opened.config.method.num_calibration_rows:  # frozen weights may follow from the training rows
+        content += [hashes["train"], opened.config.train.seed]
     return Column(
         name=f"states/{split}",
         key=[task, content, opened.model_key, _seed(opened), len(prefix.layers), reads_only],

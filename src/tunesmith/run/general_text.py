@@ -23,7 +23,8 @@ from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from tunesmith.run.assembly import Network
+    from tunesmith.run.assembly import Network, TaskData
+    from tunesmith.run.config import RunConfig
     from tunesmith.run.session import Composed, Ready
     from tunesmith.tasks.base import Task
 
@@ -33,6 +34,14 @@ NUM_PASSAGES = 64
 SHORTEST, LONGEST = 160, 600
 """Characters of a passage."""
 _PARAGRAPH = re.compile(r"\n\s*\n")
+
+
+def with_general_text(config: RunConfig, data: TaskData) -> RunConfig:
+    """Return the configuration with the manual to measure forgetting by, where rows are replayed against it."""
+    is_replayed = any(one.config.replay for one in data.sets)
+    if not is_replayed or config.evaluation.general_text is not None or data.task.on_texts() is None:
+        return config
+    return config.model_copy(update={"evaluation": config.evaluation.changed(general_text=MANUAL)})
 
 
 def judge_general_text(composed: Composed) -> Kept | None:

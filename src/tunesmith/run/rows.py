@@ -51,6 +51,9 @@ def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
     Tasks that read running text get plain text files as passages. Raises ``InputError`` when
     there is nothing to read, or no task or columns are found.
     """
+    if data.mixture:
+        paths = ", ".join(one.path for one in data.mixture)
+        raise InputError("A mixture is looked at set by set.", f"Give one of its files: {paths}.")
     found = _find(data, task)
     if found.task.joins_lines and found.raw.is_plain_text and data.passage is None:
         note = Problem(

@@ -126,8 +126,9 @@ class Workshop:
     def encoded(self, network: Network, data: TaskData, split: str) -> Encoded:
         """Return the tokens of a split."""
         content = data.prepared.hashes[split]
-        key = ["encoded", *_task_of(data), self.tokenizer_sha256(network), network.max_length, content]
-        return self.once(key, lambda: network.encode_cached(data.task, data.columns(split), content))
+        task = data.task_of(split)
+        key = ["encoded", task.model_dump(mode="json"), self.tokenizer_sha256(network), network.max_length, content]
+        return self.once(key, lambda: network.encode_cached(task, data.columns(split), content))
 
     def columns(self, folder: Path, network: Network, compute: ComputeConfig) -> ComputedColumns:
         """Return the place of what a run's model makes of rows; ``folder`` is the run's."""

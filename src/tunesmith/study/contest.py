@@ -33,7 +33,12 @@ from tunesmith.study.time_budget import Cost
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, Problem
 
-RIVAL_TITLES = {"tfidf": "TF-IDF", "untuned": "the model before fine-tuning", "rule": "a simple rule"}
+RIVAL_TITLES = {
+    "tfidf": "TF-IDF",
+    "untuned": "the model before fine-tuning",
+    "rule": "a simple rule",
+    "in_context": "the model before fine-tuning with the rows as examples in its prompt",
+}
 RIVAL_NAMES = {"classical": "tfidf", "untuned": "untuned", "rule": "rule"}
 PROBE_SECONDS = 2.0
 """How long steps of a method are made to see what it costs, where there is a budget."""
@@ -157,17 +162,21 @@ class _Contest:
             raise InputError(f"metric: {task.name} has no metric {metric!r}.", f"Choose one of {known}.")
         wanted = config.train.early_stopping.metric or main
         rival = RIVAL_NAMES[task.rival] if task.rival == "untuned" or has_baseline(task) else ""
+        rival = rival if config.evaluation.baseline else ""
+        if rival == "untuned" and config.data.few_shot is not None and task.writer is not None:
+            rival = "untuned" if task.writer.exchanges(data.columns("train")) is None else "in_context"
         return Question(
             task=task,
             metric=metric,
             higher=task.higher_is_better[metric],
             tuned_by=wanted,
             tuned_higher={**task.higher_is_better, "loss": False}[wanted],
-            reference=self.reference,
+            reference=rival if rival == "in_context" and not config.reference else self.reference,
             margin=config.margin,
             num_rows={split: len(rows) for split, rows in data.prepared.splits.items()},
             groups=data.prepared.groups("test"),
-            rival=rival if config.evaluation.baseline else "",
+            rival=rival,
+            shots=config.data.few_shot,
             confidence=config.evaluation.confidence,
             seed=config.train.seed,
         )
@@ -203,8 +212,9 @@ class _Contest:
         if self.reference not in self.settled:
             if not self.settled:
                 raise InputError("None of the methods fits this model and these rows.", "Choose another model.")
-            self.reference = next(iter(self.settled))
-            self.question = replace(self.question, reference=self.reference)
+            before, self.reference = self.reference, next(iter(self.settled))
+            if self.question.reference == before:
+                self.question = replace(self.question, reference=self.reference)
 
     def _look(self, config: RunConfig) -> dict[str, Any]:
         """Return a method's rate and steps here and, where time matters, what it takes."""
@@ -233,7 +243,7 @@ class _Contest:
             )
             notes.append(Problem("note", message, "Give more test rows, or a larger --margin."))
         if self.config.seeds == 1:
-            message = "With one seed, what is found speaks of these models, and not of the methods."
+            message = f"With {self.question.seeds(1)}, what is found speaks of these models, and not of the methods."
             notes.append(Problem("note", message, "Give --seeds 3 or more for a word on the methods."))
         return notes
 
@@ -255,6 +265,7 @@ class _Contest:
             "model": self.config.model.name,
             "data": self.config.data.path,
             "seeds": seeds_of(self.config, self.config.seeds),
+            "few_shot": self.config.data.few_shot,
             "machine": machine_in_words(self.work.workshop.once(["machine"], machine)),
             "began": began,
         }

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from tunesmith.config.base import Choice, Config, ConfigError
 from tunesmith.config.build import build
 from tunesmith.config.lists import split_values
 from tunesmith.config.quantities import parse_duration
+from tunesmith.data.config import DataConfig
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.run import RunConfig
 from tunesmith.types import InputError, Problem
 
 DEFAULT_METHODS = ("freeze", "lora", "full")
+FEW_SHOT_METHODS = ("freeze", "contrastive", "lora")
+"""Those that are tried where few rows are drawn, and nobody names others."""
+FEW_SHOT_SEEDS = 5
+"""Draws, where nobody says how many."""
 RIVALS = ("tfidf", "untuned", "rule")
 """Entrants that nothing is trained for here: they stand beside the methods wherever the task has them."""
 ALL = "all"
@@ -33,10 +38,10 @@ class CompareConfig(RunConfig):
     methods: tuple[str | dict[str, Any], ...] = DEFAULT_METHODS
     """Who takes part: names with commas between, options in brackets: `full,lora,lora(rank=64,rslora=true)`; `all` for
     every method that fits. What a trained model has to beat (TF-IDF, a simple rule, or the model before fine-tuning)
-    stands beside them."""
+    stands beside them. With `data.few_shot` they are freeze, contrastive and lora when not given."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """How often each method is trained and judged: everything random changes with the seed, and the validation rows
-    where they are cut here."""
+    where they are cut here. With `data.few_shot` every seed draws other rows: 5 when not given."""
     rates: Annotated[int, Field(ge=1, le=15)] = 5
     """Learning rates that are tried for every method before it is judged, a factor of 3 apart around its default; with
     1 the default is taken as it is."""
@@ -64,6 +69,22 @@ class CompareConfig(RunConfig):
             except InputError as error:
                 raise ValueError(str(error)) from error
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suited_to_few_rows(cls, values: Any) -> Any:
+        """Set what nobody gave for rows that are drawn: no rate is tried, since there is nothing to choose it by."""
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if not isinstance(data, DataConfig) or data.few_shot is None:
+            return values
+        found = {"methods": FEW_SHOT_METHODS, "seeds": FEW_SHOT_SEEDS, "rates": 1, **values}
+        if found["rates"] != 1:
+            raise ValueError(
+                f"rates is {found['rates']}, but with data.few_shot there are no validation rows to choose rates by; "
+                "leave it out, and give one as train.learning_rate if you know a better one"
+            )
+        draws = found["seeds"]
+        return {**found, "data": data.changed(draw=f"1/{draws}") if isinstance(draws, int) and draws > 0 else data}
 
     @property
     def budget_seconds(self) -> float | None:
@@ -125,7 +146,8 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         problems.append(Problem("error", "methods names no method to be trained.", "Name some, such as full,lora."))
     if problems:
         raise ConfigError(problems)
-    return found, is_all or "methods" not in config.model_fields_set
+    is_default = "methods" not in config.model_fields_set or config.methods == FEW_SHOT_METHODS
+    return found, is_all or is_default
 
 
 def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> str:

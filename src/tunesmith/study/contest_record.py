@@ -39,6 +39,8 @@ class ContestRecord:
         findings = self.numbers.findings(whole) if is_over else Findings()
         methods = [self._method(line, runs.get(line.name, []), findings) for line in self.board.lines.values()]
         comparisons = [asdict(one) for one in findings.comparisons]
+        if question.shots is not None:  # every seed draws the rows
+            comparisons = [{**one, "advice": one["advice"].replace("seed", "draw")} for one in comparisons]
         tuning = self._tuning()
         openings = [{"time": event["time"], "run": event["folder"]} for event in self.journal.of("opened")]
         verdict = verdict_of(methods, comparisons, question, findings.margin) if is_over else "Still going on."
@@ -139,7 +141,7 @@ class ContestRecord:
         empty: dict[str, Any] = dict.fromkeys(
             ("peak_memory", "size", "latency", "throughput", "forgetting", "seconds", "trained_parameters")
         )
-        if beside is None or self.numbers.question.rival == "untuned":
+        if beside is None or self.numbers.question.rival in ("untuned", "in_context"):
             return empty
         return empty | {"seconds": beside["seconds"], "trained_parameters": beside["num_parameters"]}
 

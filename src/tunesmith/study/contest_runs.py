@@ -96,10 +96,16 @@ class ContestRuns:
     def run_config(
         self, contestant: Contestant, rate: float, seed: int, place: Path, *, cut: int | None = None, **sections: Any
     ) -> RunConfig:
-        """Return the configuration of a run; ``cut`` gives it validation rows of its own, where they are cut here."""
+        """Return the configuration of a run; ``cut`` gives it rows of its own.
+
+        That are validation rows, where they are cut here, or the training rows, where few are drawn.
+        """
         data = self.config.data
-        if cut is not None and data.validation is None and data.validation_fraction:
+        if cut is not None and data.few_shot is None and data.validation is None and data.validation_fraction:
             data = data.changed(validation_seed=(data.split_seed + cut) % 2**32)
+        if cut is not None and data.few_shot is not None:
+            _, draws = data.draw_numbers
+            data = data.changed(draw=f"{cut - self.config.train.seed}/{draws}")
         training = self.config.train.changed(learning_rate=rate, seed=seed)
         return self.config.run_config(
             method=contestant.method, train=training, data=data, output=str(place), **sections

@@ -48,10 +48,18 @@ class Question:
     groups: npt.NDArray[np.uint64] | None
     """[N]: which test rows belong together."""
     rival: str
-    """Who stands beside the methods without being trained here: ``tfidf``, ``rule``, ``untuned`` or nobody."""
+    """Who stands beside the methods without being trained here: ``tfidf``, ``rule``, ``untuned``, ``in_context`` or
+    nobody."""
     confidence: float
     seed: int
     """Of the resamples."""
+    shots: int | None = None
+    """Rows of each class that every seed draws to train on, where few are."""
+
+    def seeds(self, number: int) -> str:
+        """Return ``1 seed``, ``3 seeds``; draws where each seed draws the rows."""
+        word = "seed" if self.shots is None else "draw"
+        return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class FinishedRun:
     folder: Path
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
-    validation_hash: str
+    training_hash: str
     kept: KeptScores
     scores: Scores
     points: Sequence[tuple[int, float, float | None]]
@@ -95,7 +103,7 @@ class ContestStatistics:
                 folder,
                 directory.read_json("training"),
                 directory.read_json("evaluation"),
-                directory.read_json("environment")["data"]["hashes"].get("validation", ""),
+                directory.read_json("environment")["data"]["hashes"]["train"],
                 kept,
                 self._score(kept.outputs, kept.targets),
                 _points(directory, self.question.tuned_by),
@@ -175,7 +183,7 @@ class ContestStatistics:
             return None
         question = self.question
         outputs = {name: own[0].kept.outputs for name, own in runs.items()}
-        targets = runs[question.reference][0].kept.targets
+        targets = next(iter(runs.values()))[0].kept.targets
         if rival := next((own[0].kept.rival for own in runs.values() if own[0].kept.rival), None):
             outputs[question.rival] = rival
         return {
@@ -194,8 +202,8 @@ class ContestStatistics:
 
 
 def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
-    """Say whether other rows were validation rows, and so training rows, with every seed."""
-    return len({run.validation_hash for own in runs.values() for run in own}) > 1
+    """Say whether there were other training rows with every seed: drawn anew, or left by other validation rows."""
+    return len({run.training_hash for own in runs.values() for run in own}) > 1
 
 
 def _points(directory: RunDirectory, metric: str) -> list[tuple[int, float, float | None]]:

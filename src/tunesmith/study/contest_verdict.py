@@ -30,7 +30,7 @@ def verdict_of(
     if not comparisons:
         shown = interval(Interval(reference["mean"], reference["low"], reference["high"]))
         what = f"{metric_phrase(question.metric)} {shown}"
-        return f"Only {_named(reference)} was judged: {what}{_basis(reference, question)}."
+        return f"Only {_named(reference)} was judged: {what}{_basis(reference, judged, question)}."
     said = _Words(judged, comparisons, question, margin)
     return said.sentence()
 
@@ -51,7 +51,7 @@ class _Words:
     def sentence(self) -> str:
         """Return the sentence for what was found, the strongest finding first."""
         text = self._better() or self._equivalent() or self._worse() or self._undecided()
-        return f"{_cap(text)}{_basis(self.reference, self.question)}."
+        return f"{_cap(text)}{_basis(self.reference, self.judged, self.question)}."
 
     def _better(self) -> str:
         if not self.of["better"]:
@@ -165,12 +165,19 @@ def _named(method: Mapping[str, Any]) -> str:
     return str(method["title"] if method["learning_rate"] is None else method["name"])
 
 
-def _basis(method: Mapping[str, Any], question: Question) -> str:
-    """Say what a sentence rests on."""
-    seeds = "1 seed" if method["seeds"] == 1 else f"{method['seeds']} seeds"
+def _basis(method: Mapping[str, Any], judged: Mapping[str, Mapping[str, Any]], question: Question) -> str:
+    """Say what a sentence rests on; a rival that is the reference has the seeds of those compared with it."""
+    drawn = "" if question.shots is None else f"{_shots(question)}, "
+    number = method["seeds"] or max((one["seeds"] for one in judged.values()), default=0)
     num_rows = question.num_rows["test"]
     rows = "1 test row" if num_rows == 1 else f"{count(num_rows)} test rows"
-    return f" ({metric_phrase(question.metric)} on {rows}, {seeds})"
+    return f" ({metric_phrase(question.metric)} on {rows}, {drawn}{question.seeds(number)})"
+
+
+def _shots(question: Question) -> str:
+    """Say how many rows every draw trains on."""
+    total, shots = question.num_rows["train"], question.shots
+    return f"{count(total)} training rows" if total == shots else f"{shots} training rows a class ({count(total)})"
 
 
 def _list(names: Sequence[str]) -> str:

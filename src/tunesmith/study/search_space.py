@@ -29,7 +29,16 @@ NOT_SEARCHED = {
     "train.early_stopping.metric": "it would change what the trials are judged by",
     **dict.fromkeys(
         (
-            *("data.path", "data.validation", "data.test", "data.columns", "data.group", "data.limit", "data.fold"),
+            *(
+                "data.path",
+                "data.validation",
+                "data.test",
+                "data.columns",
+                "data.group",
+                "data.limit",
+                "data.fold",
+                "data.mixture",
+            ),
             *("data.split_seed", "data.validation_seed", "data.validation_fraction", "data.test_fraction"),
         ),
         "it would change the rows that the trials are judged by",

@@ -45,6 +45,7 @@ from tunesmith.tasks.token_scores import (
     row_means,
     row_sums,
 )
+from tunesmith.tasks.writer import EXAMPLES
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -182,9 +183,10 @@ class CausalLM(Task, Writer):
         return "messages" in columns
 
     def _conversations(self, columns: Columns) -> Iterator[tuple[list[Message], list[Any] | None]]:
-        tools = columns.get("tools") or [None] * len(columns["messages"])
-        for cell, tool in zip(columns["messages"], tools, strict=True):
-            yield read_messages(cell, self.system), read_tools(tool)
+        num_rows = len(columns["messages"])
+        tools, shown = columns.get("tools") or [None] * num_rows, columns.get(EXAMPLES) or [()] * num_rows
+        for cell, tool, before in zip(columns["messages"], tools, shown, strict=True):
+            yield _preceded(read_messages(cell, self.system), before), read_tools(tool)
 
     @property
     def shortening(self) -> str:
@@ -291,6 +293,13 @@ class CausalLM(Task, Writer):
 
     # ---- generation ----------------------------------------------------------------------------
 
+    def exchanges(self, columns: Columns) -> list[list[Mapping[str, Any]]] | None:
+        if not self._is_chat(columns):
+            return None
+        rows = (read_messages(cell) for cell in columns["messages"])
+        talks = [[message for message in messages if message["role"] != "system"] for messages in rows]
+        return [list(talk) if talk and talk[-1]["role"] == "assistant" else [] for talk in talks]
+
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise conversations up to the answer to be written (one at their end is the reference and left out).
 
@@ -365,6 +374,12 @@ def transcript(messages: Sequence[Message]) -> str:
     if len(messages) == 1:
         return str(messages[0]["content"])
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _preceded(messages: list[Message], shown: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Return messages after those that are shown before them and not learned; a system message stays first."""
+    head = next((place for place, one in enumerate(messages) if one["role"] != "system"), len(messages))
+    return [*messages[:head], *({**one, "train": False} for one in shown), *messages[head:]]
 
 
 def parted(messages: list[Message]) -> tuple[list[Message], Message | None]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator, model_validator
 
@@ -323,6 +324,9 @@ class Classification(Task):
     @property
     def followed(self) -> Following:
         return "labels" if self.multi_label else "classes"
+
+    def classes(self, targets: Mapping[str, Array | Ragged]) -> npt.NDArray[np.int64] | None:
+        return None if self.multi_label else np.asarray(targets["label"], dtype=np.int64)
 
     def scores_for(self, answers: Array | Ragged) -> Array:
         """Return the logarithms of the probabilities, or of the odds of independent labels."""

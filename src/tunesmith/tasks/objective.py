@@ -166,6 +166,10 @@ class Objective:
         """
         return None
 
+    def classes(self, targets: Mapping[str, Array | Ragged]) -> npt.NDArray[np.int64] | None:
+        """Return [N]: the class of every row; None where rows are not of one class each."""
+        return None
+
     def scores_for(self, answers: Array | Ragged) -> Array | Ragged:
         """Return the scores, float32, that have these ``Judge.answers``: what a student's are held against."""
         raise NotImplementedError

@@ -35,6 +35,7 @@ from tunesmith.tasks.token_scores import (
     row_means,
     row_sums,
 )
+from tunesmith.tasks.writer import EXAMPLES
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -252,8 +253,7 @@ class Seq2Seq(Task, Writer):
         of_row = np.repeat(np.arange(len(sources)), counts).tolist()
         answers = [text for texts in targets for text in texts]
         asked = {"messages": [_conversation(sources[row], text) for row, text in zip(of_row, answers, strict=True)]}
-        if "row" in columns:
-            asked["row"] = [columns["row"][row] for row in of_row]
+        asked |= {name: [columns[name][row] for row in of_row] for name in ("row", EXAMPLES) if name in columns}
         return text_pairs.regrouped(self._chat.encode(asked, tokenizer, max_length), counts)
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
@@ -350,6 +350,12 @@ class Seq2Seq(Task, Writer):
             return self._chat.encode_prompts(_conversations(sources, columns), tokenizer, max_length)
         return self._encoder(tokenizer).encode_sources(sources, max_length)
 
+    def exchanges(self, columns: Columns) -> list[list[Mapping[str, Any]]] | None:
+        if self.via != "prompt":
+            return None
+        rows = zip(columns[SOURCE], columns[TARGET], strict=True)
+        return [list(_conversation(self._read(source), texts[0])) if texts else [] for source, texts in rows]
+
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         if self.via == "prompt":
             return self._chat.stop_tokens(tokenizer)
@@ -397,5 +403,5 @@ def _conversation(source: str, target: str | None = None) -> list[dict[str, str]
 
 
 def _conversations(sources: Sequence[str], columns: Columns) -> Columns:
-    places = {"row": columns["row"]} if "row" in columns else {}
-    return {"messages": [_conversation(source) for source in sources], **places}
+    others = {name: columns[name] for name in ("row", EXAMPLES) if name in columns}
+    return {"messages": [_conversation(source) for source in sources], **others}

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+EXAMPLES = "examples"
+"""The canonical column of messages that a prompt shows before a row's own; nothing of them is learned or judged."""
+
+
 class Writer:
     """What generation asks of a task."""
 
@@ -35,6 +39,14 @@ class Writer:
     def encode_prompts(self, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise what is to be answered: inputs only, one sequence a row, ready for the model to go on from."""
         raise NotImplementedError
+
+    def exchanges(self, columns: Columns) -> list[list[Mapping[str, Any]]] | None:
+        """Return rows as messages that prompts can show before other rows (``EXAMPLES``), in their order.
+
+        Empty for a row that has no answer; None where the model is not prompted by messages.
+        """
+        del columns
+        return None
 
     def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
         """Return the canonical columns of the one row that an answer to ``messages`` is to be written to."""
