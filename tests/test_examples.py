@@ -20,8 +20,15 @@ from tunesmith.config.load import load_yaml, merge, parse_yaml
 from tunesmith.run import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-PAGES = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+PAGES = sorted(
+    [
+        *ROOT.glob("README*.md"),
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ]
+)
 
 REQUIRED: dict[str, Any] = {"model": "lstm", "data": "reviews.csv"}
 """What a page need not repeat in every snippet."""

@@ -100,6 +100,7 @@ ColumnKind = Literal[
     "boolean",
     "list",  # a list in every cell (JSON formats), or text that splits into few distinct parts
     "object",  # nested records
+    "image",  # references to images (``tunesmith.data.image_files``)
     "empty",
 ]
 
@@ -180,6 +181,10 @@ class HeadSettings:
     """Longest row in tokens when the user names none and the model allows more."""
     other_class: str = ""
     """Another auto class that will do, where the model has none of the first."""
+    reads_texts: bool = True
+    """Whether the model is given texts, so that it needs a tokenizer."""
+    reads_images: bool = False
+    """Whether the model is given images, so that it needs an image processor."""
 
     @property
     def auto_classes(self) -> tuple[str, ...]:
@@ -222,3 +227,7 @@ class StepInfo:
     """Indices of the training rows of a skipped step."""
     note: str = ""
     """Something to tell the user once (memory ran out and micro-batches were halved)."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the step, by name, of tasks that have some (the reward of the answers it was learned from)."""
+    idle: str = ""
+    """Why the step had nothing to learn, of tasks that can tell; empty where it had."""

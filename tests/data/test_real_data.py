@@ -9,6 +9,7 @@ import pytest
 
 from tunesmith.data import DataConfig, assign_roles, prepare, profile, read
 from tunesmith.run.rows import find_rows
+from tunesmith.tasks import ImageClassification
 from tunesmith.types import Role
 
 FOLDER = os.environ.get("TUNESMITH_TEST_DATA")
@@ -112,3 +113,19 @@ def test_questions_on_texts(path, rows, without):
     assert len(sides) == 3
     assert not set.intersection(*sides)
     assert not sides[0] & sides[2]
+
+
+def test_questions_about_shapes():
+    pytest.importorskip("PIL")
+    config = DataConfig(path=str(Path(FOLDER) / "easy_vqa"))
+    found = find_rows(config, None)
+    assert found.task.name == "image_text"
+    assert sizes(found.raw.splits) == {"train": 38575, "test": 9673}
+    seen = find_rows(config, ImageClassification())
+    data = prepare(seen.raw, seen.data, seen.choices, seen.form)
+    assert set(data.splits["train"]["label"]) == {"circle", "rectangle", "triangle"}
+    assert sizes(data.splits) == {
+        "train": 2796,
+        "validation": 311,
+        "test": 763,
+    }  # images that are asked for their shape

@@ -137,8 +137,8 @@ class TestRefused:
     def test_a_folder_without_data(self, tmp_path):
         with pytest.raises(InputError, match="No data file"):
             read_folder(tmp_path)
-        write(tmp_path, picture_DOT_png=b"\x89PNG", README="hello")
-        with pytest.raises(InputError, match=r"It holds: picture\.png"):
+        write(tmp_path, song_DOT_mp3=b"ID3", README="hello")
+        with pytest.raises(InputError, match=r"It holds: song\.mp3"):
             read_folder(tmp_path)
 
     @pytest.mark.parametrize("name", ["rows.pkl", "rows.pt", "model.bin", "rows.csv"])

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -23,12 +24,14 @@ from tunesmith.cli import application
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml, parse_overrides
 from tunesmith.config.migrate import migrate
-from tunesmith.data import DataConfig, prepare
+from tunesmith.data import DataConfig, prepare, read
+from tunesmith.data.image_rows import ClassifiedImages
 from tunesmith.models import MODELS, Pretrained
 from tunesmith.run.config import RunConfig
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks import CausalLM, Classification
 from tunesmith.tasks.chat.sandbox import ChatTemplate, RefusedError
+from tunesmith.types import ColumnChoice
 
 ROWS = [
     {"text": f'words, "quoted" and café {row}', "label": ["good", "bad"][row % 2], "n": row / 3} for row in range(24)
@@ -70,6 +73,10 @@ QUESTIONS = {
         for row in range(6)
     ]
 }
+PICTURES = [
+    {"image": {"bytes": b"\x89PNG\r\n\x1a\n" + bytes([row] * 9), "path": None}, "label": "ab"[row % 2]}
+    for row in range(12)
+]
 SPLITS = {name: [[f"text {name} {row}", "ab"[row % 2]] for row in range(8)] for name in ("train", "dev", "test")}
 
 
@@ -137,6 +144,7 @@ COLUMNAR_FILES: dict[str, bytes] = {
     "rows.arrow": _columnar(_write_arrow(pa.ipc.new_stream), ROWS),
     "file.arrow": _columnar(_write_arrow(pa.ipc.new_file), TAGGED),
     "rows.feather": _columnar(pa.feather.write_feather, ROWS),
+    "images.parquet": _columnar(pa.parquet.write_table, PICTURES),
 }
 OPTIONS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {}, {"bad_rows": "quarantine"}, {"bad_rows": "refuse"}, {"encoding": "utf-16"}, {"encoding": "cp1252"},
@@ -204,6 +212,32 @@ def use_config(folder: Path, name: str, random: Random) -> None:
     with contextlib.suppress(ValueError):
         parse_overrides([("train.epochs", path.read_text("utf-8", "replace")), *pairs], RunConfig)
     build(RunConfig, migrate(values, name)[0], name)
+
+
+@functools.cache
+def _image_files() -> dict[str, bytes]:
+    """Return a picture in every kind of file, and an archive of two classes."""
+    from images import KINDS, picture
+
+    found = {}
+    for number, kind in enumerate(("png", "jpeg", "gif", "bmp", "webp", "tiff")):
+        buffer = io.BytesIO()
+        picture(number).save(buffer, kind)
+        found[f"{number}.{kind}"] = buffer.getvalue()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, content in enumerate(list(found.values())):
+            file.writestr(f"{KINDS[number % 3]}/{number}.png", content)
+    return {**found, "classes.zip": archive.getvalue()}
+
+
+def use_image(folder: Path, name: str, random: Random) -> None:
+    """Read a picture or an archive of some, and open every one."""
+    del random
+    config = build(DataConfig, {"path": str(folder / name), "validation_fraction": 0, "test_fraction": 0}, "fuzz")
+    raw = read(config)
+    choices = [ColumnChoice(role, role, "") for role in ("image", "label") if role in raw.splits["train"].column_names]
+    prepare(raw, config, choices, ClassifiedImages)
 
 
 @functools.cache
@@ -284,8 +318,9 @@ def targets() -> dict[str, tuple[Target, float]]:
     base, adapter = _adapter_files()
     adapter["adapter_config.json"] = adapter["adapter_config.json"].replace(b"BASE", os.fsencode(base))
     found = [
-        (Target("text files", TEXT_FILES, use_data), 0.30),
+        (Target("text files", TEXT_FILES, use_data), 0.29),
         (Target("tables", COLUMNAR_FILES, use_data), 0.15),
+        (Target("images", _image_files(), use_image), 0.01),
         (Target("templates", TEMPLATES, use_template), 0.23),
         (Target("configurations", CONFIGS, use_config), 0.22),
         (Target("arguments", {f"{i}": line for i, line in enumerate(ARGUMENTS)}, use_arguments), 0.06),

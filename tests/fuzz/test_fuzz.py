@@ -24,8 +24,8 @@ MAX_MEGABYTES = 2500
 """Of one process, with torch, a tiny model and the damaged file in it."""
 BATCH = 100
 NAMES = (
-    "text files", "tables", "templates", "configurations", "arguments", "models bert", "models lstm", "models llama",
-    "adapters",
+    "text files", "tables", "images", "templates", "configurations", "arguments", "models bert", "models lstm",
+    "models llama", "adapters",
 )  # fmt: skip
 
 

@@ -48,6 +48,16 @@ def chosen(i: int) -> dict[str, Any]:
     return {"text": None, "question": f"which is {WORDS[i % 4]} {i}", "choices": choices, "label": i % 2}
 
 
+def searched(i: int) -> dict[str, Any]:
+    wrong = [f"a {WORDS[(i + k) % 4]} film" for k in range(1, 2 + i % 2)]
+    return {
+        "text": None,
+        "query": f"which is {WORDS[i % 4]} {i}",
+        "positive": f"a {WORDS[i % 4]} film",
+        "negative": wrong,
+    }
+
+
 def related(i: int) -> dict[str, Any]:
     """Return two texts of words that the tokenizer knows, so that no two rows are the same to it."""
     words = [WORDS[i // place % 4] for place in (1, 4, 16, 64)]
@@ -59,10 +69,22 @@ def rewritten(i: int) -> dict[str, Any]:
     return {"text": None, **sides, "target": sides["target"] * (1 + i % 2)}
 
 
+def seen(i: int) -> dict[str, Any]:
+    """Return the name of a picture, which ``write_rows`` draws, with its label."""
+    return {"text": None, "image": f"{i}.png", "label": ("high", "low", "wide")[i % 3]}
+
+
+def asked(i: int) -> dict[str, Any]:
+    return {**seen(i), "question": f"is it {WORDS[i % 4]}?"}
+
+
 OF_ONE_CLASS = ("classification", "weighted", "focal")
 """Those whose rows are of one class each."""
 WRITES_FROM_ENCODER = "texts of texts"
-"""The row whose model has an encoder and a decoder, and the padded layout alone."""
+"""The row whose model has an encoder and a decoder."""
+SEEING = ("images", "questions about images")
+"""The rows whose models look at images."""
+PADDED_ALONE = (WRITES_FROM_ENCODER, *SEEING)
 
 TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]] = {
     "classification": ("classification", {}, lambda i: {"label": ("good", "bad", "so-so")[i % 3]}),
@@ -98,12 +120,20 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
         {},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3], "thumb": i % 3 == 1},
     ),
+    "reinforced": (
+        "grpo",
+        {"rewards": [{"by": "length", "most": 2, "margin": 3}, "regex:[a-p ]*"], "max_new_tokens": 6, "group_size": 4},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
+    ),
     "answers": ("question_answering", {}, answered),
     "choices": ("multiple_choice", {}, chosen),
+    "images": ("image_classification", {"mirror": True, "crop": 0.8}, seen),
+    "questions about images": ("image_text", {}, asked),
+    "candidates": ("reranking", {}, searched),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
-WRITING = ("causal_lm", "preference")
+WRITING = ("causal_lm", "preference", "grpo")
 """Tasks of models that write."""
 
 METHOD_ROWS: dict[str, dict[str, Any]] = {
@@ -132,6 +162,8 @@ REFUSED = {
     ("masked", "prompt tuning"): "PEFT has no such place",
     ("preferences", "probe"): "no head",
     ("preferences", "bitfit"): "has none below its head",
+    ("reinforced", "probe"): "no head",
+    ("reinforced", "bitfit"): "has none below its head",
     ("thumbs", "probe"): "no head",
     ("thumbs", "bitfit"): "has none below its head",
     ("texts of texts", "probe"): "no head",
@@ -140,6 +172,10 @@ REFUSED = {
     ("answers", "prompt tuning"): "PEFT has no such place",
     ("choices", "prompt tuning"): "PEFT has no such place",
     ("near texts", "prompt tuning"): "PEFT has no such place",
+    ("images", "pruned"): "not of a kind",
+    ("images", "prompt tuning"): "PEFT has no such place",
+    ("questions about images", "pruned"): "not of a kind",
+    ("questions about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 REFUSED |= {(task, "contrastive"): "makes pairs of rows" for task in TASK_ROWS if task not in OF_ONE_CLASS}
@@ -148,12 +184,18 @@ CASES = pairwise(
     tuple(TASK_ROWS),
     tuple(METHOD_ROWS),
     ("flat", "padded"),
-    allowed=lambda row: row[1:] != ("prompt tuning", "flat") and (row[0], row[2]) != (WRITES_FROM_ENCODER, "flat"),
+    allowed=lambda row: row[2] == "padded" or (row[1] != "prompt tuning" and row[0] not in PADDED_ALONE),
 )
+
+
+WRITTEN_IN_STEPS = "reinforced"
+"""The row whose steps write their answers first, which takes time: few methods meet it in every test run."""
 
 
 def is_quick(task: str, method: str) -> bool:
     """Say whether a task meets a method in every test run: of the rows of one task, each has its turn."""
+    if task == WRITTEN_IN_STEPS:
+        return method in ("full", "freeze", "prompt tuning")
     rows = [row for row, (name, _, _) in TASK_ROWS.items() if name == TASK_ROWS[task][0]]
     return task == rows[list(METHOD_ROWS).index(method) % len(rows)]
 
@@ -172,6 +214,12 @@ def test_every_task_and_method_has_a_row() -> None:
 def write_rows(folder: Path, make: Callable[[int], dict[str, Any]]) -> Path:
     path = folder / "rows.jsonl"
     rows = [{"text": f"this {WORDS[i % 4]} {WORDS[i // 4 % 4]} {i % 31}", **make(i)} for i in range(90)]
+    if "image" in rows[0]:
+        pytest.importorskip("PIL")
+        from images import draw
+
+        for i, row in enumerate(rows):
+            draw(folder / row["image"], i)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -183,6 +231,11 @@ def model_for(configured: Configure, llama_folder: Path, tmp_path: Path) -> Call
     def find(task: str) -> str:
         if task == WRITES_FROM_ENCODER:
             return str(writer_folder(tmp_path))
+        if task in SEEING:
+            pytest.importorskip("PIL")
+            from images import seeing_folder
+
+            return str(seeing_folder(tmp_path, with_texts=TASK_ROWS[task][0] == "image_text"))
         return str(llama_folder) if TASK_ROWS[task][0] in WRITING else str(configured().model.name)
 
     return find
@@ -216,7 +269,14 @@ def test_trains_saves_and_reopens(
     assert again["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
     for metric, interval in run.evaluation["metrics"].items():
         assert again["metrics"][metric]["value"] == pytest.approx(interval["value"], abs=1e-6, nan_ok=True)
-    if name in ("pair_ranking", "question_answering", "multiple_choice"):  # whose rows are no plain texts
+    if task in SEEING:
+        prediction = run.predict([{**make(1), "image": str(tmp_path / "1.png")}])[0]
+    elif name in (
+        "pair_ranking",
+        "question_answering",
+        "multiple_choice",
+        "reranking",
+    ):  # whose rows are no plain texts
         prediction = run.predict([make(1)])[0]
     else:
         prediction = run.predict(["this film"], ["a film"] if "text_pair" in run.config.data.columns else None)[0]
@@ -246,7 +306,7 @@ def test_resumed_equals_uninterrupted_and_flat_equals_padded(
     configured: Configure, model_for: Callable[[str], str], tmp_path: Path, task: str
 ) -> None:
     name, settings, make = TASK_ROWS[task]
-    model, layout = model_for(task), "padded" if task == WRITES_FROM_ENCODER else "flat"
+    model, layout = model_for(task), "padded" if task in PADDED_ALONE else "flat"
     data = str(write_rows(tmp_path, make))
 
     def config(folder: str, layout: str) -> RunConfig:

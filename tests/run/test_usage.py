@@ -61,6 +61,18 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "multiple_choice"},
         lambda i: {"question": text(i), "choices": [f"a {word}" for word in WORDS[: 2 + i % 3]], "label": i % 2},
     ),
+    "images": (
+        {"name": "image_classification"},
+        lambda i: {"image": f"{i}.png", "label": ("high", "low", "wide")[i % 3]},
+    ),
+    "questions about images": (
+        {"name": "image_text"},
+        lambda i: {"image": f"{i}.png", "question": text(i), "label": ("high", "low", "wide")[i % 3]},
+    ),
+    "candidates": (
+        {"name": "reranking"},
+        lambda i: {"query": text(i), "positive": f"a {WORDS[i % 4]}", "negative": [f"a {WORDS[(i + 1) % 4]}"]},
+    ),
     "masked": ({"name": "masked_lm", "num_fillers": 3}, lambda i: {"text": text(i)}),
     "chat": (
         {"name": "causal_lm", "system": "Be brief."},
@@ -79,18 +91,31 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "preference"},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
     ),
+    "reinforced": (
+        {"name": "grpo", "rewards": ["length:3"], "max_new_tokens": 6, "group_size": 2},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?"},
+    ),
     "translations": (
         {"name": "seq2seq", "prefix": "turn: ", "num_beams": 2, "length_penalty": 0.5},
         lambda i: {"source": text(i), "target": f"a {WORDS[i % 4]}"},
     ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
+WRITING = ("chat", "texts", "preferences", "reinforced")
+"""Kinds of runs that write answers."""
+SEEING = ("images", "questions about images")
+"""Those whose models look at images."""
 
 
 def trained(configured: Configure, folder: Path, kind: str, method: str, model: Path | None = None) -> Run:
     task, make = CASES[kind]
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps(make(i)) + "\n" for i in range(90)), encoding="utf-8")
+    if kind in SEEING:
+        from images import draw
+
+        for i in range(90):
+            draw(folder / f"{i}.png", i)
     config = configured(
         **({} if model is None else {"model": str(model)}),
         data=str(data),
@@ -131,12 +156,19 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     kind: str,
     method: str,
 ) -> None:
-    model = llama_folder if kind in ("chat", "texts", "preferences") else None
+    model = llama_folder if kind in WRITING else None
     if kind == "translations":
         model = writer_folder(tmp_path, max_position_embeddings=300)  # the card asks for answers of 256 tokens
+    if kind in SEEING:
+        pytest.importorskip("PIL")
+        from images import draw, seeing_folder
+
+        model = seeing_folder(tmp_path, with_texts=kind != "images")
     run = trained(configured, tmp_path, kind, method, model)
+    if kind in SEEING:
+        image = str(draw(run.folder / "image.png", 100))
     out = printed(run, monkeypatch, capsys)
-    if kind in ("chat", "texts", "preferences"):
+    if kind in WRITING:
         asked = "The beginning of a text" if kind == "texts" else "Your question."
         assert out.strip() == run.predict(asked)[0]["answer"]
         return
@@ -149,6 +181,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         assert [tag for _, tag in found] == own["tags"]
         assert [word.strip() for word, _ in found] == own["tokens"]
         return
+    if kind in SEEING:
+        (own,) = run.predict([image if kind == "images" else (image, "What is this?")])
+        assert found == {label: close(p) for label, p in own["probabilities"].items()}
+        return
     if kind == "answers":
         (own,) = run.predict([("Who wrote it?", "It was written by Ada Lovelace in 1843.")])
         assert found == {name: close(own[name]) if name == "score" else own[name] for name in found}
@@ -157,6 +193,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if kind == "choices":
         (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
         assert found == [close(chance) for chance in own["scores"]]
+        return
+    if kind == "candidates":
+        (own,) = run.predict([("What is warm?", ["Ice.", "The sun.", "Snow."])])
+        assert sorted(found, reverse=True) == [close(score) for score in own["scores"]]
         return
     if kind == "masked":
         (own,) = run.predict("Your [MASK] text.")

@@ -341,3 +341,23 @@ def test_decimal_commas_are_never_several_labels() -> None:
     bound = Classification().bind(columns)
     assert not bound.multi_label
     assert bound.labels == ("2", "2,5", "3", "3,5", "5")
+
+
+def test_every_label_may_have_its_own_threshold_and_may_find_it() -> None:
+    columns = {"label": [["a"], ["a", "b"], ["b"], [], ["a"], []]}
+    task = Classification(multi_label=True, tune_thresholds=True).bind(columns)
+    targets = task.targets(columns)
+    odds = np.array([[2.0, -3.0], [1.0, -1.0], [-2.0, -2.0], [0.5, -4.0], [3.0, -5.0], [-1.0, -6.0]], np.float32)
+    outputs = {"scores": odds}
+    tuned = task.tune(outputs, targets)
+    assert tuned.thresholds is not None
+    probabilities = 1 / (1 + np.exp(-odds.astype(np.float64)))
+    assert probabilities[3, 0] < tuned.thresholds["a"] < probabilities[1, 0]
+    assert probabilities[0, 1] < tuned.thresholds["b"] < probabilities[2, 1]
+    assert [one["label"] for one in tuned.decode(outputs)] == [["a"], ["a", "b"], ["b"], [], ["a"], []]
+    ones = np.ones((1, 6))
+    assert tuned.measure(outputs, targets, ones)["macro_f1"] == 1.0
+    assert task.measure(outputs, targets, ones)["macro_f1"] < 1.0
+    assert tuned.tune(outputs, targets) == tuned
+    with pytest.raises(InputError, match="thresholds names labels"):
+        Classification(multi_label=True, thresholds={"c": 0.3}).bind(columns)

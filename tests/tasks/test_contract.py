@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ TEXTS = [
     "too long",
 ]
 QUESTIONS = ["what is it", "is it too long"] * 5
+SEEING = ("image_classification", "image_text")
 PAIRS = [text[::-1] for text in TEXTS]
 TWO = ["good", "bad"] * 5
 THREE = ["a", "b", "c", "b", "a", "c", "c", "a", "b", "b"]
@@ -43,6 +48,28 @@ SEVERAL = [["x"], ["y"], ["x", "y"], [], ["z"], ["x", "z"], ["y"], ["y", "z"], [
 ENTITIES = [["O", "B-x", "I-x", "O"], ["B-y"], ["O", "O", "B-x"], ["O", "B-y", "I-y", "B-y"]]
 WORD_CLASSES = [["a", "b", "n", "n"], ["n"], ["b", "a", "n"], ["a", "n", "b", "n"]]
 NUMBERS = [0.5, 3.0, 2, 1.25, 4.75, 0, 2.5, 3.5, 1.0, 2.0]
+FUNCTIONS = Path(__file__).parent / "reward_functions.py"
+
+
+@cache
+def pictures() -> list[str]:
+    """Return the paths of ten pictures."""
+    pytest.importorskip("PIL")
+    from images import draw
+
+    folder = Path(tempfile.mkdtemp(prefix="tunesmith-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return [str(draw(folder / f"{number}.png", number)) for number in range(len(TEXTS))]
+
+
+def reader_of(task: str) -> Any:
+    """Return what a tiny model of this task reads with."""
+    if task not in SEEING:
+        return tiny_tokenizer()
+    pytest.importorskip("PIL")
+    from images import image_reader
+
+    return image_reader(with_texts=task == "image_text")
 
 
 @dataclass
@@ -74,12 +101,18 @@ class Case:
         if self.task == "multiple_choice":
             choices = [[f"{pair} {k}" for k in range(2 + i % 3)] for i, pair in enumerate(PAIRS)]
             return {"question": TEXTS, "choices": choices, "label": self.label, "row": places}
+        if self.task in SEEING:
+            asked = {"question": QUESTIONS} if self.task == "image_text" else {}
+            return {"image": pictures(), **asked, "label": self.label, "row": places}
+        if self.task == "reranking":
+            candidates = [[f"{pair} {k}" for k in range(len(self.label[i]))] for i, pair in enumerate(PAIRS)]
+            return {"query": TEXTS, "candidates": candidates, "grades": self.label, "row": places}
         if self.task == "embedding":
             beside = (
                 {"score" if isinstance(self.label[0], (int, float)) else "negative": self.label} if self.label else {}
             )
             return {"anchor": TEXTS, "positive": PAIRS, **beside, "row": places}
-        if self.task == "causal_lm":
+        if self.task in ("causal_lm", "grpo"):
             if not self.label:
                 return {"text": TEXTS, "row": places}
             pairs = zip(TEXTS, self.label, strict=True)
@@ -143,12 +176,30 @@ CASES: dict[str, Case] = {
         [[text.split()[-1], text[-3:]][: (i + 1) % 3] for i, text in enumerate(TEXTS)],
         {"stride": 5},
     ),
+    "images": Case("image_classification", THREE),
+    "images of several labels": Case("image_classification", SEVERAL, {"class_weights": "balanced"}),
+    "questions about images": Case("image_text", THREE, {"label_smoothing": 0.1}),
+    "questions of several answers": Case("image_text", SEVERAL),
     "choices": Case("multiple_choice", [i % 2 for i in range(10)]),
+    "candidates": Case("reranking", [[float(k == i % 2) for k in range(2 + i % 3)] for i in range(10)]),
+    "candidates, pairs of them": Case(
+        "reranking", [[1.0, 2.0, 0.0][: 2 + i % 2] for i in range(10)], {"loss": "pairwise"}
+    ),
+    "single candidates": Case("reranking", [[float(i % 2)] for i in range(10)]),
     "texts that belong together": Case("embedding", [], {"symmetric": True, "matryoshka": (32, 8)}),
     "texts and others": Case("embedding", [[text] * (i % 3) for i, text in enumerate(reversed(TEXTS))]),
     "triplets": Case("embedding", [[f"{text} not"] for text in TEXTS], {"loss": "triplet"}),
     "near texts": Case("embedding", NUMBERS),
     "near texts, cosines": Case("embedding", NUMBERS, {"loss": "cosine"}),
+    "rewarded answers": Case(
+        "grpo",
+        TEXTS[::-1],
+        {
+            "template": "chatml",
+            "max_new_tokens": 8,
+            "rewards": ["number", "text", "regex:.*a.*", "length:3", f"{FUNCTIONS}:score", "run:runs/judge"],
+        },
+    ),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
 
@@ -165,8 +216,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def tokenizer() -> Any:
-    return tiny_tokenizer()
+def tokenizer(case: Case) -> Any:
+    return reader_of(case.task)
 
 
 def predicts_text(task: Task) -> bool:
@@ -175,7 +226,7 @@ def predicts_text(task: Task) -> bool:
 
 
 def encoded_of(task: Task, case: Case) -> Encoded:
-    tokenizer = tiny_tokenizer()
+    tokenizer = reader_of(case.task)
     task.adapt(tokenizer)
     return task.encode(case.columns, tokenizer, 256)
 
@@ -280,7 +331,7 @@ def test_encode_lays_rows_side_by_side(case: Case, tokenizer: Any, tmp_path: Pat
     for prefix in ("", DECODER):
         for name, ragged in encoded.inputs.items():
             stream = encoded.stream(prefix)
-            if stream is not None and name.startswith(DECODER) == (prefix == DECODER):
+            if isinstance(ragged, Ragged) and stream and name.startswith(DECODER) == (prefix == DECODER):
                 np.testing.assert_array_equal(ragged.lengths, stream.lengths)
     encoded.save(tmp_path)
     assert Encoded.load(tmp_path).inputs.keys() == encoded.inputs.keys()

@@ -45,7 +45,10 @@ COMMANDS = {
     "export": ("tunesmith.cli.export_run:export_command", "Write a run for another program, proven equal there."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
-    "data": ("tunesmith.cli.export:data_group", "Look at a data set as tunesmith sees it; write out a sample."),
+    "data": (
+        "tunesmith.cli.data_commands:data_group",
+        "Look at a data set; write out a sample; cut documents into passages.",
+    ),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs, or of a study."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
 }

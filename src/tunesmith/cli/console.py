@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli import collecting, terminal
@@ -40,12 +41,14 @@ class Meter:
         self.epoch = 0.0
         self._loss = 0.0
         self._weight = 0.0
+        self._measured: Mapping[str, float] = {}
         self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_STEPS)
 
     def update(self, info: StepInfo) -> None:
         """Take in one step; the loss of a skipped one is left out of the average."""
         self.step, self.epoch = info.step, info.epoch
         self._recent.append((info.num_tokens, info.seconds))
+        self._measured = info.measured
         if math.isfinite(info.loss) and not info.skipped:
             self._loss = SMOOTHING * self._loss + (1 - SMOOTHING) * info.loss
             self._weight = SMOOTHING * self._weight + (1 - SMOOTHING)
@@ -72,6 +75,7 @@ class Meter:
             f"step {self.step}/{total_steps}",
             f"epoch {self.epoch:.2f}",
             f"loss {number(self.loss)}",
+            *(f"{metric_title(name).lower()} {number(value)}" for name, value in list(self._measured.items())[:1]),
             f"{compact(self.tokens_per_second)} tokens/s",
             size(used_memory(self.plan.device)),
             f"{duration(self.remaining_seconds(now, total_steps))} left",
@@ -101,6 +105,8 @@ class ConsoleObserver(Observer):
         self._meter: Meter | None = None
         self._last_line = -math.inf
         self._last_tenth = 0
+        self._last_work = ("", -math.inf)
+        """What was said to be worked on, and when."""
 
     def started(self, plan: RunPlan) -> None:
         collecting.settle()  # what was imported on the way here stays
@@ -126,8 +132,16 @@ class ConsoleObserver(Observer):
         self._show_heading()
         if self.console.is_terminal:
             self._show_line(f"{what} …")
-        else:
+        elif not self._was_said(what):
             self._say(f"{what} …")
+
+    def _was_said(self, what: str) -> bool:
+        """Say whether a line on the same work, but for how far it is, was written a moment ago."""
+        now, work = time.monotonic(), what.partition(" (")[0]
+        if work == self._last_work[0] and now - self._last_work[1] < PLAIN_SECONDS:
+            return True
+        self._last_work = (work, now)
+        return False
 
     def stepped(self, info: StepInfo, total_steps: int) -> None:
         assert self._meter is not None

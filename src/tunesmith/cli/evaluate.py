@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.cli.progress import progress
 from tunesmith.types import InputError
 
 
@@ -19,10 +20,21 @@ from tunesmith.types import InputError
 )
 @click.option("--answers", type=click.IntRange(min=0), help="Have answers written to this many rows and compare them.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON, as in evaluation.json.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def evaluate_command(
-    run: Path, *, data: str | None, columns: tuple[str, ...], split: str, answers: int | None, as_json: bool
+    run: Path,
+    *,
+    data: str | None,
+    columns: tuple[str, ...],
+    split: str,
+    answers: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Measure the run in folder RUN; every figure comes with its confidence interval."""
+    """Measure the run in folder RUN; every figure comes with its confidence interval.
+
+    Answers that a model writes are kept while it writes them: where that is broken off, the same command goes on.
+    """
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
     from tunesmith.cli.terminal import say_json
@@ -30,7 +42,9 @@ def evaluate_command(
     mapped = parse_columns(columns)
     if mapped and data is None:
         raise InputError("--columns is for the columns of --data FILE; there is no --data.", "Give both, or neither.")
-    evaluation = OpenedRun.open(run).evaluate(data, split, answers=answers, columns=mapped)
+    with progress(quiet=quiet or as_json) as shown:
+        opened = OpenedRun.open(run)
+        evaluation = opened.evaluate(data, split, answers=answers, columns=mapped, working=shown.show)
     if as_json:
         say_json(evaluation, indent=1)
     else:

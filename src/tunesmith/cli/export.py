@@ -50,6 +50,3 @@ def _first_rows(content: bytes, most: int | None) -> tuple[bytes, int]:
     rows = list(itertools.islice(reader, None if most is None else most + 1))
     writer.writerows(rows)
     return target.getvalue().encode("utf-8"), len(rows) - 1
-
-
-__all__ = ["data_group"]

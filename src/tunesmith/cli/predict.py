@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunesmith.cli.columns import columns_option, parse_columns
-from tunesmith.cli.results import writer_for
-from tunesmith.cli.terminal import to_json
-from tunesmith.cli.writing import TEXT_FLAGS, text_input, writing_options
+from tunesmith.cli.prediction_files import FORMATS, Row, shown, write_file
+from tunesmith.cli.progress import progress
+from tunesmith.cli.results import place_of
+from tunesmith.cli.terminal import write
+from tunesmith.cli.writing import TEXT_FLAGS, beam_options, text_input, writing_options
+from tunesmith.readable import count
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run import Run, Writing
-
-Row = dict[str, Any]
+    from tunesmith.run.file_predictions import FilePredictions
 
 
 @click.command(short_help="Apply a run to texts or to a file.")
@@ -37,7 +36,9 @@ Row = dict[str, Any]
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file given as --output if there is one.")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every label.")
+@beam_options
 @writing_options
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def predict_command(
     run: Path,
     *,
@@ -48,30 +49,37 @@ def predict_command(
     output: Path | None,
     overwrite: bool,
     probabilities: bool,
+    quiet: bool,
     **options: Any,
 ) -> None:
-    """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file."""
+    """Apply the run in folder RUN: one prediction per text, as JSON lines on stdout or in a file.
+
+    A file's predictions are written as they are made. Where the work on --output is broken off, the same command goes
+    on with it.
+    """
     _check_inputs(texts, text_pairs, data)
     mapped = parse_columns(columns)
     if mapped and data in (None, "-"):
         raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
     inputs = [data] if data and data != "-" else []
-    writer = writer_for(output, FORMATS, _shown, inputs=inputs, overwrite=overwrite)
+    place = None if output is None else place_of(output, FORMATS, inputs=inputs, overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.run import Writing
 
     opened, writing = OpenedRun.open(run), Writing(**options)
     if data is not None and data != "-":
-        found = opened.predict_file(data, writing, columns=mapped)
-        rows: list[Row] = [{"row": number, **row} for number, row in enumerate(found, start=1)]
+        found = opened.predictions(data, writing, columns=mapped)
+        with progress(quiet=quiet) as shown_progress:
+            _predict_file(found, place, shown_progress.show, probabilities=probabilities)
+        return
+    if data == "-":
+        with text_input():
+            texts = tuple(sys.stdin.read().splitlines())
+    rows = [_kept(row, probabilities=probabilities) for row in _predict(opened, texts, text_pairs, writing)]
+    if place is None:
+        write("".join(map(shown, rows)))
     else:
-        if data == "-":
-            with text_input():
-                texts = tuple(sys.stdin.read().splitlines())
-        rows = _predict(opened, texts, text_pairs, writing)
-    if not probabilities:
-        rows = [{name: value for name, value in row.items() if name != "probabilities"} for row in rows]
-    writer(rows)
+        write_file(place, lambda: rows)
 
 
 def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | None) -> None:
@@ -90,54 +98,35 @@ def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], writing:
     return [dict(zip(run.inputs, one, strict=True)) | row for one, row in zip(given, predictions, strict=True)]
 
 
-def to_jsonl(rows: Sequence[Row]) -> str:
-    """Return one line of JSON per prediction."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _predict_file(
+    found: FilePredictions, place: Path | None, notify: Callable[[str], None], *, probabilities: bool
+) -> None:
+    """Write the predictions on a file, part by part, to ``place`` or to standard output."""
+
+    def numbered(first: int) -> Iterator[list[Row]]:
+        for part in found.parts(first, notify):
+            rows = enumerate(part, start=first + 1)
+            yield [_kept({"row": number, **row}, probabilities=probabilities) for number, row in rows]
+            first += len(part)
+
+    if place is None:
+        for part in numbered(0):
+            write("".join(map(shown, part)))
+        return
+    from tunesmith.files.hashing import hash_json
+    from tunesmith.files.partial import partial_of
+
+    with partial_of(place, hash_json([found.key, probabilities]), found.part_rows) as partial:
+        if partial.num_rows:
+            notify(f"going on after {count(partial.num_rows)} rows that were predicted before")
+        for part in numbered(partial.num_rows):
+            partial.add(part)
+        if place.suffix.lower() == ".jsonl":
+            partial.become(place)
+        else:
+            write_file(place, partial.rows)
+            partial.remove()
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Return the predictions as CSV; lists and the like are JSON in their cell."""
-    flat = [{name: _cell(value) for name, value in flatten(row).items()} for row in rows]
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, fieldnames=_columns(flat), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return buffer.getvalue()
-
-
-def to_parquet(rows: Sequence[Row]) -> bytes:
-    """Return the predictions as a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    flat = [flatten(row) for row in rows]
-    table = pa.table({name: [row.get(name) for row in flat] for name in _columns(flat)})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def flatten(row: Row) -> Row:
-    """Give every label's probability its own column, ``p:<label>``, as in predictions.parquet."""
-    flat = {name: value for name, value in row.items() if name != "probabilities"}
-    return flat | {f"p:{label}": value for label, value in row.get("probabilities", {}).items()}
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
-
-
-def _shown(rows: Sequence[Row]) -> str:
-    return "".join(to_json(row) + "\n" for row in rows)
-
-
-FORMATS: Mapping[str, Callable[[list[Row]], bytes]] = {
-    ".jsonl": lambda rows: to_jsonl(rows).encode("utf-8"),
-    ".csv": lambda rows: to_csv(rows).encode("utf-8"),
-    ".parquet": to_parquet,
-}
+def _kept(row: Row, *, probabilities: bool) -> Row:
+    return row if probabilities else {name: value for name, value in row.items() if name != "probabilities"}

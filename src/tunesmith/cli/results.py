@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,11 +30,17 @@ def writer_for(
     """
     if output is None:
         return lambda found: write(shown(found))
-    encode = formats.get(output.suffix.lower())
-    if encode is None:
+    place = place_of(output, formats, inputs=inputs, overwrite=overwrite)
+    encode = formats[output.suffix.lower()]
+    return lambda found: write_bytes(place, encode(found))
+
+
+def place_of(output: Path, suffixes: Collection[str], *, inputs: Iterable[str], overwrite: bool) -> Path:
+    """Return the file that results are written to. Raises ``InputError`` for one that cannot be used."""
+    if output.suffix.lower() not in suffixes:
         raise InputError(
-            f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(formats)}."
+            f"--output {output}: the suffix '{output.suffix}' is not known.", f"Choose one of {', '.join(suffixes)}."
         )
     place = require_output(output, inputs=inputs, overwrite=overwrite)
     require_writable(place.parent)
-    return lambda found: write_bytes(place, encode(found))
+    return place

@@ -26,6 +26,7 @@ embed: encode vectors embeddings vectorize vectorise embed_texts
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
 data export: sample samples download fetch example
+data passages: passages chunk chunks chunking split documents document pdf docx
 compare: contest versus benchmark_methods
 serve: server api deploy host rest http
 merge: merge_lora merge_adapter merge_and_unload fuse

@@ -60,9 +60,29 @@ OPTIONS = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seeds the drawing."),
 )
 
+BEAMS = (
+    click.option(
+        "--num-beams",
+        type=click.IntRange(min=1, max=64),
+        help="Beams of the search for an answer; as trained if not given.",
+    ),
+    click.option(
+        "--length-penalty",
+        type=float,
+        help="Beams are divided by their length to this power: the higher, the longer the answers.",
+    ),
+)
+
 
 def writing_options(command: F) -> F:
     """Add the options that say how answers are written."""
     for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def beam_options(command: F) -> F:
+    """Add the options that say how an answer is searched for, over those of the run's task."""
+    for option in reversed(BEAMS):
         command = option(command)
     return command

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.bounded import StoppedError, Worker
+from tunesmith.data.blobs import BlobFile, are_images, holds_blobs
 from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
 from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.rows import BATCH_ROWS, with_nested
@@ -33,6 +34,8 @@ MAX_BYTES, MEMORY_GROWTH = 768 << 20, 8
 """Memory for a file, and for each of its bytes."""
 
 _LOOKED_AT = 1_000
+LARGE_ROWS = 200
+"""Rows read at once of a table that holds images: each may have megabytes."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 _worker = Worker("tunesmith.data.columnar:answer")
@@ -108,7 +111,8 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[
         import pyarrow.parquet as pq
 
         parquet = stack.enter_context(pq.ParquetFile(path))
-        return parquet.schema_arrow, parquet.iter_batches(batch_size=BATCH_ROWS)
+        rows = LARGE_ROWS if any(holds_blobs(field.type) for field in parquet.schema_arrow) else BATCH_ROWS
+        return parquet.schema_arrow, parquet.iter_batches(batch_size=rows)
     if magic.startswith(b"FEA1"):
         from pyarrow import feather
 
@@ -129,11 +133,19 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
     head = next(found, None)
     found = chain([] if head is None else [head], found)
-    texts = [index for index, kind in enumerate(plans) if kind is None and _is_text(head, index)]
-    for index in texts:
+    images = {index for index in range(len(plans)) if are_images(head, index)}
+    blobs = BlobFile(target)
+    texts = [
+        index for index, kind in enumerate(plans) if kind is None and index not in images and _is_text(head, index)
+    ]
+    for index in (*texts, *images):
         plans[index] = pa.string()
     kept = [index for index, kind in enumerate(plans) if kind is not None]
-    nested = [names[index] for index in kept if plans[index] == pa.string() and _is_nested(schema.field(index).type)]
+    nested = [
+        names[index]
+        for index in kept
+        if plans[index] == pa.string() and index not in images and _is_nested(schema.field(index).type)
+    ]
     plain = with_nested(pa.schema([*((names[index], plans[index]) for index in kept), (ROW, pa.string())]), nested)
     row = 1
     with TableWriter(target, plain) as writer:
@@ -142,7 +154,10 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
             for start in range(0, large.num_rows, BATCH_ROWS):
                 batch = large.slice(start, BATCH_ROWS)
                 arrays = [
-                    _plain(batch.column(index), plans[index], class_names.get(schema.names[index])) for index in kept
+                    blobs.add(batch.column(index))
+                    if index in images
+                    else _plain(batch.column(index), plans[index], class_names.get(schema.names[index]))
+                    for index in kept
                 ]
                 places = pa.array([f"{name}:{row + offset}" for offset in range(batch.num_rows)], pa.string())
                 writer.add_batch(pa.RecordBatch.from_arrays([*arrays, places], schema=plain))

@@ -241,7 +241,9 @@ class _Assignment:
         best: tuple[int, str, str] | None = None
         num_found = 0
         for column in self._free(role.name):
-            if column.kind not in role.kinds or is_id_like(column):
+            # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
+            counts_rows = is_id_like(column) and not (exact and _is_text_role(role))
+            if column.kind not in role.kinds or counts_rows:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue
@@ -260,12 +262,21 @@ class _Assignment:
     # Content
 
     def _by_content(self, role: Role) -> None:
-        if not role.required:
+        if role.kinds == ("image",):
+            self._image_by_content(role)
+        elif not role.required:
             self._pair_by_content(role)
         elif _is_text_role(role):
             self._text_by_content(role)
         else:
             self._label_by_content(role)
+
+    def _image_by_content(self, role: Role) -> None:
+        images = [column for column in self._free() if column.kind == "image"]
+        if len(images) > 1:
+            self._problems.append(_doubtful(role, images))
+        elif images:
+            self._choose(role.name, [images[0].name], f"the only images; {_describe(images[0])}")
 
     def _texts(self) -> list[ColumnProfile]:
         return [column for column in self._free() if is_plain_text(column)]
@@ -302,7 +313,9 @@ class _Assignment:
             for column in self._free()
             if column.kind in role.kinds and column.num_distinct >= 2 and not is_id_like(column)
         ]
-        if not any(_is_text_role(each) and each.name in self._chosen for each in self._roles) and not self._texts():
+        texts = [each for each in self._roles if _is_text_role(each)]
+        is_open = any(each.required for each in texts) and not any(each.name in self._chosen for each in texts)
+        if is_open and not self._texts():
             # One of the categories must stay for the text.
             strings = [column for column in candidates if column.kind == "category"]
             if strings:
@@ -384,5 +397,5 @@ def _describe(column: ColumnProfile, *, named: bool = False) -> str:
         text = f"{column.num_distinct} distinct {'lists' if column.kind == 'list' else 'values'}"
         text += f" ({values})" if examples else ""
     else:
-        text = f"{column.kind}"
+        text = "images" if column.kind == "image" else f"{column.kind}"
     return f"'{column.name}': {text}" if named else text

@@ -7,14 +7,16 @@ array is ``values[offsets[i]:offsets[i + 1]]``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.data.pixels import Pixels
 
 Array = npt.NDArray[np.generic]
 
@@ -154,12 +156,12 @@ class Encoded:
 
     ``inputs`` are named as the model's ``forward`` names them, and come in streams: those that begin with
     ``decoder_`` belong to the decoder, the others to the input. Ragged ones hold tokens and align within their
-    stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence
-    (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per sample, or ragged
-    arrays with one entry per token read.
+    stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence, and
+    ``Pixels`` images (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per
+    sample, or ragged arrays with one entry per token read.
     """
 
-    inputs: Mapping[str, Ragged | Array]
+    inputs: Mapping[str, Ragged | Array | Pixels]
     targets: Mapping[str, Array | Ragged]
     num_truncated: int = 0
     """Rows that were longer than the limit and lost tokens."""
@@ -194,16 +196,28 @@ class Encoded:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """[S]: real tokens of each sequence, of all streams; 1 where inputs are no tokens."""
+        """[S]: tokens of each sequence, of all streams, and places of its images; 1 where there is neither."""
         streams = [self.stream(prefix) for prefix in ("", DECODER)]
-        found = [stream.lengths for stream in streams if stream is not None]
-        return sum(found[1:], start=found[0]) if found else np.ones(len(self), dtype=np.int64)
+        return self._with_images([stream.lengths for stream in streams if stream is not None], len(self))
 
     def lengths_of(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the real tokens of each of these sequences, as ``lengths`` does of all."""
         streams = [self.stream(prefix) for prefix in ("", DECODER)]
         found = [stream.lengths_of(sequences) for stream in streams if stream is not None]
-        return sum(found[1:], start=found[0]) if found else np.ones(len(sequences), dtype=np.int64)
+        return self._with_images(found, len(sequences))
+
+    def _with_images(self, lengths: Sequence[npt.NDArray[np.int64]], number: int) -> npt.NDArray[np.int64]:
+        """Return [number]: the sum of what each stream has of some sequences, and of what their images take."""
+        beside = self.num_image_positions
+        if not lengths:
+            return np.full(number, max(beside, 1), dtype=np.int64)
+        total = sum(lengths[1:], start=lengths[0])
+        return total + beside if beside else total
+
+    @property
+    def num_image_positions(self) -> int:
+        """Places that the images of every sequence take in the model besides its tokens."""
+        return sum(one.positions for one in self.inputs.values() if isinstance(one, Pixels))
 
     def stream(self, prefix: str) -> Ragged | None:
         """Return the first ragged input of the decoder's stream (``DECODER``) or of the input's (an empty prefix)."""
@@ -271,7 +285,10 @@ class Encoded:
             return values.select(sequences) if isinstance(values, Ragged) else values[sequences]
 
         return type(self)(
-            inputs={name: of(values) for name, values in self.inputs.items()},
+            inputs={
+                name: values.select(sequences) if isinstance(values, Pixels) else of(values)
+                for name, values in self.inputs.items()
+            },
             targets={name: of(values) for name, values in self.targets.items()},
             reads=None if self.reads is None else self.reads.select(sequences),
             states=None if self.states is None else self.states.select(sequences),
@@ -296,7 +313,12 @@ class Encoded:
             borders["reads"] = self.reads
         if self.rows is not None:
             borders["rows"] = self.rows
-        parts = {"inputs": self.inputs, "targets": self.targets, "extras": self.extras, "beside": self.beside}
+        parts: dict[str, Mapping[str, Ragged | Array | Pixels]] = {
+            "inputs": self.inputs,
+            "targets": self.targets,
+            "extras": self.extras,
+            "beside": self.beside,
+        }
         parts["borders"] = borders
         for name, values in parts.items():
             described[name] = _save_named(folder, name, values)
@@ -330,21 +352,25 @@ def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> np
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
 
 
-def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged]) -> dict[str, str]:
-    """Write arrays under their names; return of each whether it is ragged."""
+def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged | Pixels]) -> dict[str, str]:
+    """Write arrays under their names; return of each what kind of array it is."""
+    kinds = {}
     for name, value in values.items():
-        if isinstance(value, Ragged):
+        kinds[name] = "array"
+        if isinstance(value, Pixels):
+            kinds[name] = "pixels"
+            value.save(folder, f"{prefix}.{name}")
+        elif isinstance(value, Ragged):
+            kinds[name] = "ragged"
             _save_ragged(folder, f"{prefix}.{name}", value)
         else:
             np.save(folder / f"{prefix}.{name}.npy", value, allow_pickle=False)
-    return {name: "ragged" if isinstance(value, Ragged) else "array" for name, value in values.items()}
+    return kinds
 
 
-def _load_named(folder: Path, prefix: str, kinds: Mapping[str, str]) -> dict[str, Array | Ragged]:
-    return {
-        name: _load_ragged(folder, f"{prefix}.{name}") if kind == "ragged" else _load(folder, f"{prefix}.{name}")
-        for name, kind in kinds.items()
-    }
+def _load_named(folder: Path, prefix: str, kinds: Mapping[str, str]) -> dict[str, Any]:
+    readers: dict[str, Callable[[Path, str], Any]] = {"ragged": _load_ragged, "array": _load, "pixels": Pixels.load}
+    return {name: readers[kind](folder, f"{prefix}.{name}") for name, kind in kinds.items()}
 
 
 def _save_ragged(folder: Path, name: str, ragged: Ragged) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.data.encodings import show_name
+from tunesmith.data.image_files import has_image_suffix
+from tunesmith.data.image_sources import holds_images, image_sources, is_archive, members_of
 from tunesmith.data.languages import LANGUAGE_CODES
 from tunesmith.data.sources import (
     COLUMNAR,
@@ -75,6 +77,9 @@ def find_sources(given: str, split: str = "train") -> tuple[list[Source], list[P
             raise missing(path)
         if not path.is_file():
             raise InputError(f"{path} is neither a file nor a folder.", f"Give a file ({FORMATS}).")
+        if holds_images(path):
+            found, notes = image_sources(path, split)
+            return [*found], notes
         return [check_file(path, split)], []
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
@@ -105,6 +110,11 @@ def sources_of_folder(folder: Path) -> tuple[list[Source], list[Problem]]:
         for inner in _subfolders(folder):
             more, _ = _usable(inner)
             usable += more
+    if all("_".join(_words(path)) in _MAPPINGS for path in usable):
+        images, notes = image_sources(folder)
+        if images:
+            passed_over = [*map(show_name, usable), *(name for name in others if not has_image_suffix(name))]
+            return [*images], [*notes, *_passed_over(passed_over)]
     if not usable:
         shown = f" It holds: {', '.join(sorted(others)[:8])}." if others else _inside(folder)
         raise InputError(f"No data file in {folder}.{shown}", f"Expected {FORMATS}.")
@@ -129,7 +139,7 @@ def _usable(folder: Path) -> tuple[list[Path], list[str]]:
         kind = may_hold_data(item)
         if kind:
             usable.append(item)
-        elif kind is False:
+        elif kind is False and not (is_archive(item) and members_of(item)):
             others.append(show_name(item))
     return usable, others
 

@@ -152,6 +152,11 @@ class Form(ABC):
             np.zeros(batch.num_rows, dtype=np.bool_) if self.label is None else is_unlabelled(batch.column(self.label))
         )
 
+    @property
+    def without_label(self) -> str:
+        """What rows that lack what is to be predicted are counted as, where they are left out."""
+        return "empty label"
+
     def summaries(self, batch: pa.RecordBatch) -> list[Any]:
         """Return what each row's label is counted by; nothing where there are no labels."""
         cells: list[Any] = [] if self.label is None else batch.column(self.label).to_pylist()

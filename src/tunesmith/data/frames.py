@@ -17,12 +17,15 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.columnar import hub_batches
+from tunesmith.data.image_columns import GIVEN
+from tunesmith.data.image_files import looks_like_image
 from tunesmith.data.sources import split_named, splits_of
 from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import make_folder, perform
 from tunesmith.types import InputError
 
+_LOOKED_AT = 100
 _EXPECTED = (
     "Expected a path, a pandas or polars frame, a pyarrow Table, a Dataset or DatasetDict of datasets, a list of "
     "dictionaries, or a dictionary of lists."
@@ -60,7 +63,7 @@ def as_path(data: Any) -> str:
     _require_rows(data, [table])
     key = hash_json({"": table.sha256()})
     path = Path(f"frame-{key[:8]}{table.suffix}")
-    folder = cached_folder("given", key, lambda folder: _write(table, folder / path), hashes=True)
+    folder = cached_folder(GIVEN, key, lambda folder: _write(table, folder / path), hashes=True)
     return str(folder / path)
 
 
@@ -80,7 +83,7 @@ def _several(data: Mapping[Any, Any]) -> str:
             _describe(folder / split / "state.json", {"_data_files": [{"filename": file}]})
         _describe(folder / "dataset_dict.json", {"splits": [*tables, *others]})
 
-    return str(cached_folder("given", name, build, hashes=True))
+    return str(cached_folder(GIVEN, name, build, hashes=True))
 
 
 def _require_rows(data: Any, tables: Iterable[_Table | _Records]) -> None:
@@ -145,9 +148,9 @@ class _Table:
         """Return the table of what ``is_table`` holds for."""
         if isinstance(data, Mapping):
             names = list(data)
-            return _Records([dict(zip(names, cells, strict=True)) for cells in zip(*data.values(), strict=True)])
+            return _of_rows([dict(zip(names, cells, strict=True)) for cells in zip(*data.values(), strict=True)])
         if isinstance(data, Sequence):
-            return _Records([dict(row) for row in data])
+            return _of_rows([dict(row) for row in data])
         try:
             return _Table(_arrow(data))
         except (pa.ArrowException, TypeError, ValueError) as error:
@@ -230,6 +233,18 @@ class _Records:
         """Write the rows to a new file."""
         with path.open("wb") as file:
             file.writelines(self._lines())
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]]) -> _Table | _Records:
+    """Return rows as JSON holds them, or as a table where they hold images, of which JSON knows nothing."""
+    if any(_is_image(cell) for row in rows[:_LOOKED_AT] for cell in row.values()):
+        return _Table(pa.Table.from_pylist(list(rows)))
+    return _Records(rows)
+
+
+def _is_image(cell: Any) -> bool:
+    content = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    return isinstance(content, bytes) and looks_like_image(content)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.pixels import Pixels
 
 
 def joined(first: Encoded, second: Encoded) -> Encoded:
@@ -36,6 +37,8 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 
 
 def _one_after_the_other(first: Any, second: Any) -> Any:
+    if isinstance(first, Pixels):
+        return first.followed_by(second)
     if isinstance(first, Ragged):
         values = np.concatenate([first.values, second.values])
         return Ragged(values, np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]))

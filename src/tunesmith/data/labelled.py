@@ -44,7 +44,7 @@ class LabelledTexts(Form):
         """Learn how labels are read: as numbers, or as what is written."""
         if LABEL not in columns:
             return cls(columns, None, None), []
-        kind, label_form = _label_type(datasets, columns[LABEL], as_numbers=wishes.as_numbers)
+        kind, label_form = label_type(datasets, columns[LABEL], as_numbers=wishes.as_numbers)
         reading = None if label_form is None else label_form.reading
         problems = _look_alikes(datasets, columns[LABEL][0]) if reading == "names" else []
         if reading == "numbers":
@@ -96,9 +96,10 @@ class LabelledTexts(Form):
         return [Problem("note", message, "Remove the rows if nobody has labelled them.", count=self._num_without)]
 
 
-def _label_type(
+def label_type(
     given: Sequence[Rows], sources: tuple[str, ...], *, as_numbers: bool
 ) -> tuple[pa.DataType, LabelForm | None]:
+    """Return the Arrow type of labels and how cells that are text are read, learned from all rows."""
     if len(sources) > 1:
         return pa.list_(pa.string()), None
     kinds = {dataset.schema.field(sources[0]).type for dataset in given}

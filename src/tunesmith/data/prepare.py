@@ -330,7 +330,7 @@ def _drop_empty(parts: Sequence[_Split], form: Form, config: DataConfig) -> None
                 labels.append(form.unlabelled(batch))
         part.drop("empty text", np.concatenate(texts))
         if form.label is not None:
-            part.drop("empty label", np.concatenate(labels))
+            part.drop(form.without_label, np.concatenate(labels))
 
 
 def _drop_duplicates(parts: Sequence[_Split], config: DataConfig) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data import cells
+from tunesmith.data.image_files import is_reference
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows
 from tunesmith.data.tagged_columns import mark_tagged
@@ -81,6 +82,8 @@ def _numeric(name: str, numbers: Sequence[float], num_distinct: int, common: dic
 
 
 def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
+    if all(map(is_reference, texts)):
+        return ColumnProfile(name, "image", num_distinct=len(set(texts)), **common)
     numbers = [text for text in texts if text.lower() not in cells.MISSING_NUMBERS]
     distinct = set(texts)
     values = _values_of(numbers)

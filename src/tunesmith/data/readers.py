@@ -22,6 +22,8 @@ from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encodings import check_is_text, detect_encoding, refuse_markup, show_name
 from tunesmith.data.folders import find_sources
+from tunesmith.data.image_columns import with_images
+from tunesmith.data.image_sources import read_image_files, stamp_of
 from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
@@ -36,6 +38,7 @@ from tunesmith.data.sources import (
     DELIMITED,
     JSON,
     DataFile,
+    ImageFiles,
     LabelledFiles,
     ParallelFiles,
     splits_of,
@@ -197,6 +200,8 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
             details, problems = _read_into(file, config, tuple(like), target, rejections)
         elif isinstance(file, LabelledFiles):
             details, problems = read_labelled_files(file, config.encoding, target, rejections)
+        elif isinstance(file, ImageFiles):
+            details, problems = read_image_files(file, target)
         else:
             details, problems = read_parallel_files(file, config.encoding, target, rejections)
         rejections.close()
@@ -207,6 +212,9 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
     details, problems = read_report(folder)
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
+    if isinstance(file, DataFile):
+        dataset, noticed = with_images(dataset, file, folder)
+        problems = (*problems, *noticed)
     if not len(dataset) and not rejected:
         raise InputError(f"{name} holds no rows.", "Give a file with at least a few rows.")
     source = Source(name, file.split, sha256, len(dataset), details["format"], str(details.get("encoding", "")))
@@ -223,7 +231,9 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
     )
 
 
-def _hash_files(files: LabelledFiles | ParallelFiles) -> str:
+def _hash_files(files: LabelledFiles | ParallelFiles | ImageFiles) -> str:
+    if isinstance(files, ImageFiles):
+        return hash_json([[image.label, image.place, *stamp_of(image.reference)] for image in files.files])
     hashes = []
     for role, path in content_of(files):
         with _readable(path):
@@ -334,8 +344,9 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
     except pa.ArrowException as error:
         raise InputError(f"{name} cannot be read: {error}", "Choose another data set or configuration.") from error
     _, problems = read_report(folder)
-    rows = open_table(folder / "rows.arrow", key)
-    return _Table(rows, Source(name, split, key, len(rows), "hub"), problems, (), has_header=True, num_read=len(rows))
+    rows, noticed = with_images(open_table(folder / "rows.arrow", key), DataFile(Path(name), ".arrow", split), folder)
+    source = Source(name, split, key, len(rows), "hub")
+    return _Table(rows, source, (*problems, *noticed), (), has_header=True, num_read=len(rows))
 
 
 def _judge_rejected(parts: Parts, bad_rows: BadRows, notes: Sequence[Problem]) -> list[Problem]:

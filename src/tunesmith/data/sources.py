@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tunesmith.config.base import nearest
 from tunesmith.data.encodings import COMPRESSIONS, compression_of, open_bytes, show_name
@@ -29,7 +29,7 @@ _OTHERS = {
     ".xlsm": "Save the sheet as CSV UTF-8.",
     ".xls": "Save the sheet as CSV UTF-8.",
     ".ods": "Save the sheet as CSV.",
-    ".zip": "Unpack it first and give the folder.",
+    ".zip": "Unpack it first and give the folder (archives of images need not be).",
     ".tar": "Unpack it first and give the folder.",
     ".tgz": "Unpack it first and give the folder.",
     ".7z": "Unpack it first and give the folder.",
@@ -41,7 +41,8 @@ _OTHERS = {
     ".sqlite": "Export the table as CSV.",
 }
 _NO_TEXTS_LIST = """
-    .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .mp3
+    .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .tif
+    .tiff .ppm .pgm .mp3
     .wav .flac .mp4 .avi .lock .log .sha256 .md5 .ann .a1 .a2 .safetensors .onnx .pyc .so
 """
 _NO_TEXTS = frozenset(_NO_TEXTS_LIST.split())
@@ -108,7 +109,26 @@ class ParallelFiles:
     """Names of the labels."""
 
 
-Source = DataFile | LabelledFiles | ParallelFiles
+class ImageFile(NamedTuple):
+    """One image of a folder or an archive."""
+
+    reference: str
+    """Where its bytes are (``image_files.py``)."""
+    label: str | None
+    place: str
+    """Where it lies below what the user named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """Images, each a row, whose label is the name of their folder."""
+
+    name: str
+    split: str
+    files: tuple[ImageFile, ...]
+
+
+Source = DataFile | LabelledFiles | ParallelFiles | ImageFiles
 
 
 def format_suffix(path: Path) -> str:

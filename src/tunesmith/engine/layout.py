@@ -27,7 +27,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.modes import evaluating
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
+from tunesmith.models.wrapping import has_virtual_tokens, inner, takes_images, writes_from_encoder
 
 PROBE_LENGTHS = (4, 7, 7, 9, 12, 30)
 """Equal and unequal lengths, so that every way of grouping is probed."""
@@ -63,6 +63,8 @@ def choose_layout(
     """
     if wanted == "padded":
         return "padded", "as configured"
+    if takes_images(model):
+        return "padded", "images are no rows of tokens, which the flat layout is made for"
     if has_virtual_tokens(model):
         return "padded", "what the method puts before every row has no place in the flat layout"
     if writes_from_encoder(model):

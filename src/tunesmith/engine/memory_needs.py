@@ -36,6 +36,7 @@ import torch
 from torch import nn
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.pixels import Pixels
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.loop import Training
@@ -236,7 +237,7 @@ def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) 
     """Run rows of about ``length`` tokens forward, as in training, and count what is kept for the backward pass."""
     probe = _probe_rows(data, length)
     batch = collate(probe, np.arange(len(probe)), NoiseSource(0))
-    num_tokens = next(iter(batch.inputs.values())).numel()
+    num_tokens = _num_laid_out(batch, probe)
     was_training = scorer.model.training
     devices = [batch.first_tokens.device] if batch.first_tokens.is_cuda else []
     try:
@@ -247,6 +248,12 @@ def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) 
         scorer.model.train(was_training)
     in_layers, outside, widest = (number / num_tokens for number in counted)
     return KeptPerToken(length, in_layers, outside, widest)
+
+
+def _num_laid_out(batch: Batch, probe: Encoded) -> int:
+    """Return the tokens of a batch with its padding, and the places of its images."""
+    tokens = 0 if probe.stream("") is None else next(iter(batch.inputs.values())).numel()
+    return max(tokens + len(probe) * probe.num_image_positions, 1)
 
 
 def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
@@ -309,7 +316,9 @@ def _probe_rows(data: Encoded, length: int) -> Encoded:
     num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
     lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
 
-    def pieces(values: Array | Ragged) -> Array | Ragged:
+    def pieces(values: Array | Ragged | Pixels) -> Array | Ragged | Pixels:
+        if isinstance(values, Pixels):
+            return values.select(np.full(num_rows, row))
         if not isinstance(values, Ragged):
             return np.repeat(values[row : row + 1], num_rows, axis=0)
         whole = values[row]

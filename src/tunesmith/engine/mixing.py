@@ -52,10 +52,8 @@ class MixedPlan(StepPlan):
 
     mix: Mix
 
-    def samples_of(self, step: int) -> IntArray:
-        epoch, index = divmod(step, self.steps_per_epoch)
-        order = _epoch(self.mix, self.seed, epoch)
-        return order[index * self.batch_size : (index + 1) * self.batch_size]
+    def order_of(self, epoch: int) -> IntArray:
+        return _epoch(self.mix, self.seed, epoch)
 
 
 def counts_of(sizes: Sequence[int], shares: Sequence[float], total: int) -> tuple[int, ...]:

@@ -87,6 +87,11 @@ def export(
     """
     target, chosen = _target(to), _form(to, form)
     _require_free(output, overwrite=overwrite)
+    if run.task.head().reads_images:
+        raise InputError(
+            f"The run in {run.folder} looks at images ({run.task.name}); other forms are proven equal on texts alone.",
+            "Use its folder as it is: the card in it says how plain transformers loads it.",
+        )
     target.refuse(run)
     began = time.perf_counter()
     columns = _rows(run, data, num_rows)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tunesmith.files.manifest import MANIFEST, render_manifest, write_manifest
 from tunesmith.files.operations import clear_errors, make_folder, perform, rename, sync_file, sync_folder
@@ -49,6 +50,26 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace the content of ``path`` as ``write_bytes`` does, in UTF-8 with line ends as given."""
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def new_file(final: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to write, which becomes ``final``, replacing what is there, when the block ends without an error.
+
+    For what is too long to be held in memory. Raises ``RunError`` when the disk is full or forbids it; ``final`` is
+    then untouched.
+    """
+    make_folder(final.parent)
+    temporary = _hidden(final, "tmp")
+    try:
+        with clear_errors(final), temporary.open("xb") as file:
+            yield file
+        sync_file(temporary)
+        rename(temporary, final)
+    except BaseException:
+        _discard(temporary)
+        raise
+    sync_folder(final.parent)
 
 
 @contextmanager

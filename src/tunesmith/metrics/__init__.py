@@ -15,6 +15,7 @@ from tunesmith.metrics.preference import JudgedAnswers, RowMargins, by_side, pre
 from tunesmith.metrics.ranges import RANGES, within_range
 from tunesmith.metrics.ranking import areas, macro_areas
 from tunesmith.metrics.regression import average_ranks, regression_metrics
+from tunesmith.metrics.reranking import RankedQuery, reranking_metrics
 from tunesmith.metrics.retrieval import retrieval_metrics
 from tunesmith.metrics.spans import compare_answer, span_metrics
 from tunesmith.metrics.tagging import Entities, entity_metrics, entity_metrics_per_kind, find_entities, match_entities
@@ -23,6 +24,7 @@ __all__ = [
     "RANGES",
     "Entities",
     "JudgedAnswers",
+    "RankedQuery",
     "RowMargins",
     "answer_metrics",
     "answer_statistics",
@@ -45,6 +47,7 @@ __all__ = [
     "ranking_curves",
     "regression_metrics",
     "require_answer_metrics",
+    "reranking_metrics",
     "retrieval_metrics",
     "signatures",
     "single_label_metrics",

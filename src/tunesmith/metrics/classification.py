@@ -78,7 +78,7 @@ def single_label_per_class(
 
 
 def multi_label_metrics(
-    truth_NK: BoolArray, probabilities_NK: FloatArray, threshold: float, weights_RN: npt.ArrayLike
+    truth_NK: BoolArray, probabilities_NK: FloatArray, threshold: float | FloatArray, weights_RN: npt.ArrayLike
 ) -> Metrics:
     """Return every multi-label metric as [R] values; a label is predicted above ``threshold``.
 

@@ -11,14 +11,15 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel, ModelSource
 from tunesmith.models.cnn import Cnn
-from tunesmith.models.loading import load_config, load_tokenizer, load_weights
+from tunesmith.models.loading import load_config, load_reader, load_tokenizer, load_weights
 from tunesmith.models.lstm import Lstm
-from tunesmith.models.model_checks import check_vocabulary, choose_max_length
+from tunesmith.models.model_checks import check_vocabulary, length_for
 from tunesmith.models.model_folder import ModelFolder
 from tunesmith.models.origin import origin
 from tunesmith.models.pretrained import Pretrained
 from tunesmith.models.safety import check_model_folder
 from tunesmith.models.transformer import Transformer
+from tunesmith.models.vit import Vit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,13 +36,14 @@ __all__ = [
     "ModelSource",
     "Pretrained",
     "Transformer",
+    "Vit",
     "load_tokenizer",
     "load_trained",
     "record",
     "tokenizer_hash",
 ]
 
-MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn, "transformer": Transformer}
+MODELS: Mapping[str, type[ModelSource]] = {"lstm": Lstm, "cnn": Cnn, "transformer": Transformer, "vit": Vit}
 """Models trained from scratch, by name."""
 
 OTHER_MODELS: type[ModelSource] = Pretrained
@@ -54,12 +56,13 @@ def load_trained(folder: Path, head: HeadSettings, max_length: int | None = None
     Raises ``InputError`` when files are missing or damaged, or the model is not the task's.
     """
     folder = Path(folder).resolve()
-    check_model_folder(folder)
+    check_model_folder(folder, tokenizer=head.reads_texts)
     config = load_config(folder, head)
-    tokenizer = load_tokenizer(folder, config)
+    tokenizer = load_reader(folder, config, head)
     model = load_weights(ModelFolder(folder, f"folder {folder}", str(folder)), config, head, 0, complete=True)
-    check_vocabulary(model, tokenizer)
-    length = choose_max_length(model, tokenizer, max_length, head.default_max_length)
+    if head.reads_texts:
+        check_vocabulary(model, tokenizer)
+    length = length_for(model, tokenizer, max_length, head)
     return LoadedModel(model, tokenizer, length, f"folder {folder}")
 
 
@@ -67,7 +70,8 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a SHA-256 over all that decides how text becomes ids.
 
     Vocabulary, merges, normaliser, splitting, special tokens and chat template count; padding,
-    truncation and the length limit, which callers set, do not.
+    truncation and the length limit, which callers set, do not. So does what decides how images become numbers, where
+    it reads some.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -78,7 +82,9 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         content = {"vocabulary": tokenizer.get_vocab()}
     special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
     template = getattr(tokenizer, "chat_template", None)
-    return hash_json({"tokenizer": content, "special_tokens": special, "chat_template": template})
+    images = getattr(tokenizer, "image_settings", None)
+    seeing = {} if images is None else {"images": images}
+    return hash_json({"tokenizer": content, "special_tokens": special, "chat_template": template, **seeing})
 
 
 def record(model: nn.Module) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tunesmith.models.origin import origin
 from tunesmith.models.pinning import ADAPTER_WEIGHTS
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import ADAPTER_CONFIG, read_json
-from tunesmith.models.wrapping import inner, plain_name
+from tunesmith.models.wrapping import inner, plain_name, token_table
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _check_shapes(what: str, wrapped: nn.Module, tensors: Mapping[str, torch.Ten
 def _tables(wrapped: nn.Module) -> list[Any]:
     """Return what has a row for every token: the embeddings, and a language model's output layer."""
     whole: Any = inner(wrapped)
-    found = [whole.get_input_embeddings(), Anatomy.of(wrapped).output_embeddings]
+    found = [token_table(whole), Anatomy.of(wrapped).output_embeddings]
     return [table for table in found if table is not None and getattr(table, "weight", None) is not None]
 
 

@@ -28,7 +28,13 @@ def scores_options(model: nn.Module) -> bool:
 
 
 def head_inputs(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return inputs [S, L] as the model takes them: each sequence the only option of a row, where it scores options."""
+    """Return inputs [S, L] as the model takes them: each sequence the only option of a row, where it scores options.
+
+    Fractions (the pixels of images) come in the number format of the weights.
+    """
     if not scores_options(model):
+        if any(values.is_floating_point() for values in inputs.values()):
+            kind = next(model.parameters()).dtype
+            return {name: one.to(kind) if one.is_floating_point() else one for name, one in inputs.items()}
         return dict(inputs)
     return {name: values[:, None] for name, values in inputs.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,11 @@ _READING = tuple(
 )
 """Classes of models that write nothing."""
 
-_FITTING = dict.fromkeys((CAUSAL, SEQ2SEQ), "sample:smollm2-135m-instruct")
+_FITTING = {
+    **dict.fromkeys((CAUSAL, SEQ2SEQ), "sample:smollm2-135m-instruct"),
+    **dict.fromkeys(("AutoModelForImageClassification", "AutoModelForVisualQuestionAnswering"), "vit"),
+}
+"""A model that has a head of the class; an encoder of texts for all others."""
 
 _PROBE_TEXTS = (
     "The quick brown fox: 1,250 (or so)\n\tjumps; isn't it?",
@@ -149,6 +153,18 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
             inner.pad_token_id = tokenizer.pad_token_id
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def load_reader(folder: Path, config: PretrainedConfig, head: HeadSettings) -> PreTrainedTokenizerBase:
+    """Return what a model of this head reads with: the folder's tokenizer or, for images, an ``ImageReader``."""
+    tokenizer = load_tokenizer(folder, config) if head.reads_texts else None
+    if head.reads_images:
+        from tunesmith.models.image_reader import load_image_reader
+
+        reader: Any = load_image_reader(folder, config, tokenizer)
+        return cast("PreTrainedTokenizerBase", reader)
+    assert tokenizer is not None, "a model reads texts, images or both"
+    return tokenizer
 
 
 def _forget_empty_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from tunesmith.models.failures import explained, loading
 from tunesmith.models.head_scores import head_inputs
+from tunesmith.models.image_reader import text_part
 from tunesmith.models.quiet import quiet
-from tunesmith.models.wrapping import inputs_for
+from tunesmith.models.wrapping import inputs_for, takes_images
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from tunesmith.types import HeadSettings
 
 
 # Tokenizers without a limit of their own record a huge number.
@@ -28,9 +31,15 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     """Raise ``InputError`` when the model fails on a few tokens: its config has values that only computing shows."""
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
-        encoded = tokenizer("one word", return_tensors="pt")
+        size = getattr(tokenizer, "size", None) if takes_images(model) else None
+        images = {} if size is None else {"pixel_values": torch.zeros(1, 3, *size)}
+        texts: Any = text_part(tokenizer)
+        if texts is None:
+            model(**images)
+            return
+        encoded = texts("one word", return_tensors="pt")
         ids, mask = (encoded[name].long() for name in ("input_ids", "attention_mask"))
-        model(**head_inputs(model, inputs_for(model, ids, mask)))
+        model(**head_inputs(model, inputs_for(model, ids, mask)), **images)
 
 
 @torch.no_grad()
@@ -95,6 +104,15 @@ def _num_embeddings(model: PreTrainedModel) -> int:
     table = model.get_input_embeddings().weight
     assert isinstance(table, torch.Tensor)
     return len(table)
+
+
+def length_for(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None, head: HeadSettings
+) -> int:
+    """Return the longest row in tokens; of images alone, the places that one takes."""
+    if not head.reads_texts:
+        return int(cast("Any", tokenizer).num_positions)
+    return choose_max_length(model, tokenizer, wanted, head.default_max_length)
 
 
 def choose_max_length(

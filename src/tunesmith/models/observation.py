@@ -20,7 +20,7 @@ from torch import nn
 from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.modes import evaluating
 from tunesmith.models.quiet import quiet
-from tunesmith.models.wrapping import inputs_for
+from tunesmith.models.wrapping import inputs_for, takes_images
 
 OBSERVING = "tunesmith_observing"
 """Name under which the functions are registered with ``transformers``."""
@@ -74,8 +74,11 @@ def observe(whole: Any, base: nn.Module) -> Observed:
     """Run a few tokens through ``whole``, a ``transformers`` model with the given ``base``.
 
     The model is left as it was: mode, attention, gradients and random numbers. What its base raises is raised; a head
-    may fail on such a row, and is then one that scores no rows.
+    may fail on such a row, and is then one that scores no rows. Of models that are given images only the size of their
+    hidden states is told, by their config.
     """
+    if takes_images(whole):
+        return Observed(_hidden_size(whole.config), {}, frozenset(), None)
     notes = _Notes()
     states: list[torch.Tensor] = []
 
@@ -102,6 +105,12 @@ def observe(whole: Any, base: nn.Module) -> Observed:
     names = {module: name for name, module in whole.named_modules()}
     attentions = {names[module]: attention for module, attention in notes.attentions.items()}
     return Observed(int(states[0].shape[-1]), attentions, frozenset(notes.masked), reading)
+
+
+def _hidden_size(config: Any) -> int:
+    """Return the numbers of a last hidden state, of models whose stages may have different ones."""
+    found = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None) or 1
+    return int(found[-1] if isinstance(found, (list, tuple)) else found)
 
 
 @torch.no_grad()

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
-from tunesmith.models.loading import CAUSAL, class_for, load_config, load_tokenizer, load_weights, load_weights_again
+from tunesmith.models.image_reader import text_part
+from tunesmith.models.loading import (
+    CAUSAL,
+    class_for,
+    load_config,
+    load_reader,
+    load_tokenizer,
+    load_weights,
+    load_weights_again,
+)
 from tunesmith.models.location import locate
 from tunesmith.models.materialise import materialise
 from tunesmith.models.model_checks import (
@@ -17,7 +26,7 @@ from tunesmith.models.model_checks import (
     check_computing,
     check_saving,
     check_vocabulary,
-    choose_max_length,
+    length_for,
 )
 from tunesmith.models.safety import check_model_folder
 
@@ -58,21 +67,23 @@ class Pretrained(ModelSource):
                 does not fit the task or ``max_length``.
         """
         place = materialise(locate(self.name, self.revision), head_of_run)
-        check_model_folder(place.folder)
+        check_model_folder(place.folder, tokenizer=head.reads_texts)
         place = place.identified()
         config = load_config(place.folder, head, dropout=self.dropout)
         head = replace(head, auto_class=class_for(config, head) or head.auto_class)
-        tokenizer = load_tokenizer(place.folder, config)
+        tokenizer = load_reader(place.folder, config, head)
         model = load_weights(place, config, head, seed)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
-        check_vocabulary(model, tokenizer)
-        let_padding_learn(model, tokenizer)
+        if head.reads_texts:
+            check_vocabulary(model, tokenizer)
+            let_padding_learn(model, tokenizer)
         check_computing(model, tokenizer, place.folder)
         if head.auto_class == CAUSAL:
             check_causal(model, place.folder)
-        max_length = choose_max_length(model, tokenizer, self.max_length, head.default_max_length)
-        tokenizer.model_max_length = max_length
+        max_length = length_for(model, tokenizer, self.max_length, head)
+        if (texts_read := text_part(tokenizer)) is not None:
+            texts_read.model_max_length = max_length
         check_saving(model, place.folder)
         return LoadedModel(model, tokenizer, max_length, place.source)
 
@@ -80,7 +91,8 @@ class Pretrained(ModelSource):
         model = load_weights_again(loaded.model, seed)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
-        let_padding_learn(model, loaded.tokenizer)
+        if (texts := text_part(loaded.tokenizer)) is not None:
+            let_padding_learn(model, texts)
         return replace(loaded, model=model)
 
     def load_tokenizer(self, head_of_run: HeadOfRun | None = None) -> PreTrainedTokenizerBase:

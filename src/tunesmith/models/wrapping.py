@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,3 +67,17 @@ def has_virtual_states(model: nn.Module) -> bool:
 
 def _active_config(model: nn.Module) -> object:
     return getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
+
+
+def takes_images(model: nn.Module) -> bool:
+    """Say whether a model is given images: ``forward`` then takes their pixels."""
+    return "pixel_values" in inspect.signature(inner(model).forward).parameters
+
+
+def token_table(model: nn.Module) -> nn.Module | None:
+    """Return the module that has a vector for every token; None where the model reads none."""
+    try:
+        table = inner(model).get_input_embeddings()
+    except (NotImplementedError, AttributeError):  # models of images alone say it in either way
+        return None
+    return cast("nn.Module | None", table)

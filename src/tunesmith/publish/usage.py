@@ -34,11 +34,11 @@ def usage(parts: Parts, base_model: str | None) -> str:
         return _joined(f"{PLAIN}\n\n{code}", parts.task.pipeline_note)
     code = _code(
         *(f"import {name}" for name in parts.task.imports),
-        *loading.imports,
+        *(loading.imports if parts.task.reads_texts else _without_tokenizer(loading.imports)),
         "",
         FOLDER,
         *loading.lines,
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        *(("tokenizer = AutoTokenizer.from_pretrained(folder)",) if parts.task.reads_texts else ()),
         *parts.task.code,
     )
     where = f"`{base_model}`" if base_model else "the starting weights named in `adapter_config.json`"
@@ -52,6 +52,10 @@ def use_with_tunesmith() -> str:
     return "This network is built by tunesmith, which is needed to load it:\n\n" + _code(
         "import tunesmith", "", 'run = tunesmith.Run.open(".")  # this folder', 'print(run.predict(["Your text."]))'
     )
+
+
+def _without_tokenizer(imports: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(line.replace(", AutoTokenizer", "") for line in imports)
 
 
 def _joined(*paragraphs: str) -> str:

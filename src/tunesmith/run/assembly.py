@@ -127,9 +127,11 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
 
 
 def inputs_of(task: Task, columns: Mapping[str, str]) -> tuple[str, ...]:
-    """Return those of the task's ``inputs`` that a run has: ``columns`` are the user's, by role."""
+    """Return those of the task's ``inputs`` that a run has: of optional ones those that ``columns``, by role, fill."""
     first, *others = task.inputs
-    return (first, *(name for name in others if columns.get(name, NOTHING).strip().lower() != NOTHING))
+    required = {role.name for role in task.roles if role.required}
+    given = [name for name in others if columns.get(name, NOTHING).strip().lower() != NOTHING or name in required]
+    return (first, *given)
 
 
 @dataclass(frozen=True)

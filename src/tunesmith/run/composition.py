@@ -19,6 +19,7 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.run.advisor import situation_before
+from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
@@ -125,7 +126,9 @@ def _network(
     config = config.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
+    check_judges(data.task)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
+    network = with_answering(network, data.task)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
     return config, data, network, list(notes)
@@ -157,7 +160,7 @@ def new_training(
     plan: StepPlan | None = None,
 ) -> Training:
     """Return the engine's part, before its first step; with a plan that stands, or one of the configuration."""
-    learning_rate, own_plan = planned(config.train, rows.num_samples, mix)
+    learning_rate, own_plan = planned(config.train, rows.num_samples, task.steps_per_drawing, mix)
     plan = plan or own_plan
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)

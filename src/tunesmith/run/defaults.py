@@ -18,7 +18,7 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
 from tunesmith.models.weights import num_weights
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, token_table
 from tunesmith.readable import compact, count
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def decide(
     num_validation = 0 if validation is None else len(validation)
     num_samples = num_samples or rows.num_samples
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(num_samples))
-    per_epoch = math.ceil(num_samples / batch_size)
+    per_epoch = math.ceil(num_samples / batch_size) * task.steps_per_drawing
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
         "train.epochs",
@@ -106,7 +106,7 @@ def decide(
             else _epochs_of_few(task, per_epoch)
         ),
     )
-    plan = StepPlan(num_samples, batch_size, epochs, train.seed, train.max_steps)
+    plan = StepPlan(num_samples, batch_size, epochs, train.seed, train.max_steps, task.steps_per_drawing)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
@@ -138,15 +138,18 @@ def decide(
     return config.model_copy(update={"train": filled, "model": model}), choices.decisions
 
 
-def planned(train: TrainConfig, num_rows: int, mix: Mix | None = None) -> tuple[float, StepPlan]:
-    """Return rate and steps of a configuration without gaps, for rows of one set or for sets that are mixed."""
+def planned(train: TrainConfig, num_rows: int, repeats: int = 1, mix: Mix | None = None) -> tuple[float, StepPlan]:
+    """Return rate and steps of a configuration without gaps, for rows of one set or for sets that are mixed.
+
+    ``repeats`` steps are made with the same rows.
+    """
     rate, batch_size, epochs = train.learning_rate, train.batch_size, train.epochs
     assert rate is not None
     assert batch_size is not None
     assert epochs is not None
     if mix is None or mix.is_whole:
-        return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps)
-    return rate, MixedPlan(mix.num_samples, batch_size, epochs, train.seed, train.max_steps, mix=mix)
+        return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps, repeats)
+    return rate, MixedPlan(mix.num_samples, batch_size, epochs, train.seed, train.max_steps, repeats, mix=mix)
 
 
 def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
@@ -268,7 +271,7 @@ def _learning_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: 
 def _weights_that_think(model: nn.Module) -> int:
     """Return the weights of the model without its table of tokens, of which a step touches little."""
     whole = inner(model)
-    table = whole.get_input_embeddings()
+    table = token_table(whole)
     known = {id(parameter) for parameter in table.parameters()} if table is not None else set()
     return max(1, sum(num_weights(one) for one in whole.parameters() if id(one) not in known))
 
@@ -306,6 +309,8 @@ def _patience(*, has_validation: bool) -> tuple[int | str, str]:
 
 
 def _max_length(task: Task, network: Network, rows: Encoded) -> tuple[int, str]:
+    if not task.head().reads_texts:
+        return network.max_length, "what an image takes"
     usual = task.head().default_max_length
     is_usual = network.max_length == usual
     limit = f"{count(usual)} for {task.name}" if is_usual else "what model and tokenizer are made for"

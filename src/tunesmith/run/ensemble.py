@@ -22,8 +22,9 @@ from tunesmith.evaluate.averaging import aligned, averaged
 from tunesmith.evaluate.stacking import Stacker
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
-from tunesmith.run.judgement import Judged, Writing
-from tunesmith.run.predictor import Notify, TrainedModel, fingerprint
+from tunesmith.run.judgement import Judged
+from tunesmith.run.predictor import Check, TrainedModel, fingerprint
+from tunesmith.run.written_answers import Notify, Writing
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.objective import Objective
@@ -112,9 +113,17 @@ class Ensemble:
     def _mixes_tokens(self) -> bool:
         return self.task.head().num_outputs is None
 
-    def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = lambda _: None) -> Judged:
+    def judge(
+        self,
+        columns: Columns,
+        split: str,
+        config: RunConfig,
+        *,
+        working: Notify = lambda _: None,
+        kept: Path | None = None,  # noqa: ARG002 (writes nothing)
+    ) -> Judged:
         if self._mixes_tokens:
-            if config.evaluation.answers:
+            if config.evaluation.answers or self.task.draws:
                 raise _writes_nothing()
             encoded = self.members[0].network.encode(self.task, columns)
             if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):
@@ -124,7 +133,12 @@ class Ensemble:
         outputs = self.task.outputs_from(self.answers(columns, working))
         return Judged(outputs, self.task.targets(columns), None)
 
-    def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:  # noqa: ARG002 (writes nothing)
+    def predict(
+        self,
+        columns: Columns,
+        writing: Writing,  # noqa: ARG002 (writes nothing)
+        check: Check = lambda _: None,  # noqa: ARG002
+    ) -> list[dict[str, Any]]:
         if self.task.writer is not None:
             raise _writes_nothing()
         if self._mixes_tokens:

@@ -15,13 +15,16 @@ from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
+from tunesmith.files.root import cache_root
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.run.assembly import Network, inputs_of, load_data
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory, open_directory
 from tunesmith.run.ensemble import Ensemble, read_ensemble
-from tunesmith.run.judgement import Writing, check_answers, encode_prompts, figures, sampling_for
-from tunesmith.run.predictor import Predictor, TrainedModel
+from tunesmith.run.file_predictions import FilePredictions, predicted
+from tunesmith.run.judgement import check_answers, figures
+from tunesmith.run.predictor import Predictor, TrainedModel, fingerprint
+from tunesmith.run.written_answers import Notify, Writing, encode_prompts, sampling_for
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.types import ColumnChoice, InputError
@@ -108,13 +111,16 @@ class Run:
         *,
         answers: int | None = None,
         columns: Mapping[str, str] | None = None,
+        working: Notify = lambda _: None,
     ) -> dict[str, Any]:
         """Return the figures, as in ``evaluation.json``, on a file of labelled rows or on a split of the run's data.
 
         ``data`` is a path or rows in memory, as for ``predict``.
         ``answers`` is how many rows answers are written to, for tasks that generate; the run's own setting
-        when not given. ``columns`` are the columns of ``data``, by role, where they have other names than in
-        training. Raises ``InputError`` when the rows lack the labels, or carry labels unknown to the run.
+        when not given; they are kept in the cache until all are there, so that an evaluation that was broken off goes
+        on when it is asked for again. ``working`` is told how far that is. ``columns`` are the columns of ``data``, by
+        role, where they have other names than in training. Raises ``InputError`` when the rows lack the labels, or
+        carry labels unknown to the run.
         """
         read, name = self.labelled_columns(data, split, columns)
         problems = self.task.check(name, read)
@@ -124,7 +130,7 @@ class Run:
         if answers is not None:
             check_answers(self.task, answers)
             config = config.changed(evaluation=config.evaluation.changed(answers=answers))
-        judged = self.predictor.judge(read, name, config)
+        judged = self.predictor.judge(read, name, config, working=working, kept=cache_root() / "answers")
         return figures(self.task, judged, read, config, split=name)
 
     @property
@@ -173,12 +179,18 @@ class Run:
         Instead of a file it can be rows in memory, as for ``predict``. ``columns`` are its columns, by role, where
         they have other names than in training.
         """
+        parts = self.predictions(path, writing, columns=columns).parts()
+        return [prediction for part in parts for prediction in part]
+
+    def predictions(
+        self, path: Any, writing: Writing | None = None, *, columns: Mapping[str, str] | None = None
+    ) -> FilePredictions:
+        """Return the same for files of any length: predictions that are made some rows after the other, when asked."""
         config = self.config.data
         # Lines that were joined for training are predicted on one by one.
         config = config if config.passage is None else config.changed(passage=0)
-        read = read_for_prediction(as_path(path), self._choices(columns), config, self._form)[:]
-        given = {name: values for name, values in read.items() if name not in self.task.truths}
-        return self._predict(given, writing)
+        rows = read_for_prediction(as_path(path), self._choices(columns), config, self._form)
+        return FilePredictions(self.predictor, rows, writing or Writing(), fingerprint(self.directory))
 
     @cores_shared()
     def embed(
@@ -237,11 +249,9 @@ class Run:
                 yield text[len(shown) :]
                 shown = text
 
-    @cores_shared()
     def _predict(self, columns: Columns, writing: Writing | None) -> list[dict[str, Any]]:
-        if not len(next(iter(columns.values()))):
-            return []
-        return self.predictor.predict(self.task.complete(columns), writing or Writing())
+        parts = predicted(self.predictor, columns, writing or Writing())
+        return [prediction for part in parts for prediction in part]
 
     def labelled_columns(
         self, data: Any = None, split: str = "test", columns: Mapping[str, str] | None = None

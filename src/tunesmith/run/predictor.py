@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.engine.predict import Scored, predict
 from tunesmith.files.hashing import hash_file
 from tunesmith.files.manifest import MANIFEST
-from tunesmith.models import load_trained, tokenizer_hash
-from tunesmith.run.assembly import Network, make_network
+from tunesmith.run.answering import Reference, referring, with_answering
+from tunesmith.run.assembly import Network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.judgement import Judged, Writing, judge, write_answers
-from tunesmith.run.reference import refer
+from tunesmith.run.finished_network import read_network
+from tunesmith.run.judgement import Judged, judge
+from tunesmith.run.reference import before_training, refer
+from tunesmith.run.written_answers import Kept, Notify, Writing, write_part
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.objective import Objective
-from tunesmith.tasks.saved_head import head_of_run
 from tunesmith.types import InputError
 
-if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
-
-Notify = Callable[[str], None]
+Check = Callable[[int], None]
 
 
 class Predictor(Protocol):
@@ -40,14 +38,17 @@ class Predictor(Protocol):
     def load(self) -> None:
         """Load what it takes, if that is not there yet."""
 
-    def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = ...) -> Judged:
+    def judge(
+        self, columns: Columns, split: str, config: RunConfig, *, working: Notify = ..., kept: Path | None = None
+    ) -> Judged:
         """Score labelled rows, ``split`` being their name, and have answers written as far as ``config`` says.
 
-        Raises ``InputError`` for rows that cannot be read.
+        In the folder ``kept`` these are kept until all are there, so that work that was broken off goes on. Raises
+        ``InputError`` for rows that cannot be read.
         """
 
-    def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
-        """Return one JSON-ready prediction per row."""
+    def predict(self, columns: Columns, writing: Writing, check: Check = ...) -> list[dict[str, Any]]:
+        """Return one JSON-ready prediction per row; ``check`` is told how many answers have been written."""
 
     def answers(self, columns: Columns) -> Array | Ragged:
         """Return what the task's ``answers`` are for these rows, labelled or not."""
@@ -69,30 +70,6 @@ def fingerprint(directory: RunDirectory) -> str:
     return hash_file(directory.path / MANIFEST)
 
 
-def read_network(directory: RunDirectory, config: RunConfig) -> Network:
-    """Load the model of a finished run, ready to score; ``InputError`` when the tokenizer is not the run's own."""
-    task = config.task
-    assert task is not None
-    head, method = task.head(), config.method
-    if method.needs_base:
-        loaded = config.model.load(head, [], config.train.seed, head_of_run)
-    else:
-        loaded = load_trained(directory.path, head, directory.read_json("training")["max_length"])
-    task.adapt(loaded.tokenizer)
-    recorded = directory.read_json("environment")["tokenizer"]["sha256"]
-    if tokenizer_hash(loaded.tokenizer) != recorded:
-        raise InputError(
-            f"The tokenizer of {loaded.source} is not the one that the run was trained with (its hash differs).",
-            "Use the model that the run was trained from, or the run's own files as they were written.",
-        )
-
-    def restore(model: PreTrainedModel) -> nn.Module:
-        """Add what the run trained to a base model; a whole model was loaded with it."""
-        return method.load(model, directory.path) if method.needs_base else model
-
-    return make_network(loaded, config, task, restore)
-
-
 class TrainedModel:
     """The model of a finished run."""
 
@@ -105,24 +82,37 @@ class TrainedModel:
     @cached_property
     def network(self) -> Network:
         """The model, loaded when first needed."""
-        return read_network(self.directory, self.config)
+        return with_answering(read_network(self.directory, self.config), self.task)
 
     def load(self) -> None:
         _ = self.network
 
-    def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = lambda _: None) -> Judged:
-        encoded = self.network.encode(self.task, columns)
+    def judge(
+        self,
+        columns: Columns,
+        split: str,
+        config: RunConfig,
+        *,
+        working: Notify = lambda _: None,
+        kept: Path | None = None,
+    ) -> Judged:
+        network, objective = self.network, self.task.reference
+        encoded = network.encode(self.task, columns)
         if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):
             raise InputError(errors)
         weights = self.directory.read_json("environment").get("model", {}).get("weights_sha256")
         encoded = refer(encoded, self.task, self.config, weights)
-        return judge(self.network, self.task, encoded, columns, config, working=working)
+        if self.task.draws and objective is not None:
+            reference = before_training(self.task, self.config, weights)
+            network = referring(network, Reference(reference, objective, self.config))
+        keeping = None if kept is None else Kept(kept, fingerprint(self.directory))
+        return judge(network, self.task, encoded, columns, config, working=working, kept=keeping)
 
-    def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
+    def predict(self, columns: Columns, writing: Writing, check: Check = lambda _: None) -> list[dict[str, Any]]:
         network = self.network
         if self.task.writer is not None:
             name = self.task.writer.answer_name
-            return [{name: text} for text in write_answers(network, self.task, columns, writing)]
+            return [{name: text} for text in write_part(network, self.task, columns, writing, check)]
         scored = self.tokens(self.task, network.encode(self.task, columns))
         return self.task.spell(self.task.decode(scored.outputs, columns), network.tokenizer)
 

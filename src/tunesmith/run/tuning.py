@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tunesmith.engine.predict import predict
 from tunesmith.run.session import Ready
@@ -21,7 +23,14 @@ def tuned(session: Ready) -> Ready:
     chosen = task.tune(scored.outputs, scored.targets)
     if chosen == task:
         return session
-    listed = ", ".join(f"task.{name} {getattr(chosen, name):.4g}" for name in open_fields)
+    listed = ", ".join(f"task.{name} {_shown(getattr(chosen, name))}" for name in open_fields)
     session.note(Problem("note", f"Chosen on the validation rows: {listed}.", "Set it to decide it yourself."))
     resolved = session.resolved.model_copy(update={"task": chosen})
     return replace(session, data=replace(session.data, task=chosen), resolved=resolved)
+
+
+def _shown(value: Any) -> str:
+    """Return a number, or numbers by name, in few digits."""
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{name} {_shown(one)}" for name, one in value.items()) + ")"
+    return f"{value:.4g}"

@@ -24,6 +24,8 @@ class House:
         self.settings = settings
         computing = threading.Lock()
         runs = [Run.open(folder) for folder in folders]
+        for run in runs:
+            _require_no_files(run)
         self.hosted: dict[str, Hosted] = {}
         for run, name in zip(runs, _names(folders), strict=True):
             run.predictor.load()
@@ -62,6 +64,15 @@ class House:
         """Let every thread come to the end of what it has begun."""
         for one in self.hosted.values():
             one.close(self.settings.drain_seconds)
+
+
+def _require_no_files(run: Run) -> None:
+    """Refuse runs whose rows name files: whoever asks could have any file of this machine looked at."""
+    if run.task.head().reads_images:
+        raise InputError(
+            f"The run in {run.folder} looks at images ({run.task.name}): a request would name files of this machine.",
+            "Use 'tunesmith predict', or Run.predict in a program of your own.",
+        )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

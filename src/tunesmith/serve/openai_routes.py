@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from tunesmith.run.judgement import Writing
+from tunesmith.run.written_answers import Writing
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.figures import Figures
 from tunesmith.serve.house import House

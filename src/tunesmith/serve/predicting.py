@@ -12,7 +12,7 @@ from typing import Any
 
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.run import Run
-from tunesmith.run.judgement import Writing
+from tunesmith.run.written_answers import Writing
 from tunesmith.serve.errors import RefusedError, overloaded, stopping
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.types import InputError, RunError

@@ -15,7 +15,7 @@ from tunesmith.data.encoded import as_ragged
 from tunesmith.engine.live import LiveText, LiveWriter, Reason
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.run import Run
-from tunesmith.run.judgement import Writing, sampling_for
+from tunesmith.run.written_answers import Writing, sampling_for
 from tunesmith.serve.errors import RefusedError, overloaded, stopping
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.types import InputError

@@ -12,11 +12,15 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
+from tunesmith.tasks.grpo import GRPO
+from tunesmith.tasks.image_classification import ImageClassification
+from tunesmith.tasks.image_text import ImageText
 from tunesmith.tasks.masked_lm import MaskedLM
 from tunesmith.tasks.multiple_choice import MultipleChoice
 from tunesmith.tasks.preference import Preference
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.reranking import Reranking
 from tunesmith.tasks.reward import Reward
 from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
@@ -34,6 +38,10 @@ TASKS: dict[str, type[Task]] = {
     "embedding": Embedding,
     "preference": Preference,
     "reward": Reward,
+    "grpo": GRPO,
+    "image_classification": ImageClassification,
+    "image_text": ImageText,
+    "reranking": Reranking,
 }
 
 
@@ -197,16 +205,20 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
 
 
 __all__ = [
+    "GRPO",
     "TASKS",
     "CausalLM",
     "Classification",
     "Detection",
     "Embedding",
+    "ImageClassification",
+    "ImageText",
     "MaskedLM",
     "MultipleChoice",
     "Preference",
     "QuestionAnswering",
     "Regression",
+    "Reranking",
     "Reward",
     "Seq2Seq",
     "Task",

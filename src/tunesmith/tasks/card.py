@@ -41,6 +41,8 @@ class TaskCard:
     pipeline: tuple[str, ...] = ()
     """Lines that predict with ``pipeline`` of ``transformers`` alone, for folders that hold the whole model; empty
     where its answers are not the run's."""
+    reads_texts: bool = True
+    """Whether ``code`` uses a tokenizer."""
     note: str = ""
     """What is to be said below ``code``, in Markdown."""
     pipeline_note: str = ""

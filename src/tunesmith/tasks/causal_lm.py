@@ -270,7 +270,7 @@ class CausalLM(Task, Writer):
         found = decoded(outputs)
         if columns is not None and self._is_chat(columns):
             for row, cell in zip(found, columns["messages"], strict=True):
-                prompt, reference = _parted(read_messages(cell, self.system))
+                prompt, reference = parted(read_messages(cell, self.system))
                 row["prompt"] = transcript(prompt)
                 row["reference"] = None if reference is None else reference["content"]
         return found
@@ -310,7 +310,7 @@ class CausalLM(Task, Writer):
         if not self._is_chat(columns):
             keeps_text = self.special_tokens == "text"
             return encoding.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
-        prompts = ((_parted(messages)[0], tools) for messages, tools in self._conversations(columns))
+        prompts = ((parted(messages)[0], tools) for messages, tools in self._conversations(columns))
         chat_format = self._format(tokenizer)
         return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
 
@@ -338,7 +338,7 @@ class CausalLM(Task, Writer):
         """
         if not self._is_chat(columns):
             return answer_outputs(answers, answers, [None] * len(answers))
-        replies = [_parted(read_messages(cell))[1] for cell in columns["messages"]]
+        replies = [parted(read_messages(cell))[1] for cell in columns["messages"]]
         references = [None if reply is None else str(reply["content"]) for reply in replies]
         judged = [
             answer if answer is None or _THOUGHTS.match(reference or "") else _THOUGHTS.sub("", answer)
@@ -382,7 +382,7 @@ def _preceded(messages: list[Message], shown: Sequence[Mapping[str, Any]]) -> li
     return [*messages[:head], *({**one, "train": False} for one in shown), *messages[head:]]
 
 
-def _parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
+def parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
     """Return what is to be answered, and the answer where the conversation ends with one."""
     if messages and messages[-1]["role"] == "assistant":
         return messages[:-1], messages[-1]

@@ -50,10 +50,10 @@ def log_odds(probabilities: Any) -> npt.NDArray[np.float32]:
     return scores.astype(np.float32)
 
 
-def decide(probabilities_NK: FloatArray, threshold: float | None) -> tuple[BoolArray, FloatArray]:
+def decide(probabilities_NK: FloatArray, threshold: float | FloatArray | None) -> tuple[BoolArray, FloatArray]:
     """Return the chosen labels, boolean [N, K], and the certainty of each row, [N].
 
-    With a threshold labels are independent: those above it are chosen, and a row is as certain
+    With a threshold, or one for each label, labels are independent: those above it are chosen, and a row is as certain
     as the least certain of its K decisions. Without one the likeliest label is chosen.
     """
     if threshold is None:
@@ -63,8 +63,31 @@ def decide(probabilities_NK: FloatArray, threshold: float | None) -> tuple[BoolA
     return chosen_NK, np.where(chosen_NK, probabilities_NK, 1.0 - probabilities_NK).min(axis=1)
 
 
+def best_thresholds(positive_NK: BoolArray, probabilities_NK: FloatArray, usual: float) -> list[float]:
+    """Return for each label the threshold above which its F1 is best: of several, the one nearest to the usual one.
+
+    It lies halfway between two probabilities; that of a label which no row has, or all have, is the usual one.
+    """
+    found = []
+    for positive_N, probability_N in zip(positive_NK.T, probabilities_NK.T, strict=True):
+        if not positive_N.any() or positive_N.all():
+            found.append(usual)
+            continue
+        order = np.argsort(-probability_N, kind="stable")
+        falling_N, num_right_N = probability_N[order], np.cumsum(positive_N[order])
+        f1_N = 2 * num_right_N / (np.arange(1, len(order) + 1) + num_right_N[-1])
+        cuts_N = (falling_N + np.append(falling_N[1:], 0.0)) / 2  # above it are the first ones up to each place
+        is_cut_N = (falling_N > cuts_N) & (cuts_N > 0) & (cuts_N < 1)
+        above = int((probability_N > usual).sum())
+        f1_C = np.append(f1_N[is_cut_N], f1_N[above - 1] if above else 0.0)
+        cuts_C = np.append(cuts_N[is_cut_N], usual)
+        best = np.flatnonzero(f1_C == f1_C.max())
+        found.append(float(cuts_C[best[np.abs(cuts_C[best] - usual).argmin()]]))
+    return found
+
+
 def report_details(
-    labels: Sequence[str], positive_NK: BoolArray, probabilities_NK: FloatArray, threshold: float | None
+    labels: Sequence[str], positive_NK: BoolArray, probabilities_NK: FloatArray, threshold: float | FloatArray | None
 ) -> dict[str, Any]:
     """Return the labels, the support of each, curves and, for exclusive labels, the confusion matrix.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
 from tunesmith.tasks.class_figures import (
     BoolArray,
+    best_thresholds,
     decide,
     log_odds,
     log_probabilities,
@@ -80,6 +81,11 @@ class Classification(Task):
     """Exponent of the focal loss, which plays down rows that are already right; 0 switches it off."""
     threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
     """With several labels a row: the probability above which a label is predicted."""
+    thresholds: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
+    """The same for single labels; those left out have `threshold`."""
+    tune_thresholds: bool = False
+    """With several labels a row: choose the threshold of each label by which its F1 is best on the validation rows,
+    unless `thresholds` has it."""
 
     roles: ClassVar[tuple[Role, ...]] = (
         TEXT,
@@ -92,7 +98,9 @@ class Classification(Task):
         ),
     )
     inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
-    not_encoded: ClassVar[frozenset[str]] = frozenset({"label_smoothing", "class_weights", "focal_gamma", "threshold"})
+    not_encoded: ClassVar[frozenset[str]] = frozenset(
+        {"label_smoothing", "class_weights", "focal_gamma", "threshold", "thresholds", "tune_thresholds"}
+    )
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "accuracy": True,
         "macro_f1": True,
@@ -182,6 +190,10 @@ class Classification(Task):
             labels = sorted_labels(counts)
         if not labels:
             raise InputError("The training rows hold no labels.", "Check data.columns.label.")
+        if unknown := [name for name in self.thresholds or () if name not in labels]:
+            raise InputError(
+                f"task.thresholds names labels that there are not: {quoted(unknown)}.", f"Labels: {quoted(labels)}."
+            )
         weights = self._bound_weights(labels, counts, len(cells.codes), multi_label=multi_label)
         return self.changed(labels=labels, multi_label=multi_label, delimiter=delimiter, class_weights=weights)
 
@@ -325,9 +337,23 @@ class Classification(Task):
         return sigmoid(outputs["scores"]) if self.multi_label else softmax(outputs["scores"])
 
     @property
-    def _threshold(self) -> float | None:
-        """The threshold where labels are independent; None where they exclude each other."""
-        return self.threshold if self.multi_label else None
+    def _threshold(self) -> float | FloatArray | None:
+        """The threshold, or one for each label, where labels are independent; None where they exclude each other."""
+        if not self.multi_label:
+            return None
+        own = self.thresholds
+        return np.array([own.get(name, self.threshold) for name in self._labels]) if own else self.threshold
+
+    @property
+    def tuned(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"thresholds"} if self.multi_label and self.tune_thresholds else ())
+
+    def tune(self, outputs: Outputs, targets: Targets) -> Self:
+        """Choose the threshold of each label by which its F1 is best on validation rows, unless there are some."""
+        if not self.tuned or self.thresholds is not None:
+            return self
+        chosen = best_thresholds(_positive(targets), self.probabilities(outputs), self.threshold)
+        return self.changed(thresholds=dict(zip(self._labels, chosen, strict=True)))
 
     def decode(self, outputs: Outputs, columns: Columns | None = None) -> list[dict[str, Any]]:
         """Return ``label``, ``score`` and ``probabilities`` of every row.
@@ -368,15 +394,17 @@ class Classification(Task):
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return the metrics of ``tunesmith.metrics``: single-label ones, or multi-label ones."""
         probabilities_NK = self.probabilities(outputs)
-        if self.multi_label:
-            return metrics.multi_label_metrics(_positive(targets), probabilities_NK, self.threshold, weights_RN)
+        threshold = self._threshold
+        if threshold is not None:
+            return metrics.multi_label_metrics(_positive(targets), probabilities_NK, threshold, weights_RN)
         return metrics.single_label_metrics(targets["label"].astype(np.int64), probabilities_NK, weights_RN)
 
     def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``precision``, ``recall`` and ``f1`` of each label, [R, K] each."""
         probabilities_NK = self.probabilities(outputs)
-        if self.multi_label:
-            return metrics.multi_label_per_class(_positive(targets), probabilities_NK > self.threshold, weights_RN)
+        threshold = self._threshold
+        if threshold is not None:
+            return metrics.multi_label_per_class(_positive(targets), probabilities_NK > threshold, weights_RN)
         truth_N, predicted_N = targets["label"].astype(np.int64), probabilities_NK.argmax(axis=1)
         return metrics.single_label_per_class(truth_N, predicted_N, len(self._labels), weights_RN)
 
@@ -404,9 +432,13 @@ class Classification(Task):
                 labels=self.label_names,
                 pipeline_tag=tag,
                 limits=(_LIMIT,),
-                code=(*lines, f"print([label for label, p in {several} if p > {self.threshold}])"),
+                code=(
+                    f"thresholds = {dict.fromkeys(self._labels, self.threshold) | (self.thresholds or {})!r}",
+                    *lines,
+                    f"print([label for label, p in {several} if p > thresholds[label]])",
+                ),
                 pipeline=pipeline_of(tag, inputs, ', function_to_apply="sigmoid", top_k=None'),
-                pipeline_note=f"Labels with a score above {self.threshold} are predicted.",
+                pipeline_note=f"Labels with a score above {self.thresholds or self.threshold} are predicted.",
             )
         return TaskCard(
             purpose="gives a text one label",

@@ -22,7 +22,7 @@ _NEGATIVES = (
     "negative negatives hard_negative hard_negatives negative_passage negative_passages negative_text neg negs 负例"
 )
 _SCORES = "score similarity similarity_score label relevance rating 分数 相似度"
-_SURE = frozenset(["positive", "positive_passage", "positive_text", "positive_doc", "pos", "正例"])
+SURE = ("positive", "positive_passage", "positive_text", "positive_doc", "pos", "正例")
 """Names of a second text that say what it is to the first one."""
 _NUMBERED = re.compile(r"(hard_)?neg(ative)?(_passage|_text|_doc)?[ _]?(\d+)", flags=re.IGNORECASE)
 
@@ -86,8 +86,6 @@ def _in_order(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str
 def fit_score(profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
     """Say how well columns (by role) suit: well where one is named as the positive of another."""
     anchor, positive = profiles[ANCHOR], profiles[POSITIVE]
-    if matching_name(positive.name, tuple(_SURE), exact=True) and matching_name(
-        anchor.name, ROLES[0].names, exact=True
-    ):
+    if matching_name(positive.name, SURE, exact=True) and matching_name(anchor.name, ROLES[0].names, exact=True):
         return 0.95, f"column '{positive.name}' holds what is near to '{anchor.name}'"
     return 0.0, "only when asked for by name, or where columns are named anchor and positive"

@@ -26,7 +26,7 @@ CERTAIN = 1e5
 """Log-odds that no threshold outweighs."""
 
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
-_WORD = re.compile(
+WORD = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"
 )
 
@@ -49,7 +49,7 @@ def rest_of_sentence(question: str, context: str) -> Span | None:
         return None
     asked = words_of(question)
     runs: list[list[re.Match[str]]] = [[]]
-    for word in _WORD.finditer(context, whole.start, whole.end):
+    for word in WORD.finditer(context, whole.start, whole.end):
         if word[0].lower() in asked:
             runs.append([])
         else:
@@ -109,7 +109,7 @@ def _outputs(spans: Sequence[Span | None], contexts: Sequence[str]) -> dict[str,
 
 def words_of(text: str) -> set[str]:
     """Return the words of a text in lower case; each Chinese or Japanese character is one."""
-    return set(_WORD.findall(text.lower()))
+    return set(WORD.findall(text.lower()))
 
 
 def _trimmed(context: str, start: int, end: int) -> Span:

@@ -134,7 +134,7 @@ class Reward(Task):
 
     def _written(
         self, conversations: Sequence[_Conversation], tokenizer: Any, max_length: int, where: Any
-    ) -> tuple[Mapping[str, Ragged | Array], int]:
+    ) -> tuple[Mapping[str, Any], int]:
         """Return the inputs of conversations: by the chat template, or without one as pairs of texts."""
         if not tokenizer.chat_template:
             asked = ["\n\n".join(str(turn["content"]) for turn in messages[:-1]) for messages, _ in conversations]

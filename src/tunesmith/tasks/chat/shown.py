@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import Encoded, as_ragged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +20,7 @@ def shown_pieces(encoded: Encoded, row: int, tokenizer: PreTrainedTokenizerBase)
     character that lies across a border belong to the piece in which it ends.
     """
     assert encoded.reads is not None, "only rows of tokens have trained parts"
-    ids = encoded.inputs["input_ids"][row].tolist()
+    ids = as_ragged(encoded.inputs["input_ids"])[row].tolist()
     is_trained = np.zeros(len(ids), dtype=np.bool_)
     is_trained[np.asarray(encoded.reads[row], dtype=np.int64) + 1] = True
     borders = [0, *(np.flatnonzero(np.diff(is_trained)) + 1).tolist(), len(ids)]
