@@ -16,7 +16,7 @@ from pydantic import Field
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.image_rows import CONTENT, IMAGE
 from tunesmith.data.pixels import Pixels
-from tunesmith.tasks.base import Columns, Outputs
+from tunesmith.tasks.base import Columns, FloatArray, Outputs
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.image_encoding import encode_images, image_reader_of
 from tunesmith.types import Role
@@ -114,19 +114,21 @@ def _boxes(draws_S3: npt.NDArray[np.float64], size: tuple[int, ...], least: floa
     return np.stack([lefts_S, tops_S, lefts_S + widths_S, tops_S + heights_S], axis=1)
 
 
-def code_of(labels: Sequence[str], threshold: float | None, inputs: Mapping[str, str]) -> tuple[str, ...]:
+def code_of(labels: Sequence[str], threshold: float | FloatArray | None, inputs: Mapping[str, str]) -> tuple[str, ...]:
     """Return the lines that print what a model of these labels says; ``inputs`` are further arguments of the model."""
     given = ", ".join(['**processor(images=image, return_tensors="pt")', *inputs.values()])
     said = (
         "print(dict(zip(labels, scores.softmax(-1)[0].tolist())))"
         if threshold is None
-        else f"print([label for label, p in zip(labels, scores.sigmoid()[0].tolist()) if p > {threshold}])"
+        else "print([label for label, p, t in zip(labels, scores.sigmoid()[0].tolist(), thresholds) if p > t])"
     )
+    thresholds = () if threshold is None else (f"thresholds = {np.broadcast_to(threshold, len(labels)).tolist()}",)
     return (
         "from PIL import Image",
         "from transformers import AutoImageProcessor",
         "",
         f"labels = {list(labels)!r}",
+        *thresholds,
         'processor = AutoImageProcessor.from_pretrained(folder, backend="pil")',
         'image = Image.open("image.png").convert("RGB")',
         "with torch.no_grad():",
