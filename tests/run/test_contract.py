@@ -178,7 +178,11 @@ REFUSED = {
     ("questions about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
-REFUSED |= {(task, "contrastive"): "makes pairs of rows" for task in TASK_ROWS if task not in OF_ONE_CLASS}
+REFUSED |= {
+    (task, "contrastive"): "makes pairs of rows|no vectors of rows|no head|method"
+    for task in TASK_ROWS
+    if task not in OF_ONE_CLASS
+}
 
 CASES = pairwise(
     tuple(TASK_ROWS),

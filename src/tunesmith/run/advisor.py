@@ -9,6 +9,7 @@ from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.precision import choose_device
 from tunesmith.methods.situation import Situation
 from tunesmith.models.weights import num_weights
+from tunesmith.tasks.objective import Objective
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +43,6 @@ def situation_of(data: TaskData, num_answers: int, num_all: int, *, free_memory:
         writes=data.task.writer is not None,
         noise=sum(found) / max(num_rows, 1),
         num_weights=num_all,
-        has_classes=data.task.reads == "row" and data.task.followed == "classes",
+        has_classes=data.task.followed == "classes" and type(data.task).classes is not Objective.classes,
         free_memory=free_memory,
     )
