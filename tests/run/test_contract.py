@@ -179,7 +179,7 @@ REFUSED = {
 }
 """What a method cannot train -> what is said before any step."""
 REFUSED |= {
-    (task, "contrastive"): "makes pairs of rows|no vectors of rows|no head|method"
+    (task, "contrastive"): "makes pairs of rows|no vectors of rows|no head"
     for task in TASK_ROWS
     if task not in OF_ONE_CLASS
 }
