@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import proof_tasks
-from run.test_contract import TASK_ROWS, WRITES_FROM_ENCODER, WRITING, write_rows
+from run.test_contract import SEEING, TASK_ROWS, WRITES_FROM_ENCODER, WRITING, write_rows
 from tiny_writers import writer_folder
 from tunesmith.cli.application import run as command
 from tunesmith.export import TARGETS, export, merge
@@ -53,7 +53,13 @@ def adapted(configured: Configure, llama_folder: Path, tmp_path: Path) -> Callab
     return make
 
 
-@pytest.mark.parametrize("row", [row for row in TASK_ROWS if row != "pair ranking"])
+MERGED = [row for row in TASK_ROWS if row not in ("pair ranking", *SEEING)]
+EVERY_TIME = ("classification", "chat", "chains", "near texts", "texts of texts", "answers", "choices")
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=() if row in EVERY_TIME else pytest.mark.slow) for row in MERGED]
+)
 def test_a_merged_run_gives_the_scores_of_the_run_whatever_its_task(
     adapted: Callable[..., Path], tmp_path: Path, row: str
 ) -> None:
@@ -159,6 +165,7 @@ def test_vectors_are_those_that_sentence_transformers_gives(adapted: Callable[..
 ONNX_ROWS = ["classification", "multi-label", "pairs", "entities", "near texts", "answers", "choices", "rewards"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ONNX_ROWS)
 @pytest.mark.filterwarnings("ignore")  # exporting calls what torch itself has deprecated
 def test_graphs_give_the_same_scores_in_onnx_runtime(adapted: Callable[..., Path], tmp_path: Path, row: str) -> None:
@@ -202,6 +209,15 @@ def test_files_for_llama_cpp_hold_the_model_and_its_tokenizer(
     assert fields["general.architecture"].contents() == "llama"
     assert fields["tokenizer.ggml.pre"].contents() == "gpt-2"
     assert "messages" in fields["tokenizer.chat_template"].contents()
+
+
+def test_runs_that_look_at_images_are_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    from images import seeing_folder
+
+    run = Run.open(adapted("images", model=str(seeing_folder(tmp_path))))
+    with pytest.raises(InputError, match="looks at images"):
+        merge(run, tmp_path / "merged")
 
 
 def test_a_model_that_llama_cpp_does_not_read_is_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:

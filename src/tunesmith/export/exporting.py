@@ -192,6 +192,8 @@ def _figures(run: Run, target: Target, form: Form, compared: Compared, columns: 
             f"No metric has a value on these {len(next(iter(columns.values())))} rows.", "Give other rows."
         )
     metric = task.headline(defined)
+    if metric not in defined:  # of answers that nobody wrote here
+        metric = next(name for name in change if name in defined)
     values = [_value(task, one.outputs, ours.targets, metric) for one in (ours, theirs)]
     return Exported(
         target.name,
