@@ -50,6 +50,8 @@ _TITLES = {
     "kendall": "Kendall correlation",
     "pseudo_perplexity": "Pseudo-perplexity",
     "kl": "KL to the reference",
+    **{f"reward_{kind}": f"Reward: {kind}" for kind in ("number", "text", "regex", "length", "function", "run")},
+    "answer_length": "Answer length in tokens",
     "chosen_log_probability": "Log-probability of chosen answers",
     "rejected_log_probability": "Log-probability of rejected answers",
     "rouge_1": "ROUGE-1",

@@ -227,3 +227,7 @@ class StepInfo:
     """Indices of the training rows of a skipped step."""
     note: str = ""
     """Something to tell the user once (memory ran out and micro-batches were halved)."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the step, by name, of tasks that have some (the reward of the answers it was learned from)."""
+    idle: str = ""
+    """Why the step had nothing to learn, of tasks that can tell; empty where it had."""

@@ -238,6 +238,15 @@ def test_misfits_are_named_with_their_places_or_refused(tmp_path: Path, what: st
     assert "chat.jsonl:3" in str(caught.value)
 
 
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("instruction", "output")])
+def test_answers_to_sums_are_answers_though_they_look_like_numbers_of_rows(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    pairs = [(f"What is {number} plus {number + 1}?", str(2 * number + 1)) for number in range(30)]
+    path = write(tmp_path / "sums.jsonl", [dict(zip(names, pair, strict=True)) for pair in pairs])
+    assert messages_of(load(path)) == [[user(question), assistant(answer)] for question, answer in pairs]
+
+
 def test_a_file_that_turns_into_another_form(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [messages(*row) for row in PLAIN]
     rows += [{"prompt": question, "completion": answer} for question, answer in PAIRS[:3]]

@@ -58,6 +58,21 @@ def test_every_end_token_ends_an_answer(model: PreTrainedModel) -> None:
     assert cut == [answer[: answer.index(end)] if end in answer else answer for answer in whole]
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_token_that_ends_an_answer_is_given_where_it_is_wanted(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    whole = generate(model, prompts(), sampling())
+    if plain:
+        monkeypatch.setattr(generation, "find_way", lambda _: None)
+    end = whole[0][3]
+    kept = generate(model, prompts(), sampling(stop_tokens=frozenset({END, end}), keeps_end=True))
+    for answer, own in zip(whole, kept, strict=True):
+        ended = [*answer, END] if len(answer) < 12 else answer
+        assert own == (answer[: answer.index(end) + 1] if end in answer else ended)
+    assert kept[0][-1] == end
+
+
 def test_streams_give_the_same_and_can_be_closed(model: PreTrainedModel) -> None:
     expected = generate(model, prompts(), sampling())
     for row, answer in enumerate(expected):

@@ -108,6 +108,11 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
         {},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3], "thumb": i % 3 == 1},
     ),
+    "reinforced": (
+        "grpo",
+        {"rewards": [{"by": "length", "most": 2, "margin": 3}, "regex:[a-p ]*"], "max_new_tokens": 6, "group_size": 4},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "completion": WORDS[i % 3]},
+    ),
     "answers": ("question_answering", {}, answered),
     "choices": ("multiple_choice", {}, chosen),
     "images": ("image_classification", {"mirror": True, "crop": 0.8}, seen),
@@ -115,7 +120,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
-WRITING = ("causal_lm", "preference")
+WRITING = ("causal_lm", "preference", "grpo")
 """Tasks of models that write."""
 
 METHOD_ROWS: dict[str, dict[str, Any]] = {
@@ -143,6 +148,8 @@ REFUSED = {
     ("masked", "prompt tuning"): "PEFT has no such place",
     ("preferences", "probe"): "no head",
     ("preferences", "bitfit"): "has none below its head",
+    ("reinforced", "probe"): "no head",
+    ("reinforced", "bitfit"): "has none below its head",
     ("thumbs", "probe"): "no head",
     ("thumbs", "bitfit"): "has none below its head",
     ("texts of texts", "probe"): "no head",
@@ -166,8 +173,14 @@ CASES = pairwise(
 )
 
 
+WRITTEN_IN_STEPS = "reinforced"
+"""The row whose steps write their answers first, which takes time: few methods meet it in every test run."""
+
+
 def is_quick(task: str, method: str) -> bool:
     """Say whether a task meets a method in every test run: of the rows of one task, each has its turn."""
+    if task == WRITTEN_IN_STEPS:
+        return method in ("full", "freeze", "prompt tuning")
     rows = [row for row, (name, _, _) in TASK_ROWS.items() if name == TASK_ROWS[task][0]]
     return task == rows[list(METHOD_ROWS).index(method) % len(rows)]
 

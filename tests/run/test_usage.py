@@ -87,12 +87,18 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "preference"},
         lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?", "chosen": WORDS[i % 3], "rejected": "no film"},
     ),
+    "reinforced": (
+        {"name": "grpo", "rewards": ["length:3"], "max_new_tokens": 6, "group_size": 2},
+        lambda i: {"prompt": f"what {WORDS[i % 4]} {i % 31}?"},
+    ),
     "translations": (
         {"name": "seq2seq", "prefix": "turn: ", "num_beams": 2, "length_penalty": 0.5},
         lambda i: {"source": text(i), "target": f"a {WORDS[i % 4]}"},
     ),
 }
 """Kind of run -> its task, and the rows that it learns from."""
+WRITING = ("chat", "texts", "preferences", "reinforced")
+"""Kinds of runs that write answers."""
 SEEING = ("images", "questions about images")
 """Those whose models look at images."""
 
@@ -146,7 +152,7 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     kind: str,
     method: str,
 ) -> None:
-    model = llama_folder if kind in ("chat", "texts", "preferences") else None
+    model = llama_folder if kind in WRITING else None
     if kind == "translations":
         model = writer_folder(tmp_path, max_position_embeddings=300)  # the card asks for answers of 256 tokens
     if kind in SEEING:
@@ -158,7 +164,7 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if kind in SEEING:
         image = str(draw(run.folder / "image.png", 100))
     out = printed(run, monkeypatch, capsys)
-    if kind in ("chat", "texts", "preferences"):
+    if kind in WRITING:
         asked = "The beginning of a text" if kind == "texts" else "Your question."
         assert out.strip() == run.predict(asked)[0]["answer"]
         return

@@ -48,6 +48,7 @@ SEVERAL = [["x"], ["y"], ["x", "y"], [], ["z"], ["x", "z"], ["y"], ["y", "z"], [
 ENTITIES = [["O", "B-x", "I-x", "O"], ["B-y"], ["O", "O", "B-x"], ["O", "B-y", "I-y", "B-y"]]
 WORD_CLASSES = [["a", "b", "n", "n"], ["n"], ["b", "a", "n"], ["a", "n", "b", "n"]]
 NUMBERS = [0.5, 3.0, 2, 1.25, 4.75, 0, 2.5, 3.5, 1.0, 2.0]
+FUNCTIONS = Path(__file__).parent / "reward_functions.py"
 
 
 @cache
@@ -108,7 +109,7 @@ class Case:
                 {"score" if isinstance(self.label[0], (int, float)) else "negative": self.label} if self.label else {}
             )
             return {"anchor": TEXTS, "positive": PAIRS, **beside, "row": places}
-        if self.task == "causal_lm":
+        if self.task in ("causal_lm", "grpo"):
             if not self.label:
                 return {"text": TEXTS, "row": places}
             pairs = zip(TEXTS, self.label, strict=True)
@@ -182,6 +183,15 @@ CASES: dict[str, Case] = {
     "triplets": Case("embedding", [[f"{text} not"] for text in TEXTS], {"loss": "triplet"}),
     "near texts": Case("embedding", NUMBERS),
     "near texts, cosines": Case("embedding", NUMBERS, {"loss": "cosine"}),
+    "rewarded answers": Case(
+        "grpo",
+        TEXTS[::-1],
+        {
+            "template": "chatml",
+            "max_new_tokens": 8,
+            "rewards": ["number", "text", "regex:.*a.*", "length:3", f"{FUNCTIONS}:score", "run:runs/judge"],
+        },
+    ),
     "word classes": Case("token_classification", WORD_CLASSES, {"class_weights": "balanced", "split": "word"}),
 }
 

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli import collecting, terminal
@@ -40,12 +41,14 @@ class Meter:
         self.epoch = 0.0
         self._loss = 0.0
         self._weight = 0.0
+        self._measured: Mapping[str, float] = {}
         self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_STEPS)
 
     def update(self, info: StepInfo) -> None:
         """Take in one step; the loss of a skipped one is left out of the average."""
         self.step, self.epoch = info.step, info.epoch
         self._recent.append((info.num_tokens, info.seconds))
+        self._measured = info.measured
         if math.isfinite(info.loss) and not info.skipped:
             self._loss = SMOOTHING * self._loss + (1 - SMOOTHING) * info.loss
             self._weight = SMOOTHING * self._weight + (1 - SMOOTHING)
@@ -72,6 +75,7 @@ class Meter:
             f"step {self.step}/{total_steps}",
             f"epoch {self.epoch:.2f}",
             f"loss {number(self.loss)}",
+            *(f"{metric_title(name).lower()} {number(value)}" for name, value in list(self._measured.items())[:1]),
             f"{compact(self.tokens_per_second)} tokens/s",
             size(used_memory(self.plan.device)),
             f"{duration(self.remaining_seconds(now, total_steps))} left",

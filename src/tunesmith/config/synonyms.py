@@ -260,6 +260,8 @@ embedding: embeddings sentence_embeddings sentence_similarity retrieval search b
 preference: dpo ipo orpo simpo kto cpo rlhf preferences preference_learning alignment preference_optimization
     direct_preference_optimization
 reward: rm reward_model reward_modeling reward_modelling bradley_terry pairwise
+grpo: rlvr rl reinforcement reinforcement_learning group_relative_policy_optimization ppo dapo dr_grpo rloo reinforce
+    verifiable_rewards
 masked_lm: mlm fill_mask masked masked_language_modeling masked_language_modelling domain_adaptation maskedlm
 """,
     "method": """

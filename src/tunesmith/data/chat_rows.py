@@ -162,7 +162,7 @@ class Conversations(Form):
         for (given, _, reason), texts, is_data in zip(found, contents, are_data, strict=True):
             messages = [{**turn, "content": text} for turn, text in zip(given, texts, strict=True)]
             messages = [turn for turn in messages if turn["role"] != "system" or turn["content"].strip()]
-            flaw = reason or ("" if self._for_prediction else find_flaw(messages))
+            flaw = reason or self.flaw(messages)
             self._num_rows += not flaw
             self._num_messages += 0 if flaw else len(messages)
             self._num_data += not flaw and is_data
@@ -174,7 +174,15 @@ class Conversations(Form):
         arrays = [pa.array([transcript(row) for row in rows], pa.string()), pa.array(written, pa.string())]
         if "tools" in self.schema.names:
             arrays.append(pa.array([tools for _, tools, _ in found], pa.string()))
-        return pa.RecordBatch.from_arrays([*arrays, places], schema=self.schema)
+        return pa.RecordBatch.from_arrays([*arrays, *self.further(batch), places], schema=self.schema)
+
+    def further(self, batch: pa.RecordBatch) -> list[pa.Array]:  # noqa: ARG002 (of forms that have some)
+        """Return the canonical columns between those of every conversation and ``row``."""
+        return []
+
+    def flaw(self, messages: Sequence[Message]) -> str:
+        """Return what keeps a row from being used, as a misfit's name; nothing where all is well."""
+        return "" if self._for_prediction else find_flaw(messages)
 
     def cells(self, batch: pa.RecordBatch, roles: Iterable[str]) -> Iterator[Cells]:
         """Yield every row's cells of these roles."""
@@ -238,10 +246,8 @@ class Conversations(Form):
     def _form_name(self) -> str:
         if MESSAGES in self.columns:
             return ", ".join(_SHAPE_NAMES.get(shape, shape) for shape in self._shape)
-        prompt, completion = (self.columns[role][0] for role in (PROMPT, COMPLETION) if role in self.columns)
-        if prompt == "instruction" and completion == "output":
-            return "alpaca"
-        return f"{prompt} and {completion}"
+        names = [self.columns[role][0] for role in (PROMPT, COMPLETION) if role in self.columns]
+        return "alpaca" if names == ["instruction", "output"] else " and ".join(names)
 
 
 _SHAPE_NAMES = {

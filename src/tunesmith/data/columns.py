@@ -241,7 +241,9 @@ class _Assignment:
         best: tuple[int, str, str] | None = None
         num_found = 0
         for column in self._free(role.name):
-            if column.kind not in role.kinds or is_id_like(column):
+            # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
+            counts_rows = is_id_like(column) and not (exact and _is_text_role(role))
+            if column.kind not in role.kinds or counts_rows:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue

@@ -2,8 +2,9 @@
 
 ``checkpoints/step-N/`` holds ``weights.safetensors`` (fp32 masters of the trained weights and
 the model's buffers), ``optimizer.safetensors``, ``method.safetensors`` where the method remembers
-tensors beside the weights, ``state.json`` and ``manifest.json`` with the SHA-256 of each. Such a
-folder appears whole, by a rename, or not at all.
+tensors beside the weights, the arrays of answers that were drawn and serve for further steps, where
+there are any, ``state.json`` and ``manifest.json`` with the SHA-256 of each. Such a folder appears
+whole, by a rename, or not at all.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.engine.config import ComputeConfig
+from tunesmith.engine.drawing import Drawn
 from tunesmith.engine.loop import Training
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
+from tunesmith.tasks.objective import Lesson
 from tunesmith.types import InputError, Problem
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
@@ -54,6 +58,9 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         **({"method": {name: remembered[name] for name in remembered if name not in of_method}} if remembered else {}),
         "extra": extra,
     }
+    if (drawn := training.drawn) is not None:
+        lesson = drawn.lesson
+        state["drawn"] = {"first_step": drawn.first_step, "measured": dict(lesson.measured), "idle": lesson.idle}
     final = folder / f"step-{training.step}"
     with new_folder(final, replace=True) as temporary:
         save_file(_weights(training), temporary / "weights.safetensors")
@@ -62,6 +69,8 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
             save_file(
                 {name: tensor.contiguous() for name, tensor in of_method.items()}, temporary / "method.safetensors"
             )
+        if drawn is not None:
+            drawn.lesson.data.save(temporary)
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
     return final
 
@@ -80,6 +89,9 @@ def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig |
     training.step = state["step"]
     training.num_skipped = state["num_skipped"]
     training.recent_norms.extend(state["recent_norms"])
+    if (drawn := state.get("drawn")) is not None:
+        lesson = Lesson(Encoded.load(checkpoint.folder), drawn["measured"], drawn["idle"])
+        training.drawn = Drawn(drawn["first_step"], lesson)
     made_with = state.get("compute", compute.model_dump(mode="json") if compute is not None else {})
     if training.compute.differences(made_with).keys() <= ComputeConfig.exact:
         # How a step is split decides its rounding. Checkpoints of older versions do not tell: then it is planned anew.

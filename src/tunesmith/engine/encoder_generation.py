@@ -48,7 +48,7 @@ def generate_from_encoder(
                 input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
             )
             for row, tokens in zip(rows, found[:, 1:].tolist(), strict=True):
-                answers[row] = until(tokens, stops)
+                answers[row] = until(tokens, stops, keeps_end=sampling.keeps_end)
             done += len(rows)
     return answers
 

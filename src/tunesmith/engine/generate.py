@@ -123,10 +123,11 @@ def _write(
             first = 0
         for slot in range(len(texts) - 1, first - 1, -1):
             text, token = texts[slot], tokens[slot]
-            if token not in chooser.stops:
+            ends = token in chooser.stops
+            if not ends or sampling.keeps_end:
                 text.answer.append(token)
-                if len(text.answer) < sampling.max_new_tokens:
-                    continue
+            if not ends and len(text.answer) < sampling.max_new_tokens:
+                continue
             yield text.row, text.answer
             last = len(texts) - 1
             if slot != last:

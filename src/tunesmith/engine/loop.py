@@ -14,18 +14,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
+from tunesmith.engine.drawing import Drawn, draw
 from tunesmith.engine.losses import loss_sum, reduced
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
+from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.whole_step import differentiate_whole_step
 from tunesmith.methods.hooks import StepHooks
-from tunesmith.tasks.objective import SURVEYED, Objective
+from tunesmith.tasks.objective import SURVEYED, Lesson, Objective
 from tunesmith.types import RunError, StepInfo
 
 SPIKE_WINDOW = 32
@@ -67,6 +69,8 @@ class Training:
     """Tokens per micro-batch; halved when memory runs out. 0 stands for the configured one."""
     recomputes: bool = False
     """Whether layers compute their activations again in the backward pass."""
+    drawn: Drawn | None = None
+    """The answers that the last step was learned from, where they serve for several steps."""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Step:
     samples: IntArray
     seed: int
     """Of everything random in it: dropout, masked tokens."""
+    lesson: Lesson | None = None
+    """What is learned from instead of the samples themselves, of tasks that draw answers to them."""
     started: float = field(default_factory=time.perf_counter)
     batches: list[Batch] = field(default_factory=list)
     """Those with something to learn from, in the host's memory."""
@@ -121,7 +127,26 @@ def _begin(training: Training) -> Step:
     if training.method.has("update"):
         training.optimizer.forget_frozen()
     training.scorer.set_training()
-    return Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
+    step = Step(training, training.plan.samples_of(training.step), step_seed(training.config.seed, training.step))
+    if training.task.draws:
+        step.lesson = _lesson(training, step.samples)
+    return step
+
+
+def _lesson(training: Training, samples: IntArray) -> Lesson:
+    """Return what the model's answers give to learn: written now, or for a step before that they serve, too."""
+    plan, scorer, task = training.plan, training.scorer, training.task
+    first = training.step - training.step % plan.repeats
+    if training.drawn is not None and training.drawn.first_step == first:
+        return training.drawn.lesson
+    lesson = draw(scorer, task, training.data, samples, step_seed(training.config.seed, first))
+    if plan.repeats > 1:
+        found = predict(scorer, training.collate, task.at_drawing, lesson.data, training.token_budget).outputs
+        offsets = as_ragged(lesson.data.reads).offsets
+        said = {name: Ragged(as_ragged(values).values, offsets) for name, values in found.items()}
+        lesson = replace(lesson, data=lesson.data.with_targets(said))
+        training.drawn = Drawn(first, lesson)
+    return lesson
 
 
 def _finish(step: Step) -> StepInfo:
@@ -158,6 +183,8 @@ def _finish(step: Step) -> StepInfo:
         skipped=skipped,
         rows=tuple(training.data.data_rows(step.samples.tolist())) if skipped else (),
         note=step.note,
+        measured=dict(step.lesson.measured) if step.lesson is not None else {},
+        idle=step.lesson.idle if step.lesson is not None else "",
     )
 
 
@@ -228,7 +255,8 @@ def _lack_of_memory(step: Step, compute: Callable[[Step], None]) -> BaseExceptio
 
 def _halve_budget(step: Step, error: BaseException | None) -> None:
     training = step.training
-    lengths = training.data.sample_lengths[step.samples]
+    data, samples = _learned(step)
+    lengths = data.sample_lengths[samples]
     shortest, longest = int(lengths.min()), int(lengths.max())
     if ranks.any(training.token_budget < 2 * shortest):
         raise RunError(
@@ -290,7 +318,8 @@ def _survey(step: Step) -> None:
 def _lay_out(step: Step) -> None:
     """Split the step into micro-batches of the size that now holds."""
     training, task = step.training, step.training.task
-    data, samples, noise = training.data, step.samples, NoiseSource(step.seed)
+    data, samples = _learned(step)
+    noise = NoiseSource(step.seed)
     if task.corrupts:
         sequences = data.sequences_of(samples)
         data, samples = task.corrupt(data, sequences, step.seed), np.arange(len(samples))
@@ -301,6 +330,13 @@ def _lay_out(step: Step) -> None:
     step.num_units = ranks.sum(sum(units))
     step.num_tokens = sum(batch.num_tokens for batch in batches)
     step.losses = []
+
+
+def _learned(step: Step) -> tuple[Encoded, IntArray]:
+    """Return the rows that a step is learned from."""
+    if step.lesson is None:
+        return step.training.data, step.samples
+    return step.lesson.data, np.arange(step.lesson.data.num_samples)
 
 
 def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:

@@ -29,10 +29,12 @@ class StepPlan:
     epochs: float
     seed: int
     max_steps: int | None = None
+    repeats: int = 1
+    """How many steps in a row are made with the same samples."""
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(self.num_samples / self.batch_size)
+        return math.ceil(self.num_samples / self.batch_size) * self.repeats
 
     @property
     def total_steps(self) -> int:
@@ -42,12 +44,13 @@ class StepPlan:
     def epoch_after(self, step: int) -> float:
         """Return the epochs completed after ``step`` steps."""
         whole, rest = divmod(step, self.steps_per_epoch)
-        return whole + min(rest * self.batch_size, self.num_samples) / self.num_samples
+        return whole + min(rest * self.batch_size / self.repeats, self.num_samples) / self.num_samples
 
     def samples_of(self, step: int) -> IntArray:
         """Return the samples of the step with index ``step`` (from 0)."""
         epoch, index = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.num_samples, self.seed, epoch)
+        index //= self.repeats
         return order[index * self.batch_size : (index + 1) * self.batch_size]
 
 

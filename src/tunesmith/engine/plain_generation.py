@@ -51,7 +51,7 @@ def generate_plain(
                 input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
             )
             for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
-                answers[row] = until(tokens, stops)
+                answers[row] = until(tokens, stops, keeps_end=sampling.keeps_end)
             done += len(rows)
     return answers
 
@@ -150,7 +150,7 @@ def _left_padded(prompts: Sequence[Any], pad_token_id: int) -> tuple[torch.Tenso
     return torch.from_numpy(ids_BL), torch.from_numpy(mask_BL)
 
 
-def until(tokens: Sequence[int], stops: Collection[int]) -> list[int]:
-    """Return what stands before the first of the tokens that end an answer."""
-    end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
+def until(tokens: Sequence[int], stops: Collection[int], *, keeps_end: bool = False) -> list[int]:
+    """Return what stands before the first of the tokens that end an answer, and that one with ``keeps_end``."""
+    end = next((index + keeps_end for index, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[:end])

@@ -10,6 +10,7 @@ import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray, targets_of, units_of
+from tunesmith.engine.drawing import draw
 from tunesmith.engine.losses import chunks, part_of, reduced, widened
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.scorer import Scorer
@@ -36,12 +37,11 @@ class Scored:
     outputs: dict[str, Array | Ragged]
     """What the task's ``collect`` kept, in the order of the data's rows: an entry per row, or per unit of a row."""
     targets: dict[str, Array | Ragged]
-    """What the outputs are judged by, in the same order: the data's targets, or those that corrupting set."""
+    """What the outputs are judged by, in that order: the data's targets, or those that corrupting or drawing set."""
     loss: float | None
     """Mean loss per labelled unit; None without targets."""
 
 
-@torch.inference_mode()
 def predict(
     scorer: Scorer,
     collate: Collator,
@@ -51,10 +51,27 @@ def predict(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> Scored:
-    """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise."""
-    token_budget = forward_tokens(token_budget, collate.device)
+    """Score every row of ``data`` without dropout; ``check`` is called between micro-batches and may raise.
+
+    Of a task that ``draws`` it is what the model answers to the rows that is scored.
+    """
     if task.corrupts:
         data = task.corrupt(data, np.arange(len(data)), None)
+    if task.draws:
+        data = draw(scorer, task, data, np.arange(data.num_samples), None, check=check).data
+    return _scored(scorer, collate, task, data, token_budget=forward_tokens(token_budget, collate.device), check=check)
+
+
+@torch.inference_mode()
+def _scored(
+    scorer: Scorer,
+    collate: Collator,
+    task: Objective,
+    data: Encoded,
+    *,
+    token_budget: int,
+    check: Callable[[], None],
+) -> Scored:
     collected = Collected(task, data)
     with evaluating(scorer.model):
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):

@@ -16,7 +16,7 @@ class Sampling:
 
     max_new_tokens: int
     stop_tokens: frozenset[int]
-    """Ids that end an answer; not part of it."""
+    """Ids that end an answer; no part of it, unless ``keeps_end``."""
     pad_token_id: int
     temperature: float = 0.0
     """0 takes the likeliest token; above, scores are divided by it before drawing."""
@@ -25,6 +25,8 @@ class Sampling:
     seed: int = 0
     search: Mapping[str, Any] = field(default_factory=dict)
     """How an answer is searched for besides, as settings of ``GenerationConfig`` of ``transformers`` (beams)."""
+    keeps_end: bool = False
+    """Whether the token that ends an answer is given as its last one."""
 
     def config(self, model: Any) -> GenerationConfig:
         """Return the same for ``transformers``."""

@@ -28,6 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tunesmith.engine.answering import Answering
 from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
@@ -61,6 +62,8 @@ class Scorer:
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
     pooling: RowReading | None = None
     """How a row's last hidden states become its scores, where the model has no head that makes these of them."""
+    answering: Answering | None = None
+    """What it takes that the model writes answers, for tasks that learn from them."""
 
     def __post_init__(self) -> None:
         if self.reads == "row" and self.layout == "flat":

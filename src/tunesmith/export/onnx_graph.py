@@ -6,8 +6,10 @@ Rows and tokens are dynamic axes. ``tokenizer.json`` stands beside the graph.
 from __future__ import annotations
 
 import json
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,7 @@ class OnnxGraph:
         graph = _Graph(plain.model, run.task.row_pooling)
         given = example_inputs(plain, [name for name in inputs if name == "token_type_ids"])
         axes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", min=2)}
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence():
             whole: Any = plain.model
             whole.set_attn_implementation("eager")
             program = torch.onnx.export(
@@ -124,9 +125,22 @@ def _quantize(folder: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole, small = folder / FILE, folder / "int8.onnx"
-    with quiet():
+    with _silence():
         quantize_dynamic(whole, small, weight_type=QuantType.QInt8, extra_options={"DefaultTensorType": 1})
     small.replace(whole)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Hold back what exporting says of libraries that it could have used."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _require_library(name: str) -> None:

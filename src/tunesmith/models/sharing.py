@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from tunesmith.models.wrapping import plain_name
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -23,6 +25,20 @@ def own_memory(model: nn.Module, other: nn.Module, names: Collection[str]) -> No
         for name, buffer in module._buffers.items():
             if buffer is not None and _place(buffer) in theirs:
                 module._buffers[name] = buffer.clone()
+
+
+def share_memory(model: nn.Module, other: nn.Module, trained: Collection[str]) -> None:
+    """Let ``model``, which nobody changes, use the memory of ``other`` for the weights in which both are equal.
+
+    Left out are those of ``other`` that are ``trained``. Names may differ by what a method put around modules.
+    """
+    theirs = {plain_name(name): one for name, one in other.named_parameters() if name not in trained}
+    for name, parameter in model.named_parameters():
+        same = theirs.get(plain_name(name))
+        if same is None or same.dtype != parameter.dtype or same.shape != parameter.shape:
+            continue
+        if same.device == parameter.device and bool((same.data == parameter.data).all()):
+            parameter.data = same.data
 
 
 def memory_beside(others: Iterable[nn.Module], model: nn.Module) -> int:

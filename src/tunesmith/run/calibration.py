@@ -17,6 +17,7 @@ from torch import nn
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Batch, Collator, IntArray
+from tunesmith.engine.drawing import draw
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.order import epoch_order, micro_batches, set_seed
@@ -27,6 +28,7 @@ from tunesmith.engine.stand_ins import as_written, remove_stand_ins
 from tunesmith.methods.base import trained_parameters
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.modes import evaluating
+from tunesmith.run.answering import with_answering
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.composition import new_training
 from tunesmith.run.compression import cost_of
@@ -117,7 +119,8 @@ def _made_anew(composed: Composed) -> Network:
     network = composed.network
     written = remove_stand_ins(network.model).float()
     loaded: Any = LoadedModel(written, network.tokenizer, network.max_length, network.source)  # type: ignore[arg-type]
-    return make_network(loaded, composed.config, composed.data.task, lambda same: same, is_trained=True)
+    made = make_network(loaded, composed.config, composed.data.task, lambda same: same, is_trained=True)
+    return with_answering(made, composed.data.task)
 
 
 def _rows(composed: Composed) -> _Rows:
@@ -130,6 +133,9 @@ def _rows(composed: Composed) -> _Rows:
     if task.corrupts:
         data = task.corrupt(data, data.sequences_of(samples), seed)
         samples = np.arange(len(samples))
+    if task.draws:
+        data = draw(network.scorer, task, data, samples, seed, check=composed.stop.check).data
+        samples = np.arange(data.num_samples)
     return _Rows(
         scorer=Scorer(model, "padded", task.reads, network.scorer.shapes, pooling=task.row_pooling),
         collate=collate,

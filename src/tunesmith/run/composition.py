@@ -17,6 +17,7 @@ from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.run.advisor import situation_before
+from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
@@ -113,7 +114,9 @@ def _network(
     config = config.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
+    check_judges(data.task)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
+    network = with_answering(network, data.task)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
     return config, data, network, list(notes)
@@ -137,7 +140,7 @@ def _encode(
 
 def new_training(config: RunConfig, task: Task, network: Network, rows: Encoded) -> Training:
     """Return the engine's part, before its first step."""
-    learning_rate, plan = planned(config.train, rows.num_samples)
+    learning_rate, plan = planned(config.train, rows.num_samples, task.steps_per_drawing)
     groups = config.method.parameter_groups(network.model)
     penalties = Penalties(config.train.l1, config.train.l2)
     optimizer = MasterOptimizer(network.model, groups, config.train.optimizer, learning_rate, penalties)

@@ -56,6 +56,9 @@ class Course:
         if info.skipped:
             session.note(_skip_warning(session, info.step, info.skipped, info.rows))
             require_finite_weights(session)
+        if info.idle and progress.num_idle == info.step - 1:
+            progress.num_idle = info.step
+            _require_something_to_learn(session, info)
         evaluation_due = info.step % (config.evaluate_steps or plan.steps_per_epoch) == 0
         evaluation_due = evaluation_due or info.step == plan.total_steps
         if evaluation_due:
@@ -137,6 +140,13 @@ def _stop_if_asked(course: Course) -> None:
 
 def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
+
+
+def _require_something_to_learn(session: Ready, info: StepInfo) -> None:
+    """Raise ``RunError`` where no step so far had anything to learn, and these are as many as the task puts up with."""
+    most = session.data.task.most_idle_steps
+    if most is not None and info.step >= most:
+        raise RunError(f"None of the first {info.step} steps had anything to learn: {info.idle}")
 
 
 def _evaluate(session: Ready) -> Mapping[str, float]:

@@ -84,12 +84,12 @@ def decide(
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
     batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(rows.num_samples))
-    per_epoch = math.ceil(rows.num_samples / batch_size)
+    per_epoch = math.ceil(rows.num_samples / batch_size) * task.steps_per_drawing
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
         "train.epochs", train.epochs, *_epochs(task, per_epoch, longer, has_validation=has_validation)
     )
-    plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps)
+    plan = StepPlan(rows.num_samples, batch_size, epochs, train.seed, train.max_steps, task.steps_per_drawing)
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
@@ -113,13 +113,13 @@ def decide(
     return config.model_copy(update={"train": filled, "model": model}), choices.decisions
 
 
-def planned(train: TrainConfig, num_rows: int) -> tuple[float, StepPlan]:
-    """Return rate and steps of a configuration without gaps."""
+def planned(train: TrainConfig, num_rows: int, repeats: int = 1) -> tuple[float, StepPlan]:
+    """Return rate and steps of a configuration without gaps; ``repeats`` are made with the same rows."""
     rate, batch_size, epochs = train.learning_rate, train.batch_size, train.epochs
     assert rate is not None
     assert batch_size is not None
     assert epochs is not None
-    return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps)
+    return rate, StepPlan(num_rows, batch_size, epochs, train.seed, train.max_steps, repeats)
 
 
 def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:

@@ -114,7 +114,7 @@ class Ensemble:
 
     def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = lambda _: None) -> Judged:
         if self._mixes_tokens:
-            if config.evaluation.answers:
+            if config.evaluation.answers or self.task.draws:
                 raise _writes_nothing()
             encoded = self.members[0].network.encode(self.task, columns)
             if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def wants_states(opened: Opened) -> bool:
     """Say whether there are frozen layers to run once for rows that are seen more than once."""
     training = opened.training
-    if training.scorer.prefix is None or not opened.config.compute.keep_states or training.task.corrupts:
+    changes = training.task.corrupts or training.task.draws
+    if training.scorer.prefix is None or not opened.config.compute.keep_states or changes:
         return False
     if training.data.num_image_positions:
         return False  # states are those of tokens

@@ -137,7 +137,12 @@ def prediction_speed(network: Network, task: Task, columns: Columns) -> dict[str
 
 
 def num_answers_wanted(task: Task, config: RunConfig) -> int:
-    """Return how many of the judged rows answers are written to: as the user says, else as is usual for the task."""
+    """Return how many of the judged rows answers are written to: as the user says, else as is usual for the task.
+
+    None for tasks that draw answers: to be scored is to be answered there.
+    """
+    if task.draws:
+        return 0
     if config.evaluation.answers is not None:
         return config.evaluation.answers
     return 0 if task.writer is None else task.writer.usual_answers

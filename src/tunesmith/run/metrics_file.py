@@ -32,7 +32,7 @@ class MetricsFile:
     def stepped(self, info: StepInfo) -> None:
         """Add the line of a step."""
         record = {"kind": "step", **asdict(info)}
-        for optional in ("rows", "note"):
+        for optional in ("rows", "note", "measured", "idle"):
             if not record[optional]:
                 del record[optional]
         self._write(record)

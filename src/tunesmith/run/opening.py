@@ -21,6 +21,7 @@ from tunesmith.run.guards import (
     other_compute,
     other_surroundings,
 )
+from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
 from tunesmith.run.reference_column import with_reference
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
@@ -55,7 +56,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     directory.write_rejected(composed.data.rejected)
     composed = with_reference(composed)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
-    composed = with_mined_sequences(calibrated(composed))
+    composed = with_living_reference(with_mined_sequences(calibrated(composed)))
     if resume:
         _restore(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.engine.predict import Scored, predict
 from tunesmith.files.hashing import hash_file
 from tunesmith.files.manifest import MANIFEST
-from tunesmith.models import load_trained, tokenizer_hash
-from tunesmith.run.assembly import Network, make_network
+from tunesmith.run.answering import Reference, referring, with_answering
+from tunesmith.run.assembly import Network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.finished_network import read_network
 from tunesmith.run.judgement import Judged, Writing, judge, write_answers
-from tunesmith.run.reference import refer
+from tunesmith.run.reference import before_training, refer
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.left_out import encoding_problems
 from tunesmith.tasks.objective import Objective
-from tunesmith.tasks.saved_head import head_of_run
 from tunesmith.types import InputError
-
-if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
 
 Notify = Callable[[str], None]
 
@@ -69,30 +65,6 @@ def fingerprint(directory: RunDirectory) -> str:
     return hash_file(directory.path / MANIFEST)
 
 
-def read_network(directory: RunDirectory, config: RunConfig) -> Network:
-    """Load the model of a finished run, ready to score; ``InputError`` when the tokenizer is not the run's own."""
-    task = config.task
-    assert task is not None
-    head, method = task.head(), config.method
-    if method.needs_base:
-        loaded = config.model.load(head, [], config.train.seed, head_of_run)
-    else:
-        loaded = load_trained(directory.path, head, directory.read_json("training")["max_length"])
-    task.adapt(loaded.tokenizer)
-    recorded = directory.read_json("environment")["tokenizer"]["sha256"]
-    if tokenizer_hash(loaded.tokenizer) != recorded:
-        raise InputError(
-            f"The tokenizer of {loaded.source} is not the one that the run was trained with (its hash differs).",
-            "Use the model that the run was trained from, or the run's own files as they were written.",
-        )
-
-    def restore(model: PreTrainedModel) -> nn.Module:
-        """Add what the run trained to a base model; a whole model was loaded with it."""
-        return method.load(model, directory.path) if method.needs_base else model
-
-    return make_network(loaded, config, task, restore)
-
-
 class TrainedModel:
     """The model of a finished run."""
 
@@ -105,18 +77,22 @@ class TrainedModel:
     @cached_property
     def network(self) -> Network:
         """The model, loaded when first needed."""
-        return read_network(self.directory, self.config)
+        return with_answering(read_network(self.directory, self.config), self.task)
 
     def load(self) -> None:
         _ = self.network
 
     def judge(self, columns: Columns, split: str, config: RunConfig, *, working: Notify = lambda _: None) -> Judged:
-        encoded = self.network.encode(self.task, columns)
+        network, objective = self.network, self.task.reference
+        encoded = network.encode(self.task, columns)
         if errors := errors_among(encoding_problems(encoded, columns, split, config.data.bad_rows)):
             raise InputError(errors)
         weights = self.directory.read_json("environment").get("model", {}).get("weights_sha256")
         encoded = refer(encoded, self.task, self.config, weights)
-        return judge(self.network, self.task, encoded, columns, config, working=working)
+        if self.task.draws and objective is not None:
+            reference = before_training(self.task, self.config, weights)
+            network = referring(network, Reference(reference, objective, self.config))
+        return judge(network, self.task, encoded, columns, config, working=working)
 
     def predict(self, columns: Columns, writing: Writing) -> list[dict[str, Any]]:
         network = self.network

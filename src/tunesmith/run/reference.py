@@ -27,8 +27,17 @@ def refer(encoded: Encoded, task: Task, config: RunConfig, weights_sha256: str |
     The run's model is loaded once more as it was before training. Raises ``InputError`` where it is another one now.
     """
     objective = task.reference
-    if objective is None:
+    if objective is None or task.draws:
         return encoded
+    reference = before_training(task, config, weights_sha256)
+    return encoded.with_targets(ask(reference, objective, encoded, config))
+
+
+def before_training(task: Task, config: RunConfig, weights_sha256: str | None) -> Network:
+    """Return the model of a finished run as it was before training, loaded once more.
+
+    Raises ``InputError`` where it is another one now than that of this hash.
+    """
     loaded = config.model.load(task.head(), [], config.train.seed, head_of_run)
     known = origin(loaded.model)
     if weights_sha256 is not None and known is not None and known.weights_sha256 not in (None, weights_sha256):
@@ -37,7 +46,7 @@ def refer(encoded: Encoded, task: Task, config: RunConfig, weights_sha256: str |
             "was.",
             "Bring the model back as it was.",
         )
-    return encoded.with_targets(ask(as_it_was(loaded, config, task), objective, encoded, config))
+    return as_it_was(loaded, config, task)
 
 
 def as_it_was(loaded: LoadedModel, config: RunConfig, task: Task) -> Network:

@@ -48,6 +48,8 @@ class Progress:
     num_tokens: int = 0
     num_rows: int = 0
     num_skipped: int = 0
+    num_idle: int = 0
+    """Steps from the first one on that had nothing to learn, every one of them."""
     is_ended: bool = False
     """Whether the method has ended the training."""
     predicted: dict[str, Any] | None = None

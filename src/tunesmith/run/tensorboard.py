@@ -45,6 +45,7 @@ class TensorBoard(Observer):
             "train/learning_rate": info.learning_rate,
             "train/gradient_norm": info.gradient_norm,
             "train/tokens_per_second": info.num_tokens / max(info.seconds, 1e-9),
+            **{f"train/{name}": value for name, value in info.measured.items()},
         }
         self._take(values, info.step)
 

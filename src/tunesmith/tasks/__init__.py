@@ -12,6 +12,7 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
+from tunesmith.tasks.grpo import GRPO
 from tunesmith.tasks.image_classification import ImageClassification
 from tunesmith.tasks.image_text import ImageText
 from tunesmith.tasks.masked_lm import MaskedLM
@@ -36,6 +37,7 @@ TASKS: dict[str, type[Task]] = {
     "embedding": Embedding,
     "preference": Preference,
     "reward": Reward,
+    "grpo": GRPO,
     "image_classification": ImageClassification,
     "image_text": ImageText,
 }
@@ -201,6 +203,7 @@ def _no_task(refused: Mapping[str, list[Problem]], reasons: list[str]) -> list[P
 
 
 __all__ = [
+    "GRPO",
     "TASKS",
     "CausalLM",
     "Classification",

@@ -268,7 +268,7 @@ class CausalLM(Task, Writer):
         found = decoded(outputs)
         if columns is not None and self._is_chat(columns):
             for row, cell in zip(found, columns["messages"], strict=True):
-                prompt, reference = _parted(read_messages(cell, self.system))
+                prompt, reference = parted(read_messages(cell, self.system))
                 row["prompt"] = transcript(prompt)
                 row["reference"] = None if reference is None else reference["content"]
         return found
@@ -301,7 +301,7 @@ class CausalLM(Task, Writer):
         if not self._is_chat(columns):
             keeps_text = self.special_tokens == "text"
             return encoding.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
-        prompts = ((_parted(messages)[0], tools) for messages, tools in self._conversations(columns))
+        prompts = ((parted(messages)[0], tools) for messages, tools in self._conversations(columns))
         chat_format = self._format(tokenizer)
         return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
 
@@ -329,7 +329,7 @@ class CausalLM(Task, Writer):
         """
         if not self._is_chat(columns):
             return answer_outputs(answers, answers, [None] * len(answers))
-        replies = [_parted(read_messages(cell))[1] for cell in columns["messages"]]
+        replies = [parted(read_messages(cell))[1] for cell in columns["messages"]]
         references = [None if reply is None else str(reply["content"]) for reply in replies]
         judged = [
             answer if answer is None or _THOUGHTS.match(reference or "") else _THOUGHTS.sub("", answer)
@@ -367,7 +367,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
-def _parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
+def parted(messages: list[Message]) -> tuple[list[Message], Message | None]:
     """Return what is to be answered, and the answer where the conversation ends with one."""
     if messages and messages[-1]["role"] == "assistant":
         return messages[:-1], messages[-1]

@@ -5,8 +5,9 @@ Shapes: S sequences and U labelled units (sequences or tokens) of a micro-batch,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.types import HeadSettings, Problem
@@ -26,6 +27,43 @@ Pooling = Literal["first", "last", "mean"]
 """What a row's last hidden states become one vector by."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How the answers are written that a step is learned from, or a model is judged by."""
+
+    copies: int
+    """Answers to each row."""
+    max_new_tokens: int
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above, tokens are drawn."""
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Answers that a model has just written: all to the first row, then all to the second, and so on."""
+
+    tokens: Sequence[Sequence[int]]
+    """Ids of each, with the one that ends it, if one did."""
+    texts: Sequence[str]
+    are_cut: Sequence[bool]
+    """Whether each went on to the most tokens that it may have."""
+    judged: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    """What other models say of each answer, by the names of ``Objective.judges``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is made of answers: rows to learn from, or to be judged by."""
+
+    data: Encoded
+    """A sequence an answer, what was asked with it."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Figures of a step, by name."""
+    idle: str = ""
+    """Why there is nothing in it to learn, if so."""
+
+
 class Objective:
     """What is learned: scores of units, and the loss that they have."""
 
@@ -35,6 +73,9 @@ class Objective:
     """Whether sequences are changed at random before the model sees them (masked tokens): ``corrupt`` is there."""
     reduces: ClassVar[bool] = False
     """Whether the loss reads a few numbers of each unit rather than all of its scores: ``reduce`` is there."""
+    draws: ClassVar[bool] = False
+    """Whether what a step is learned from are answers that the model itself writes at its beginning (and what it is
+    judged by, too): ``drawing``, ``prompts`` and ``lesson`` are there, and rows are what is asked."""
     plain_cross_entropy: ClassVar[bool] = False
     """Whether the loss is the cross-entropy of the targets ``labels``, unweighted, so that a kernel may compute it."""
     most_epochs: ClassVar[int] = 20
@@ -105,6 +146,8 @@ class Objective:
     def reference(self) -> Objective | None:
         """What is asked of the model as it was before any training, about every unit; None where that is nothing.
 
+        Where a task ``draws``, it is asked of the answers that were drawn.
+
         What its ``collect`` keeps, one value a unit, stands in the targets by its name when the loss is computed.
         Where it does not (a probe of how fast steps are) the loss has some value all the same.
         """
@@ -153,6 +196,48 @@ class Objective:
         """Return ``data`` with what ``mine`` found, and what is to be said of it.
 
         Raises ``InputError`` where nothing was found.
+        """
+        raise NotImplementedError
+
+    def drawing(self, *, is_learned: bool) -> Drawing:
+        """Return how answers are written: those that a step is learned from, or those that a model is judged by."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_drawing(self) -> int:
+        """How many steps in a row are learned from the same answers."""
+        return 1
+
+    @property
+    def at_drawing(self) -> Objective:
+        """What is asked, where answers serve for several steps, of the model that has just written them.
+
+        What its ``collect`` keeps stands in the targets, as that of ``reference`` does.
+        """
+        raise NotImplementedError
+
+    @property
+    def most_idle_steps(self) -> int | None:
+        """After how many first steps with nothing to learn in any of them a training is given up; None for never."""
+        return None
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        """The finished runs that score answers, by name: folders."""
+        return {}
+
+    def prompts(self, data: Encoded, samples: npt.NDArray[np.int64]) -> Ragged:
+        """Return the ids of what is asked in these samples of ``data``, one prompt each."""
+        raise NotImplementedError
+
+    def asked(self, data: Encoded, samples: npt.NDArray[np.int64]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Return the same as messages: what ``judges`` read before an answer."""
+        raise NotImplementedError
+
+    def lesson(self, data: Encoded, samples: npt.NDArray[np.int64], written: Written, *, is_learned: bool) -> Lesson:
+        """Return what answers to these samples give: to be learned from, or for the model to be judged by.
+
+        Raises ``RunError`` where an answer cannot be judged.
         """
         raise NotImplementedError
 
