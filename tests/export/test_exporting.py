@@ -211,6 +211,18 @@ def test_files_for_llama_cpp_hold_the_model_and_its_tokenizer(
     assert "messages" in fields["tokenizer.chat_template"].contents()
 
 
+@pytest.mark.parametrize("to", ["safetensors", "onnx"])
+def test_networks_of_our_own_are_no_models_of_other_programs(configured: Configure, tmp_path: Path, to: str) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+    model = {"name": "lstm", "embedding_size": 8, "hidden_size": 8}
+    run = Run.open(train(configured(model=model, train={"max_steps": 1, "evaluate_steps": 1})))
+    with pytest.raises(InputError, match="tunesmith's own"):
+        export(run, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.refused").exists()
+
+
 def test_runs_that_look_at_images_are_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     from images import seeing_folder

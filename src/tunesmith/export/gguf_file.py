@@ -114,7 +114,6 @@ class GgufFile:
 def _describe(writer: Any, config: Any, form: Form) -> None:
     import gguf
 
-    file_types = {"f32": "ALL_F32"}
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
         raise InputError(
@@ -133,7 +132,9 @@ def _describe(writer: Any, config: Any, form: Form) -> None:
     writer.add_rope_dimension_count(head_size)
     writer.add_rope_freq_base(float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10_000.0))
     writer.add_vocab_size(config.vocab_size)
-    writer.add_file_type(getattr(gguf.LlamaFileType, file_types.get(form.name, f"MOSTLY_{form.name.upper()}")))
+    writer.add_file_type(
+        getattr(gguf.LlamaFileType, "ALL_F32" if form.name == "f32" else f"MOSTLY_{form.name.upper()}")
+    )
 
 
 def _write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, config: Any) -> None:

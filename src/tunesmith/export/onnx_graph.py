@@ -20,6 +20,7 @@ from tunesmith.engine.pooling import pooled_padded
 from tunesmith.export.plain_model import PlainModel
 from tunesmith.export.target import Form, Runtime
 from tunesmith.export.transformers_folder import example_inputs
+from tunesmith.models.failures import said
 from tunesmith.models.head_scores import head_inputs
 from tunesmith.models.observation import RowReading
 from tunesmith.models.quiet import quiet
@@ -55,17 +56,24 @@ class OnnxGraph:
         with _silence():
             whole: Any = plain.model
             whole.set_attn_implementation("eager")
-            program = torch.onnx.export(
-                graph.eval(),
-                kwargs={"inputs": given},
-                dynamo=True,
-                dynamic_shapes={"inputs": dict.fromkeys(given, axes)},
-                input_names=list(given),
-                output_names=graph.output_names(given),
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
+            try:
+                program = torch.onnx.export(
+                    graph.eval(),
+                    kwargs={"inputs": given},
+                    dynamo=True,
+                    dynamic_shapes={"inputs": dict.fromkeys(given, axes)},
+                    input_names=list(given),
+                    output_names=graph.output_names(given),
+                    opset_version=OPSET,
+                    external_data=False,
+                    verbose=False,
+                )
+            except MemoryError:
+                raise
+            except Exception as error:  # what some architectures do has no form in a graph
+                raise InputError(
+                    f"{type(whole).__name__} cannot be written as a graph: {said(error)}", "Use --to safetensors."
+                ) from error
             assert program is not None
             program.save(str(folder / FILE))
         if form.name == "int8":

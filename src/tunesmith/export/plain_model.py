@@ -38,7 +38,7 @@ def plain_model(run: Run) -> PlainModel:
     """
     config, task = run.config, run.task
     network = run.network  # an ensemble has none
-    if config.model.from_scratch and not hasattr(inner(network.model), "save_pretrained"):
+    if type(inner(network.model)).__module__.partition(".")[0] == "tunesmith":
         raise InputError(
             f"The model of {run.folder}, {config.model.name}, is tunesmith's own: other programs have none like it.",
             "Use 'tunesmith predict', or train a model of transformers (--model).",
