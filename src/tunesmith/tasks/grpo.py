@@ -32,8 +32,8 @@ from tunesmith.tasks.causal_lm import CausalLM
 from tunesmith.tasks.columns import places
 from tunesmith.tasks.objective import Drawing, Following, Lesson, Objective, Written
 from tunesmith.tasks.objectives import group_relative as objectives
-from tunesmith.tasks.objectives.group_relative import ADVANTAGE, BEFORE, WEIGHT, WrittenLogProbabilities
-from tunesmith.tasks.objectives.preference import REFERENCE
+from tunesmith.tasks.objectives.group_relative import ADVANTAGE, BEFORE, WEIGHT
+from tunesmith.tasks.objectives.preference import REFERENCE, TokenLogProbabilities
 from tunesmith.tasks.token_scores import row_means
 from tunesmith.types import ColumnProfile, InputError, Problem, Role
 
@@ -195,7 +195,7 @@ class GRPO(CausalLM):
 
     @property
     def at_drawing(self) -> Objective:
-        return WrittenLogProbabilities(BEFORE, self.temperature)
+        return TokenLogProbabilities(BEFORE, self.temperature)
 
     @property
     def most_idle_steps(self) -> int | None:
@@ -271,7 +271,7 @@ class GRPO(CausalLM):
 
     @property
     def reference(self) -> Objective | None:
-        return WrittenLogProbabilities(REFERENCE, self.temperature) if self.beta else None
+        return TokenLogProbabilities(REFERENCE, self.temperature) if self.beta else None
 
     @property
     def followed(self) -> Following | None:
@@ -279,7 +279,7 @@ class GRPO(CausalLM):
 
     def reduce(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return [U, 1]: the log-probability of the token that comes next, at the temperature of the sampling."""
-        return WrittenLogProbabilities(BEFORE, self.temperature).reduce(scores_UK, targets)
+        return TokenLogProbabilities(BEFORE, self.temperature).reduce(scores_UK, targets)
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the weighted sum of the tokens' losses; of room for answers (a probe) that of ``-log p``."""

@@ -182,7 +182,7 @@ class Preference(CausalLM):
 
     @property
     def reference(self) -> Objective | None:
-        return None if self._settled in objectives.WITHOUT_REFERENCE else objectives.ReferenceLogProbabilities()
+        return None if self._settled in objectives.WITHOUT_REFERENCE else objectives.TokenLogProbabilities()
 
     @property
     def followed(self) -> Following | None:

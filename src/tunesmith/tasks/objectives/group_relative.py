@@ -16,16 +16,12 @@ Shapes: B questions, G answers to each, U tokens of all answers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from tunesmith.data.encoded import Units
 from tunesmith.tasks.judge import FloatArray
-from tunesmith.tasks.losses import widen
-from tunesmith.tasks.objective import Objective
-from tunesmith.tasks.objectives.preference import REFERENCE, token_log_probabilities
+from tunesmith.tasks.objectives.preference import REFERENCE
 
 ADVANTAGE, WEIGHT, BEFORE = "advantage", "weight", "before"
 """Targets of every token: its answer's advantage; its share in the loss; its log-probability when it was written."""
@@ -73,28 +69,3 @@ def policy_losses(
         apart_U = divergence(log_p_U, targets[REFERENCE].to(log_p_U.dtype))
         losses_U = losses_U + beta * (ratio_U * apart_U if corrects_kl else apart_U)
     return losses_U
-
-
-@dataclass(frozen=True)
-class WrittenLogProbabilities(Objective):
-    """What is asked of a model about answers: the log-probability of every token, by a name."""
-
-    name: str
-    temperature: float
-    """Of the sampling: scores are divided by it."""
-
-    reduces = True
-
-    def reduce(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return token_log_probabilities(widen(scores_UK) / self.temperature, targets["labels"])
-
-    def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
-        return -scores_UK.sum()
-
-    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
-        return float(targets["labels"].numel())
-
-    def collect(
-        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
-    ) -> dict[str, torch.Tensor]:
-        return {self.name: scores_UK[:, 0].float()}

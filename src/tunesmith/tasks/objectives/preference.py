@@ -174,13 +174,17 @@ def token_log_probabilities(scores_UK: torch.Tensor, labels_U: torch.Tensor) -> 
 
 
 @dataclass(frozen=True)
-class ReferenceLogProbabilities(Objective):
-    """What is asked of the reference: the log-probability of every token of the answers."""
+class TokenLogProbabilities(Objective):
+    """What is asked of a model about answers: the log-probability of every token, by a name."""
+
+    name: str = REFERENCE
+    temperature: float = 1.0
+    """Of the sampling: scores are divided by it."""
 
     reduces = True
 
     def reduce(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return token_log_probabilities(scores_UK, targets["labels"])
+        return token_log_probabilities(widen(scores_UK) / self.temperature, targets["labels"])
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         return -scores_UK.sum()
@@ -191,4 +195,4 @@ class ReferenceLogProbabilities(Objective):
     def collect(
         self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
     ) -> dict[str, torch.Tensor]:
-        return {REFERENCE: scores_UK[:, 0].float()}
+        return {self.name: scores_UK[:, 0].float()}
