@@ -41,6 +41,7 @@ COMMANDS = {
     "distill": ("tunesmith.cli.distill:distill_command", "Train a model that learns from a run or an ensemble."),
     "chat": ("tunesmith.cli.chat:chat_command", "Talk with a fine-tuned language model."),
     "serve": ("tunesmith.cli.serve:serve_command", "Answer requests over HTTP with finished runs."),
+    "studio": ("tunesmith.cli.studio:studio_command", "Do all of this in the browser."),
     "merge": ("tunesmith.cli.merge:merge_command", "Write an adapter and its base as one plain model."),
     "export": ("tunesmith.cli.export_run:export_command", "Write a run for another program, proven equal there."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),

@@ -29,6 +29,7 @@ data export: sample samples download fetch example
 data passages: passages chunk chunks chunking split documents document pdf docx
 compare: contest versus benchmark_methods
 serve: server api deploy host rest http
+studio: webui ui gui web web_page browser app
 merge: merge_lora merge_adapter merge_and_unload fuse
 export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
 gate: may_replace non_inferiority promote regression_test
@@ -49,10 +50,6 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 
 NOT_YET = {
     "study": "a study of many runs",
-    "studio": "a web page to work on",
-    "webui": "a web page to work on",
-    "ui": "a web page to work on",
-    "gui": "a web page to work on",
     "push": "uploading a model",
     "upload": "uploading a model",
     "publish": "uploading a model",
@@ -63,7 +60,6 @@ NOT_YET = {
 
 INSTEAD = {
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
-    "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
     "uploading a model": "A run's folder is what 'hf upload' takes.",
 }
 """What there is in its place."""

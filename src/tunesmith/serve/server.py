@@ -34,7 +34,7 @@ def serve(folders: Sequence[Path], settings: ServeSettings, *, started: Callable
 
     from tunesmith.serve.application import application
 
-    with _bound(settings) as listening:
+    with listen(settings) as listening:
         house = House(folders, settings)
         config = uvicorn.Config(
             application(house),
@@ -50,7 +50,7 @@ def serve(folders: Sequence[Path], settings: ServeSettings, *, started: Callable
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def _bound(settings: ServeSettings) -> socket.socket:
+def listen(settings: ServeSettings) -> socket.socket:
     """Return a socket that listens; ``InputError`` where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
