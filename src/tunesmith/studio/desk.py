@@ -216,6 +216,8 @@ class Desk:
         """Return what ``--data`` is given: uploads are known by their ids alone."""
         if not draft.data:
             raise commands.refused("data: there is none. Upload a file, or choose one.")
+        if draft.data.startswith("-"):
+            raise commands.refused(f"data: {draft.data!r} begins with dashes, as options do. Write ./{draft.data}.")
         upload = self.uploads.find(draft.data)
         return str(upload.path) if upload is not None else draft.data
 

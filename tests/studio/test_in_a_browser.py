@@ -1,0 +1,337 @@
+"""The whole path in a real browser: from a file to a model that is served, in both languages, wide and narrow.
+
+TUNESMITH_SCREENSHOTS names a folder for pictures of every page; TUNESMITH_NODE one of node modules with axe-core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from small_runs import write_reviews
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (make test-extras)")
+pytest.importorskip("uvicorn")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")]
+
+HOSTILE = '<img src=x onerror="document.title=1"> <script>document.title=2</script>'
+SECONDS = 180_000
+"""A training may take so many milliseconds on a busy machine."""
+
+
+class Studio:
+    """A studio as a process of its own."""
+
+    def __init__(self, root: Path, port: int = 0) -> None:
+        self.root = root
+        words = ["studio", "--root", str(root), "--port", str(port), "--no-browser"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tunesmith", *words], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        found = re.search(r"(http://127\.0\.0\.1:(\d+)/)\?key=(\S+)", self.process.stdout.readline())
+        assert found is not None
+        self.home, self.port, self.key = found[1], int(found[2]), found[3]
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    found = Studio(tmp_path_factory.mktemp("studio") / "runs")
+    yield found
+    for path in (found.root / ".studio" / "jobs").glob("*/job.json"):
+        job = json.loads(path.read_text())
+        try:
+            process = psutil.Process(job["pid"])
+            if abs(process.create_time() - job["began"]) < 2:
+                process.terminate()
+        except psutil.Error:
+            pass
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        found = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+class Visitor:
+    """A page of a browser with a language, a size and a theme; what goes wrong in it is kept."""
+
+    def __init__(self, browser: Any, studio: Studio, language: str, *, width: int = 1280, theme: str = "light") -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            locale={"en": "en-US", "zh": "zh-CN"}[language],
+            bypass_csp=False,
+        )
+        self.name = f"{language}-{width}-{theme}"
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.wrong: list[str] = []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("console", self._told)
+        self.page.on("request", self._asked)
+        self.home = studio.home
+        self.page.goto(f"{studio.home}?key={studio.key}")
+        self.page.wait_for_selector("h1")
+        assert "key=" not in self.page.url
+
+    def _told(self, message: Any) -> None:
+        if message.type == "error" and "409" not in message.text and "401" not in message.text:
+            self.wrong.append(message.text)
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith((self.home, "data:")):
+            self.wrong.append(f"{request.url} was asked for")
+
+    def picture(self, name: str) -> None:
+        """Keep a picture, and require that nothing is wider than the window and axe finds no serious fault."""
+        if folder := os.environ.get("TUNESMITH_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / f"{name}-{self.name}.png", full_page=True)
+        wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{name} ({self.name}) is {wide} pixels too wide"
+        assert not self.wrong
+        self.page.evaluate("document.title")
+        for fault in self._faults():
+            self.wrong.append(f"{name}: {fault}")
+        assert not self.wrong
+
+    def _faults(self) -> Iterator[str]:
+        script = Path(os.environ.get("TUNESMITH_NODE", "/nowhere")) / "node_modules" / "axe-core" / "axe.min.js"
+        if not script.exists():
+            return
+        # By the debugger, not as a script of the page: the page's own policy stays in force.
+        self.page.evaluate(script.read_text(encoding="utf-8"))
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        for one in found["violations"]:
+            if one["impact"] in ("serious", "critical"):
+                yield f"{one['id']}: {one['help']} {[node['html'][:200] for node in one['nodes'][:3]]}"
+
+    def close(self) -> None:
+        self.context.close()
+
+
+def words(language: str) -> dict[str, str]:
+    import tunesmith.studio
+
+    path = Path(tunesmith.studio.__file__).parent / "static" / "languages" / f"{language}.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: Path) -> None:
+    t = words("en")
+    visitor = Visitor(browser, studio, "en")
+    page = visitor.page
+    page.get_by_text(t["welcome.title"]).wait_for()
+    visitor.picture("welcome")
+    data = write_reviews(tmp_path / "reviews.csv")
+    with data.open("a", encoding="utf-8") as file:
+        file.write('"<img src=x onerror=""document.title=1""> great",good\n')
+    page.get_by_role("link", name=t["start.new"]).first.click()
+    page.get_by_text(t["data.samples"]).wait_for()
+    visitor.picture("data")
+    page.set_input_files("#file", data)
+
+    page.get_by_role("heading", name=t["step.look_title"]).wait_for()
+    page.get_by_text(t["look.examples"]).wait_for()
+    visitor.picture("look")
+    assert page.get_by_label(t["role.label"], exact=True).input_value() == "sentiment"
+    page.get_by_label(t["role.label"], exact=True).select_option("review")
+    page.get_by_role("button", name=t["look.again"]).click()
+    page.get_by_text(t["look.by_you"]).first.wait_for()
+    page.get_by_label(t["role.label"], exact=True).select_option("sentiment")
+    page.get_by_role("button", name=t["look.again"]).click()
+    page.get_by_text(t["look.labels"].replace("{n}", "2")).wait_for()
+    page.get_by_role("button", name=t["look.on"]).click()
+
+    page.get_by_role("radio", name=re.compile("^lstm")).check()
+    page.get_by_role("checkbox", name=re.compile("^LoRA")).uncheck()
+    page.get_by_text(t["settings.title"], exact=True).click()
+    page.get_by_label(t["settings.epochs"]).fill("2")
+    page.get_by_role("button", name=t["plan.make"]).click()
+    page.get_by_text(t["plan.recommended"], exact=True).wait_for(timeout=SECONDS)
+    visitor.picture("method")
+    page.get_by_role("button", name=t["method.on"], exact=True).click()
+
+    page.get_by_label(t["begin.name"], exact=True).fill("First try")
+    page.get_by_label(t["begin.name"], exact=True).press("Tab")
+    page.get_by_text("--output").wait_for()
+    visitor.picture("begin")
+    page.get_by_role("button", name=t["begin.begin"], exact=True).click()
+
+    page.get_by_role("heading", name="first-try").wait_for()
+    visitor.picture("watch")
+    page.get_by_role("link", name=t["run.report"]).wait_for(timeout=SECONDS)
+    visitor.picture("results")
+    page.get_by_role("link", name=t["run.try"], exact=True).click()
+    page.get_by_label(t["role.text"]).fill(f"a great film\n{HOSTILE}")
+    page.get_by_role("button", name=t["try.ask"], exact=True).click()
+    page.get_by_text("onerror").wait_for()
+    assert page.locator(".answers img, .answers script").count() == 0
+    visitor.picture("try")
+    page.get_by_role("link", name=t["run.use"], exact=True).click()
+    page.get_by_role("button", name=t["use.serve_begin"], exact=True).click()
+    page.get_by_text(re.compile("It answers at http")).wait_for(timeout=SECONDS)
+    address = re.search(r"http://127\.0\.0\.1:\d+", page.locator(".service").inner_text())
+    assert address is not None
+    with urllib.request.urlopen(f"{address[0]}/health") as answer:
+        assert answer.status == 200
+    visitor.picture("use")
+    page.get_by_role("button", name=t["use.stop"], exact=True).click()
+    page.wait_for_function("document.querySelectorAll('.service').length === 0")
+    assert page.title().endswith("tunesmith")
+    visitor.close()
+
+
+@pytest.mark.parametrize(("language", "width", "theme"), [("zh", 1280, "dark"), ("zh", 390, "light"), ("en", 390, "dark")])
+def test_every_page_in_other_languages_sizes_and_colours(
+    studio: Studio, browser: Any, language: str, width: int, theme: str
+) -> None:
+    t = words(language)
+    visitor = Visitor(browser, studio, language, width=width, theme=theme)
+    page = visitor.page
+    assert page.evaluate("document.documentElement.lang") == language
+    page.get_by_role("heading", name=t["start.title"]).wait_for()
+    page.get_by_text(t["start.machine"]).wait_for()
+    visitor.picture("start")
+    page.get_by_role("link", name="first-try").click()
+    page.get_by_text(t["run.figures"]).wait_for()
+    visitor.picture("results")
+    page.get_by_role("link", name=t["run.use"], exact=True).click()
+    page.get_by_text(t["use.export"], exact=True).wait_for()
+    visitor.picture("use")
+    page.get_by_role("link", name=t["top.new"], exact=True).click()
+    page.get_by_role("button", name=re.compile("reviews.csv")).first.click()
+    page.get_by_text(t["look.examples"]).wait_for()
+    visitor.picture("look")
+    page.get_by_role("button", name=t["look.on"]).click()
+    page.get_by_text(t["plan.title"]).first.wait_for()
+    visitor.picture("method")
+    other = {"en": "zh", "zh": "en"}[language]
+    page.locator("#language").click()
+    page.get_by_text(words(other)["plan.title"]).first.wait_for()
+    page.reload()
+    page.get_by_text(words(other)["plan.title"]).first.wait_for()
+    visitor.close()
+
+
+def test_the_keyboard_alone_reaches_and_explains(studio: Studio, browser: Any) -> None:
+    t = words("en")
+    visitor = Visitor(browser, studio, "en")
+    page = visitor.page
+    page.get_by_text(t["start.machine"]).wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "skip"
+    tip = page.get_by_text(t["term.memory"])
+    assert not tip.first.is_visible()
+    page.locator(".term").first.focus()
+    for _ in range(40):
+        if tip.first.is_visible():
+            break
+        page.keyboard.press("Tab")
+    assert tip.first.is_visible()
+    page.keyboard.press("Escape")
+    assert not tip.first.is_visible()
+    visitor.close()
+
+
+def test_a_training_outlives_the_studio_and_is_stopped_and_goes_on(browser: Any, tmp_path: Path) -> None:
+    t = words("en")
+    first = Studio(tmp_path / "runs")
+    visitor = Visitor(browser, first, "en")
+    data = write_reviews(tmp_path / "long.csv", num_rows=4000)
+    body = {"draft": {"data": str(data), "model": "lstm", "settings": ["train.epochs=400", "evaluation.baseline=false"]}}
+    found = visitor.page.evaluate(
+        """async (body) => (await fetch("/api/train", {method: "POST", headers: {"Content-Type": "application/json"},
+        body: JSON.stringify(body)})).json()""",
+        body,
+    )
+    visitor.page.goto(f"{first.home}#/run/{found['id']}")
+    visitor.page.get_by_text(re.compile(r"Step \d+ of")).wait_for(timeout=SECONDS)
+    first.stop(signal.SIGKILL)
+    second = Studio(tmp_path / "runs", first.port)
+    before = visitor.page.get_by_text(re.compile(r"Step \d+ of")).inner_text()
+    visitor.page.wait_for_function("text => !document.body.innerText.includes(text)", arg=before)
+    visitor.picture("live")
+    visitor.page.get_by_role("button", name=t["run.stop"], exact=True).click()
+    visitor.page.get_by_role("button", name=t["run.resume"], exact=True).wait_for(timeout=SECONDS)
+    visitor.picture("stopped")
+    visitor.page.get_by_role("button", name=t["run.resume"], exact=True).click()
+    visitor.page.get_by_role("button", name=t["run.stop"], exact=True).wait_for(timeout=SECONDS)
+    visitor.page.get_by_text(re.compile(r"Step \d+ of")).wait_for(timeout=SECONDS)
+    visitor.page.get_by_role("button", name=t["run.stop"], exact=True).click()
+    visitor.page.get_by_role("button", name=t["run.resume"], exact=True).wait_for(timeout=SECONDS)
+    visitor.close()
+    second.stop()
+
+
+def test_a_large_file_is_written_as_it_comes(tmp_path: Path) -> None:
+    import http.client
+
+    studio = Studio(tmp_path / "runs")
+    num_bytes, piece = 200_000_000, b"a joy from start to finish,good\n" * 32_000
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", studio.port, timeout=120)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(num_bytes),
+            "Cookie": f"tunesmith-studio-{studio.port}={studio.key}",
+        }
+        connection.putrequest("POST", "/api/uploads?name=large.csv")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        left = num_bytes
+        while left:
+            part = piece[:left]
+            connection.send(part)
+            left -= len(part)
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+        assert json.loads(answer.read())["size"] == num_bytes
+        assert psutil.Process(studio.process.pid).memory_info().rss < 300_000_000
+    finally:
+        studio.stop()
+
+
+def test_without_scripts_a_page_says_so(studio: Studio, browser: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(studio.home)
+    text = page.locator("body").inner_text()
+    assert "needs JavaScript" in text
+    assert "需要 JavaScript" in text
+    context.close()
+
+
+def test_a_session_that_is_over_says_where_to_go(studio: Studio, browser: Any) -> None:
+    visitor = Visitor(browser, studio, "en")
+    visitor.context.clear_cookies()
+    visitor.page.goto(f"{studio.home}#/new")
+    visitor.page.reload()
+    visitor.page.get_by_role("heading", name=words("en")["session.title"]).wait_for()
+    visitor.close()
