@@ -25,7 +25,11 @@ from small_runs import write_reviews
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (make test-extras)")
 pytest.importorskip("uvicorn")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH"),
+]
 
 HOSTILE = '<img src=x onerror="document.title=1"> <script>document.title=2</script>'
 SECONDS = 180_000
@@ -148,7 +152,7 @@ def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: P
     page = visitor.page
     page.get_by_text(t["welcome.title"]).wait_for()
     visitor.picture("welcome")
-    data = write_reviews(tmp_path / "reviews.csv")
+    data = write_reviews(tmp_path / "reviews.csv", num_rows=800)
     with data.open("a", encoding="utf-8") as file:
         file.write('"<img src=x onerror=""document.title=1""> great",good\n')
     page.get_by_role("link", name=t["start.new"]).first.click()
@@ -175,6 +179,7 @@ def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: P
     page.get_by_role("button", name=t["plan.make"]).click()
     page.get_by_text(t["plan.recommended"], exact=True).wait_for(timeout=SECONDS)
     visitor.picture("method")
+    page.get_by_role("radio", name=re.compile("^Full")).check()
     page.get_by_role("button", name=t["method.on"], exact=True).click()
 
     page.get_by_label(t["begin.name"], exact=True).fill("First try")
@@ -191,7 +196,7 @@ def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: P
     page.get_by_label(t["role.text"]).fill(f"a great film\n{HOSTILE}")
     page.get_by_role("button", name=t["try.ask"], exact=True).click()
     page.get_by_text("onerror").wait_for()
-    assert page.locator(".answers img, .answers script").count() == 0
+    assert page.locator(".found img, .found script").count() == 0
     visitor.picture("try")
     page.get_by_role("link", name=t["run.use"], exact=True).click()
     page.get_by_role("button", name=t["use.serve_begin"], exact=True).click()
@@ -202,7 +207,7 @@ def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: P
         assert answer.status == 200
     visitor.picture("use")
     page.get_by_role("button", name=t["use.stop"], exact=True).click()
-    page.wait_for_function("document.querySelectorAll('.service').length === 0")
+    page.locator(".service").wait_for(state="detached")
     assert page.title().endswith("tunesmith")
     visitor.close()
 
@@ -275,7 +280,7 @@ def test_a_training_outlives_the_studio_and_is_stopped_and_goes_on(browser: Any,
     first.stop(signal.SIGKILL)
     second = Studio(tmp_path / "runs", first.port)
     before = visitor.page.get_by_text(re.compile(r"Step \d+ of")).inner_text()
-    visitor.page.wait_for_function("text => !document.body.innerText.includes(text)", arg=before)
+    playwright.expect(visitor.page.get_by_text(before)).to_have_count(0, timeout=60_000)
     visitor.picture("live")
     visitor.page.get_by_role("button", name=t["run.stop"], exact=True).click()
     visitor.page.get_by_role("button", name=t["run.resume"], exact=True).wait_for(timeout=SECONDS)
@@ -293,6 +298,7 @@ def test_a_large_file_is_written_as_it_comes(tmp_path: Path) -> None:
     import http.client
 
     studio = Studio(tmp_path / "runs")
+    before = psutil.Process(studio.process.pid).memory_info().rss
     num_bytes, piece = 200_000_000, b"a joy from start to finish,good\n" * 32_000
     try:
         connection = http.client.HTTPConnection("127.0.0.1", studio.port, timeout=120)
@@ -313,7 +319,7 @@ def test_a_large_file_is_written_as_it_comes(tmp_path: Path) -> None:
         answer = connection.getresponse()
         assert answer.status == 201, answer.read()
         assert json.loads(answer.read())["size"] == num_bytes
-        assert psutil.Process(studio.process.pid).memory_info().rss < 300_000_000
+        assert psutil.Process(studio.process.pid).memory_info().rss - before < 50_000_000
     finally:
         studio.stop()
 

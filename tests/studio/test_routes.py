@@ -203,6 +203,7 @@ def test_a_run_tells_its_figures_and_steps(client: TestClient, place: Workplace)
     progress = client.get(f"/api/found/{id_of('labels')}/progress").json()
     assert [one["step"] for one in progress["steps"]] == [1, 2, 3, 4]
     assert len(progress["checks"]) == 2
+    assert list(progress["titles"].items())[:2] == [("accuracy", "Accuracy"), ("macro_f1", "Macro F1")]
     assert progress["total_steps"] == 4
     again = client.get(f"/api/found/{id_of('labels')}/progress?after={progress['next']}").json()
     assert (again["steps"], again["next"]) == ([], progress["next"])

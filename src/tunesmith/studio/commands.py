@@ -44,6 +44,14 @@ class Draft(BaseModel):
     def _plain(cls, value: str) -> str:
         return _checked(value)
 
+    @field_validator("methods", mode="after")
+    @classmethod
+    def _methods_with_options(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _METHOD.fullmatch(name):
+                raise refused(f"methods: {name!r} is not a method's name with options in brackets.")
+        return value
+
     def data_words(self) -> list[str]:
         """Return the flags that say what the rows are."""
         words = []
@@ -88,9 +96,6 @@ class Draft(BaseModel):
         return ["--model", self.model, "--data", path, *self.data_words()]
 
     def _methods(self) -> list[str]:
-        for name in self.methods:
-            if not _METHOD.fullmatch(name):
-                raise refused(f"methods: {name!r} is not a method's name with options in brackets.")
         return ["--methods", ",".join(self.methods)] if self.methods else []
 
     def _for_any_method(self) -> list[str]:

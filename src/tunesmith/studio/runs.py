@@ -18,6 +18,8 @@ RECENT = 50
 """Steps whose pace says how long the others will take."""
 MOST_LINES = 5000
 """Lines of a run's metrics that one answer holds."""
+FAVOURITES = ("accuracy", "subset_accuracy", "macro_f1", "micro_f1", "r2", "spearman", "mae", "perplexity")
+"""Metrics that are drawn first, as far as a run has them."""
 
 
 def state_of(found: Found, jobs: Jobs) -> State:
@@ -139,6 +141,7 @@ def progress_of(found: Found, after: int, jobs: Jobs) -> dict[str, Any]:
             "next": place,
             "steps": [_short(one) for one in steps],
             "checks": checks,
+            "titles": _titles(checks),
             "total_steps": total,
             "seconds_left": left,
             "memory": None if process is None else process.memory,
@@ -204,6 +207,13 @@ def finite_json(values: dict[str, Any]) -> dict[str, Any]:
 def _short(step: Mapping[str, Any]) -> dict[str, Any]:
     names = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "num_tokens", "seconds", "skipped")
     return {name: step.get(name) for name in names}
+
+
+def _titles(checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the metrics of evaluations with what people call them, those that say most first."""
+    names = list(dict.fromkeys(name for one in checks for name in one.get("metrics") or {}))
+    first = [name for name in FAVOURITES if name in names]
+    return {name: metric_title(name) for name in (*first, *(name for name in names if name not in first))}
 
 
 def _doing(log: str) -> str:

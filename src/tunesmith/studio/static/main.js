@@ -1,6 +1,6 @@
 // Which page is shown: the part of the address after # says so. Every page is a function that fills the place it is given.
 
-import { add, h, replace } from "./elements.js";
+import { h, replace } from "./elements.js";
 import { LANGUAGES, language, preferred, speak, t } from "./language.js";
 import { refusal } from "./pieces.js";
 import { newPage } from "./pages/new.js";
@@ -49,7 +49,7 @@ async function show({ keepsFocus = false } = {}) {
 function sessionOver() {
   leaving.abort();
   document.title = `${t("session.title")} · tunesmith`;
-  replace(main, h("div", { class: "page plain" }, h("h1", {}, t("session.title")), h("p", {}, t("session.text")),
+  replace(main, h("div", { class: "page alone" }, h("h1", {}, t("session.title")), h("p", {}, t("session.text")),
     h("pre", { class: "command" }, h("code", {}, "tunesmith studio"))));
 }
 
@@ -64,6 +64,7 @@ function showTop() {
       h("button", { type: "button", id: "language", lang: other, onclick: async () => { await speak(other); show({ keepsFocus: true }); } }, LANGUAGES[other]),
       h("button", { type: "button", id: "theme", onclick: turn }, isDark() ? t("top.light") : t("top.dark"))));
   document.getElementById("skip").textContent = t("top.skip");
+  document.getElementById("foot").textContent = t("top.foot");
 }
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
@@ -85,5 +86,4 @@ addEventListener("hashchange", () => show());
 addEventListener("session-over", sessionOver);
 systemDark.addEventListener("change", showTop);
 await speak(preferred());
-add(document.body, h("footer", { class: "quiet" }, "tunesmith"));
 await show({ keepsFocus: true });

@@ -57,7 +57,7 @@ export function commandBox(command, label = t("command.same")) {
 const SIGNS = { error: "✕", warning: "!", note: "i" };
 
 export function problemList(problems, title) {
-  const list = h("ul", { class: "problems" }, problems.map((one) => h("li", { class: `problem ${one.severity}` },
+  const list = h("ul", { class: "told" }, problems.map((one) => h("li", { class: `problem is-${one.severity}` },
     h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[one.severity] ?? "i"),
     h("div", {},
       h("span", { class: "hidden" }, `${t(`severity.${one.severity}`)}: `),

@@ -96,6 +96,6 @@ function pathForm() {
 }
 
 function forms() {
-  return h("details", { class: "card more" }, h("summary", {}, t("data.forms")), h("p", { class: "quiet" }, t("data.forms_text")),
+  return h("details", { class: "card fold" }, h("summary", {}, t("data.forms")), h("p", { class: "quiet" }, t("data.forms_text")),
     FORMS.map(([name, example]) => h("div", { class: "example" }, h("h4", {}, t(`form.${name}`)), h("pre", { tabindex: "0", "aria-label": t(`form.${name}`) }, example))));
 }

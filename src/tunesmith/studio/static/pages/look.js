@@ -128,7 +128,7 @@ const maskedRow = (row) => h("div", { class: "masked" }, h("p", { class: "note" 
 const noticed = (found) => (found.problems.length ? card(t("look.noticed"), problemList(found.problems)) : null);
 
 function columnsCard(found) {
-  return h("details", { class: "card more" }, h("summary", {}, t("look.columns", { n: found.profiles.length })),
+  return h("details", { class: "card fold" }, h("summary", {}, t("look.columns", { n: found.profiles.length })),
     table([t("look.column"), named(t("look.kind"), "kind"), t("look.distinct"), t("look.missing"), t("look.example")], found.profiles.map((one) => h("tr", {},
       h("th", { scope: "row" }, h("bdi", {}, one.column)), h("td", {}, tOr(`kind.${one.kind}`, one.kind)), h("td", { class: "number" }, count(one.distinct)), h("td", { class: "number" }, count(one.missing)),
       h("td", {}, h("bdi", { class: "cell" }, one.examples[0] ?? "")))), { label: t("look.columns", { n: found.profiles.length }) }));
@@ -137,7 +137,7 @@ function columnsCard(found) {
 function guesses(found) {
   const rows = Object.entries(found.guesses ?? {});
   if (!rows.length) return null;
-  return h("details", { class: "card more" }, h("summary", {}, t("look.guesses")), h("p", { class: "quiet" }, t("look.guesses_text")),
+  return h("details", { class: "card fold" }, h("summary", {}, t("look.guesses")), h("p", { class: "quiet" }, t("look.guesses_text")),
     table([t("look.what"), t("look.chosen"), t("look.explained"), t("look.instead")], rows.map(([name, one]) => h("tr", {},
       h("th", { scope: "row" }, name), h("td", {}, h("bdi", {}, one.chosen)), h("td", { class: "number" }, count(one.explained)),
       h("td", {}, Object.entries(one.alternatives).map(([other, number]) => `${other} (${count(number)})`).join(", ") || "–"))), { label: t("look.guesses") }));

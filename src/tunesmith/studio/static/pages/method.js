@@ -62,7 +62,7 @@ function methodCard(parts, tell) {
   const usual = parts.methods.filter((one) => parts.usual_methods.includes(one.name));
   const others = parts.methods.filter((one) => !parts.usual_methods.includes(one.name));
   return h("section", { class: "card" }, h("fieldset", {}, h("legend", {}, named(t("method.which"), "method")), h("p", { class: "quiet" }, t("method.which_text")), h("div", { class: "options" }, usual.map(option))),
-    h("details", { class: "more" }, h("summary", {}, t("method.others", { n: others.length })), h("div", { class: "options" }, others.map(option))));
+    h("details", { class: "fold" }, h("summary", {}, t("method.others", { n: others.length })), h("div", { class: "options" }, others.map(option))));
 }
 
 function settingsCard(tell) {
@@ -73,7 +73,7 @@ function settingsCard(tell) {
   });
   const more = h("textarea", { rows: "3", spellcheck: "false", placeholder: "train.weight_decay=0.01", value: draft.more });
   more.addEventListener("change", () => { keep({ more: more.value }); tell(); });
-  return h("details", { class: "card more", open: Object.values(draft.settings).some(Boolean) || draft.more }, h("summary", {}, t("settings.title")), h("p", { class: "quiet" }, t("settings.text")), h("div", { class: "roles" }, fields),
+  return h("details", { class: "card fold", open: Object.values(draft.settings).some(Boolean) || draft.more }, h("summary", {}, t("settings.title")), h("p", { class: "quiet" }, t("settings.text")), h("div", { class: "roles" }, fields),
     field(t("settings.more"), more, { hint: t("settings.more_hint") }));
 }
 

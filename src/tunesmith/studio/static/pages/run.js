@@ -60,7 +60,7 @@ function watch(place, signal, id, facts, turn) {
   const metric = lineChart(t("run.metrics"), "validation", t("run.step"));
   const rest = h("div", {});
   replace(place, progress.element, line, tiles, h("div", { class: "figures halves" }, loss.element, metric.element), rest, facts.job ? commandBox(facts.job.command) : null);
-  const seen = { steps: [], checks: [], next: 0, since: performance.now() };
+  const seen = { steps: [], checks: [], titles: {}, next: 0 };
   let was = facts.state;
   poll(signal, 1000, async () => {
     const now = await get(`/api/found/${id}/progress?after=${seen.next}`, signal);
@@ -68,6 +68,7 @@ function watch(place, signal, id, facts, turn) {
     const isNew = now.steps.length || now.checks.length;
     seen.steps = [...seen.steps, ...now.steps].slice(-KEPT_STEPS);
     seen.checks.push(...now.checks);
+    seen.titles = { ...now.titles, ...seen.titles };
     seen.next = now.next;
     if (now.state !== was) { was = now.state; turn(now.state); if (now.state === "finished") { say(t("run.finished_said")); dispatchEvent(new HashChangeEvent("hashchange")); return false; } }
     showPace(now, seen, progress, line, tiles);
@@ -94,7 +95,7 @@ function showPace(now, seen, progress, line, tiles) {
   const tile = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   replace(tiles,
     tile(named(t("run.loss"), "loss"), last ? number(smoothed(seen.steps.slice(-200).map((one) => [one.step, one.loss])).pop()?.[1]) : "–"),
-    check ? Object.entries(check.metrics).slice(0, 2).map(([name, value]) => tile(tOr(`metric.${name}`, name), number(value))) : null,
+    check ? Object.keys(seen.titles).slice(0, 2).map((name) => tile(tOr(`metric.${name}`, seen.titles[name]), number(check.metrics[name]))) : null,
     tile(named(t("run.epoch"), "epochs"), last ? last.epoch.toFixed(2) : "–"),
     tile(named(t("run.rate"), "tokens"), seconds ? `${compact(tokens / seconds)} / s` : "–"),
     tile(named(t("run.memory"), "memory"), size(now.memory)));
@@ -108,8 +109,8 @@ function showCurves(seen, total, loss, metric) {
     { name: t("run.smoothed"), points: thinned(smoothed(points)), colour: "var(--series-0)" },
     { name: t("split.validation"), points: validation, colour: "var(--series-1)", dots: true },
   ], total);
-  const names = [...new Set(seen.checks.flatMap((one) => Object.keys(one.metrics)))].slice(0, 4);
-  metric.draw(names.map((name) => ({ name: tOr(`metric.${name}`, name), points: seen.checks.map((one) => [one.step, one.metrics[name]]), dots: true })), total);
+  const names = Object.keys(seen.titles).slice(0, 3);
+  metric.draw(names.map((name) => ({ name: tOr(`metric.${name}`, seen.titles[name]), points: seen.checks.map((one) => [one.step, one.metrics[name]]), dots: true })), total);
 }
 
 function ended(found) {

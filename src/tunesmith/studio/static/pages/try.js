@@ -22,7 +22,7 @@ export async function tryPanel(place, signal, facts) {
 
 // A form that asks, and a place for what is answered.
 function asking(place, controls, ask, { about = "try", button = t("try.ask") } = {}) {
-  const found = h("div", { class: "answers", "aria-live": "polite" });
+  const found = h("div", { class: "found", "aria-live": "polite" });
   const send = h("button", { type: "submit", class: "primary" }, button);
   const form = h("form", { onsubmit: async (event) => {
     event.preventDefault();
