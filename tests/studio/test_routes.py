@@ -384,6 +384,33 @@ def test_a_run_is_tried_as_it_predicts(client: TestClient, place: Workplace) -> 
     assert "did not finish" in refused.json()["error"]["message"]
 
 
+def test_a_chat_is_written_piece_by_piece(
+    client: TestClient, place: Workplace, llama_folder: Path, tmp_path: Path
+) -> None:
+    from run.test_contract import TASK_ROWS, write_rows
+
+    task, settings, example = TASK_ROWS["chat"]
+    train(
+        small_config(
+            write_rows(tmp_path, example),
+            llama_folder,
+            place.root / "sweep" / "chat",
+            task={"name": task, **settings},
+            train={"max_steps": 2, "evaluate_steps": 2},
+            evaluation={"num_resamples": 10, "baseline": False, "answers": 0},
+        )
+    )
+    name = id_of("sweep/chat")
+    assert post(client, f"/api/found/{name}/open").json()["route"] == "chat"
+    asked = {"messages": [{"role": "user", "content": "what great 3?"}], "max_tokens": 8, "stream": True}
+    answer = post(client, f"/api/found/{name}/try/chat", asked)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [one.removeprefix("data: ") for one in answer.text.split("\n\n") if one]
+    assert events[-1] == "[DONE]"
+    assert len(events) > 2
+    shutil.rmtree(place.root / "sweep" / "chat")
+
+
 def test_orders_that_make_no_sense_are_refused(client: TestClient) -> None:
     for name, order in (("labels", "stop"), ("labels", "resume"), ("stopped", "stop"), ("stopped", "serve"), ("contest", "resume")):
         answer = post(client, f"/api/found/{id_of(name)}/{order}")

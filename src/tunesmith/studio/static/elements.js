@@ -49,7 +49,8 @@ export function poll(signal, milliseconds, work) {
   const again = async () => {
     if (signal.aborted) return;
     let goesOn = true;
-    try { goesOn = (await work()) !== false; } catch (error) { if (!signal.aborted) console.error(error); }
+    // What is refused now may be answered the next time: a studio that was started again, for one.
+    try { goesOn = (await work()) !== false; } catch (error) { if (!signal.aborted && error.status === undefined) throw error; }
     if (goesOn && !signal.aborted) timer = setTimeout(again, document.hidden ? 4 * milliseconds : milliseconds);
   };
   signal.addEventListener("abort", () => clearTimeout(timer));

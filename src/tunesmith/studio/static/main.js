@@ -53,6 +53,13 @@ function sessionOver() {
     h("pre", { class: "command" }, h("code", {}, "tunesmith studio"))));
 }
 
+function gone(isGone) {
+  const place = document.getElementById("gone");
+  if (isGone === !place.hidden) return;
+  place.hidden = !isGone;
+  replace(place, isGone ? t("error.gone").split("\n  → ").map((line) => h("p", {}, line)) : null);
+}
+
 function showTop() {
   const here = address();
   const link = (href, text, isHere) => h("a", { href, "aria-current": isHere ? "page" : null }, text);
@@ -84,6 +91,8 @@ try {
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("hashchange", () => show());
 addEventListener("session-over", sessionOver);
+addEventListener("studio-gone", () => gone(true));
+addEventListener("studio-there", () => gone(false));
 systemDark.addEventListener("change", showTop);
 await speak(preferred());
 await show({ keepsFocus: true });

@@ -21,8 +21,10 @@ async function ask(method, path, body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new CustomEvent("studio-gone"));
     throw new Refusal(t("error.gone"), 0, "gone");
   }
+  dispatchEvent(new CustomEvent("studio-there"));
   if (!answer.ok) throw await refusalOf(answer);
   return answer;
 }

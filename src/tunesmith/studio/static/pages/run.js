@@ -102,15 +102,17 @@ function showPace(now, seen, progress, line, tiles) {
 }
 
 function showCurves(seen, total, loss, metric) {
+  // Before a fifth of the way is gone, the steps made so far fill the picture.
+  const until = total && (seen.steps[seen.steps.length - 1]?.step ?? 0) > total / 5 ? total : undefined;
   const points = seen.steps.filter((one) => !one.skipped && one.loss !== null).map((one) => [one.step, one.loss]);
   const validation = seen.checks.filter((one) => one.loss !== null && one.loss !== undefined).map((one) => [one.step, one.loss]);
   loss.draw([
     { name: t("run.every_step"), points: thinned(points), faint: true, colour: "var(--series-0)" },
     { name: t("run.smoothed"), points: thinned(smoothed(points)), colour: "var(--series-0)" },
     { name: t("split.validation"), points: validation, colour: "var(--series-1)", dots: true },
-  ], total);
+  ], until);
   const names = Object.keys(seen.titles).slice(0, 3);
-  metric.draw(names.map((name) => ({ name: tOr(`metric.${name}`, seen.titles[name]), points: seen.checks.map((one) => [one.step, one.metrics[name]]), dots: true })), total);
+  metric.draw(names.map((name) => ({ name: tOr(`metric.${name}`, seen.titles[name]), points: seen.checks.map((one) => [one.step, one.metrics[name]]), dots: true })), until);
 }
 
 function ended(found) {

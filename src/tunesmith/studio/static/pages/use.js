@@ -11,14 +11,14 @@ export async function usePanel(place, signal, facts) {
   const served = h("div", {});
   const exported = h("div", {});
   replace(place, serveCard(served, signal, facts), exportCard(exported, signal, facts, parts),
-    card(t("use.terminal"), commandBox(`tunesmith ${facts.route === "chat" ? "chat" : "predict"} ${facts.folder}`, t("use.predict"))));
+    card(t("use.terminal"), commandBox(facts.route === "chat" ? `tunesmith chat ${facts.folder}` : `tunesmith predict ${facts.folder} --data FILE`, t("use.predict"))));
 }
 
 function serveCard(place, signal, facts) {
   const show = (services) => replace(place, services.map((one) => h("div", { class: "service" },
     one.port ? h("p", {}, h("strong", {}, t("use.served", { address: `http://127.0.0.1:${one.port}` }))) : waiting(t("use.starting")),
     one.curl ? commandBox(one.curl, t("use.curl")) : null,
-    h("p", {}, h("button", { type: "button", onclick: async (event) => { event.target.disabled = true; await post(`/api/jobs/${one.id}/stop`); await follow(); } }, t("use.stop"))))));
+    h("p", {}, h("button", { type: "button", onclick: (event) => stop(event, one) }, t("use.stop"))))));
   const follow = async () => {
     for (let tries = 0; tries < 120 && !signal.aborted; tries += 1) {
       const { services } = await get(`/api/found/${facts.id}`, signal);
@@ -26,6 +26,12 @@ function serveCard(place, signal, facts) {
       if (services.every((one) => one.port)) return;
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
+  };
+  const stop = async (event, one) => {
+    event.target.disabled = true;
+    await post(`/api/jobs/${one.id}/stop`);
+    while (!signal.aborted && (await get(`/api/jobs/${one.id}`, signal)).state === "running") await new Promise((resolve) => setTimeout(resolve, 400));
+    show((await get(`/api/found/${facts.id}`, signal)).services);
   };
   const serve = async (event) => {
     event.target.disabled = true;
