@@ -58,6 +58,7 @@ class Jobs:
     def __init__(self, place: Workplace) -> None:
         self._place = place
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._known: dict[str, Job | None] = {}
 
     def start(self, kind: Kind, words: Sequence[str], *, about: str = "", shown: Sequence[str] | None = None) -> Job:
         """Start a command; ``shown`` is how a person would type it, where that differs."""
@@ -77,16 +78,17 @@ class Jobs:
         return next((job for job in self.all() if job.id == name), None)
 
     def all(self) -> Iterator[Job]:
-        """Yield all jobs, the latest first."""
-        found = []
-        for path in self._place.jobs.glob("*/job.json"):
-            try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                values |= {"words": tuple(values["words"]), "shown": tuple(values["shown"]), "id": path.parent.name}
-                found.append(Job(**values))
-            except (OSError, ValueError, TypeError, KeyError):
-                continue
-        yield from sorted(found, key=lambda job: -job.started)
+        """Yield all jobs, the latest first. What was read once is not read again: it never changes."""
+        names = {path.name for path in self._place.jobs.iterdir() if (path / "job.json").is_file()}
+        self._known = {name: self._known.get(name) or self._load(name) for name in names}
+        yield from sorted((job for job in self._known.values() if job is not None), key=lambda job: -job.started)
+
+    def _load(self, name: str) -> Job | None:
+        try:
+            values = json.loads((self._place.jobs / name / "job.json").read_text(encoding="utf-8"))
+            return Job(**{**values, "words": tuple(values["words"]), "shown": tuple(values["shown"]), "id": name})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def latest(self, about: Path, *kinds: Kind) -> Job | None:
         """Return the last job that was started about a folder."""

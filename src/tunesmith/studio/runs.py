@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,8 @@ def state_of(found: Found, jobs: Jobs) -> State:
         return "running"
     job = jobs.latest(found.folder, "train", "compare")
     if job is not None and jobs.is_alive(job):
-        return "starting"
+        has_begun = (found.folder / "metrics.jsonl").exists() or (found.folder / "study.json").exists()
+        return "running" if has_begun else "starting"
     if is_finished(found.folder):
         return "finished"
     if job is not None and jobs.exit_status(job) not in (None, 0, 143, 130):
@@ -38,23 +40,41 @@ def state_of(found: Found, jobs: Jobs) -> State:
 
 def line_of(found: Found, jobs: Jobs) -> dict[str, Any]:
     """Return a run as the list shows it."""
-    config = read_config(found.folder)
-    evaluation, training = (read_mapping(found.folder / f"{name}.json") for name in ("evaluation", "training"))
+    return {
+        "id": found.id,
+        "kind": found.kind,
+        "name": found.name,
+        "state": state_of(found, jobs),
+        "changed": changed(found.folder),
+        **_what_files_say(found.folder, _stamps(found.folder)),
+    }
+
+
+@lru_cache(maxsize=1000)
+def _what_files_say(folder: Path, stamps: tuple[int, ...]) -> dict[str, Any]:
+    """Return what a run is; read again only when one of its files was written anew (``stamps``)."""
+    del stamps
+    config = read_config(folder)
     return finite_json(
         {
-            "id": found.id,
-            "kind": found.kind,
-            "name": found.name,
-            "state": state_of(found, jobs),
-            "changed": changed(found.folder),
             "model": _name(config.get("model")),
             "data": _name(config.get("data"), "path"),
             "task": _name(config.get("task")),
             "method": _name(config.get("method")),
-            "headline": headline(evaluation),
-            "seconds": training.get("seconds"),
+            "headline": headline(read_mapping(folder / "evaluation.json")),
+            "seconds": read_mapping(folder / "training.json").get("seconds"),
         }
     )
+
+
+def _stamps(folder: Path) -> tuple[int, ...]:
+    found = []
+    for name in ("config.yaml", "evaluation.json", "training.json"):
+        try:
+            found.append((folder / name).stat().st_mtime_ns)
+        except OSError:
+            found.append(0)
+    return tuple(found)
 
 
 def facts_of(found: Found, jobs: Jobs) -> dict[str, Any]:
@@ -189,8 +209,14 @@ def total_steps(folder: Path, steps: Sequence[Mapping[str, Any]]) -> int | None:
 
 def read_config(folder: Path) -> Mapping[str, Any]:
     """Return ``config.yaml`` as plain values; an empty mapping where it is missing or damaged."""
+    return _parsed_config(folder, _stamps(folder)[0])
+
+
+@lru_cache(maxsize=100)
+def _parsed_config(folder: Path, stamp: int) -> Mapping[str, Any]:
     import yaml
 
+    del stamp
     try:
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):

@@ -56,3 +56,13 @@ export function poll(signal, milliseconds, work) {
   signal.addEventListener("abort", () => clearTimeout(timer));
   again();
 }
+
+// Shows something anew without taking the focus, or closing what was opened.
+export function renew(place, ...children) {
+  const reachable = () => [...place.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
+  const focused = reachable().indexOf(document.activeElement);
+  const opened = [...place.querySelectorAll("details")].map((one) => one.open);
+  replace(place, ...children);
+  place.querySelectorAll("details").forEach((one, index) => { one.open ||= Boolean(opened[index]); });
+  if (focused >= 0) reachable()[focused]?.focus({ preventScroll: true });
+}

@@ -58,3 +58,6 @@ export function ago(seconds) {
   }
   return t("time.now");
 }
+
+// Of a model in a folder, the folder's own name is what tells it from others.
+export const shortName = (name) => (name.startsWith("/") ? name.split("/").filter(Boolean).pop() ?? name : name);

@@ -2,10 +2,12 @@
 
 import { h, replace, say } from "../elements.js";
 import { asked, commandsOf, draft, forget, keep } from "../draft.js";
+import { shortName } from "../format.js";
 import { t, tOr } from "../language.js";
 import { onwards } from "../onwards.js";
 import { card, commandBox, field, named, refusal, select, waiting } from "../pieces.js";
 import { get, post } from "../requests.js";
+import { SETTINGS } from "./method.js";
 
 export async function beginStep(place, signal) {
   replace(place, waiting(t("loading.parts")));
@@ -34,7 +36,7 @@ export async function beginStep(place, signal) {
     h("span", {}, h("strong", {}, t(`begin.${intent}`)), h("span", { class: "note" }, t(`begin.${intent}_text`))));
   const name = h("input", { type: "text", value: draft.name, autocomplete: "off", placeholder: t("begin.name_itself"), maxlength: "60", onchange: (event) => { keep({ name: event.target.value.trim() }); tell(); } });
   replace(place,
-    h("dl", { class: "facts tiles" }, tile(t("step.data"), draft.dataName || draft.data), tile(named(t("look.task"), "task"), tOr(`task.${draft.task || draft.foundTask}`, draft.task || draft.foundTask)), tile(named(t("step.method_model"), "model"), draft.model)),
+    h("dl", { class: "facts tiles" }, tile(t("step.data"), draft.dataName || draft.data), tile(named(t("look.task"), "task"), tOr(`task.${draft.task || draft.foundTask}`, draft.task || draft.foundTask)), tile(named(t("step.method_model"), "model"), shortName(draft.model))),
     h("section", { class: "card" }, h("fieldset", {}, h("legend", {}, t("begin.what")), h("div", { class: "options" }, way("train"), way("compare"))), options),
     card(null, field(t("begin.name"), name, { hint: t("begin.name_hint") })),
     shown, told,
@@ -46,8 +48,9 @@ const tile = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, h("bdi
 
 function trainOptions(parts, tell) {
   const offered = parts.methods.map((one) => [one.name, `${tOr(`method.${one.name}`, one.name)} (${one.name})`]);
-  const own = Object.entries(draft.settings).filter(([key, value]) => value && key.startsWith("method."));
-  const drop = (value) => { keep({ method: value, settings: Object.fromEntries(Object.entries(draft.settings).filter(([key]) => !key.startsWith("method."))) }); tell(); };
+  const isOwn = (key) => !SETTINGS.some(([usual]) => usual === key);
+  const own = Object.entries(draft.settings).filter(([key, value]) => value && isOwn(key));
+  const drop = (value) => { keep({ method: value, settings: Object.fromEntries(Object.entries(draft.settings).filter(([key]) => !isOwn(key))) }); tell(); };
   return [field(t("plan.method"), select(offered, draft.method, drop), { about: "method" }),
     own.length ? h("p", { class: "note" }, t("begin.options", { options: own.map(([key, value]) => `${key}=${value}`).join(", ") })) : null];
 }

@@ -8,7 +8,7 @@ import { go, onwards } from "../onwards.js";
 import { card, commandBox, field, finished, lastLine, logOf, named, problemList, refusal, waiting } from "../pieces.js";
 import { get, post } from "../requests.js";
 
-const SETTINGS = [["train.epochs", "epochs"], ["train.learning_rate", "learning_rate"], ["train.batch_size", "batch_size"]];
+export const SETTINGS = [["train.epochs", "epochs"], ["train.learning_rate", "learning_rate"], ["train.batch_size", "batch_size"]];
 
 export async function methodStep(place, signal) {
   replace(place, waiting(t("loading.parts")));
@@ -103,9 +103,12 @@ async function plan(place, signal) {
 
 function planTable(found) {
   const chosen = found.recommended;
+  // What would make a method fit is taken over with it, and shown on the next page.
   const take = (name) => {
-    const others = Object.entries(draft.settings).filter(([key]) => !key.startsWith("method."));
-    keep({ method: name.replace(/\(.*/, ""), settings: { ...Object.fromEntries(others), ...optionsOf(name) } });
+    const one = found.candidates.find((candidate) => candidate.method === name);
+    const others = Object.entries(draft.settings).filter(([key]) => SETTINGS.some(([own]) => own === key));
+    const changes = one.fits ? {} : one.would_fit?.changes ?? {};
+    keep({ method: name.replace(/\(.*/, ""), settings: { ...Object.fromEntries(others), ...optionsOf(name), ...changes } });
   };
   const rows = found.candidates.map((one) => {
     const isRecommended = one.method === chosen.method;

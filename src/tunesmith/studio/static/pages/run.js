@@ -1,7 +1,7 @@
 // A run: watched while it goes on, its figures when it is over, tried out, put to use.
 
 import { h, poll, replace, say } from "../elements.js";
-import { compact, count, duration, number, share, size } from "../format.js";
+import { compact, count, duration, number, share, shortName, size } from "../format.js";
 import { t, tOr } from "../language.js";
 import { card, chip, commandBox, logOf, named, problemList, refusal, term } from "../pieces.js";
 import { bar, lineChart, progressBar, smoothed, thinned } from "../charts.js";
@@ -19,7 +19,7 @@ export async function runPage(place, signal, id, tab = "results") {
   const told = h("div", {});
   replace(place,
     h("div", { class: "masthead" },
-      h("p", { class: "eyebrow" }, [tOr(`task.${facts.task}`, facts.task), facts.model, facts.method && tOr(`method.${facts.method}`, facts.method)].filter(Boolean).join(" · ")),
+      h("p", { class: "eyebrow" }, [tOr(`task.${facts.task}`, facts.task), shortName(facts.model), facts.method && tOr(`method.${facts.method}`, facts.method)].filter(Boolean).join(" · ")),
       h("div", { class: "title-line" }, h("h1", {}, h("bdi", {}, facts.name)), state, buttons)),
     told);
   const body = h("div", {});
@@ -59,8 +59,9 @@ function watch(place, signal, id, facts, turn) {
   const loss = lineChart(t("run.loss"), "loss", t("run.step"));
   const metric = lineChart(t("run.metrics"), "validation", t("run.step"));
   const rest = h("div", {});
+  const tell = meter(tiles);
   replace(place, progress.element, line, tiles, h("div", { class: "figures halves" }, loss.element, metric.element), rest, facts.job ? commandBox(facts.job.command) : null);
-  const seen = { steps: [], checks: [], titles: {}, next: 0 };
+  const seen = { steps: [], checks: [], titles: {}, next: 0, total: null, left: null, hasEnded: false };
   let was = facts.state;
   poll(signal, 1000, async () => {
     const now = await get(`/api/found/${id}/progress?after=${seen.next}`, signal);
@@ -70,18 +71,39 @@ function watch(place, signal, id, facts, turn) {
     seen.checks.push(...now.checks);
     seen.titles = { ...now.titles, ...seen.titles };
     seen.next = now.next;
+    now.total_steps ??= seen.total;
+    now.seconds_left ??= seen.left;
+    seen.total = now.total_steps;
+    seen.left = now.seconds_left;
     if (now.state !== was) { was = now.state; turn(now.state); if (now.state === "finished") { say(t("run.finished_said")); dispatchEvent(new HashChangeEvent("hashchange")); return false; } }
-    showPace(now, seen, progress, line, tiles);
+    showPace(now, seen, progress, line, tell);
     if (isNew) showCurves(seen, now.total_steps, loss, metric);
-    if (now.state === "failed" || now.state === "stopped") {
+    const hasEnded = now.state === "failed" || now.state === "stopped";
+    if (hasEnded && !seen.hasEnded) {
       const found = await get(`/api/found/${id}`, signal);
       replace(rest, ended(found));
+    } else if (!hasEnded) {
+      replace(rest);
     }
+    seen.hasEnded = hasEnded;
     return true;
   });
 }
 
-function showPace(now, seen, progress, line, tiles) {
+// The figures of the moment: their places are made once, so that what is pointed at stays where it is.
+function meter(place) {
+  const shown = new Map();
+  return (key, name, value) => {
+    if (!shown.has(key)) {
+      const figure = h("dd", {});
+      shown.set(key, figure);
+      place.append(h("div", {}, h("dt", {}, name()), figure));
+    }
+    shown.get(key).textContent = value;
+  };
+}
+
+function showPace(now, seen, progress, line, tell) {
   const last = seen.steps[seen.steps.length - 1];
   const isAtWork = now.state === "running" || now.state === "starting";
   progress.set(last && now.total_steps ? last.step / now.total_steps : isAtWork ? null : 0);
@@ -91,14 +113,13 @@ function showPace(now, seen, progress, line, tiles) {
   line.textContent = last
     ? [t("run.step_of", { step: count(last.step), all: now.total_steps ? count(now.total_steps) : "?" }), now.seconds_left !== null && isAtWork ? t("run.left", { time: duration(now.seconds_left) }) : ""].filter(Boolean).join(" · ")
     : isAtWork ? `${t("run.preparing")} ${now.doing}` : "";
+  const losses = seen.steps.slice(-200).filter((one) => one.loss !== null).map((one) => [one.step, one.loss]);
+  tell("loss", () => named(t("run.loss"), "loss"), losses.length ? number(smoothed(losses).pop()[1]) : "–");
+  tell("epoch", () => named(t("run.epoch"), "epochs"), last ? last.epoch.toFixed(2) : "–");
+  tell("rate", () => named(t("run.rate"), "tokens"), seconds ? `${compact(tokens / seconds)} / s` : "–");
+  tell("memory", () => named(t("run.memory"), "memory"), size(now.memory));
   const check = seen.checks[seen.checks.length - 1];
-  const tile = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
-  replace(tiles,
-    tile(named(t("run.loss"), "loss"), last ? number(smoothed(seen.steps.slice(-200).map((one) => [one.step, one.loss])).pop()?.[1]) : "–"),
-    check ? Object.keys(seen.titles).slice(0, 2).map((name) => tile(tOr(`metric.${name}`, seen.titles[name]), number(check.metrics[name]))) : null,
-    tile(named(t("run.epoch"), "epochs"), last ? last.epoch.toFixed(2) : "–"),
-    tile(named(t("run.rate"), "tokens"), seconds ? `${compact(tokens / seconds)} / s` : "–"),
-    tile(named(t("run.memory"), "memory"), size(now.memory)));
+  for (const name of check ? Object.keys(seen.titles).slice(0, 2) : []) tell(name, () => tOr(`metric.${name}`, seen.titles[name]), number(check.metrics[name]));
 }
 
 function showCurves(seen, total, loss, metric) {

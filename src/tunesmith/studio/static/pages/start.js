@@ -1,7 +1,7 @@
 // Runs and studies, what goes on now, and where to begin.
 
-import { h, poll, replace } from "../elements.js";
-import { ago, duration, share, size } from "../format.js";
+import { h, poll, renew, replace } from "../elements.js";
+import { ago, duration, share, shortName, size } from "../format.js";
 import { t, tOr } from "../language.js";
 import { chip, commandBox, named, refusal } from "../pieces.js";
 import { bar } from "../charts.js";
@@ -22,10 +22,10 @@ export async function startPage(place, signal) {
       if (!signal.aborted) replace(lists, refusal(error));
       return true;
     }
-    const now = JSON.stringify([home.found, home.services.map((one) => [one.id, one.port])]);
+    const now = JSON.stringify([home.found.map((one) => ({ ...one, changed: 0 })), home.services.map((one) => [one.id, one.port])]);
     if (now !== shown) {
       shown = now;
-      replace(lists, content(home, refresh));
+      renew(lists, content(home, refresh));
     }
     return true;
   };
@@ -59,13 +59,13 @@ function section(title, about, cards) {
 
 function runCard(run) {
   const head = run.headline;
-  const what = [run.model, run.method && tOr(`method.${run.method}`, run.method)].filter(Boolean).join(" · ");
+  const what = [shortName(run.model), run.method && tOr(`method.${run.method}`, run.method)].filter(Boolean).join(" · ");
   return h("li", { class: "card item" },
     h("div", { class: "item-head" }, h("a", { class: "item-name", href: `#/run/${run.id}` }, h("bdi", {}, run.name)), chip(run.state)),
     h("p", { class: "quiet" }, run.task ? tOr(`task.${run.task}`, run.task) : "", what ? ` · ${what}` : ""),
     head ? h("div", { class: "item-figure" },
       h("span", { class: "value" }, share(head.value, head.is_share)),
-      h("span", { class: "note" }, head.title),
+      h("span", { class: "note" }, tOr(`metric.${head.name}`, head.title)),
       head.is_share ? bar(head.value) : null) : null,
     h("p", { class: "note" }, ago(run.changed), run.seconds ? ` · ${duration(run.seconds)}` : ""));
 }
@@ -73,7 +73,7 @@ function runCard(run) {
 function studyCard(study) {
   return h("li", { class: "card item" },
     h("div", { class: "item-head" }, h("a", { class: "item-name", href: `#/study/${study.id}` }, h("bdi", {}, study.name)), chip(study.state)),
-    h("p", { class: "quiet" }, study.methods.join(", ")),
+    h("p", { class: "quiet" }, study.methods.map((one) => tOr(`method.${one}`, one)).join(", ")),
     study.verdict ? h("p", { lang: "en" }, study.verdict) : null,
     h("p", { class: "note" }, ago(study.changed)));
 }
