@@ -260,7 +260,6 @@ def test_inspect_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "comma (19)" in capsys.readouterr().out
 
 
-
 def test_columns_are_told_of_data_that_cannot_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "unclear.csv"
     path.write_text("a,b\n" + "".join(f"{n},{n * 7}\n" for n in range(20)))
@@ -270,6 +269,7 @@ def test_columns_are_told_of_data_that_cannot_be_used(folder: Path, capsys: pyte
     assert [one["column"] for one in found["profiles"]] == ["a", "b"]
     assert found["problems"][0]["severity"] == "error"
     assert found["problems"][0]["message"] in output.err
+
 
 def test_notes_are_shown_beside_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "latin.csv"

@@ -214,7 +214,9 @@ def test_from_a_file_to_a_served_model(studio: Studio, browser: Any, tmp_path: P
     visitor.close()
 
 
-@pytest.mark.parametrize(("language", "width", "theme"), [("zh", 1280, "dark"), ("zh", 390, "light"), ("en", 390, "dark")])
+@pytest.mark.parametrize(
+    ("language", "width", "theme"), [("zh", 1280, "dark"), ("zh", 390, "light"), ("en", 390, "dark")]
+)
 def test_every_page_in_other_languages_sizes_and_colours(
     studio: Studio, browser: Any, language: str, width: int, theme: str
 ) -> None:
@@ -271,7 +273,9 @@ def test_a_training_outlives_the_studio_and_is_stopped_and_goes_on(browser: Any,
     first = Studio(tmp_path / "runs")
     visitor = Visitor(browser, first, "en")
     data = write_reviews(tmp_path / "long.csv", num_rows=4000)
-    body = {"draft": {"data": str(data), "model": "lstm", "settings": ["train.epochs=400", "evaluation.baseline=false"]}}
+    body = {
+        "draft": {"data": str(data), "model": "lstm", "settings": ["train.epochs=400", "evaluation.baseline=false"]}
+    }
     found = visitor.page.evaluate(
         """async (body) => (await fetch("/api/train", {method: "POST", headers: {"Content-Type": "application/json"},
         body: JSON.stringify(body)})).json()""",

@@ -168,7 +168,13 @@ def test_other_hosts_origins_and_kinds_of_requests_are_refused(client: TestClien
 def test_only_listed_files_are_given(client: TestClient) -> None:
     for name in ("main.js", "studio.css", "report.css", "pages/run.js", "languages/zh.json", "icon.svg", "index.html"):
         assert client.get(f"/static/{name}").status_code == 200, name
-    for path in ("/static/../server.py", "/static/..%2fserver.py", "/static/%2e%2e/guards.py", "/static//etc/passwd", "/static/"):
+    for path in (
+        "/static/../server.py",
+        "/static/..%2fserver.py",
+        "/static/%2e%2e/guards.py",
+        "/static//etc/passwd",
+        "/static/",
+    ):
         assert client.get(path).status_code == 404, path
 
 
@@ -248,7 +254,12 @@ def test_reports_may_run_their_own_scripts_alone(client: TestClient) -> None:
     study = f"/reports/{id_of('contest')}"
     assert client.get(f"{study}/report.html").status_code == 200
     assert client.get(f"{study}/runs/full/seed-0/report.html").status_code == 200
-    for path in ("runs/full/seed-0/config.yaml", "../labels/report.html", "..%2flabels%2freport.html", "%2e%2e/labels/report.html"):
+    for path in (
+        "runs/full/seed-0/config.yaml",
+        "../labels/report.html",
+        "..%2flabels%2freport.html",
+        "%2e%2e/labels/report.html",
+    ):
         assert client.get(f"{study}/{path}").status_code == 404, path
 
 
@@ -261,7 +272,16 @@ def test_a_page_that_is_no_report_is_not_given(client: TestClient, place: Workpl
 
 def test_uploads_get_names_of_their_own(client: TestClient, place: Workplace) -> None:
     content = b"text,label\na joy,good\n"
-    for name in ("reviews.csv", "../../evil.csv", "C:\\x\\..\\y.CSV", ".hidden.csv", HOSTILE, "影评.csv", "", "a" * 500 + ".csv"):
+    for name in (
+        "reviews.csv",
+        "../../evil.csv",
+        "C:\\x\\..\\y.CSV",
+        ".hidden.csv",
+        HOSTILE,
+        "影评.csv",
+        "",
+        "a" * 500 + ".csv",
+    ):
         answer = send(client, name, content)
         assert answer.status_code == 201, answer.text
         found = answer.json()
@@ -376,7 +396,9 @@ def test_a_run_is_tried_as_it_predicts(client: TestClient, place: Workplace) -> 
     found = post(client, f"/api/found/{name}/try/classify", {"texts": texts}).json()
     expected = Run.open(place.root / "labels").predict(texts)
     assert [one["label"] for one in found["results"]] == [one["label"] for one in expected]
-    assert post(client, f"/api/found/{name}/try/chat", {"messages": [{"role": "user", "content": "x"}]}).status_code == 400
+    assert (
+        post(client, f"/api/found/{name}/try/chat", {"messages": [{"role": "user", "content": "x"}]}).status_code == 400
+    )
     assert post(client, f"/api/found/{name}/try/nothing", {}).status_code == 404
     assert post(client, f"/api/found/{name}/try/classify", {"texts": []}).status_code == 400
     refused = post(client, f"/api/found/{id_of('stopped')}/open")
@@ -412,7 +434,13 @@ def test_a_chat_is_written_piece_by_piece(
 
 
 def test_orders_that_make_no_sense_are_refused(client: TestClient) -> None:
-    for name, order in (("labels", "stop"), ("labels", "resume"), ("stopped", "stop"), ("stopped", "serve"), ("contest", "resume")):
+    for name, order in (
+        ("labels", "stop"),
+        ("labels", "resume"),
+        ("stopped", "stop"),
+        ("stopped", "serve"),
+        ("contest", "resume"),
+    ):
         answer = post(client, f"/api/found/{id_of(name)}/{order}")
         assert answer.status_code == 409, (name, order)
         assert answer.json()["error"]["message"]

@@ -29,9 +29,7 @@ def details(found: FoundRows, prepared: PreparedData, task: Task, num_rows: int)
     return {
         "title": task.title,
         "reasons": list(found.reasons),
-        "roles": [
-            {"role": one.role, "column": one.column, "reason": one.reason} for one in prepared.choices
-        ],
+        "roles": [{"role": one.role, "column": one.column, "reason": one.reason} for one in prepared.choices],
         "sources": sources(found.raw),
         "profiles": profiles(found.profiles),
         "label_counts": label_counts(task, columns),

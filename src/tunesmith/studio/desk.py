@@ -73,7 +73,9 @@ class Desk:
             "version": __version__,
             "root": str(self.place.root),
             "found": [*begun, *lines],
-            "services": [self._service(job) for job in self.jobs.all() if job.kind == "serve" and self.jobs.is_alive(job)],
+            "services": [
+                self._service(job) for job in self.jobs.all() if job.kind == "serve" and self.jobs.is_alive(job)
+            ],
             "machine": {
                 "cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
                 "memory": psutil.virtual_memory().available,
@@ -260,5 +262,3 @@ class Desk:
     def _exports(self, found: Found) -> list[dict[str, Any]]:
         jobs = (job for job in self.jobs.all() if job.kind == "export" and job.about == str(found.folder))
         return [self.jobs.to_json(job) for job in jobs][:10]
-
-

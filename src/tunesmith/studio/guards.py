@@ -1,7 +1,7 @@
 """What a request passes before any route of the studio, and what every answer says to the browser.
 
-Hosts, origins and sizes are checked as the server of runs does. Besides, nobody is answered but the user who was told the
-address with its key: other users of the machine reach its ports, too.
+Hosts, origins and sizes are checked as the server of runs does. Besides, nobody is answered but the user who was told
+the address with its key: other users of the machine reach its ports, too.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class StudioGuards:
         if not self.knows(scope):
             raise RefusedError(
                 401,
-                "This session has expired, or began with another studio. Open the address that 'tunesmith studio' shows "
-                "in the terminal.",
+                "This session has expired, or began with another studio. Open the address that 'tunesmith studio' "
+                "shows in the terminal.",
                 "no_session",
             )
 

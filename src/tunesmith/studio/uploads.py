@@ -47,11 +47,9 @@ class Uploads:
 
     def all(self) -> list[Upload]:
         """Return them, the latest first."""
-        found = []
-        for path in self._folder.iterdir():
-            if _ID.fullmatch(path.name) and path.is_file():
-                found.append((path.stat().st_mtime, Upload(path.name, _name_of(path), path, path.stat().st_size)))
-        return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
+        paths = [path for path in self._folder.iterdir() if _ID.fullmatch(path.name) and path.is_file()]
+        paths.sort(key=lambda path: -path.stat().st_mtime)
+        return [Upload(path.name, _name_of(path), path, path.stat().st_size) for path in paths]
 
     def find(self, name: str) -> Upload | None:
         """Return the file that the list calls ``name``."""
