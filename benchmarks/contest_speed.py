@@ -153,7 +153,7 @@ def train_by_trainer(arguments: argparse.Namespace) -> dict[str, Any]:
     tokens: dict[str, Any] = {}
     values: dict[str, list[float]] = {}
 
-    def make(number: int, one: dict[str, Any]) -> None:
+    def make(_: int, one: dict[str, Any]) -> None:
         value = _by_trainer(one, tokens, flags, str(arguments.folder / "trainer"))
         if value is not None:
             values.setdefault(one["method"], []).append(value)
