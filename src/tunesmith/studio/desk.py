@@ -58,15 +58,12 @@ class Desk:
 
     def home(self) -> dict[str, Any]:
         """Return runs and studies, what goes on, and the machine."""
-        lines = [
-            line_of(one, self.jobs) if one.kind == "run" else line_of_study(one, self.jobs)
-            for one in found_in(self.place.root)
-        ]
+        lines = [self._line(one) for one in found_in(self.place.root)]
         known = {one["name"] for one in lines}
         begun = [
-            {"id": id_of(name), "kind": "run", "name": name, "state": "starting", "changed": job.started}
+            self._line(self._found_of(job)) | {"changed": job.started}
             for job in self.jobs.all()
-            if job.kind in ("train", "compare") and self.jobs.is_alive(job) and (name := self._name(job)) not in known
+            if job.kind in ("train", "compare") and self.jobs.is_alive(job) and self._name(job) not in known
         ]
         free = shutil.disk_usage(self.place.root).free
         return {
@@ -204,9 +201,16 @@ class Desk:
         if found is None:
             for job in self.jobs.all():  # one that has just begun has no files yet
                 if job.kind in ("train", "compare") and id_of(self._name(job)) == name:
-                    return Found("run" if job.kind == "train" else "study", Path(job.about), self._name(job))
+                    return self._found_of(job)
             raise RefusedError(404, "There is no such run or study here (any more).", "not_found")
         return found
+
+    def _line(self, found: Found) -> dict[str, Any]:
+        return line_of(found, self.jobs) if found.kind == "run" else line_of_study(found, self.jobs)
+
+    def _found_of(self, job: Job) -> Found:
+        """Return the run or study that a command makes, which may have no files yet."""
+        return Found("run" if job.kind == "train" else "study", Path(job.about), self._name(job))
 
     def _finished(self, name: str) -> Found:
         found = self.found(name)

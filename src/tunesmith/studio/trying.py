@@ -14,7 +14,7 @@ from tunesmith.serve.house import House
 from tunesmith.serve.openai_routes import WritingRoutes
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.task_routes import ANSWER, CLASSIFY, EMBED, TAG, TRANSLATE, TaskRoutes
-from tunesmith.studio.found import Found
+from tunesmith.studio.found import Found, changed
 from tunesmith.types import InputError, RunError
 
 MOST_OPEN = 2
@@ -82,9 +82,10 @@ class TryingRoom:
     async def open(self, found: Found) -> Opened:
         """Return a run, loaded; others may have to go. Raises ``RefusedError`` in the words of the command line."""
         async with self._lock:
-            if found.id in self._opened:
-                self._opened.move_to_end(found.id)
-                return self._opened[found.id]
+            name = f"{found.id} {changed(found.folder)}"  # another one, where it was trained anew
+            if name in self._opened:
+                self._opened.move_to_end(name)
+                return self._opened[name]
             while len(self._opened) >= MOST_OPEN:
                 _, oldest = self._opened.popitem(last=False)
                 await asyncio.to_thread(oldest.house.close)
@@ -94,7 +95,7 @@ class TryingRoom:
                 raise RefusedError(409, str(error), "cannot_open") from error
             except (RunError, OSError, MemoryError) as error:
                 raise RefusedError(500, str(error) or "The model could not be loaded.", "failed") from error
-            self._opened[found.id] = opened
+            self._opened[name] = opened
             return opened
 
     async def ask(self, found: Found, route: str, body: bytes) -> Answer:

@@ -9,14 +9,19 @@ import { card, commandBox, field, finished, lastLine, logOf, named, problemList,
 import { bar } from "../charts.js";
 import { get, post } from "../requests.js";
 
-export async function lookStep(place, signal) {
+// The last look is kept: whoever comes back to it, or turns to another language, does not wait again.
+let last = { of: "", job: null };
+
+export async function lookStep(place, signal, { anew = false } = {}) {
   const status = waiting(t("look.reading"));
   replace(place, status);
   let job;
   try {
-    job = await finished(await post("/api/look", asked(), signal), signal, (now) => {
+    const of = JSON.stringify([draft.data, draft.columns, draft.task, draft.more]);
+    job = !anew && last.of === of ? last.job : await finished(await post("/api/look", asked(), signal), signal, (now) => {
       status.lastElementChild.textContent = `${t("look.reading")} ${lastLine(now.log)}`;
     });
+    last = { of, job };
   } catch (error) {
     if (signal.aborted) return;
     replace(place, refusal(error), onwards("data", t("look.on"), null, { disabled: true }));
@@ -27,7 +32,7 @@ export async function lookStep(place, signal) {
   const found = job.result;
   const isUsable = job.state === "done" && found?.task;
   if (isUsable) keep({ foundTask: found.task, chats: isChat(found.task) });
-  const again = () => lookStep(place, signal);
+  const again = () => lookStep(place, signal, { anew: true });
   const errors = isUsable ? [] : found?.problems?.filter((one) => one.severity === "error") ?? job.problems;
   replace(place,
     isUsable ? null : h("div", { role: "alert" }, problemList(errors.length ? errors : [{ severity: "error", message: lastLine(job.log) || t("error.unknown"), fix: "" }], t("look.unusable"))),

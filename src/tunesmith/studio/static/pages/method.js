@@ -16,7 +16,7 @@ export async function methodStep(place, signal) {
   if (!draft.model) keep({ model: draft.chats || draft.foundTask === "seq2seq" ? "sample:smollm2-135m-instruct" : "sample:minilm" });
   if (!draft.method) keep({ method: draft.chats ? "lora" : "full" });
   if (!draft.methods.length) keep({ methods: ["full", "lora", "freeze"] });
-  const planned = h("div", {});
+  const shownPlan = h("div", {}, last.result && last.of === planned() ? planTable(last.result, false) : null);
   const on = onwards("look", t("method.on"), () => go("begin"));
   const shown = h("div", {});
   const tell = async () => {
@@ -27,7 +27,7 @@ export async function methodStep(place, signal) {
     methodCard(parts, tell),
     settingsCard(tell),
     h("section", { class: "card" }, h("h3", {}, named(t("plan.title"), "plan")), h("p", { class: "quiet" }, t("plan.text")), limits(tell),
-      h("p", {}, h("button", { type: "button", id: "plan", onclick: () => plan(planned, signal) }, t("plan.make"))), planned, shown),
+      h("p", {}, h("button", { type: "button", id: "plan", onclick: () => plan(shownPlan, signal) }, t("plan.make"))), shownPlan, shown),
     on);
   tell();
 }
@@ -82,6 +82,10 @@ function limits(tell) {
   return h("div", { class: "roles" }, field(t("plan.within"), input("within", "10m")), field(t("plan.memory"), input("memory", "8GB"), { about: "memory" }));
 }
 
+// The last prediction is kept for whoever comes back to it.
+let last = { of: "", result: null };
+const planned = () => JSON.stringify([draft.data, draft.columns, draft.task, draft.model, draft.methods, SETTINGS.map(([key]) => draft.settings[key]), draft.more, draft.within, draft.memory]);
+
 async function plan(place, signal) {
   const button = document.getElementById("plan");
   const status = waiting(t("plan.making"));
@@ -93,7 +97,10 @@ async function plan(place, signal) {
     stopped = started.id;
     const job = await finished(started, signal, (now) => { status.lastElementChild.textContent = `${t("plan.making")} ${lastLine(now.log)}`; });
     if (job.state !== "done" || !job.result) replace(place, problemList(job.problems), logOf(job));
-    else replace(place, planTable(job.result));
+    else {
+      last = { of: planned(), result: job.result };
+      replace(place, planTable(job.result, true));
+    }
   } catch (error) {
     if (!signal.aborted) replace(place, refusal(error));
   } finally {
@@ -101,7 +108,7 @@ async function plan(place, signal) {
   }
 }
 
-function planTable(found) {
+function planTable(found, isNew) {
   const chosen = found.recommended;
   // What would make a method fit is taken over with it, and shown on the next page.
   const take = (name) => {
@@ -114,13 +121,13 @@ function planTable(found) {
     const isRecommended = one.method === chosen.method;
     const fits = one.fits ? t("plan.fits") : one.would_fit ? t("plan.changed") : t("plan.too_large");
     return h("tr", { class: isRecommended ? "chosen" : null },
-      h("th", { scope: "row" }, h("label", { class: "pick-line" }, h("input", { type: "radio", name: "method", value: one.method, disabled: !one.fits && !one.would_fit, checked: isRecommended, onchange: () => take(one.method) }), tOr(`method.${one.method.replace(/\(.*/, "")}`, one.method), h("code", { class: "tag" }, one.method)), isRecommended ? h("span", { class: "tag good" }, t("plan.recommended")) : null),
+      h("th", { scope: "row" }, h("label", { class: "pick-line" }, h("input", { type: "radio", name: "method", value: one.method, disabled: !one.fits && !one.would_fit, checked: isNew ? isRecommended : one.method.replace(/\(.*/, "") === draft.method, onchange: () => take(one.method) }), tOr(`method.${one.method.replace(/\(.*/, "")}`, one.method), h("code", { class: "tag" }, one.method)), isRecommended ? h("span", { class: "tag good" }, t("plan.recommended")) : null),
       h("td", {}, h("span", { class: `fits ${one.fits ? "yes" : one.would_fit ? "maybe" : "no"}` }, fits)),
       h("td", { class: "number" }, duration(one.seconds)), h("td", { class: "number" }, size(one.peak_memory)), h("td", { class: "number" }, size(one.disk)),
       h("td", { class: "number" }, compact(one.trained_parameters)), h("td", { class: "number" }, rate(one.learning_rate)), h("td", {}, one.quality ? tOr(`quality.${one.quality}`, one.quality) : "–"),
       h("td", { lang: "en", class: "prose note" }, one.fits ? (one.quality_reasons ?? []).join("; ") : one.reason));
   });
-  if (chosen.method) take(chosen.method);
+  if (isNew && chosen.method) take(chosen.method);
   return h("div", {},
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("plan.title") }, h("table", { class: "plain plan" }, h("caption", { class: "hidden" }, t("plan.title")), h("thead", {}, h("tr", {},
       [named(t("plan.method"), "method"), t("plan.does_fit"), named(t("plan.time"), "time"), named(t("plan.peak"), "memory"), named(t("plan.saved"), "saved"), named(t("plan.trained"), "trained"), named(t("settings.learning_rate"), "learning_rate"), named(t("plan.quality"), "quality"), t("plan.why")].map((cell) => h("th", { scope: "col" }, cell)))),
