@@ -263,6 +263,7 @@ def test_the_keyboard_alone_reaches_and_explains(studio: Studio, browser: Any) -
             break
         page.keyboard.press("Tab")
     assert tip.first.is_visible()
+    visitor.picture("term")
     page.keyboard.press("Escape")
     assert not tip.first.is_visible()
     visitor.close()
@@ -295,8 +296,10 @@ def test_a_training_outlives_the_studio_and_is_stopped_and_goes_on(browser: Any,
         visitor.page.get_by_role("button", name=t["run.resume"], exact=True).click()
         visitor.page.get_by_role("button", name=t["run.stop"], exact=True).wait_for(timeout=SECONDS)
         visitor.page.get_by_text(re.compile(r"Step \d+ of")).wait_for(timeout=SECONDS)
-        visitor.page.get_by_role("button", name=t["run.stop"], exact=True).click()
+        holder = json.loads((tmp_path / "runs" / "long-lstm" / ".lock-holder.json").read_text())
+        os.kill(holder["pid"], signal.SIGKILL)
         visitor.page.get_by_role("button", name=t["run.resume"], exact=True).wait_for(timeout=SECONDS)
+        visitor.page.get_by_text(t["run.is_stopped"]).wait_for()
         visitor.close()
     finally:
         second.end()
@@ -410,4 +413,38 @@ def test_a_contest_fills_its_table(studio: Studio, browser: Any, api: Any, revie
     with visitor.context.expect_page() as opening:
         visitor.page.get_by_role("link", name=t["run.report"]).click()
     opening.value.wait_for_selector("#theme:not([hidden])")  # by the report's own script
+    visitor.close()
+
+
+def test_chats_show_what_is_trained_and_are_answered(
+    studio: Studio, browser: Any, api: Any, llama_folder: Path, tmp_path: Path
+) -> None:
+    from run.test_contract import TASK_ROWS, write_rows
+
+    t = words("en")
+    task, settings, example = TASK_ROWS["chat"]
+    data = write_rows(tmp_path, example)
+    visitor = Visitor(browser, studio, "en")
+    page = visitor.page
+    kept = {"data": str(data), "dataName": data.name, "model": str(llama_folder), "task": task}
+    page.evaluate("kept => sessionStorage.setItem('tunesmith-draft', JSON.stringify(kept))", kept)
+    page.goto(f"{studio.home}#/new/look")
+    page.reload()
+    page.get_by_role("button", name=t["look.mask_show"], exact=True).click()
+    page.locator(".tokens mark").first.wait_for(timeout=SECONDS)
+    visitor.picture("mask")
+    more = ["train.max_steps=4", "evaluation.num_resamples=20", "evaluation.baseline=false", "evaluation.answers=0"]
+    more += [f"task.{name}={value}" for name, value in settings.items()]
+    values = {"data": str(data), "model": str(llama_folder), "task": task, "settings": more, "name": "chat"}
+    found = api("train", {"draft": values})
+    finished(api, found["id"])
+    page.goto(f"{studio.home}#/run/{found['id']}/try")
+    page.get_by_label(t["try.message"], exact=True).fill("what great 3?")
+    page.get_by_role("button", name=t["try.send"], exact=True).click()
+    page.get_by_role("button", name=t["try.send"], exact=True).and_(page.locator(":enabled")).wait_for()
+    assert page.locator(".turn").count() == 2
+    visitor.picture("chat")
+    second = visitor.context.new_page()  # another tab of the same visitor
+    second.goto(f"{studio.home}#/")
+    second.get_by_role("link", name="chat", exact=True).wait_for()
     visitor.close()
