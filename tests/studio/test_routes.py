@@ -521,3 +521,18 @@ def test_names_become_plain() -> None:
     assert plain_name("../../Etc/Passwd") == "etc-passwd"
     assert plain_name("影评") == "run"
     assert len(plain_name("a" * 1000)) == 60
+
+
+def test_a_port_that_is_taken_and_a_root_that_is_none_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tunesmith.cli.application import run
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run(["studio", "--root", str(tmp_path / "runs"), "--port", port, "--no-browser"]) == 2
+    assert f"port {port}" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run(["studio", "--root", str(tmp_path / "file"), "--no-browser"]) == 2
+    assert run(["studio", "--root", str(tmp_path / "file" / "runs"), "--no-browser"]) == 2
+    assert "file" in capsys.readouterr().err
