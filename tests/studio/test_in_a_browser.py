@@ -296,8 +296,12 @@ def test_a_training_outlives_the_studio_and_is_stopped_and_goes_on(browser: Any,
         visitor.page.get_by_role("button", name=t["run.resume"], exact=True).click()
         visitor.page.get_by_role("button", name=t["run.stop"], exact=True).wait_for(timeout=SECONDS)
         visitor.page.get_by_text(re.compile(r"Step \d+ of")).wait_for(timeout=SECONDS)
-        holder = json.loads((tmp_path / "runs" / "long-lstm" / ".lock-holder.json").read_text())
-        os.kill(holder["pid"], signal.SIGKILL)
+        place = tmp_path / "runs" / "long-lstm" / ".lock-holder.json"
+        for _ in range(600):
+            if place.exists():
+                break
+            time.sleep(0.2)
+        os.kill(json.loads(place.read_text())["pid"], signal.SIGKILL)
         visitor.page.get_by_role("button", name=t["run.resume"], exact=True).wait_for(timeout=SECONDS)
         visitor.page.get_by_text(t["run.is_stopped"]).wait_for()
         visitor.close()

@@ -59,10 +59,14 @@ export function poll(signal, milliseconds, work) {
 
 // Shows something anew without taking the focus, or closing what was opened.
 export function renew(place, ...children) {
-  const reachable = () => [...place.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
-  const focused = reachable().indexOf(document.activeElement);
+  const reachable = () => [...place.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")];
+  const before = reachable();
+  const focused = before.indexOf(document.activeElement);
   const opened = [...place.querySelectorAll("details")].map((one) => one.open);
   replace(place, ...children);
   place.querySelectorAll("details").forEach((one, index) => { one.open ||= Boolean(opened[index]); });
-  if (focused >= 0) reachable()[focused]?.focus({ preventScroll: true });
+  if (focused < 0) return;
+  // What stands in its place now may be something else: a key pressed a moment later is not meant for that.
+  const now = reachable()[focused];
+  if (now?.tagName === before[focused].tagName && now.textContent === before[focused].textContent) now.focus({ preventScroll: true });
 }
