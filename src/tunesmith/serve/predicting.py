@@ -129,7 +129,7 @@ class PredictingRun:
         with self._computing, cores_shared():
             if jobs[0].kind.startswith("embed"):
                 return list(self.run.embed(columns[names[0]], passages=jobs[0].kind == "embed passages"))
-            if jobs[0].kind == "rows":
+            if jobs[0].kind.startswith("rows"):
                 return self.run.predict(columns["rows"])
             return self.run.predictor.predict(self.run.task.complete(columns), Writing())
 

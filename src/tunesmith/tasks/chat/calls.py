@@ -8,6 +8,7 @@ result. It does not matter in which way the template writes calls.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,6 +43,23 @@ def check_calls(
         missing = [index for index in missing if not _shows_at_end(chat_format, messages, probed[index], index, tools)]
     if missing:
         raise RefusedError("it does not write tool calls")
+
+
+def written_call(chat_format: ChatFormat) -> str | None:
+    """Return an answer that calls a tool, as the template writes it; None where it writes no tools, or no calls."""
+    name, argument, value = (_PROBE.format(turn=0, number=0, argument=place) for place in "nav")
+    asked: list[Message] = [{"role": "user", "content": "Z9"}]
+    properties = {argument: {"type": "string", "description": "D7"}}
+    parameters = {"type": "object", "properties": properties, "required": [argument]}
+    tools = [{"type": "function", "function": {"name": name, "description": "D8", "parameters": parameters}}]
+    function = {"name": name, "arguments": {argument: value}}
+    call = {"id": "a1b2c3d4e", "type": "function", "function": function}
+    before = _rendered(chat_format, asked, tools)
+    after = _rendered(chat_format, [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}], tools)
+    if before is None or after is None or name not in before:
+        return None
+    answer = after[len(os.path.commonprefix([before, after])) :]
+    return answer if name in answer and value in answer else None
 
 
 def _shows_at_end(
