@@ -187,6 +187,10 @@ def test_ten_times_more_than_it_takes_loses_nothing_that_was_accepted(folders: d
         wrong: list[Any] = []
         lock = threading.Lock()
 
+        def same(body: dict[str, Any]) -> bool:
+            (one,), (other,) = body["results"], expected[1]["results"]
+            return one["label"] == other["label"] and abs(one["score"] - other["score"]) < 1e-5
+
         def ask() -> None:
             for _ in range(4):
                 found = [running.ask("/v1/chat/completions", chat), running.ask("/v1/classify", labels)]
@@ -194,7 +198,7 @@ def test_ten_times_more_than_it_takes_loses_nothing_that_was_accepted(folders: d
                     statuses.update(status for status, _ in found)
                     (chat_status, chat_body), (label_status, label_body) = found
                     wrong.extend([chat_body] if chat_status == 200 and chat_body["choices"] != expected[0] else [])
-                    wrong.extend([label_body] if label_status == 200 and label_body != expected[1] else [])
+                    wrong.extend([label_body] if label_status == 200 and not same(label_body) else [])
 
         threads = [threading.Thread(target=ask) for _ in range(60)]
         for thread in threads:

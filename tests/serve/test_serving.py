@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -238,12 +239,16 @@ def test_beyond_its_limits_it_says_when_to_come_again_and_at_its_end_loses_nothi
     found: list[tuple[int, Any]] = []
 
     def ask() -> None:
-        found.append(running.ask("/v1/chat/completions", given))
+        try:
+            found.append(running.ask("/v1/chat/completions", given))
+        except (ConnectionError, http.client.BadStatusLine):
+            found.append((503, None))  # it came when nobody listened any more
 
     threads = [threading.Thread(target=ask) for _ in range(12)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    while running.house.waiting()["chat"] < 4:
+        time.sleep(0.001)
     running.stop()
     for thread in threads:
         thread.join()
@@ -264,3 +269,30 @@ def test_an_open_server_wants_a_token_and_a_taken_port_is_said(folders: dict[str
         assert command(["serve", str(folders["labels"]), "--port", str(taken.getsockname()[1])]) == 2
     assert replace(ServeSettings(), host="::1").is_local
     assert not ServeSettings(host="10.0.0.1").is_local
+
+
+def test_candidates_are_put_in_order_as_the_run_puts_them(server: Server, folders: dict[str, Path]) -> None:
+    rows = [{"query": "which is great 3", "candidates": ["a great film", "a boring plot", "the film"]}]
+    status, found = server.ask("/v1/predict", {"model": "ranks", "rows": rows * 2})
+    assert status == 200, found
+    expected = Run.open(folders["ranks"]).predict(rows)
+    for one in found["results"]:
+        assert one["order"] == expected[0]["order"]
+        assert one["scores"] == pytest.approx(expected[0]["scores"], abs=1e-5)
+
+
+def test_prompts_of_one_beginning_are_counted(server: Server) -> None:
+    system = {"role": "system", "content": "this is a great film and the plot is warm and funny. " * 2}
+    before = server.house.reused()["chat"]
+    texts = []
+    for number in range(4):
+        talk = [system, *messages(f"what great {number % 2}?")]
+        status, found = server.ask("/v1/chat/completions", {"model": "chat", "messages": talk, "max_tokens": 8})
+        assert status == 200, found
+        texts.append(found["choices"][0]["message"]["content"])
+    assert texts[:2] == texts[2:]
+    hits, tokens = (now - then for now, then in zip(server.house.reused()["chat"], before, strict=True))
+    assert hits >= 2
+    assert tokens >= 64
+    _, text = server.ask("/metrics")
+    assert f'tunesmith_prefix_hits_total{{model="chat"}} {server.house.reused()["chat"][0]}' in text
