@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement; three times as long for chats")
     parser.add_argument("--only", choices=tuple(CLIENTS))
     parser.add_argument("--clients", help="numbers of clients, with commas")
-    parser.add_argument("--peers", choices=("pipeline", "serve", "both"), default="both", help="beside which chats are measured")
+    parser.add_argument(
+        "--peers", choices=("pipeline", "serve", "both"), default="both", help="beside which chats are measured"
+    )
     parser.add_argument("--work", type=Path, help="folder of the runs, kept for the next time")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -107,7 +109,10 @@ def prepared(kind: str, work: Path) -> tuple[Path, str, list[dict[str, Any]], An
         bodies = [{"model": kind, "texts": [row["text"]]} for row in rows]
     else:
         asked = [row["messages"][:1] for row in rows]
-        bodies = [{"model": kind, "messages": one, "max_tokens": MAX_TOKENS, "temperature": 0, "stream": False} for one in asked]
+        bodies = [
+            {"model": kind, "messages": one, "max_tokens": MAX_TOKENS, "temperature": 0, "stream": False}
+            for one in asked
+        ]
     precision = "bfloat16" if opened.config.train.precision == "bf16" else "float32"
     return run, precision, bodies, opened.network.tokenizer
 
@@ -212,7 +217,10 @@ def figures(kind: str, found: Measured, tokenizer: Any) -> dict[str, Any]:
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:
     """Return a table: what ours gives, and how many times that is of each other's."""
-    lines = ["| What | Server | Clients | Requests/s | p50 | p99 | Tokens/s | tunesmith is |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| What | Server | Clients | Requests/s | p50 | p99 | Tokens/s | tunesmith is |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     ours = {(one["kind"], one["clients"]): one for one in records if one["server"] == "tunesmith"}
     for one in records:
         if one["clients"] is None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 
 def main() -> None:
@@ -20,7 +23,6 @@ def main() -> None:
     arguments = parser.parse_args()
     import uvicorn
     from starlette.applications import Starlette
-    from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 

@@ -52,9 +52,7 @@ def trained(name: str, row: str, place: Path, model: Path, **settings: Any) -> P
     steps = {"max_steps": 2, "evaluate_steps": 2, **sections.pop("train", {})}
     evaluation = {"num_resamples": 10, "baseline": False, "answers": 0}
     return train(
-        small_config(
-            write_rows(data, example), model, place / name, train=steps, evaluation=evaluation, **sections
-        )
+        small_config(write_rows(data, example), model, place / name, train=steps, evaluation=evaluation, **sections)
     )
 
 

@@ -6,9 +6,9 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from serve.running import Server, messages, trained
 from tunesmith.engine.decoding.ready import _found
@@ -19,6 +19,9 @@ from tunesmith.serve.house import House
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.watching import Watch
 
+if TYPE_CHECKING:
+    import torch
+
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
@@ -28,7 +31,14 @@ def adapters(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path) -> li
     """Two adapters of one base, of other seeds and rates."""
     place = tmp_path_factory.mktemp("adapters")
     return [
-        trained(f"lora{i}", "chat", place, llama_folder, method={"name": "lora", "rank": 2}, train={"learning_rate": 0.2 * i})
+        trained(
+            f"lora{i}",
+            "chat",
+            place,
+            llama_folder,
+            method={"name": "lora", "rank": 2},
+            train={"learning_rate": 0.2 * i},
+        )
         for i in (1, 2)
     ]
 
@@ -102,7 +112,11 @@ def test_a_run_that_is_replaced_is_taken_up_and_requests_end_with_the_old_one(
         assert ask() == texts[1].strip()
         assert not old._thread.is_alive(), "the old one has ended"
         assert list(server.house.hosted) == ["chat", "second"]
-        assert [line.split(":")[0] for line in told] == ["broken is not served", "chat was replaced.", "second was added."]
+        assert [line.split(":")[0] for line in told] == [
+            "broken is not served",
+            "chat was replaced.",
+            "second was added.",
+        ]
         server.house.look_again(told.append)
         assert len(told) == 3, "nothing has changed since"
     finally:

@@ -135,9 +135,9 @@ def test_schemas_that_cannot_be_kept_to_are_refused_before_any_token(
         assert (found["error"]["param"], found["error"]["code"]) == ("response_format", "bad_schema")
 
 
-@pytest.mark.parametrize("format", [{"type": "json_schema"}, {"type": "xml"}, "json"])
-def test_forms_that_are_none_are_refused(server: Server, format: Any) -> None:
-    status, found = server.ask("/v1/chat/completions", asked({}, response_format=format))
+@pytest.mark.parametrize("form", [{"type": "json_schema"}, {"type": "xml"}, "json"])
+def test_forms_that_are_none_are_refused(server: Server, form: Any) -> None:
+    status, found = server.ask("/v1/chat/completions", asked({}, response_format=form))
     assert status == 400
     assert "response_format" in found["error"]["message"]
 

@@ -57,7 +57,14 @@ def test_every_route_lets_in_only_whom_it_should(server: Server, path: str, cont
     assert asked(server, path, content) == (200, "")
     for given in ("", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xff"):
         assert asked(server, path, content, Authorization=given) == (401, "no_token"), given
-    for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:80", "", "[::1].evil", "localhost.evil.example"):
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:80",
+        "",
+        "[::1].evil",
+        "localhost.evil.example",
+    ):
         assert asked(server, path, content, Host=host) == (421, "foreign_host"), host
     here = f"127.0.0.1:{server.port}"
     for origin in ("https://evil.example", "null", f"http://{here}.evil.example", "http://localhost:1"):
@@ -94,11 +101,16 @@ def test_no_template_and_no_file_of_a_request_is_read(server: Server, tmp_path: 
     secret.write_text("text\nsecret\n")
     given = {"chat_template": "{{ cycler }}", "template": "{{ 7 * 7 }}", "model": "chat", "max_tokens": 2}
     plain = {"model": "chat", "messages": messages("a"), "max_tokens": 2}
-    bodies = [server.ask("/v1/chat/completions", one, {"Authorization": f"Bearer {TOKEN}"})[1] for one in (plain, {**plain, **given})]
+    bodies = [
+        server.ask("/v1/chat/completions", one, {"Authorization": f"Bearer {TOKEN}"})[1]
+        for one in (plain, {**plain, **given})
+    ]
     assert bodies[0]["choices"] == bodies[1]["choices"]
     status, _ = asked(server, "/v1/predict", {"model": "labels", "rows": str(secret)})
     assert status == 400
-    _, body = server.ask("/v1/predict", {"model": "labels", "rows": [{"text": str(secret)}] * 2}, {"Authorization": f"Bearer {TOKEN}"})
+    _, body = server.ask(
+        "/v1/predict", {"model": "labels", "rows": [{"text": str(secret)}] * 2}, {"Authorization": f"Bearer {TOKEN}"}
+    )
     assert len(body["results"]) == 2, "a path is a text like any other"
 
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--context", type=click.IntRange(min=16), help="Tokens of prompt and answer [the model's, at most 4096].")
 @click.option("--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of a request.")
 @click.option("--max-waiting", type=click.IntRange(min=1), default=256, show_default=True, help="Requests of a model.")
-@click.option("--prefix-cache", "cache", type=click.IntRange(min=0), default=256, show_default=True, help="MB of a model.")
+@click.option(
+    "--prefix-cache", "cache", type=click.IntRange(min=0), default=256, show_default=True, help="MB of a model."
+)
 @click.option("--watch", is_flag=True, help="Take up runs that are added or replaced while it serves.")
 def serve_command(
     runs: tuple[Path, ...],

@@ -65,7 +65,10 @@ class Figures:
 
 
 def _reuse(reused: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    names = ("prefix_hits", "Prompts whose beginning was known."), ("prefix_tokens", "Tokens of prompts not computed again.")
+    names = (
+        ("prefix_hits", "Prompts whose beginning was known."),
+        ("prefix_tokens", "Tokens of prompts not computed again."),
+    )
     for place, (name, words) in enumerate(names):
         yield f"# HELP tunesmith_{name}_total {words}\n# TYPE tunesmith_{name}_total counter"
         for model, numbers in sorted(reused.items()):

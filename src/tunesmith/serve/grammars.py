@@ -25,7 +25,9 @@ MAX_SCHEMA_BYTES = 200_000
 COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON is written as Python's ``json.dumps`` writes it: where any white space may stand, a weak model fills its answer
 with it."""
-EXTRA = "response_format and tool_choice: JSON output needs llguidance, not installed here: pip install 'tunesmith[json]'."
+EXTRA = (
+    "response_format and tool_choice: JSON output needs llguidance, not installed here: pip install 'tunesmith[json]'."
+)
 
 
 class JsonGuide:
@@ -61,7 +63,7 @@ class Grammars:
     """Grammars over the tokens of one model."""
 
     def __init__(self, tokenizer: Any, stops: frozenset[int]) -> None:
-        """``stops`` are the tokens that end an answer."""
+        """Take a tokenizer, and the tokens that end an answer."""
         self._tokenizer, self._stops = tokenizer, stops
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="grammar")

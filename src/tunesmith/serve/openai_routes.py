@@ -34,7 +34,7 @@ class WritingRoutes:
         with self._writing(asked.model) as run:
             prompt = await asyncio.to_thread(run.prompt, messages, asked.offered)
             guides = await asyncio.to_thread(_guides, run, asked)
-            answers = _submit(run, [prompt], asked, room, num_alternatives, guides)
+            answers = _submit(run, [prompt], asked, room=room, num_alternatives=num_alternatives, guides=guides)
         names = [tool["function"]["name"] for tool in asked.offered]
         form = ChatForm(run, asked.top_logprobs or 0 if asked.logprobs else None, names)
         return await self._reply(form, answers, asked)
@@ -50,7 +50,7 @@ class WritingRoutes:
         num_alternatives = 0 if asked.logprobs is None else max(asked.logprobs, 1)
         with self._writing(asked.model) as run:
             prompts = [await asyncio.to_thread(run.plain_prompt, text) for text in texts]
-            answers = _submit(run, prompts, asked, asked.max_tokens or 16, num_alternatives)
+            answers = _submit(run, prompts, asked, room=asked.max_tokens or 16, num_alternatives=num_alternatives)
         return await self._reply(CompletionForm(run, asked.logprobs), answers, asked)
 
     @contextmanager
@@ -64,7 +64,9 @@ class WritingRoutes:
                 )
             yield found
 
-    async def _reply(self, form: Form, answers: Sequence[Answer], asked: Written) -> dict[str, Any] | AsyncIterator[str]:
+    async def _reply(
+        self, form: Form, answers: Sequence[Answer], asked: Written
+    ) -> dict[str, Any] | AsyncIterator[str]:
         if asked.stream:
             return self._events(form, answers, asked)
         try:
@@ -129,7 +131,9 @@ def _guides(run: WritingRun, asked: ChatRequest) -> Callable[[], Guide] | None:
     if tools := asked.must_call:
         written = run.written_call or ""
         if OPEN not in written:
-            return run.grammars.of_json(schema_of_call(tools, "parameters" if '"parameters"' in written else "arguments"))
+            return run.grammars.of_json(
+                schema_of_call(tools, "parameters" if '"parameters"' in written else "arguments")
+            )
         return run.grammars.of_call(schema_of_call(tools, "arguments"), f"{OPEN}\n", f"\n{CLOSE}")
     if asked.schema_wanted is not None:
         return run.grammars.of_json(asked.schema_wanted)
@@ -140,6 +144,7 @@ def _submit(
     run: WritingRun,
     prompts: Sequence[Any],
     asked: Written,
+    *,
     room: int | None,
     num_alternatives: int,
     guides: Callable[[], Guide] | None = None,

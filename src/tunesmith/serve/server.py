@@ -25,7 +25,7 @@ def serve(
     started: Callable[[House, int], None],
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve the finished runs in ``folders``, or in folders of runs, until the process is asked to stop (SIGINT, SIGTERM).
+    """Serve the runs in ``folders``, or in folders of runs, until the process is asked to stop (SIGINT, SIGTERM).
 
     Requests at work then have ``drain_seconds`` to come to their end; new ones are refused. ``started`` is called with
     the port when the models are loaded, ``tell`` with what is taken up later (``ServeSettings.watch_seconds``).

@@ -1,7 +1,7 @@
 """Calls of tools in what a model writes, in the usual forms, and as OpenAI's API gives them.
 
-``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, any number of them beside text (Qwen, Hermes), or an answer
-that is nothing but such objects, one, several or a list, with ``arguments`` or ``parameters`` (Llama, Mistral).
+``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, any number of them beside text (Qwen, Hermes), or an
+answer that is nothing but such objects, one, several or a list, with ``arguments`` or ``parameters`` (Llama, Mistral).
 """
 
 from __future__ import annotations

@@ -220,8 +220,7 @@ class WritingRun:
                     del answers[id(text)]
                     self._leave()
 
-    def _take(
-self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
+    def _take(self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
         """Take what has come in; wait for it where there is nothing else to do. Say whether no more is to come."""
         while True:
             try:

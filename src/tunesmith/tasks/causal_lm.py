@@ -352,9 +352,7 @@ class CausalLM(Task, Writer):
 
     # ---- said of the model -----------------------------------------------------------------------
 
-    def conversation(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Columns:
+    def conversation(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Columns:
         told = {"tools": [json.dumps(list(tools), ensure_ascii=False)]} if tools else {}
         return {"messages": [json.dumps(list(messages), ensure_ascii=False)], **told}
 

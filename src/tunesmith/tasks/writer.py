@@ -48,9 +48,7 @@ class Writer:
         del columns
         return None
 
-    def conversation(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Columns:
+    def conversation(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Columns:
         """Return the canonical columns of the one row that an answer to ``messages`` is to be written to.
 
         ``tools`` are those that the answer may call, as JSON schemas. Only where ``written_call`` has something.

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-import numpy as np
-
 from tunesmith.engine.decoding.cache import States
 from tunesmith.engine.decoding.decoder import Decoder, IntArray
 

@@ -1,7 +1,7 @@
 """Attention of prompts whose beginnings are kept already: new tokens see those, and one another.
 
-Shapes: B texts, N new tokens of all of them, T tokens of all of them, L of one, H heads of queries, G of keys and values
-(G divides H), D numbers per head.
+Shapes: B texts, N new tokens of all of them, T tokens of all of them, L of one, H heads of queries, G of keys and
+values (G divides H), D numbers per head.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Continued:
         if native.serves_heads(heads, pattern):
             return native.attend(*heads, pattern)
         news = query_NHD.split([end - begin for begin, end in zip(self.begins, self.lengths, strict=True)])
-        found = [_attend_one(new, *text, begin, seeing) for new, text, begin in zip(news, texts, self.begins, strict=True)]
+        found = [
+            _attend_one(new, *text, begin, seeing) for new, text, begin in zip(news, texts, self.begins, strict=True)
+        ]
         return torch.cat(found).flatten(1)
 
 

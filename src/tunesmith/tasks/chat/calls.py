@@ -8,7 +8,6 @@ result. It does not matter in which way the template writes calls.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -58,7 +57,8 @@ def written_call(chat_format: ChatFormat) -> str | None:
     after = _rendered(chat_format, [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}], tools)
     if before is None or after is None or name not in before:
         return None
-    answer = after[len(os.path.commonprefix([before, after])) :]
+    pairs = zip(before, after, strict=False)
+    answer = after[next((place for place, (one, other) in enumerate(pairs) if one != other), len(before)) :]
     return answer if name in answer and value in answer else None
 
 
