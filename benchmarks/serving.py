@@ -105,6 +105,7 @@ def prepared(kind: str, work: Path) -> tuple[Path, str, list[dict[str, Any]], An
         evaluation = {"baseline": False, "num_resamples": 0, "answers": 0}
         train(build(RunConfig, {**sections, "task": task, "train": steps, "evaluation": evaluation}))
     opened = Run.open(run)
+    bodies: list[dict[str, Any]]
     if kind == "classify":
         bodies = [{"model": kind, "texts": [row["text"]]} for row in rows]
     else:

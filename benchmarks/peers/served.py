@@ -29,7 +29,7 @@ def main() -> None:
     answer = {"classify": classifier, "chat": chatter}[arguments.kind](arguments.model, arguments.dtype)
     one_at_a_time = threading.Lock()
 
-    def work(given: dict[str, Any]) -> dict[str, Any]:
+    def work(given: dict[str, Any]) -> Any:
         with one_at_a_time:
             return answer(given)
 

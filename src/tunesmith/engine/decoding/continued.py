@@ -56,7 +56,8 @@ class Continued:
         heads = (query_NHD, torch.cat([keys for keys, _ in texts]), torch.cat([values for _, values in texts]))
         if native.serves_heads(heads, pattern):
             return native.attend(*heads, pattern)
-        news = query_NHD.split([end - begin for begin, end in zip(self.begins, self.lengths, strict=True)])
+        num_new = [end - begin for begin, end in zip(self.begins, self.lengths, strict=True)]
+        news = torch.split(query_NHD, num_new)
         found = [
             _attend_one(new, *text, begin, seeing) for new, text, begin in zip(news, texts, self.begins, strict=True)
         ]
