@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def plain_model(run: Run) -> PlainModel:
             "Train beside the whole base (--method.quantize none), or serve adapter and base together.",
         )
     if method.result == "own":
-        whole = method.dense(remove_stand_ins(network.model).float().cpu().eval())
+        # A copy: the run's own, as it was trained, is what this is compared with.
+        whole = method.dense(copy.deepcopy(remove_stand_ins(network.model).float().cpu()).eval())
         return _prepared(inner(whole), network.tokenizer, network.max_length)
     if method.result == "adapter":
         # Without a base of its own, the folder of an adapter is a model, too: base and adapter in one.
