@@ -25,7 +25,7 @@ from tunesmith.report.facts import cost_facts
 from tunesmith.report.load import load_run
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
-from tunesmith.run.restoring import restore
+from tunesmith.export import restore
 from tunesmith.types import InputError
 
 

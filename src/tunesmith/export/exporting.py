@@ -141,6 +141,19 @@ def merge(
     return export(run, "safetensors", output, form=form, data=data, overwrite=overwrite)
 
 
+def restore(run: Run, output: Path, *, data: str | None = None) -> Exported:
+    """Write a run of a form of its own with layers of their old sizes: ``export`` to ``safetensors``.
+
+    Raises ``InputError`` where the run is a plain model or an adapter, and where ``export`` does.
+    """
+    result = run.config.method.result
+    if result != "own":
+        what = "a plain model already" if result == "model" else "an adapter beside its base model"
+        fix = "Give its folder as --model" + (", or to transformers." if result == "model" else ": it is merged.")
+        raise InputError(f"The run in {run.folder} is {what}: there is nothing to restore.", fix)
+    return export(run, "safetensors", output, data=data)
+
+
 def usual_output(run: Path, to: str, form: str | None) -> Path:
     """Return where an export is written when nobody says: beside the run, named by it, the target and the form."""
     place = run.resolve() if run.name in ("", "..") else run

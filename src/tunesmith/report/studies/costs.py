@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tunesmith import readable
 from tunesmith.report.studies.plane import FINE_DURATIONS
 from tunesmith.report.studies.records import Method
-from tunesmith.report.studies.words import latency, short_compact, short_duration
+from tunesmith.readable import latency
+from tunesmith.report.studies.words import short_compact, short_duration
 
 
 @dataclass(frozen=True, slots=True)
