@@ -23,6 +23,7 @@ from tunesmith.export.greedy_texts import greedy_writer
 from tunesmith.export.plain_model import plain_model
 from tunesmith.export.target import Form
 from tunesmith.export.transformers_folder import TransformersFolder
+from tunesmith.models.wrapping import inner
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.types import InputError
 
@@ -253,7 +254,7 @@ def test_the_loops_of_the_docs_write_what_the_run_writes(adapted: Callable[..., 
         network = run.network
         ids = network.tokenizer(prompt, add_special_tokens=row != "chat")["input_ids"]
         stops = frozenset(json.loads((tmp_path / f"graph of {row}" / "model.json").read_text())["stops"])
-        written = greedy_writer(reference_model(network))(ids, 12, stops)
+        written = greedy_writer(inner(reference_model(network)), run.task)(ids, 12, stops)
         assert names["written"] == written
 
 

@@ -113,8 +113,14 @@ def _checked(
     run: Any, to: str | None, forms: Sequence[str], folder: Path | None, *, data: str | None, num_rows: int
 ) -> list[Checked]:
     from tunesmith.export import check, check_folder
+    from tunesmith.types import InputError
 
-    if to is None and folder is not None:
+    if folder is not None:
+        if to is not None or forms:
+            raise InputError(
+                "--check was given both --output, an export that is there, and how to write another.",
+                "Leave out --to and --form to compare that export, or --output to compare without keeping anything.",
+            )
         return [check_folder(run, folder, data=data, num_rows=num_rows)]
     return check(run, _required_target(to), forms, data=data, num_rows=num_rows)
 
@@ -158,13 +164,13 @@ def _change(found: Exported) -> str:
 
 def _times(found: Exported) -> list[tuple[str, str, str, str]]:
     """Return what one row and a batch take, before and after, and how many times as fast that is."""
-    from tunesmith.readable import count, duration
+    from tunesmith.readable import count, latency
 
     return [
         (
             "time of one row" if name == "row" else f"time of {count(int(one['rows']))} rows",
-            duration(one["before"]),
-            duration(one["after"]),
+            latency(one["before"]),
+            latency(one["after"]),
             f"{one['before'] / max(one['after'], 1e-9):.2g} times as fast",
         )
         for name, one in (found.latency or {}).items()

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from tunesmith.export.target import Writes
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner, writes_from_encoder
 from tunesmith.run import Run
 from tunesmith.run.written_answers import Writing, encode_prompts, sampling_for
-from tunesmith.tasks.base import Columns
+from tunesmith.tasks.base import Columns, Task
 
 NUM_PROMPTS = 8
 NUM_TOKENS = 32
@@ -30,26 +31,37 @@ def share_of_same_texts(run: Run, model: nn.Module, columns: Columns, writes: Wr
     """
     if run.task.writer is None:
         return None
+    whole = inner(model)
     few = {name: values[:NUM_PROMPTS] for name, values in columns.items()}
     prompts = encode_prompts(run.network, run.task, few, NUM_TOKENS)
-    stops = sampling_for(run.network, run.task, Writing(NUM_TOKENS)).stops(inner(model))
-    ours = greedy_writer(inner(model))
+    stops = sampling_for(run.network, run.task, Writing(NUM_TOKENS)).stops(whole)
+    ours = greedy_writer(whole, run.task)
     given = [[int(token) for token in prompts[row]] for row in range(len(prompts))]
-    same = [ours(ids, NUM_TOKENS, stops) == writes(ids, NUM_TOKENS, stops) for ids in given if ids]
+    same = [ours(ids, most, stops) == writes(ids, most, stops) for ids in given if ids for most in (_room(whole, ids),)]
     return sum(same) / len(same) if same else None
 
 
-def first_tokens(model: nn.Module) -> list[int]:
-    """Return what a decoder behind an encoder begins with: its own start, and the token that its config forces next."""
+def _room(whole: Any, ids: Sequence[int]) -> int:
+    """Return how many tokens are written: no more than the model has places for."""
+    anatomy = Anatomy.of(whole)
+    if anatomy.max_positions is None:
+        return NUM_TOKENS
+    taken = 2 if writes_from_encoder(whole) else len(ids)  # a decoder behind an encoder reads its own tokens alone
+    return max(min(NUM_TOKENS, anatomy.max_positions - anatomy.position_offset - taken), 1)
+
+
+def first_tokens(model: nn.Module, task: Task) -> list[int]:
+    """Return what a decoder behind an encoder begins with: its own start, and the token that is always the next."""
     whole: Any = inner(model)
     own: Any = whole.generation_config
-    start = own.decoder_start_token_id
+    said = {} if task.writer is None else {k: v for k, v in task.writer.search().items() if v is not None}
+    start = said.get("decoder_start_token_id", own.decoder_start_token_id)
     start = whole.config.decoder_start_token_id if start is None else start
-    forced = own.forced_bos_token_id
+    forced = said.get("forced_bos_token_id", own.forced_bos_token_id)
     return [int(start), *([] if forced is None else [int(forced)])]
 
 
-def greedy_writer(model: nn.Module) -> Writes:
+def greedy_writer(model: nn.Module, task: Task) -> Writes:
     """Return what writes with a model of ``transformers``, with its own cache."""
     whole: Any = model
 
@@ -71,7 +83,7 @@ def greedy_writer(model: nn.Module) -> Writes:
         return last_scores_V
 
     def write(ids: Sequence[int], most: int, stops: frozenset[int]) -> list[int]:
-        begins = first_tokens(model) if writes_from_encoder(model) else ids
+        begins = first_tokens(model, task) if writes_from_encoder(model) else ids
         return written_greedily(after_prompt(ids), begins, most, stops)
 
     return write

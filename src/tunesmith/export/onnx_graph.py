@@ -47,10 +47,10 @@ class OnnxGraph:
     def write(self, run: Run, plain: PlainModel, form: Form, folder: Path, inputs: Sequence[str]) -> Sequence[str]:
         config: dict[str, Any] = {**run.task.head().config, "max_length": plain.max_length}
         if _writes(run):
-            config["files"] = write_writer(plain, folder, in_8_bits=form.name == "int8")
+            config["files"] = write_writer(plain, run.task, folder, in_8_bits=form.name == "int8")
             config["stops"] = sorted(sampling_for(run.network, run.task, Writing()).stops(plain.model))
             if writes_from_encoder(plain.model):
-                config["begins"] = first_tokens(plain.model)
+                config["begins"] = first_tokens(plain.model, run.task)
         else:
             config["inputs"] = _write_reader(run, plain, folder / FILE, inputs)
             if form.name == "int8":
@@ -63,7 +63,7 @@ class OnnxGraph:
     def open(self, run: Run, folder: Path, form: Form) -> Opened:
         del form
         if _writes(run):
-            return open_writer(run.network.model, folder)
+            return open_writer(run.network.model, run.task, folder)
         session = open_session(folder / FILE)
         names = [one.name for one in session.get_inputs()]
 

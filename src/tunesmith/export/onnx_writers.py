@@ -25,6 +25,7 @@ from tunesmith.export.onnx_files import open_session, quantize_graph, write_grap
 from tunesmith.export.plain_model import PlainModel
 from tunesmith.export.target import Opened
 from tunesmith.models.wrapping import writes_from_encoder
+from tunesmith.tasks.base import Task
 from tunesmith.types import InputError
 
 DECODER = "model.onnx"
@@ -38,7 +39,7 @@ _ROWS, _NEW, _SEEN, _SOURCE = 2, 3, 4, 5
 """Sizes that graphs are shown on, all different, and none of 1, which stands for itself alone."""
 
 
-def write_writer(plain: PlainModel, folder: Path, *, in_8_bits: bool) -> list[str]:
+def write_writer(plain: PlainModel, task: Task, folder: Path, *, in_8_bits: bool) -> list[str]:
     """Write the graphs of a model that writes; return the names of their files.
 
     Raises ``InputError`` where the model keeps something else of earlier tokens than keys and values.
@@ -46,7 +47,7 @@ def write_writer(plain: PlainModel, folder: Path, *, in_8_bits: bool) -> list[st
     model: Any = plain.model
     model.set_attn_implementation("eager")
     if writes_from_encoder(model):
-        _write_source(model, folder / SOURCE)
+        _write_source(model, first_tokens(model, task)[0], folder / SOURCE)
         _write_behind_source(model, folder / BEHIND_SOURCE)
         names = [SOURCE, BEHIND_SOURCE]
     else:
@@ -72,10 +73,10 @@ def _write_decoder(model: Any, path: Path) -> None:
     write_graph(path, _Decoder(model), {**given, **past}, axes, ["logits", *_renamed(past, PRESENT)])
 
 
-def _write_source(model: Any, path: Path) -> None:
+def _write_source(model: Any, start: int, path: Path) -> None:
     given = {"input_ids": _ids(_SOURCE), "attention_mask": torch.ones(_ROWS, _SOURCE, dtype=torch.long)}
     axes = dict.fromkeys(given, {0: "rows", 1: "source_tokens"})
-    graph = _Source(model, first_tokens(model)[0])
+    graph = _Source(model, start)
     with torch.no_grad():
         num_outputs = len(graph(given))
     write_graph(path, graph, given, axes, _names(CROSS, num_outputs // 2))
@@ -83,8 +84,7 @@ def _write_source(model: Any, path: Path) -> None:
 
 def _write_behind_source(model: Any, path: Path) -> None:
     source = torch.ones(_ROWS, _SOURCE, dtype=torch.long)
-    start = torch.full((_ROWS, 1), first_tokens(model)[0])
-    cache = model(input_ids=source, attention_mask=source, decoder_input_ids=start, use_cache=True).past_key_values
+    cache = model(input_ids=source, attention_mask=source, decoder_input_ids=_ids(1), use_cache=True).past_key_values
     past = _example_states(PAST, _sizes(cache.self_attention_cache), _SEEN)
     cross = _example_states(CROSS, _sizes(cache.cross_attention_cache), _SOURCE)
     given = {"input_ids": _ids(_NEW), "encoder_attention_mask": source, **cross, **past}
@@ -244,7 +244,7 @@ class Reading:
         return scores  # type: ignore[no-any-return]
 
 
-def open_writer(model: nn.Module, folder: Path) -> Opened:
+def open_writer(model: nn.Module, task: Task, folder: Path) -> Opened:
     """Open what ``write_writer`` wrote of a model; scores are computed in two parts, so that the cache is compared."""
     if not writes_from_encoder(model):
         decoder = open_session(folder / DECODER)
@@ -258,7 +258,7 @@ def open_writer(model: nn.Module, folder: Path) -> Opened:
 
         return Opened(scores, write)
     source, behind = open_session(folder / SOURCE), open_session(folder / BEHIND_SOURCE)
-    begins = first_tokens(model)
+    begins = first_tokens(model, task)
 
     def reading(ids_BS: IntArray, mask_BS: IntArray) -> Reading:
         states = source.run(None, {"input_ids": ids_BS, "attention_mask": mask_BS})

@@ -55,7 +55,7 @@ class TransformersFolder:
 
     def open(self, run: Run, folder: Path, form: Form) -> Opened:
         model = self.load(run, folder, form)
-        return Opened(_scores(model, run.task.row_pooling), greedy_writer(model))
+        return Opened(_scores(model, run.task.row_pooling), greedy_writer(model, run.task))
 
     def load(self, run: Run, folder: Path, form: Form) -> nn.Module:
         """Return the model in a folder as plain ``transformers`` loads it, in the class that the run's task takes."""
