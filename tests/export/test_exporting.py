@@ -110,10 +110,10 @@ def test_what_gives_other_scores_is_kept_aside(
 ) -> None:
     written = TransformersFolder.write
 
-    def write(self: Any, run: Any, plain: Any, *rest: Any) -> None:
+    def write(self: Any, run: Any, plain: Any, *rest: Any) -> Any:
         with torch.no_grad():
             plain.model.classifier.weight[0, 0] += 1.0
-        written(self, run, plain, *rest)
+        return written(self, run, plain, *rest)
 
     monkeypatch.setattr(TransformersFolder, "write", write)
     with pytest.raises(InputError, match="other scores than the run on") as caught:
@@ -227,9 +227,7 @@ def test_graphs_that_write_keep_what_they_read_and_write_what_the_run_writes(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.filterwarnings("ignore")
-def test_every_family_of_encoder_decoders_has_graphs(
-    adapted: Callable[..., Path], tmp_path: Path, family: str
-) -> None:
+def test_every_family_of_encoder_decoders_has_graphs(adapted: Callable[..., Path], tmp_path: Path, family: str) -> None:
     pytest.importorskip("onnxruntime", reason="tunesmith[onnx] is not installed")
     folder = adapted(WRITES_FROM_ENCODER, model=str(writer_folder(tmp_path, family)))
     (found,) = [one.found for one in check(Run.open(folder), "onnx", ["fp32"])]
@@ -278,7 +276,6 @@ def test_graphs_and_folders_of_8_and_4_bits_are_compared_with_the_run(
     assert any("take a byte each" in note for note in four.notes)
     again = check_folder(Run.open(run.folder), tmp_path / "int8")
     assert again.found.max_difference == pytest.approx(eight.max_difference, rel=1e-3)  # saved and loaded as it was
-
 
 
 @pytest.mark.parametrize("form", ["f32", "f16", "bf16", "q8_0"])

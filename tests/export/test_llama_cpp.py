@@ -95,9 +95,9 @@ def test_llama_cpp_loads_every_kind_of_model(trained: Callable[..., Run], tmp_pa
     ids = run.network.tokenizer(PROMPT)["input_ids"]
     said = said_by_llama_cpp(tmp_path / "file" / "model.gguf")
     assert said["tokens"] == [run.network.tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
-    written = generate(
-        run.network.model, Ragged(np.array(ids), np.array([0, len(ids)])), Sampling(12, frozenset(), 0)
-    )[0]
+    written = generate(run.network.model, Ragged(np.array(ids), np.array([0, len(ids)])), Sampling(12, frozenset(), 0))[
+        0
+    ]
     assert said["text"].strip() == run.network.tokenizer.decode(written).strip()
 
 

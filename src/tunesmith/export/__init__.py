@@ -4,4 +4,15 @@ from tunesmith.export.exporting import TARGETS, Checked, check, check_folder, ex
 from tunesmith.export.record import Exported
 from tunesmith.export.target import Target
 
-__all__ = ["TARGETS", "Checked", "Exported", "Target", "check", "check_folder", "export", "merge", "restore", "usual_output"]
+__all__ = [
+    "TARGETS",
+    "Checked",
+    "Exported",
+    "Target",
+    "check",
+    "check_folder",
+    "export",
+    "merge",
+    "restore",
+    "usual_output",
+]

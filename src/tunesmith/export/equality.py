@@ -85,7 +85,6 @@ class Compared:
     difference: Difference
 
 
-
 def reference_model(network: Network) -> nn.Module:
     """Return the run's own model, in float32 on the CPU, as ``transformers`` has it: without what makes it quick."""
     return remove_stand_ins(network.model).float().cpu()

@@ -14,7 +14,7 @@ import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.evaluate import compare_paired
-from tunesmith.export.equality import Compared, answers_of, reference_model, compare_scores
+from tunesmith.export.equality import Compared, answers_of, compare_scores, reference_model
 from tunesmith.export.gguf_file import GgufFile
 from tunesmith.export.greedy_texts import share_of_same_texts
 from tunesmith.export.latency import measure_latency
@@ -123,7 +123,7 @@ def check_folder(run: Run, folder: Path, *, data: str | None = None, num_rows: i
     record = read_record(folder)
     target, form = _target(record.target), _form(record.target, record.form)
     _refuse(run, target, form)
-    return _compared(run, target, form, _Rows.of(run, data, num_rows), folder, record.notes, began)
+    return _compared(run, target, form, _Rows.of(run, data, num_rows), folder, notes=record.notes, began=began)
 
 
 def merge(
@@ -222,13 +222,13 @@ def _written(run: Run, target: Target, form: Form, rows: _Rows, folder: Path) ->
     """Write an export into an empty folder, compare it there, and put the record beside it."""
     began = time.perf_counter()
     notes = target.write(run, plain_model(run), form, folder, tuple(rows.encoded.inputs))
-    checked = _compared(run, target, form, rows, folder, tuple(notes), began)
+    checked = _compared(run, target, form, rows, folder, notes=notes, began=began)
     write_record(folder, checked.found)
     return checked
 
 
 def _compared(
-    run: Run, target: Target, form: Form, rows: _Rows, folder: Path, notes: Sequence[str], began: float
+    run: Run, target: Target, form: Form, rows: _Rows, folder: Path, *, notes: Sequence[str], began: float
 ) -> Checked:
     size = sum(
         path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, RECORD)

@@ -63,7 +63,7 @@ class Mixture:
         return base
 
     def kept(self, name: str, row: int) -> str:
-        """Return the kind that it has in the file, with rows of that length: as wanted, of smaller blocks, or ``F16``."""
+        """Return the kind that it has in the file, its rows being so long: the wanted one, smaller blocks, or ``F16``."""
         kind = self.wanted(name)
         if row % BLOCK[kind]:
             kind = _INSTEAD.get(kind, kind)
@@ -93,7 +93,7 @@ class Mixture:
         return "Q6_K" if self.form in ("q4_k_m", "q5_k_m") and self._gets_more_bits(layer) else base
 
     def _gets_more_bits(self, layer: int) -> bool:
-        """The first and last eighth of the layers, and each third one between them."""
+        """Say whether it is one of the first or last eighth of the layers, or each third one between them."""
         eighth = self.num_layers // 8
         return layer < eighth or layer >= 7 * self.num_layers // 8 or (layer - eighth) % 3 == 2
 

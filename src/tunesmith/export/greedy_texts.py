@@ -37,7 +37,12 @@ def share_of_same_texts(run: Run, model: nn.Module, columns: Columns, writes: Wr
     stops = sampling_for(run.network, run.task, Writing(NUM_TOKENS)).stops(whole)
     ours = greedy_writer(whole, run.task)
     given = [[int(token) for token in prompts[row]] for row in range(len(prompts))]
-    same = [ours(ids, most, stops) == writes(ids, most, stops) for ids in given if ids for most in (_room(whole, ids),)]
+
+    def is_same(ids: Sequence[int]) -> bool:
+        most = _room(whole, ids)
+        return ours(ids, most, stops) == writes(ids, most, stops)
+
+    same = [is_same(ids) for ids in given if ids]
     return sum(same) / len(same) if same else None
 
 
@@ -74,13 +79,13 @@ def greedy_writer(model: nn.Module, task: Task) -> Writes:
             options["attention_mask"] = mask
         name = "decoder_input_ids" if writes_from_encoder(model) else "input_ids"
 
-        def last_scores_V(tokens: Sequence[int]) -> torch.Tensor:
+        def last_scores(tokens: Sequence[int]) -> torch.Tensor:
             output = whole(**{name: torch.tensor([list(tokens)])}, **options)
             options["past_key_values"] = output.past_key_values
             last: torch.Tensor = output.logits[0, -1]
             return last
 
-        return last_scores_V
+        return last_scores
 
     def write(ids: Sequence[int], most: int, stops: frozenset[int]) -> list[int]:
         begins = first_tokens(model, task) if writes_from_encoder(model) else ids
@@ -90,13 +95,16 @@ def greedy_writer(model: nn.Module, task: Task) -> Writes:
 
 
 def written_greedily(
-    last_scores_V: Callable[[Sequence[int]], torch.Tensor], begins: Sequence[int], most: int, stops: frozenset[int]
+    last_scores: Callable[[Sequence[int]], torch.Tensor], begins: Sequence[int], most: int, stops: frozenset[int]
 ) -> list[int]:
-    """Return the likeliest token after the other; ``last_scores_V`` remembers all tokens that it was given before."""
+    """Return the likeliest token after the other.
+
+    ``last_scores`` gives the scores [V] of the token that comes next, and remembers all that it was given before.
+    """
     written: list[int] = []
     given = begins
     while len(written) < most:
-        token = int(last_scores_V(given).argmax())
+        token = int(last_scores(given).argmax())
         if token in stops:
             break
         written.append(token)

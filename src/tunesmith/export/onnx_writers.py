@@ -75,7 +75,7 @@ def _write_decoder(model: Any, path: Path) -> None:
 
 def _write_source(model: Any, start: int, path: Path) -> None:
     given = {"input_ids": _ids(_SOURCE), "attention_mask": torch.ones(_ROWS, _SOURCE, dtype=torch.long)}
-    axes = dict.fromkeys(given, {0: "rows", 1: "source_tokens"})
+    axes = {name: {0: "rows", 1: "source_tokens"} for name in given}
     graph = _Source(model, start)
     with torch.no_grad():
         num_outputs = len(graph(given))
@@ -211,9 +211,7 @@ def _sizes(cache: Any) -> list[tuple[int, int]]:
 
 def _example_states(prefix: str, sizes: Sequence[tuple[int, int]], length: int) -> dict[str, torch.Tensor]:
     names = _names(prefix, len(sizes) // 2)
-    return {
-        name: torch.zeros(_ROWS, heads, length, size) for name, (heads, size) in zip(names, sizes, strict=True)
-    }
+    return {name: torch.zeros(_ROWS, heads, length, size) for name, (heads, size) in zip(names, sizes, strict=True)}
 
 
 def _ids(length: int) -> torch.Tensor:
@@ -287,7 +285,7 @@ def _read_in_parts(texts: Reading, ids_BL: IntArray, mask_BL: IntArray | None = 
 
 
 def _write(text: Reading, begins: Sequence[int], most: int, stops: frozenset[int]) -> list[int]:
-    def last_scores_V(tokens: Sequence[int]) -> torch.Tensor:
+    def last_scores(tokens: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(text.read(np.array([tokens], dtype=np.int64))[0, -1])
 
-    return written_greedily(last_scores_V, begins, most, stops)
+    return written_greedily(last_scores, begins, most, stops)

@@ -53,9 +53,13 @@ class TorchaoFolder(TransformersFolder):
             model.save_pretrained(folder)
         said = []
         if form.name == "int4":
-            said.append("Numbers of 4 bits take a byte each in the file: torchao packs them where a device can use that.")
+            said.append(
+                "Numbers of 4 bits take a byte each in the file: torchao packs them where a device can use that."
+            )
         if odd:
-            said.append(f"Left whole, as their rows do not divide into groups of {GROUP}: {', '.join(sorted(set(odd)))}.")
+            said.append(
+                f"Left whole, as their rows do not divide into groups of {GROUP}: {', '.join(sorted(set(odd)))}."
+            )
         return said
 
     def load(self, run: Run, folder: Path, form: Form) -> nn.Module:
@@ -75,7 +79,9 @@ def _kind(form: Form) -> Any:
 
 def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
     with silence():
-        model: nn.Module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, **options)
+        model: nn.Module = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, **options
+        )
     return model.eval()
 
 

@@ -82,7 +82,7 @@ class RunView:
 
     @property
     def sections(self) -> dict[str, str]:
-        """Those of ``SECTIONS`` that the page has: answers, errors and exports only where there is something to show."""
+        """Those of ``SECTIONS`` that the page has: answers, errors, exports only where there is something to show."""
         errors = (self.confusion, self.curves, self.labels, self.mistakes)
         said = (self.missing[part] for part in ("results", "confusion", "curves", "mistakes"))
         has = {"answers": bool(self.answers), "exports": bool(self.exports), "errors": any(errors) or any(said)}
