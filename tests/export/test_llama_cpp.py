@@ -30,6 +30,7 @@ LIBRARIES = Path(MODULES) / "node_modules/@node-llama-cpp/linux-x64/bins/linux-x
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         not (MODULES and shutil.which("node")), reason="TUNESMITH_NODE names no folder with node-llama-cpp"
     ),

@@ -63,7 +63,7 @@ class Mixture:
         return base
 
     def kept(self, name: str, row: int) -> str:
-        """Return the kind that it has in the file, its rows being so long: the wanted one, smaller blocks, or ``F16``."""
+        """Return the kind that it has in the file, its rows being so long: as wanted, of smaller blocks, or ``F16``."""
         kind = self.wanted(name)
         if row % BLOCK[kind]:
             kind = _INSTEAD.get(kind, kind)
