@@ -28,7 +28,9 @@ FORMS = {
     "torchao": ("int8", "int4"),
 }
 REFUSED = "–"
-ROWS = [row for row in TASK_ROWS if row not in ("pair ranking", *SEEING)]
+VARIANTS = ("weighted", "focal", "pairs", "texts", "thumbs")
+"""Further rows of tasks that have one: their graphs are the same."""
+ROWS = [row for row in TASK_ROWS if row not in ("pair ranking", *SEEING, *VARIANTS)]
 _WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(3600)]

@@ -20,8 +20,9 @@ from tunesmith.data.encoded import Ragged
 from tunesmith.engine.generate import generate
 from tunesmith.engine.sampling import Sampling
 from tunesmith.export import export
-from tunesmith.export.gguf_file import TEXTS
+from tunesmith.export.gguf_file import TEXTS, GgufFile
 from tunesmith.export.gguf_mixture import BASE
+from tunesmith.export.plain_model import plain_model
 from tunesmith.run import Run, train
 
 MODULES = os.environ.get("TUNESMITH_NODE", "")
@@ -115,13 +116,14 @@ def test_every_byte_of_every_form_is_llama_cpps(
         tmp_path, "llama", head="causal", num_hidden_layers=9, tie_word_embeddings=is_tied, vocab_size=320, **sizes
     )
     run = trained(str(model))
-    whole = tmp_path / "whole"
-    export(run, "gguf", whole, form="f32", num_rows=4)
+    target, plain = GgufFile(), plain_model(run)
+    for form in ("f32", *BASE):
+        (tmp_path / form).mkdir()
+        target.write(run, plain, target.forms[form], tmp_path / form, ())
     for form in BASE:
-        export(run, "gguf", tmp_path / form, form=form, num_rows=4)
         number = int(getattr(gguf.LlamaFileType, f"MOSTLY_{form.upper()}"))
         script, small = Path(__file__).with_name("llama_quantize.py"), tmp_path / f"{form}.gguf"
-        arguments = [str(LIBRARIES), str(whole / "model.gguf"), str(small), str(number)]
+        arguments = [str(LIBRARIES), str(tmp_path / "f32" / "model.gguf"), str(small), str(number)]
         subprocess.run([sys.executable, str(script), *arguments], capture_output=True, check=True, timeout=300)
         theirs = {one.name: one for one in gguf.GGUFReader(small).tensors}
         ours = {one.name: one for one in gguf.GGUFReader(tmp_path / form / "model.gguf").tensors}

@@ -78,8 +78,10 @@ def export_command(
     target = _required_target(to)
     opened = OpenedRun.open(run)
     records = []
-    for one in forms or [None]:
-        place = usual_output(run, target, one) if output is None else output / one if one and forms[1:] else output
+    for one in forms or (None,):
+        place = usual_output(run, target, one) if output is None else output
+        if output is not None and one is not None and len(forms) > 1:
+            place = output / one
         found = export(opened, target, place, form=one, data=data, num_rows=num_rows, overwrite=overwrite)
         records.append({"folder": str(place), **asdict(found)})
         if not as_json:

@@ -106,7 +106,7 @@ def check(
     Raises ``InputError`` where ``export`` does, but for forms that differ too much, which are among the results.
     """
     target = _target(to)
-    chosen = [_form(to, form) for form in forms or [None]]
+    chosen = [_form(to, form) for form in (forms or (None,))]
     for form in chosen:
         _refuse(run, target, form)
     rows = _Rows.of(run, data, num_rows)
@@ -303,7 +303,7 @@ def _too_different(found: Exported, form: Form, run: Run) -> str:
     best = max(sign * found.metric_change["low"], sign * found.metric_change["high"])
     if best < -allowed:
         return (
-            f"worse answers than the run on {found.rows} rows: {found.metric} falls from {found.metric_before:.4g} to "
+            f"worse answers than the run on {found.rows} rows: {found.metric} goes from {found.metric_before:.4g} to "
             f"{found.metric_after:.4g}"
         )
     return ""

@@ -124,7 +124,7 @@ class _Source(nn.Module):
         whole: Any = self.model
         start = inputs["input_ids"][:, :1] * 0 + self.start
         num_layers = int(whole.config.get_text_config(decoder=True).num_hidden_layers)
-        cache = EncoderDecoderCache(_cache([], num_layers), _cache([], num_layers))  # type: ignore[no-untyped-call]
+        cache = EncoderDecoderCache(_cache([], num_layers), _cache([], num_layers))
         output = whole(**inputs, decoder_input_ids=start, past_key_values=cache, use_cache=True)
         return _states(output.past_key_values.cross_attention_cache)
 
@@ -142,7 +142,7 @@ class _BehindSource(nn.Module):
 
         whole: Any = self.model
         cross = _pairs(inputs, CROSS)
-        cache = EncoderDecoderCache(_cache(_pairs(inputs, PAST)), _cache(cross))  # type: ignore[no-untyped-call]
+        cache = EncoderDecoderCache(_cache(_pairs(inputs, PAST)), _cache(cross))
         key = cross[0][0]
         # Nobody reads what the encoder gave once there are keys and values of it; only its size is asked for.
         nothing = key.new_zeros(key.shape[0], key.shape[2], whole.get_input_embeddings().weight.shape[1])
@@ -160,7 +160,7 @@ def _cache(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], num_empty: int = 
     """Return a cache that holds keys and values, or one of layers that hold none yet."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
-    class Layer(DynamicLayer):
+    class Layer(DynamicLayer):  # type: ignore[no-untyped-call]
         """A layer that takes its first keys as they are: joined to nothing, they have no form in a graph."""
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> Any:
@@ -170,8 +170,9 @@ def _cache(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], num_empty: int = 
             self.keys, self.values = key_states, value_states
             return key_states, value_states
 
-    cache = DynamicCache()
-    cache.layers = [Layer() for _ in range(len(pairs) or num_empty)]
+    cache: Any = DynamicCache()
+    kind: Any = Layer
+    cache.layers = [kind() for _ in range(len(pairs) or num_empty)]
     for layer, (key, value) in zip(cache.layers, pairs, strict=False):
         layer.update(key, value)
     return cache

@@ -46,6 +46,7 @@ def plain_model(run: Run) -> PlainModel:
         )
     loaded = load_whole(run.directory, config, run.task)
     run.task.adapt(loaded.tokenizer)
-    model: Any = loaded.model.float().cpu().eval()
+    trained: Any = loaded.model
+    model = trained.float().cpu().eval()
     whole: Any = inner(method.dense(model).eval() if method.result == "own" else model)
     return PlainModel(whole, loaded.tokenizer, network.max_length)

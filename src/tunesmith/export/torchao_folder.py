@@ -43,8 +43,9 @@ class TorchaoFolder(TransformersFolder):
 
         super().write(run, plain, FP32, folder, inputs)
         odd = _odd_layers(plain.model) if form.name == "int4" else []
-        output: Any = plain.model.get_output_embeddings() if hasattr(plain.model, "get_output_embeddings") else None
-        kept = [name for name, module in plain.model.named_modules() if module is output and output is not None]
+        whole: Any = plain.model
+        output = whole.get_output_embeddings()
+        kept = [name for name, module in whole.named_modules() if module is output]
         config = TorchAoConfig(_kind(form), modules_to_not_convert=[*kept, *odd])
         model: Any = _load(type(plain.model), folder, quantization_config=config)
         for path in folder.glob("*.safetensors*"):
@@ -74,7 +75,7 @@ def _kind(form: Form) -> Any:
 
     if form.name == "int8":
         return Int8WeightOnlyConfig()
-    return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(GROUP))
+    return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(GROUP))  # type: ignore[attr-defined]
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
