@@ -18,8 +18,8 @@ from tunesmith.run import Run
 from tunesmith.run.written_answers import Writing, encode_prompts, sampling_for
 from tunesmith.tasks.base import Columns, Task
 
-NUM_PROMPTS = 8
-NUM_TOKENS = 32
+NUM_PROMPTS = 4
+NUM_TOKENS = 24
 """Of an answer, at most: the first tokens go through every part of a cache."""
 
 
