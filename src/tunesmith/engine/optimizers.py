@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tunesmith.engine import ranks
+from tunesmith.engine.gradient_sums import summed
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizer_state import collect_state, restore_state, scalars_of_groups
 from tunesmith.engine.precision import take_exact
@@ -40,7 +41,7 @@ class Penalties:
 class MasterOptimizer:
     """An optimizer over fp32 masters of a model's trained parameters.
 
-    Use: ``collect()`` after each micro-batch's backward pass, then ``clip()`` and ``step(rate)``.
+    Use: ``collect()`` after each micro-batch's backward pass, ``sum_over_ranks()`` after the last, then ``step(rate)``.
     """
 
     def __init__(
@@ -107,6 +108,13 @@ class MasterOptimizer:
                 self._collected[index] = before.to(master.dtype).add_(given)
             parameter.grad = None
 
+    def sum_over_ranks(self) -> None:
+        """Make every gradient the sum of those of all ranks, which have it from then on."""
+        if ranks.size() > 1:
+            self._collected = summed(self._gradients(), self.masters)
+            for master in self.masters:
+                master.grad = None
+
     def discard(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.parameters, *self.masters):
@@ -171,17 +179,14 @@ class MasterOptimizer:
             self.write_weights()
 
     def gradient_norm(self) -> torch.Tensor:
-        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device.
-
-        Where several ranks make a step, each has a part of the gradient.
-        """
+        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device."""
         given = (gradient for gradient in self._gradients() if gradient is not None)
         gradients = [gradient.values if isinstance(gradient, RowGradient) else gradient for gradient in given]
         if not gradients:
-            return ranks.norm(torch.zeros(()))
+            return torch.zeros(())
         if all(map(serves, gradients)):
-            return ranks.norm(torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients)))))
-        return ranks.norm(_norm(gradients))
+            return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
+        return _norm(gradients)
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by ``factor`` in the coming step."""
