@@ -39,6 +39,8 @@ class _Other:
     """How many sums it has waited for."""
     heard: float = field(default_factory=time.monotonic)
     """When its counter last changed, by this process's clock."""
+    num_looks_ended: int = 0
+    """How often it was found to have ended: once may be at the common end, just before this process hears of that."""
 
 
 class RankWatch:
@@ -124,7 +126,8 @@ class RankWatch:
                     other.beat, other.process = sign["beat"], sign["process"]
                     other.host, other.place = sign["host"], sign["place"]
             silence = time.monotonic() - other.heard
-            if silence > limit and not self._stop.is_set():
+            other.num_looks_ended += _has_ended(other)
+            if (silence > limit or other.num_looks_ended > 1) and not self._stop.is_set():
                 self._give_up(number, other, silence)
 
     def _listen_anew(self) -> None:
@@ -133,11 +136,12 @@ class RankWatch:
 
     def _give_up(self, number: int, other: _Other, silence: float) -> None:
         named = f"Rank {number}" + (f" (process {other.process} on {other.host})" if other.process else "")
-        if other.process and other.host == socket.gethostname():
+        why = "it has ended" if other.num_looks_ended else f"nothing was heard of it for {silence:.0f} seconds"
+        if other.process and not other.num_looks_ended and other.host == socket.gethostname():
             with suppress(OSError):
                 os.kill(other.process, signal.SIGKILL)  # one that is stopped would not obey torchrun
         self._end(
-            f"{named} is lost: nothing was heard of it for {silence:.0f} seconds. All ranks end.\n  → What was saved "
+            f"{named} is lost: {why}. All ranks end.\n  → What was saved "
             "before is untouched; continue with --resume. compute.rank_timeout says how long a rank may be silent.",
             lost=number,
         )

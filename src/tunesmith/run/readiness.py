@@ -40,7 +40,7 @@ def _plan(ready: Ready) -> RunPlan:
         method=ready.config.method.name,
         layout=network.scorer.layout,
         precision=network.precision,
-        device=f"{network.device}" + (f" × {ranks.size()} ranks" if ranks.size() > 1 else ""),
+        device=str(network.device),
         num_parameters=num_parameters,
         num_trained_parameters=training.optimizer.num_trained,
         num_rows={split: len(rows) for split, rows in ready.data.prepared.splits.items()},
@@ -48,4 +48,5 @@ def _plan(ready: Ready) -> RunPlan:
         first_step=training.step,
         folder=ready.directory.place,
         decided=in_one_line(ready.decisions),
+        num_ranks=ranks.size(),
     )

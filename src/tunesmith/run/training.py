@@ -31,6 +31,10 @@ from tunesmith.run.workshop import Workshop
 from tunesmith.types import DiskError, InputError
 
 
+PASSED_ON_SECONDS = 2.0
+"""Where several processes train, each may be sent a signal, and be passed it on by whoever started it."""
+
+
 @cores_shared()
 def train(
     config: RunConfig,
@@ -66,11 +70,13 @@ def train(
     place = directory_of(config)
     with ExitStack() as stack:
         stack.enter_context(as_guest())
-        stop = stack.enter_context(stop_requests())
+        stop = stack.enter_context(stop_requests(PASSED_ON_SECONDS if ranks.size() > 1 else 0.0))
         resume = resume or ranks.shared("restart", lambda: was_begun(place))
         directory = enter(stack, place, config, resume=resume, overwrite=overwrite)
         if directory is None:
             return place.path
+        if ranks.size() > 1 and not how_to_resume:
+            how_to_resume = f"{directory.how_to_resume} --ranks {ranks.size()}"
         if resume:
             how = how_to_resume or directory.how_to_resume
             stop.advice = f"Stopped before training went on; all is as it was. Continue with: {how}"
