@@ -1,85 +1,96 @@
 """Gradients summed over the processes that make a step together: those of what is trained, and nothing else.
 
-They travel in fp32 or wider, flattened into buckets, each on its way while the next is filled. Of a table of which a
-step reads few rows, these rows travel alone. Every rank has the same bits afterwards: each sum is made once, in one
-order, by ``torch.distributed``.
+They travel in fp32 or wider, flattened into buckets. A bucket sets out as soon as the last backward pass of a step has
+computed all that it holds, while the pass goes on (Li et al. 2020, section 3.2); buckets set out in one order on all
+ranks, whatever each of them has to compute. Of a table of which a step reads few rows, these rows travel alone, in the
+end. Every rank has the same bits afterwards: each sum is made once, in one order, by ``torch.distributed``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from tunesmith.engine import ranks
 from tunesmith.kernels.adamw import RowGradient
 
-BUCKET_NUMBERS = 1 << 22
+BUCKET_NUMBERS = 1 << 21
 """Numbers that travel together."""
 NONE, DENSE, ROWS = 0, 1, 2
 
 Gradient = torch.Tensor | RowGradient | None
 
 
-def summed(gradients: Sequence[Gradient], masters: Sequence[torch.Tensor]) -> list[Gradient]:
-    """Return the sums over all ranks of each master's gradient; None where no rank has one.
-
-    Raises ``RankLostError`` where another rank cannot be reached.
-    """
-    kinds = ranks.maxima([_kind(gradient) for gradient in gradients])
-    found: list[Gradient] = [None] * len(masters)
-    waits: list[Callable[[], None]] = []
-    for bucket in _buckets([index for index, kind in enumerate(kinds) if kind == DENSE], masters):
-        flat, pieces = _flattened([gradients[index] for index in bucket], [masters[index] for index in bucket])
-        waits.append(ranks.begin_sum(flat))
-        for index, piece in zip(bucket, pieces, strict=True):
-            found[index] = piece
-    for wait in waits:
-        wait()
-    for index, kind in enumerate(kinds):
-        if kind == ROWS:
-            found[index] = _rows_summed(gradients[index], masters[index])
-    return found
-
-
-def _kind(gradient: Gradient) -> int:
+def kind_of(gradient: Gradient) -> int:
+    """Say how a gradient travels."""
     if gradient is None:
         return NONE
     return ROWS if isinstance(gradient, RowGradient) else DENSE
 
 
-def _buckets(indices: Sequence[int], masters: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Group masters that follow each other, of one kind of numbers, on one device."""
-    buckets: list[list[int]] = []
-    last, total = None, 0
-    for index in indices:
-        master = masters[index]
-        kind = (master.dtype, master.device)
-        if kind != last or total + master.numel() > BUCKET_NUMBERS:
-            buckets.append([])
-            last, total = kind, 0
-        buckets[-1].append(index)
-        total += master.numel()
-    return buckets
+@dataclass
+class _Bucket:
+    """Gradients that travel together: one after the other in ``flat``, of which ``pieces`` are parts."""
 
+    indices: list[int]
+    flat: torch.Tensor
+    pieces: dict[int, torch.Tensor]
+    missing: set[int]
+    """Those that are not there yet."""
+    wait: Callable[[], None] | None = field(default=None)
+    """Waits for the sums; None where they have not set out."""
 
-def _flattened(
-    gradients: Sequence[Gradient], masters: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return gradients one after the other in their masters' numbers, and each as a part of that; zeros for none."""
-    sizes = [master.numel() for master in masters]
-    flat = torch.empty(sum(sizes), dtype=masters[0].dtype, device=masters[0].device)
-    pieces = [piece.view(master.shape) for piece, master in zip(flat.split(sizes), masters, strict=True)]
-    for piece, gradient in zip(pieces, gradients, strict=True):
+    def put(self, index: int, gradient: Gradient, master: torch.Tensor) -> None:
         if gradient is None:
-            piece.zero_()
+            self.pieces[index].zero_()
         else:
-            assert isinstance(gradient, torch.Tensor)
-            piece.copy_(gradient)
-    return flat, pieces
+            self.pieces[index].copy_(gradient.dense(master) if isinstance(gradient, RowGradient) else gradient)
+        self.missing.discard(index)
 
 
-def _rows_summed(gradient: Gradient, master: torch.Tensor) -> RowGradient:
+class DenseSums:
+    """Sums of dense gradients under way; ``arrived`` for those that are there early, ``finish`` for all others."""
+
+    def __init__(self, masters: Sequence[torch.Tensor], indices: Sequence[int]) -> None:
+        """Prepare to sum the gradients of the masters of these ``indices``, which are the same on all ranks.
+
+        Those of the last ones are expected first: they are closest to the loss.
+        """
+        self._masters = masters
+        self._buckets = [_bucket(masters, chosen) for chosen in _together(masters, sorted(indices, reverse=True))]
+        self._bucket_of = {index: bucket for bucket in self._buckets for index in bucket.indices}
+        self._begin = ranks.summer()
+        self._num_begun = 0
+
+    def arrived(self, index: int, gradient: Gradient) -> None:
+        """Take a gradient that nothing is going to be added to; let all that is complete set out."""
+        bucket = self._bucket_of[index]
+        assert bucket.wait is None, "a gradient was computed after it had set out"
+        bucket.put(index, gradient, self._masters[index])
+        while self._num_begun < len(self._buckets) and not self._buckets[self._num_begun].missing:
+            self._set_out()
+
+    def finish(self, gradients: Sequence[Gradient]) -> dict[int, torch.Tensor]:
+        """Let the rest set out, given all gradients, wait, and return the sums by index."""
+        while self._num_begun < len(self._buckets):
+            bucket = self._buckets[self._num_begun]
+            for index in sorted(bucket.missing):
+                bucket.put(index, gradients[index], self._masters[index])
+            self._set_out()
+        for bucket in self._buckets:
+            assert bucket.wait is not None
+            bucket.wait()
+        return {index: piece for bucket in self._buckets for index, piece in bucket.pieces.items()}
+
+    def _set_out(self) -> None:
+        bucket = self._buckets[self._num_begun]
+        bucket.wait = self._begin(bucket.flat)
+        self._num_begun += 1
+
+
+def rows_summed(gradient: Gradient, master: torch.Tensor) -> RowGradient:
     """Return the sum of all ranks' gradients of a table [V, D], each of some of its rows."""
     own = gradient if isinstance(gradient, RowGradient) else None
     counts = [int(count) for count in ranks.of_each(0 if own is None else len(own.rows))]
@@ -94,3 +105,25 @@ def _rows_summed(gradient: Gradient, master: torch.Tensor) -> RowGradient:
     for part in parts[1:]:
         total = total.plus(part)
     return total
+
+
+def _bucket(masters: Sequence[torch.Tensor], indices: list[int]) -> _Bucket:
+    sizes = [masters[index].numel() for index in indices]
+    flat = torch.empty(sum(sizes), dtype=masters[indices[0]].dtype, device=masters[indices[0]].device)
+    parts = zip(indices, flat.split(sizes), strict=True)
+    return _Bucket(indices, flat, {index: piece.view(masters[index].shape) for index, piece in parts}, set(indices))
+
+
+def _together(masters: Sequence[torch.Tensor], indices: Sequence[int]) -> list[list[int]]:
+    """Group masters that follow each other, of one kind of numbers, on one device."""
+    groups: list[list[int]] = []
+    last, total = None, 0
+    for index in indices:
+        master = masters[index]
+        kind = (master.dtype, master.device)
+        if kind != last or total + master.numel() > BUCKET_NUMBERS:
+            groups.append([])
+            last, total = kind, 0
+        groups[-1].append(index)
+        total += master.numel()
+    return groups

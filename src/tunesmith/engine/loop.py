@@ -8,7 +8,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -243,6 +243,7 @@ def _within_memory(step: Step, compute: Callable[[Step], None]) -> None:
     while True:
         _lay_out(step)
         lack = _lack_of_memory(step, compute)
+        step.training.optimizer.finish_sums()
         if not ranks.any(lack is not None):
             return
         step.training.optimizer.discard()
@@ -286,9 +287,11 @@ def _compute(step: Step) -> None:
     if training.task.needs_whole_step and is_divided and step.num_units:
         step.losses.append(_compute_together(step))
         return
-    for built in step.batches:
+    for number, built in enumerate(step.batches, start=1):
         batch = to_device(built, device)
-        with training.scorer.surrounding(batch):
+        # A captured backward pass writes gradients without telling when.
+        is_last = number == len(step.batches) and training.scorer.graphs is None
+        with training.scorer.surrounding(batch), training.optimizer.last_backward() if is_last else nullcontext():
             loss = loss_sum(training.scorer, training.task, batch) / step.num_units
             loss.backward()  # type: ignore[no-untyped-call]
         # A captured backward pass writes its gradients to the same place each time.

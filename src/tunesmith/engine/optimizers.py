@@ -11,13 +11,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from tunesmith.engine import ranks
-from tunesmith.engine.gradient_sums import summed
+from tunesmith.engine.gradient_sums import DENSE, NONE, ROWS, DenseSums, kind_of, rows_summed
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizer_state import collect_state, restore_state, scalars_of_groups
 from tunesmith.engine.precision import take_exact
@@ -84,42 +85,97 @@ class MasterOptimizer:
         self._collected: list[torch.Tensor | RowGradient | None] = [None] * len(self.masters)
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
+        self._dense: list[int] = []
+        """Those whose gradients were summed over ranks as wholes in the last step: the same on all."""
+        self._sums: DenseSums | None = None
+        """Sums of this step that have begun, and are not finished."""
+        self._summed: dict[int, torch.Tensor] = {}
+        """Those of this step that are finished, by index."""
 
     def collect(self, *, copy: bool = False) -> None:
         """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32.
 
         With ``copy`` they lie where the next backward pass writes its own, and are copied.
         """
-        for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
-            given, places = parameter.grad, self._places[index]
-            before = self._collected[index]
-            if given is not None and places is not None:
-                given = given.reshape(-1)[places]
-            elif given is not None and copy and before is None:
-                given = parameter.grad = given.clone()
-            if given is None or (parameter is master and not given.is_sparse):
-                continue
-            if before is None:
-                self._collected[index] = RowGradient.of(given) if given.is_sparse else given
-            elif isinstance(before, RowGradient):
-                assert given.is_sparse, "a table has gradients of one kind"
-                self._collected[index] = before.plus(RowGradient.of(given))
-            else:
-                self._collected[index] = before.to(master.dtype).add_(given)
-            parameter.grad = None
+        for index in range(len(self.parameters)):
+            self._collect(index, copy=copy)
+
+    def _collect(self, index: int, *, copy: bool = False) -> None:
+        parameter, master, places = self.parameters[index], self.masters[index], self._places[index]
+        given, before = parameter.grad, self._collected[index]
+        if given is not None and places is not None:
+            given = given.reshape(-1)[places]
+        elif given is not None and copy and before is None:
+            given = parameter.grad = given.clone()
+        if given is None or (parameter is master and not given.is_sparse):
+            return
+        if before is None:
+            self._collected[index] = RowGradient.of(given) if given.is_sparse else given
+        elif isinstance(before, RowGradient):
+            assert given.is_sparse, "a table has gradients of one kind"
+            self._collected[index] = before.plus(RowGradient.of(given))
+        else:
+            self._collected[index] = before.to(master.dtype).add_(given)
+        parameter.grad = None
+
+    @contextmanager
+    def last_backward(self) -> Iterator[None]:
+        """Begin to sum gradients over ranks while a backward pass inside the block, the last of the step, computes them.
+
+        Those that were dense in the step before, which all ranks know; all others follow in ``sum_over_ranks``.
+        """
+        chosen = [index for index in self._dense if self.parameters[index].requires_grad]
+        if not chosen or ranks.size() == 1:
+            yield
+            return
+        sums = self._begun_sums(chosen)
+
+        def arrived(index: int, _: torch.Tensor) -> None:
+            self._collect(index)
+            sums.arrived(index, self._gradient(index))
+
+        hooks = [self.parameters[one].register_post_accumulate_grad_hook(partial(arrived, one)) for one in chosen]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _begun_sums(self, chosen: Sequence[int]) -> DenseSums:
+        if self._sums is None:
+            self._sums = DenseSums(self.masters, chosen)
+        return self._sums
+
+    def finish_sums(self) -> None:
+        """Bring to their end the sums that any rank may have begun, also where this one's memory did not suffice."""
+        chosen = [index for index in self._dense if self.parameters[index].requires_grad]
+        if chosen and ranks.size() > 1:
+            self._summed = self._begun_sums(chosen).finish(self._gradients())
+            self._sums = None
 
     def sum_over_ranks(self) -> None:
-        """Make every gradient the sum of those of all ranks, which have it from then on."""
-        if ranks.size() > 1:
-            self._collected = summed(self._gradients(), self.masters)
-            for master in self.masters:
-                master.grad = None
+        """Make every gradient the sum of those of all ranks, which have it from then on; after ``finish_sums``."""
+        if ranks.size() == 1:
+            return
+        gradients, early = self._gradients(), self._summed
+        kinds = ranks.maxima([kind_of(gradient) for gradient in gradients])
+        late = [index for index, kind in enumerate(kinds) if kind == DENSE and index not in early]
+        found = {**early, **(DenseSums(self.masters, late).finish(gradients) if late else {})}
+        rows = [index for index, kind in enumerate(kinds) if kind == ROWS and index not in early]
+        self._collected = [None if kind == NONE else found.get(index) for index, kind in enumerate(kinds)]
+        for index in rows:
+            self._collected[index] = rows_summed(gradients[index], self.masters[index])
+        for master in self.masters:
+            master.grad = None
+        self._dense = [index for index, kind in enumerate(kinds) if kind == DENSE]
+        self._summed = {}
 
     def discard(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.parameters, *self.masters):
             tensor.grad = None
         self._collected = [None] * len(self.masters)
+        self._summed = {}
         self._factor = 1.0
 
     def forget_frozen(self) -> None:
@@ -207,10 +263,11 @@ class MasterOptimizer:
 
     def _gradients(self) -> list[torch.Tensor | RowGradient | None]:
         """Return every master's gradient, in fp32 or as it came."""
-        return [
-            master.grad if collected is None else collected
-            for master, collected in zip(self.masters, self._collected, strict=True)
-        ]
+        return [self._gradient(index) for index in range(len(self.masters))]
+
+    def _gradient(self, index: int) -> torch.Tensor | RowGradient | None:
+        collected = self._collected[index]
+        return self.masters[index].grad if collected is None else collected
 
     def _to_masters(self) -> None:
         """Make what was collected the masters' gradients in fp32."""

@@ -155,12 +155,16 @@ def of_each(value: float) -> list[float]:
     return list(sums(*places))
 
 
-def begin_sum(tensor: torch.Tensor) -> Callable[[], None]:
-    """Begin to make ``tensor`` the sum of all ranks', in place; what is returned waits for it."""
+def summer() -> Callable[[torch.Tensor], Callable[[], None]]:
+    """Return what begins to make a tensor the sum of all ranks', in place, from whatever thread; it returns what waits."""
     group = _joined_group()
-    with _explained(group):
-        work = distributed.all_reduce(tensor, distributed.ReduceOp.SUM, group.processes, async_op=True)
-    return lambda: _wait(group, work)
+
+    def begin(tensor: torch.Tensor) -> Callable[[], None]:
+        with _explained(group):
+            work = distributed.all_reduce(tensor, distributed.ReduceOp.SUM, group.processes, async_op=True)
+        return lambda: _wait(group, work)
+
+    return begin
 
 
 def gathered(tensor: torch.Tensor) -> list[torch.Tensor]:
