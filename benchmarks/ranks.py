@@ -59,7 +59,14 @@ def tokens_per_second(data: Path, way: Way, options: list[str], steps: int) -> f
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "tunesmith", "train", "--quiet", "--model", "sample:minilm"]
         command += ["--data", str(data), "--output", f"{place}/run", "--ranks", str(way.ranks), *options]
-        command += ["--train.max_steps", str(steps), "--evaluation.num_resamples", "0", "--evaluation.baseline", "false"]
+        command += [
+            "--train.max_steps",
+            str(steps),
+            "--evaluation.num_resamples",
+            "0",
+            "--evaluation.baseline",
+            "false",
+        ]
         command += ["--train.evaluate_steps", str(10 * steps), "--train.early_stopping.patience", "never"]
         surroundings = {**os.environ, "OMP_NUM_THREADS": str(way.threads)}
         subprocess.run(command, check=True, env=surroundings, stdout=subprocess.DEVNULL)
@@ -94,7 +101,7 @@ def main() -> None:
         data = Path(place) / "rows.csv"
         write_rows(data, 6000)
         for name in wanted.case or CASES:
-            options = {way: CASES[name] for way in ways}
+            options = dict.fromkeys(ways, CASES[name])
             if wanted.scaling == "weak":
                 rows = int(CASES[name][3])
                 options = {way: [*CASES[name], "--train.batch_size", str(rows * way.ranks)] for way in ways}

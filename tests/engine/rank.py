@@ -14,7 +14,7 @@ from torch import distributed
 from engine.memory import training
 from engine.test_whole_step import PAIRS, model_of
 from tiny import MAX_LENGTH, VOCABULARY, tiny_tokenizer, train_and_compute
-from tunesmith.engine import gradient_sums, loop, optimizers, ranks
+from tunesmith.engine import gradient_sums, loop, ranks
 from tunesmith.engine.batch import HOST
 from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.loop import Training
@@ -60,8 +60,8 @@ TRAININGS: dict[str, Callable[[], Training]] = {
 }
 EXACT = 1e-10
 CLOSE = {"padded": 1e-6, "rows of a table, dropout": 1e-4, "bf16": 0.05}
-"""How far, relatively, a curve may be from that of one process where numbers are short, as those of the norms of Llama in
-transformers are in any precision."""
+"""How far, relatively, a curve may be from that of one process where numbers are short, as those of the norms of Llama
+in transformers are in any precision."""
 MADE_BY = {2: tuple(TRAININGS), 4: ("flat", "whole step")}
 """What is trained by so many processes."""
 
@@ -80,15 +80,15 @@ def ask(rank: int) -> dict[str, object]:
 def curve(name: str) -> dict[str, object]:
     """Train, and return the losses, norms and counts of all steps, with a checksum of the weights."""
     kinds: set[float] = set()
-    kind_of = optimizers.kind_of
-    optimizers.kind_of = lambda gradient: (kinds.add(kind_of(gradient)), kind_of(gradient))[1]
+    kind_of = gradient_sums.kind_of
+    gradient_sums.kind_of = lambda gradient: (kinds.add(kind_of(gradient)), kind_of(gradient))[1]
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             parts = TRAININGS[name]()
             steps = list(loop.train(parts))
     finally:
-        optimizers.kind_of = kind_of
+        gradient_sums.kind_of = kind_of
     weights = 0
     for master in parts.optimizer.masters:
         weights = zlib.crc32(master.detach().numpy().data, weights)

@@ -26,7 +26,8 @@ def test_every_row_goes_to_one_part(lengths: list[int], num_parts: int, layout: 
     parts = divide(rows_of(lengths), samples, layout, num_parts)
     assert len(parts) == num_parts
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
-    assert all(np.array_equal(one, two) for one, two in zip(parts, divide(rows_of(lengths), samples, layout, num_parts)))
+    again = divide(rows_of(lengths), samples, layout, num_parts)
+    assert all(np.array_equal(one, two) for one, two in zip(parts, again, strict=True))
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=40), num_parts=st.integers(1, 9))

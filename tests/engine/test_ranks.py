@@ -13,6 +13,7 @@ from forked_process import ForkedProcess
 from tunesmith.engine import ranks
 from tunesmith.engine.gradient_sums import DENSE, ROWS
 
+
 @pytest.fixture(scope="module", params=rank.MADE_BY)
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what processes that know of each other were told, and what they made together."""

@@ -141,7 +141,9 @@ def test_processes_that_do_not_train_the_same_are_refused(
     begin: Begin, configured: Callable[..., RunConfig], reviews_writer: Callable[..., Path], tmp_path: Path
 ) -> None:
     config = configured(**LONG)
-    other = configured(**{**LONG, "train": {"epochs": 8, "seed": 3}, "data": str(reviews_writer(tmp_path / "b.csv", 161))})
+    other = configured(
+        **{**LONG, "train": {"epochs": 8, "seed": 3}, "data": str(reviews_writer(tmp_path / "b.csv", 161))}
+    )
     first, _ = begin(config, other)
     assert first.wait() == 2
     assert "Rank 1 (on " in first.stderr

@@ -56,9 +56,7 @@ def train_in_ranks(
     """Let several processes train, each of which is this program, and return the exit status."""
     from tunesmith.run.launching import train_in_ranks as launch
 
-    ended = launch(
-        config, num_ranks, resume=resume, overwrite=overwrite, quiet=quiet, max_restarts=max_restarts
-    )
+    ended = launch(config, num_ranks, resume=resume, overwrite=overwrite, quiet=quiet, max_restarts=max_restarts)
     if ended.text:
         _tell_of_loss(ended.text)
     return ended.status

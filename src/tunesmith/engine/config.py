@@ -106,8 +106,8 @@ class ComputeConfig(Config):
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
     parallel: Literal["data"] = "data"
-    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients of
-    its share of a step's rows."""
+    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients
+    of its share of a step's rows."""
     rank_timeout: float = Field(default=10.0, ge=2, le=3600)
     """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 

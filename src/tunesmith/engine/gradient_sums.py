@@ -59,6 +59,7 @@ class DenseSums:
         Those of the last ones are expected first: they are closest to the loss.
         """
         self._masters = masters
+        self.indices = list(indices)
         self._buckets = [_bucket(masters, chosen) for chosen in _together(masters, sorted(indices, reverse=True))]
         self._bucket_of = {index: bucket for bucket in self._buckets for index in bucket.indices}
         self._begin = ranks.summer()
@@ -88,6 +89,49 @@ class DenseSums:
         bucket = self._buckets[self._num_begun]
         bucket.wait = self._begin(bucket.flat)
         self._num_begun += 1
+
+
+class StepSums:
+    """The sums over ranks of one training's gradients, step by step: early ones, then all others."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor], masters: Sequence[torch.Tensor]) -> None:
+        self._parameters, self._masters = parameters, masters
+        self._dense: list[int] = []
+        """Those whose gradients travelled whole in the last step: all ranks know them, and what to expect."""
+        self._under_way: DenseSums | None = None
+        self._early: dict[int, torch.Tensor] = {}
+
+    def under_way(self) -> DenseSums | None:
+        """Return the sums that may begin before all gradients are there; None where there are none."""
+        chosen = [index for index in self._dense if self._parameters[index].requires_grad]
+        if self._under_way is None and chosen and ranks.size() > 1:
+            self._under_way = DenseSums(self._masters, chosen)
+        return self._under_way
+
+    def finish(self, gradients: Sequence[Gradient]) -> None:
+        """Bring to their end the sums that any rank may have begun, also where this one's memory did not suffice."""
+        if (sums := self.under_way()) is not None:
+            self._early, self._under_way = sums.finish(gradients), None
+
+    def total(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """Return the sums over all ranks of each master's gradient, None where no rank has one; after ``finish``.
+
+        Raises ``RankLostError`` where another rank cannot be reached.
+        """
+        kinds, early = ranks.maxima([kind_of(gradient) for gradient in gradients]), self._early
+        late = [index for index, kind in enumerate(kinds) if kind == DENSE and index not in early]
+        found = {**early, **(DenseSums(self._masters, late).finish(gradients) if late else {})}
+        rows = [index for index, kind in enumerate(kinds) if kind == ROWS and index not in early]
+        summed: list[Gradient] = [None if kind == NONE else found.get(index) for index, kind in enumerate(kinds)]
+        for index in rows:
+            summed[index] = rows_summed(gradients[index], self._masters[index])
+        self._dense = [index for index, kind in enumerate(kinds) if kind == DENSE]
+        self._early = {}
+        return summed
+
+    def forget(self) -> None:
+        """Forget the sums of a step that is made again, or not at all."""
+        self._early = {}
 
 
 def rows_summed(gradient: Gradient, master: torch.Tensor) -> RowGradient:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from tunesmith.engine import ranks
-from tunesmith.engine.gradient_sums import DENSE, NONE, ROWS, DenseSums, kind_of, rows_summed
+from tunesmith.engine.gradient_sums import StepSums
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizer_state import collect_state, restore_state, scalars_of_groups
 from tunesmith.engine.precision import take_exact
@@ -85,12 +85,7 @@ class MasterOptimizer:
         self._collected: list[torch.Tensor | RowGradient | None] = [None] * len(self.masters)
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
-        self._dense: list[int] = []
-        """Those whose gradients were summed over ranks as wholes in the last step: the same on all."""
-        self._sums: DenseSums | None = None
-        """Sums of this step that have begun, and are not finished."""
-        self._summed: dict[int, torch.Tensor] = {}
-        """Those of this step that are finished, by index."""
+        self._sums = StepSums(self.parameters, self.masters)
 
     def collect(self, *, copy: bool = False) -> None:
         """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32.
@@ -120,62 +115,45 @@ class MasterOptimizer:
 
     @contextmanager
     def last_backward(self) -> Iterator[None]:
-        """Begin to sum gradients over ranks while a backward pass inside the block, the last of the step, computes them.
+        """Begin to sum gradients over ranks while the last backward pass of a step, inside the block, computes them.
 
         Those that were dense in the step before, which all ranks know; all others follow in ``sum_over_ranks``.
         """
-        chosen = [index for index in self._dense if self.parameters[index].requires_grad]
-        if not chosen or ranks.size() == 1:
+        sums = self._sums.under_way()
+        if sums is None:
             yield
             return
-        sums = self._begun_sums(chosen)
 
         def arrived(index: int, _: torch.Tensor) -> None:
             self._collect(index)
             sums.arrived(index, self._gradient(index))
 
-        hooks = [self.parameters[one].register_post_accumulate_grad_hook(partial(arrived, one)) for one in chosen]
+        expected = ((index, self.parameters[index]) for index in sums.indices)
+        hooks = [one.register_post_accumulate_grad_hook(partial(arrived, index)) for index, one in expected]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _begun_sums(self, chosen: Sequence[int]) -> DenseSums:
-        if self._sums is None:
-            self._sums = DenseSums(self.masters, chosen)
-        return self._sums
-
     def finish_sums(self) -> None:
         """Bring to their end the sums that any rank may have begun, also where this one's memory did not suffice."""
-        chosen = [index for index in self._dense if self.parameters[index].requires_grad]
-        if chosen and ranks.size() > 1:
-            self._summed = self._begun_sums(chosen).finish(self._gradients())
-            self._sums = None
+        if ranks.size() > 1:
+            self._sums.finish(self._gradients())
 
     def sum_over_ranks(self) -> None:
         """Make every gradient the sum of those of all ranks, which have it from then on; after ``finish_sums``."""
-        if ranks.size() == 1:
-            return
-        gradients, early = self._gradients(), self._summed
-        kinds = ranks.maxima([kind_of(gradient) for gradient in gradients])
-        late = [index for index, kind in enumerate(kinds) if kind == DENSE and index not in early]
-        found = {**early, **(DenseSums(self.masters, late).finish(gradients) if late else {})}
-        rows = [index for index, kind in enumerate(kinds) if kind == ROWS and index not in early]
-        self._collected = [None if kind == NONE else found.get(index) for index, kind in enumerate(kinds)]
-        for index in rows:
-            self._collected[index] = rows_summed(gradients[index], self.masters[index])
-        for master in self.masters:
-            master.grad = None
-        self._dense = [index for index, kind in enumerate(kinds) if kind == DENSE]
-        self._summed = {}
+        if ranks.size() > 1:
+            self._collected = self._sums.total(self._gradients())
+            for master in self.masters:
+                master.grad = None
 
     def discard(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.parameters, *self.masters):
             tensor.grad = None
         self._collected = [None] * len(self.masters)
-        self._summed = {}
+        self._sums.forget()
         self._factor = 1.0
 
     def forget_frozen(self) -> None:

@@ -3,8 +3,8 @@
 A process that dies is noticed at once by whoever started it (torchrun), and by its connections. One that is stopped or
 whose machine hangs keeps its connections and says nothing; a sum would wait for it for ever. So each rank writes a
 counter to torch's store every little while, from a thread of its own. One of which nothing was heard for as long as the
-time-out is given up: the first of the others says so, ends it if it can, and all end themselves, so that torchrun begins
-them anew or ends, too.
+time-out is given up: the first of the others says so, ends it if it can, and all end themselves, so that torchrun
+begins them anew or ends, too.
 """
 
 from __future__ import annotations

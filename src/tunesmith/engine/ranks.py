@@ -156,7 +156,7 @@ def of_each(value: float) -> list[float]:
 
 
 def summer() -> Callable[[torch.Tensor], Callable[[], None]]:
-    """Return what begins to make a tensor the sum of all ranks', in place, from whatever thread; it returns what waits."""
+    """Return what begins to make a tensor the sum of all ranks', in place, in whatever thread; that returns a wait."""
     group = _joined_group()
 
     def begin(tensor: torch.Tensor) -> Callable[[], None]:

@@ -5,8 +5,8 @@ whole step and its gradient with respect to the scores are computed from these, 
 again and differentiated with its part of that gradient. By the chain rule that is the plain gradient, if both times
 dropout is the same: the noise of tokens is keyed by their rows, all other begins anew with each micro-batch.
 
-Of several ranks each scores its own rows; the scores of all are put together, so that each computes the loss of the whole
-step, and each differentiates its own rows with their part of the gradient.
+Of several ranks each scores its own rows; the scores of all are put together, so that each computes the loss of the
+whole step, and differentiates its own rows with their part of the gradient.
 
 Shapes: U units of the whole step, K scores a unit.
 """

@@ -50,8 +50,8 @@ def check_ranks(composed: Composed) -> None:
         problems.append(
             Problem(
                 "error",
-                f"The task {task.name} cannot be trained by several ranks: in every step the model writes answers to be "
-                "learned from, and each rank would write all of them.",
+                f"The task {task.name} cannot be trained by several ranks: in every step the model writes answers to "
+                "be learned from, and each rank would write all of them.",
                 "Leave out --ranks.",
             )
         )
@@ -123,8 +123,8 @@ def require_same_weights(training: Training) -> None:
     found = ranks.of_each(float(_checksum(training)))
     if odd := [number for number, value in enumerate(found) if value != found[0]]:
         raise RunError(
-            f"After step {training.step}, rank {odd[0]} no longer has the weights of rank 0, although all made the same "
-            "updates: the arithmetic or the memory of a machine is not sound, or their processors differ.\n  → Go on "
+            f"After step {training.step}, rank {odd[0]} no longer has the weights of rank 0, although all made the "
+            "same updates: the arithmetic or the memory of a machine is not sound, or their processors differ.\n  → Go on "
             "from the last checkpoint with --resume, on machines of one kind."
         )
 
@@ -144,7 +144,7 @@ def launch() -> dict[str, Any]:
 
 
 def was_begun(directory: RunDirectory) -> bool:
-    """Say whether torchrun has begun the processes anew after they had begun the run in this folder: it goes on then."""
+    """Say whether torchrun has begun the processes anew that had begun the run in this folder: it goes on then."""
     if not num_restarts():
         return False
     for one in (directory.staged, directory):
@@ -157,6 +157,7 @@ def require_same_folder(place: Path) -> None:
     """Refuse a rank whose machine does not see the run's folder: it reads there what the first one has computed."""
     if not ranks.is_first() and not (place / LOCK).exists():
         raise InputError(
-            f"Rank {ranks.number()} on {socket.gethostname()} does not find the run's folder {place}, which rank 0 holds.",
+            f"Rank {ranks.number()} on {socket.gethostname()} does not find the run's folder {place}, which rank 0 "
+            "holds.",
             "Give --output a folder that all machines share.",
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import ranks
 from tunesmith.engine.cuda import liger
@@ -23,6 +21,9 @@ from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    import torch
 
 UNLIKE = 0.8
 """Share of the most memory that any rank has below which the least is told of."""

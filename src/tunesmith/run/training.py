@@ -30,7 +30,6 @@ from tunesmith.run.teaching import follow_teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import DiskError, InputError
 
-
 PASSED_ON_SECONDS = 2.0
 """Where several processes train, each may be sent a signal, and be passed it on by whoever started it."""
 
@@ -140,8 +139,8 @@ def enter(
 ) -> RunDirectory | None:
     """Hold the folder until the stack ends, and make sure that it is ours; return where to write the run.
 
-    That is a folder aside where it is to replace another run, and nowhere (None) where it is finished already. Of several
-    processes that train one model the first one holds the folder, and says which it is.
+    That is a folder aside where it is to replace another run, and nowhere (None) where it is finished already. Of
+    several processes that train one model the first one holds the folder, and says which it is.
     """
 
     def hold() -> list[str | None] | None:
