@@ -124,8 +124,8 @@ def require_same_weights(training: Training) -> None:
     if odd := [number for number, value in enumerate(found) if value != found[0]]:
         raise RunError(
             f"After step {training.step}, rank {odd[0]} no longer has the weights of rank 0, although all made the "
-            "same updates: the arithmetic or the memory of a machine is not sound, or their processors differ.\n  → Go on "
-            "from the last checkpoint with --resume, on machines of one kind."
+            "same updates: the arithmetic or the memory of a machine is not sound, or their processors differ.\n  → Go "
+            "on from the last checkpoint with --resume, on machines of one kind."
         )
 
 
