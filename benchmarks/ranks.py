@@ -36,11 +36,12 @@ class Way:
         return f"{self.ranks} x {self.threads} thread{'s' * (self.threads > 1)}"
 
 
-CASES: dict[str, list[str]] = {
-    "MiniLM, full, 32 rows a step": ["--method", "full", "--train.batch_size", "32"],
-    "MiniLM, full, 128 rows a step": ["--method", "full", "--train.batch_size", "128"],
-    "MiniLM, LoRA, 32 rows a step": ["--method", "lora", "--train.batch_size", "32", "--compute.keep_states", "false"],
+CASES: dict[str, tuple[int, list[str]]] = {
+    "MiniLM, full, 32 rows a step": (32, ["--method", "full"]),
+    "MiniLM, full, 128 rows a step": (128, ["--method", "full"]),
+    "MiniLM, LoRA, 32 rows a step": (32, ["--method", "lora", "--compute.keep_states", "false"]),
 }
+"""Rows of a step, and further options."""
 
 
 def write_rows(path: Path, num_rows: int) -> None:
@@ -99,13 +100,13 @@ def main() -> None:
         ways = [Way(2**power, 1) for power in range(wanted.most.bit_length())]
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "rows.csv"
-        write_rows(data, 6000)
+        write_rows(data, 3000)
         for name in wanted.case or CASES:
             options = dict.fromkeys(ways, CASES[name])
             if wanted.scaling == "weak":
                 rows = int(CASES[name][3])
                 options = {way: [*CASES[name], "--train.batch_size", str(rows * way.ranks)] for way in ways}
-            found = measure(data, ways, options, wanted.steps, wanted.rounds)
+            found = measure(data, ways, each, wanted.steps, wanted.rounds)
             for way in ways:
                 share = found[way] / found[ways[0]]
                 sys.stdout.write(f"{name:32} {way!s:16} {found[way]:>10,.0f} tokens/s  {share:.2f}\n")
