@@ -102,10 +102,9 @@ def main() -> None:
         data = Path(place) / "rows.csv"
         write_rows(data, 3000)
         for name in wanted.case or CASES:
-            options = dict.fromkeys(ways, CASES[name])
-            if wanted.scaling == "weak":
-                rows = int(CASES[name][3])
-                options = {way: [*CASES[name], "--train.batch_size", str(rows * way.ranks)] for way in ways}
+            rows, options = CASES[name]
+            steps = {way: rows * way.ranks if wanted.scaling == "weak" else rows for way in ways}
+            each = {way: [*options, "--train.batch_size", str(number)] for way, number in steps.items()}
             found = measure(data, ways, each, wanted.steps, wanted.rounds)
             for way in ways:
                 share = found[way] / found[ways[0]]
