@@ -101,20 +101,38 @@ def curve(name: str) -> dict[str, object]:
     }
 
 
-def make_a_step_with_little_memory(rank: int) -> dict[str, object]:
-    """Make a step, for which rank 1 alone has too little memory at first."""
+def train_with_little_memory(rank: int) -> dict[str, object]:
+    """Make three steps, in whose second rank 1 has too little memory halfway through its backward pass at first."""
     parts = training("smollm", dtype=torch.float64, rows=8)
     parts.token_budget = 400
     tries: list[int] = []
+    compute = loop._compute
 
-    def compute(step: loop.Step) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("no")
+
+    def compute_or_fail(step: loop.Step) -> None:
         tries.append(len(step.batches))
-        if rank == 1 and len(tries) == 1:
-            raise torch.OutOfMemoryError("no")
-        loop._compute(step)
+        if rank != 1 or len(tries) != 2:
+            compute(step)
+            return
+        hook = parts.optimizer.parameters[len(parts.optimizer.parameters) // 2].register_hook(fail)
+        try:
+            compute(step)
+        finally:
+            hook.remove()
 
-    loop._within_memory(loop._begin(parts), compute)
-    return {"tries": len(tries), "budget": parts.token_budget}
+    loop._compute = compute_or_fail
+    try:
+        steps = list(loop.train(parts))
+    finally:
+        loop._compute = compute
+    return {
+        "tries": len(tries),
+        "budget": parts.token_budget,
+        "loss": [info.loss for info in steps],
+        "norm": [info.gradient_norm for info in steps],
+    }
 
 
 def main(rank: int, size: int, place: str) -> None:
@@ -122,7 +140,7 @@ def main(rank: int, size: int, place: str) -> None:
     found: dict[str, object] = {"alone": ask(rank)}
     with ranks.joined():
         found["joined"] = ask(rank)
-        found["little memory"] = make_a_step_with_little_memory(rank)
+        found["little memory"] = train_with_little_memory(rank)
         found["curves"] = {name: curve(name) for name in MADE_BY[size]}
     found["alone again"] = ask(rank)
     sys.stdout.write(json.dumps(found) + "\n")

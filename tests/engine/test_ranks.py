@@ -72,8 +72,13 @@ def test_rows_of_tables_travel_alone(answers: list[dict[str, Any]]) -> None:
 
 
 def test_all_make_smaller_micro_batches_when_one_has_no_memory(answers: list[dict[str, Any]]) -> None:
+    """Also where the gradients of the others had set out already."""
+    enough = rank.train_with_little_memory(0)
+    assert enough["tries"] == 3
     for found in answers:
-        assert found["little memory"] == {"tries": 2, "budget": 200}
+        own = found["little memory"]
+        assert (own["tries"], own["budget"]) == (4, 200)
+        assert rank.differences(own, enough) <= rank.EXACT
 
 
 def test_a_process_that_is_alone_gets_what_it_gave() -> None:
