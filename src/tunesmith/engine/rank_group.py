@@ -40,7 +40,7 @@ def num_restarts() -> int:
 
 @contextmanager
 def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> Iterator[None]:
-    """Train inside the block together with all processes that torchrun has started; alone where it has started none.
+    """Make one training inside the block with all processes that torchrun has started; alone where it has started none.
 
     Args:
         compute: Says on which kind of device.
