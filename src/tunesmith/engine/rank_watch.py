@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-BEATS = 8
-"""Signs of life within the time-out."""
+BEATS, LONGEST_PAUSE = 8, 1.25
+"""Signs of life within the time-out, at least; seconds between two, at most."""
 PATIENCE_BEFORE_STEPS = 12
 """Before the first step a rank may be silent for so many times as long: libraries that read a large model do not let
 other threads run meanwhile."""
@@ -63,6 +63,7 @@ class RankWatch:
         self.place = 0
         """How many sums this rank has waited for."""
         self._connect, self._number, self._timeout, self._tell = connect, number, timeout, tell
+        self._pause = min(timeout / BEATS, LONGEST_PAUSE)
         self._others = {other: _Other() for other in range(size) if other != number}
         self._beat = 0
         self._stop = threading.Event()
@@ -77,32 +78,31 @@ class RankWatch:
         """Give no more signs and look for none."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=2 * self._timeout / BEATS)
+            self._thread.join(timeout=2 * self._pause)
 
     def who_is_lost(self) -> str:
         """Say which ranks have ended, are silent or have not come as far as this one; nothing where none is known."""
-        time.sleep(2 * self._timeout / BEATS)  # until whoever started them knows, and the last signs are read
+        time.sleep(2 * self._pause)  # until whoever started them knows, and the last signs are read
         now, found = time.monotonic(), []
         with self._lock:
             for number, other in self._others.items():
                 named = f"rank {number} (process {other.process} on {other.host})"
                 if _has_ended(other):
                     found.append(f"{named} has ended")
-                elif other.beat >= 0 and now - other.heard > 4 * self._timeout / BEATS:
+                elif other.beat >= 0 and now - other.heard > 4 * self._pause:
                     found.append(f"nothing was heard of {named} for {now - other.heard:.0f} seconds")
                 elif other.place < self.place:
                     found.append(f"{named} has not come as far as the others")
         return ("; ".join(found)).capitalize()
 
     def _run(self) -> None:
-        pause = self._timeout / BEATS
         try:
             store = self._connect()
             while not self._stop.is_set():
                 began = time.monotonic()
                 self._give_sign(store)
                 self._look(store)
-                self._stop.wait(pause)
+                self._stop.wait(self._pause)
                 if time.monotonic() - began > self._timeout / 2:
                     self._listen_anew()  # this process was stopped itself, or the machine was: nobody else is to blame
         except RuntimeError as error:  # the store's connection
