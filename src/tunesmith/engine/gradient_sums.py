@@ -154,7 +154,7 @@ def rows_summed(gradient: Gradient, master: torch.Tensor) -> RowGradient:
 def _bucket(masters: Sequence[torch.Tensor], indices: list[int]) -> _Bucket:
     sizes = [masters[index].numel() for index in indices]
     flat = torch.empty(sum(sizes), dtype=masters[indices[0]].dtype, device=masters[indices[0]].device)
-    parts = zip(indices, flat.split(sizes), strict=True)
+    parts = zip(indices, torch.split(flat, sizes), strict=True)
     return _Bucket(indices, flat, {index: piece.view(masters[index].shape) for index, piece in parts}, set(indices))
 
 

@@ -129,7 +129,10 @@ class MasterOptimizer:
             sums.arrived(index, self._gradient(index))
 
         expected = ((index, self.parameters[index]) for index in sums.indices)
-        hooks = [one.register_post_accumulate_grad_hook(partial(arrived, index)) for index, one in expected]
+        hooks = [
+            one.register_post_accumulate_grad_hook(partial(arrived, index))  # type: ignore[no-untyped-call]
+            for index, one in expected
+        ]
         try:
             yield
         finally:

@@ -53,6 +53,8 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
         yield
         return
     on_cuda = _prepare_device(compute)
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
     store = _store()
     watch = RankWatch(
         lambda: _connected(compute.rank_timeout),
@@ -64,13 +66,13 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
     watch.start()
     distributed.init_process_group(
         "nccl" if on_cuda else "gloo",
-        store=distributed.PrefixStore("sums", store),
+        store=PrefixStore("sums", store),
         rank=number_started(),
         world_size=num_started(),
         timeout=ranks.LONGEST_SUM,
     )
     try:
-        with ranks.joined(distributed.PrefixStore("words", store), watch):
+        with ranks.joined(PrefixStore("words", store), watch):
             yield
     finally:
         watch.stop()
@@ -101,7 +103,7 @@ def _prepare_device(compute: ComputeConfig) -> bool:
     require_room(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device)
     if device.type != "cuda":
         return False
-    if device.index is not None:
+    if ":" in compute.device:
         raise InputError(
             f"compute.device: {compute.device} is one accelerator, and {num_started()} ranks need one each.",
             "Give --compute.device cuda: each rank takes its own.",
@@ -112,23 +114,27 @@ def _prepare_device(compute: ComputeConfig) -> bool:
 
 def _store() -> Any:
     """Return the store that torchrun keeps, or that the first process keeps for all: anew after every restart."""
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+
     try:
-        store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
+        store, _, _ = next(rendezvous("env://", timeout=MEETING))
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"Rank {number_started()} does not find the others: {str(error).splitlines()[0][:200]}",
             "Start all of them by torchrun, with one --master-addr and --master-port, or by --ranks.",
         ) from error
-    return distributed.PrefixStore(f"tunesmith/{num_restarts()}", store)
+    return PrefixStore(f"tunesmith/{num_restarts()}", store)
 
 
 def _connected(timeout: float) -> Any:
     """Return a connection of its own to the same store: one thread's waiting is nothing to another's."""
-    own = distributed.TCPStore(
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    own = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,
         wait_for_workers=False,
         timeout=timedelta(seconds=max(3 * timeout, 30)),
     )
-    return distributed.PrefixStore("watch", distributed.PrefixStore(f"tunesmith/{num_restarts()}", own))
+    return PrefixStore("watch", PrefixStore(f"tunesmith/{num_restarts()}", own))
