@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two ra
 
 LONG: dict[str, Any] = {
     "train": {"epochs": 8},  # 64 steps: enough for a signal to come before the last one
-    "compute": {"checkpoint_steps": 3, "rank_timeout": 2},
+    "compute": {"checkpoint_steps": 3, "rank_timeout": 3},
     "evaluation": {"num_resamples": 0, "baseline": False},
 }
 Begin = Callable[..., list[ForkedProcess]]
