@@ -62,6 +62,12 @@ def test_curves_are_those_of_one_process(answers: list[dict[str, Any]], alone: d
         assert rank.differences(own, alone[name]) <= rank.CLOSE.get(name, rank.EXACT), name
 
 
+def test_gradients_in_16_bits_give_the_sums_of_those_in_32(answers: list[dict[str, Any]]) -> None:
+    curves = answers[0]["curves"]
+    if len(answers) == 2:
+        assert curves["bf16"] == curves["bf16, summed in 32 bits"], "to the bit"
+
+
 def test_rows_of_tables_travel_alone(answers: list[dict[str, Any]]) -> None:
     kinds = {name: curve["kinds"] for name, curve in answers[0]["curves"].items()}
     assert kinds["flat"] == [DENSE, ROWS]

@@ -354,8 +354,10 @@ def _lay_out(step: Step) -> None:
             ]
             for others in (parts[:own], parts[own + 1 :])
         )
-    step.num_units, num_tokens = ranks.sums(sum(units), sum(batch.num_tokens for batch in batches))
-    step.num_tokens = int(num_tokens)
+    num_tokens, adds_up = sum(batch.num_tokens for batch in batches), len(step.batches) > 1
+    step.num_units, all_tokens, num_adding = ranks.sums(sum(units), num_tokens, adds_up)
+    step.num_tokens = int(all_tokens)
+    training.optimizer.expect_gradients(of_one_pass=not num_adding)
     step.losses = []
 
 

@@ -113,6 +113,10 @@ class MasterOptimizer:
             self._collected[index] = before.to(master.dtype).add_(given)
         parameter.grad = None
 
+    def expect_gradients(self, *, of_one_pass: bool) -> None:
+        """Take note of whether, on all ranks, no gradients of several micro-batches are added up in the coming step."""
+        self._sums.is_of_one_pass = of_one_pass
+
     @contextmanager
     def last_backward(self) -> Iterator[None]:
         """Begin to sum gradients over ranks while the last backward pass of a step, inside the block, computes them.

@@ -155,14 +155,31 @@ def of_each(value: float) -> list[float]:
     return list(sums(*places))
 
 
-def summer() -> Callable[[torch.Tensor], Callable[[], None]]:
-    """Return what begins to make a tensor the sum of all ranks', in place, in whatever thread; that returns a wait."""
+def summer() -> Callable[[torch.Tensor, torch.dtype], Callable[[], torch.Tensor]]:
+    """Return what begins to sum a tensor over all ranks, in numbers of a kind, in whatever thread; that returns a wait.
+
+    The wait returns the sum, which may be the tensor itself. A tensor in shorter numbers travels in these.
+    """
     group = _joined_group()
 
-    def begin(tensor: torch.Tensor) -> Callable[[], None]:
+    def begin(tensor: torch.Tensor, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+        if tensor.dtype == dtype:
+            with _explained(group):
+                work = distributed.all_reduce(tensor, distributed.ReduceOp.SUM, group.processes, async_op=True)
+            return lambda: _waited(group, work, tensor)
+        found = [torch.empty_like(tensor) for _ in range(group.size)]
         with _explained(group):
-            work = distributed.all_reduce(tensor, distributed.ReduceOp.SUM, group.processes, async_op=True)
-        return lambda: _wait(group, work)
+            bits = [one.view(torch.uint8) for one in found]
+            work = distributed.all_gather(bits, tensor.view(torch.uint8), group.processes, async_op=True)
+
+        def wait() -> torch.Tensor:
+            _wait(group, work)
+            total = found[0].to(dtype)
+            for one in found[1:]:
+                total += one
+            return total
+
+        return wait
 
     return begin
 
@@ -282,6 +299,11 @@ def _wait(group: Group, work: Any) -> None:
         group.watch.place += 1
     with _explained(group):
         work.wait(group.limit)
+
+
+def _waited(group: Group, work: Any, tensor: torch.Tensor) -> torch.Tensor:
+    _wait(group, work)
+    return tensor
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _of_all_ranks(
     own = torch.cat(list(parts)) if parts else torch.zeros((0, width), device=device)
     whole = torch.zeros((counts[0] + len(own) + counts[1], width), dtype=torch.float64, device=device)
     whole[counts[0] : counts[0] + len(own)] = own
-    ranks.summer()(whole)()  # each is added to zeros, and stays what it is
+    ranks.summer()(whole, whole.dtype)()  # each is added to zeros, and stays what it is
     return whole.to(own.dtype)
 
 
