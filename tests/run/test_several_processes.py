@@ -38,28 +38,31 @@ LONG: dict[str, Any] = {
 Begin = Callable[..., list[ForkedProcess]]
 
 
+def start(place: Path, *configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
+    """Start the processes of one run, as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": len(configs), "LOCAL_WORLD_SIZE": len(configs), "MASTER_PORT": port}
+    found = []
+    for number, config in enumerate(configs):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**together, "MASTER_ADDR": "127.0.0.1", "RANK": number, "LOCAL_RANK": number}.items():
+                patch.setenv(name, str(value))
+            found.append(command(*arguments_of(config, place / f"config-{number}.yaml"), *flags))
+    return found
+
+
 @pytest.fixture
-def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
-    """Return what starts the processes of one run, as torchrun does; none is left at the end."""
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Return what starts the processes of one run; none is left at the end."""
     started: list[ForkedProcess] = []
 
-    def start(*configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        together = {"WORLD_SIZE": len(configs), "LOCAL_WORLD_SIZE": len(configs), "MASTER_PORT": port}
-        found = []
-        for number, config in enumerate(configs):
-            own = {**together, "MASTER_ADDR": "127.0.0.1", "RANK": number, "LOCAL_RANK": number}
-            for name, value in own.items():
-                monkeypatch.setenv(name, str(value))
-            found.append(command(*arguments_of(config, tmp_path / f"config-{number}.yaml"), *flags))
-        for name in own:
-            monkeypatch.delenv(name)
-        started.extend(found)
+    def begin(*configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
+        started.extend(found := start(tmp_path, *configs, flags=flags))
         return found
 
-    yield start
+    yield begin
     for process in started:
         process.send_signal(signal.SIGKILL)
 
@@ -80,11 +83,11 @@ def assert_same_curve(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def twin(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run that torchrun's processes made, and nobody interrupted."""
-    config = small_config(reviews, bert_folder, tmp_path_factory.mktemp("twin") / "run", **LONG)
-    path = tmp_path_factory.mktemp("twin") / "config.yaml"
-    launcher = command(*arguments_of(config, path), "--ranks", "2")
-    assert launcher.wait() == 0, launcher.stderr
+    """Return a run that two processes made, and nobody interrupted."""
+    place = tmp_path_factory.mktemp("twin")
+    config = small_config(reviews, bert_folder, place / "run", **LONG)
+    processes = start(place, config, config)
+    assert [process.wait() for process in processes] == [0, 0], processes[0].stderr
     return Path(str(config.output))
 
 
@@ -181,6 +184,18 @@ def test_devices_that_processes_cannot_share_are_refused() -> None:
 
     with pytest.raises(InputError, match="the device here is mps"):
         require_room(2, torch.device("mps"))
+
+
+@pytest.mark.slow
+def test_torchrun_makes_the_same_run(twin: Path, configured: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = configured(**LONG)
+    arguments = arguments_of(config, tmp_path / "config.yaml")
+    ours = [sys.executable, "-m", "tunesmith", *arguments, "--ranks", "2"]
+    theirs = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tunesmith", *arguments]
+    for started in (ours, [sys.executable, *theirs, "--overwrite"]):
+        done = subprocess.run(started, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        assert trained_bytes(Path(str(config.output))) == trained_bytes(twin)
 
 
 @pytest.mark.slow
