@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.engine.rank_group import num_cores
+
 WARM_UP = 5
 """Steps that are not counted."""
 
@@ -91,10 +93,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scaling", choices=["strong", "weak"], help="processes of one thread each, instead")
-    parser.add_argument("--most", type=int, default=len(os.sched_getaffinity(0)), help="most processes with --scaling")
+    parser.add_argument("--most", type=int, default=num_cores(), help="most processes with --scaling")
     parser.add_argument("--case", choices=CASES, action="append", help="only these cases")
     wanted: Any = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     ways = [Way(1, cores), Way(cores, 1)]
     if wanted.scaling:
         ways = [Way(2**power, 1) for power in range(wanted.most.bit_length())]

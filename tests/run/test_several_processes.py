@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -24,11 +23,11 @@ from forked_process import ForkedProcess, command
 from run.test_interruption import arguments_of, trained_bytes, wait_for_step
 from small_runs import small_config
 from tunesmith.cli.application import run as run_command
-from tunesmith.engine.rank_group import require_room
+from tunesmith.engine.rank_group import num_cores, require_room
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.types import InputError
 
-pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two ranks take two cores")
+pytestmark = pytest.mark.skipif(num_cores() < 2, reason="two ranks take two cores")
 
 LONG: dict[str, Any] = {
     "train": {"epochs": 8},  # 64 steps: enough for a signal to come before the last one

@@ -79,6 +79,11 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
     distributed.destroy_process_group()  # after an error there may be nobody left to part from
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def require_room(num_here: int, device: torch.device) -> None:
     """Refuse more processes on this machine than it has cores, or accelerators where they compute there."""
     if device.type not in ("cpu", "cuda"):
@@ -86,8 +91,7 @@ def require_room(num_here: int, device: torch.device) -> None:
             f"Several processes train on cores or on CUDA, and the device here is {device.type}.",
             "Add --compute.device cpu, or leave out --ranks.",
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    there = torch.cuda.device_count() if device.type == "cuda" else cores
+    there = torch.cuda.device_count() if device.type == "cuda" else num_cores()
     if num_here > there:
         kind = "accelerators" if device.type == "cuda" else "cores"
         raise InputError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.load import dump_yaml
 from tunesmith.engine.precision import choose_device
-from tunesmith.engine.rank_group import num_started, require_room
+from tunesmith.engine.rank_group import num_cores, num_started, require_room
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def train_in_ranks(
     device = choose_device(config.compute.device)
     require_room(num_ranks, device)
     flags = [flag for flag, wanted in zip(_FLAGS, (resume, overwrite, quiet), strict=True) if wanted]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    surroundings = {"OMP_NUM_THREADS": str(max(1, cores // num_ranks)), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    surroundings = {"OMP_NUM_THREADS": str(max(1, num_cores() // num_ranks)), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     with tempfile.TemporaryDirectory(prefix="tunesmith-ranks-") as place, _surrounded(surroundings):
         given = Path(place) / "config.yaml"
         given.write_text(dump_yaml(config), encoding="utf-8")
