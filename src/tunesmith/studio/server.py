@@ -26,6 +26,7 @@ def studio(root: Path, port: int, *, started: Callable[[str], None]) -> None:
             raise MissingExtraError("The studio", name, "serve")
     import uvicorn
 
+    from tunesmith.serve.connections import MAX_HEAD_BYTES, ImpatientProtocol
     from tunesmith.studio.application import application
 
     place = Workplace(root)
@@ -35,12 +36,14 @@ def studio(root: Path, port: int, *, started: Callable[[str], None]) -> None:
         settings = replace(settings, port=listening.getsockname()[1])
         config = uvicorn.Config(
             application(place, settings),
+            http=ImpatientProtocol,
+            ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
             timeout_keep_alive=10,
             timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=64 * 1024,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
         started(f"http://127.0.0.1:{settings.port}/?key={place.key()}")
         uvicorn.Server(config).run(sockets=[listening])
