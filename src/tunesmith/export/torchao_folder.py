@@ -46,7 +46,8 @@ class TorchaoFolder(TransformersFolder):
         whole: Any = plain.model
         output = whole.get_output_embeddings()
         kept = [name for name, module in whole.named_modules() if module is output]
-        config = TorchAoConfig(_kind(form), modules_to_not_convert=[*kept, *odd])
+        with silence():  # of kernels for other machines
+            config = TorchAoConfig(_kind(form), modules_to_not_convert=[*kept, *odd])
         model: Any = _load(type(plain.model), folder, quantization_config=config)
         for path in folder.glob("*.safetensors*"):
             path.unlink()
