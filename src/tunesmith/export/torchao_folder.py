@@ -56,7 +56,7 @@ class TorchaoFolder(TransformersFolder):
         said = []
         if form.name == "int4":
             said.append(
-                "Numbers of 4 bits take a byte each in the file: torchao packs them where a device can use that."
+                "Numbers of 4 bits take a byte each in the file: packed, they would load on some GPUs alone."
             )
         if odd:
             said.append(
