@@ -55,9 +55,7 @@ class TorchaoFolder(TransformersFolder):
             model.save_pretrained(folder)
         said = []
         if form.name == "int4":
-            said.append(
-                "Numbers of 4 bits take a byte each in the file: packed, they would load on some GPUs alone."
-            )
+            said.append("Numbers of 4 bits take a byte each in the file: packed, they would load on some GPUs alone.")
         if odd:
             said.append(
                 f"Left whole, as their rows do not divide into groups of {GROUP}: {', '.join(sorted(set(odd)))}."
