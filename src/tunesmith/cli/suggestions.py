@@ -31,6 +31,8 @@ compare: contest versus benchmark_methods
 serve: server api deploy host rest http
 merge: merge_lora merge_adapter merge_and_unload fuse
 export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
+push: upload publish push_to_hub hub huggingface hf
+import: convert_config from_llamafactory from_axolotl llamafactory axolotl migrate translate_config
 gate: may_replace non_inferiority promote regression_test
 restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
@@ -53,9 +55,6 @@ NOT_YET = {
     "webui": "a web page to work on",
     "ui": "a web page to work on",
     "gui": "a web page to work on",
-    "push": "uploading a model",
-    "upload": "uploading a model",
-    "publish": "uploading a model",
     "explain": "attributions",
     "audit": "audits",
 }
@@ -64,7 +63,6 @@ NOT_YET = {
 INSTEAD = {
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
     "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
-    "uploading a model": "A run's folder is what 'hf upload' takes.",
 }
 """What there is in its place."""
 

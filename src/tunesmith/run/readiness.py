@@ -11,6 +11,7 @@ from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import RunPlan
 from tunesmith.run.session import Opened, Ready, StepSettings, next_stage
 from tunesmith.run.tensorboard import TensorBoard
+from tunesmith.run.trackers import trackers_of
 
 
 def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings: StepSettings) -> Ready:
@@ -20,6 +21,8 @@ def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings
     stack.callback(metrics.close)
     board = TensorBoard(directory.tensorboard, training.step)
     opened.observers.add(board)
+    for tracker in trackers_of(opened.resolved, directory):
+        opened.observers.add(tracker)
     for problem in metrics.problems:
         opened.note(problem)
     ready = next_stage(Ready, opened, training=training, settings=settings, metrics=metrics, board=board)
