@@ -64,7 +64,9 @@ def import_command(
         write_text(output, found.text)
     if as_json:
         lines = [asdict(line) | {"value": line.shown.partition(": ")[2]} for line in found.lines]
-        say_json({"tool": found.tool, "keys": lines, "usual": dict(found.usual), "config": dict(found.values)}, indent=1)
+        say_json(
+            {"tool": found.tool, "keys": lines, "usual": dict(found.usual), "config": dict(found.values)}, indent=1
+        )
         return
     if output is None:
         write(found.text)
@@ -97,7 +99,9 @@ def _missing(found: Imported) -> list[Problem]:
     sets = [one.path for one in config.mixture] or [config.path]
     named = [name for name in (*sets, config.validation) if name and not name.startswith(("hub:", "sample:"))]
     return [
-        Problem("warning", f"The data {name} are not there, seen from this folder.", "Mend the path in what was written.")
+        Problem(
+            "warning", f"The data {name} are not there, seen from this folder.", "Mend the path in what was written."
+        )
         for name in named
         if not Path(name).expanduser().exists()
     ]

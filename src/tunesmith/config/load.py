@@ -305,4 +305,6 @@ def dump_yaml(config: Config) -> str:
 
 def dump_values(values: Mapping[str, Any]) -> str:
     """Return plain values as YAML, in the order given, which reads the same by both versions of YAML."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False)
+    return yaml.dump(
+        dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
+    )

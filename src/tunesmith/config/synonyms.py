@@ -61,8 +61,8 @@ _NO_LOGGER = (
 _ONE_DEVICE = "A run uses one device; several processes or GPUs are not there yet."
 _NO_HUB = "A finished run goes to the hub by a command of its own: tunesmith push RUN NAME."
 _TRACKERS = (
-    "Every step stands in metrics.jsonl and for TensorBoard in tensorboard/ of the run; beside them it is wandb, mlflow or "
-    "trackio, or several with commas."
+    "Every step stands in metrics.jsonl and for TensorBoard in tensorboard/ of the run; beside them it is wandb, "
+    "mlflow or trackio, or several with commas."
 )
 
 _PLAIN = """
@@ -236,9 +236,7 @@ _NOTED: tuple[tuple[Meaning, str], ...] = (
     ),
     (
         Meaning((), _NO_LOGGER),
-        (
-            "logging_steps logging_dir log_interval logging_strategy tensorboard plot_loss"
-        ),
+        ("logging_steps logging_dir log_interval logging_strategy tensorboard plot_loss"),
     ),
     (
         Meaning((("tracker", ""),), _TRACKERS),

@@ -110,7 +110,9 @@ def _require_known_base(run: Run) -> None:
     if not recorded.get("hub_id"):
         fix = f"Add it to its base first: tunesmith push {run.folder} NAME --merge."
         if run.config.method.result == "own":
-            fix = f"Write it as a plain model first (tunesmith restore {run.folder} --output FOLDER), and push that one."
+            fix = (
+                f"Write it as a plain model first (tunesmith restore {run.folder} --output FOLDER), and push that one."
+            )
         raise InputError(
             f"The run in {run.folder} is beside a base model that is not on the hub ({run.config.model.name}): nobody "
             "else could load it.",
@@ -161,7 +163,9 @@ def _without_place(text: str, model: str) -> str:
 def _write_records(run: Run, folder: Path) -> None:
     """Write what ``Run.open`` needs, without paths, machine and notes, and a manifest of all that goes."""
     environment = run.directory.read_json("environment")
-    kept = {key: environment[key] for key in ("versions", "seed", "model", "tokenizer", "defaults") if key in environment}
+    kept = {
+        key: environment[key] for key in ("versions", "seed", "model", "tokenizer", "defaults") if key in environment
+    }
     kept["data"] = {"hashes": environment.get("data", {}).get("hashes", {})}
     summary = {key: value for key, value in run.summary.items() if key not in ("problems", "columns")}
     (folder / "config.yaml").write_text(dump_yaml(_without_paths(run.config)), encoding="utf-8")

@@ -78,9 +78,10 @@ def push(
             f"{target!r} is no name of a repository.", "Give OWNER/NAME, or file:PATH for a folder of this machine."
         )
     name = "" if to_folder else target
-    with prepared(
-        run, name=name, merged=merged, with_predictions=with_predictions, public=not to_folder
-    ) as (folder, left):
+    with prepared(run, name=name, merged=merged, with_predictions=with_predictions, public=not to_folder) as (
+        folder,
+        left,
+    ):
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted(folder.rglob("*"))
@@ -127,9 +128,7 @@ def _upload(
         if revision is not None:
             api.create_branch(target, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in names]
-        done = api.create_commit(
-            target, operations, commit_message="Model and card, by tunesmith", revision=revision
-        )
+        done = api.create_commit(target, operations, commit_message="Model and card, by tunesmith", revision=revision)
     return str(url), str(done.oid)
 
 
@@ -149,7 +148,9 @@ def _told(target: str) -> Iterator[None]:
         reason = _without_tokens(error)
         if status in (401, 403):
             raise InputError(f"The hub does not let this token write {target}: {reason}", LOG_IN) from error
-        raise InputError(f"The hub refused {target}: {reason}", "Check the name; what is there already stays.") from error
+        raise InputError(
+            f"The hub refused {target}: {reason}", "Check the name; what is there already stays."
+        ) from error
     except Exception as error:  # the transport's own exceptions differ between releases of the hub's library
         raise RunError(
             f"The hub could not be reached, and {target} was not written: {_without_tokens(error)}\n"

@@ -25,7 +25,7 @@ from tunesmith.other_tools.trainer_keys import (
     translate_schedule,
     translate_steps,
 )
-from tunesmith.other_tools.translation import Translation, is_said
+from tunesmith.other_tools.translation import Translation, is_said, read_notes
 from tunesmith.types import InputError
 
 USUAL = Usual(rows=1, epochs=1, rate=2e-4, schedule="cosine")
@@ -36,57 +36,69 @@ LOSSES: Mapping[str, str] = {
     "orpo": "orpo",
     "simpo": "simpo",
 }
-NEEDLESS = (
-    (
-        "model_type tokenizer_type tokenizer_config processor_type is_llama_derived_model is_mistral_derived_model "
-        "is_qwen_derived_model is_falcon_derived_model base_model_config base_model_ignore_patterns",
-        "The model's own files say what it is.",
-    ),
-    ("strict debug seed_worker profiler_steps", "It says nothing of the result."),
-    (
-        "wandb_entity wandb_watch wandb_run_id wandb_log_model mlflow_tracking_uri hf_mlflow_log_artifacts comet_api_key "
-        "comet_workspace use_comet wandb_mode use_tensorboard",
-        "Where a tracker's own library sends figures is said by its environment variables.",
-    ),
-    (
-        "plugins liger_rope liger_rms_norm liger_glu_activation liger_fused_linear_cross_entropy liger_layer_norm "
-        "liger_cross_entropy cut_cross_entropy unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm "
-        "unsloth_rope lora_mlp_kernel lora_qkv_kernel lora_o_kernel flash_attn_cross_entropy flash_attn_rms_norm "
-        "flash_attn_fuse_mlp flash_attn_fuse_qkv lora_on_cpu lora_fan_in_fan_out",
-        "Layers, heads and losses are computed by this program's own code (compute.kernels: liger on GPUs).",
-    ),
-    ("shuffle_merged_datasets shuffle_before_merging_datasets", "Rows are drawn in a new order in every epoch."),
-    ("evals_per_epoch saves_per_epoch", "There are evaluations after every epoch, or as often as the rows are worth it "
-     "(train.evaluate_steps); a checkpoint is saved at every one."),
-    ("eval_table_size eval_max_new_tokens eval_causal_lm_metrics do_causal_lm_eval do_bench_eval eval_sample_packing",
-     "The finished model is judged by its task's metrics, answers by evaluation.answers."),
-    ("skip_prepare_dataset dataset_keep_in_memory dataset_shard_num dataset_shard_idx dataset_exact_deduplication",
-     "Rows are read and tokenised once; those that repeat another one are left out (data.clean.duplicates)."),
-    ("sample_packing_group_size sample_packing_bin_size sample_packing_eff_est total_num_tokens multipack_real_batches",
-     "Rows stand one after the other without padding."),
-    ("chat_template_jinja_path", "It is task.template."),
-    ("save_first_step hf_use_auth_token", "Nothing of the result depends on it."),
-)  # fmt: skip
-LEFT_OUT = (
-    ("lora_model_dir", "To go on from an adapter, name its folder as the model: it is merged into its base, and a new "
-     "adapter is trained."),
-    ("special_tokens tokens added_tokens_overrides", "The vocabulary stays as it is; the tokens of the model's own "
-     "tokenizer are taken."),
-    ("unfrozen_parameters", "Which parameters are trained is said by the method: freeze trains upper layers."),
-    ("cosine_min_lr_ratio cosine_constant_lr_ratio", "A cosine falls to 0 over all steps."),
-    ("lr_groups embedding_lr embedding_lr_scale", "All matrices have one rate, but by method.layer_decay and LoRA+."),
-    ("loraplus_lr_embedding", "Embeddings have the rate of the other matrices."),
-    ("relora relora_steps relora_prune_ratio relora_cpu_offload", "An adapter is not merged and begun anew."),
-    ("s2_attention", "Attention is the model's own."),
-    ("loss_watchdog_threshold loss_watchdog_patience", "Steps whose gradient leaps are skipped: train.spike_factor."),
-    ("curriculum_sampling", "Rows are drawn in a new order in every epoch."),
-    ("process_reward_model", "The task reward judges whole answers."),
-    ("dpo_use_weighting rpo_alpha dpo_label_smoothing_alpha dpo_norm_loss precompute_ref_log_probs "
-     "dpo_use_logits_to_keep orpo_alpha cpo_alpha", "Of losses of preferences there are task.loss and task.beta."),
-    ("trl vllm", "What the task grpo is told stands in docs/tasks/grpo.md."),
-    ("torch_compile_backend torch_compile_mode", "Layers are compiled in one way (compute.compile)."),
-    ("qat quantization gptq gptq_groupsize gptq_model_v1", "Bases of few bits are NF4 and int8 (method.quantize)."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+model_type tokenizer_type tokenizer_config processor_type is_llama_derived_model is_mistral_derived_model
+is_qwen_derived_model is_falcon_derived_model base_model_config base_model_ignore_patterns
+    The model's own files say what it is.
+strict debug seed_worker profiler_steps
+    It says nothing of the result.
+wandb_entity wandb_watch wandb_run_id wandb_log_model mlflow_tracking_uri hf_mlflow_log_artifacts comet_api_key
+comet_workspace use_comet wandb_mode use_tensorboard
+    Where a tracker's own library sends figures is said by its environment variables.
+plugins liger_rope liger_rms_norm liger_glu_activation liger_fused_linear_cross_entropy liger_layer_norm
+liger_cross_entropy cut_cross_entropy unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm unsloth_rope
+lora_mlp_kernel lora_qkv_kernel lora_o_kernel flash_attn_cross_entropy flash_attn_rms_norm flash_attn_fuse_mlp
+flash_attn_fuse_qkv lora_on_cpu lora_fan_in_fan_out
+    Layers, heads and losses are computed by this program's own code (compute.kernels: liger on GPUs).
+shuffle_merged_datasets shuffle_before_merging_datasets
+    Rows are drawn in a new order in every epoch.
+evals_per_epoch saves_per_epoch
+    There are evaluations after every epoch, or as often as the rows are worth it (train.evaluate_steps); a checkpoint
+    is saved at every one.
+eval_table_size eval_max_new_tokens eval_causal_lm_metrics do_causal_lm_eval do_bench_eval eval_sample_packing
+    The finished model is judged by its task's metrics, answers by evaluation.answers.
+skip_prepare_dataset dataset_keep_in_memory dataset_shard_num dataset_shard_idx dataset_exact_deduplication
+    Rows are read and tokenised once; those that repeat another one are left out (data.clean.duplicates).
+sample_packing_group_size sample_packing_bin_size sample_packing_eff_est total_num_tokens multipack_real_batches
+    Rows stand one after the other without padding.
+chat_template_jinja_path
+    It is task.template.
+save_first_step hf_use_auth_token
+    Nothing of the result depends on it.
+""")
+LEFT_OUT = read_notes("""
+lora_model_dir
+    To go on from an adapter, name its folder as the model: it is merged into its base, and a new adapter is trained.
+special_tokens tokens added_tokens_overrides
+    The vocabulary stays as it is; the tokens of the model's own tokenizer are taken.
+unfrozen_parameters
+    Which parameters are trained is said by the method: freeze trains upper layers.
+cosine_min_lr_ratio cosine_constant_lr_ratio
+    A cosine falls to 0 over all steps.
+lr_groups embedding_lr embedding_lr_scale
+    All matrices have one rate, but by method.layer_decay and LoRA+.
+loraplus_lr_embedding
+    Embeddings have the rate of the other matrices.
+relora relora_steps relora_prune_ratio relora_cpu_offload
+    An adapter is not merged and begun anew.
+s2_attention
+    Attention is the model's own.
+loss_watchdog_threshold loss_watchdog_patience
+    Steps whose gradient leaps are skipped: train.spike_factor.
+curriculum_sampling
+    Rows are drawn in a new order in every epoch.
+process_reward_model
+    The task reward judges whole answers.
+dpo_use_weighting rpo_alpha dpo_label_smoothing_alpha dpo_norm_loss precompute_ref_log_probs dpo_use_logits_to_keep
+orpo_alpha cpo_alpha
+    Of losses of preferences there are task.loss and task.beta.
+trl vllm
+    What the task grpo is told stands in docs/tasks/grpo.md.
+torch_compile_backend torch_compile_mode
+    Layers are compiled in one way (compute.compile).
+qat quantization gptq gptq_groupsize gptq_model_v1
+    Bases of few bits are NF4 and int8 (method.quantize).
+""")
 
 
 def translate(found: Translation, place: Path) -> None:
@@ -146,7 +158,9 @@ def _task(found: Translation) -> None:
     smoothing = found.number("dpo_label_smoothing")
     if smoothing:
         found.translate("dpo_label_smoothing", {"task.label_smoothing": smoothing})
-    found.needless("train_on_inputs excess_length_strategy dpo_label_smoothing", "Of preferences the answers are learned.")
+    found.needless(
+        "train_on_inputs excess_length_strategy dpo_label_smoothing", "Of preferences the answers are learned."
+    )
     _template(found)
 
 

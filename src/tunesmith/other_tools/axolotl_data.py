@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "chat_template": {"messages": "messages"},
     "": {},
 }
-"""Types of rows -> the columns that they read, by role here. Rows of other types are read by what their columns hold."""
+"""Types of rows -> the columns that they read, by role here; rows of other types are read by what columns hold."""
 FIELDS: Mapping[str, str] = {
     "field_instruction": "prompt",
     "field_input": "context",
@@ -47,7 +48,9 @@ def translate_datasets(found: Translation, place: Path) -> None:
     """Translate ``datasets``, ``pretraining_dataset`` and ``test_datasets``."""
     is_pairs = found.get("rl") is not None
     key = "datasets" if found.get("datasets") is not None else "pretraining_dataset"
-    sets = [_read_set(found, f"{key}[{number}]", one, place, is_pairs) for number, one in enumerate(_listed(found, key))]
+    sets = [
+        _read_set(found, f"{key}[{number}]", one, place, is_pairs) for number, one in enumerate(_listed(found, key))
+    ]
     judged = [
         _read_set(found, f"test_datasets[{number}]", one, place, is_pairs)
         for number, one in enumerate(_listed(found, "test_datasets"))
@@ -96,7 +99,7 @@ def _path(found: Translation, part: str, entry: Mapping[str, Any], place: Path) 
 
 
 def _columns_of_type(found: Translation, part: str, kind: str) -> dict[str, str]:
-    name = kind if kind in TYPES else kind.split(".")[0].split(":")[0]
+    name = kind if kind in TYPES else re.split(r"[.:]", kind, maxsplit=1)[0]
     if name not in TYPES:
         why = "Rows are read by what their columns hold ('tunesmith data inspect FILE' shows how)."
         found.note_part(f"{part}.type", kind, "left out", why)

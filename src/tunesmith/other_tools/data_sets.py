@@ -44,7 +44,7 @@ def write_sets(found: Translation, keys: str, sets: Sequence[ForeignSet], valida
     Raises ``InputError`` where there are none.
     """
     if not sets:
-        message = f"There are no data to train on ({keys.split()[0]})."
+        message = f"There are no data to train on ({keys.split(maxsplit=1)[0]})."
         raise InputError(message, "Give them as --data PATH.")
     if len(sets) == 1:
         (only,) = sets

@@ -16,7 +16,7 @@ from tunesmith.other_tools.methods import (
 )
 from tunesmith.other_tools.reading import read_values
 from tunesmith.other_tools.trainer_keys import Usual, take_usual, translate_lora, translate_trainer
-from tunesmith.other_tools.translation import Translation
+from tunesmith.other_tools.translation import Translation, read_notes
 from tunesmith.types import InputError
 
 USUAL = Usual()
@@ -28,45 +28,59 @@ LOSSES: Mapping[str, str] = {
     "orpo": "orpo",
     "simpo": "simpo",
 }
-NEEDLESS = (
-    (
-        "template",
-        "Conversations are written by the model's own chat template (ChatML where it has none); another one is "
-        "task.template: FILE.jinja.",
-    ),
-    ("do_predict predict_with_generate compute_accuracy eval_num_beams ignore_pad_token_for_loss",
-     "The finished model is judged by its task's metrics, answers by evaluation.answers."),
-    ("visual_inputs processor_kwargs freeze_vision_tower freeze_multi_modal_projector freeze_language_model",
-     "What of a model is trained is said by the method."),
-    ("pissa_convert", "What is saved is a plain adapter of the base as it was published."),
-    ("create_new_adapter", "A new adapter is trained."),
-    ("disable_gradient_checkpointing", "Activations are computed again where memory is short (compute.checkpointing)."),
-    ("enable_liger_kernel", "It is compute.kernels: liger, on GPUs."),
-    ("use_unsloth use_unsloth_gc use_kt", "Layers are computed by this program's own code."),
-    ("dataset_dir media_dir", "Paths of the data hold it."),
-    ("quantization_method quantization_device_map", "Bases of few bits are those of bitsandbytes."),
-    ("split_special_tokens", "What users write is text, whatever it looks like (task.special_tokens)."),
-    ("tool_format", "Calls of tools are written by the chat template."),
-    ("infer_backend infer_dtype export_dir export_size export_device export_legacy_format export_hub_model_id",
-     "Serving is 'tunesmith serve', merging 'tunesmith merge', other forms 'tunesmith export'."),
-)  # fmt: skip
-LEFT_OUT = (
-    ("adapter_name_or_path", "To go on from an adapter, name its folder as the model: it is merged into its base, and a "
-     "new adapter is trained."),
-    ("ref_model ref_model_adapters", "The reference is the model as it was loaded."),
-    ("pref_ftx", "There is no loss of the better answer beside that of preferences, but in task.loss: orpo."),
-    ("use_badam badam_mode badam_layer_optimizer badam_switch_interval", "The method lisa trains a few layers at a "
-     "time."),
-    ("use_adam_mini use_muon", "train.optimizer names others of pytorch-optimizer."),
-    ("use_llama_pro", "No layers are added to a model; the method freeze trains the upper ones."),
-    ("add_tokens new_special_tokens add_special_tokens resize_vocab", "The vocabulary stays as it is; the method "
-     "trainable_tokens trains chosen embeddings."),
-    ("shift_attn mixture_of_depths llama_pro", "The model's layers are not changed."),
-    ("freeze_extra_modules freeze_trainable_modules", "The method freeze counts layers from the bottom."),
-    ("galore_target galore_layerwise apollo_target apollo_layerwise galore_proj_type apollo_proj apollo_scale_type",
-     "It applies to all matrices; options go into train.optimizer.options."),
-    ("reward_model reward_model_type ppo_epochs ppo_score_norm ppo_target", "PPO is not there; the task grpo is."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+template
+    Conversations are written by the model's own chat template (ChatML where it has none); another one is
+    task.template: FILE.jinja.
+do_predict predict_with_generate compute_accuracy eval_num_beams ignore_pad_token_for_loss
+    The finished model is judged by its task's metrics, answers by evaluation.answers.
+visual_inputs processor_kwargs freeze_vision_tower freeze_multi_modal_projector freeze_language_model
+    What of a model is trained is said by the method.
+pissa_convert
+    What is saved is a plain adapter of the base as it was published.
+create_new_adapter
+    A new adapter is trained.
+disable_gradient_checkpointing
+    Activations are computed again where memory is short (compute.checkpointing).
+enable_liger_kernel
+    It is compute.kernels: liger, on GPUs.
+use_unsloth use_unsloth_gc use_kt
+    Layers are computed by this program's own code.
+dataset_dir media_dir
+    Paths of the data hold it.
+quantization_method quantization_device_map
+    Bases of few bits are those of bitsandbytes.
+split_special_tokens
+    What users write is text, whatever it looks like (task.special_tokens).
+tool_format
+    Calls of tools are written by the chat template.
+infer_backend infer_dtype export_dir export_size export_device export_legacy_format export_hub_model_id
+    Serving is 'tunesmith serve', merging 'tunesmith merge', other forms 'tunesmith export'.
+""")
+LEFT_OUT = read_notes("""
+adapter_name_or_path
+    To go on from an adapter, name its folder as the model: it is merged into its base, and a new adapter is trained.
+ref_model ref_model_adapters
+    The reference is the model as it was loaded.
+pref_ftx
+    There is no loss of the better answer beside that of preferences, but in task.loss: orpo.
+use_badam badam_mode badam_layer_optimizer badam_switch_interval
+    The method lisa trains a few layers at a time.
+use_adam_mini use_muon
+    train.optimizer names others of pytorch-optimizer.
+use_llama_pro
+    No layers are added to a model; the method freeze trains the upper ones.
+add_tokens new_special_tokens add_special_tokens resize_vocab
+    The vocabulary stays as it is; the method trainable_tokens trains chosen embeddings.
+shift_attn mixture_of_depths llama_pro
+    The model's layers are not changed.
+freeze_extra_modules freeze_trainable_modules
+    The method freeze counts layers from the bottom.
+galore_target galore_layerwise apollo_target apollo_layerwise galore_proj_type apollo_proj apollo_scale_type
+    It applies to all matrices; options go into train.optimizer.options.
+reward_model reward_model_type ppo_epochs ppo_score_norm ppo_target
+    PPO is not there; the task grpo is.
+""")
 
 
 def translate(found: Translation, place: Path) -> None:
@@ -113,8 +127,9 @@ def _task(found: Translation) -> None:
     system = found.get("default_system")
     if system is not None:
         found.translate("default_system", {"task.system": system})
+    thinks = found.is_on("enable_thinking")
     if found.get("enable_thinking") is not None:
-        found.translate("enable_thinking", {"task.template_arguments": {"enable_thinking": found.is_on("enable_thinking")}})
+        found.translate("enable_thinking", {"task.template_arguments": {"enable_thinking": thinks}})
 
 
 def _preferences(found: Translation, stage: str) -> None:
@@ -180,7 +195,7 @@ def _method(found: Translation) -> None:
 
 
 def _layers(found: Translation) -> None:
-    """Turn the number of upper layers that are trained into that of lower ones that are not, where the model is here."""
+    """Turn the number of upper layers that are trained into that of the lower ones, where the model is here."""
     trained = int(found.number("freeze_trainable_layers") or 2)
     num_layers = _num_layers(str(found.get("model_name_or_path") or ""))
     if num_layers is None or trained < 0:

@@ -96,8 +96,7 @@ def _read_set(found: Translation, name: str, registry: Mapping[str, Any], folder
 
 
 _KNOWN_OF_ENTRY = frozenset(
-    "file_name hf_hub_url ms_hub_url om_hub_url script_url cloud_file_name formatting ranking subset split folder "
-    "num_samples columns tags".split()
+    ("file_name", "hf_hub_url", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags")
 )
 
 
@@ -143,7 +142,9 @@ def _columns(found: Translation, entry: Mapping[str, Any], part: str, stage: str
         if not is_said(column):
             continue
         if here is None:
-            why = "Rows hold texts alone." if role in ("images", "videos", "audios") else "It is not read in this stage."
+            why = (
+                "Rows hold texts alone." if role in ("images", "videos", "audios") else "It is not read in this stage."
+            )
             found.note_part(f"{part}.columns.{role}", column, "left out", why)
         else:
             columns[here] = str(column)

@@ -24,14 +24,16 @@ def read_values(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8.", "Save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {str(error)[:200]}.", "Give the file as the other tool reads it.") from error
+        raise InputError(
+            f"{path} is no JSON: {str(error)[:200]}.", "Give the file as the other tool reads it."
+        ) from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}; expected keys and values.")
     return values
 
 
 def placed(name: str, *folders: Path) -> str | None:
-    """Return a file or folder by the path that it is found at from here: as it is named, or below one of ``folders``."""
+    """Return the path that a file or folder is found at from here: as it is named, or below one of ``folders``."""
     for path in (Path(name).expanduser(), *(folder / name for folder in folders)):
         try:
             if path.exists():

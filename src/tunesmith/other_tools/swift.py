@@ -14,7 +14,7 @@ from tunesmith.other_tools.methods import (
     without_lora,
 )
 from tunesmith.other_tools.trainer_keys import Usual, take_usual, translate_lora, translate_trainer
-from tunesmith.other_tools.translation import Translation, names_in
+from tunesmith.other_tools.translation import Translation, names_in, read_notes
 from tunesmith.types import InputError
 
 LOSSES: Mapping[str, str] = {"dpo": "sigmoid", "orpo": "orpo", "simpo": "simpo", "kto": "kto"}
@@ -28,31 +28,41 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "bone": {"method": "miss"},
     "longlora": {"method": "lora"},
 }
-NEEDLESS = (
-    ("model_type model_author model_name template template_backend model_kwargs device_map max_memory use_hf",
-     "The model's own files say what it is, and how conversations are written; models are the hub's, or folders."),
-    ("torch_dtype", "It is train.precision."),
-    ("swift_version framework cached_dataset data_seed load_from_cache_file dataset_shuffle val_dataset_shuffle "
-     "add_version create_checkpoint_symlink ignore_args_error logprobs lazy_tokenize strict load_args",
-     "Nothing of the result depends on it."),
-    ("freeze_llm freeze_vit freeze_aligner freeze_parameters_ratio", "What is trained is said by the method."),
-    ("quant_method", "Bases of few bits are those of bitsandbytes."),
-    ("use_chat_template agent_template padding_side truncation_strategy", "Conversations are written by the model's own "
-     "template; task.too_long says what becomes of long ones."),
-    ("infer_backend temperature top_k top_p repetition_penalty max_new_tokens stream", "It is said where answers are "
-     "written."),
-)  # fmt: skip
-LEFT_OUT = (
-    ("adapters resume_only_model", "To go on from an adapter, name its folder as the model."),
-    ("loss_scale", "Marks in the data (train, weight) say which turns are learned."),
-    ("ref_model reward_model reward_funcs external_plugins", "The reference is the model as it was loaded."),
-    ("new_special_tokens", "The vocabulary stays as it is."),
-    ("rpo_alpha cpo_alpha label_smoothing", "Of losses of preferences there are task.loss and task.beta."),
-    ("galore_rank use_galore galore_target_modules", "train.optimizer: {name: GaLore, options: {rank: 64}}."),
-    ("target_regex", "Modules are named, or their last parts, and not described by a pattern."),
-    ("trainable_parameters freeze_parameters trainable_parameters_regex freeze_parameters_regex",
-     "Which parameters are trained is said by the method."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+model_type model_author model_name template template_backend model_kwargs device_map max_memory use_hf
+    The model's own files say what it is, and how conversations are written; models are the hub's, or folders.
+torch_dtype
+    It is train.precision.
+swift_version framework cached_dataset data_seed load_from_cache_file dataset_shuffle val_dataset_shuffle add_version
+create_checkpoint_symlink ignore_args_error logprobs lazy_tokenize strict load_args
+    Nothing of the result depends on it.
+freeze_llm freeze_vit freeze_aligner freeze_parameters_ratio
+    What is trained is said by the method.
+quant_method
+    Bases of few bits are those of bitsandbytes.
+use_chat_template agent_template padding_side truncation_strategy
+    Conversations are written by the model's own template; task.too_long says what becomes of long ones.
+infer_backend temperature top_k top_p repetition_penalty max_new_tokens stream
+    It is said where answers are written.
+""")
+LEFT_OUT = read_notes("""
+adapters resume_only_model
+    To go on from an adapter, name its folder as the model.
+loss_scale
+    Marks in the data (train, weight) say which turns are learned.
+ref_model reward_model reward_funcs external_plugins
+    The reference is the model as it was loaded.
+new_special_tokens
+    The vocabulary stays as it is.
+rpo_alpha cpo_alpha label_smoothing
+    Of losses of preferences there are task.loss and task.beta.
+galore_rank use_galore galore_target_modules
+    train.optimizer: {name: GaLore, options: {rank: 64}}.
+target_regex
+    Modules are named, or their last parts, and not described by a pattern.
+trainable_parameters freeze_parameters trainable_parameters_regex freeze_parameters_regex
+    Which parameters are trained is said by the method.
+""")
 
 
 def translate(found: Translation, place: Path) -> None:
@@ -71,7 +81,7 @@ def translate(found: Translation, place: Path) -> None:
     take_usual(found, Usual(**{**_fields(usual), "weight_decay": 0.1}))
 
 
-def _fields(usual: Usual) -> dict[str, float | None | str]:
+def _fields(usual: Usual) -> dict[str, float | str | None]:
     return {name: getattr(usual, name) for name in Usual.__dataclass_fields__}
 
 
@@ -105,7 +115,9 @@ def _method(found: Translation) -> bool:
     if found.settings["method.name"] == "lora":
         found.take_usual("method.rank", found.number("lora_rank") or 8)
         found.take_usual("method.alpha", found.number("lora_alpha") or 32)
-        found.take_usual("method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout"))
+        found.take_usual(
+            "method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout")
+        )
         translate_lora(found, targets="target_modules")
         translate_start(found, "init_weights")
     translate_bits(found, "quant_bits")

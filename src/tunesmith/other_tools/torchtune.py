@@ -10,7 +10,7 @@ from typing import Any
 from tunesmith.other_tools.data_sets import ForeignSet, locate, write_sets
 from tunesmith.other_tools.reading import placed
 from tunesmith.other_tools.trainer_keys import Usual, take_usual, translate_batch
-from tunesmith.other_tools.translation import Translation, as_number, is_said
+from tunesmith.other_tools.translation import Translation, as_number, is_said, read_notes
 from tunesmith.types import InputError
 
 USUAL = Usual(rows=2, epochs=1, rate=3e-4, schedule="constant", clip=None)
@@ -25,16 +25,22 @@ KNOWN_DATA = {
 }
 """Builders that stand for one data set of the hub."""
 SCHEDULES = {"get_cosine_schedule_with_warmup": "cosine"}
-NEEDLESS = (
-    ("metric_logger profiler log_every_n_steps log_peak_memory_stats log_level", "Every step stands in metrics.jsonl."),
-    ("resume_from_checkpoint save_adapter_weights_only", "It is the flag --resume of 'tunesmith train'."),
-    ("enable_activation_offloading custom_sharded_layers fsdp_cpu_offload optimizer_in_bwd", "Where memory is short, "
-     "activations are computed again."),
-    ("shuffle", "Rows are drawn in a new order in every epoch."),
-    ("tokenizer", "A model brings its own tokenizer."),
-    ("loss", "The loss is the task's."),
-    ("collate_fn", "Rows stand one after the other without padding."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+metric_logger profiler log_every_n_steps log_peak_memory_stats log_level
+    Every step stands in metrics.jsonl.
+resume_from_checkpoint save_adapter_weights_only
+    It is the flag --resume of 'tunesmith train'.
+enable_activation_offloading custom_sharded_layers fsdp_cpu_offload optimizer_in_bwd
+    Where memory is short, activations are computed again.
+shuffle
+    Rows are drawn in a new order in every epoch.
+tokenizer
+    A model brings its own tokenizer.
+loss
+    The loss is the task's.
+collate_fn
+    Rows stand one after the other without padding.
+""")
 
 
 def translate(found: Translation, place: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.other_tools.translation import Translation, as_number, is_said, names_in
+from tunesmith.other_tools.translation import Translation, as_number, is_said, names_in, read_notes
 
 OPTIMIZERS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(
@@ -43,59 +43,65 @@ SCHEDULES: Mapping[str, tuple[str, str]] = {
 }
 _NO_SUCH_SCHEDULE = "There is no such schedule; 'cosine' was written. Others: linear, constant, inverse_sqrt, wsd."
 OFF_BESIDE = "The other one was taken."
-NEEDLESS = (
-    (
-        "overwrite_cache preprocessing_num_workers dataloader_num_workers dataloader_pin_memory num_proc "
-        "dataloader_persistent_workers dataloader_prefetch_factor preprocessing_batch_size tokenized_path dataset_num_proc "
-        "dataset_processes dataset_prepared_path dataloader_drop_last remove_unused_columns streaming buffer_size",
-        "Rows are read and tokenised once, cached, and mapped from the disk.",
-    ),
-    ("overwrite_output_dir", "It is the flag --overwrite of 'tunesmith train'."),
-    ("resume_from_checkpoint auto_resume_from_checkpoints", "It is the flag --resume of 'tunesmith train'."),
-    (
-        "logging_steps logging_strategy logging_first_step log_level log_every_n_steps plot_loss logging_dir "
-        "include_num_input_tokens_seen include_tokens_per_second disable_tqdm",
-        "Every step stands in metrics.jsonl, and for TensorBoard in tensorboard/ of the run.",
-    ),
-    ("per_device_eval_batch_size eval_batch_size eval_accumulation_steps", "Evaluations are cut to fit by themselves."),
-    (
-        "packing neat_packing sample_packing eval_packing eval_sample_packing pad_to_sequence_len padding_free "
-        "group_by_length group_by_modality_length train_sampling_strategy packed",
-        "Rows stand one after the other without padding, each attending to itself alone.",
-    ),
-    ("flash_attn flash_attention attn_implementation attn_impl xformers_attention sdp_attention eager_attention "
-     "use_flash_attention_2", "Attention is computed by this program's own, or torch's, kernels."),
-    ("save_only_model save_safetensors", "Checkpoints are safetensors, and a finished run keeps its model alone."),
-    ("greater_is_better", "The direction of a metric is known."),
-    ("tf32", "It is set on GPUs that have it."),
-    ("trust_remote_code trust_remote_code_model", "Code that comes with a model or data is never run."),
-    ("auto_find_batch_size", "A step that does not fit into memory is split, with the same gradient."),
-    ("use_fast_tokenizer tokenizer_use_fast use_fast", "Tokenizers are fast ones."),
-    ("ddp_timeout ddp_find_unused_parameters local_rank ddp_backend ddp_bucket_cap_mb nproc_per_node", "It is about "
-     "several processes, and says nothing of the result."),
-    ("use_cache low_cpu_mem_usage cache_dir torch_empty_cache_steps", "Nothing of the result depends on it."),
-    ("gradient_checkpointing_kwargs use_reentrant_gc", "There is one way of computing activations again."),
-    ("do_train", "It is trained."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+overwrite_cache preprocessing_num_workers dataloader_num_workers dataloader_pin_memory num_proc
+dataloader_persistent_workers dataloader_prefetch_factor preprocessing_batch_size tokenized_path dataset_num_proc
+dataset_processes dataset_prepared_path dataloader_drop_last remove_unused_columns streaming buffer_size
+    Rows are read and tokenised once, cached, and mapped from the disk.
+overwrite_output_dir
+    It is the flag --overwrite of 'tunesmith train'.
+resume_from_checkpoint auto_resume_from_checkpoints
+    It is the flag --resume of 'tunesmith train'.
+logging_steps logging_strategy logging_first_step log_level log_every_n_steps plot_loss logging_dir
+include_num_input_tokens_seen include_tokens_per_second disable_tqdm
+    Every step stands in metrics.jsonl, and for TensorBoard in tensorboard/ of the run.
+per_device_eval_batch_size eval_batch_size eval_accumulation_steps
+    Evaluations are cut to fit by themselves.
+packing neat_packing sample_packing eval_packing eval_sample_packing pad_to_sequence_len padding_free group_by_length
+group_by_modality_length train_sampling_strategy packed
+    Rows stand one after the other without padding, each attending to itself alone.
+flash_attn flash_attention attn_implementation attn_impl xformers_attention sdp_attention eager_attention
+use_flash_attention_2
+    Attention is computed by this program's own, or torch's, kernels.
+save_only_model save_safetensors
+    Checkpoints are safetensors, and a finished run keeps its model alone.
+greater_is_better
+    The direction of a metric is known.
+tf32
+    It is set on GPUs that have it.
+trust_remote_code trust_remote_code_model
+    Code that comes with a model or data is never run.
+auto_find_batch_size
+    A step that does not fit into memory is split, with the same gradient.
+use_fast_tokenizer tokenizer_use_fast use_fast
+    Tokenizers are fast ones.
+ddp_timeout ddp_find_unused_parameters local_rank ddp_backend ddp_bucket_cap_mb nproc_per_node
+    It is about several processes, and says nothing of the result.
+use_cache low_cpu_mem_usage cache_dir torch_empty_cache_steps
+    Nothing of the result depends on it.
+gradient_checkpointing_kwargs use_reentrant_gc
+    There is one way of computing activations again.
+do_train
+    It is trained.
+""")
 """Keys of which nothing has to be said, with the reason."""
-LEFT_OUT = (
-    (
-        "deepspeed fsdp fsdp_config fsdp_version accelerator_config ddp tensor_parallel_size context_parallel_size "
-        "sequence_parallel_size",
-        "How a training is spread over devices is no part of the configuration here.",
-    ),
-    (
-        "neftune_noise_alpha noisy_embedding_alpha",
-        "There is no noise on embeddings; model.dropout is what keeps a model from learning rows by heart.",
-    ),
-    ("push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision", "A finished run is pushed by a command of "
-     "its own: tunesmith push RUN NAME."),
-    ("hub_token hf_hub_token hf_token ms_hub_token", "Tokens stay where the hub's own library keeps them: hf auth "
-     "login."),
-    ("optim_args optim_target_modules", "Options of the optimizer go into train.optimizer.options, by their names."),
-    ("lr_scheduler_kwargs", "A schedule has 'warmup' and, of wsd, 'decay': train.schedule."),
-    ("rope_scaling rope_theta rope_parameters", "A model keeps the positions that it was trained with."),
-)  # fmt: skip
+LEFT_OUT = read_notes("""
+deepspeed fsdp fsdp_config fsdp_version accelerator_config ddp tensor_parallel_size context_parallel_size
+sequence_parallel_size
+    How a training is spread over devices is no part of the configuration here.
+neftune_noise_alpha noisy_embedding_alpha
+    There is no noise on embeddings; model.dropout is what keeps a model from learning rows by heart.
+push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision
+    A finished run is pushed by a command of its own: tunesmith push RUN NAME.
+hub_token hf_hub_token hf_token ms_hub_token
+    Tokens stay where the hub's own library keeps them: hf auth login.
+optim_args optim_target_modules
+    Options of the optimizer go into train.optimizer.options, by their names.
+lr_scheduler_kwargs
+    A schedule has 'warmup' and, of wsd, 'decay': train.schedule.
+rope_scaling rope_theta rope_parameters
+    A model keeps the positions that it was trained with.
+""")
 
 
 @dataclass(frozen=True, slots=True)

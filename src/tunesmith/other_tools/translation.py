@@ -1,7 +1,7 @@
 """What becomes of the keys of another tool's file: every one of them is translated, needless here, or left out.
 
-Which key here a name of theirs stands for is said by ``tunesmith.config.synonyms``, which also answers flags and keys of
-other tools; here stands what has to be computed, put together or explained.
+Which key here a name of theirs stands for is said by ``tunesmith.config.synonyms``, which also answers flags and keys
+of other tools; here stands what has to be computed, put together or explained.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ Kind = Literal["translated", "needless", "left out"]
 NO_COUNTERPART = "There is nothing of the kind here; the training goes without it."
 SAYS_NOTHING = "It is empty."
 OFF = "It is off, as it is here where nobody says otherwise."
-ONE_PROCESS = "How many devices and processes take part is no part of the configuration here."
-MAY_BE_COPIED = frozenset(
-    """
+_COPIED = """
     train.learning_rate train.epochs train.max_steps train.optimizer.weight_decay train.clip_norm train.seed
     train.early_stopping.patience train.early_stopping.minimum_gain compute.keep_checkpoints compute.checkpoint_steps
     train.evaluate_steps output model.revision model.max_length method.rank method.alpha method.dropout
     method.lora_plus_ratio task.system task.beta task.gamma task.label_smoothing task.desirable_weight
     task.undesirable_weight task.template_arguments data.limit data.validation_fraction evaluation.max_new_tokens
     tracker.project tracker.name
-    """.split()
-)
+"""
+MAY_BE_COPIED = frozenset(_COPIED.split())
 """Keys whose values are the same here as elsewhere."""
 _NAMED_BY = {
     "model": "name",
@@ -137,6 +135,8 @@ class Translation:
         meaning = meaning_of(key, is_known)
         if not is_said(value):
             self.needless(key, SAYS_NOTHING)
+        elif meaning is None and (path := _of_the_same_name(key)):
+            self.translate(key, {path: value})
         elif meaning is None:
             self.leave_out(key, OFF if value is False else NO_COUNTERPART)
         elif not meaning.settings:
@@ -150,6 +150,21 @@ class Translation:
         else:
             said = f"Here it is {meaning.as_keys()}, with values of its own. {meaning.note}"
             self.leave_out(key, said.strip())
+
+
+def read_notes(text: str) -> list[tuple[str, str]]:
+    """Return what is said of keys: lines of keys, below them, indented, what is said of these."""
+    found: list[tuple[str, str]] = []
+    keys, said = "", ""
+    for line in text.strip().splitlines():
+        if line.startswith(" "):
+            said = f"{said} {line.strip()}".strip()
+            continue
+        if said:
+            found.append((keys, said))
+            keys, said = "", ""
+        keys = f"{keys} {line}".strip()
+    return [*found, (keys, said)]
 
 
 def is_said(value: Any) -> bool:
@@ -172,6 +187,11 @@ def names_in(value: Any) -> list[str]:
     """Return the names in a list, or in a text with commas."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
     return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _of_the_same_name(key: str) -> str:
+    """Return our key of the same name, where its values are the same, too; nothing where there is none."""
+    return next((path for section in ("train", "task") if (path := f"{section}.{key}") in MAY_BE_COPIED), "")
 
 
 def _typed(implied: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tunesmith.other_tools.data_sets import ForeignSet, keep_for_validation, locate, write_sets
 from tunesmith.other_tools.methods import translate_loads, translate_merging_keys, without_lora
 from tunesmith.other_tools.trainer_keys import Usual, take_usual, translate_lora, translate_trainer
-from tunesmith.other_tools.translation import Translation, is_said
+from tunesmith.other_tools.translation import Translation, is_said, read_notes
 from tunesmith.types import InputError
 
 USUAL = Usual()
@@ -33,36 +33,53 @@ SIGNS: Mapping[str, frozenset[str]] = {
     ),
 }
 """Keys that one trainer alone has, the most certain first."""
-NEEDLESS = (
-    ("do_predict do_eval prediction_loss_only eval_do_concat_batches batch_eval_metrics include_for_metrics",
-     "The finished model is judged by its task's metrics."),
-    ("data_seed", "Rows are drawn by train.seed."),
-    ("full_determinism", "It is compute.deterministic; on the CPU all of it repeats anyway."),
-    ("dataset_train_split dataset_test_split dataset_config dataset_streaming", "Splits of a data set are found by "
-     "their names."),
-    ("use_liger_kernel use_liger liger_kernel_config use_liger_loss", "It is compute.kernels: liger, on GPUs."),
-    ("precompute_ref_log_probs precompute_ref_batch_size", "What the reference says is computed once."),
-    ("disable_dropout", "It is model.dropout: 0."),
-    ("model_init_kwargs pad_token eos_token padding_value pad_to_multiple_of dataset_kwargs", "Its files say what a "
-     "model is, and its tokenizer which tokens end and pad."),
-    ("lora_task_type use_peft", "It follows from the task and the method."),
-    ("average_tokens_across_devices", "A step's loss is a mean over its tokens, wherever they are computed."),
-    ("dtype torch_dtype", "It is train.precision."),
-    ("packing_strategy shuffle_dataset num_items_in_batch", "Rows stand one after the other without padding."),
-)  # fmt: skip
-LEFT_OUT = (
-    ("ref_model sync_ref_model ref_model_mixup_alpha ref_model_sync_steps model_adapter_name ref_adapter_name "
-     "reference_free", "The reference is the model as it was loaded."),
-    ("rpo_alpha ld_alpha f_divergence_type f_alpha_divergence_coef use_weighting discopop_tau loss_weights "
-     "center_rewards_coefficient", "Of losses of preferences there are task.loss, task.beta and task.gamma."),
-    ("max_prompt_length max_completion_length truncation_mode", "Rows are cut at model.max_length as wholes."),
-    ("label_smoothing_factor", "It is task.label_smoothing, of the tasks that have it."),
-    ("chat_template_path", "It is task.template: FILE.jinja."),
-    ("chat_template", "It is task.template."),
-    ("modules_to_save", "What the adapter stands beside and a new head are trained."),
-    ("activation_offloading", "Activations are computed again where memory is short."),
-    ("loss_type", "The loss of what is learned is the task's."),
-)  # fmt: skip
+NEEDLESS = read_notes("""
+do_predict do_eval prediction_loss_only eval_do_concat_batches batch_eval_metrics include_for_metrics
+    The finished model is judged by its task's metrics.
+data_seed
+    Rows are drawn by train.seed.
+full_determinism
+    It is compute.deterministic; on the CPU all of it repeats anyway.
+dataset_train_split dataset_test_split dataset_config dataset_streaming
+    Splits of a data set are found by their names.
+use_liger_kernel use_liger liger_kernel_config use_liger_loss
+    It is compute.kernels: liger, on GPUs.
+precompute_ref_log_probs precompute_ref_batch_size
+    What the reference says is computed once.
+disable_dropout
+    It is model.dropout: 0.
+model_init_kwargs pad_token eos_token padding_value pad_to_multiple_of dataset_kwargs
+    Its files say what a model is, and its tokenizer which tokens end and pad.
+lora_task_type use_peft
+    It follows from the task and the method.
+average_tokens_across_devices
+    A step's loss is a mean over its tokens, wherever they are computed.
+dtype torch_dtype
+    It is train.precision.
+packing_strategy shuffle_dataset num_items_in_batch
+    Rows stand one after the other without padding.
+""")
+LEFT_OUT = read_notes("""
+ref_model sync_ref_model ref_model_mixup_alpha ref_model_sync_steps model_adapter_name ref_adapter_name reference_free
+    The reference is the model as it was loaded.
+rpo_alpha ld_alpha f_divergence_type f_alpha_divergence_coef use_weighting discopop_tau loss_weights
+center_rewards_coefficient
+    Of losses of preferences there are task.loss, task.beta and task.gamma.
+max_prompt_length max_completion_length truncation_mode
+    Rows are cut at model.max_length as wholes.
+label_smoothing_factor
+    It is task.label_smoothing, of the tasks that have it.
+chat_template_path
+    It is task.template: FILE.jinja.
+chat_template
+    It is task.template.
+modules_to_save
+    What the adapter stands beside and a new head are trained.
+activation_offloading
+    Activations are computed again where memory is short.
+loss_type
+    The loss of what is learned is the task's.
+""")
 
 
 def translate(found: Translation, place: Path) -> None:
@@ -144,7 +161,9 @@ def _method(found: Translation) -> None:
     if adapts:
         found.take_usual("method.rank", found.number("lora_r") or 16)
         found.take_usual("method.alpha", found.number("lora_alpha") or 32)
-        found.take_usual("method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout"))
+        found.take_usual(
+            "method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout")
+        )
         translate_lora(found, targets="lora_target_modules")
     translate_loads(found)
     translate_merging_keys(found)
@@ -157,9 +176,11 @@ def _data(found: Translation, place: Path) -> None:
     if name is not None:
         sets.append(ForeignSet(locate(str(name), place, str(found.get("dataset_config") or ""))))
     mixed = found.get("datasets")
-    for entry in mixed if isinstance(mixed, list) else []:
-        if isinstance(entry, Mapping) and is_said(entry.get("path")):
-            sets.append(ForeignSet(locate(str(entry["path"]), place, str(entry.get("name") or ""))))
+    sets += [
+        ForeignSet(locate(str(entry["path"]), place, str(entry.get("name") or "")))
+        for entry in (mixed if isinstance(mixed, list) else [])
+        if isinstance(entry, Mapping) and is_said(entry.get("path"))
+    ]
     field = found.get("dataset_text_field")
     if field is not None and sets and field != "text":
         sets[0].columns["text"] = str(field)

@@ -15,7 +15,7 @@ import numpy as np
 from tunesmith.evaluate import difference, score
 from tunesmith.readable import is_fraction, is_percentage
 from tunesmith.run import Run
-from tunesmith.study.slices import Slices, judge_slices, values_by_row, verdict_of
+from tunesmith.study.slices import Question, Slices, judge_slices, values_by_row, verdict_of
 from tunesmith.tasks.base import Columns, Outputs, Targets
 from tunesmith.types import InputError, Problem
 
@@ -95,7 +95,7 @@ def gate(
     slices = None
     if by is not None:
         values = values_by_row(new, rows, data, by)
-        slices = judge_slices(by, values, new, (judged[0], judged[1]), metric, allowed)
+        slices = judge_slices(by, values, Question(new, (judged[0], judged[1]), metric, allowed))
     num_rows = len(next(iter(rows.values())))
     return Gate(
         "failed" if slices is not None and slices.failed else verdict,

@@ -13,7 +13,6 @@ from tunesmith.run import RunConfig
 from tunesmith.study.opened import OpenedStudy
 from tunesmith.types import Interval
 
-
 _ENDS = ("value", "low", "high")
 
 

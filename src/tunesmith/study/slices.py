@@ -85,22 +85,36 @@ def values_by_row(run: Run, rows: Columns, data: str | None, column: str) -> lis
             found.update(zip(part[ROW], part[column], strict=True))
     places = list(rows["row"])
     if missing := [place for place in places if place not in found]:
-        raise InputError(f"{len(missing)} of the judged rows are not where they were ({missing[0]}).", "Give --data FILE.")
+        raise InputError(
+            f"{len(missing)} of the judged rows are not where they were ({missing[0]}).", "Give --data FILE."
+        )
     return [_shown(found[place]) for place in places]
 
 
-def judge_slices(
-    by: str,
-    values: list[str],
-    run: Run,
-    judged: tuple[tuple[Outputs, Targets], tuple[Outputs, Targets]],
-    metric: str,
-    margin: float,
-) -> Slices:
-    """Judge the new and the old run (``judged``, of the same rows) on the rows of each value.
+Judged = tuple[Outputs, Targets]
+"""What a run answers for rows, and what is right."""
 
-    ``metric`` decides, by ``margin`` in its own units. Raises ``InputError`` for a column of too many values.
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of every slice."""
+
+    run: Run
+    """The new one."""
+    judged: tuple[Judged, Judged]
+    """What the new and the old run answer for the same rows."""
+    metric: str
+    """That decides."""
+    margin: float
+    """How much worse counts as no worse, in units of the metric."""
+
+
+def judge_slices(by: str, values: list[str], asked: Question) -> Slices:
+    """Judge both runs on the rows of each value of the column ``by``; ``values`` are those of the rows.
+
+    Raises ``InputError`` for a column of too many values.
     """
+    settings = asked.run.config.evaluation
     distinct = sorted(set(values))
     if len(distinct) > MOST_SLICES:
         raise InputError(
@@ -109,10 +123,10 @@ def judge_slices(
         )
     places = {value: np.flatnonzero(np.asarray(values, dtype=object) == value) for value in distinct}
     compared = [value for value in distinct if len(places[value]) >= FEWEST_ROWS]
-    confidence = 1 - (1 - run.config.evaluation.confidence) / max(1, len(compared))
-    draws = min(MOST_DRAWS, max(run.config.evaluation.num_resamples, math.ceil(2 * TAIL_DRAWS / (1 - confidence))))
+    confidence = 1 - (1 - settings.confidence) / max(1, len(compared))
+    draws = min(MOST_DRAWS, max(settings.num_resamples, math.ceil(2 * TAIL_DRAWS / (1 - confidence))))
     found = [
-        _judged(value, places[value], run, judged, metric, margin, confidence, draws)
+        _judged(value, places[value], asked, confidence=confidence, draws=draws)
         if value in compared
         else Slice(value, len(places[value]), "too few rows")
         for value in distinct
@@ -120,19 +134,11 @@ def judge_slices(
     return Slices(by, confidence, tuple(found))
 
 
-def _judged(
-    value: str,
-    rows: Any,
-    run: Run,
-    judged: tuple[tuple[Outputs, Targets], tuple[Outputs, Targets]],
-    metric: str,
-    margin: float,
-    confidence: float,
-    draws: int,
-) -> Slice:
+def _judged(value: str, rows: Any, asked: Question, *, confidence: float, draws: int) -> Slice:
+    task, metric = asked.run.task, asked.metric
     scores = [
-        score(run.task, rows_of(outputs, rows), rows_of(targets, rows), seed=0, num_resamples=draws, per_label=False)
-        for outputs, targets in judged
+        score(task, rows_of(outputs, rows), rows_of(targets, rows), seed=0, num_resamples=draws, per_label=False)
+        for outputs, targets in asked.judged
     ]
     if any(not math.isfinite(one.values.get(metric, math.nan)) for one in scores):
         return Slice(value, len(rows), "no value")
@@ -141,7 +147,7 @@ def _judged(
     if change["value"] is None or low is None or high is None:
         return Slice(value, len(rows), "no value")
     new, old = (float(one.values[metric]) for one in scores)
-    verdict = verdict_of(low, high, margin, higher=run.task.higher_is_better.get(metric, True))
+    verdict = verdict_of(low, high, asked.margin, higher=task.higher_is_better.get(metric, True))
     return Slice(value, len(rows), verdict, new, old, {"value": change["value"], "low": low, "high": high})
 
 

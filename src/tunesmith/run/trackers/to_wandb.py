@@ -10,7 +10,7 @@ from tunesmith.run.trackers.tracker import WAIT_SECONDS, Figures, Tracker, silen
 
 
 class WeightsAndBiases(Tracker):
-    """Tells W&B; what it gathers beside the figures (the console, code, git, the machine, reports of its errors) is off."""
+    """Tells W&B; what it gathers beside the figures (console, code, git, the machine, reports of its errors) is off."""
 
     _run: Any = None
 

@@ -1,7 +1,8 @@
 """What all trackers have in common: they are told from a thread of their own, and can hold up or end no training.
 
-Their libraries wait for servers, locks and disks. What a run has to say is put into a queue, and a thread hands it on; the
-run waits for that thread when it begins and when it ends alone, and not for ever. Whatever goes wrong there is told once.
+Their libraries wait for servers, locks and disks. What a run has to say is put into a queue, and a thread hands it on;
+the run waits for that thread when it begins and when it ends alone, and not for ever. Whatever goes wrong there is told
+once.
 """
 
 from __future__ import annotations
