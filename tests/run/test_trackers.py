@@ -98,9 +98,9 @@ def test_what_is_not_installed_is_refused_before_anything_is_read(
     configured: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="tracker: wandb needs the package 'wandb'"):
+    with pytest.raises(InputError, match="tracker: wandb needs the package"):
         train(configured(tracker="wandb"))
-    with pytest.raises(InputError, match="tracker.to"):
+    with pytest.raises(InputError, match=r"tracker\.to"):
         configured(tracker="aim")
 
 

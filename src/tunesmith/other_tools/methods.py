@@ -10,7 +10,8 @@ from tunesmith.other_tools.translation import Translation, is_said
 LORA_KEYS = (
     "lora_rank lora_r lora_alpha lora_dropout lora_target lora_target_modules lora_target_linear target_modules "
     "use_rslora use_dora peft_use_rslora peft_use_dora pissa_init pissa_iter loraplus_lr_ratio lora_bias "
-    "lora_layers_to_transform peft_layers_to_transform lora_modules_to_save modules_to_save additional_target lora_dtype lorap_lr_ratio"
+    "lora_layers_to_transform peft_layers_to_transform lora_modules_to_save modules_to_save additional_target "
+    "lora_dtype lorap_lr_ratio"
 )
 TRAINED_WHOLE = (
     "Of a model, what the adapter stands beside and a new head are trained; embeddings and output layers are adapted "
