@@ -207,7 +207,8 @@ def test_a_file_of_llama_factory_is_translated_key_by_key_and_trains(write: Writ
     assert said(found, "gradient_accumulation_steps").startswith("translated: train.batch_size: 4")
     assert said(found, "template").startswith("needless: Conversations are written by the model's own chat template")
     assert said(found, "overwrite_output_dir") == "needless: It is the flag --overwrite of 'tunesmith train'."
-    assert "train.optimizer.weight_decay" in found.usual
+    assert {"train.optimizer.weight_decay", "method.alpha", "train.seed"} <= set(found.usual)
+    assert not {"method.rank", "train.learning_rate", "train.schedule.name"} & set(found.usual), "the file says these"
     run = Run.open(train(found.config))
     assert run.summary["steps"] == 2
     assert run.config.task is not None

@@ -151,10 +151,10 @@ def _task(found: Translation) -> None:
             f"Known: {', '.join(LOSSES)}; learning from rewards is the task grpo (docs/tasks/grpo.md).",
         )
     found.translate("rl", {"task": "preference", "task.loss": LOSSES[name]})
-    found.take_usual("task.beta", found.number("rl_beta") or found.number("dpo_beta") or 0.1)
+    found.number_or_usual("rl_beta" if found.get("rl_beta") is not None else "dpo_beta", "task.beta", 0.1)
     if name == "kto":
-        found.take_usual("task.desirable_weight", found.number("kto_desirable_weight") or 1.0)
-        found.take_usual("task.undesirable_weight", found.number("kto_undesirable_weight") or 1.0)
+        found.number_or_usual("kto_desirable_weight", "task.desirable_weight", 1.0)
+        found.number_or_usual("kto_undesirable_weight", "task.undesirable_weight", 1.0)
     smoothing = found.number("dpo_label_smoothing")
     if smoothing:
         found.translate("dpo_label_smoothing", {"task.label_smoothing": smoothing})
@@ -187,8 +187,8 @@ def _method(found: Translation) -> None:
     else:
         raise InputError(f"adapter: {adapter!r} has no counterpart.", "Known: lora, qlora, or none for full.")
     if adapter != "full":
-        found.take_usual("method.rank", found.number("lora_r") or 8)
-        found.take_usual("method.alpha", found.number("lora_alpha") or 16)
+        found.number_or_usual("lora_r", "method.rank", 8)
+        found.number_or_usual("lora_alpha", "method.alpha", 16)
         if found.is_on("lora_target_linear"):
             found.translate("lora_target_linear", {"method.target_modules": "all-linear"})
             found.needless("lora_target_modules", "Every linear layer is adapted.")

@@ -145,14 +145,14 @@ def _preferences(found: Translation, stage: str) -> None:
     else:
         found.translate("pref_loss", {"task.loss": loss})
         found.settings["task.loss"] = loss
-    found.take_usual("task.beta", found.number("pref_beta") or 0.1)
+    found.number_or_usual("pref_beta", "task.beta", 0.1)
     if loss == "simpo":
-        found.take_usual("task.gamma", found.number("simpo_gamma") or 0.5)
+        found.number_or_usual("simpo_gamma", "task.gamma", 0.5)
     else:
         found.needless("simpo_gamma", "The loss is another.")
     if loss == "kto":
-        found.take_usual("task.desirable_weight", found.number("kto_chosen_weight") or 1.0)
-        found.take_usual("task.undesirable_weight", found.number("kto_rejected_weight") or 1.0)
+        found.number_or_usual("kto_chosen_weight", "task.desirable_weight", 1.0)
+        found.number_or_usual("kto_rejected_weight", "task.undesirable_weight", 1.0)
     else:
         found.needless("kto_chosen_weight kto_rejected_weight", "The loss is another.")
     smoothing = found.number("dpo_label_smoothing")
@@ -170,9 +170,8 @@ def _method(found: Translation) -> None:
     found.translate("finetuning_type", {"method": kind})
     if kind == "lora":
         found.settings["method.name"] = "pissa" if found.is_on("pissa_init") else "lora"
-        rank = found.number("lora_rank") or 8
-        found.take_usual("method.rank", rank)
-        found.take_usual("method.alpha", found.number("lora_alpha") or 2 * rank)
+        rank = found.number_or_usual("lora_rank", "method.rank", 8)
+        found.number_or_usual("lora_alpha", "method.alpha", 2 * rank)
         translate_lora(found, targets="lora_target")
         if found.is_on("pissa_init"):
             found.translate("pissa_init", {"method": "pissa"})

@@ -113,10 +113,9 @@ def _method(found: Translation) -> bool:
     found.translate(key, METHODS[name])
     found.settings["method.name"] = str(METHODS[name]["method"])
     if found.settings["method.name"] == "lora":
-        found.take_usual("method.rank", found.number("lora_rank") or 8)
-        found.take_usual("method.alpha", found.number("lora_alpha") or 32)
-        found.take_usual(
-            "method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout")
+        found.number_or_usual("lora_rank", "method.rank", 8)
+        found.number_or_usual("lora_alpha", "method.alpha", 32)
+        found.number_or_usual("lora_dropout", "method.dropout", 0.05)
         )
         translate_lora(found, targets="target_modules")
         translate_start(found, "init_weights")

@@ -89,6 +89,8 @@ class Translation:
         """Put ``settings`` into the configuration, which come of ``keys`` (words) as far as these are given."""
         settings = {whole_path(path): value for path, value in settings.items()}
         self.settings.update(settings)
+        for path in settings:
+            self.usual.pop(path, None)
         said = ", ".join(f"{path}: {show(value)}" for path, value in settings.items())
         self._note(keys, "translated", f"{said}. {note}".strip() if note else said)
 
@@ -119,6 +121,15 @@ class Translation:
         """Write what their tool takes where its file says nothing, unless something stands there already."""
         if whole_path(path) not in self.settings:
             self.settings[whole_path(path)] = self.usual[whole_path(path)] = value
+
+    def number_or_usual(self, key: str, path: str, usual: float) -> float:
+        """Write the number that ``key`` says, else the one that their tool takes; return which it is."""
+        given = self.number(key)
+        if given is None:
+            self.take_usual(path, usual)
+            return usual
+        self.translate(key, {path: given})
+        return given
 
     def apply_table(self, table: Iterable[tuple[str, str]], kind: Kind) -> None:
         """Note keys that need no thought: (keys, what is said of them)."""

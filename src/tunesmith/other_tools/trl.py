@@ -130,13 +130,10 @@ def _task(found: Translation, trainer: str) -> None:
         elif loss is None:
             found.leave_out("loss_type", f"There is no such loss; sigmoid was written. Others: {', '.join(LOSSES)}.")
         found.take_usual("task.loss", loss or "sigmoid")
-        if found.number("beta") is not None:
-            found.translate("beta", {"task.beta": found.number("beta")})
-        found.take_usual("task.beta", 0.1)
+        found.number_or_usual("beta", "task.beta", 0.1)
         for key in ("desirable_weight", "undesirable_weight"):
             if trainer == "kto":
-                found.take_usual(f"task.{key}", found.number(key) or 1.0)
-                found.also(key, f"task.{key}")
+                found.number_or_usual(key, f"task.{key}", 1.0)
         if found.number("label_smoothing"):
             found.translate("label_smoothing", {"task.label_smoothing": found.number("label_smoothing")})
         found.needless("label_smoothing", "It is 0.")
@@ -159,10 +156,9 @@ def _method(found: Translation) -> None:
         adapts = False
     found.take_usual("method", "lora" if adapts else "full")
     if adapts:
-        found.take_usual("method.rank", found.number("lora_r") or 16)
-        found.take_usual("method.alpha", found.number("lora_alpha") or 32)
-        found.take_usual(
-            "method.dropout", 0.05 if found.number("lora_dropout") is None else found.number("lora_dropout")
+        found.number_or_usual("lora_r", "method.rank", 16)
+        found.number_or_usual("lora_alpha", "method.alpha", 32)
+        found.number_or_usual("lora_dropout", "method.dropout", 0.05)
         )
         translate_lora(found, targets="lora_target_modules")
     translate_loads(found)
