@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,20 +46,23 @@ def push_command(
     from tunesmith.cli.terminal import say, say_json
     from tunesmith.hub import push
 
-    opened = OpenedRun.open(run)
-    settings = {"private": private, "merged": merged, "revision": revision, "with_predictions": with_predictions}
-    planned = None
-    if not merged and not as_json:  # merging twice would take twice as long
-        planned = push(opened, target, dry_run=True, **settings)  # type: ignore[arg-type]
-        show_contents(planned)
-    found = planned
-    if planned is None or not dry_run:
-        found = push(opened, target, dry_run=dry_run, **settings)  # type: ignore[arg-type]
-    assert found is not None
+    pushing = partial(
+        push,
+        OpenedRun.open(run),
+        target,
+        private=private,
+        merged=merged,
+        revision=revision,
+        with_predictions=with_predictions,
+    )
+    is_told_before = not merged and not as_json  # merging twice would take twice as long
+    if is_told_before and not dry_run:
+        show_contents(pushing(dry_run=True))
+    found = pushing(dry_run=dry_run)
     if as_json:
         say_json(asdict(found), indent=1)
         return
-    if planned is None:
+    if dry_run or not is_told_before:
         show_contents(found)
     say("Nothing was sent." if dry_run else f"{run} is at {found.url}.")
 

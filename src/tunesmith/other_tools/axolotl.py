@@ -124,9 +124,8 @@ def translate(found: Translation, place: Path) -> None:
 
 def _model(found: Translation) -> None:
     found.translate("base_model", {"model": found.get("base_model")})
-    found.translate("revision_of_model", {"model.revision": found.get("revision_of_model")})
-    if found.get("revision_of_model") is None:
-        found.settings.pop("model.revision", None)
+    if (revision := found.get("revision_of_model")) is not None:
+        found.translate("revision_of_model", {"model.revision": revision})
     if found.get("sequence_len") is None:
         found.take_usual("model.max_length", 512)
 
@@ -183,7 +182,6 @@ def _method(found: Translation) -> None:
         found.translate("adapter", {"method": "lora", "method.quantize": "nf4"})
     elif adapter in ("lora", "full"):
         found.translate("adapter", {"method": adapter})
-        found.settings["method.name"] = adapter
     else:
         raise InputError(f"adapter: {adapter!r} has no counterpart.", "Known: lora, qlora, or none for full.")
     if adapter != "full":

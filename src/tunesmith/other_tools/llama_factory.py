@@ -119,7 +119,7 @@ def _task(found: Translation) -> None:
     found.translate("stage", {"task": tasks[stage]}, "Rows are texts." if stage == "pt" else "")
     if stage == "pt":
         found.settings["task.form"] = "text"
-    found.leave_out("pref_loss pref_beta pref_ftx simpo_gamma dpo_label_smoothing", "It is of other stages.")
+    found.needless("pref_loss pref_beta pref_ftx simpo_gamma dpo_label_smoothing", "It is of other stages.")
     if found.is_on("train_on_prompt"):
         found.translate("train_on_prompt", {"task.train_on": "all"})
     elif found.is_on("mask_history"):
@@ -144,7 +144,6 @@ def _preferences(found: Translation, stage: str) -> None:
         found.needless("pref_loss", "It is KTO.")
     else:
         found.translate("pref_loss", {"task.loss": loss})
-        found.settings["task.loss"] = loss
     found.number_or_usual("pref_beta", "task.beta", 0.1)
     if loss == "simpo":
         found.number_or_usual("simpo_gamma", "task.gamma", 0.5)
@@ -169,7 +168,6 @@ def _method(found: Translation) -> None:
         raise InputError(f"finetuning_type: {kind!r} has no counterpart.", "Known: lora, full, freeze, oft.")
     found.translate("finetuning_type", {"method": kind})
     if kind == "lora":
-        found.settings["method.name"] = "pissa" if found.is_on("pissa_init") else "lora"
         rank = found.number_or_usual("lora_rank", "method.rank", 8)
         found.number_or_usual("lora_alpha", "method.alpha", 2 * rank)
         translate_lora(found, targets="lora_target")
@@ -206,7 +204,6 @@ def _layers(found: Translation) -> None:
         return
     layers = max(0, num_layers - trained)
     found.translate("freeze_trainable_layers", {"method.layers": layers}, f"The model has {num_layers} layers.")
-    found.settings["method.layers"] = layers
 
 
 def _num_layers(model: str) -> int | None:

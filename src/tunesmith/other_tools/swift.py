@@ -26,7 +26,6 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "vera": {"method": "vera"},
     "fourierft": {"method": "fourierft"},
     "bone": {"method": "miss"},
-    "longlora": {"method": "lora"},
 }
 NEEDLESS = read_notes("""
 model_type model_author model_name template template_backend model_kwargs device_map max_memory use_hf
@@ -73,16 +72,17 @@ def translate(found: Translation, place: Path) -> None:
     _data(found, place)
     rows = found.number("per_device_train_batch_size") or 1
     usual = Usual(
-        rows=1, accumulation=max(1, round(16 / rows)), rate=1e-4 if adapts else 1e-5, warmup=0.05, schedule="cosine"
+        rows=1,
+        accumulation=max(1, round(16 / rows)),
+        rate=1e-4 if adapts else 1e-5,
+        warmup=0.05,
+        schedule="cosine",
+        weight_decay=0.1,
     )
     translate_trainer(found, usual)
     found.apply_table(NEEDLESS, "needless")
     found.apply_table(LEFT_OUT, "left out")
-    take_usual(found, Usual(**{**_fields(usual), "weight_decay": 0.1}))
-
-
-def _fields(usual: Usual) -> dict[str, float | str | None]:
-    return {name: getattr(usual, name) for name in Usual.__dataclass_fields__}
+    take_usual(found, usual)
 
 
 def _task(found: Translation) -> None:
@@ -111,12 +111,10 @@ def _method(found: Translation) -> bool:
     if name not in METHODS:
         raise InputError(f"{key}: {name!r} has no counterpart.", f"Known: {', '.join(METHODS)}.")
     found.translate(key, METHODS[name])
-    found.settings["method.name"] = str(METHODS[name]["method"])
     if found.settings["method.name"] == "lora":
         found.number_or_usual("lora_rank", "method.rank", 8)
         found.number_or_usual("lora_alpha", "method.alpha", 32)
         found.number_or_usual("lora_dropout", "method.dropout", 0.05)
-        )
         translate_lora(found, targets="target_modules")
         translate_start(found, "init_weights")
     translate_bits(found, "quant_bits")

@@ -90,8 +90,7 @@ def _component(section: Mapping[str, Any]) -> str:
 
 
 def _model(found: Translation, place: Path) -> None:
-    checkpointer, model = _section(found, "checkpointer"), _section(found, "model")
-    folder = checkpointer.get("checkpoint_dir")
+    folder = _section(found, "checkpointer").get("checkpoint_dir")
     if not is_said(folder):
         raise InputError("The file names no folder of weights (checkpointer.checkpoint_dir).", "Give --model NAME.")
     found.translate("checkpointer", {"model": placed(str(folder), place) or str(folder)})
@@ -99,7 +98,6 @@ def _model(found: Translation, place: Path) -> None:
     length = as_number(tokenizer.get("max_seq_len"))
     if length:
         found.translate("tokenizer", {"model.max_length": length})
-    del model
 
 
 def _method(found: Translation) -> None:

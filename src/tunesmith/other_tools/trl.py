@@ -159,7 +159,6 @@ def _method(found: Translation) -> None:
         found.number_or_usual("lora_r", "method.rank", 16)
         found.number_or_usual("lora_alpha", "method.alpha", 32)
         found.number_or_usual("lora_dropout", "method.dropout", 0.05)
-        )
         translate_lora(found, targets="lora_target_modules")
     translate_loads(found)
     translate_merging_keys(found)

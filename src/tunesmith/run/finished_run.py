@@ -87,7 +87,9 @@ class Run:
         return self.directory.read_json("training")
 
     def _repr_html_(self) -> str:
-        return run_html(self)
+        judged = self.evaluation if (self.folder / "evaluation.json").is_file() else None
+        title = f"{self.task.title}: {self.title}"
+        return run_html(title, self.summary, judged, page=self.directory.report, folder=self.folder)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tunesmith.publish.in_notebooks import block
 from tunesmith.readable import bounds, compact, count, duration, metric_title, number
 from tunesmith.types import Interval
 
-if TYPE_CHECKING:
-    from tunesmith.run.finished_run import Run
 
+def run_html(
+    title: str, summary: Mapping[str, Any], judged: Mapping[str, Any] | None, *, page: Path, folder: Path
+) -> str:
+    """Return what a run is, what it took and what it reached, as HTML.
 
-def run_html(run: Run) -> str:
-    """Return what the run is, what it took and what it reached, as HTML."""
-    summary = run.summary
-    judged = run.evaluation if (run.folder / "evaluation.json").is_file() else None
+    ``summary`` and ``judged`` are the contents of ``training.json`` and ``evaluation.json``.
+    """
     rows = list(_metrics(judged)) if judged is not None else []
     on = f" on {count(judged['num_rows'])} {judged['split']} rows" if judged is not None else ""
     return block(
-        f"{run.task.title}: {run.title}",
+        title,
         said="" if judged is not None else "Nothing says how good it is: there were no rows to judge it on.",
         facts=_facts(summary),
         rows=[{("metric" + on if name == "metric" else name): cell for name, cell in row.items()} for row in rows],
-        page=run.directory.report,
-        folder=run.folder,
+        page=page,
+        folder=folder,
     )
 
 
