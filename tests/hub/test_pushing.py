@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from small_runs import small_config
 from tunesmith.cli.application import run as command
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.hub import push
@@ -28,9 +29,10 @@ SHORT = {"max_steps": 2, "evaluate_steps": 2}
 TOKEN = "hf_abcdefghijklmnop"
 
 
-@pytest.fixture
-def whole(configured: Configure) -> Run:
-    return Run.open(train(configured(train=SHORT, evaluation={"keep_scores": True})))
+@pytest.fixture(scope="module")
+def whole(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    place = tmp_path_factory.mktemp("whole") / "run"
+    return Run.open(train(small_config(reviews, bert_folder, place, train=SHORT, evaluation={"keep_scores": True})))
 
 
 @pytest.fixture

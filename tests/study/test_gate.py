@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from small_runs import small_config
 from tunesmith.cli.application import run as command
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.study.gate import gate
@@ -16,16 +17,18 @@ from tunesmith.types import InputError
 Configure = Callable[..., RunConfig]
 
 
-@pytest.fixture
-def good(configured: Configure, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def good(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("gate") / "good"
     settings = {"epochs": 10}
-    return train(configured(output=str(tmp_path / "good"), train=settings, evaluation={"num_resamples": 400}))
+    return train(small_config(reviews, bert_folder, place, train=settings, evaluation={"num_resamples": 400}))
 
 
-@pytest.fixture
-def bad(configured: Configure, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bad(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("gate") / "bad"
     settings = {"max_steps": 1, "learning_rate": 1e-7, "evaluate_steps": 1}
-    return train(configured(output=str(tmp_path / "bad"), train=settings, evaluation={"num_resamples": 400}))
+    return train(small_config(reviews, bert_folder, place, train=settings, evaluation={"num_resamples": 400}))
 
 
 def test_a_run_may_replace_itself_and_not_a_better_one(good: Path, bad: Path) -> None:

@@ -157,15 +157,14 @@ def _without_place(text: str, model: str) -> str:
     path = Path(model)
     if not path.is_absolute():
         return text
-    return re.sub("".join(rf"\\?{re.escape(letter)}" for letter in model), path.name.replace("\\", "/"), text)
+    return re.sub("".join(rf"\\?{re.escape(letter)}" for letter in model), lambda _: path.name, text)
 
 
 def _write_records(run: Run, folder: Path) -> None:
     """Write what ``Run.open`` needs, without paths, machine and notes, and a manifest of all that goes."""
     environment = run.directory.read_json("environment")
-    kept = {
-        key: environment[key] for key in ("versions", "seed", "model", "tokenizer", "defaults") if key in environment
-    }
+    used = ("versions", "seed", "model", "tokenizer", "defaults")
+    kept: dict[str, Any] = {key: environment[key] for key in used if key in environment}
     kept["data"] = {"hashes": environment.get("data", {}).get("hashes", {})}
     summary = {key: value for key, value in run.summary.items() if key not in ("problems", "columns")}
     (folder / "config.yaml").write_text(dump_yaml(_without_paths(run.config)), encoding="utf-8")

@@ -166,7 +166,7 @@ def _recipe(found: Translation) -> None:
     schedule = _section(found, "lr_scheduler")
     if schedule:
         name = SCHEDULES.get(_component(schedule))
-        settings = {"train.schedule": name or "cosine"}
+        settings: dict[str, Any] = {"train.schedule": name or "cosine"}
         if (warmup := as_number(schedule.get("num_warmup_steps"))) is not None:
             settings["train.schedule.warmup"] = warmup
         note = "" if name else "There is no such schedule."

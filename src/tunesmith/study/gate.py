@@ -92,10 +92,8 @@ def gate(
         raise InputError(f"{metric} has no value on these {len(next(iter(rows.values())))} rows.", "Give more rows.")
     allowed = _margin(metric, margin, float(scores[1].values[metric]))
     verdict = verdict_of(change["low"], change["high"], allowed, higher=higher)
-    slices = None
-    if by is not None:
-        values = values_by_row(new, rows, data, by)
-        slices = judge_slices(by, values, Question(new, (judged[0], judged[1]), metric, allowed))
+    asked = Question(new, (judged[0], judged[1]), metric, allowed)
+    slices = None if by is None else judge_slices(by, values_by_row(new, rows, data, by), asked)
     num_rows = len(next(iter(rows.values())))
     return Gate(
         "failed" if slices is not None and slices.failed else verdict,
