@@ -83,6 +83,7 @@ def test_an_adapter_whose_base_nobody_has_is_merged_or_refused(adapter: Run, tmp
     done = push(adapter, f"{tmp_path}/merged", merged=True)
     assert "model.safetensors" in done.files
     assert not {"adapter_config.json", "export.json"} & set(done.files)
+    assert not (adapter.folder / "exports.jsonl").exists(), "what was merged on the way does not stay"
     card = (tmp_path / "merged" / "README.md").read_text()
     assert "this is the whole model" in card
     assert "from peft" not in card

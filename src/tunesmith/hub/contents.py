@@ -36,6 +36,7 @@ COURSE: Mapping[str, str] = {
     "tensorboard": "every step",
     "checkpoints": "checkpoints",
     "tracker.json": "which run it is at trackers",
+    "exports.jsonl": "the exports that were made",
     "environment.json": "the machine, versions, the state of git",
     "training.json": "what the training took, and what was noticed",
     "config.yaml": "the configuration, with paths of this machine",
@@ -71,7 +72,7 @@ def prepared(
     with TemporaryDirectory(prefix="tunesmith-push-") as temporary:
         folder = Path(temporary) / "model"
         if merged:
-            merge(run, folder)
+            merge(run, folder, stays=False)
             for own in (MANIFEST, "export.json"):
                 (folder / own).unlink(missing_ok=True)
         else:
