@@ -32,6 +32,8 @@ serve: server api deploy host rest http
 studio: webui ui gui web web_page browser app
 merge: merge_lora merge_adapter merge_and_unload fuse
 export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
+push: upload publish push_to_hub hub huggingface hf
+import: convert_config from_llamafactory from_axolotl llamafactory axolotl migrate translate_config
 gate: may_replace non_inferiority promote regression_test
 restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
@@ -50,9 +52,6 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 
 NOT_YET = {
     "study": "a study of many runs",
-    "push": "uploading a model",
-    "upload": "uploading a model",
-    "publish": "uploading a model",
     "explain": "attributions",
     "audit": "audits",
 }
@@ -60,7 +59,6 @@ NOT_YET = {
 
 INSTEAD = {
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
-    "uploading a model": "A run's folder is what 'hf upload' takes.",
 }
 """What there is in its place."""
 
