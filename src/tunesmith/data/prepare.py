@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
-from tunesmith.data.audit import Side, audit
+from tunesmith.data.split_checks import Side, check_splits
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
@@ -220,7 +220,7 @@ def _build(
         for side, name in enumerate(SPLITS)
         if name in hashes
     }
-    found = audit(finished, _crossing_groups(parts, sides))
+    found = check_splits(finished, _crossing_groups(parts, sides))
     for part in parts:
         left_out.update(part.left_out)
     temporary = [folder / f"tidy-{part.name}.arrow" for part in parts]
