@@ -10,16 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunesmith.data.clean import Tally
-from tunesmith.data.config import CleanConfig
+from tunesmith.data.config import UNTOUCHED
 from tunesmith.data.forms import Form, Wishes
 from tunesmith.data.records import ROW, SPLITS
 from tunesmith.data.rows import BATCH_ROWS, Rows
 from tunesmith.run.rows import FoundRows
 from tunesmith.types import InputError
 
-UNTOUCHED = CleanConfig(
-    unicode="none", control_characters=False, whitespace=False, empty_rows=False, duplicates=False, leaks=False
-)
 IntArray = npt.NDArray[np.int64]
 
 
