@@ -1,4 +1,4 @@
-"""More rows made of a file's rows, written into a new file: by the ways of ``data.augment``, and by models that write."""
+"""More rows made of a file's rows, written into a new file: by the ways of ``data.augment``, and by runs that write."""
 
 from tunesmith.augment.augmenting import Augmented, AugmentOptions, augment_file
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -79,7 +79,9 @@ def augment_file(
     rows = found.raw.splits["train"]
     if has_made_rows(rows.column_names):
         raise InputError(f"{data.path} has made rows already.", "Give the file that they were made of.")
-    form = found.form.of(found.raw.splits.values(), found.choices, Wishes(scheme=data.tag_scheme, offsets=data.span_offsets))[0]
+    form = found.form.of(
+        found.raw.splits.values(), found.choices, Wishes(scheme=data.tag_scheme, offsets=data.span_offsets)
+    )[0]
     columns = form.schema.names
     require_editable(columns, "augment")
     if rewriters and {TOKENS, ANSWERS} & set(columns):
@@ -95,7 +97,7 @@ def augment_file(
     by = tuple(name for name in options.by if name in WAYS)
     settings = {"factor": options.factor, "share": options.share, "lexicon": options.lexicon, "seed": options.seed}
     ways = ways_of(AugmentConfig(by=by, **settings), columns) if by else {}
-    made, unchanged = _write(source, ways, rewriters, options, place, working)
+    made, unchanged = _write(source, _Making(ways, rewriters, options, working), place)
     return Augmented(output, len(rows), made, unchanged)
 
 
@@ -175,62 +177,71 @@ class _Source:
         return {**cells, MADE_FROM: raw[ROW], MADE_BY: way}
 
 
-Made = list[tuple[str, dict[str, Any]]]
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """How rows are made."""
+
+    ways: dict[str, Way]
+    rewriters: dict[str, Rewriter]
+    options: AugmentOptions
+    working: Callable[[str], None]
+
+    def made(self, rows: Sequence[Mapping[str, Any]], fits: Sequence[bool], texts: Sequence[str]) -> Iterator[_Made]:
+        """Yield what is made of each row of a batch."""
+        factor, seed = self.options.factor, self.options.seed
+        plans = [
+            turns(row, self.options.by, how_many(row, factor, seed) if is_fit else 0, seed)
+            for row, is_fit in zip(rows, fits, strict=True)
+        ]
+        written: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+        for name, rewrite in self.rewriters.items():
+            chosen = [number for number, plan in enumerate(plans) if name in plan]
+            self.working(f"{name} of {len(chosen):,} rows")
+            for number, changed in _rewritten(rewrite, rows, chosen, texts):
+                written.setdefault(number, []).append((name, changed))
+        for number, (row, plan) in enumerate(zip(rows, plans, strict=True)):
+            made = written.get(number, [])
+            missing = len(plan) - len(made)
+            edited = made_of(row, texts, self.ways, missing, seed) if self.ways and missing else []
+            yield _Made([*made, *edited], len(plan))
 
 
-def _write(
-    source: _Source,
-    ways: dict[str, Way],
-    rewriters: dict[str, Rewriter],
-    options: AugmentOptions,
-    place: Path,
-    working: Callable[[str], None],
-) -> tuple[Counter[str], int]:
+class _Made(NamedTuple):
+    rows: list[tuple[str, dict[str, Any]]]
+    """Each with the way it was made by."""
+    num_wanted: int
+
+
+def _write(source: _Source, making: _Making, place: Path) -> tuple[Counter[str], int]:
     """Write all rows and those made of them; return how many were made, by the way, and of how many rows none."""
     counts: Counter[str] = Counter()
     unchanged = 0
     texts = source.form.texts
     with RowFile(place, source.schema) as file:
         for raw, canonical, fits in source.parts():
-            plans = [
-                turns(row, options.by, how_many(row, options.factor, options.seed) if is_fit else 0, options.seed)
-                for row, is_fit in zip(canonical, fits, strict=True)
-            ]
-            made: list[Made] = [[] for _ in canonical]
-            for name, rewrite in rewriters.items():
-                chosen = [number for number, plan in enumerate(plans) if name in plan]
-                working(f"{name} of {len(chosen):,} rows")
-                _add_rewritten(name, rewrite, canonical, chosen, made, texts)
-            for own, row, plan, others in zip(raw, canonical, plans, made, strict=True):
-                if ways and (missing := len(plan) - len(others)):
-                    others += made_of(row, texts, ways, missing, options.seed)
-                counts.update(name for name, _ in others)
-                unchanged += bool(plan) and not others
-                file.write([source.written(own, row, ""), *(source.written(own, one, name) for name, one in others)])
+            for own, row, made in zip(raw, canonical, making.made(canonical, fits, texts), strict=True):
+                counts.update(name for name, _ in made.rows)
+                unchanged += bool(made.num_wanted) and not made.rows
+                file.write([source.written(own, row, ""), *(source.written(own, one, name) for name, one in made.rows)])
         if not counts:
             raise InputError(
-                f"None of {len(source.rows)} rows changes by {', '.join(options.by)}.",
+                f"None of {len(source.rows)} rows changes by {', '.join(making.options.by)}.",
                 "Give another way, a larger --share, or a lexicon that has words of the texts.",
             )
     return counts, unchanged
 
 
-def _add_rewritten(
-    name: str,
-    rewrite: Rewriter,
-    rows: Sequence[Mapping[str, Any]],
-    chosen: Sequence[int],
-    made: list[Made],
-    texts: Sequence[str],
-) -> None:
-    """Add to ``made`` the chosen rows with their texts written anew; none where nothing changed, or nothing was written."""
+def _rewritten(
+    rewrite: Rewriter, rows: Sequence[Mapping[str, Any]], chosen: Sequence[int], texts: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield those of the chosen rows whose texts are others when they are written anew, with their numbers."""
     written = {text: rewrite([rows[number][text] or "" for number in chosen]) for text in texts}
     for position, number in enumerate(chosen):
         row = rows[number]
         changed = {**row, **{text: written[text][position] for text in texts}}
         is_same = all(_plain(row[text]) == _plain(changed[text]) for text in texts)
         if not is_same and all(changed[text] for text in texts if row[text]):
-            made[number].append((name, changed))
+            yield number, changed
 
 
 def _plain(text: str | None) -> str:

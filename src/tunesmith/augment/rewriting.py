@@ -23,7 +23,10 @@ def rewriter_of(name: str, folders: Sequence[str], seed: int) -> Rewriter:
     Raises ``InputError`` where there are not as many runs, or one of them writes no texts.
     """
     if len(folders) != RUNS_OF[name]:
-        needed = {BACK_TRANSLATION: "two runs, there and back: --through RUN_A,RUN_B", PARAPHRASE: "one run: --through RUN"}
+        needed = {
+            BACK_TRANSLATION: "two runs, there and back: --through RUN_A,RUN_B",
+            PARAPHRASE: "one run: --through RUN",
+        }
         raise InputError(
             f"--by {name} needs {needed[name]}; {len(folders)} given.",
             "Train translations on a file and on the same file the other way round (data.columns.source).",
@@ -51,7 +54,9 @@ def _written(run: Run, texts: Sequence[str], seed: int) -> list[str]:
     # An empty text is nothing to be answered.
     filled = [place for place, text in enumerate(texts) if text.strip()]
     written = [""] * len(texts)
-    answers = run.predict([asked[place] for place in filled], writing=Writing(MAX_NEW_TOKENS, seed=seed)) if filled else []
+    answers = (
+        run.predict([asked[place] for place in filled], writing=Writing(MAX_NEW_TOKENS, seed=seed)) if filled else []
+    )
     for place, answer in zip(filled, answers, strict=True):
         written[place] = str(answer[run.task.writer.answer_name]).strip()
     return written

@@ -38,7 +38,11 @@ class AugmentCommand(ConfigCommand):
     show_default=True,
     help="Share of a text's words that noise and synonyms change.",
 )
-@click.option("--lexicon", metavar="FILE", help="Synonyms, 'word<tab>synonym, synonym' a line; else WordNet's, English.")
+@click.option(
+    "--lexicon",
+    metavar="FILE",
+    help="Synonyms, 'word<tab>synonym, synonym' a line; else WordNet's and, for Chinese, Cilin's.",
+)
 @click.option("--through", metavar="RUNS", help="Run that paraphrases, or two runs that translate there and back: A,B.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one makes other rows.")
 @click.option("--overwrite", is_flag=True, help="Replace NEW if it is there.")

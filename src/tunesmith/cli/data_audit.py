@@ -69,12 +69,22 @@ class AuditCommand(ConfigCommand):
     help="What --fix does about it: nothing, [KIND] in its place, or a stand-in, the same for the same value.",
 )
 @click.option(
-    "--label-errors", type=click.Choice(["report", "drop"]), default="report", show_default=True, help="The same of them."
+    "--label-errors",
+    type=click.Choice(["report", "drop"]),
+    default="report",
+    show_default=True,
+    help="The same of them.",
 )
 @click.option(
-    "--toxic", type=click.Choice(["report", "drop"]), default="report", show_default=True, help="The same of such words."
+    "--toxic",
+    type=click.Choice(["report", "drop"]),
+    default="report",
+    show_default=True,
+    help="The same of such words.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws folds, halves, stand-ins.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws folds, halves, stand-ins."
+)
 @click.option("--overwrite", is_flag=True, help="Replace what --fix wrote before.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings, with all rows, as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show the result only.")
@@ -156,7 +166,11 @@ def _fix(audit: DataAudit, given: dict[str, Any], detector: Detector) -> Fixed:
     output: Path = given["fix"]
     require_writable(output.parent)
     options = FixOptions(
-        given["personal_data"], given["label_errors"] == "drop", given["toxic"] == "drop", given["overwrite"], given["seed"]
+        given["personal_data"],
+        given["label_errors"] == "drop",
+        given["toxic"] == "drop",
+        given["overwrite"],
+        given["seed"],
     )
     return fix_rows(audit, output, options, detector)
 
@@ -164,7 +178,7 @@ def _fix(audit: DataAudit, given: dict[str, Any], detector: Detector) -> Fixed:
 class _progress:  # noqa: N801 (used like a function)
     """Says what is being done, on standard error; nothing where it is to be silent."""
 
-    def __init__(self, is_silent: bool) -> None:  # noqa: FBT001
+    def __init__(self, is_silent: bool) -> None:
         self._is_silent = is_silent
         self._said = 0
 

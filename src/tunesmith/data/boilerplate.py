@@ -80,7 +80,14 @@ def part_of(text: str, what: str, others: str) -> str:
     """Return the part of a text that is meant by ``what`` and that another text has, too, to be shown."""
     if what == "sentence":
         sentences = {part.strip() for part in _SENTENCE.split(others)}
-        return next((part for part in map(str.strip, _SENTENCE.split(text)) if len(part) >= LONG_SENTENCE and part in sentences), "")
+        return next(
+            (
+                part
+                for part in map(str.strip, _SENTENCE.split(text))
+                if len(part) >= LONG_SENTENCE and part in sentences
+            ),
+            "",
+        )
     common = 0
     one, other = (text, others) if what == "beginning" else (text[::-1], others[::-1])
     while common < min(len(one), len(other)) and one[common] == other[common]:

@@ -1,7 +1,7 @@
 """Near duplicates: rows whose texts share most of their n-grams, found by MinHash sketches and verified.
 
-Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", 3.4. A row is held as ``NUM_BANDS`` numbers of
-32 bits, made for thousands of rows at once: a table of a million rows takes 64 MB, where an object a row would take
+Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", 3.4. A row is held as ``NUM_BANDS`` numbers
+of 32 bits, made for thousands of rows at once: a table of a million rows takes 64 MB, where an object a row would take
 gigabytes. Rows that agree in a band are candidates; whether they are near duplicates is then counted on their texts.
 """
 
@@ -149,7 +149,9 @@ def _verified(
     """Yield those of some pairs that are near duplicates, and link them."""
     unlinked = [
         (first, second)
-        for first, second in zip((pairs >> np.uint64(32)).tolist(), (pairs & np.uint64(0xFFFFFFFF)).tolist(), strict=True)
+        for first, second in zip(
+            (pairs >> np.uint64(32)).tolist(), (pairs & np.uint64(0xFFFFFFFF)).tolist(), strict=True
+        )
         if clusters.root(first) != clusters.root(second)
     ]
     wanted = np.unique(np.array(unlinked, dtype=np.int64))

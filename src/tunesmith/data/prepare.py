@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
 from tunesmith.data.augmentation import made_rows
-from tunesmith.data.split_checks import Side, check_splits
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
@@ -34,6 +33,7 @@ from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, groups_file, guess_from_dict, guess_to_dict
 from tunesmith.data.rows import Rows, batches, open_table
+from tunesmith.data.split_checks import Side, check_splits
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder

@@ -1,4 +1,4 @@
-"""What is worth knowing of finished splits: rows that stand on two sides, labels that give themselves away or are rare."""
+"""What is worth knowing of finished splits: rows on two sides, labels that give themselves away or are rare."""
 
 from __future__ import annotations
 

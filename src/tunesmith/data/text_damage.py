@@ -11,11 +11,12 @@ _ENTITIES = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9a-fA-F]{2,6
 _ESCAPES = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\U[0-9a-fA-F]{8}")
 _QUESTION_MARKS = re.compile(r"\w\?{1,2}\w+\?{1,2}\w|\?{6,}")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte as a letter, then continuation bytes as what stands for them.
-_CONTINUATION = "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
-_WESTERN = re.compile(f"(?:[\u00c2-\u00df]{_CONTINUATION}|[\u00e0-\u00ef]{_CONTINUATION}{{2}}|\u00f0{_CONTINUATION}{{3}})+")
+_OF_WINDOWS = "".join(bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0))
+_CONTINUATION = f"[\u0080-\u00bf{_OF_WINDOWS}]"
+_WESTERN = re.compile(
+    f"(?:[\u00c2-\u00df]{_CONTINUATION}|[\u00e0-\u00ef]{_CONTINUATION}{{2}}|\u00f0{_CONTINUATION}{{3}})+"
+)
 _HAN = re.compile("[\u4e00-\u9fff]")
-# Characters that UTF-8 of Chinese becomes when it is read as GBK; real texts hardly have them.
-_CHINESE = re.compile("[浣鐨勬槸鍦ㄤ汉鎴戜滑涓嶄竴銆傦紝鏈夌殑]{2,}[\u4e00-\u9fff\u3400-\u4dbf€]*")
 
 
 def damage_of(text: str) -> str:
@@ -55,13 +56,14 @@ def _byte(letter: str) -> bytes:
 
 
 def _of_chinese(text: str) -> str | None:
-    if _CHINESE.search(text) is None:
+    if _HAN.search(text) is None:
         return None
     try:
         repaired = text.encode("gb18030").decode("utf-8")
     except UnicodeError:
         return None
-    return repaired if _HAN.search(repaired) else None
+    # The bytes of two characters may chance to be UTF-8; those of more never are.
+    return repaired if len(_HAN.findall(repaired)) >= 2 else None
 
 
 _DAMAGES: dict[str, Callable[[str], object]] = {

@@ -32,7 +32,7 @@ def require_row_format(path: Path, schema: pa.Schema, option: str) -> None:
     nested = [field.name for field in schema if pa.types.is_nested(field.type)] + sorted(nested_columns(schema))
     if suffix in (".csv", ".tsv") and nested:
         raise InputError(
-            f"{option} {path}: the column '{nested[0]}' holds lists or objects, which a table of text has no cells for.",
+            f"{option} {path}: the column '{nested[0]}' holds lists or objects, which text has no cells for.",
             f"Call it {path.with_suffix('.jsonl')}.",
         )
 
@@ -41,7 +41,7 @@ class RowFile(AbstractContextManager["RowFile"]):
     """Writes rows into a new file, which is there when all are written, in the form that its name says."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        """``schema`` holds the columns; ``__row__`` is left out, and what was nested is written nested."""
+        """Begin a file of these columns; ``__row__`` is left out, and what was nested is written nested."""
         self._path = path
         self._schema = pa.schema([field for field in schema if field.name != ROW])
         self._nested = nested_columns(schema)

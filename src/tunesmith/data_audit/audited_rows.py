@@ -75,7 +75,10 @@ class AuditedRows:
     def read(self, rows: IntArray) -> list[str]:
         """Return the texts of some rows, in rising order, each row's as one."""
         taken = self.take(rows)
-        return ["\n".join(text or "" for text in row) for row in zip(*(taken[role] for role in self.form.texts), strict=True)]
+        return [
+            "\n".join(text or "" for text in row)
+            for row in zip(*(taken[role] for role in self.form.texts), strict=True)
+        ]
 
     def cells(self, rows: IntArray, column: str) -> list[Any]:
         """Return the user's own cells of a column, of some rows in rising order; None where a split lacks it."""

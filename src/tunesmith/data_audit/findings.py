@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.personal.detecting import Detector, find_personal_data
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHECKS = (
     "duplicate",

@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from tunesmith.data.personal.detecting import Detector
 from tunesmith.data.personal.stand_ins import StandIns
@@ -22,6 +21,9 @@ from tunesmith.data_audit.findings import Finding
 from tunesmith.files.atomic import new_file
 from tunesmith.files.outputs import require_output
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Personal = Literal["report", "mask", "replace"]
 _TAGGED = ("tags", "entities", "answers")
@@ -138,10 +140,7 @@ class _Changes:
     def __init__(self, audit: DataAudit, options: FixOptions, detector: Detector) -> None:
         form = audit.rows.form
         self._columns = [
-            name
-            for role, names in form.columns.items()
-            if role not in ("label", *_TAGGED)
-            for name in names
+            name for role, names in form.columns.items() if role not in ("label", *_TAGGED) for name in names
         ]
         has_places = bool(set(form.columns) & set(_TAGGED))
         self._mends = not has_places and any(one.kind == "encoding_damage" for one in audit.findings)
@@ -167,7 +166,9 @@ class _Changes:
             return [self._value(one, column, done) for one in value]
         if isinstance(value, dict):
             # Who speaks, and what a field is called, is no text.
-            return {name: one if name in ("role", "from") else self._value(one, column, done) for name, one in value.items()}
+            return {
+                name: one if name in ("role", "from") else self._value(one, column, done) for name, one in value.items()
+            }
         return self._text(value, column, done) if isinstance(value, str) else value
 
     def _text(self, text: str, column: str, done: dict[tuple[str, str], None]) -> str:
@@ -198,7 +199,9 @@ def _write(
                             entries.append({"row": place, "kind": kind, "did": "left out", "why": why})
                         else:
                             done = changes.of(row, nested)
-                            entries += [{"row": place, "kind": kind, "did": "changed", "why": why} for kind, why in done]
+                            entries += [
+                                {"row": place, "kind": kind, "did": "changed", "why": why} for kind, why in done
+                            ]
                             num_changed += bool(done)
                             kept.append(row)
                         lines.writelines(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in entries)

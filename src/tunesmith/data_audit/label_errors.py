@@ -1,7 +1,7 @@
 """Rows whose label is probably wrong: confident learning on what a quick model says of rows it has not seen.
 
-Northcutt, Jiang and Chuang 2021, by ``cleanlab``. The quick model is the project's classical baseline (TF-IDF of words or
-characters with logistic regression), fitted on four fifths of the rows and asked about the last fifth, five times.
+Northcutt, Jiang and Chuang 2021, by ``cleanlab``. The quick model is the project's classical baseline (TF-IDF of words
+or characters with logistic regression), fitted on four fifths of the rows and asked about the last fifth, five times.
 
 How many of the rows found do have a wrong label is estimated without any truth. What the model says of a row does not
 depend on that row's own label, so that every row can be given a wrong label in thought, and it is known at once whether
@@ -157,7 +157,9 @@ def find_suspects(labels_N: IntArray, probabilities_NK: FloatArray, precision: f
     return Suspects(found[: last + 1], float(precisions[last]), float(share_of_errors[last]), error_share)
 
 
-def _scores_of_errors(labels_N: IntArray, probabilities_NK: FloatArray, thresholds_K: FloatArray, seed: int) -> FloatArray:
+def _scores_of_errors(
+    labels_N: IntArray, probabilities_NK: FloatArray, thresholds_K: FloatArray, seed: int
+) -> FloatArray:
     """Return how suspicious rows would be, had they a wrong label; infinite for those that would not be found.
 
     Wrong labels are drawn from the others, ten for each row of a small set. A row is found when the likeliest of the

@@ -1,4 +1,4 @@
-"""Labels that one word, or another column, gives away: rules learned on half of the rows and judged on the other half."""
+"""Labels that one word, or another column, gives away: rules learned on half of the rows, judged on the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST_ROWS = 60
 LEAST_OF_CLASS = 20
 """Rows of a class (half of them are judged on) from which on a word can be said to give it away."""
 CLOSED = 0.5
-"""A rule that, for certain, makes good at least this share of what the commonest answer gets wrong gives labels away."""
+"""Share of what the commonest answer gets wrong that a rule must, for certain, make good to give labels away."""
 MAX_CLASSES = 200
 NUM_BANDS = 20
 """Into which columns of amounts are cut."""
@@ -105,7 +105,12 @@ def _telling_words(
         figures = judged(rule[is_judged], max(share, 1 - share))
         learned = judged(rule[~is_judged], max(share, 1 - share))
         if figures.gives_away and learned.gives_away:
-            found.append((figures.low - figures.majority, _word_finding(word, survey.names[label], usable[has_word & is_label], figures)))
+            found.append(
+                (
+                    figures.low - figures.majority,
+                    _word_finding(word, survey.names[label], usable[has_word & is_label], figures),
+                )
+            )
     found.sort(key=lambda one: -one[0])
     return [finding for _, finding in found[:_MOST]]
 
@@ -146,13 +151,12 @@ def _telling_columns(
             found.append(
                 Finding(
                     "leak",
-                    f"The {name} alone tells the label of {figures.accuracy:.1%} [{figures.low:.1%}, {figures.high:.1%}] "
-                    f"of held-out rows; the commonest answer, {figures.majority:.1%}.",
+                    f"The {name} alone tells the label of {figures.accuracy:.1%} "
+                    f"[{figures.low:.1%}, {figures.high:.1%}] of held-out rows; the commonest answer, {figures.majority:.1%}.",
                     np.zeros(0, dtype=np.int64),
                     figures.accuracy,
                     "held-out accuracy of it alone",
-                    "It is not read by default. Make sure that it is not in the texts as well, and that it is no second "
-                    "label."
+                    "It is not read by default. Make sure that it is no second label, and not in the texts as well."
                     if name.startswith("column")
                     else "Give texts of every label in all lengths, or cut them to one.",
                     {"feature": name, **figures.to_json()},

@@ -33,9 +33,7 @@ def repeated_rows(rows: AuditedRows, survey: Survey, options: AuditOptions) -> l
     return found
 
 
-def _first_of_key(
-    keys_N: npt.NDArray[np.uint64], whole_N: npt.NDArray[np.uint64], rows: IntArray
-) -> IntArray:
+def _first_of_key(keys_N: npt.NDArray[np.uint64], whole_N: npt.NDArray[np.uint64], rows: IntArray) -> IntArray:
     """[N]: the first row with the same key as each of ``rows``, -1 for it itself and for all others.
 
     Among rows of one key, one with the same label goes before another.

@@ -1,4 +1,4 @@
-"""The one pass over all rows: what is known of each afterwards is a few numbers, and which rows something is wrong with."""
+"""The one pass over all rows: afterwards a few numbers are known of each, and what is wrong with which."""
 
 from __future__ import annotations
 
@@ -68,7 +68,11 @@ def survey_rows(rows: AuditedRows, options: AuditOptions, watch: Callable[[int, 
     for first, batch in rows.batches():
         texts, last = rows.texts_of(batch), first + batch.num_rows
         keys = row_keys(batch, rows.form, None)
-        survey.texts[first:last], survey.exact[first:last], survey.whole[first:last] = keys.texts, keys.exact, keys.whole
+        survey.texts[first:last], survey.exact[first:last], survey.whole[first:last] = (
+            keys.texts,
+            keys.exact,
+            keys.whole,
+        )
         survey.lengths[first:last] = [len(text) for text in texts]
         if "near_duplicate" in checks:
             bands = sketch(texts)

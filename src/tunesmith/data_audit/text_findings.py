@@ -1,4 +1,4 @@
-"""What the one pass over the texts found, in words: damage, languages, lengths, boilerplate, toxic words, personal data."""
+"""What the one pass over the texts found, in words: damage, languages, lengths, boilerplate, words, personal data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNEVEN_LENGTHS = 2.0
 """Texts of one label are this many times as long, in the median, as those of another."""
 LEAST_OF_CLASS = 10
 _DAMAGE_REMEDY = {
-    "it was decoded wrongly": "Read the file in its right encoding (data.encoding); --fix FILE decodes again what can be.",
+    "it was decoded wrongly": "Read the file in its right encoding (data.encoding); --fix FILE decodes it again.",
     "characters were replaced and are lost": "Get the texts from their source again: what was there is lost.",
 }
 
@@ -58,7 +58,7 @@ def text_findings(rows: AuditedRows, survey: Survey, options: AuditOptions) -> l
                 np.array(survey.toxic),
                 len(survey.toxic) / size,
                 "share of all rows",
-                "Look at them: a word alone does not make a text unfit. --toxic drop leaves them out of what --fix writes.",
+                "Look at them: a word alone makes no text unfit. --toxic drop leaves them out of what --fix writes.",
                 {"words": words},
             )
         )
@@ -100,16 +100,23 @@ def _imbalance(rows: AuditedRows, survey: Survey) -> list[Finding]:
         found.append(
             Finding(
                 "imbalance",
-                f"'{survey.names[most]}' has {counts[most]:,} training rows, '{survey.names[least]}' {counts[least]:,}.",
+                f"'{survey.names[most]}' has {counts[most]:,} training rows, "
+                f"'{survey.names[least]}' {counts[least]:,}.",
                 np.flatnonzero(labels == least)[:100],
                 float(counts[most] / counts[least]),
                 "rows of the commonest label for each of the rarest",
                 "Judge by macro F1, weigh classes (task.class_weights), or collect rows of the rare ones.",
-                {"rows": {survey.names[code]: int(counts[code]) for code in present[np.argsort(-counts[present])][:200]}},
+                {
+                    "rows": {
+                        survey.names[code]: int(counts[code]) for code in present[np.argsort(-counts[present])][:200]
+                    }
+                },
             )
         )
     medians = {
-        survey.names[code]: float(np.median(lengths[labels == code])) for code in present if counts[code] >= LEAST_OF_CLASS
+        survey.names[code]: float(np.median(lengths[labels == code]))
+        for code in present
+        if counts[code] >= LEAST_OF_CLASS
     }
     if 2 <= len(medians) <= 200 and max(medians.values()) >= UNEVEN_LENGTHS * max(min(medians.values()), 1.0):
         longest, shortest = max(medians, key=medians.__getitem__), min(medians, key=medians.__getitem__)

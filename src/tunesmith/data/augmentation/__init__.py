@@ -1,4 +1,4 @@
-"""More training rows made of those that are there: typing noise and synonyms, labels of spans and answers kept in place."""
+"""More training rows made of those that are there: noise and synonyms, labels of spans and answers kept in place."""
 
 from tunesmith.data.augmentation.config import AugmentConfig
 

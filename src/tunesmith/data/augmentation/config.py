@@ -23,7 +23,8 @@ class AugmentConfig(Config):
     share: float = Field(default=0.1, gt=0, le=1)
     """Share of a text's words that are changed, at least one."""
     lexicon: str | None = None
-    """File of synonyms, one entry a line: `word<tab>synonym, synonym`. WordNet's, for English, when not given."""
+    """File of synonyms, one entry a line: `word<tab>synonym, synonym`; those of English (WordNet) and Chinese (Cilin),
+    which are fetched, when not given."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Another number makes other rows."""
 

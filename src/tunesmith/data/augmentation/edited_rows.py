@@ -86,7 +86,9 @@ def _edited_tokens(row: Row, way: Way, random: Random) -> dict[str, Any]:
     kept = [place for place, tag in zip(places, tags, strict=False) if tag != "O"]
     edits = []
     for edit in way(row["text"], kept, random):
-        number = next((number for number, (start, end) in enumerate(places) if start <= edit.start and edit.end <= end), None)
+        number = next(
+            (number for number, (start, end) in enumerate(places) if start <= edit.start and edit.end <= end), None
+        )
         if number is None or any(edit.start < other.end and other.start < edit.end for other in edits):
             continue
         start, _ = places[number]

@@ -1,14 +1,14 @@
 """Rows made of training rows, in their canonical columns: added to the table of a split that was cut before.
 
-A file may hold made rows, too, as ``tunesmith augment`` writes them: the columns ``made_from`` and ``made_by`` say of which
-row, and how. Such rows are no part of the cut: they go where the row that they were made of goes, and only to train on.
+A file may hold made rows, too, as ``tunesmith augment`` writes them: the columns ``made_from`` and ``made_by`` say of
+which row, and how. Such rows are no part of the cut: they go where the row that they were made of goes, and only to train on.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,7 @@ from tunesmith.data.augmentation.config import AugmentConfig
 from tunesmith.data.augmentation.edited_rows import Row, edited_row, require_editable, ways_of
 from tunesmith.data.augmentation.edits import Way
 from tunesmith.data.augmentation.lexicon import lexicon_key
-from tunesmith.data.rows import BATCH_ROWS, Rows, batches, open_table
+from tunesmith.data.rows import BATCH_ROWS, batches, open_table
 from tunesmith.data.tables import TableWriter
 from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import rename
@@ -56,7 +56,9 @@ def turns(row: Row, names: Sequence[str], number: int, seed: int) -> list[str]:
     return [names[(offset + turn) % len(names)] for turn in range(number)]
 
 
-def made_of(row: Row, texts: Sequence[str], ways: dict[str, Way], number: int, seed: int) -> list[tuple[str, dict[str, object]]]:
+def made_of(
+    row: Row, texts: Sequence[str], ways: dict[str, Way], number: int, seed: int
+) -> list[tuple[str, dict[str, object]]]:
     """Return up to ``number`` rows made of one, each by the next of the ways, all different; each with its way's name.
 
     They depend on the row's content and the seed alone.
@@ -77,7 +79,8 @@ def made_of(row: Row, texts: Sequence[str], ways: dict[str, Way], number: int, s
 
 def _random(row: Row, seed: int, what: str) -> Random:
     content = repr([(name, value) for name, value in sorted(row.items()) if name != _ROW])
-    return Random(int.from_bytes(hashlib.blake2b(f"{seed} {what} {content}".encode(), digest_size=8).digest(), "big"))
+    key = hashlib.blake2b(f"{seed} {what} {content}".encode(), digest_size=8).digest()
+    return Random(int.from_bytes(key, "big"))  # noqa: S311 (no secret)
 
 
 def add_made_rows(
@@ -103,8 +106,16 @@ def add_made_rows(
     with TableWriter(target, rows.schema) as writer:
         for batch in batches(rows):
             writer.add_batch(batch)
-        for batch in _made_batches(rows, texts, ways, config, sources, counts):
-            writer.add_batch(batch)
+        made: list[dict[str, object]] = []
+        for number, row in enumerate(rows):
+            for name, changed in made_of(row, texts, ways, how_many(row, config.factor, config.seed), config.seed):
+                made.append({**changed, _ROW: f"{row[_ROW]} ({name})"})
+                sources.append(number)
+                counts[name] += 1
+            if len(made) >= BATCH_ROWS:
+                writer.add_batch(pa.RecordBatch.from_pylist(made, schema=rows.schema))
+                made = []
+        writer.add_batch(pa.RecordBatch.from_pylist(made, schema=rows.schema))
     if not sources:
         raise InputError(
             f"data.augment: none of {len(rows)} training rows changes by {', '.join(config.by)}.",
@@ -117,20 +128,3 @@ def add_made_rows(
     message = f"{len(sources):,} rows were made of {num_rows:,} training rows ({listed}); none is judged on."
     problems = [Problem("note", message, "Train without them: data.augment.factor 1.", count=len(sources))]
     return hash_json([content, settings_key(config)]), np.array(sources, dtype=np.int64), problems
-
-
-def _made_batches(
-    rows: Rows, texts: Sequence[str], ways: dict[str, Way], config: AugmentConfig, sources: list[int], counts: Counter[str]
-) -> Iterator[pa.RecordBatch]:
-    made: list[dict[str, object]] = []
-    for number, row in enumerate(rows):
-        for name, changed in made_of(row, texts, ways, how_many(row, config.factor, config.seed), config.seed):
-            changed[_ROW] = f"{row[_ROW]} ({name})"
-            made.append(changed)
-            sources.append(number)
-            counts[name] += 1
-        if len(made) >= BATCH_ROWS:
-            yield pa.RecordBatch.from_pylist(made, schema=rows.schema)
-            made = []
-    if made:
-        yield pa.RecordBatch.from_pylist(made, schema=rows.schema)

@@ -25,10 +25,8 @@ class Synonyms:
 
     def __call__(self, text: str, kept: Sequence[Place], random: Random) -> list[Edit]:
         words = [found for found in _WORD.finditer(text) if is_free(*found.span(), kept)]
-        edits = []
-        for found in words:
-            if others := self._others(found[0]):
-                edits.append(Edit(found.start(), found.end(), random.choice(others)))
+        known = [(found, others) for found in words if (others := self._others(found[0]))]
+        edits = [Edit(found.start(), found.end(), random.choice(others)) for found, others in known]
         num_units = len(words)
         for found in _HAN.finditer(text):
             num_units += max(len(found[0]) // 2, 1)

