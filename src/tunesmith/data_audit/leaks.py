@@ -152,7 +152,8 @@ def _telling_columns(
                 Finding(
                     "leak",
                     f"The {name} alone tells the label of {figures.accuracy:.1%} "
-                    f"[{figures.low:.1%}, {figures.high:.1%}] of held-out rows; the commonest answer, {figures.majority:.1%}.",
+                    f"[{figures.low:.1%}, {figures.high:.1%}] of held-out rows; the commonest answer, "
+                    f"{figures.majority:.1%}.",
                     np.zeros(0, dtype=np.int64),
                     figures.accuracy,
                     "held-out accuracy of it alone",

@@ -1,7 +1,7 @@
 """Rows made of training rows, in their canonical columns: added to the table of a split that was cut before.
 
 A file may hold made rows, too, as ``tunesmith augment`` writes them: the columns ``made_from`` and ``made_by`` say of
-which row, and how. Such rows are no part of the cut: they go where the row that they were made of goes, and only to train on.
+which row, and how. Such rows are no part of the cut: they go with the row that they were made of, to train on at most.
 """
 
 from __future__ import annotations

@@ -79,15 +79,16 @@ def _is_name(text: str) -> bool:
 
 
 _OTHER_CAPITALS = (
+    "Mr Mrs Ms Dr Prof "
     "Sir Madam The This That All Team Customer Customers Support Service Friend "
     "Friends President Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March "
     "April June July August September October November December Street Road Avenue University "
     "College Company Bank Hotel Park School"
 )
 _NO_NAMES = frozenset(_OTHER_CAPITALS.split())
-_BEFORE, _AFTER = r"(?<![\w.])", r"(?![\w])"
+_BEFORE = r"(?<![A-Za-z0-9_.])"  # Chinese characters may stand right before a number
 _DIGITS = r"\d[\d\s().-]{5,}"
-_CAPITAL = r"[A-Z][a-zÀ-ɏ'’-]+"
+_CAPITAL = r"(?:[A-Z]['’])?[A-Z][a-zÀ-ɏ]+(?:[-'’][A-Z]?[a-z]+|[A-Z][a-z]+)?"
 _FULL = rf"{_CAPITAL}(?:\s(?:[A-Z]\.\s)?{_CAPITAL}){{0,2}}"
 _SURNAME = f"(?:{'|'.join(COMPOUND_SURNAMES)}|[{CHINESE_SURNAMES}])"
 _HAN = r"[\u4e00-\u9fff]"
@@ -189,7 +190,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "address",
-        rf"\b\d{{1,5}}[A-Za-z]?\s(?:[NSEW]\.?\s)?(?:{_CAPITAL}\s){{1,3}}(?:{'|'.join(_STREETS)})\b\.?"
+        rf"\b\d{{1,5}}[A-Za-z]?\s(?:[NSEW]\.?\s)?(?:{_CAPITAL}\s){{1,3}}(?:{'|'.join(_STREETS)})\b"
         r"(?:,?\s(?:Apt|Suite|Unit|Flat)\.?\s\w{1,5})?"
         rf"(?:,\s{_CAPITAL}(?:\s{_CAPITAL})?)?(?:,\s[A-Z]{{2}}(?:\s\d{{5}}(?:-\d{{4}})?)?)?",
         needs=r"\d [A-Z]|\d\w [A-Z]",
