@@ -20,7 +20,10 @@ def _table(path: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "review", "stars"])
-        writer.writerows([row, f'a "rather" wonderful picture, number {row} of many', "good" if row % 2 else "bad"] for row in range(40))
+        writer.writerows(
+            [row, f'a "rather" wonderful picture, number {row} of many', "good" if row % 2 else "bad"]
+            for row in range(40)
+        )
     return path
 
 
@@ -61,7 +64,11 @@ def test_answers_are_written_with_their_new_places(tmp_path: Path) -> None:
     path, target = tmp_path / "a.json", tmp_path / "more.json"
     context = "The wonderful exhibition was opened in Berlin and afterwards travelled to several other places."
     rows = [
-        {"context": f"{context} ({row})", "question": "Where was it opened?", "answers": {"text": ["Berlin"], "answer_start": [context.index("Berlin")]}}
+        {
+            "context": f"{context} ({row})",
+            "question": "Where was it opened?",
+            "answers": {"text": ["Berlin"], "answer_start": [context.index("Berlin")]},
+        }
         for row in range(20)
     ]
     path.write_text(json.dumps(rows), encoding="utf-8")

@@ -51,7 +51,9 @@ def test_chinese_characters_become_others_that_sound_alike() -> None:
 
 def test_synonyms_keep_case_and_number() -> None:
     way = Synonyms(LEXICON, 1.0, single_words=True)
-    assert applied("Good films at this 酒店", way("Good films at this 酒店", (), Random(0))) == "Fine movies at this 旅馆"
+    assert (
+        applied("Good films at this 酒店", way("Good films at this 酒店", (), Random(0))) == "Fine movies at this 旅馆"
+    )
     assert way("nothing is known here", (), Random(0)) == []
 
 
@@ -67,14 +69,23 @@ def test_tags_and_entities_stay_with_their_tokens() -> None:
         assert made["tags"] == tags
         assert made["tokens"][1:3] == ["Angela", "Merkel"]
         assert made["tokens"] != tokens
-        found = [made["text"][start : start + len(token)] for start, token in zip(made["starts"], made["tokens"], strict=True)]
+        found = [
+            made["text"][start : start + len(token)]
+            for start, token in zip(made["starts"], made["tokens"], strict=True)
+        ]
         assert found == made["tokens"]
 
 
 def test_answers_are_found_where_they_stand_afterwards() -> None:
     context = "A good film was shown in Berlin, and another good film in Paris last winter."
-    row = {"context": context, "question": "Where was the other film?", "answers": [{"text": "Paris", "start": context.index("Paris")}]}
-    made = edited_row(row, ["context", "question"], Synonyms({"good": ["very fine"], "film": ["motion picture"]}, 1.0), Random(0))
+    row = {
+        "context": context,
+        "question": "Where was the other film?",
+        "answers": [{"text": "Paris", "start": context.index("Paris")}],
+    }
+    made = edited_row(
+        row, ["context", "question"], Synonyms({"good": ["very fine"], "film": ["motion picture"]}, 1.0), Random(0)
+    )
     assert made is not None
     (answer,) = made["answers"]
     assert made["context"][answer["start"] :].startswith("Paris")
@@ -85,7 +96,9 @@ def _rows(path: Path, number: int = 60) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        writer.writerows([f"the review number {row} praises several wonderful actors", "ab"[row % 2]] for row in range(number))
+        writer.writerows(
+            [f"the review number {row} praises several wonderful actors", "ab"[row % 2]] for row in range(number)
+        )
     return path
 
 
@@ -116,7 +129,9 @@ def test_groups_of_made_rows_are_those_of_their_sources(tmp_path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "film"])
-        writer.writerows([f"the review number {row} praises actors", "ab"[row % 2], f"f{row % 15}"] for row in range(60))
+        writer.writerows(
+            [f"the review number {row} praises actors", "ab"[row % 2], f"f{row % 15}"] for row in range(60)
+        )
     more = _prepared(path=str(path), group="film", augment=AugmentConfig(factor=2))
     groups, rows = more.groups("train"), more.splits["train"]
     assert groups is not None
@@ -147,13 +162,16 @@ def test_made_rows_of_a_file_follow_their_source_to_train_on_and_nowhere_else(tm
 def test_augmentation_that_changes_nothing_is_refused(tmp_path: Path) -> None:
     lexicon = tmp_path / "words.txt"
     lexicon.write_text("unheard\tunknown\n", encoding="utf-8")
-    with pytest.raises(InputError, match="none of .* training rows changes"):
+    with pytest.raises(InputError, match=r"none of .* training rows changes"):
         _prepared(path=str(_rows(tmp_path / "a.csv")), augment=AugmentConfig(by=("synonyms",), lexicon=str(lexicon)))
 
 
 def test_conversations_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "chat.jsonl"
-    turns = [{"messages": [{"role": "user", "content": f"q {row}"}, {"role": "assistant", "content": "a"}]} for row in range(30)]
+    turns = [
+        {"messages": [{"role": "user", "content": f"q {row}"}, {"role": "assistant", "content": "a"}]}
+        for row in range(30)
+    ]
     path.write_text("".join(json.dumps(one) + "\n" for one in turns), encoding="utf-8")
     with pytest.raises(InputError, match="conversations"):
         _prepared(path=str(path), augment=AugmentConfig())
@@ -164,13 +182,14 @@ def test_lexicons_are_read_and_their_mistakes_named(tmp_path: Path) -> None:
     file.write_text("# mine\nFilm\tmovie, picture\n酒店\t旅馆、宾馆\n", encoding="utf-8")
     assert read_lexicon(file) == {"film": ["movie", "picture"], "酒店": ["旅馆", "宾馆"]}
     file.write_text("film movie\n", encoding="utf-8")
-    with pytest.raises(InputError, match="words.txt:1 is no entry"):
+    with pytest.raises(InputError, match=r"words\.txt:1 is no entry"):
         read_lexicon(file)
 
 
 def test_wordnet_gives_the_words_of_the_commonest_sense(tmp_path: Path) -> None:
     (tmp_path / "index.sense").write_text(
-        "bank%1:17:01:: 00000100 1 25\nbank%1:14:00:: 00000200 2 20\nfilm%1:10:00:: 00000300 1 30\nfilm%1:06:01:: 00000100 2 2\n",
+        "bank%1:17:01:: 00000100 1 25\nbank%1:14:00:: 00000200 2 20\n"
+        "film%1:10:00:: 00000300 1 30\nfilm%1:06:01:: 00000100 2 2\n",
         encoding="utf-8",
     )
     (tmp_path / "data.noun").write_text(
@@ -185,7 +204,9 @@ def test_wordnet_gives_the_words_of_the_commonest_sense(tmp_path: Path) -> None:
 
 def test_the_chinese_thesaurus_gives_words_of_one_meaning(tmp_path: Path) -> None:
     file = tmp_path / "cilin.txt"
-    file.write_text("Aa01A01= 酒店 旅馆 宾馆\nAa01A02= 东西 货色\nAa01A03# 老虎 狮子\nAa01A04= 东西 物件\n", encoding="utf-8")
+    file.write_text(
+        "Aa01A01= 酒店 旅馆 宾馆\nAa01A02= 东西 货色\nAa01A03# 老虎 狮子\nAa01A04= 东西 物件\n", encoding="utf-8"
+    )
     assert dict(cilin_synonyms(file)) == {"酒店": ["旅馆", "宾馆"], "旅馆": ["酒店", "宾馆"], "宾馆": ["酒店", "旅馆"]}
 
 

@@ -59,20 +59,26 @@ def _digits(draw: random.Random, number: int) -> str:
 def _values(draw: random.Random) -> dict[str, str]:
     day = date(1950, 1, 1) + timedelta(days=draw.randrange(20_000))
     identity = f"{draw.choice(['110105', '310104', '440305', '510107'])}{day:%Y%m%d}{_digits(draw, 3)}"
-    credit = f"91{draw.choice(['110105', '350100'])}" + "".join(draw.choice("0123456789ABCDEFGHJKLMNPQRTUWXY") for _ in range(9))
+    credit = f"91{draw.choice(['110105', '350100'])}" + "".join(
+        draw.choice("0123456789ABCDEFGHJKLMNPQRTUWXY") for _ in range(9)
+    )
     card = draw.choice(["4", "51", "62", "37"])
     card += _digits(draw, (14 if card == "37" else 15) - len(card))
     account = _digits(draw, 18)
     check = 98 - int(f"{account}131400") % 97
-    given = draw.choice("Alice Robert Maria James Priya Oliver Hannah Carlos".split())
-    surname = draw.choice("Walker Lindqvist Okafor Nakamura O'Neill Petrov Haddad".split())
+    given = draw.choice(["Alice", "Robert", "Maria", "James", "Priya", "Oliver", "Hannah", "Carlos"])
+    surname = draw.choice(["Walker", "Lindqvist", "Okafor", "Nakamura", "O'Neill", "Petrov", "Haddad"])
     card += str(luhn_digit(card))
+    street = draw.choice(["Maple", "Baker", "Old Mill"])
     return {
         "name": f"{given} {surname}",
         "surname": surname,
-        "address": f"{draw.randrange(1, 999)} {draw.choice(['Maple', 'Baker', 'Old Mill'])} {draw.choice(['Street', 'Road', 'Ave'])}",
+        "address": f"{draw.randrange(1, 999)} {street} {draw.choice(['Street', 'Road', 'Ave'])}",
         "phone": draw.choice(
-            [f"(415) {draw.randrange(200, 999)}-{_digits(draw, 4)}", f"+44 20 {draw.randrange(2000, 9999)} {_digits(draw, 4)}"]
+            [
+                f"(415) {draw.randrange(200, 999)}-{_digits(draw, 4)}",
+                f"+44 20 {draw.randrange(2000, 9999)} {_digits(draw, 4)}",
+            ]
         ),
         "email": f"{given.lower()}.{draw.randrange(99)}@mail.example.{draw.choice(['org', 'co.uk', 'cn'])}",
         "card": card if draw.random() < 0.5 else " ".join(re.findall("....|.+", card)),
@@ -80,7 +86,7 @@ def _values(draw: random.Random) -> dict[str, str]:
         "secret": f"{draw.choice(['hunter', 'Winter', 'qwe'])}{_digits(draw, 4)}!",
         "iban": f"DE{check:02d}{account}",
         "ip_address": f"203.0.113.{draw.randrange(256)}",
-        "key": draw.choice(["AKIA" + "".join(draw.choice("ABCDEFGH234567") for _ in range(16)), "ghp_" + _digits(draw, 36)]),
+        "key": draw.choice(["AKIA" + "".join(draw.choices("ABCDEFGH234567", k=16)), "ghp_" + _digits(draw, 36)]),
         "identity_number": identity + identity_digit(identity),
         "mobile": draw.choice(["139", "150", "188"]) + _digits(draw, 8),
         "landline": f"010-{_digits(draw, 8)}",

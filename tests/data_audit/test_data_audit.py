@@ -17,9 +17,28 @@ from tunesmith.data_audit import CHECKS, AuditOptions, audit_data
 from tunesmith.data_audit.label_errors import find_suspects
 from tunesmith.types import InputError
 
-GOOD = "wonderful charming brilliant moving delightful superb touching graceful".split()
-BAD = "boring dreadful clumsy tedious awful shallow lifeless stale".split()
-FILLER = "the a film story actor scene plot music camera ending director dialogue and with of its very quite".split()
+GOOD = ["wonderful", "charming", "brilliant", "moving", "delightful", "superb", "touching", "graceful"]
+BAD = ["boring", "dreadful", "clumsy", "tedious", "awful", "shallow", "lifeless", "stale"]
+FILLER = [
+    "the",
+    "a",
+    "film",
+    "story",
+    "actor",
+    "scene",
+    "plot",
+    "music",
+    "camera",
+    "ending",
+    "director",
+    "dialogue",
+    "and",
+    "with",
+    "of",
+    "its",
+    "very",
+    "quite",
+]
 
 
 def _reviews(number: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -73,7 +92,9 @@ def test_planted_label_errors_are_found_with_a_precision_near_the_estimate(tmp_p
     rows = _reviews(400)
     planted = set(random.Random(1).sample(range(400), 20))
     flipped = {"good": "bad", "bad": "good"}
-    path = _write(tmp_path / "a.csv", [(text, flipped[one] if row in planted else one) for row, (text, one) in enumerate(rows)])
+    path = _write(
+        tmp_path / "a.csv", [(text, flipped[one] if row in planted else one) for row, (text, one) in enumerate(rows)]
+    )
     (finding,) = _findings(path, "label_error")
     found = _rows(finding)
     assert len(found & planted) >= 18
@@ -188,12 +209,17 @@ def test_rows_that_are_judged_on_stay_and_their_twins_in_training_go(tmp_path: P
     arguments = ["data", "audit", str(path), "--data.test", str(other), "--checks", "duplicate", "--quiet"]
     assert run([*arguments, "--fix", str(tmp_path / "new.csv")]) == 0
     assert len((tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()) == 40
-    assert (tmp_path / "new-test.csv").read_text(encoding="utf-8") == other.read_text(encoding="utf-8").replace("\r", "")
+    assert (tmp_path / "new-test.csv").read_text(encoding="utf-8") == other.read_text(encoding="utf-8").replace(
+        "\r", ""
+    )
 
 
 def test_chats_are_audited_and_masked_inside_of_their_messages(tmp_path: Path) -> None:
     path = tmp_path / "chat.jsonl"
-    turns = [[{"role": "user", "content": f"Who wins game {row}?"}, {"role": "assistant", "content": f"Team {row}."}] for row in range(12)]
+    turns = [
+        [{"role": "user", "content": f"Who wins game {row}?"}, {"role": "assistant", "content": f"Team {row}."}]
+        for row in range(12)
+    ]
     turns[2][0]["content"] = "Mail alice@mail.example.org about the game, please."
     turns[7] = turns[4]
     path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns), encoding="utf-8")
@@ -203,7 +229,23 @@ def test_chats_are_audited_and_masked_inside_of_their_messages(tmp_path: Path) -
         ("personal_data", ["chat.jsonl:3"]),
     ]
     target = tmp_path / "new.jsonl"
-    assert run(["data", "audit", str(path), "--fix", str(target), "--personal-data", "mask", "--checks", "duplicate,personal_data", "--quiet"]) == 0
+    assert (
+        run(
+            [
+                "data",
+                "audit",
+                str(path),
+                "--fix",
+                str(target),
+                "--personal-data",
+                "mask",
+                "--checks",
+                "duplicate,personal_data",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     written = [json.loads(line)["messages"] for line in target.read_text(encoding="utf-8").splitlines()]
     assert len(written) == 11
     assert written[2][0] == {"role": "user", "content": "Mail [EMAIL] about the game, please."}
