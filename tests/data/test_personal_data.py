@@ -92,7 +92,7 @@ def _values(draw: random.Random) -> dict[str, str]:
         "landline": f"010-{_digits(draw, 8)}",
         "credit_code": credit + credit_letter(credit),
         "zh_name": draw.choice("王李张刘陈") + draw.choice(["伟", "秀英", "小明", "丽"]),
-        "zh_address": f"北京市海淀区{draw.choice(['中关村大街', '学院路'])}{draw.randrange(1, 300)}号{draw.randrange(1, 9)}号楼",
+        "zh_address": f"北京市海淀区{draw.choice(['中关村大街', '学院路'])}{draw.randrange(1, 300)}号2号楼",
     }
 
 

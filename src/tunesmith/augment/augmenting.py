@@ -95,8 +95,10 @@ def augment_file(
     given = [one for one in (data.path, data.validation, data.test) if one]
     place = require_output(output, inputs=given, overwrite=options.overwrite)
     by = tuple(name for name in options.by if name in WAYS)
-    settings = {"factor": options.factor, "share": options.share, "lexicon": options.lexicon, "seed": options.seed}
-    ways = ways_of(AugmentConfig(by=by, **settings), columns) if by else {}
+    ways = {}
+    if by:
+        config = AugmentConfig(by=by, share=options.share, lexicon=options.lexicon)
+        ways = ways_of(config, columns)
     made, unchanged = _write(source, _Making(ways, rewriters, options, working), place)
     return Augmented(output, len(rows), made, unchanged)
 

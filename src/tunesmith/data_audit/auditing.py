@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 from tunesmith.data.config import DataConfig
@@ -95,9 +96,6 @@ def audit_data(
 
 def _possible(options: AuditOptions) -> tuple[AuditOptions, dict[str, str]]:
     """Return the options without the checks that this installation cannot make; raise where one was asked for."""
-    from dataclasses import replace
-    from importlib.util import find_spec
-
     skipped = {}
     for check, package in _PACKAGES.items():
         if check in options.checks and find_spec(package) is None:
