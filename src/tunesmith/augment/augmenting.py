@@ -95,7 +95,7 @@ def augment_file(
     given = [one for one in (data.path, data.validation, data.test) if one]
     place = require_output(output, inputs=given, overwrite=options.overwrite)
     by = tuple(name for name in options.by if name in WAYS)
-    ways = {}
+    ways: dict[str, Way] = {}
     if by:
         config = AugmentConfig(by=by, share=options.share, lexicon=options.lexicon)
         ways = ways_of(config, columns)
@@ -221,10 +221,12 @@ def _write(source: _Source, making: _Making, place: Path) -> tuple[Counter[str],
     texts = source.form.texts
     with RowFile(place, source.schema) as file:
         for raw, canonical, fits in source.parts():
+            rows: list[dict[str, Any]] = []
             for own, row, made in zip(raw, canonical, making.made(canonical, fits, texts), strict=True):
                 counts.update(name for name, _ in made.rows)
                 unchanged += bool(made.num_wanted) and not made.rows
-                file.write([source.written(own, row, ""), *(source.written(own, one, name) for name, one in made.rows)])
+                rows += [source.written(own, row, ""), *(source.written(own, one, name) for name, one in made.rows)]
+            file.write(rows)
         if not counts:
             raise InputError(
                 f"None of {len(source.rows)} rows changes by {', '.join(making.options.by)}.",
