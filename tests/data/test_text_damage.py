@@ -12,6 +12,8 @@ WHOLE = (
     "联通",
     "Ist das gut? Ja! Warum? Weil…",
     "R&D at AT&T; x < y && y > z",
+    "真的吗?不错?下次再来??????",
+    "Really?Yes. Why??? see /page?id=3",
 )
 
 
