@@ -9,8 +9,7 @@ _REPLACED = re.compile("\ufffd|锟斤拷|烫烫烫|屯屯屯|ï¿½")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ENTITIES = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9a-fA-F]{2,6});")
 _ESCAPES = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\U[0-9a-fA-F]{8}")
-# In the midst of two Latin words, or all that there is.
-_QUESTION_MARKS = re.compile(r"[A-Za-zÀ-ÿ]\?{1,2}[a-zà-ÿ][^\n]*?[A-Za-zÀ-ÿ]\?{1,2}[a-zà-ÿ]|\A[\W_]*\?{4}[\W_]*\Z")
+_LOST_LETTER = re.compile(r"[A-Za-zÀ-ÿ]\?{1,2}[a-zà-ÿ]")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte as a letter, then continuation bytes as what stands for them.
 _OF_WINDOWS = "".join(bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0))
 _CONTINUATION = f"[\u0080-\u00bf{_OF_WINDOWS}]"
@@ -26,6 +25,13 @@ def damage_of(text: str) -> str:
         if is_so(text):
             return what
     return ""
+
+
+def _has_lost_letters(text: str) -> bool:
+    """Say whether question marks stand inside of two Latin words, or are all that there is of a text."""
+    if "????" in text and not any(letter.isalnum() for letter in text):
+        return True
+    return "?" in text and len(_LOST_LETTER.findall(text)) >= 2
 
 
 def mended(text: str) -> str | None:
@@ -73,5 +79,5 @@ _DAMAGES: dict[str, Callable[[str], object]] = {
     "it has control characters": _CONTROLS.search,
     "it has HTML entities": _ENTITIES.search,
     "it has escapes in the place of characters": _ESCAPES.search,
-    "question marks stand in the place of letters": _QUESTION_MARKS.search,
+    "question marks stand in the place of letters": _has_lost_letters,
 }
