@@ -124,8 +124,8 @@ def find_near_pairs(
         for start in range(0, len(pairs), _CHUNK):
             found += _verified(pairs[start : start + _CHUNK], clusters, read, threshold)
     found.sort()
-    first, second, values = zip(*found, strict=True) if found else ((), (), ())
-    return NearPairs(np.array(first, np.int64), np.array(second, np.int64), np.array(values, np.float64))
+    pairs_P2 = np.array([pair[:2] for pair in found], dtype=np.int64).reshape(-1, 2)
+    return NearPairs(pairs_P2[:, 0], pairs_P2[:, 1], np.array([value for *_, value in found], dtype=np.float64))
 
 
 def _candidates(keys_N: npt.NDArray[np.uint32], rows: IntArray) -> Keys:

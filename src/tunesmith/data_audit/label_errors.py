@@ -109,9 +109,13 @@ def _out_of_fold(
     for fold in range(NUM_FOLDS):
         held_out = np.flatnonzero(fold_N == fold)
         kept = np.flatnonzero(fold_N != fold)
-        parts = [{name: [cells[row] for row in part] for name, cells in columns.items()} for part in (kept, held_out)]
-        probabilities[held_out] = fit_and_predict(task, *parts, seed).predictions
+        fitted = fit_and_predict(task, _part(columns, kept), _part(columns, held_out), seed)
+        probabilities[held_out] = fitted.predictions
     return probabilities
+
+
+def _part(columns: dict[str, list[Any]], rows: IntArray) -> dict[str, list[Any]]:
+    return {name: [cells[row] for row in rows] for name, cells in columns.items()}
 
 
 def find_suspects(labels_N: IntArray, probabilities_NK: FloatArray, precision: float, seed: int = 0) -> Suspects:

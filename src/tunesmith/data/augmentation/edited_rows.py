@@ -84,7 +84,7 @@ def _edited_tokens(row: Row, way: Way, random: Random) -> dict[str, Any]:
     tokens, starts, tags = list(row[TOKENS]), row[STARTS], row.get(TAGS) or []
     places = [(start, start + len(token)) for start, token in zip(starts, tokens, strict=True)]
     kept = [place for place, tag in zip(places, tags, strict=False) if tag != "O"]
-    edits = []
+    edits: list[Edit] = []
     for edit in way(row["text"], kept, random):
         number = next(
             (number for number, (start, end) in enumerate(places) if start <= edit.start and edit.end <= end), None

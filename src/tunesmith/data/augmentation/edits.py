@@ -30,7 +30,8 @@ class Way(Protocol):
 
 def applied(text: str, edits: Iterable[Edit]) -> str:
     """Return the text after the edits, which are in its order and do not overlap."""
-    parts, last = [], 0
+    parts: list[str] = []
+    last = 0
     for edit in edits:
         parts += [text[last : edit.start], edit.text]
         last = edit.end

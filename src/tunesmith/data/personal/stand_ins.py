@@ -31,7 +31,8 @@ class StandIns:
 
     def apply(self, text: str, found: Sequence[Found]) -> str:
         """Return the text with every stretch in ``found`` (in order, no overlaps) replaced."""
-        parts, last = [], 0
+        parts: list[str] = []
+        last = 0
         for one in found:
             parts += [text[last : one.start], self.of(one.kind, text[one.start : one.end])]
             last = one.end
