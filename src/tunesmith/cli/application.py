@@ -50,8 +50,9 @@ COMMANDS = {
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": (
         "tunesmith.cli.data_commands:data_group",
-        "Look at a data set; write out a sample; cut documents into passages.",
+        "Look at a data set; audit it; write out a sample; cut documents into passages.",
     ),
+    "augment": ("tunesmith.cli.augment:augment_command", "Make more training rows of those of a file."),
     "report": ("tunesmith.cli.report:report_command", "Write an HTML report of one or more runs, or of a study."),
     "doctor": ("tunesmith.cli.doctor:doctor_command", "Check this machine and installation."),
 }

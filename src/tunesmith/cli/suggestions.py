@@ -25,11 +25,13 @@ predict: infer inference classify apply label generate tag pipeline
 embed: encode vectors embeddings vectorize vectorise embed_texts
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
+data audit: data_audit clean cleaning dedup deduplicate near_duplicates data_quality pii personal_data label_errors
 data export: sample samples download fetch example
 data passages: passages chunk chunks chunking split documents document pdf docx
 compare: contest versus benchmark_methods
 serve: server api deploy host rest http
 studio: webui ui gui web web_page browser app
+augment: augmentation more_rows synonyms back_translation eda nlpaug
 merge: merge_lora merge_adapter merge_and_unload fuse
 export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
 push: upload publish push_to_hub hub huggingface hf

@@ -62,7 +62,7 @@ def single(data: DataConfig) -> DataConfig | None:
 def data_of(data: DataConfig, one: SetConfig) -> DataConfig:
     """Return what is said of one set."""
     own = {"path": one.path, "validation": one.validation, "test": one.test, "columns": one.columns or data.columns}
-    shares = {"validation_fraction": 0.0, "test_fraction": 0.0} if one.replay else {}
+    shares = {"validation_fraction": 0.0, "test_fraction": 0.0, "augment": None} if one.replay else {}
     return data.changed(**own, **shares, mixture=(), temperature=None)
 
 
