@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 @click.option(
     "--min-rows", type=click.IntRange(min=2), default=30, show_default=True, help="A smaller group is not compared."
 )
+@click.option(
+    "--learning-curve",
+    "curve",
+    is_flag=True,
+    help="Train again on 25% and 50% of the rows, and say what twice as many as there are would bring.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write what was found as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def audit_command(
@@ -60,6 +66,7 @@ def audit_command(
     parts: tuple[str, ...],
     outside: str | None,
     min_rows: int,
+    curve: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -88,6 +95,7 @@ def audit_command(
             parts=chosen,
             outside=outside or MANUAL,
             min_rows=min_rows,
+            curve=curve,
             working=shown.show,
         )
     if as_json:
@@ -119,6 +127,10 @@ def _show(found: Mapping[str, Any]) -> None:
     if "robustness" in found:
         _show_robustness(console, found["robustness"], found["metric"])
     _show_sureness(console, found)
+    if "learning_curve" in found:
+        _show_curve(console, found["learning_curve"])
+    for note in found["notes"]:
+        say(f"Left out: {note}")
 
 
 def _value(figure: Mapping[str, Any] | None) -> str:
@@ -238,3 +250,17 @@ def _show_sureness(console: Console, found: Mapping[str, Any]) -> None:
         table.add_row("better on its training rows by", _value(found["overfitting"]["gap"]))
     if table.row_count:
         print_table(console, table)
+
+
+def _show_curve(console: Console, report: Mapping[str, Any]) -> None:
+    from tunesmith.cli.tables import new_table, print_table
+    from tunesmith.cli.terminal import say
+    from tunesmith.readable import count, is_fraction, metric_title
+
+    table = new_table("By the number of training rows", ["rows", metric_title(report["metric"])])
+    for point in report["points"]:
+        table.add_row(count(point["rows"]), _value(point["value"]))
+    print_table(console, table)
+    scale, unit = (100.0, " points") if is_fraction(report["metric"]) else (1.0, "")
+    gain = {name: None if value is None else scale * value for name, value in report["next_doubling"].items()}
+    say(f"Twice the rows would bring about {_value(gain)}{unit}; other seeds are not in this interval.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tunesmith.evaluate import interval
@@ -12,9 +13,10 @@ from tunesmith.run.general_text import MANUAL
 from tunesmith.trust.counterfactuals import counterfactual_report
 from tunesmith.trust.group_gaps import MIN_ROWS, correct, group_report
 from tunesmith.trust.judged_rows import JudgedRows
+from tunesmith.trust.learning_curve import learning_curve
 from tunesmith.trust.outside_rows import outside_report
 from tunesmith.trust.robustness import robustness_report
-from tunesmith.trust.row_groups import groupings
+from tunesmith.data.row_groups import groupings
 from tunesmith.trust.sureness import sureness_report
 from tunesmith.trust.worst_slices import slice_report
 from tunesmith.types import InputError
@@ -30,7 +32,7 @@ PARTS = ("slices", "robustness", "sureness", "outside", "overfitting")
 def audit(
     run: Run,
     *,
-    data: Any = None,
+    data: str | Path | None = None,
     split: str = "test",
     columns: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
@@ -38,6 +40,7 @@ def audit(
     parts: Sequence[str] = PARTS,
     outside: str = MANUAL,
     min_rows: int = MIN_ROWS,
+    curve: bool = False,
     working: Notify = lambda _: None,
 ) -> dict[str, Any]:
     """Question a run on labelled rows and return what was found, JSON-ready.
@@ -52,6 +55,7 @@ def audit(
         parts: Which of ``PARTS`` to look at; parts that a task has nothing of are left out of what is returned.
         outside: Rows of another kind, a file.
         min_rows: Rows that a group needs to be compared.
+        curve: Whether to train again on parts of the training rows (``learning_curve``).
         working: Told what is under way.
 
     Raises:
@@ -59,9 +63,8 @@ def audit(
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise InputError(f"--part {', '.join(unknown)}: there is no such part.", f"Choose of {', '.join(PARTS)}.")
-    if (groups or data is not None) and not isinstance(data, str | None):
-        data = str(data)
     working("judging rows")
+    data = None if data is None else str(data)
     rows = JudgedRows.of(run, data, split, columns)
     places = [str(place) for place in rows.columns["row"]]
     grouped = groupings(run.config.data, data, places, groups) if groups else []
@@ -84,16 +87,19 @@ def audit(
     if "robustness" in parts and (found := robustness_report(run, rows, working)):
         report["robustness"] = found
     report |= _of_other_rows(run, rows, parts, outside, working)
+    if curve:
+        report["learning_curve"] = learning_curve(run, rows, working)
     return report
 
 
 def _of_other_rows(
     run: Run, rows: JudgedRows, parts: Sequence[str], outside: str, working: Notify
 ) -> dict[str, Any]:
-    """Return the parts that need the run's validation or training rows besides."""
+    """Return the parts that need the run's validation or training rows besides, and why one is missing as ``notes``."""
     report: dict[str, Any] = {}
+    notes: list[str] = []
     if "sureness" in parts and rows.name != "validation":
-        validation = _own(run, "validation")
+        validation = _own(run, "validation", notes)
         found = None if validation is None else sureness_report(rows, validation)
         if found is not None:
             report["sureness"] = found
@@ -102,17 +108,18 @@ def _of_other_rows(
         report["outside"] = outside_report(run, rows, outside)
     if "overfitting" in parts and rows.name != "train":
         working("judging training rows")
-        train = _own(run, "train")
+        train = _own(run, "train", notes)
         if train is not None:
             report["overfitting"] = _gap(rows, train)
-    return report
+    return {**report, "notes": notes}
 
 
-def _own(run: Run, split: str) -> JudgedRows | None:
-    """Return the run's answers to a split of its own; None where it has none."""
+def _own(run: Run, split: str, notes: list[str]) -> JudgedRows | None:
+    """Return the run's answers to a split of its own; None where it has none (any more), which is noted."""
     try:
         read, name = run.labelled_columns(split=split)
-    except InputError:
+    except InputError as error:
+        notes.append(str(error.problems[0].message))
         return None
     most = {column: list(values[:MOST_TRAINING_ROWS]) for column, values in read.items()}
     return JudgedRows.judged(run, most if split == "train" else read, name)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from tunesmith.evaluate.comparisons import holm
 from tunesmith.tasks.base import FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
-from tunesmith.trust.row_groups import Grouping
+from tunesmith.data.row_groups import Grouping
 from tunesmith.types import InputError
 
 MIN_ROWS = 30

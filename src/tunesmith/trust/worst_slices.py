@@ -23,7 +23,7 @@ from tunesmith.data.documents.lines import CJK
 from tunesmith.evaluate.comparisons import holm
 from tunesmith.tasks.base import FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
-from tunesmith.trust.row_groups import Grouping
+from tunesmith.data.row_groups import Grouping
 
 NUM_CHOSEN = 8
 """Slices that are tested."""

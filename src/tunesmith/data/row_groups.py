@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.config.base import nearest
-from tunesmith.data import ROW, DataConfig, read
+from tunesmith.data.config import DataConfig
+from tunesmith.data.readers import read
+from tunesmith.data.records import ROW
 from tunesmith.types import InputError
 
 MOST_NUMBERS = 12
@@ -68,7 +70,7 @@ def _cells(config: DataConfig, places: Sequence[str], names: Sequence[str]) -> d
     if unknown := [name for name in names if name not in known]:
         hint = nearest(unknown[0], known)
         raise InputError(
-            f"--group: the data has no column {', '.join(map(repr, unknown))}. {hint}".rstrip(),
+            f"The data has no column {', '.join(map(repr, unknown))} to take groups from. {hint}".rstrip(),
             f"Columns: {', '.join(known)}.",
         )
     wanted = set(places)
