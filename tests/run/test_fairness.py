@@ -97,8 +97,10 @@ def gap(folder: Path, fair: Path) -> float:
     with fair.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = run.predict([row["review"] for row in rows])
-    said = {group: [one["label"] == "good" for one, row in zip(found, rows, strict=True) if row["gender"] == group]
-            for group in "fm"}
+    said = {
+        group: [one["label"] == "good" for one, row in zip(found, rows, strict=True) if row["gender"] == group]
+        for group in "fm"
+    }
     return float(np.mean(said["m"]) - np.mean(said["f"]))
 
 

@@ -19,6 +19,7 @@ from tunesmith.trust.audit import audit
 from tunesmith.trust.counterfactuals import counterfactual_report
 from tunesmith.trust.disturbed_texts import DISTURBANCES, negated, typos, without_punctuation
 from tunesmith.trust.group_gaps import correct, group_report, p_of_range
+from tunesmith.trust.group_thresholds import equal_threshold, threshold_report
 from tunesmith.trust.judged_rows import JudgedRows
 from tunesmith.trust.learning_curve import next_gain
 from tunesmith.trust.outside_rows import auroc
@@ -131,6 +132,23 @@ def test_groups_with_few_rows_are_named_and_get_no_gap(run: Run) -> None:
         audit(run, groups=["region"], parts=[], min_rows=190)
 
 
+def test_thresholds_of_groups_give_equal_opportunity() -> None:
+    generator = np.random.default_rng(0)
+
+    def rows(number: int) -> tuple[JudgedRows, Grouping]:
+        truth, group = generator.integers(0, 2, number), generator.integers(0, 2, number)
+        score = generator.normal(size=number) + 2 * truth - 1 - 1.5 * group  # the second group is scored too low
+        return judged(truth, np.stack([-score, score], axis=1)), Grouping("g", ("a", "b"), group)
+
+    (validation, of_validation), (test, of_test) = rows(3000), rows(3000)
+    found = threshold_report(test, validation, of_test, of_validation)
+    assert found is not None
+    assert found["equal_opportunity"]["before"] > 0.3
+    assert found["equal_opportunity"]["after"] < 0.06
+    assert found["accuracy"]["after"]["value"] > found["accuracy"]["before"]["value"]
+    assert equal_threshold(np.array([0.1, 0.4, 0.6, 0.9]), 0.5) == pytest.approx(0.5)
+
+
 # ---- words that change sides ---------------------------------------------------------------------
 
 
@@ -174,7 +192,10 @@ def test_a_run_that_goes_by_a_word_flips(run: Run, tmp_path: Path) -> None:
 
 def sliced(seed: int, planted: float) -> dict[str, Any]:
     generator = random.Random(seed)
-    texts = [" ".join(generator.choices("film plot cast song time scene hero joke".split(), k=4)) for _ in range(800)]
+    texts = [
+        " ".join(generator.choices(["film", "plot", "cast", "song", "time", "scene", "hero", "joke"], k=4))
+        for _ in range(800)
+    ]
     truth = [generator.randint(0, 1) for _ in texts]
     chance = [planted if "joke" in text else 0.1 for text in texts]
     answers = [1 - one if generator.random() < p else one for one, p in zip(truth, chance, strict=True)]
@@ -285,6 +306,8 @@ def test_what_twice_the_rows_would_bring_follows_from_two_doublings(
     rows = [point["rows"] for point in curve["points"]]
     assert rows[0] == pytest.approx(rows[2] / 4, abs=1)
     assert rows[1] == pytest.approx(rows[2] / 2, abs=1)
-    assert curve["points"][2]["value"]["value"] == pytest.approx(Run.open(trained).evaluation["metrics"]["accuracy"]["value"])
+    assert curve["points"][2]["value"]["value"] == pytest.approx(
+        Run.open(trained).evaluation["metrics"]["accuracy"]["value"]
+    )
     gains = next_gain(np.array([0.1, 0.1, -0.1, 0.05]), np.array([0.05, -0.05, 0.02, 0.1]))
     assert gains == pytest.approx([0.025, 0.0, 0.02, 0.1])

@@ -120,6 +120,8 @@ def _show(found: Mapping[str, Any]) -> None:
     )
     for report in found.get("groups", ()):
         _show_groups(console, report)
+    for report in found.get("thresholds", ()):
+        _show_thresholds(console, report)
     for report in found.get("swaps", ()):
         _show_swap(console, report)
     if "slices" in found:
@@ -179,6 +181,20 @@ def _show_groups(console: Console, report: Mapping[str, Any]) -> None:
         table.add_row(
             rate["label"], rate["criterion"].replace("_", " "), *ends, number(rate["difference"]), _p(rate["p_holm"])
         )
+    print_table(console, table)
+
+
+def _show_thresholds(console: Console, report: Mapping[str, Any]) -> None:
+    from tunesmith.cli.tables import new_table, print_table
+    from tunesmith.readable import number
+
+    listed = ", ".join(f"{name} {number(value)}" for name, value in report["thresholds"].items())
+    table = new_table(
+        f"With a threshold for {report['label']} of each {report['column']}: {listed}", ["", "before", "after"]
+    )
+    table.add_row("accuracy", *(_value(report["accuracy"][when]) for when in ("before", "after")))
+    opportunity = report["equal_opportunity"]
+    table.add_row("difference of opportunity", *(number(opportunity[when]) for when in ("before", "after")))
     print_table(console, table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,10 +87,11 @@ def explain_command(
     names = [name.strip() for name in methods.split(",")]
     with progress(quiet=quiet or as_json) as shown:
         if data is None:
-            found = _explained_texts(opened, texts, text_pairs, names, label, word)
+            found = _explained_texts(opened, texts, text_pairs, names, label=label, word=word)
         else:
             _refuse_word(word)
-            found = _explained_file(opened, data, parse_columns(columns), names, num_rows, label, shown.show)
+            mapped = parse_columns(columns)
+            found = _explained_file(opened, data, mapped, names, num_rows=num_rows, label=label, working=shown.show)
         near = _near(opened, found, nearest) if nearest else {}
     if place is not None:
         from tunesmith.files.atomic import write_text
@@ -128,6 +130,7 @@ def _explained_texts(
     texts: tuple[str, ...],
     text_pairs: tuple[str, ...],
     methods: list[str],
+    *,
     label: str | None,
     word: str | None,
 ) -> ExplainedRows:
@@ -142,7 +145,14 @@ def _explained_texts(
 
 
 def _explained_file(
-    run: Run, data: str, columns: dict[str, str], methods: list[str], num_rows: int, label: str | None, working: Any
+    run: Run,
+    data: str,
+    columns: dict[str, str],
+    methods: list[str],
+    *,
+    num_rows: int,
+    label: str | None,
+    working: Callable[[str], None],
 ) -> ExplainedRows:
     from tunesmith.trust.explained_rows import explain_rows
     from tunesmith.trust.explanation import Explainer
@@ -220,7 +230,9 @@ def _show_common(found: ExplainedRows) -> None:
 
     console = stdout_console()
     if found.left_out:
-        console.print(f"{found.left_out} rows were left out: the model does not read them whole, or they have no words.")
+        console.print(
+            f"{found.left_out} rows were left out: the model does not read them whole, or they have no words."
+        )
     for label, words in found.words.items():
         table = new_table(f"Words that speak for {label}", ["word", "mean score", "texts"])
         for word in words:
@@ -236,7 +248,7 @@ def _show_common(found: ExplainedRows) -> None:
     print_table(console, table)
 
 
-def _cell(figure: dict[str, float | None]) -> str:
+def _cell(figure: Mapping[str, float | None]) -> str:
     from tunesmith.readable import number
 
     value, low, high = (figure[name] for name in ("value", "low", "high"))

@@ -8,6 +8,7 @@ Shapes: N judged rows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,6 @@ def _number(value: Any) -> float | None:
 def _quarters(values: Sequence[float | None], numbers: npt.NDArray[np.float64]) -> list[str]:
     edges = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75]))
     shown = [f"{edge:g}" for edge in edges]
-    names = [f"up to {shown[0]}", *(f"{low} to {high}" for low, high in zip(shown, shown[1:], strict=False))]
+    names = [f"up to {shown[0]}", *(f"{low} to {high}" for low, high in itertools.pairwise(shown))]
     names.append(f"above {shown[-1]}")
     return [NOTHING if value is None else names[int(np.searchsorted(edges, value, side="left"))] for value in values]

@@ -50,7 +50,8 @@ class FairRows:
         groups = ", ".join(f"{name} ({count(size)})" for name, size in zip(self.grouping.names, sizes, strict=True))
         low, high = min(self.weights), max(self.weights)
         return Problem(
-            "note", f"Groups of training rows by {self.grouping.column}: {groups}; weights from {low:.2g} to {high:.2g}."
+            "note",
+            f"Groups of training rows by {self.grouping.column}: {groups}; weights from {low:.2g} to {high:.2g}.",
         )
 
 

@@ -21,10 +21,10 @@ from tunesmith.run.computed_columns import ComputedColumns, Kept
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.fair_rows import FairRows
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.signals import StopRequests
-from tunesmith.run.fair_rows import FairRows
 from tunesmith.run.teacher import Teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import Problem

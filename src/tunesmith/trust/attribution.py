@@ -47,8 +47,8 @@ class Question:
     target: Target
     words: tuple[Word, ...]
     """All words of the sequence."""
-    vectors_LD: torch.Tensor
-    blank_LD: torch.Tensor
+    vectors: torch.Tensor
+    blank: torch.Tensor
     """The same with a blank in the place of every token of ``open_words``."""
     at_once: int
     """Copies of a pass."""
@@ -101,15 +101,15 @@ class Question:
 
     def _copies(self, is_there_BW: BoolArray) -> Iterator[torch.Tensor]:
         words = self.open_words
-        of_token = np.full(len(self.vectors_LD), -1)
+        of_token = np.full(len(self.vectors), -1)
         for number, word in enumerate(words):
             of_token[list(word.places)] = number
         for start in range(0, len(is_there_BW), self.at_once):
             part = is_there_BW[start : start + self.at_once]
             # A token of no word keeps its vector, which is also that of the blanked sequence.
             shown_BL = np.concatenate([part, np.ones((len(part), 1), dtype=np.bool_)], axis=1)[:, of_token]
-            mask = torch.from_numpy(shown_BL).to(self.vectors_LD.device)[..., None]
-            yield torch.where(mask, self.vectors_LD, self.blank_LD)
+            mask = torch.from_numpy(shown_BL).to(self.vectors.device)[..., None]
+            yield torch.where(mask, self.vectors, self.blank)
 
     def gradients(self, vectors_BLD: torch.Tensor, value: Value) -> torch.Tensor:
         """Return [B, L, D]: the gradient of each copy's number with respect to its vectors."""
@@ -130,7 +130,7 @@ class Question:
 def integrated_gradients(question: Question, value: Value, seed: int = 0) -> FloatArray:
     """Return [W]; ``seed`` is of no account."""
     del seed
-    blank, whole = question.values(torch.stack([question.blank_LD, question.vectors_LD]), value).tolist()
+    blank, whole = question.values(torch.stack([question.blank, question.vectors]), value).tolist()
     for number in NUM_POINTS:
         scores_L = along_the_line(question, value, number)
         if abs(float(scores_L.sum()) - (whole - blank)) <= MISSED * max(1.0, abs(whole - blank)):
@@ -141,7 +141,7 @@ def integrated_gradients(question: Question, value: Value, seed: int = 0) -> Flo
 def along_the_line(question: Question, value: Value, number: int) -> torch.Tensor:
     """Return [L]: what each token's vector adds on the way from the blanked sequence, by so many points."""
     nodes, weights = np.polynomial.legendre.leggauss(number)
-    like, blank = question.vectors_LD, question.blank_LD
+    like, blank = question.vectors, question.blank
     places = torch.from_numpy((nodes + 1) / 2).to(like)
     shares = torch.from_numpy(weights / 2).to(like)
     line = like - blank
@@ -155,8 +155,8 @@ def along_the_line(question: Question, value: Value, number: int) -> torch.Tenso
 def gradient_x_input(question: Question, value: Value, seed: int = 0) -> FloatArray:
     """Return [W]; ``seed`` is of no account."""
     del seed
-    gradient_LD = question.gradients(question.vectors_LD[None], value)[0]
-    return question.per_word((gradient_LD * question.vectors_LD).sum(dim=-1))
+    gradient_LD = question.gradients(question.vectors[None], value)[0]
+    return question.per_word((gradient_LD * question.vectors).sum(dim=-1))
 
 
 def occlusion(question: Question, value: Value, seed: int = 0) -> FloatArray:

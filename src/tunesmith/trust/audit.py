@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.row_groups import Grouping, groupings
 from tunesmith.evaluate import interval
 from tunesmith.run import Run
 from tunesmith.run.ensemble import read_ensemble
 from tunesmith.run.general_text import MANUAL
 from tunesmith.trust.counterfactuals import counterfactual_report
 from tunesmith.trust.group_gaps import MIN_ROWS, correct, group_report
+from tunesmith.trust.group_thresholds import threshold_report
 from tunesmith.trust.judged_rows import JudgedRows
 from tunesmith.trust.learning_curve import learning_curve
 from tunesmith.trust.outside_rows import outside_report
 from tunesmith.trust.robustness import robustness_report
-from tunesmith.data.row_groups import groupings
 from tunesmith.trust.sureness import sureness_report
 from tunesmith.trust.worst_slices import slice_report
 from tunesmith.types import InputError
@@ -79,6 +80,7 @@ def audit(
         working("comparing groups")
         report["groups"] = [group_report(rows, one, min_rows=min_rows) for one in grouped]
         correct(report["groups"])
+        report["thresholds"] = _thresholds(run, rows, grouped) if data is None else []
     if swaps:
         report["swaps"] = [counterfactual_report(run, rows, wanted) for wanted in swaps]
     if "slices" in parts:
@@ -92,9 +94,7 @@ def audit(
     return report
 
 
-def _of_other_rows(
-    run: Run, rows: JudgedRows, parts: Sequence[str], outside: str, working: Notify
-) -> dict[str, Any]:
+def _of_other_rows(run: Run, rows: JudgedRows, parts: Sequence[str], outside: str, working: Notify) -> dict[str, Any]:
     """Return the parts that need the run's validation or training rows besides, and why one is missing as ``notes``."""
     report: dict[str, Any] = {}
     notes: list[str] = []
@@ -123,6 +123,17 @@ def _own(run: Run, split: str, notes: list[str]) -> JudgedRows | None:
         return None
     most = {column: list(values[:MOST_TRAINING_ROWS]) for column, values in read.items()}
     return JudgedRows.judged(run, most if split == "train" else read, name)
+
+
+def _thresholds(run: Run, rows: JudgedRows, grouped: Sequence[Grouping]) -> list[dict[str, Any]]:
+    """Return thresholds of groups, learned from the run's validation rows; empty without two labels, or such rows."""
+    validation = _own(run, "validation", []) if rows.has_labels and rows.name != "validation" else None
+    if validation is None:
+        return []
+    places = [str(place) for place in validation.columns["row"]]
+    known = groupings(run.config.data, None, places, [one.column for one in grouped])
+    found = [threshold_report(rows, validation, one, other) for one, other in zip(grouped, known, strict=True)]
+    return [one for one in found if one is not None]
 
 
 def _gap(rows: JudgedRows, train: JudgedRows) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run answers to the same text about somebody else: flips, and shifts of the probabilities (Garg et al. 2019)."""
+"""What a run answers to the same text about somebody else: flips, and shifts of probabilities (Garg et al. 2019)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def counterfactual_report(run: Run, rows: JudgedRows, wanted: str) -> dict[str, 
         )
     first, second = (np.asarray(run.predictor.answers(side), dtype=np.float64) for side in sides)
     report: dict[str, Any] = {"list": wanted, "rows": len(rows), "pairs": len(places)}
-    weights = np.concatenate(
-        [np.ones((1, len(places))), *resamples(len(places), rows.num_resamples, rows.seed)]
-    ) / len(places)
+    weights = np.concatenate([np.ones((1, len(places))), *resamples(len(places), rows.num_resamples, rows.seed)]) / len(
+        places
+    )
     if task.followed == "value":
         change = weights @ (second - first)
         return {**report, "change": interval(float(change[0]), change[1:], rows.confidence)}
@@ -54,9 +54,7 @@ def counterfactual_report(run: Run, rows: JudgedRows, wanted: str) -> dict[str, 
     return {
         **report,
         "flips": wilson(int(flipped.sum()), len(flipped), rows.confidence),
-        "shifts": {
-            name: interval(float(shifts[0, k]), shifts[1:, k], rows.confidence) for k, name in enumerate(names)
-        },
+        "shifts": {name: interval(float(shifts[0, k]), shifts[1:, k], rows.confidence) for k, name in enumerate(names)},
         "examples": _examples(places, flipped, sides, labels, rows),
     }
 

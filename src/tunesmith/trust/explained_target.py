@@ -79,7 +79,7 @@ def target_of(
         _refuse(word, "--word", "is for texts whose words have tags")
         return _of_number(task)
     if task.reads == "token" and task.followed == "classes" and data.reads is not None:
-        return _of_tag(task, outputs, data, columns, label, word)
+        return _of_tag(task, outputs, data, columns, label=label, word=word)
     if isinstance(task, QuestionAnswering):
         _refuse(label, "--label", "is for tasks with labels")
         _refuse(word, "--word", "is for texts whose words have tags")
@@ -135,7 +135,7 @@ def _of_number(task: Task) -> Target:
 
 
 def _of_tag(
-    task: Task, outputs: Outputs, data: Encoded, columns: Columns, label: str | None, word: str | None
+    task: Task, outputs: Outputs, data: Encoded, columns: Columns, *, label: str | None, word: str | None
 ) -> Target:
     assert data.reads is not None
     tokens = list(task.complete(columns)["tokens"][0])

@@ -94,7 +94,9 @@ class Explainer:
         self._run, self._max_new_tokens, self._seed = run, max_new_tokens, seed
         self.network = network_to_question(run)
         if takes_images(self.network.model) or self.network.scorer.pooling is not None:
-            raise InputError(f"The answers of {run.folder} cannot be explained.", f"What can be explained: {EXPLAINED}.")
+            raise InputError(
+                f"The answers of {run.folder} cannot be explained.", f"What can be explained: {EXPLAINED}."
+            )
         self._model = QuestionedModel(self.network.model, self.network.tokenizer)
 
     def explain(
@@ -115,10 +117,7 @@ class Explainer:
             )
             if not question.open_words:
                 raise InputError("The text has no words to explain.", "Give a text with words.")
-            by_method = {
-                name: METHODS[name](question, target.value, self._seed)
-                for name in self.methods
-            }
+            by_method = {name: METHODS[name](question, target.value, self._seed) for name in self.methods}
             scores = by_method[self.methods[0]]
             found = {name: faithfulness(question, own, self._seed) for name, own in by_method.items()}
             of_parts = {
@@ -169,9 +168,7 @@ class Explainer:
     def _budget(self) -> int:
         return self._run.config.compute.micro_batch_tokens
 
-    def _written(
-        self, columns: Columns, asked: str | None
-    ) -> tuple[Encoded, Target, dict[str, Any], int | None]:
+    def _written(self, columns: Columns, asked: str | None) -> tuple[Encoded, Target, dict[str, Any], int | None]:
         """Have an answer written, and explain its tokens by the words of what was asked."""
         network, task = self.network, self.task
         if writes_from_encoder(network.model) or task.followed != "vocabulary":

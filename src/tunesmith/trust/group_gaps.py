@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.data.row_groups import Grouping
 from tunesmith.evaluate.comparisons import holm
 from tunesmith.tasks.base import FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
-from tunesmith.data.row_groups import Grouping
 from tunesmith.types import InputError
 
 MIN_ROWS = 30
@@ -47,9 +47,9 @@ class Rate:
 
     criterion: str
     label: str
-    counts_N: BoolArray
+    counts: BoolArray
     """Rows that the share is of."""
-    hits_N: BoolArray
+    hits: BoolArray
     """Those that get the label."""
 
 
@@ -126,7 +126,7 @@ def _p_of_gap(rows: JudgedRows, is_in_N: BoolArray, gap: float) -> float:
 
 
 def rates(rows: JudgedRows) -> Iterator[Rate]:
-    """Yield the shares that fairness is measured by, of every label; of two labels those of the second alone tell all."""
+    """Yield the shares that fairness is judged by, of every label; of two labels those of the second tell all."""
     names, answers, truths = rows.task.answer_names, rows.answers(), rows.truths()
     everybody = np.ones(len(rows), dtype=np.bool_)
     for label, name in enumerate(names):
@@ -145,13 +145,13 @@ def _rate_report(
     of_groups: dict[str, Any] = {}
     known: list[BoolArray] = []
     for name, is_in in zip(names, inside, strict=True):
-        counted = rate.counts_N & is_in
+        counted = rate.counts & is_in
         if counted.sum() < MIN_OF_RATE:
             of_groups[name] = {"rows": int(counted.sum()), "rate": None}
             continue
         known.append(counted)
         total = weights[:, counted].sum(axis=1)
-        hits = weights[:, counted & rate.hits_N].sum(axis=1)
+        hits = weights[:, counted & rate.hits].sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             of_groups[name] = {"rows": int(counted.sum()), "rate": rows.interval(hits / total)}
     values = {name: one["rate"]["value"] for name, one in of_groups.items() if one["rate"] is not None}
@@ -164,7 +164,7 @@ def _rate_report(
         "difference": values[highest] - values[lowest],
         "highest": highest,
         "lowest": lowest,
-        "p": p_of_range(rate.hits_N, known, rows.seed),
+        "p": p_of_range(rate.hits, known, rows.seed),
     }
 
 

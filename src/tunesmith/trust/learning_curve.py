@@ -7,6 +7,7 @@ seed would change is not in it.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,7 @@ def learning_curve(run: Run, rows: JudgedRows, working: Notify = lambda _: None)
     """
     config = run.config
     if config.data.few_shot is not None or config.data.mixture or config.data.train_fraction < 1:
-        raise InputError(
-            "--learning-curve is for runs that were trained on all rows of one data set.", "Leave it out."
-        )
+        raise InputError("--learning-curve is for runs that were trained on all rows of one data set.", "Leave it out.")
     whole = len(run.labelled_columns(split="train")[0]["row"])
     values: list[FloatArray] = []
     points = []
@@ -48,7 +47,7 @@ def learning_curve(run: Run, rows: JudgedRows, working: Notify = lambda _: None)
     values.append(rows.main(weights))
     points.append(whole)
     sign = 1 if rows.task.higher_is_better.get(rows.metric, True) else -1
-    gains = [sign * (later - earlier) for earlier, later in zip(values, values[1:], strict=False)]
+    gains = [sign * (later - earlier) for earlier, later in itertools.pairwise(values)]
     return {
         "metric": rows.metric,
         "points": [

@@ -1,4 +1,4 @@
-"""The training rows that speak most for a prediction and against it, by gradients of the last layer (Pruthi et al. 2020).
+"""The training rows that speak for a prediction and against it, by gradients of the last layer (Pruthi et al. 2020).
 
 A step on a training row moves the loss of another row by the learning rate times the product of both gradients (there:
 TracIn, equation 1, with the last checkpoint alone). Of a linear last layer the gradient is the outer product of the
@@ -49,15 +49,15 @@ class NearRow:
 class LastLayer:
     """What the gradients of some rows are made of."""
 
-    gradients_NK: torch.Tensor
+    gradients: torch.Tensor
     """Of each row's loss with respect to its scores."""
-    inputs_ND: torch.Tensor
-    scores_NK: torch.Tensor
+    inputs: torch.Tensor
+    scores: torch.Tensor
 
     def products(self, other: LastLayer) -> torch.Tensor:
         """Return [N, M]: the product of each row's gradient with each of the other's, weights and bias together."""
-        of_inputs = self.inputs_ND @ other.inputs_ND.T + 1.0
-        return (self.gradients_NK @ other.gradients_NK.T) * of_inputs
+        of_inputs = self.inputs @ other.inputs.T + 1.0
+        return (self.gradients @ other.gradients.T) * of_inputs
 
 
 class NearestRows:
@@ -94,8 +94,9 @@ class NearestRows:
         return encoded
 
     def of(self, columns: Columns, number: int) -> list[NearRow]:
-        """Return the ``number`` rows that speak most for what is predicted of the only row of ``columns``, and most
-        against it, the strongest first; of the loss that this prediction would have if it were the truth.
+        """Return the ``number`` rows that speak most for what is predicted of a row, and those most against it.
+
+        The row is the only one of ``columns``; its loss is the one that the prediction would have if it were the truth.
         """
         task, network = self._task, self._run.network
         truth = task.truths[0]

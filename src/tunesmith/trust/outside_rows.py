@@ -46,7 +46,7 @@ def outside_report(run: Run, rows: JudgedRows, outside: str = MANUAL) -> dict[st
     train, inside, beyond = map(seen, (run.labelled_columns(split="train")[0], rows.columns, others))
     return {
         "outside": outside,
-        "rows": len(beyond.scores_NK),
+        "rows": len(beyond.scores),
         "energy": _auroc(energy(inside), energy(beyond), rows),
         "distance": _auroc(distances(train, inside), distances(train, beyond), rows),
     }
@@ -54,13 +54,13 @@ def outside_report(run: Run, rows: JudgedRows, outside: str = MANUAL) -> dict[st
 
 def energy(layer: LastLayer) -> FloatArray:
     """Return [N]: the energy of every row."""
-    found: FloatArray = -layer.scores_NK.double().logsumexp(dim=1).numpy()
+    found: FloatArray = -layer.scores.double().logsumexp(dim=1).numpy()
     return found
 
 
 def distances(train: LastLayer, layer: LastLayer) -> FloatArray:
     """Return [N]: how far every row is from its tenth nearest training row."""
-    known, asked = (functional.normalize(one.inputs_ND.double(), dim=1) for one in (train, layer))
+    known, asked = (functional.normalize(one.inputs.double(), dim=1) for one in (train, layer))
     nearest = torch.cdist(asked, known).topk(min(NEIGHBOUR, len(known)), largest=False).values[:, -1]
     found: FloatArray = nearest.numpy()
     return found

@@ -62,7 +62,7 @@ class Sequence:
 
     inputs: Mapping[str, torch.Tensor]
     """[1, L] each, as in the padded layout."""
-    reads_U: torch.Tensor | None
+    reads: torch.Tensor | None
     """The places of the tokens whose scores are read; None where the sequence has scores as a whole."""
 
     @property
@@ -127,15 +127,15 @@ class QuestionedModel:
         self.num_passes[0] += num_copies
         with standing_in(table, given):
             scores = widen(head_scores(self.model(**head_inputs(self.model, inputs))))
-        if sequence.reads_U is None:
+        if sequence.reads is None:
             return scores.reshape(num_copies, -1)
         length = ids_BL.shape[1]
-        return scores[:, -length:][:, sequence.reads_U.to(scores.device)]
+        return scores[:, -length:][:, sequence.reads.to(scores.device)]
 
     def copies_at_once(self, sequence: Sequence, num_scores: int) -> int:
         """Return how many copies fit into a pass; ``num_scores`` is K."""
         length = len(sequence.ids)
-        of_scores = length * num_scores if sequence.reads_U is not None else num_scores
+        of_scores = length * num_scores if sequence.reads is not None else num_scores
         return max(1, min(PASS_TOKENS // length, PASS_SCORES // max(of_scores, 1)))
 
 

@@ -46,7 +46,11 @@ def robustness_report(run: Run, rows: JudgedRows, working: Notify = lambda _: No
             num_resamples=rows.num_resamples,
             confidence=rows.confidence,
         )[rows.metric]
-        entry: dict[str, Any] = {"name": name, "changed_texts": sum(changed), "changes_meaning": name in CHANGES_MEANING}
+        entry: dict[str, Any] = {
+            "name": name,
+            "changed_texts": sum(changed),
+            "changes_meaning": name in CHANGES_MEANING,
+        }
         entry |= {"metric": float(other.main(np.ones((1, len(rows))))[0]), "change": change}
         if rows.has_labels and any(changed):
             differ = (other.answers() != rows.answers())[np.array(changed)]

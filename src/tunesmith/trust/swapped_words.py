@@ -33,9 +33,9 @@ _GENDER = _pairs("""
     actor/actress actors/actresses hero/heroine heroes/heroines host/hostess waiter/waitress waiters/waitresses
     businessman/businesswoman spokesman/spokeswoman policeman/policewoman salesman/saleswoman chairman/chairwoman
     mr/mrs sir/madam widower/widow monk/nun wizard/witch lad/lass masculine/feminine manly/womanly
-    他/她 他们/她们 男人/女人 男孩/女孩 男孩子/女孩子 男生/女生 男士/女士 先生/女士 男性/女性 父亲/母亲 爸爸/妈妈 儿子/女儿
-    哥哥/姐姐 弟弟/妹妹 兄弟/姐妹 丈夫/妻子 老公/老婆 爷爷/奶奶 外公/外婆 叔叔/阿姨 舅舅/姑姑 侄子/侄女 男友/女友 男朋友/女朋友
-    王子/公主 国王/女王 帅哥/美女 小伙子/小姑娘 男主角/女主角 男演员/女演员 男主/女主 新郎/新娘
+    他/她 他们/她们 男人/女人 男孩/女孩 男孩子/女孩子 男生/女生 男士/女士 先生/女士 男性/女性 父亲/母亲 爸爸/妈妈
+    儿子/女儿 哥哥/姐姐 弟弟/妹妹 兄弟/姐妹 丈夫/妻子 老公/老婆 爷爷/奶奶 外公/外婆 叔叔/阿姨 舅舅/姑姑 侄子/侄女
+    男友/女友 男朋友/女朋友 王子/公主 国王/女王 帅哥/美女 小伙子/小姑娘 男主角/女主角 男演员/女演员 男主/女主 新郎/新娘
 """)
 _NAMES = _pairs("""
     James/Emily John/Mary Robert/Patricia Michael/Jennifer William/Linda David/Elizabeth Richard/Barbara Joseph/Susan
@@ -124,7 +124,7 @@ def _bounded(word: str) -> str:
 
 
 def _partner(found: re.Match[str], partners: Mapping[str, Sequence[str]]) -> str:
-    """Return what stands in the place of a word on the side that ``partners`` lead to; the word itself if it is there."""
+    """Return what stands in the place of a word on the side that ``partners`` lead to, or the word itself."""
     word = found[0]
     if word in partners:
         return _meant(found, partners[word])

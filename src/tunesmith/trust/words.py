@@ -1,4 +1,4 @@
-"""Tokens of a sequence as words that people read: pieces are joined, and each character of Chinese stands for itself."""
+"""Tokens of a sequence as words that people read: pieces are joined, characters of Chinese stand for themselves."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.documents.lines import CJK
+from tunesmith.data.row_groups import Grouping
 from tunesmith.evaluate.comparisons import holm
 from tunesmith.tasks.base import FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
-from tunesmith.data.row_groups import Grouping
 
 NUM_CHOSEN = 8
 """Slices that are tested."""
@@ -42,7 +42,7 @@ class Slice:
     """Some rows, and what they have in common."""
 
     name: str
-    rows_N: BoolArray
+    rows: BoolArray
 
 
 def slice_report(rows: JudgedRows, groupings: Sequence[Grouping] = ()) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def slice_report(rows: JudgedRows, groupings: Sequence[Grouping] = ()) -> dict[s
     errors_N = rows.errors()
     is_chooser = np.random.default_rng([rows.seed, len(rows)]).permutation(len(rows)) % 2 == 0
     candidates = [one for one in slices(rows, groupings) if _has_size(one, is_chooser)]
-    ranked = sorted(candidates, key=lambda one: -_distance(errors_N[is_chooser], one.rows_N[is_chooser]))
+    ranked = sorted(candidates, key=lambda one: -_distance(errors_N[is_chooser], one.rows[is_chooser]))
     chosen: list[Slice] = []
     for one in ranked:
-        if len(chosen) == NUM_CHOSEN or _distance(errors_N[is_chooser], one.rows_N[is_chooser]) <= 0:
+        if len(chosen) == NUM_CHOSEN or _distance(errors_N[is_chooser], one.rows[is_chooser]) <= 0:
             break
-        if not any(_alike(one.rows_N, other.rows_N) for other in chosen):
+        if not any(_alike(one.rows, other.rows) for other in chosen):
             chosen.append(one)
     tested = [_tested(rows, one, errors_N, ~is_chooser) for one in chosen]
     for entry, corrected in zip(tested, holm([entry["p"] for entry in tested]), strict=True):
@@ -105,8 +105,8 @@ def _by_word(texts: Sequence[str]) -> Iterator[Slice]:
 
 
 def _has_size(one: Slice, is_chooser: BoolArray) -> bool:
-    inside = [int((one.rows_N & half).sum()) for half in (is_chooser, ~is_chooser)]
-    return min(inside) >= MIN_ROWS and one.rows_N.mean() <= LARGEST
+    inside = [int((one.rows & half).sum()) for half in (is_chooser, ~is_chooser)]
+    return min(inside) >= MIN_ROWS and one.rows.mean() <= LARGEST
 
 
 def _alike(first: BoolArray, second: BoolArray) -> bool:
@@ -123,12 +123,12 @@ def _distance(errors: FloatArray, inside: BoolArray) -> float:
 
 def _tested(rows: JudgedRows, one: Slice, errors_N: FloatArray, half: BoolArray) -> dict[str, Any]:
     """Return what the other half says of a slice: its metric, how far that is from the others', and the chance."""
-    inside, outside = one.rows_N & half, ~one.rows_N & half
+    inside, outside = one.rows & half, ~one.rows & half
     weights = rows.weights()
     own, others = rows.main(weights * inside), rows.main(weights * outside)
     return {
         "name": one.name,
-        "rows": int(one.rows_N.sum()),
+        "rows": int(one.rows.sum()),
         "tested_rows": int(inside.sum()),
         "metric": rows.interval(own),
         "gap": rows.interval(own - others),
