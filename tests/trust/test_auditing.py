@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from run.test_contract import TASK_ROWS, write_rows
 from tunesmith.cli.application import run as command
 from tunesmith.data.row_groups import Grouping, groupings
-from tunesmith.run import Run
+from tunesmith.run import Run, RunConfig, train
 from tunesmith.tasks.classification import Classification
 from tunesmith.trust.audit import audit
 from tunesmith.trust.counterfactuals import counterfactual_report
@@ -311,3 +313,17 @@ def test_what_twice_the_rows_would_bring_follows_from_two_doublings(
     )
     gains = next_gain(np.array([0.1, 0.1, -0.1, 0.05]), np.array([0.05, -0.05, 0.02, 0.1]))
     assert gains == pytest.approx([0.025, 0.0, 0.02, 0.1])
+
+
+@pytest.mark.parametrize("row", ["regression", "entities"])
+def test_other_tasks_are_audited_by_what_they_have(
+    configured: Callable[..., RunConfig], tmp_path: Path, row: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, settings, example = TASK_ROWS[row]
+    short = {"train": {"max_steps": 2, "evaluate_steps": 2}, "evaluation": {"num_resamples": 20, "baseline": False}}
+    folder = train(configured(data=str(write_rows(tmp_path, example)), task={"name": name, **settings}, **short))
+    assert command(["audit", str(folder), "--split", "train", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"]["value"] is not None
+    assert ("sureness" in found) == (row == "regression")
+    assert command(["audit", str(folder), "--split", "train"]) == 0

@@ -77,6 +77,11 @@ def target_of(
     if task.reads == "row" and (task.followed == "value" or task.head().num_outputs == 1):
         _refuse(label, "--label", "is for tasks with labels; this one gives a number")
         _refuse(word, "--word", "is for texts whose words have tags")
+        if len(data) > 1:
+            raise InputError(
+                f"The row is {len(data)} sequences, which the task {task.name} scores one by one.",
+                "Give a row with a single one, such as one candidate.",
+            )
         return _of_number(task)
     if task.reads == "token" and task.followed == "classes" and data.reads is not None:
         return _of_tag(task, outputs, data, columns, label=label, word=word)

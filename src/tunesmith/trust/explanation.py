@@ -171,7 +171,7 @@ class Explainer:
     def _written(self, columns: Columns, asked: str | None) -> tuple[Encoded, Target, dict[str, Any], int | None]:
         """Have an answer written, and explain its tokens by the words of what was asked."""
         network, task = self.network, self.task
-        if writes_from_encoder(network.model) or task.followed != "vocabulary":
+        if writes_from_encoder(network.model):
             raise InputError(
                 f"The answers of {self._run.folder} cannot be explained.", f"What can be explained: {EXPLAINED}."
             )

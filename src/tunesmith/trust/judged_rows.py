@@ -15,6 +15,9 @@ from tunesmith.run import Run
 from tunesmith.tasks.base import Columns, FloatArray, Task
 from tunesmith.types import InputError
 
+MOST_ROWS = 20_000
+"""Rows that are questioned at most, from all over the data: of more, resamples would not fit into memory."""
+
 
 @dataclass(frozen=True)
 class JudgedRows:
@@ -39,6 +42,10 @@ class JudgedRows:
         Raises ``InputError`` where they cannot be read or carry labels that the run does not know.
         """
         read, name = run.labelled_columns(data, split, columns)
+        num_rows = len(read["row"])
+        if num_rows > MOST_ROWS:
+            chosen = np.linspace(0, num_rows - 1, MOST_ROWS, dtype=np.int64).tolist()
+            read = {column: [values[row] for row in chosen] for column, values in read.items()}
         return cls.judged(run, read, name)
 
     @classmethod
@@ -89,10 +96,14 @@ class JudgedRows:
             found: FloatArray = (weights_RN @ right_N) / weights_RN.sum(axis=1)
         return found
 
-    def weights(self) -> FloatArray:
-        """Return [1 + R, N]: every row once, then the resamples, which are the same at every call."""
+    @cached_property
+    def _weights(self) -> FloatArray:
         drawn = resamples(len(self), self.num_resamples, self.seed)
         return np.concatenate([np.ones((1, len(self))), *drawn])
+
+    def weights(self) -> FloatArray:
+        """Return [1 + R, N]: every row once, then the resamples."""
+        return self._weights
 
     def interval(self, values: FloatArray) -> IntervalDict:
         """Return the first of [1 + R] values with the interval of the others."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.evaluate import compare_paired
 from tunesmith.run import Run
 from tunesmith.trust.counterfactuals import wilson
 from tunesmith.trust.disturbed_texts import CHANGES_MEANING, DISTURBANCES
@@ -24,7 +23,7 @@ def robustness_report(run: Run, rows: JudgedRows, working: Notify = lambda _: No
     task = rows.task
     if task.reads != "row" or task.followed is None or not task.texts(rows.columns):
         return []
-    found = []
+    found, own = [], rows.main(rows.weights())
     for number, (name, disturb) in enumerate(DISTURBANCES.items()):
         working(f"disturbing texts: {name}")
         random = np.random.default_rng([rows.seed, number])
@@ -37,21 +36,14 @@ def robustness_report(run: Run, rows: JudgedRows, working: Notify = lambda _: No
             for row in range(len(rows))
         ]
         other = JudgedRows.judged(run, {**rows.columns, **texts}, rows.name)
-        change = compare_paired(
-            task,
-            other.outputs,
-            rows.outputs,
-            rows.targets,
-            seed=rows.seed,
-            num_resamples=rows.num_resamples,
-            confidence=rows.confidence,
-        )[rows.metric]
+        values = other.main(rows.weights())
+        change = rows.interval(values - own)  # resamples are the same for both
         entry: dict[str, Any] = {
             "name": name,
             "changed_texts": sum(changed),
             "changes_meaning": name in CHANGES_MEANING,
         }
-        entry |= {"metric": float(other.main(np.ones((1, len(rows))))[0]), "change": change}
+        entry |= {"metric": float(values[0]), "change": change}
         if rows.has_labels and any(changed):
             differ = (other.answers() != rows.answers())[np.array(changed)]
             entry["other_answers"] = wilson(int(differ.sum()), len(differ), rows.confidence)
