@@ -36,7 +36,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(grouped: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that has learned which words are good."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    settings = {"epochs": 8, "learning_rate": 2e-3}
+    settings = {"epochs": 8}
     data = {"path": str(grouped), "test_fraction": 0.5, "columns": {"text": "review", "label": "sentiment"}}
     return train(small_config(grouped, bert_folder, folder, train=settings, data=data))
 

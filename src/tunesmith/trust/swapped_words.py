@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tunesmith.data.documents.lines import CJK
@@ -98,7 +99,7 @@ class Swapper:
         """Return a text with the words of the first side, and with those of the second; None without any of them."""
         if self._pattern.search(text) is None:
             return None
-        first, second = (self._pattern.sub(lambda found, own=side: _partner(found, own), text) for side in self._sides)
+        first, second = (self._pattern.sub(partial(_partner, partners=side), text) for side in self._sides)
         return first, second
 
 
