@@ -49,10 +49,10 @@ class ByCells(Objective):
     def _cells(self, targets: Targets) -> Iterator[tuple[int, torch.Tensor, dict[str, torch.Tensor], Units]]:
         """Yield every cell of a micro-batch with its units' places, targets and borders."""
         cells_U = targets[CELL]
-        for cell in cells_U.unique().tolist():
+        for cell in sorted(set(cells_U.tolist())):
             (places,) = (cells_U == cell).nonzero(as_tuple=True)
             own = {name: target[places] for name, target in _own(targets).items()}
-            yield int(cell), places, own, Units.single(len(places))
+            yield cell, places, own, Units.single(len(places))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class WorstGroup(ByCells):
         surveyed = targets.get(SURVEYED)
         if surveyed is None:  # a probe of how fast steps are
             return self.task.loss_sum(scores_UK, _own(targets), units)
-        sums_C, units_C = surveyed.split(self.num_cells)
+        sums_C, units_C = surveyed[: self.num_cells], surveyed[self.num_cells :]
         is_there_C = units_C > 0
         means_C = torch.where(is_there_C, sums_C / units_C.clamp(min=1e-12), -torch.inf)
         shares_C = (self.sharpness * means_C).softmax(dim=0)
