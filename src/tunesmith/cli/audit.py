@@ -81,7 +81,8 @@ def audit_command(
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.progress import progress
     from tunesmith.cli.terminal import say_json
-    from tunesmith.trust.audit import MANUAL, PARTS, audit
+    from tunesmith.trust.audit import PARTS, audit
+    from tunesmith.trust.outside_rows import MANUAL
 
     chosen = [part for part in _parted(parts) if part != "none"] if parts else list(PARTS)
     with progress(quiet=quiet or as_json) as shown:

@@ -114,8 +114,8 @@ class Question:
     def gradients(self, vectors_BLD: torch.Tensor, value: Value) -> torch.Tensor:
         """Return [B, L, D]: the gradient of each copy's number with respect to its vectors."""
         found = []
-        for part in vectors_BLD.split(self.at_once):
-            copies = part.detach().clone().requires_grad_()
+        for start in range(0, len(vectors_BLD), self.at_once):
+            copies = vectors_BLD[start : start + self.at_once].detach().clone().requires_grad_()
             with torch.enable_grad():
                 total = value(self.model.scores(self.sequence, copies)).sum()
                 found.append(torch.autograd.grad(total, copies)[0])
@@ -146,7 +146,9 @@ def along_the_line(question: Question, value: Value, number: int) -> torch.Tenso
     shares = torch.from_numpy(weights / 2).to(like)
     line = like - blank
     total = torch.zeros_like(like)
-    for places_B, shares_B in zip(places.split(question.at_once), shares.split(question.at_once), strict=True):
+    for start in range(0, number, question.at_once):
+        part = slice(start, start + question.at_once)
+        places_B, shares_B = places[part], shares[part]
         gradients_BLD = question.gradients(blank + places_B[:, None, None] * line, value)
         total += (shares_B[:, None, None] * gradients_BLD).sum(dim=0)
     return (line * total).sum(dim=-1)
@@ -165,7 +167,8 @@ def occlusion(question: Question, value: Value, seed: int = 0) -> FloatArray:
     num_words = len(question.open_words)
     there = np.concatenate([np.ones((1, num_words), dtype=np.bool_), ~np.eye(num_words, dtype=np.bool_)])
     found = question.values_with(there, value)
-    return found[0] - found[1:]
+    lost: FloatArray = found[0] - found[1:]
+    return lost
 
 
 def shapley(question: Question, value: Value, seed: int = 0) -> FloatArray:

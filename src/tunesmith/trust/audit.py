@@ -10,13 +10,12 @@ from tunesmith.data.row_groups import Grouping, groupings
 from tunesmith.evaluate import interval
 from tunesmith.run import Run
 from tunesmith.run.ensemble import read_ensemble
-from tunesmith.run.general_text import MANUAL
 from tunesmith.trust.counterfactuals import counterfactual_report
 from tunesmith.trust.group_gaps import MIN_ROWS, correct, group_report
 from tunesmith.trust.group_thresholds import threshold_report
 from tunesmith.trust.judged_rows import JudgedRows
 from tunesmith.trust.learning_curve import learning_curve
-from tunesmith.trust.outside_rows import outside_report
+from tunesmith.trust.outside_rows import MANUAL, outside_report
 from tunesmith.trust.robustness import robustness_report
 from tunesmith.trust.sureness import sureness_report
 from tunesmith.trust.worst_slices import slice_report

@@ -177,14 +177,13 @@ def _of_answer(found: Mapping[str, Any], outputs: Outputs) -> Target:
     """Return the mean of the log-odds of where an answer begins and ends, among all places of its window."""
     places_U3 = np.asarray(as_ragged(outputs["places"])[0])
     if found["start"] is None:
-        (ends,) = np.nonzero(places_U3[:, 0] == NO_ANSWER)
-        begin = end = int(ends[0])
+        begin = end = int(np.flatnonzero(places_U3[:, 0] == NO_ANSWER)[0])
     else:
-        begins = np.flatnonzero(places_U3[:, 0] == found["start"])
-        ends = np.flatnonzero(places_U3[:, 1] == found["end"])
+        begins = np.flatnonzero(places_U3[:, 0] == found["start"]).tolist()
+        ends = np.flatnonzero(places_U3[:, 1] == found["end"]).tolist()
         pairs = [(b, e) for b in begins for e in ends if b <= e and places_U3[b, 2] == places_U3[e, 2]]
         scores_U2 = np.asarray(as_ragged(outputs["scores"])[0], dtype=np.float64)
-        begin, end = map(int, max(pairs, key=lambda pair: scores_U2[pair[0], 0] + scores_U2[pair[1], 1]))
+        begin, end = max(pairs, key=lambda pair: float(scores_U2[pair[0], 0] + scores_U2[pair[1], 1]))
     window = int(places_U3[begin, 2])
     first = int(np.flatnonzero(places_U3[:, 2] == window)[0])
     inside = {"start": begin - first, "end": end - first}

@@ -111,7 +111,8 @@ class JudgedRows:
 
     def answers(self) -> npt.NDArray[np.int64]:
         """Return [N]: which label each row got, where ``has_labels``."""
-        return np.asarray(self.task.answers(self.outputs)).argmax(axis=1).astype(np.int64)
+        found: npt.NDArray[np.int64] = np.asarray(self.task.answers(self.outputs)).argmax(axis=1).astype(np.int64)
+        return found
 
     def truths(self) -> npt.NDArray[np.int64]:
         """Return [N]: which label each row has, where ``has_labels``."""

@@ -61,7 +61,8 @@ def learning_curve(run: Run, rows: JudgedRows, working: Notify = lambda _: None)
 def next_gain(first_R: FloatArray, second_R: FloatArray) -> FloatArray:
     """Return the gain after two: the second, times what it was of the first, which is put between 0 and 1."""
     shrunk = np.divide(second_R, first_R, out=np.ones_like(second_R), where=first_R > 0)
-    return second_R * np.clip(shrunk, 0.0, 1.0)
+    found: FloatArray = second_R * np.clip(shrunk, 0.0, 1.0)
+    return found
 
 
 def _config(config: RunConfig, share: float, output: Path) -> RunConfig:

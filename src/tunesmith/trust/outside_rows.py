@@ -15,12 +15,13 @@ import torch
 from torch.nn import functional
 
 from tunesmith.evaluate import IntervalDict, interval
-from tunesmith.run import Run
-from tunesmith.run.general_text import MANUAL, read_passages
+from tunesmith.run import Run, general_text
 from tunesmith.tasks.base import Columns, FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
 from tunesmith.trust.nearest_rows import LastLayer, last_layer
 
+MANUAL = general_text.MANUAL
+"""The rows of another kind that every machine has."""
 NEIGHBOUR = 10
 MOST_ROWS = 2000
 """Training rows that distances are from, and rows that are judged, at most."""
@@ -35,7 +36,7 @@ def outside_report(run: Run, rows: JudgedRows, outside: str = MANUAL) -> dict[st
         return None
     others: Columns
     if outside == MANUAL:
-        others = {name: list(read_passages(MANUAL)) for name in run.inputs}
+        others = {name: list(general_text.read_passages(MANUAL)) for name in run.inputs}
     else:
         others = run.rows_to_predict(outside).columns()
     network, task, budget = run.network, rows.task, run.config.compute.micro_batch_tokens
