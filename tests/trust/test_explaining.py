@@ -20,9 +20,9 @@ from tunesmith.engine.stand_ins import as_written
 from tunesmith.models.wrapping import inner
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.trust.attribution import METHODS, Question, along_the_line, shapley
-from tunesmith.trust.explained_rows import explain_rows
+from tunesmith.trust.explained_rows import explain_rows, word_effects
 from tunesmith.trust.explained_target import log_odds, target_of
-from tunesmith.trust.explanation import Explainer
+from tunesmith.trust.explanation import Explainer, Explanation
 from tunesmith.trust.explanation_page import explanation_page
 from tunesmith.trust.questioned_model import QuestionedModel, Sequence, network_to_question
 from tunesmith.trust.words import words_of
@@ -165,11 +165,34 @@ def test_scores_of_what_a_run_goes_by_are_more_faithful_than_chance(run: Run, gr
     for name in methods:
         assert found.faithfulness[name]["comprehensiveness_gain"]["low"] > 0
         assert found.faithfulness[name]["sufficiency_gain"]["low"] > 0
-    learned = {label: {word["word"] for word in words[:3]} for label, words in found.words.items()}
-    assert max(len(words & {*GOOD, *BAD}) for words in learned.values()) >= 2
     page = explanation_page(found, "tiny")
     assert page.count('class="card explained"') == 12
     assert "Words that speak for each label" in page
+
+
+def test_words_are_listed_by_their_mean_score_in_texts_of_a_label() -> None:
+    def explained(label: str, **scores: float) -> Explanation:
+        tokens, values = tuple(scores), tuple(scores.values())
+        return Explanation(
+            (" ".join(tokens),),
+            {"label": label},
+            label,
+            "log-odds",
+            "occlusion",
+            tokens,
+            values,
+            (True,) * len(tokens),
+            0,
+            0,
+        )
+
+    good = [explained("good", Great=2.0, plot=0.1, dull=-1.0), explained("good", great=1.0, plot=0.3)]
+    found = word_effects([*good, explained("good", great=3.0, plot=0.2), explained("bad", great=9.0)])
+    assert found["good"] == [
+        {"word": "great", "score": 2.0, "texts": 3},
+        {"word": "plot", "score": pytest.approx(0.2), "texts": 3},
+    ]
+    assert found["bad"] == []
 
 
 def test_another_label_has_the_opposite_scores(run: Run) -> None:
