@@ -39,7 +39,7 @@ test-slow: install  ## Run the slow tests.
 	$(BIN)/python -m pytest -m slow
 
 # Tests that need more than `make install` brings: every extra, a browser, peers to compare with.
-EXTRA_TESTS := tests/export tests/serve tests/studio tests/run/test_trackers.py tests/test_notebook.py \
+EXTRA_TESTS := tests/export tests/serve tests/studio tests/trust tests/run/test_trackers.py tests/test_notebook.py \
 	tests/data/test_personal_data.py tests/data/test_near_duplicates.py
 
 .PHONY: test-extras

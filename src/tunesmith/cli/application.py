@@ -46,6 +46,8 @@ COMMANDS = {
     "export": ("tunesmith.cli.export_run:export_command", "Write a run for another program, proven equal there."),
     "push": ("tunesmith.cli.push:push_command", "Put a run on the Hugging Face hub, or into a folder."),
     "import": ("tunesmith.cli.import_config:import_command", "Read another tool's configuration as one of ours."),
+    "explain": ("tunesmith.cli.explain:explain_command", "Show which words a run's answers come from."),
+    "audit": ("tunesmith.cli.audit:audit_command", "Say for whom and where a run fails, and how sure it may be."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": (

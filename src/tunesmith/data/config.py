@@ -126,6 +126,9 @@ class DataConfig(Config):
     them, and the same test rows."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
+    train_fraction: float = Field(1.0, gt=0.0, le=1.0)
+    """Train on so many of the training rows alone, in the same mix of labels; those of a smaller share are among those
+    of a larger one, and validation and test rows stay as they are."""
     encoding: str | None = None
     """Character encoding of text files (utf-8, gb18030, latin-1, ...); found by content when not given."""
     delimiter: str | None = None

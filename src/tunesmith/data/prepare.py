@@ -52,6 +52,7 @@ _SHAPING = {
     "limit",
     "few_shot",
     "draw",
+    "train_fraction",
 }
 _SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
@@ -208,6 +209,8 @@ def _build(
     _place_made(parts, sides)
     if config.clean.leaks:
         _drop_leaks(parts, sides)
+    if config.train_fraction < 1:
+        _thin(parts, sides, config.train_fraction)
     problems += notes
     total = Tally()
     for part in parts:
@@ -390,6 +393,17 @@ def _apply_limit(part: _Split, limit: int) -> None:
     beyond[rows[~keep]] = True
     part.drop("limit", beyond)
     part.tally.places["limit"] = []  # left out on purpose: nobody needs to look for them
+
+
+def _thin(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], share: float) -> None:
+    """Keep a share of the rows to train on, at least one."""
+    for part in parts:
+        rows = np.flatnonzero(sides[part.name] == splitting.TRAIN)
+        if len(rows):
+            strata = splitting.strata([part.labels[row] for row in rows])
+            keep = splitting.first_by_content(part.keys.identity[rows], strata, max(1, round(share * len(rows))))
+            sides[part.name][rows[~keep]] = -1
+            part.left_out["not of the share to train on"] = int((~keep).sum())
 
 
 def _require_rows(parts: Sequence[_Split]) -> None:

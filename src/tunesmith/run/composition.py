@@ -25,6 +25,7 @@ from tunesmith.run.assembly import Network, TaskData, make_network, resolve
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.fair_rows import fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
@@ -80,11 +81,15 @@ def compose(
     with ranks.after_first("tokens"):
         data, splits, refused = _encode(config, data, network, workshop)
     rows = with_replayed(rows_to_learn_from(splits), splits)
+    fair = fair_rows(config, data, rows)
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
+    if fair is not None:
+        notes.append(fair.note())
+        mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
     training = new_training(config, data.task, network, rows, mix=mix)
-    notes += [] if mix is None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
+    notes += [] if mix is None or fair is not None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(
         config=config,
         resolved=resolve(config, data, network, directory.place),
@@ -96,6 +101,7 @@ def compose(
         validation=splits.get("validation"),
         workshop=workshop,
         teacher=teacher,
+        fair=fair,
         columns=workshop.columns(directory.path, network, config.compute),
         logbook=Logbook(observers),
         stop=stop,

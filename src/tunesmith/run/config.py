@@ -78,6 +78,18 @@ class TrackerConfig(Config):
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
 
+class FairnessConfig(Config):
+    """How groups of training rows are served alike."""
+
+    group: str
+    """A column of the data whose values are groups; several with `+` are crossed. The model does not see it."""
+    how: Literal["reweight", "balance", "worst-group"] = "reweight"
+    """Rows weigh so that group and label have nothing to do with each other (reweight); every group with every label is
+    drawn equally often (balance); groups with a label weigh the more, the larger their loss is (worst-group)."""
+    sharpness: float = Field(default=5.0, gt=0, le=100)
+    """Of worst-group: each weighs as exp(sharpness * its mean loss in the step)."""
+
+
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
@@ -93,6 +105,8 @@ class RunConfig(Config):
     """Which parameters are trained, and how."""
     teacher: Annotated[TeacherConfig | None, Choice("teacher", {}, default=TeacherConfig, key="run")] = None
     """Whom the model learns from besides the labels: a run or an ensemble."""
+    fairness: Annotated[FairnessConfig | None, Choice("fairness", {}, default=FairnessConfig, key="group")] = None
+    """Groups of rows that are to be served alike, by a column: fairness.group."""
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
