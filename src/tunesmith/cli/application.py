@@ -43,6 +43,7 @@ COMMANDS = {
     "serve": ("tunesmith.cli.serve:serve_command", "Answer requests over HTTP with finished runs."),
     "merge": ("tunesmith.cli.merge:merge_command", "Write an adapter and its base as one plain model."),
     "export": ("tunesmith.cli.export_run:export_command", "Write a run for another program, proven equal there."),
+    "privacy": ("tunesmith.cli.privacy:privacy_command", "Measure what a run gives away of its training rows."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": (
