@@ -10,8 +10,10 @@ Shapes: B rows and S sequences of a micro-batch, K scores of a unit.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from tunesmith.data.encoded import Encoded, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray
 from tunesmith.engine.losses import loss_sum, widened
 from tunesmith.engine.scorer import Scorer
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
+from tunesmith.models.wrapping import inner
 from tunesmith.tasks.objective import Objective
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ def at_once(
     """
     from opacus.grad_sample.grad_sample_module import GradSampleHooks
 
-    model = scorer.model
+    model, batch = scorer.model, _with_positions(scorer, batch)
     hooks = GradSampleHooks(model, loss_reduction="sum", strict=False)
     try:
         with scorer.surrounding(batch):
@@ -86,6 +90,20 @@ def _loss_sum(scorer: Scorer, task: Objective, batch: Batch) -> torch.Tensor:
     inputs = head_inputs(scorer.model, batch.inputs)
     scores_SLK = widened(head_scores(scorer.model(**inputs, **scorer.switches)))
     return task.loss_sum(scores_SLK[batch.read_mask][batch.read_tokens], batch.targets, batch.units)
+
+
+def _with_positions(scorer: Scorer, batch: Batch) -> Batch:
+    """Return a padded batch that says the positions of each row's tokens, which are those that the model would take.
+
+    Without being told, models look them up once for all rows: then a trained table of positions has one gradient.
+    """
+    ids, anatomy = batch.inputs.get("input_ids"), Anatomy.of(scorer.model)
+    entries: list[Any] = [anatomy.base, inner(scorer.model)]
+    takes_them = all("position_ids" in inspect.signature(one.forward).parameters for one in entries)
+    if ids is None or not takes_them or "position_ids" in batch.inputs:
+        return batch
+    positions = torch.arange(ids.shape[1], device=ids.device) + anatomy.position_offset
+    return replace(batch, inputs={**batch.inputs, "position_ids": positions.expand(ids.shape)})
 
 
 def _of_rows(parameter: nn.Parameter, units: Units) -> torch.Tensor | None:
