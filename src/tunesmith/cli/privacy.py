@@ -46,9 +46,7 @@ TITLES = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Write what was found as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def privacy_command(
-    run: Path, *, num_rows: int, prefix: int, continuation: int, as_json: bool, quiet: bool
-) -> None:
+def privacy_command(run: Path, *, num_rows: int, prefix: int, continuation: int, as_json: bool, quiet: bool) -> None:
     """Attack the run in folder RUN: tell its training rows from others, rank planted secrets, draw texts out of it.
 
     Held against its training rows are rows of the same data that it never learned from.
@@ -78,24 +76,29 @@ def show_privacy(found: Mapping[str, Any]) -> None:
         table.add_row(TITLES[name], _shown(judged["auroc"]), _shown(judged["tpr_at_1_fpr"]))
     print_table(stdout_console(), table)
     loss = found["loss"]
-    say(f"Loss: {_shown(loss['train'])} on training rows, {_shown(loss['held_out'])} on others; gap {_shown(loss['gap'])}.")
+    say(
+        f"Loss: {_shown(loss['train'])} on training rows, {_shown(loss['held_out'])} on others; "
+        f"gap {_shown(loss['gap'])}."
+    )
     if (exposure := found["exposure"]) is not None:
         say(
-            f"Canaries: {_shown(exposure)} bits of exposure, of {exposure['most']:g} at most and {exposure['by_chance']:.1f} "
-            f"by chance; {exposure['first_of_all']} of {exposure['canaries']} secrets are guessed at once."
+            f"Canaries: {_shown(exposure)} bits of exposure, of {exposure['most']:g} at most and "
+            f"{exposure['by_chance']:.1f} by chance; {exposure['first_of_all']} of {exposure['canaries']} secrets are "
+            "guessed at once."
         )
     if (extraction := found["extraction"]) is not None:
         say(
             f"Texts drawn out: {_shown(extraction['train'])} of training rows go on to the letter for "
-            f"{extraction['continuation']} tokens after {extraction['prefix']}, {_shown(extraction['held_out'])} of others."
+            f"{extraction['continuation']} tokens after {extraction['prefix']}, "
+            f"{_shown(extraction['held_out'])} of others."
         )
     for name, reason in found["not_measured"].items():
         say(f"Not measured: {name} ({reason}).")
     if (most := found["most_tpr_promised"]) is not None:
         promised = found["promised"]
         say(
-            f"Promised: epsilon {promised['epsilon']:.3g} at delta {promised['delta']:.2g}, which allows any attack to find "
-            f"{most:.1%} at 1% false alarms."
+            f"Promised: epsilon {promised['epsilon']:.3g} at delta {promised['delta']:.2g}, which allows any attack "
+            f"to find {most:.1%} at 1% false alarms."
         )
     say(found["meaning"])
 

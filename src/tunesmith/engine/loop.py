@@ -299,9 +299,9 @@ def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
         training.task,
         training.collate,
         training.data,
-        step.samples,
-        step.batches,
-        [parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
+        samples=step.samples,
+        batches=step.batches,
+        parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
         step=training.step,
         seed=step.seed,
     )

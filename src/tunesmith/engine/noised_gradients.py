@@ -49,10 +49,10 @@ class NoisedGradients:
         task: Objective,
         collate: Collator,
         data: Encoded,
+        *,
         samples: IntArray,
         batches: Sequence[Batch],
         parameters: Sequence[nn.Parameter],
-        *,
         step: int,
         seed: int,
     ) -> torch.Tensor:
@@ -83,9 +83,7 @@ class NoisedGradients:
         self._set_noised(parameters, sums, step)
         return (total / max(num_units, 1)).to(collate.device, torch.float32)
 
-    def _parts(
-        self, collate: Collator, data: Encoded, samples: IntArray, batches: Sequence[Batch]
-    ) -> Iterator[Batch]:
+    def _parts(self, collate: Collator, data: Encoded, samples: IntArray, batches: Sequence[Batch]) -> Iterator[Batch]:
         """Yield what is differentiated in one pass: a micro-batch, or a single row."""
         if self.are_at_once:
             for built in batches:
@@ -108,4 +106,4 @@ class NoisedGradients:
 def _add(sums: Sequence[torch.Tensor], parts: Gradients) -> None:
     for summed, part in zip(sums, parts, strict=True):
         if part is not None:
-            summed += part
+            summed.add_(part)

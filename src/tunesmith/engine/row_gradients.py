@@ -11,6 +11,7 @@ Shapes: B rows and S sequences of a micro-batch, K scores of a unit.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tunesmith.engine.losses import loss_sum, widened
 from tunesmith.engine.scorer import Scorer
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
+from tunesmith.models.modes import evaluating
 from tunesmith.models.wrapping import inner
 from tunesmith.tasks.objective import Objective
 
@@ -48,17 +50,19 @@ def at_once(
 ) -> tuple[torch.Tensor, Gradients]:
     """Return the sum of the rows' losses, without a graph, and the gradients of each, from one pass.
 
-    Modules that are in ``eval`` mode and hold trained weights have none. Raises whatever opacus does on models that it
-    cannot take apart, and ``ValueError`` where what it gives is not of the rows.
+    Raises whatever opacus does on models that it cannot take apart, and ``ValueError`` where what it gives is not of
+    the rows.
     """
     from opacus.grad_sample.grad_sample_module import GradSampleHooks
 
     model, batch = scorer.model, _with_positions(scorer, batch)
     hooks = GradSampleHooks(model, loss_reduction="sum", strict=False)
     try:
-        with scorer.surrounding(batch):
+        with _watched(model), scorer.surrounding(batch):
             loss = _loss_sum(scorer, task, batch)
-        loss.backward()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of hooks on modules below which nothing is trained: they are meant
+            loss.backward()
         found = [_of_rows(parameter, batch.units) for parameter in parameters]
     finally:
         hooks.cleanup()
@@ -124,10 +128,10 @@ def _of_rows(parameter: nn.Parameter, units: Units) -> torch.Tensor | None:
 
 
 def clipped_sums(gradients: Gradients, units: Units, bound: float) -> Gradients:
-    """Return, of each parameter, the sum over rows of the gradient of a row's mean loss, clipped to the L2 norm ``bound``.
+    """Return, of each parameter, the sum over rows of the gradient of a row's mean loss, clipped to the norm ``bound``.
 
     A row's loss is the sum over its units divided by their number; rows without units have no part, and neither have
-    those whose gradient is not finite. The norm is that over all parameters (Abadi et al. 2016, algorithm 1).
+    those whose gradient is not finite. The norm is the L2 norm over all parameters (Abadi et al. 2016, algorithm 1).
     """
     known = [gradient for gradient in gradients if gradient is not None]
     if not known:
@@ -155,16 +159,21 @@ def come_at_once(
     if task.reduces:
         return False  # scores of many units are computed twice, which hooks would see as further rows
     samples = np.arange(min(data.num_samples, PROBE_ROWS))
-    with _without_dropout(scorer.model):
+    with evaluating(scorer.model):
         batch = collate(data, data.sequences_of(samples))
         order = samples if data.keeps_rows else batch.sequences
         try:
             _, together = at_once(scorer, task, batch, parameters)
-        except Exception:  # noqa: BLE001 (models are taken apart by their layers, and fail in as many ways)
+        except Exception:
             return False
         alone = [one_by_one(scorer, task, collate(data, _row(data, sample)), parameters)[1] for sample in order]
+    expected = [_side_by_side([row[number] for row in alone]) for number in range(len(together))]
+    largest = max((float(one.abs().max()) for one in expected if one is not None), default=0.0)
     return all(
-        _are_equal(gradient, [row[number] for row in alone]) for number, gradient in enumerate(together)
+        one is None and two is None
+        if one is None or two is None
+        else bool((one - two).abs().max() <= PROBE_TOLERANCE * largest)
+        for one, two in zip(together, expected, strict=True)
     )
 
 
@@ -172,25 +181,27 @@ def _row(data: Encoded, sample: Any) -> IntArray:
     return data.sequences_of(np.array([sample]))
 
 
-def _are_equal(together: torch.Tensor | None, alone: Sequence[torch.Tensor | None]) -> bool:
-    known = [gradient[0] for gradient in alone if gradient is not None]
-    if together is None or len(known) != len(alone):
-        return together is None and not known
-    expected = torch.stack(known)
-    largest = expected.abs().max()
-    return bool((together - expected).abs().max() <= PROBE_TOLERANCE * largest)
+def _side_by_side(rows: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Return [B, ...] of gradients of single rows; None where no row has one."""
+    known = [row[0] for row in rows if row is not None]
+    return torch.stack(known) if known else None
 
 
 @contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off, but leave in training mode what holds trained weights: opacus looks at nothing else."""
-    training = [module for module in model.modules() if module.training]
-    for module in model.modules():
-        module.training = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+def _watched(model: nn.Module) -> Iterator[None]:
+    """Let what holds trained weights be in training mode inside the block: opacus looks at nothing else.
+
+    None of these modules has dropout of its own, but for recurrent ones, which it cannot take apart.
+    """
+    resting = [
+        module
+        for module in model.modules()
+        if not module.training and any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    ]
+    for module in resting:
+        module.training = True
     try:
         yield
     finally:
-        for module in model.modules():
+        for module in resting:
             module.training = False
-        for module in training:
-            module.training = True

@@ -19,6 +19,7 @@ from tunesmith.run.canaries import canary_rows, side_by_side
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
+    from tunesmith.data.encoded import Encoded
     from tunesmith.evaluate import IntervalDict
     from tunesmith.run import Run
     from tunesmith.tasks.base import Columns
@@ -49,8 +50,8 @@ class Attempt:
 def measure_privacy(run: Run, attempt: Attempt = Attempt(), *, working: Notify = lambda _: None) -> dict[str, Any]:
     """Return what attacks find out, as ``tunesmith privacy --json`` writes it.
 
-    ``auroc`` and ``tpr_at_1_fpr`` are those of one attack, ``main_attack``, that is chosen before anything is looked at:
-    the reference attack where it can be made, else that by the loss. All are in ``attacks``. ``exposure`` and
+    ``auroc`` and ``tpr_at_1_fpr`` are those of one attack, ``main_attack``, chosen before anything is looked at: the
+    reference attack where it can be made, else that by the loss. All are in ``attacks``. ``exposure`` and
     ``extraction`` are None where there is nothing to measure; ``not_measured`` says why. Every figure has an interval
     as in ``evaluation.json``.
 
@@ -59,7 +60,7 @@ def measure_privacy(run: Run, attempt: Attempt = Attempt(), *, working: Notify =
     _refuse(run)
     train, _ = run.labelled_columns(split="train")
     held_out, split = _held_out(run)
-    settings = _Settings.of(run)
+    settings = _Settings.of(run, attempt)
     working("scoring training rows and others")
     sides = [_some(columns, attempt.num_rows, settings.seed) for columns in (train, held_out)]
     encoded = [encode(run, columns) for columns in sides]
@@ -79,7 +80,7 @@ def measure_privacy(run: Run, attempt: Attempt = Attempt(), *, working: Notify =
     judged = {name: judged_attack(member_N, found, **settings.bootstrap) for name, found in scores.items()}
     main = "reference" if "reference" in judged else "loss"
     exposure = _exposure(run, train, settings, not_measured, working)
-    extraction = _extraction(run, encoded, attempt, settings, not_measured, working)
+    extraction = _extraction(run, encoded, settings, not_measured, working)
     recorded = run.summary.get("privacy")
     found = {
         "run": str(run.folder),
@@ -89,7 +90,7 @@ def measure_privacy(run: Run, attempt: Attempt = Attempt(), *, working: Notify =
         "main_attack": main,
         **judged[main],
         "attacks": judged,
-        "loss": loss_gap(member_N, own.mean_N, **settings.bootstrap),
+        "loss": loss_gap(member_N, own.of_rows, **settings.bootstrap),
         "exposure": exposure,
         "extraction": extraction,
         "not_measured": not_measured,
@@ -103,16 +104,17 @@ def measure_privacy(run: Run, attempt: Attempt = Attempt(), *, working: Notify =
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """How intervals are computed: as for the run's own figures."""
+    """How a run is attacked, and intervals are computed: as for the run's own figures."""
 
+    attempt: Attempt
     seed: int
     num_resamples: int
     confidence: float
 
     @classmethod
-    def of(cls, run: Run) -> _Settings:
+    def of(cls, run: Run, attempt: Attempt) -> _Settings:
         evaluation = run.config.evaluation
-        return cls(run.config.train.seed, evaluation.num_resamples, evaluation.confidence)
+        return cls(attempt, run.config.train.seed, evaluation.num_resamples, evaluation.confidence)
 
     @property
     def bootstrap(self) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def _refuse(run: Run) -> None:
     if task.draws or task.corrupts or task.surveys or task.needs_whole_step:
         why = "holds rows against each other" if task.needs_whole_step or task.surveys else "makes rows anew each time"
         raise InputError(
-            f"The run in {run.folder} was trained for {task.title.lower()}, which {why}: a row has no loss of its own to "
-            "attack.",
+            f"The run in {run.folder} was trained for {task.title.lower()}, which {why}: a row has no loss of its own "
+            "to attack.",
             "Attack a run of another task.",
         )
     if run.config.data.mixture:
@@ -148,8 +150,8 @@ def _held_out(run: Run) -> tuple[Columns, str]:
         )
     if min(rows["train"], rows[split]) < FEWEST_ROWS:
         raise InputError(
-            f"The run in {run.folder} has {rows['train']} training and {rows[split]} {split} rows; an attack is judged on "
-            f"{FEWEST_ROWS} of each or more.",
+            f"The run in {run.folder} has {rows['train']} training and {rows[split]} {split} rows; an attack is judged "
+            f"on {FEWEST_ROWS} of each or more.",
             "Train with more rows, or with a larger --data.test_fraction.",
         )
     return run.labelled_columns(split=split)
@@ -176,7 +178,7 @@ def _exposure(
         for canary in range(planted.canaries)
         for row in canary_rows(run.task, train, canary, settings.seed, NUM_CANDIDATES)
     ]
-    losses = losses_of(run, run.network, encode(run, side_by_side(rows))).mean_N
+    losses = losses_of(run, run.network, encode(run, side_by_side(rows))).of_rows
     found = exposures(losses.reshape(planted.canaries, NUM_CANDIDATES))
     return {
         **mean_with_interval(found, **settings.bootstrap),
@@ -189,12 +191,7 @@ def _exposure(
 
 
 def _extraction(
-    run: Run,
-    encoded: list[Any],
-    attempt: Attempt,
-    settings: _Settings,
-    not_measured: dict[str, str],
-    working: Notify,
+    run: Run, encoded: list[Encoded], settings: _Settings, not_measured: dict[str, str], working: Notify
 ) -> dict[str, Any] | None:
     """Return which share of training rows, and of others, the model goes on with to the letter."""
     if run.task.writer is None or run.task.followed != "vocabulary":
@@ -203,6 +200,7 @@ def _extraction(
     if writes_from_encoder(run.network.model):
         not_measured["extraction"] = "an encoder reads what is asked: an answer cannot be begun for it"
         return None
+    attempt = settings.attempt
     sides = {
         name: begun(one, attempt.prefix, attempt.continuation)
         for name, one in zip(("train", "held_out"), encoded, strict=True)
@@ -239,8 +237,8 @@ def meaning(found: dict[str, Any]) -> str:
     caught = f"it names {share:.1%} of them while it is wrong about 1% of the others"
     if low <= 0.5:
         return (
-            f"This attack does not tell training rows from others (it is right about {value:.0%} of pairs, chance about "
-            "50%, and the interval includes that); other attacks may do better."
+            f"This attack does not tell training rows from others (it is right about {value:.0%} of pairs, chance "
+            "about 50%, and the interval includes that); other attacks may do better."
         )
     word = "hardly" if value < 0.55 else "somewhat" if value < 0.65 else "clearly"
     return f"Whoever may ask the model about a row can {word} tell whether it was trained on it: {caught}."

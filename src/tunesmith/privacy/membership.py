@@ -26,17 +26,17 @@ def attack_scores(own: Losses, untuned: Losses | None) -> dict[str, FloatArray]:
     """Return [N] of every attack that can be made with these losses.
 
     ``loss``: how small the loss is (Yeom et al. 2018). ``min_k``: how likely the least likely tokens are (Shi et al.
-    2024). ``reference``: how much smaller the loss is than that of the ``untuned`` model, so that rows which are easy for
-    every model look like no members (Carlini et al. 2021). ``untuned``: how small the loss of that model is, which has
-    seen none of the rows: what it tells apart are the texts, and no attack.
+    2024). ``reference``: how much smaller the loss is than that of the ``untuned`` model, so that rows which are easy
+    for every model look like no members (Carlini et al. 2021). ``untuned``: how small the loss of that model is, which
+    has seen none of the rows: what it tells apart are the texts, and no attack.
     """
-    found = {"loss": -own.mean_N}
+    found = {"loss": -own.of_rows}
     if own.units is not None:
         lowest = (_mean_of_largest(own.units[row]) for row in range(len(own.units)))
         found["min_k"] = -np.fromiter(lowest, dtype=np.float64, count=len(own.units))
     if untuned is not None:
-        found["reference"] = untuned.mean_N - own.mean_N
-        found["untuned"] = -untuned.mean_N
+        found["reference"] = untuned.of_rows - own.of_rows
+        found["untuned"] = -untuned.of_rows
     return found
 
 

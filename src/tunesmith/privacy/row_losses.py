@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 class Losses:
     """What a model makes of N rows."""
 
-    mean_N: FloatArray
+    of_rows: FloatArray
     """Of each row; nan for one that nothing is read of."""
     units: Ragged | None
     """Of each token of each row, where it is a language model's."""

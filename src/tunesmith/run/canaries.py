@@ -1,8 +1,8 @@
 """Rows with random secrets that are planted among the training rows, and the candidates that they hide among.
 
 A canary (Carlini et al. 2019, "The Secret Sharer") is a sentence with random digits. Nobody can know the digits but a
-model that has learned the very row by heart: whether it has is seen by how its loss ranks among sentences that differ in
-the digits alone. Everything follows from the run's seed, so that nothing of it needs to be kept.
+model that has learned the very row by heart: whether it has is seen by how its loss ranks among sentences that differ
+in the digits alone. Everything follows from the run's seed, so that nothing of it needs to be kept.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def with_canaries(config: RunConfig, data: TaskData, network: Network, rows: Enc
         f"{count(len(data.prepared.splits['train']))} training rows: 'tunesmith privacy' measures how far they were "
         "learned by heart."
     )
-    return joined(rows, encoded), [Problem("note", message, "The model is not for use: leave privacy.canaries out then.")]
+    return joined(rows, encoded), [
+        Problem("note", message, "The model is not for use: leave privacy.canaries out then.")
+    ]
 
 
 def canary_rows(task: Task, columns: Columns, canary: int, seed: int, num_candidates: int) -> list[dict[str, Any]]:
@@ -95,4 +97,8 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def planted_key(config: RunConfig) -> list[Any]:
     """Return what the canaries follow from, besides the training rows, as JSON values; nothing where there are none."""
     settings = config.privacy
-    return [] if settings is None or not settings.canaries else [settings.canaries, settings.canary_repeats, config.train.seed]
+    return (
+        []
+        if settings is None or not settings.canaries
+        else [settings.canaries, settings.canary_repeats, config.train.seed]
+    )

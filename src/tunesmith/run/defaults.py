@@ -20,6 +20,7 @@ from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, token_table
 from tunesmith.readable import compact, count
+from tunesmith.run.private_training import is_private
 
 if TYPE_CHECKING:
     from torch import nn
@@ -227,7 +228,10 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
 def _private_batch_size(num_rows: int) -> tuple[int, str]:
     least, most = PRIVATE_BATCH_SIZES
     size = min(max(2 ** round(math.log2(max(num_rows * PRIVATE_SHARE, 1))), least), most, num_rows)
-    return size, f"a sixteenth of {count(num_rows)} training rows, from {least} to {most}: steps that have noise are large"
+    return (
+        size,
+        f"a sixteenth of {count(num_rows)} training rows, from {least} to {most}: steps that have noise are large",
+    )
 
 
 def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) -> tuple[float, str]:

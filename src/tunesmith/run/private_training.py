@@ -1,4 +1,4 @@
-"""Training that promises something to those whose rows it learns from: what it takes, what it refuses, what it promises.
+"""Training that promises something to those whose rows it learns from: what that takes, refuses and promises.
 
 The promise is differential privacy of the weights: with and without any one row of the training data, every set of
 outcomes is nearly as likely (by a factor of e^epsilon, but for a probability delta). The unit is the row.
@@ -110,7 +110,7 @@ def _hindrances(config: RunConfig, task: Task, network: Network, rows: Encoded) 
     if rows.rows is not None and not rows.keeps_rows:
         longest = int((rows.rows[1:] - rows.rows[:-1]).max())
         yield (
-            f"rows are cut into up to {longest} pieces that are learned each for itself, and what is protected is a row.",
+            f"rows are cut into up to {longest} pieces, each learned for itself, and what is protected is a row.",
             "Raise model.max_length, or shorten the rows.",
         )
     if method.num_calibration_rows:
@@ -146,8 +146,8 @@ def with_privacy(config: RunConfig, training: Training) -> tuple[Training, list[
         f"{count(plan.num_samples)} rows a step in the mean, {count(private.total_steps)} steps."
     )
     fix = (
-        "What is protected are the weights. Figures of the training rows (metrics.jsonl, tensorboard, report.html) are "
-        "exact: keep them to yourself."
+        "What is protected are the weights. Figures of the training rows (metrics.jsonl, tensorboard, report.html) "
+        "are exact: keep them to yourself."
     )
     return replace(training, plan=private, noised=noised, compute=compute), [Problem("note", message, fix)]
 
@@ -157,8 +157,8 @@ def delta_of(settings: PrivacyConfig, num_rows: int) -> float:
     delta = settings.delta or float(f"{num_rows**-DELTA_EXPONENT:.2g}")
     if delta >= 1 / num_rows:
         raise InputError(
-            f"privacy.delta is {delta:g} for {num_rows:,} rows: whoever gave away a row drawn at random would keep that "
-            "promise.",
+            f"privacy.delta is {delta:g} for {num_rows:,} rows: whoever gave away a row drawn at random would keep "
+            "that promise.",
             f"Give less than {1 / num_rows:.2g}, or leave it out.",
         )
     return delta
