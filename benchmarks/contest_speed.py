@@ -6,6 +6,9 @@ Three ways through the same trainings (method, rate, seed, number of steps, rows
 own, one after the other: the contest; tunesmith with nothing shared between runs; and a loop over the Trainer at its
 best flags, which tokenises once, loads the model anew for each training, and neither saves nor computes intervals. The
 ratio of the first two is what sharing saves, that of the last two what raw speed does.
+
+Of trainings that differ in rate and seed alone, which change no time, the last two ways make ``--repeats`` of each kind
+(method, steps, evaluations) and count the mean for the others; 0 makes all.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=5)
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--repeats", type=int, default=2, help="trainings of each kind that are timed; 0: all")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -49,7 +53,7 @@ def main() -> None:
 
 def in_own_process(stage: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.contest_speed", "--stage", stage, "--folder", str(folder)]
-    for name in ("rows", "methods", "seeds", "rates", "epochs"):
+    for name in ("rows", "methods", "seeds", "rates", "epochs", "repeats"):
         command += [f"--{name}", str(getattr(arguments, name))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -102,8 +106,27 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
         steps = [line["step"] for line in lines if line["kind"] == "step"]
         evaluations = [line["step"] for line in lines if line["kind"] == "evaluation"]
         counts = place.parent.parent.name == "runs"
-        found.append({"folder": place, "steps": max(steps), "evaluations": evaluations, "counts": counts})
+        kind = {"method": place.parent.name, "counts": counts}
+        found.append({"folder": place, "steps": max(steps), "evaluations": evaluations, **kind})
     return found
+
+
+def timed(folder: Path, repeats: int, make: Callable[[int, dict[str, Any]], None]) -> dict[str, Any]:
+    """Make the trainings of a contest, or ``repeats`` of each kind, and return how long all of them take."""
+    kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in trainings(folder):
+        kinds.setdefault((one["method"], one["counts"], one["steps"], len(one["evaluations"])), []).append(one)
+    began, number, spread, whole = time.perf_counter(), 0, list[float](), 0.0
+    for alike in kinds.values():
+        times = []
+        for one in alike[: repeats or None]:
+            start = time.perf_counter()
+            make(number, one)
+            number += 1
+            times.append(time.perf_counter() - start)
+        whole += sum(times) / len(times) * len(alike)
+        spread.append(max(times) / min(times))
+    return {"seconds": whole, "made": number, "took": time.perf_counter() - began, "largest_spread": max(spread)}
 
 
 def train_alone(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -111,12 +134,12 @@ def train_alone(arguments: argparse.Namespace) -> dict[str, Any]:
     from tunesmith.run import train
     from tunesmith.run.directory import RunDirectory
 
-    began = time.perf_counter()
-    for number, one in enumerate(trainings(arguments.folder / "contest")):
+    def make(number: int, one: dict[str, Any]) -> None:
         config = RunDirectory(one["folder"]).read_config()
         config = config.changed(output=str(arguments.folder / "alone" / str(number)))
         train(config, until=None if one["counts"] else one["steps"])
-    return {"seconds": time.perf_counter() - began}
+
+    return timed(arguments.folder / "contest", arguments.repeats, make)
 
 
 def train_by_trainer(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -127,14 +150,16 @@ def train_by_trainer(arguments: argparse.Namespace) -> dict[str, Any]:
 
     # Where the processor does not multiply in bf16, fp32 is the Trainer's best, too.
     flags = BEST if multiplies_bf16(torch.device("cpu")) else GROUPED
-    began, tokens = time.perf_counter(), dict[str, Any]()
-    values: dict[str, list[float | None]] = {}
-    for one in trainings(arguments.folder / "contest"):
+    tokens: dict[str, Any] = {}
+    values: dict[str, list[float]] = {}
+
+    def make(_: int, one: dict[str, Any]) -> None:
         value = _by_trainer(one, tokens, flags, str(arguments.folder / "trainer"))
-        if one["counts"]:
-            values.setdefault(one["folder"].parent.name, []).append(value)
-    means = {name: sum(value or 0.0 for value in found) / len(found) for name, found in values.items()}
-    return {"seconds": time.perf_counter() - began, "flags": flags, "values": means}
+        if value is not None:
+            values.setdefault(one["method"], []).append(value)
+
+    found = timed(arguments.folder / "contest", arguments.repeats, make)
+    return {**found, "flags": flags, "values": {name: sum(one) / len(one) for name, one in values.items()}}
 
 
 def _by_trainer(one: Mapping[str, Any], tokens: dict[str, Any], flags: Mapping[str, Any], folder: str) -> float | None:

@@ -25,7 +25,7 @@ PAGES = sorted(
     [
         *ROOT.glob("README*.md"),
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "examples").rglob("*.md"),
     ]
 )
