@@ -147,7 +147,8 @@ def clipped_sums(gradients: Gradients, units: Units, bound: float) -> Gradients:
     def summed(gradient: torch.Tensor) -> torch.Tensor:
         if not bool(is_sound_B.all()):
             gradient = torch.where(is_sound_B.view(-1, *[1] * (gradient.ndim - 1)), gradient, 0.0)
-        return torch.tensordot(factors_B, gradient, dims=1)
+        found: torch.Tensor = torch.tensordot(factors_B, gradient, dims=1)
+        return found
 
     return [None if gradient is None else summed(gradient) for gradient in gradients]
 
