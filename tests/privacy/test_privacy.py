@@ -48,7 +48,7 @@ WORDS = (
 
 @pytest.fixture
 def noise_to_learn(tmp_path: Path) -> Path:
-    """Rows whose labels follow from nothing: to fit them is to learn them by heart. Of others a quarter fits by chance."""
+    """Rows whose labels follow from nothing: to fit them is to learn them by heart. Of others a quarter fits, too."""
     generator = random.Random(0)
     rows = [f"{' '.join(generator.sample(WORDS, 7))},{generator.choice('abcd')}" for _ in range(120)]
     path = tmp_path / "noise.csv"
@@ -80,7 +80,7 @@ def test_a_private_run_gives_away_less_than_the_same_run_without(
             noise_to_learn,
             tmp_path / "private",
             privacy={"epsilon": 1.0, "accountant": "rdp"},
-            train={"batch_size": 32},
+            train={"batch_size": 32, "epochs": 12},
         )
     )
     assert plain["auroc"]["low"] > 0.6
