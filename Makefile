@@ -40,7 +40,7 @@ test-slow: install  ## Run the slow tests.
 
 .PHONY: test-extras
 test-extras: install  ## Run the tests of what needs heavy libraries (ONNX Runtime, llama.cpp), which this installs.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,onnx,privacy]' openai
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,onnx,privacy,torchao]' openai 'schemathesis>=4'
 	if command -v npm >/dev/null; then npm install --silent --prefix $(VENV)/node --omit=optional --ignore-scripts \
 		node-llama-cpp@3.21.1 @node-llama-cpp/linux-x64@3.21.1; fi
 	TUNESMITH_NODE=$(CURDIR)/$(VENV)/node $(BIN)/python -m pytest tests/export tests/serve tests/privacy tests/engine/test_noised_gradients.py \

@@ -57,7 +57,7 @@ def test_train_leaves_a_run_and_a_report(trained: Path) -> None:
         assert (trained / name).stat().st_size > 0
     config = (trained / "config.yaml").read_text()
     assert "name: full" in config, "the flag goes before the file"
-    assert "rank" not in config
+    assert "  rank:" not in config
 
 
 def test_train_refuses_to_write_over_a_run(trained: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

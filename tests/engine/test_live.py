@@ -60,3 +60,43 @@ def test_what_is_cancelled_leaves_and_the_others_go_on() -> None:
         for token, value, others in zip(text.answer, text.log_probabilities, text.alternatives, strict=True):
             assert others[0] == (token, pytest.approx(value)), "the likeliest token was taken"
             assert others[0][1] >= others[1][1]
+
+
+class Even:
+    """A guide that lets tokens of even numbers pass, so many of them."""
+
+    def __init__(self, most: int, *, gives_up: bool = False) -> None:
+        self.taken: list[int] = []
+        self.most, self.gives_up = most, gives_up
+
+    def allowed(self) -> np.ndarray | None:
+        return None if self.gives_up and self.taken else np.arange(80) % 2 == 0
+
+    def take(self, token: int) -> None:
+        self.taken.append(token)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.taken) == self.most
+
+
+def test_a_guide_leads_its_own_text_alone() -> None:
+    model = tiny_model("llama", head="causal", dtype=torch.float32).eval()
+    first, second, third, fourth = prompts(4)
+    texts = [
+        LiveText(first, DRAWN, guide=Even(4), num_alternatives=1),
+        LiveText(second, DRAWN),
+        LiveText(third, GREEDY, guide=Even(99)),
+        LiveText(fourth, DRAWN, guide=Even(9, gives_up=True)),
+    ]
+    with LiveWriter(model, num_slots=4, capacity=64) as writer:
+        assert writer.can_guide
+        for text in texts:
+            writer.add(text)
+        while writer.num_at_work:
+            writer.step()
+    assert [text.ended for text in texts] == ["stop", texts[1].ended, "length", "failed"]
+    assert [len(text.answer) for text in texts[::2]] == [4, 9]
+    assert all(token % 2 == 0 and token < 80 for text in texts[::2] for token in text.answer)
+    assert all(np.isfinite(text.log_probabilities).all() for text in texts)
+    assert texts[1].answer == alone(model, second, DRAWN)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from serve.test_serving import Server, folders
+from serve.running import Server
 from tunesmith.serve.settings import ServeSettings
 
 openai = pytest.importorskip("openai")
-
-__all__ = ["folders"]
 
 QUESTION = [{"role": "user", "content": "what great 3?"}]
 

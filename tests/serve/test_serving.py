@@ -16,84 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from run.test_contract import TASK_ROWS, WRITES_FROM_ENCODER, WRITING, write_rows
-from small_runs import small_config
-from tiny_writers import writer_folder
-from tunesmith.run import Run, Writing, train
-from tunesmith.serve.house import House
+from serve.running import Server, chunks, messages
+from tunesmith.run import Run, Writing
 from tunesmith.serve.settings import ServeSettings
 
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
-
-SERVED = {
-    "labels": "classification",
-    "pairs": "pairs",
-    "tags": "entities",
-    "answers": "answers",
-    "vectors": "near texts",
-    "texts": WRITES_FROM_ENCODER,
-    "chat": "chat",
-}
-
-
-class Server:
-    """A running server, with what asks it."""
-
-    def __init__(self, folders: list[Path], settings: ServeSettings) -> None:
-        from tunesmith.serve.application import application
-
-        self.house = House(folders, settings)
-        config = uvicorn.Config(application(self.house), log_level="error", timeout_graceful_shutdown=20)
-        self.server = uvicorn.Server(config)
-        self.listening = socket.socket()
-        self.listening.bind((settings.host, 0))
-        self.port = self.listening.getsockname()[1]
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listening]})
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(30)
-        self.listening.close()
-
-    def ask(self, path: str, content: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
-            connection.request("GET" if content is None else "POST", path, body, headers or {})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            self.headers = dict(answer.getheaders())
-            return answer.status, json.loads(text) if "json" in answer.getheader("content-type", "") else text
-        finally:
-            connection.close()
-
-
-@pytest.fixture(scope="module")
-def folders(
-    tmp_path_factory: pytest.TempPathFactory, reviews: Path, bert_folder: Path, llama_folder: Path
-) -> dict[str, Path]:
-    """Runs of all kinds, of one step each."""
-    place = tmp_path_factory.mktemp("served")
-    found = {}
-    for name, row in SERVED.items():
-        task, settings, example = TASK_ROWS[row]
-        (place / f"data-{name}").mkdir()
-        model = llama_folder if task in WRITING else bert_folder
-        model = writer_folder(place) if row == WRITES_FROM_ENCODER else model
-        config = small_config(
-            write_rows(place / f"data-{name}", example),
-            model,
-            place / name,
-            task={"name": task, **settings},
-            train={"max_steps": 2, "evaluate_steps": 2},
-            evaluation={"num_resamples": 10, "baseline": False, "answers": 0},
-        )
-        found[name] = train(config)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +29,6 @@ def server(folders: dict[str, Path]) -> Iterator[Server]:
     running = Server(list(folders.values()), ServeSettings(max_body_bytes=100_000, max_rows=50, body_seconds=1.0))
     yield running
     running.stop()
-
-
-def messages(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
 
 
 def test_models_health_and_description(server: Server, folders: dict[str, Path]) -> None:
@@ -191,13 +115,11 @@ def test_streams_give_the_same_text_piece_by_piece(server: Server) -> None:
         "/v1/chat/completions", {**given, "stream": True, "stream_options": {"include_usage": True}}
     )
     assert status == 200
-    events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
-    assert events[-1] == "[DONE]"
-    chunks = [json.loads(one) for one in events[:-1]]
-    pieces = [choice["delta"].get("content", "") for one in chunks for choice in one["choices"]]
+    events = chunks(text)
+    pieces = [choice["delta"].get("content", "") for one in events for choice in one["choices"]]
     assert "".join(pieces) == whole["choices"][0]["message"]["content"]
-    assert chunks[-1]["usage"] == whole["usage"]
-    ends = [choice["finish_reason"] for one in chunks for choice in one["choices"] if choice["finish_reason"]]
+    assert events[-1]["usage"] == whole["usage"]
+    ends = [choice["finish_reason"] for one in events for choice in one["choices"] if choice["finish_reason"]]
     assert ends == [whole["choices"][0]["finish_reason"]]
 
 
@@ -317,12 +239,16 @@ def test_beyond_its_limits_it_says_when_to_come_again_and_at_its_end_loses_nothi
     found: list[tuple[int, Any]] = []
 
     def ask() -> None:
-        found.append(running.ask("/v1/chat/completions", given))
+        try:
+            found.append(running.ask("/v1/chat/completions", given))
+        except (ConnectionError, http.client.BadStatusLine):
+            found.append((503, None))  # it came when nobody listened any more
 
     threads = [threading.Thread(target=ask) for _ in range(12)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    while running.house.waiting()["chat"] < 4:
+        time.sleep(0.001)
     running.stop()
     for thread in threads:
         thread.join()
@@ -343,3 +269,30 @@ def test_an_open_server_wants_a_token_and_a_taken_port_is_said(folders: dict[str
         assert command(["serve", str(folders["labels"]), "--port", str(taken.getsockname()[1])]) == 2
     assert replace(ServeSettings(), host="::1").is_local
     assert not ServeSettings(host="10.0.0.1").is_local
+
+
+def test_candidates_are_put_in_order_as_the_run_puts_them(server: Server, folders: dict[str, Path]) -> None:
+    rows = [{"query": "which is great 3", "candidates": ["a great film", "a boring plot", "the film"]}]
+    status, found = server.ask("/v1/predict", {"model": "ranks", "rows": rows * 2})
+    assert status == 200, found
+    expected = Run.open(folders["ranks"]).predict(rows)
+    for one in found["results"]:
+        assert one["order"] == expected[0]["order"]
+        assert one["scores"] == pytest.approx(expected[0]["scores"], abs=1e-5)
+
+
+def test_prompts_of_one_beginning_are_counted(server: Server) -> None:
+    system = {"role": "system", "content": "this is a great film and the plot is warm and funny. " * 2}
+    before = server.house.reused()["chat"]
+    texts = []
+    for number in range(4):
+        talk = [system, *messages(f"what great {number % 2}?")]
+        status, found = server.ask("/v1/chat/completions", {"model": "chat", "messages": talk, "max_tokens": 8})
+        assert status == 200, found
+        texts.append(found["choices"][0]["message"]["content"])
+    assert texts[:2] == texts[2:]
+    hits, tokens = (now - then for now, then in zip(server.house.reused()["chat"], before, strict=True))
+    assert hits >= 2
+    assert tokens >= 64
+    _, text = server.ask("/metrics")
+    assert f'tunesmith_prefix_hits_total{{model="chat"}} {server.house.reused()["chat"][0]}' in text

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 @click.option("--context", type=click.IntRange(min=16), help="Tokens of prompt and answer [the model's, at most 4096].")
 @click.option("--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of a request.")
 @click.option("--max-waiting", type=click.IntRange(min=1), default=256, show_default=True, help="Requests of a model.")
+@click.option(
+    "--prefix-cache", "cache", type=click.IntRange(min=0), default=256, show_default=True, help="MB of a model."
+)
+@click.option("--watch", is_flag=True, help="Take up runs that are added or replaced while it serves.")
 def serve_command(
     runs: tuple[Path, ...],
     *,
@@ -34,8 +38,12 @@ def serve_command(
     context: int | None,
     timeout: float,
     max_waiting: int,
+    cache: int,
+    watch: bool,
 ) -> None:
     """Answer requests over HTTP with the finished runs in folders RUN, each by the name of its folder.
+
+    A folder of runs stands for all that are finished in it.
 
     Models that write and that embed are asked as OpenAI's API is; the others by /v1/classify, /v1/tag, /v1/answer,
     /v1/translate or /v1/predict. /openapi.json describes it all.
@@ -54,6 +62,8 @@ def serve_command(
         context=context,
         timeout_seconds=timeout,
         max_waiting=max_waiting,
+        beginning_bytes=cache * 1_000_000,
+        watch_seconds=2.0 if watch else None,
     )
 
     def started(house: House, at: int) -> None:
@@ -61,4 +71,4 @@ def serve_command(
         where = f"[{host}]" if ":" in host else host
         say(f"Serving {', '.join(house.hosted)} on http://{where}:{at}")
 
-    serve(runs, settings, started=started)
+    serve(runs, settings, started=started, tell=say)

@@ -9,7 +9,7 @@ Shapes: B texts at work, V entries of the vocabulary, K likeliest entries.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -19,16 +19,19 @@ import torch
 from torch import nn
 
 from tunesmith.engine.choice import Chooser, IntArray
+from tunesmith.engine.decoding.beginnings import Beginnings
 from tunesmith.engine.decoding.decoder import Decoder
 from tunesmith.engine.decoding.ready import find_way, ready
 from tunesmith.engine.generate import is_simple, stream
+from tunesmith.engine.guide import Guide, guided
 from tunesmith.engine.sampling import Sampling
 from tunesmith.models.wrapping import inner
 
 PROMPT_TOKENS = 2048
 """Tokens of new prompts that are read between two steps: those at work wait meanwhile."""
 
-Reason = Literal["stop", "length", "cancelled"]
+Reason = Literal["stop", "length", "cancelled", "failed"]
+"""Why an answer ended; ``failed`` is one whose guide gave up."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,8 @@ class LiveText:
     """K tokens with their log-probabilities for each token of the answer."""
     ended: Reason | None = None
     is_cancelled: bool = False
+    guide: Guide | None = None
+    """What the answer has to keep to. Not for models that a ``LiveWriter`` cannot guide."""
     chooser: Chooser | None = None
     pieces: Generator[int, None, None] | None = None
 
@@ -54,14 +59,20 @@ class LiveText:
 class LiveWriter:
     """A model at work on the texts of many. A context manager: the model is made ready on entering."""
 
-    def __init__(self, model: nn.Module, num_slots: int, capacity: int) -> None:
-        """Set aside room for ``num_slots`` texts at once, prompt and answer of each at most ``capacity`` tokens."""
+    def __init__(self, model: nn.Module, num_slots: int, capacity: int, beginning_bytes: int = 0) -> None:
+        """Set aside room for ``num_slots`` texts at once, prompt and answer of each at most ``capacity`` tokens.
+
+        What was computed of beginnings that prompts share is kept in up to ``beginning_bytes``.
+        """
         self._model = model
         self._num_slots, self.capacity = num_slots, capacity
         self._waiting: deque[LiveText] = deque()
         self._texts: list[LiveText] = []
         """At work; the text at place i is in slot i."""
         self._decoder: Decoder | None = None
+        self._beginning_bytes = beginning_bytes
+        self.beginnings: Beginnings | None = None
+        """What is kept of prompts; nothing where none was asked for, or the model writes one text after the other."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -69,10 +80,17 @@ class LiveWriter:
         if way is not None:
             self._stack.enter_context(ready(self._model, way, keep=True))
             self._decoder = Decoder(self._model, self._num_slots, self.capacity)
+            if self._beginning_bytes:
+                self.beginnings = Beginnings(self._decoder, self._beginning_bytes)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def can_guide(self) -> bool:
+        """Whether texts may have a guide."""
+        return self._decoder is not None
 
     @property
     def num_at_work(self) -> int:
@@ -81,6 +99,7 @@ class LiveWriter:
 
     def add(self, text: LiveText) -> None:
         """Take a text in; it begins when a slot is free."""
+        assert text.guide is None or self.can_guide
         assert len(text.prompt) + text.sampling.max_new_tokens <= self.capacity, "no room was set aside for so much"
         self._waiting.append(text)
 
@@ -101,7 +120,7 @@ class LiveWriter:
                 text.chooser = Chooser(text.sampling, inner(self._model))
                 text.chooser.begin(0, text.prompt)
             self._texts += taken
-            scores_BV = decoder.fill(range(first, len(self._texts)), [text.prompt for text in taken])
+            scores_BV = self._read(decoder, range(first, len(self._texts)), [text.prompt for text in taken])
         elif self._texts:
             first = 0
             scores_BV = decoder.step(np.array([text.answer[-1] for text in self._texts]))
@@ -112,6 +131,16 @@ class LiveWriter:
             _choose(text, scores_V[None])
         self._clear()
         return moved
+
+    def _read(self, decoder: Decoder, slots: Sequence[int], prompts: Sequence[IntArray]) -> torch.Tensor:
+        """Read prompts into slots, but for beginnings that are known; return the scores of what follows: [B, V]."""
+        if self.beginnings is None:
+            return decoder.fill(slots, prompts)
+        known = [self.beginnings.put(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
+        scores_BV = decoder.fill(slots, prompts, known)
+        for slot, prompt in zip(slots, prompts, strict=True):
+            self.beginnings.learn(slot, prompt)
+        return scores_BV
 
     def _take(self) -> list[LiveText]:
         taken: list[LiveText] = []
@@ -159,14 +188,22 @@ def _choose(text: LiveText, scores_1V: torch.Tensor) -> None:
     """Add the next token to a text, or end it."""
     chooser = text.chooser
     assert chooser is not None
-    token = int(chooser.choose(scores_1V, [0])[0])
+    allowed_V = scores_1V[0] if text.guide is None else guided(scores_1V[0], text.guide)
+    if allowed_V is None:
+        text.ended = "failed"
+        return
+    token = int(chooser.choose(allowed_V[None], [0])[0])
     if token in chooser.stops:
         text.ended = "stop"
         return
     text.answer.append(token)
     if text.num_alternatives:
         _note_probabilities(text, scores_1V[0], token)
-    if len(text.answer) >= text.sampling.max_new_tokens:
+    if text.guide is not None:
+        text.guide.take(token)
+    if text.guide is not None and text.guide.is_complete:
+        text.ended = "stop"
+    elif len(text.answer) >= text.sampling.max_new_tokens:
         text.ended = "length"
 
 

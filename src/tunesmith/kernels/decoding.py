@@ -71,6 +71,12 @@ class Attention:
         self.keys[slots_N, :, places_N // TILE, :, places_N % TILE] = key_NGD
         self.values[slots_N, :, places_N] = value_NGD
 
+    def read(self, slot: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values [length, G, D] of a slot's first tokens."""
+        num_tiles = -(-length // TILE)
+        tiles = self.keys[slot, :, :num_tiles].permute(1, 3, 0, 2)  # [tiles, 32, G, D]
+        return tiles.reshape(num_tiles * TILE, *tiles.shape[2:])[:length], self.values[slot, :, :length].transpose(0, 1)
+
     def move(self, source: int, target: int, length: int) -> None:
         """Let the slot ``target`` hold what the slot ``source`` held of ``length`` tokens."""
         num_tiles = -(-length // TILE)

@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.loop import Training
 from tunesmith.engine.mixing import Mix
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
@@ -68,7 +69,8 @@ def compose(
     config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    data = with_unlabelled(workshop.data(config), config)
+    with ranks.after_first("rows"):  # what it leaves in the cache, the others take from there
+        data = with_unlabelled(workshop.data(config), config)
     if teacher is not None and REPLAY in data.prepared.splits:
         message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
         raise InputError(message, "Leave out the teacher, or the set that is replayed.")
@@ -76,7 +78,8 @@ def compose(
     observers.working("loading the model")
     config, data, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
-    data, splits, refused = _encode(config, data, network, workshop)
+    with ranks.after_first("tokens"):
+        data, splits, refused = _encode(config, data, network, workshop)
     rows, planted = with_canaries(config, data, network, with_replayed(rows_to_learn_from(splits), splits))
     notes += [*planted, *check_private(config, data.task, network, rows)]
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
 from tunesmith.evaluate import has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
@@ -238,6 +239,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "layout_reason": network.layout_reason,
         "precision": network.precision,
         "device": str(network.device),
+        "ranks": ranks.size(),
         "max_length": network.max_length,
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},

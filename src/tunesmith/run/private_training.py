@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import distributed, nn
+from torch import nn
 
 from tunesmith.config.build import show
+from tunesmith.engine import ranks
 from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.poisson import PoissonPlan, Secret
 from tunesmith.readable import count
@@ -71,9 +72,9 @@ def as_private(config: RunConfig) -> RunConfig:
     if config.data.mixture:
         message = "privacy.epsilon: where sets are mixed, their rows do not take part with one probability."
         problems.append(Problem("error", message, "Join the sets into one file, or leave data.mixture out."))
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+    if ranks.size() > 1:
         message = "privacy.epsilon: steps that several processes make together have no noise of their own yet."
-        problems.append(Problem("error", message, "Train with one process."))
+        problems.append(Problem("error", message, "Leave out --ranks: train with one process."))
     if problems:
         raise InputError(problems)
     return config.model_copy(

@@ -54,7 +54,7 @@ def application(house: House) -> App:
         return JSONResponse({"object": "list", "data": data})
 
     async def counts(_: Request) -> Response:
-        return PlainTextResponse(figures.text(house.waiting()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(figures.text(house.waiting(), house.reused()), media_type="text/plain; version=0.0.4")
 
     async def description(_: Request) -> Response:
         return JSONResponse(describe(house))

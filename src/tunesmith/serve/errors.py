@@ -8,16 +8,20 @@ from typing import Any
 class RefusedError(Exception):
     """A request that is not answered, with the status that says why."""
 
-    def __init__(self, status: int, message: str, code: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, code: str, *, retry_after: int | None = None, param: str | None = None
+    ) -> None:
+        """``param`` is the field of the request that it is about."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after
+        self.param = param
 
     def body(self) -> dict[str, Any]:
         """Return what the client is sent."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return {"error": {"message": str(self), "type": kind, "param": None, "code": self.code}}
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to it."""

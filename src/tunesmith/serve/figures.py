@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds that latencies are counted up to."""
@@ -34,12 +34,15 @@ class Figures:
             self._tokens[model, "prompt"] += prompt
             self._tokens[model, "written"] += written
 
-    def text(self, waiting: dict[str, int]) -> str:
-        """Return all of it, with how many requests wait or are at work for each model."""
-        with self._lock:
-            return "\n".join((*self._lines(waiting), ""))
+    def text(self, waiting: Mapping[str, int], reused: Mapping[str, tuple[int, int]]) -> str:
+        """Return all of it, with how many requests wait or are at work for each model.
 
-    def _lines(self, waiting: dict[str, int]) -> Iterator[str]:
+        ``reused`` are the prompts of which each model knew the beginning, and the tokens that spared.
+        """
+        with self._lock:
+            return "\n".join((*self._lines(waiting), *_reuse(reused), ""))
+
+    def _lines(self, waiting: Mapping[str, int]) -> Iterator[str]:
         yield "# HELP tunesmith_requests_total Requests by route and status.\n# TYPE tunesmith_requests_total counter"
         for (route, status), number in sorted(self._requests.items()):
             yield f'tunesmith_requests_total{{route="{route}",status="{status}"}} {number}'
@@ -59,6 +62,17 @@ class Figures:
         yield "# HELP tunesmith_waiting Requests that wait or are at work.\n# TYPE tunesmith_waiting gauge"
         for model, number in sorted(waiting.items()):
             yield f'tunesmith_waiting{{model="{_escaped(model)}"}} {number}'
+
+
+def _reuse(reused: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    names = (
+        ("prefix_hits", "Prompts whose beginning was known."),
+        ("prefix_tokens", "Tokens of prompts not computed again."),
+    )
+    for place, (name, words) in enumerate(names):
+        yield f"# HELP tunesmith_{name}_total {words}\n# TYPE tunesmith_{name}_total counter"
+        for model, numbers in sorted(reused.items()):
+            yield f'tunesmith_{name}_total{{model="{_escaped(model)}"}} {numbers[place]}'
 
 
 def _escaped(text: str) -> str:

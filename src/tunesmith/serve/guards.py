@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -19,6 +20,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/@]+)(?::\d+)?")
+"""A name or an address, and perhaps a port: of anything else it cannot be said whom it means."""
 
 OPEN = frozenset({"/health"})
 """Routes that need no token: they tell nothing."""
@@ -55,7 +59,8 @@ class Guards:
 
     def _check(self, scope: Scope) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        named = _HOST.fullmatch(headers.get("host", ""))
+        host = named[1].strip("[]").lower() if named else ""
         known = {self._settings.host.lower(), *(name.lower() for name in self._settings.allowed_hosts)}
         # A page of another host may let its own name point to this machine: by its address alone nobody can.
         is_known = host in known or is_loopback(host) or (not self._settings.is_local and _is_address(host))

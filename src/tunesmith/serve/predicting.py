@@ -89,7 +89,9 @@ class PredictingRun:
             held = None
             if first is None:
                 return
-            jobs, num_rows, until = [first], first.num_rows, time.monotonic() + self._settings.gather_seconds
+            # Whoever is alone need not wait for others.
+            patience = self._settings.gather_seconds if self._num_waiting > 1 else 0.0
+            jobs, num_rows, until = [first], first.num_rows, time.monotonic() + patience
             while num_rows < ROWS_TOGETHER:
                 try:
                     job = self._jobs.get(timeout=max(until - time.monotonic(), 0))
@@ -129,7 +131,7 @@ class PredictingRun:
         with self._computing, cores_shared():
             if jobs[0].kind.startswith("embed"):
                 return list(self.run.embed(columns[names[0]], passages=jobs[0].kind == "embed passages"))
-            if jobs[0].kind == "rows":
+            if jobs[0].kind.startswith("rows"):
                 return self.run.predict(columns["rows"])
             return self.run.predictor.predict(self.run.task.complete(columns), Writing())
 

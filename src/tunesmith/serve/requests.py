@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tunesmith.data.messages import MisfitError, read_calls
 from tunesmith.serve.errors import RefusedError
 
 Text = Annotated[str, Field(max_length=1_000_000)]
@@ -50,16 +51,99 @@ class Part(BaseModel):
     text: Text
 
 
+class CalledFunction(BaseModel):
+    """What a call names, and gives it."""
+
+    name: Annotated[str, Field(max_length=200)]
+    arguments: Text | dict[str, Any] = "{}"
+
+
+class MadeCall(BaseModel):
+    """A call of a tool in an earlier answer."""
+
+    id: Annotated[str, Field(max_length=200)] | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class Message(BaseModel):
     """One turn of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[Part] | None = None
+    tool_calls: list[MadeCall] | None = None
+    tool_call_id: Annotated[str, Field(max_length=200)] | None = None
+    name: Annotated[str, Field(max_length=200)] | None = None
 
-    def plain(self) -> dict[str, str]:
-        """Return it as a run's template takes it."""
-        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("a message has content, or is an assistant's with tool_calls")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls are an assistant's")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as a run's template takes it. Raises ``RefusedError`` where arguments are no JSON object."""
+        parts = [Part(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
+        role = "system" if self.role == "developer" else self.role
+        found: dict[str, Any] = {"role": role, "content": "\n".join(part.text for part in parts)}
+        if self.tool_calls:
+            try:
+                found["tool_calls"] = read_calls([call.model_dump(exclude_none=True) for call in self.tool_calls])
+            except MisfitError:
+                message = "messages: the arguments of a tool call are no JSON object."
+                raise RefusedError(400, message, "bad_messages", param="messages") from None
+        given = {"tool_call_id": self.tool_call_id, "name": self.name}
+        return found | {name: value for name, value in given.items() if value is not None}
+
+
+class Function(BaseModel):
+    """What a tool is to the model."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: Text | None = None
+    parameters: dict[str, Any] | None = Field(default=None, description="JSON schema of its arguments.")
+
+
+class Tool(BaseModel):
+    """A tool that the model may call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    """The name of a tool."""
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The tool that the model has to call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(BaseModel):
+    """The schema that an answer keeps to."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What form an answer has: text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("json_schema: give the schema")
+        return self
 
 
 class ChatRequest(Written):
@@ -69,8 +153,44 @@ class ChatRequest(Written):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    response_format: ResponseFormat | None = None
+
+    @model_validator(mode="after")
+    def _tools_fit(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two have the same name")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: there are no tools")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError("tool_choice: no tool has that name")
+        if self.must_call and self.schema_wanted is not None:
+            raise ValueError("tool_choice: an answer is a call or of a response_format, not both")
+        return self
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
+
+    @property
+    def must_call(self) -> list[dict[str, Any]]:
+        """The tools of which the model has to call one; empty where it may do as it likes."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [tool for tool in self.offered if tool["function"]["name"] == self.tool_choice.function.name]
+        return self.offered if self.tool_choice == "required" else []
+
+    @property
+    def schema_wanted(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer keeps to."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        return {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
 
 
 class CompletionRequest(Written):

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.serve.house import House
 from tunesmith.serve.settings import ServeSettings
+from tunesmith.serve.watching import Watch
 from tunesmith.types import InputError
 
+if TYPE_CHECKING:
+    import uvicorn
 
-def serve(folders: Sequence[Path], settings: ServeSettings, *, started: Callable[[House, int], None]) -> None:
-    """Serve the finished runs in ``folders`` until the process is asked to stop (SIGINT, SIGTERM).
+
+def serve(
+    folders: Sequence[Path],
+    settings: ServeSettings,
+    *,
+    started: Callable[[House, int], None],
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve the runs in ``folders``, or in folders of runs, until the process is asked to stop (SIGINT, SIGTERM).
 
     Requests at work then have ``drain_seconds`` to come to their end; new ones are refused. ``started`` is called with
-    the port when the models are loaded.
+    the port when the models are loaded, ``tell`` with what is taken up later (``ServeSettings.watch_seconds``).
 
     Raises ``InputError`` for runs that cannot be opened, a port that is taken, an address of others without a token,
     and missing libraries.
@@ -32,22 +44,33 @@ def serve(folders: Sequence[Path], settings: ServeSettings, *, started: Callable
         )
     import uvicorn
 
-    from tunesmith.serve.application import application
-
-    with _bound(settings) as listening:
+    with _bound(settings) as listening, ExitStack() as stack:
         house = House(folders, settings)
-        config = uvicorn.Config(
-            application(house),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=int(settings.drain_seconds),
-            limit_concurrency=1024,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
         started(house, listening.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listening])
+        if settings.watch_seconds is not None:
+            stack.enter_context(Watch(house, settings.watch_seconds, tell))
+        uvicorn.Server(uvicorn_config(house)).run(sockets=[listening])
+
+
+def uvicorn_config(house: House) -> uvicorn.Config:
+    """Return how uvicorn serves a house."""
+    import uvicorn
+
+    from tunesmith.serve.application import application
+    from tunesmith.serve.connections import MAX_HEAD_BYTES, ImpatientProtocol
+
+    return uvicorn.Config(
+        application(house),
+        http=ImpatientProtocol,
+        ws="none",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=int(house.settings.drain_seconds),
+        limit_concurrency=1024,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
 
 
 def _bound(settings: ServeSettings) -> socket.socket:

@@ -33,6 +33,10 @@ class ServeSettings:
     """Answers that are written at the same time."""
     context: int | None = None
     """Tokens of prompt and answer; the model's own length when not given."""
+    beginning_bytes: int = 256_000_000
+    """Memory of each model that writes for what it computed of beginnings that prompts share; 0 keeps nothing."""
+    watch_seconds: float | None = None
+    """How often the folders are looked through for runs that are new or were replaced; never when not given."""
     drain_seconds: float = 30.0
     """How long requests at work may take after the server was asked to stop."""
 

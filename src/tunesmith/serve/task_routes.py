@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,6 @@ from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.house import House
 from tunesmith.serve.predicting import PredictingRun
 from tunesmith.serve.requests import AnswerRequest, EmbeddingRequest, PredictRequest, TextsRequest, parse
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 CLASSIFY = ("classification", "regression")
 TAG = ("token_classification",)
@@ -51,25 +49,28 @@ class TaskRoutes:
                 f"There are {len(asked.questions)} questions and {len(asked.contexts)} contexts: give one of each.",
                 "bad_request",
             )
-        run = self._predicting(asked.model, ANSWER)
-        names = dict(zip(run.run.inputs, (asked.questions, asked.contexts), strict=False))
-        return {"model": run.name, "results": await self._found(run.submit(names))}
+        with self._predicting(asked.model, ANSWER) as run:
+            names = dict(zip(run.run.inputs, (asked.questions, asked.contexts), strict=False))
+            future = run.submit(names)
+        return {"model": run.name, "results": await asyncio.wrap_future(future)}
 
     async def predict(self, body: bytes) -> dict[str, Any]:
         """Give what ``tunesmith predict`` gives for rows with columns, whatever the task."""
         asked = parse(PredictRequest, body)
-        run = self._predicting(asked.model, ())
-        return {"model": run.name, "results": await self._found(run.submit({"rows": asked.rows}, "rows"))}
+        with self._predicting(asked.model, ()) as run:
+            columns = sorted({name for row in asked.rows for name in row})
+            future = run.submit({"rows": asked.rows}, f"rows {columns}")
+        return {"model": run.name, "results": await asyncio.wrap_future(future)}
 
     async def embeddings(self, body: bytes) -> dict[str, Any]:
         """Give vectors, as OpenAI's API does."""
         asked = parse(EmbeddingRequest, body)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        run = self._predicting(asked.model, EMBED)
         if not texts:
             raise RefusedError(400, "input: there are no texts.", "bad_request")
-        kind = "embed" if asked.input_type == "query" else "embed passages"
-        vectors = await self._found(run.submit({"texts": texts}, kind))
+        with self._predicting(asked.model, EMBED) as run:
+            future = run.submit({"texts": texts}, "embed" if asked.input_type == "query" else "embed passages")
+        vectors = await asyncio.wrap_future(future)
         length = asked.dimensions or len(vectors[0])
         if length > len(vectors[0]):
             raise RefusedError(400, f"dimensions: vectors of this model have {len(vectors[0])} numbers.", "bad_request")
@@ -84,24 +85,21 @@ class TaskRoutes:
 
     async def _texts(self, body: bytes, tasks: Sequence[str]) -> dict[str, Any]:
         asked = parse(TextsRequest, body)
-        run = self._predicting(asked.model, tasks)
-        names = run.run.inputs
         given = [asked.texts, *([] if asked.text_pairs is None else [asked.text_pairs])]
-        if len(given) != len(names) or len({len(column) for column in given}) > 1:
-            wanted = "texts and as many text_pairs" if len(names) == 2 else "texts alone"
-            raise RefusedError(400, f"The model '{run.name}' was trained on {wanted}.", "bad_request")
-        columns: Mapping[str, Sequence[Any]] = dict(zip(names, given, strict=True))
-        return {"model": run.name, "results": await self._found(run.submit(columns))}
+        with self._predicting(asked.model, tasks) as run:
+            names = run.run.inputs
+            if len(given) != len(names) or len({len(column) for column in given}) > 1:
+                wanted = "texts and as many text_pairs" if len(names) == 2 else "texts alone"
+                raise RefusedError(400, f"The model '{run.name}' was trained on {wanted}.", "bad_request")
+            future = run.submit(dict(zip(names, given, strict=True)))
+        return {"model": run.name, "results": await asyncio.wrap_future(future)}
 
-    def _predicting(self, name: str | None, tasks: Sequence[str]) -> PredictingRun:
-        found = self._house.find(name, *tasks)
-        if not isinstance(found, PredictingRun):
-            raise RefusedError(400, f"'{found.name}' writes: ask it by /v1/chat/completions.", "other_task")
-        return found
-
-    async def _found(self, future: Future[list[Any]]) -> list[Any]:
-        waiting: Awaitable[list[Any]] = asyncio.wrap_future(future)
-        return await waiting
+    @contextmanager
+    def _predicting(self, name: str | None, tasks: Sequence[str]) -> Iterator[PredictingRun]:
+        with self._house.using(name, *tasks) as found:
+            if not isinstance(found, PredictingRun):
+                raise RefusedError(400, f"'{found.name}' writes: ask it by /v1/chat/completions.", "other_task")
+            yield found
 
 
 def _cut(vector: Any, length: int) -> Any:

@@ -7,16 +7,20 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tunesmith.data.encoded import as_ragged
+from tunesmith.engine.guide import Guide
 from tunesmith.engine.live import LiveText, LiveWriter, Reason
 from tunesmith.kernels.waiting import cores_shared
+from tunesmith.models.wrapping import inner
 from tunesmith.run import Run
 from tunesmith.run.written_answers import Writing, sampling_for
 from tunesmith.serve.errors import RefusedError, overloaded, stopping
+from tunesmith.serve.grammars import Grammars
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.types import InputError
 
@@ -70,25 +74,53 @@ class WritingRun:
         self._lock = threading.Lock()
         self._num_waiting = 0
         self._is_closed = False
+        self._writer: LiveWriter | None = None
         length = run.network.max_length
         self.context = min(settings.context or DEFAULT_CONTEXT, length)
+        self._entered = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"writing {name}", daemon=True)
         self._thread.start()
+        self._entered.wait()
 
     @property
     def num_waiting(self) -> int:
         """Answers that wait or are being written."""
         return self._num_waiting
 
-    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Any:
+    @cached_property
+    def written_call(self) -> str | None:
+        """An answer that calls a tool, as the model was told to write it; None where it cannot be told of tools."""
+        task = self.run.task
+        assert task.writer is not None
+        return task.writer.written_call(self.run.network.tokenizer)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What answers can be kept to. Raises ``RefusedError`` where the model writes in a way that cannot be led."""
+        if self._writer is None or not self._writer.can_guide:
+            message = f"response_format: answers of '{self.name}' cannot be kept to JSON (transformers writes them)."
+            raise RefusedError(400, message, "unsupported", param="response_format")
+        network, task = self.run.network, self.run.task
+        return Grammars(network.tokenizer, sampling_for(network, task, Writing()).stops(inner(network.model)))
+
+    @property
+    def reused(self) -> tuple[int, int]:
+        """Of how many prompts the beginning was known, and how many tokens that spared."""
+        found = None if self._writer is None else self._writer.beginnings
+        return (0, 0) if found is None else (found.num_hits, found.num_tokens)
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Any:
         """Return [T]: the token ids of a conversation as the run's template writes it.
 
         Raises ``RefusedError`` where the template refuses it, or it is longer than the model reads.
         """
         task = self.run.task
         assert task.writer is not None
+        if (tools or any("tool_calls" in message for message in messages)) and self.written_call is None:
+            message = f"tools: the chat template of '{self.name}' does not tell the model of tools and their calls."
+            raise RefusedError(400, message, "unsupported", param="tools")
         try:
-            columns = task.complete(task.writer.conversation(messages))
+            columns = task.complete(task.writer.conversation(messages, tools))
             encoded = task.writer.encode_prompts(columns, self.run.network.tokenizer, self.context)
         except InputError as error:
             raise RefusedError(400, str(error), "bad_messages") from error
@@ -116,7 +148,9 @@ class WritingRun:
             )
         return np.asarray(ids, dtype=np.int64)
 
-    def submit(self, prompt: Any, wanted: Writing, *, room: int | None, num_alternatives: int = 0) -> Answer:
+    def submit(
+        self, prompt: Any, wanted: Writing, *, room: int | None, num_alternatives: int = 0, guide: Guide | None = None
+    ) -> Answer:
         """Return an answer that is going to be written; ``room`` is how many tokens the client wants, if it says.
 
         Raises ``RefusedError`` where too many wait, or prompt and answer are longer than the model reads.
@@ -131,7 +165,8 @@ class WritingRun:
             )
         wanted = Writing(room or min(DEFAULT_NEW_TOKENS, left), wanted.temperature, wanted.top_p, wanted.seed)
         sampling = sampling_for(self.run.network, self.run.task, wanted)
-        answer = Answer(LiveText(prompt, sampling, num_alternatives), asyncio.get_running_loop())
+        text = LiveText(prompt, sampling, num_alternatives, guide=guide)
+        answer = Answer(text, asyncio.get_running_loop())
         with self._lock:
             if self._is_closed:
                 raise stopping()
@@ -147,27 +182,43 @@ class WritingRun:
             self._is_closed = True
             self._new.put(None)
         self._thread.join(seconds)
+        if "grammars" in vars(self):
+            self.grammars.close()
 
     def _work(self) -> None:
-        answers: dict[int, Answer] = {}
-        with LiveWriter(self.run.network.model, self._settings.num_slots, self.context) as writer:
+        try:
             while True:
-                is_last = self._take(writer, answers)
-                if is_last and not answers:
-                    return
-                try:
-                    with self._computing, cores_shared():
-                        moved = writer.step()
-                except Exception as error:
-                    for answer in answers.values():
-                        answer.tell(error)
-                        self._leave()
-                    raise
-                for text in moved:
-                    self._tell(answers[id(text)])
-                    if text.ended is not None:
-                        del answers[id(text)]
-                        self._leave()
+                settings = self._settings
+                self._writer = LiveWriter(
+                    self.run.network.model, settings.num_slots, self.context, settings.beginning_bytes
+                )
+                with self._writer as writer:
+                    self._entered.set()
+                    if self._write(writer):
+                        return
+        finally:
+            self._entered.set()
+
+    def _write(self, writer: LiveWriter) -> bool:
+        """Write until no more is to come; say whether that is so, or the writer is to be replaced by another."""
+        answers: dict[int, Answer] = {}
+        while True:
+            is_last = self._take(writer, answers)
+            if is_last and not answers:
+                return True
+            try:
+                with self._computing, cores_shared():
+                    moved = writer.step()
+            except Exception as error:  # of memory that is not there: others come after these
+                for answer in answers.values():
+                    answer.tell(error)
+                    self._leave()
+                return is_last
+            for text in moved:
+                self._tell(answers[id(text)])
+                if text.ended is not None:
+                    del answers[id(text)]
+                    self._leave()
 
     def _take(self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
         """Take what has come in; wait for it where there is nothing else to do. Say whether no more is to come."""
@@ -192,7 +243,10 @@ class WritingRun:
             alternatives = tuple(text.alternatives[place]) if text.alternatives else ()
             answer.tell(Token("", text.answer[place], log_probability, alternatives))
         answer.num_told = len(text.answer)
-        if text.ended is not None:
+        if text.ended == "failed":
+            message = "The answer left its grammar's limits: the JSON schema is too complex."
+            answer.tell(RefusedError(500, message, "failed", param="response_format"))
+        elif text.ended is not None:
             answer.tell(Token("", ended=text.ended))
 
 
@@ -242,6 +296,8 @@ async def pieces(answer: Answer, spelling: Spelling) -> AsyncIterator[Token]:
     try:
         while True:
             token = await answer.tokens.get()
+            if isinstance(token, RefusedError):
+                raise token
             if isinstance(token, BaseException):
                 raise RefusedError(500, "The answer could not be written to its end.", "failed") from token
             if token.ended is not None:

@@ -22,6 +22,7 @@ from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.chat import code, encoding
+from tunesmith.tasks.chat.calls import written_call
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
 from tunesmith.tasks.chat.sandbox import RefusedError
@@ -351,8 +352,13 @@ class CausalLM(Task, Writer):
 
     # ---- said of the model -----------------------------------------------------------------------
 
-    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
-        return {"messages": [json.dumps(list(messages), ensure_ascii=False)]}
+    def conversation(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Columns:
+        told = {"tools": [json.dumps(list(tools), ensure_ascii=False)]} if tools else {}
+        return {"messages": [json.dumps(list(messages), ensure_ascii=False)], **told}
+
+    def written_call(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        has_template = self.form != "text" and tokenizer.chat_template
+        return written_call(self._format(tokenizer)) if has_template else None
 
     def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
         del inputs

@@ -48,9 +48,17 @@ class Writer:
         del columns
         return None
 
-    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Columns:
-        """Return the canonical columns of the one row that an answer to ``messages`` is to be written to."""
+    def conversation(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Columns:
+        """Return the canonical columns of the one row that an answer to ``messages`` is to be written to.
+
+        ``tools`` are those that the answer may call, as JSON schemas. Only where ``written_call`` has something.
+        """
         raise NotImplementedError
+
+    def written_call(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """Return an answer that calls a tool, as the model is told to write it; None where it is told of no tools."""
+        del tokenizer
+        return None
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """Return the ids that end an answer."""

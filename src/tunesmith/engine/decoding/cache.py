@@ -7,6 +7,7 @@ queries, G of keys and values (G divides H), D numbers per head, L tokens looked
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -75,6 +76,11 @@ class Kept:
         self._keys[slots_N, :, places_N] = key_NGD
         self._values[slots_N, :, places_N] = value_NGD
 
+    def read(self, slot: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values [length, G, D] of a slot's first tokens."""
+        keys, values = (tensor[slot, :, :length].transpose(0, 1) for tensor in (self._keys, self._values))
+        return keys, values
+
     def move(self, source: int, target: int, length: int) -> None:
         """Let the slot ``target`` hold what the slot ``source`` held of ``length`` tokens."""
         for tensor in (self._keys, self._values):
@@ -108,7 +114,7 @@ class NativeKept:
 
     def __init__(self, like_NGD: torch.Tensor, num_slots: int, capacity: int) -> None:
         self._kept = native.Attention(like_NGD, num_slots, capacity)
-        self.write, self.move = self._kept.write, self._kept.move
+        self.write, self.read, self.move = self._kept.write, self._kept.read, self._kept.move
 
     def attend(self, heads: Heads, step: Step, seeing: Seeing) -> torch.Tensor:
         """Keep each text's new key and value, and return what its new query sees of the text: [B, H * D]."""
@@ -118,6 +124,10 @@ class NativeKept:
         """Do the same with heads side by side, [B, (H + 2 G) * D]."""
         pattern = native.Pattern(step.places, seeing.scale, seeing.window, seeing.rotation)
         return self._kept.packed(packed_BP, num_heads, pattern)
+
+
+States = Mapping[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values [L, G, D] of the first L tokens of a text, by attention layer."""
 
 
 class Cache:
@@ -139,6 +149,17 @@ class Cache:
     def known(self, module: nn.Module) -> Kept | NativeKept:
         """Return what is kept of an attention layer that has read prompts."""
         return self._layers[module]
+
+    def read(self, slot: int, length: int) -> States:
+        """Return a copy of what a slot holds of its first tokens."""
+        found = {module: kept.read(slot, length) for module, kept in self._layers.items()}
+        return {module: (keys.clone(), values.clone()) for module, (keys, values) in found.items()}
+
+    def put(self, slot: int, states: States, length: int) -> None:
+        """Let a slot hold the first tokens of what ``read`` returned."""
+        for module, (keys, values) in states.items():
+            places = torch.arange(length, device=keys.device)
+            self._layers[module].write(keys[:length], values[:length], torch.full_like(places, slot), places)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Let the slot ``target`` hold what the slot ``source`` held of ``length`` tokens."""

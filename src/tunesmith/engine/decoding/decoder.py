@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from tunesmith.engine.batch import find_borders
-from tunesmith.engine.decoding.cache import Cache, Places, Step
+from tunesmith.engine.decoding.cache import Cache, Places, States, Step
+from tunesmith.engine.decoding.continued import Continued
 from tunesmith.engine.decoding.work import Work, working
 from tunesmith.engine.scorer import Scorer
 from tunesmith.models.anatomy import Anatomy
@@ -41,19 +42,38 @@ class Decoder:
         """[S]: tokens kept of each text."""
 
     @torch.inference_mode()
-    def fill(self, slots: Sequence[int], prompts: Sequence[IntArray]) -> torch.Tensor:
-        """Read prompts into slots; return the scores of what follows each: [B, V]. Slots are in ascending order."""
-        order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-        lengths = np.array([len(prompts[index]) for index in order])
-        self.lengths[[slots[index] for index in order]] = lengths
-        ids = np.concatenate([prompts[index] for index in order]).astype(np.int64)
-        places = np.concatenate([np.arange(length) for length in lengths])
-        at = Places(*map(self._tensor, (np.repeat(np.array(slots)[order], lengths), places)))
+    def fill(
+        self, slots: Sequence[int], prompts: Sequence[IntArray], known: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """Read prompts into slots; return the scores of what follows each: [B, V]. Slots are in ascending order.
+
+        ``known`` is how many tokens of each prompt its slot holds already (``put``): fewer than all.
+        """
+        begins_B = np.zeros(len(prompts), dtype=np.int64) if known is None else np.array(known, dtype=np.int64)
+        rests = [prompt[begin:] for prompt, begin in zip(prompts, begins_B, strict=True)]
+        order = np.argsort([len(rest) for rest in rests], kind="stable")
+        begins, lengths = begins_B[order], np.array([len(rests[index]) for index in order])
+        into = np.array(slots)[order]
+        self.lengths[into] = begins + lengths
+        ids = np.concatenate([rests[index] for index in order]).astype(np.int64)
+        places = np.concatenate([np.arange(begin, begin + n) for begin, n in zip(begins, lengths, strict=True)])
+        at = Places(*map(self._tensor, (np.repeat(into, lengths), places)))
         borders = find_borders(lengths.tolist(), self._device)
-        hidden_TD = self._hidden(self._tensor(ids), at.places, Work(self._cache, at, borders, None))
+        continued = Continued.of(into, begins, lengths, self._device) if begins.any() else None
+        hidden_TD = self._hidden(self._tensor(ids), at.places, Work(self._cache, at, borders, None, continued))
         last = np.empty_like(order)
         last[order] = np.cumsum(lengths) - 1
         return self._scorer.head(hidden_TD[self._tensor(last)])
+
+    @torch.inference_mode()
+    def kept(self, slot: int, length: int) -> States:
+        """Return a copy of what is kept of the first tokens in a slot."""
+        return self._cache.read(slot, length)
+
+    @torch.inference_mode()
+    def put(self, slot: int, states: States, length: int) -> None:
+        """Let a slot hold the first tokens of what ``kept`` returned; ``fill`` is to read the rest next."""
+        self._cache.put(slot, states, length)
 
     @torch.inference_mode()
     def step(self, tokens: IntArray) -> torch.Tensor:

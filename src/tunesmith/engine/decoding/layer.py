@@ -66,5 +66,7 @@ class DecodingLayer:
         query, key, value = native.split_heads(packed_NP, self.num_heads, self.depth)
         kept = work.cache.of(self.attention, (query, key, value))
         kept.write(native.rotated(key, rotation), value, work.at.slots, work.at.places)
+        if work.continued is not None:
+            return work.continued.attend(native.rotated(query, rotation), kept, Seeing(self.scale, self.window))
         settings = Settings(self.scale, causal=True, window=self.window)
         return self.block.attend(packed_NP, self.num_heads, self.depth, settings, work.borders, rotation=rotation)

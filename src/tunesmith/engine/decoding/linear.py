@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -42,11 +44,11 @@ class Linear:
         known = [layer for layer in layers if layer is not None]
         if len(known) < len(layers) or len({layer.bias is None for layer in known}) > 1:
             return None
-        weight = torch.cat([layer.weight for layer in known]) if len(known) > 1 else known[0].weight
-        packed = weight.is_cpu and _can_pack(weight.dtype)
+        weights = [layer.weight.detach() for layer in known]
+        packed = weights[0].is_cpu and _can_pack(weights[0].dtype)
         biases = [layer.bias for layer in known if layer.bias is not None]
         return cls(
-            torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR) if packed else weight.detach(),
+            _prepared(weights, packed=packed),
             torch.cat(biases).detach() if biases else None,
             *_adapters(known),
             packed,
@@ -76,6 +78,28 @@ class StandIn:
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the module makes of ``x`` [..., K]."""
         return self.linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+
+_known: WeakValueDictionary[tuple[Any, ...], torch.Tensor] = WeakValueDictionary()
+"""Weights that were prepared and are in use, by the memory and version of those that they were made of."""
+
+
+def _prepared(weights: Sequence[torch.Tensor], *, packed: bool) -> torch.Tensor:
+    """Return weights side by side, [O, K], and in oneDNN's order if ``packed``.
+
+    Models that share their weights' memory (adapters on one base) share what is made of it, too. Whoever uses that
+    keeps the weights alive as well, so that their memory stands for them.
+    """
+    if len(weights) == 1 and not packed:
+        return weights[0]
+    key = (packed, *((one.data_ptr(), one._version, one.dtype, one.shape, one.stride()) for one in weights))
+    found = _known.get(key)
+    if found is None:
+        found = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
+        if packed:
+            found = torch.ops.mkldnn._reorder_linear_weight(found, PACKED_FOR)
+        _known[key] = found
+    return found
 
 
 def _adapters(layers: Sequence[Layer]) -> tuple[torch.Tensor | None, torch.Tensor | None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.attention import Settings, attend
 from tunesmith.engine.batch import Borders
 from tunesmith.engine.decoding.cache import Cache, Places, Seeing, Step
+from tunesmith.engine.decoding.continued import Continued
 from tunesmith.models.observation import VARIANTS
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Work:
     """Of prompts."""
     step: Step | None
     """Of new tokens."""
+    continued: Continued | None = None
+    """Of prompts whose beginnings are kept already."""
 
 
 _work: ContextVar[Work | None] = ContextVar("work", default=None)
@@ -91,6 +94,9 @@ def cached_attention(  # noqa: PLR0917 (the interface of transformers)
     else:
         assert work.borders is not None
         kept.write(key_NGD, value_NGD, work.at.slots, work.at.places)
-        settings = Settings(scale, causal=True, window=sliding_window)
-        attended = attend(query_NHD, key_NGD, value_NGD, work.borders, settings)
+        if work.continued is not None:
+            attended = work.continued.attend(query_NHD, kept, Seeing(scale, sliding_window))
+        else:
+            settings = Settings(scale, causal=True, window=sliding_window)
+            attended = attend(query_NHD, key_NGD, value_NGD, work.borders, settings)
     return attended.view(1, *query_NHD.shape), None

@@ -44,6 +44,24 @@ def check_calls(
         raise RefusedError("it does not write tool calls")
 
 
+def written_call(chat_format: ChatFormat) -> str | None:
+    """Return an answer that calls a tool, as the template writes it; None where it writes no tools, or no calls."""
+    name, argument, value = (_PROBE.format(turn=0, number=0, argument=place) for place in "nav")
+    asked: list[Message] = [{"role": "user", "content": "Z9"}]
+    properties = {argument: {"type": "string", "description": "D7"}}
+    parameters = {"type": "object", "properties": properties, "required": [argument]}
+    tools = [{"type": "function", "function": {"name": name, "description": "D8", "parameters": parameters}}]
+    function = {"name": name, "arguments": {argument: value}}
+    call = {"id": "a1b2c3d4e", "type": "function", "function": function}
+    before = _rendered(chat_format, asked, tools)
+    after = _rendered(chat_format, [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}], tools)
+    if before is None or after is None or name not in before:
+        return None
+    pairs = zip(before, after, strict=False)
+    answer = after[next((place for place, (one, other) in enumerate(pairs) if one != other), len(before)) :]
+    return answer if name in answer and value in answer else None
+
+
 def _shows_at_end(
     chat_format: ChatFormat, messages: Sequence[Message], probed: Message, index: int, tools: Sequence[Any] | None
 ) -> bool:
