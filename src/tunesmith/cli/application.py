@@ -48,6 +48,7 @@ COMMANDS = {
     "import": ("tunesmith.cli.import_config:import_command", "Read another tool's configuration as one of ours."),
     "explain": ("tunesmith.cli.explain:explain_command", "Show which words a run's answers come from."),
     "audit": ("tunesmith.cli.audit:audit_command", "Say for whom and where a run fails, and how sure it may be."),
+    "privacy": ("tunesmith.cli.privacy:privacy_command", "Measure what a run gives away of its training rows."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": (
