@@ -29,7 +29,7 @@ MOST_DIFFERENCES = 5
 
 
 def check_ranks(composed: Composed) -> None:
-    """Refuse, where several processes train, what they cannot train together: other parts, too few rows, drawn answers, noise.
+    """Refuse, where several processes train, what they cannot: other parts, too few rows, drawn answers, noise.
 
     The first rank compares what all have; it is the one that says what is wrong.
     """
