@@ -33,6 +33,7 @@ from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
+from tunesmith.run.trackers import check_trackers
 from tunesmith.run.unlabelled import rows_to_learn_from, with_unlabelled
 from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
@@ -63,6 +64,7 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    check_trackers(config)
     teacher = Teacher.of(config)
     config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from tunesmith.config.base import BY_DATA, BY_ITSELF, Choice, Config
 from tunesmith.config.migrate import VERSION
@@ -71,6 +71,25 @@ class FairnessConfig(Config):
     """Of worst-group: each weighs as exp(sharpness * its mean loss in the step)."""
 
 
+class TrackerConfig(Config):
+    """Programs of others that are told of the run as it goes on, beside TensorBoard."""
+
+    to: Annotated[tuple[Literal["wandb", "mlflow", "trackio"], ...], Field(min_length=1)]
+    """wandb (Weights & Biases), mlflow or trackio, or several: `wandb,mlflow`."""
+    project: str = Field(default="tunesmith", min_length=1)
+    """The project, or experiment, that the run stands in there."""
+    name: str | None = None
+    """What the run is called there; as its folder when not given."""
+    online: bool = False
+    """Let wandb send as the run goes on; without it, it writes into files, which `wandb sync` sends. The others send
+    where their own environment variables say."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
@@ -91,5 +110,7 @@ class RunConfig(Config):
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracker: Annotated[TrackerConfig | None, Choice("tracker", {}, default=TrackerConfig, key="to")] = None
+    """Who is told of the run as it goes on, beside TensorBoard: wandb, mlflow, trackio; nobody when not given."""
     output: str | None = None
     """Run directory to create; runs/<data>-<model>-<method> when not given."""

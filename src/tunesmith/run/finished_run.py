@@ -25,6 +25,7 @@ from tunesmith.run.ensemble import Ensemble, read_ensemble
 from tunesmith.run.file_predictions import FilePredictions, predicted
 from tunesmith.run.judgement import check_answers, figures
 from tunesmith.run.predictor import Predictor, TrainedModel, fingerprint
+from tunesmith.run.shown import run_html
 from tunesmith.run.written_answers import Notify, Writing, encode_prompts, sampling_for
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
@@ -85,6 +86,11 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The content of ``training.json``: steps, cost, what was noticed."""
         return self.directory.read_json("training")
+
+    def _repr_html_(self) -> str:
+        judged = self.evaluation if (self.folder / "evaluation.json").is_file() else None
+        title = f"{self.task.title}: {self.title}"
+        return run_html(title, self.summary, judged, page=self.directory.report, folder=self.folder)
 
     @cached_property
     def predictor(self) -> Predictor:
