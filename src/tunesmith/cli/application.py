@@ -44,10 +44,11 @@ COMMANDS = {
     "studio": ("tunesmith.cli.studio:studio_command", "Do all of this in the browser."),
     "merge": ("tunesmith.cli.merge:merge_command", "Write an adapter and its base as one plain model."),
     "export": ("tunesmith.cli.export_run:export_command", "Write a run for another program, proven equal there."),
-    "explain": ("tunesmith.cli.explain:explain_command", "Show which words a run's answers come from."),
-    "audit": ("tunesmith.cli.audit:audit_command", "Say for whom and where a run fails, and how sure it may be."),
     "push": ("tunesmith.cli.push:push_command", "Put a run on the Hugging Face hub, or into a folder."),
     "import": ("tunesmith.cli.import_config:import_command", "Read another tool's configuration as one of ours."),
+    "explain": ("tunesmith.cli.explain:explain_command", "Show which words a run's answers come from."),
+    "audit": ("tunesmith.cli.audit:audit_command", "Say for whom and where a run fails, and how sure it may be."),
+    "privacy": ("tunesmith.cli.privacy:privacy_command", "Measure what a run gives away of its training rows."),
     "gate": ("tunesmith.cli.gate:gate_command", "Say whether a new run may replace an old one."),
     "restore": ("tunesmith.cli.restore:restore_command", "Write a compressed or sparse run as a plain model."),
     "data": (

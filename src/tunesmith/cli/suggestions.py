@@ -54,8 +54,6 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 
 NOT_YET = {
     "study": "a study of many runs",
-    "explain": "attributions",
-    "audit": "audits",
 }
 """What is not there yet."""
 

@@ -61,6 +61,7 @@ def model_card(
         "## Results\n\n" + _results(evaluation),
         "## Training data\n\n" + _data(config, training, environment),
         "## Training\n\n" + _settings(parts.method, config, training, environment),
+        _privacy(training),
         "## Limits\n\n" + _limits(parts.task, config, evaluation),
     ]
     return "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph) + "\n"
@@ -327,6 +328,27 @@ def _settings(method: Method, config: Json, training: Json, environment: Json) -
     if isinstance(versions, Mapping) and versions:
         facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     return _table(["Setting", "Value"], facts) + "\n\nThe whole configuration is in `config.yaml`."
+
+
+def _privacy(training: Json) -> str:
+    """Say what was promised to those whose rows were trained on, and what was planted; nothing where neither was."""
+    found = training.get("privacy")
+    if not isinstance(found, Mapping):
+        return ""
+    said = []
+    if found.get("epsilon") is not None:
+        said.append(
+            f"Trained with differential privacy (DP-SGD): every {_plain(found.get('unit'))} of the training data is "
+            f"protected by epsilon = {float(found['epsilon']):.3g} at delta = {float(found.get('delta') or 0):.2g}, "
+            f"counted by the {_plain(found.get('accountant'))} accountant over {count(found.get('steps'))} steps. "
+            "What the promise covers are the weights; not the names of labels, nor the figures above."
+        )
+    if found.get("canaries"):
+        said.append(
+            f"{count(found['canaries'])} made-up rows with secrets are among the training rows, to measure what is "
+            "learned by heart: the model is not for use."
+        )
+    return "## Privacy\n\n" + " ".join(said)
 
 
 def _limits(task: TaskCard, config: Json, evaluation: Json | None) -> str:

@@ -22,6 +22,7 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.run.advisor import situation_before
 from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
+from tunesmith.run.canaries import with_canaries
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
@@ -30,6 +31,7 @@ from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
+from tunesmith.run.private_training import as_private, check_private, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
@@ -65,6 +67,7 @@ def compose(
     """
     check_method(config)
     check_trackers(config)
+    config = as_private(config)
     teacher = Teacher.of(config)
     config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
@@ -82,13 +85,16 @@ def compose(
         data, splits, refused = _encode(config, data, network, workshop)
     rows = with_replayed(rows_to_learn_from(splits), splits)
     fair = fair_rows(config, data, rows)
+    rows, planted = with_canaries(config, data, network, rows)
+    notes += [*planted, *check_private(config, data.task, network, rows)]
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
     if fair is not None:
         notes.append(fair.note())
         mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
-    training = new_training(config, data.task, network, rows, mix=mix)
+    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix))
+    notes += promised
     notes += [] if mix is None or fair is not None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(
         config=config,
