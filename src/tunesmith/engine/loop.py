@@ -21,7 +21,7 @@ from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.division import divide
 from tunesmith.engine.drawing import Drawn, draw
-from tunesmith.engine.losses import loss_sum, reduced
+from tunesmith.engine.losses import loss_sum, reduced, widened
 from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
@@ -349,7 +349,8 @@ def _survey(step: Step) -> None:
         for built in step.batches:
             batch = to_device(built, device)
             with scorer.surrounding(batch):
-                found.append(task.survey(reduced(scorer, task, batch), batch.targets, batch.units))
+                scores = widened(scorer(batch)) if scorer.reads == "row" else reduced(scorer, task, batch)
+                found.append(task.survey(scores, batch.targets, batch.units))
     own = numbers(*torch.stack(found).sum(dim=0))
     surveyed = torch.tensor([ranks.sum(value) for value in own])
     step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]

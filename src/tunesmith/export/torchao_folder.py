@@ -46,7 +46,8 @@ class TorchaoFolder(TransformersFolder):
         whole: Any = plain.model
         output = whole.get_output_embeddings()
         kept = [name for name, module in whole.named_modules() if module is output]
-        config = TorchAoConfig(_kind(form), modules_to_not_convert=[*kept, *odd])
+        with silence():  # of kernels for other machines
+            config = TorchAoConfig(_kind(form), modules_to_not_convert=[*kept, *odd])
         model: Any = _load(type(plain.model), folder, quantization_config=config)
         for path in folder.glob("*.safetensors*"):
             path.unlink()
@@ -54,9 +55,7 @@ class TorchaoFolder(TransformersFolder):
             model.save_pretrained(folder)
         said = []
         if form.name == "int4":
-            said.append(
-                "Numbers of 4 bits take a byte each in the file: torchao packs them where a device can use that."
-            )
+            said.append("Numbers of 4 bits take a byte each in the file: packed, they would load on some GPUs alone.")
         if odd:
             said.append(
                 f"Left whole, as their rows do not divide into groups of {GROUP}: {', '.join(sorted(set(odd)))}."

@@ -55,6 +55,7 @@ def as_private(config: RunConfig) -> RunConfig:
     Raises ``InputError`` with everything that was given and cannot be had with it.
     """
     if not is_private(config):
+        _check_planted(config)
         return config
     require_accounting()
     problems = []
@@ -72,6 +73,12 @@ def as_private(config: RunConfig) -> RunConfig:
     if config.data.mixture:
         message = "privacy.epsilon: where sets are mixed, their rows do not take part with one probability."
         problems.append(Problem("error", message, "Join the sets into one file, or leave data.mixture out."))
+    if config.data.augment is not None:
+        message = "privacy.epsilon: of a row that others are made of, several take part, and what is protected is one."
+        problems.append(Problem("error", message, "Leave data.augment out."))
+    if config.fairness is not None:
+        message = "privacy.epsilon: how rows of groups weigh is read from the rows, and no noise covers that."
+        problems.append(Problem("error", message, "Leave fairness out, or privacy.epsilon."))
     if ranks.size() > 1:
         message = "privacy.epsilon: steps that several processes make together have no noise of their own yet."
         problems.append(Problem("error", message, "Leave out --ranks: train with one process."))
@@ -83,6 +90,12 @@ def as_private(config: RunConfig) -> RunConfig:
             "compute": config.compute.model_copy(update=updates["compute"]),
         }
     )
+
+
+def _check_planted(config: RunConfig) -> None:
+    """Refuse secrets among rows that are told apart by their groups: they belong to none."""
+    if config.privacy is not None and config.privacy.canaries and config.fairness is not None:
+        raise InputError("privacy.canaries: planted rows belong to no group.", "Leave fairness out, or the canaries.")
 
 
 def check_private(config: RunConfig, task: Task, network: Network, rows: Encoded) -> list[Problem]:
