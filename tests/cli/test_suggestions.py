@@ -190,7 +190,7 @@ def test_what_is_said_of_commands_is_true() -> None:
         (["evaluate", "x", "--data.columns.text", "review"], "Did you mean --columns?"),
         (["data", "inspct", "x"], "Did you mean 'tunesmith data inspect'?"),
         (["data", "reviews.csv"], "To look at data: tunesmith data inspect reviews.csv"),
-        (["data", "x" * 5000], "There is export, inspect"),
+        (["data", "x" * 5000], "There is audit, export, inspect"),
         (["train", "reviews.csv"], "Data go with --data"),
         (["train", "-m", "lstm"], "Did you mean --model?"),
         (["data", "inspect", "x", "-n", "3"], "Did you mean --rows?"),
