@@ -91,7 +91,7 @@ def main() -> None:
     """Print a table of tokens a second, and the share of the first way's that each has."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--scaling", choices=["strong", "weak"], help="processes of one thread each, instead")
     parser.add_argument("--most", type=int, default=num_cores(), help="most processes with --scaling")
     parser.add_argument("--case", choices=CASES, action="append", help="only these cases")

@@ -24,8 +24,8 @@ from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import METHODS
 from tunesmith.tasks import Embedding
 
-FEW = {"rows": 10, "batch_size": 4, "epochs": 2, "lengths": (3, 60)}
-"""Steps of 4, 4 and 2 rows: of four ranks two have nothing to do in the last of an epoch."""
+FEW = {"rows": 10, "batch_size": 4, "epochs": 1, "lengths": (3, 60)}
+"""Steps of 4, 4 and 2 rows: of four ranks two have nothing to do in the last."""
 
 
 def embedding() -> Training:
@@ -33,7 +33,7 @@ def embedding() -> Training:
     task = Embedding().bind(PAIRS)
     surgery, model = METHODS["full"](), model_of("bert", 0.2)
     layout, _ = choose_layout(model, "row", VOCABULARY, "flat", pooling=task.row_pooling)
-    config, compute = train_and_compute(batch_size=6, epochs=2, learning_rate=0.01, micro_batch_tokens=60)
+    config, compute = train_and_compute(batch_size=6, epochs=1, learning_rate=0.01, micro_batch_tokens=60)
     data = task.encode(PAIRS, tiny_tokenizer(), MAX_LENGTH)
     return Training(
         scorer=Scorer(model, layout, "row", pooling=task.row_pooling),

@@ -157,6 +157,15 @@ def test_more_processes_than_a_step_has_rows_are_refused(begin: Begin, configure
     assert "A step has 1 rows, and 2 ranks were asked for" in first.stderr
 
 
+@pytest.mark.slow
+def test_private_training_by_several_processes_is_refused(begin: Begin, configured: Callable[..., RunConfig]) -> None:
+    pytest.importorskip("opacus", reason="accounting is opacus': pip install 'tunesmith[privacy]'")
+    config = configured(**LONG, method={"name": "lora"}, privacy={"epsilon": 8})
+    first, _ = begin(config, config)
+    assert first.wait() == 2
+    assert "is made by one process" in first.stderr
+
+
 def test_a_process_that_cannot_load_is_named(
     begin: Begin, configured: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -21,7 +21,8 @@ from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
 from tunesmith.engine.division import divide
 from tunesmith.engine.drawing import Drawn, draw
-from tunesmith.engine.losses import loss_sum, reduced
+from tunesmith.engine.losses import loss_sum, reduced, widened
+from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.predict import predict
@@ -75,6 +76,8 @@ class Training:
     """Whether layers compute their activations again in the backward pass."""
     drawn: Drawn | None = None
     """The answers that the last step was learned from, where they serve for several steps."""
+    noised: NoisedGradients | None = None
+    """How a step's gradient is made of those of its rows, where it is not that of the sum of their losses."""
 
 
 @dataclass
@@ -280,6 +283,9 @@ def _halve_budget(step: Step, error: BaseException | None) -> None:
 
 def _compute(step: Step) -> None:
     training, device = step.training, step.training.collate.device
+    if training.noised is not None:
+        step.losses.append(_compute_noised(step, training.noised))
+        return
     if training.task.surveys:
         _survey(step)
     set_seed(_own_seed(step), device)
@@ -297,6 +303,24 @@ def _compute(step: Step) -> None:
         # A captured backward pass writes its gradients to the same place each time.
         training.optimizer.collect(copy=training.scorer.graphs is not None)
         step.losses.append(loss.detach())
+
+
+def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
+    """Compute the gradient that is made of those of rows; return the step's loss."""
+    training = step.training
+    loss = noised.differentiate(
+        training.scorer,
+        training.task,
+        training.collate,
+        training.data,
+        samples=step.samples,
+        batches=step.batches,
+        parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
+        step=training.step,
+        seed=step.seed,
+    )
+    training.optimizer.collect()
+    return loss
 
 
 def _compute_together(step: Step) -> torch.Tensor:
@@ -325,7 +349,8 @@ def _survey(step: Step) -> None:
         for built in step.batches:
             batch = to_device(built, device)
             with scorer.surrounding(batch):
-                found.append(task.survey(reduced(scorer, task, batch), batch.targets, batch.units))
+                scores = widened(scorer(batch)) if scorer.reads == "row" else reduced(scorer, task, batch)
+                found.append(task.survey(scores, batch.targets, batch.units))
     own = numbers(*torch.stack(found).sum(dim=0))
     surveyed = torch.tensor([ranks.sum(value) for value in own])
     step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]

@@ -61,6 +61,7 @@ def export(
     data: str | None = None,
     num_rows: int = NUM_ROWS,
     overwrite: bool = False,
+    stays: bool = True,
 ) -> Exported:
     """Write ``run`` into the new folder ``output`` in the form of another program, and compare it there.
 
@@ -73,6 +74,7 @@ def export(
         data: Labelled rows to compare on, instead of those that the run was judged on.
         num_rows: How many of them, at most.
         overwrite: Replace an export that is there.
+        stays: Whether the folder is to stay, so that the run's report shows it.
 
     Raises:
         InputError: The run cannot be written like this, or other scores came of it than its form explains.
@@ -94,7 +96,8 @@ def export(
     if overwrite:
         remove_folder(output)
     refused.rename(output)
-    remember(run.folder, output, checked.found)
+    if stays:
+        remember(run.folder, output, checked.found)
     return checked.found
 
 
@@ -127,7 +130,13 @@ def check_folder(run: Run, folder: Path, *, data: str | None = None, num_rows: i
 
 
 def merge(
-    run: Run, output: Path, *, form: str | None = None, data: str | None = None, overwrite: bool = False
+    run: Run,
+    output: Path,
+    *,
+    form: str | None = None,
+    data: str | None = None,
+    overwrite: bool = False,
+    stays: bool = True,
 ) -> Exported:
     """Write an adapter and its base as one model of ``transformers``: ``export`` to ``safetensors``.
 
@@ -138,7 +147,7 @@ def merge(
             f"The run in {run.folder} is a whole model already ({run.config.method.name}): there is nothing to merge.",
             f"Use the folder as it is, or copy it in another form: tunesmith export {run.folder} --to safetensors.",
         )
-    return export(run, "safetensors", output, form=form, data=data, overwrite=overwrite)
+    return export(run, "safetensors", output, form=form, data=data, overwrite=overwrite, stays=stays)
 
 
 def restore(run: Run, output: Path, *, data: str | None = None) -> Exported:

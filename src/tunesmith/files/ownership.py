@@ -33,6 +33,7 @@ RECORDS = (
     "predictions.parquet",
     "scores.npz",
     "training.json",
+    "tracker.json",
 )
 """What every run writes besides its model; all of them are in the manifest."""
 

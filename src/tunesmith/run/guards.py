@@ -140,7 +140,7 @@ def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: b
     """
     before = directory.read_config().model_dump(mode="json")
     now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
-    free = {"output", "compute"} if finished else {"output", "compute", "evaluation"}
+    free = {"output", "compute", "tracker"} | (set() if finished else {"evaluation"})
     # What a run decides in the end may stand there already, where it was stopped just before that.
     decided = set() if config.task is None else {f"task.{name}" for name in config.task.tuned}
     changed = [

@@ -29,7 +29,7 @@ MOST_DIFFERENCES = 5
 
 
 def check_ranks(composed: Composed) -> None:
-    """Refuse, where several processes train, what they cannot train together: other parts, too few rows, drawn answers.
+    """Refuse, where several processes train, what they cannot: other parts, too few rows, drawn answers, noise.
 
     The first rank compares what all have; it is the one that says what is wrong.
     """
@@ -52,6 +52,15 @@ def check_ranks(composed: Composed) -> None:
                 "error",
                 f"The task {task.name} cannot be trained by several ranks: in every step the model writes answers to "
                 "be learned from, and each rank would write all of them.",
+                "Leave out --ranks.",
+            )
+        )
+    if composed.config.privacy is not None:
+        problems.append(
+            Problem(
+                "error",
+                "privacy: a training with noise that hides its rows is made by one process: each of several would draw "
+                "rows, and add noise, of its own.",
                 "Leave out --ranks.",
             )
         )

@@ -12,6 +12,7 @@ from tunesmith.run.metrics_file import MetricsFile, NoMetricsFile
 from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.run.session import Opened, Ready, StepSettings, next_stage
 from tunesmith.run.tensorboard import TensorBoard
+from tunesmith.run.trackers import trackers_of
 
 
 def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings: StepSettings) -> Ready:
@@ -24,6 +25,8 @@ def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings
         board = TensorBoard(directory.tensorboard, training.step)
     stack.callback(metrics.close)
     opened.observers.add(board)
+    for tracker in trackers_of(opened.resolved, directory) if ranks.is_first() else ():
+        opened.observers.add(tracker)
     for problem in metrics.problems:
         opened.note(problem)
     ready = next_stage(Ready, opened, training=training, settings=settings, metrics=metrics, board=board)

@@ -17,6 +17,7 @@ from tunesmith.run.defaults import taken_up
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen_states import keep_states, wants_states
+from tunesmith.run.group_fairness import weigh_groups
 from tunesmith.run.guards import claim
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
@@ -116,7 +117,7 @@ def train_in(
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
         check_ranks(composed)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
-        opened = follow_teacher(open_run(composed, resume=resume))
+        opened = weigh_groups(follow_teacher(open_run(composed, resume=resume)))
         if wants_states(opened):
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
