@@ -86,7 +86,7 @@ def test_every_task_in_every_form_is_its_run(trained: Callable[[str], Run], row:
     assert cells["onnx fp32"] != REFUSED
     assert (cells["gguf f16"] == REFUSED) == (TASK_ROWS[row][0] not in WRITING)
     assert (cells["sentence-transformers fp32"] == REFUSED) == (TASK_ROWS[row][0] != "embedding")
-    assert cells["torchao int8"] != REFUSED
+    assert row == WRITES_FROM_ENCODER or cells["torchao int8"] != REFUSED
 
 
 def _add_line(file: Path, cells: list[str], titles: list[str]) -> None:

@@ -18,6 +18,7 @@ from tunesmith.export.onnx_files import silence
 from tunesmith.export.plain_model import PlainModel
 from tunesmith.export.target import FP32, Form
 from tunesmith.export.transformers_folder import TransformersFolder
+from tunesmith.models.failures import explained
 from tunesmith.models.quiet import quiet
 from tunesmith.run import Run
 from tunesmith.types import MissingExtraError
@@ -78,7 +79,9 @@ def _kind(form: Form) -> Any:
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
-    with silence():
+    # Where none of a model's layers can be rounded so, transformers writes what it cannot read.
+    fix = "Use --to safetensors, or another form."
+    with silence(), explained("Weights of so few bits do not load in transformers", fix):
         model: nn.Module = kind.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, **options
         )
