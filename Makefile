@@ -38,12 +38,16 @@ test: install  ## Run the tests, the slow ones left out, in up to four processes
 test-slow: install  ## Run the slow tests.
 	$(BIN)/python -m pytest -m slow
 
+# Tests that need more than `make install` brings: every extra, a browser, peers to compare with.
+EXTRA_TESTS := tests/export tests/serve tests/studio tests/trust tests/privacy tests/run/test_trackers.py tests/test_notebook.py \
+	tests/data/test_personal_data.py tests/data/test_near_duplicates.py tests/engine/test_noised_gradients.py tests/run/test_private_training.py
+
 .PHONY: test-extras
-test-extras: install  ## Run the tests of what needs heavy libraries (ONNX Runtime, llama.cpp), which this installs.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,onnx]' openai 'schemathesis>=4'
+test-extras: install  ## Run the tests of what needs heavy libraries (ONNX Runtime, llama.cpp, a browser, trackers), which this installs.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[everything]' --group extras
 	if command -v npm >/dev/null; then npm install --silent --prefix $(VENV)/node --omit=optional --ignore-scripts \
-		node-llama-cpp@3.21.1 @node-llama-cpp/linux-x64@3.21.1; fi
-	TUNESMITH_NODE=$(CURDIR)/$(VENV)/node $(BIN)/python -m pytest tests/export tests/serve -m 'slow or not slow'
+		node-llama-cpp@3.21.1 @node-llama-cpp/linux-x64@3.21.1 axe-core@4.14.1; fi
+	TUNESMITH_NODE=$(CURDIR)/$(VENV)/node $(BIN)/python -m pytest $(EXTRA_TESTS) -m 'slow or not slow'
 
 .PHONY: check
 check: install  ## Check format, style, types and layers.

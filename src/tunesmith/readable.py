@@ -212,6 +212,15 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def latency(seconds: float) -> str:
+    """Return a short time: ``11.2 ms``, ``0.9 ms``, ``1.31 s``."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return MISSING
+    if seconds >= 1:
+        return duration(seconds)
+    return f"{seconds * 1000:.1f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.0f} µs"
+
+
 def percent(share: float | None, *, decimals: int = 1) -> str:
     """Return a share as ``3.4%``; shares too small to show as ``<0.1%``."""
     if share is None or not math.isfinite(share):

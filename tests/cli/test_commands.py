@@ -57,7 +57,7 @@ def test_train_leaves_a_run_and_a_report(trained: Path) -> None:
         assert (trained / name).stat().st_size > 0
     config = (trained / "config.yaml").read_text()
     assert "name: full" in config, "the flag goes before the file"
-    assert "rank" not in config
+    assert "  rank:" not in config
 
 
 def test_train_refuses_to_write_over_a_run(trained: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,8 +250,25 @@ def test_inspect_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (found["labels"], found["left_out"]) == (["ja", "nein"], {"duplicate": 1})
     assert found["guesses"]["delimiter"]["chosen"] == "semicolon"
     assert found["guesses"]["delimiter"]["alternatives"] == {"comma": 19}
+    assert [(one["role"], one["column"]) for one in found["roles"]] == [("text", "text"), ("label", "label")]
+    assert found["label_counts"].keys() == {"ja", "nein"}
+    assert {one["column"]: one["kind"] for one in found["profiles"]} == {"text": "text", "label": "category"}
+    assert len(found["examples"]) == 3
+    assert found["examples"][0]["label"] in ("ja", "nein")
+    assert found["lengths"]["text"][-1] == max(len(row.partition(";")[0]) for row in rows)
     assert run(["data", "inspect", str(path)]) == 0
     assert "comma (19)" in capsys.readouterr().out
+
+
+def test_columns_are_told_of_data_that_cannot_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "unclear.csv"
+    path.write_text("a,b\n" + "".join(f"{n},{n * 7}\n" for n in range(20)))
+    assert run(["data", "inspect", str(path), "--json"]) == 2
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert [one["column"] for one in found["profiles"]] == ["a", "b"]
+    assert found["problems"][0]["severity"] == "error"
+    assert found["problems"][0]["message"] in output.err
 
 
 def test_notes_are_shown_beside_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

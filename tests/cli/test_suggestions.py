@@ -144,7 +144,7 @@ def test_choices_in_other_words_and_other_letters() -> None:
         ("contest", "tunesmith compare"),
         ("optuna", "tunesmith search"),
         ("cross_validation", "tunesmith cross-validate"),
-        ("studio", "not there yet"),
+        ("webui", "tunesmith studio"),
         ("dpo", "tunesmith train --task=preference"),
         ("convert", "tunesmith export"),
         ("blah", "There is train, plan, compare"),

@@ -8,7 +8,7 @@ const {getLlama, LlamaCompletion} = await import(pathToFileURL(place));
 const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
 const model = await llama.loadModel({modelPath: file});
 const tokens = JSON.parse(texts).map((text) => Array.from(model.tokenize(text)));
-const context = await model.createContext({contextSize: 512});
+const context = await model.createContext({contextSize: 512, threads: 1});
 const completion = new LlamaCompletion({contextSequence: context.getSequence()});
 const text = await completion.generateCompletion(prompt, {maxTokens: 12, temperature: 0});
 console.log(JSON.stringify({tokens, text}));

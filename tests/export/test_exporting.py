@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ import torch
 
 import proof_tasks
 from run.test_contract import SEEING, TASK_ROWS, WRITES_FROM_ENCODER, WRITING, write_rows
-from tiny_writers import writer_folder
+from tiny import tiny_folder
+from tiny_writers import FAMILIES, writer_folder
 from tunesmith.cli.application import run as command
-from tunesmith.export import TARGETS, export, merge
+from tunesmith.export import TARGETS, check, check_folder, export, merge
+from tunesmith.export.equality import reference_model
+from tunesmith.export.gguf_file import _tensors
+from tunesmith.export.greedy_texts import greedy_writer
+from tunesmith.export.plain_model import plain_model
+from tunesmith.export.target import Form
 from tunesmith.export.transformers_folder import TransformersFolder
+from tunesmith.models.wrapping import inner
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.types import InputError
 
@@ -102,10 +110,10 @@ def test_what_gives_other_scores_is_kept_aside(
 ) -> None:
     written = TransformersFolder.write
 
-    def write(self: Any, run: Any, plain: Any, *rest: Any) -> None:
+    def write(self: Any, run: Any, plain: Any, *rest: Any) -> Any:
         with torch.no_grad():
             plain.model.classifier.weight[0, 0] += 1.0
-        written(self, run, plain, *rest)
+        return written(self, run, plain, *rest)
 
     monkeypatch.setattr(TransformersFolder, "write", write)
     with pytest.raises(InputError, match="other scores than the run on") as caught:
@@ -191,10 +199,83 @@ def test_graphs_of_8_bits_are_smaller_and_judged_by_rows(adapted: Callable[..., 
     assert set(small.metric_change) == {"value", "low", "high"}
 
 
-def test_a_graph_of_a_model_that_writes_is_refused(adapted: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    with pytest.raises(InputError, match="without a cache"):
-        export(Run.open(adapted("chat")), "onnx", tmp_path / "graph")
+WRITERS = ["chat", "texts of texts", "texts", "preferences"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", WRITERS)
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_that_write_keep_what_they_read_and_write_what_the_run_writes(
+    adapted: Callable[..., Path], tmp_path: Path, row: str
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="tunesmith[onnx] is not installed")
+    pytest.importorskip("onnxscript", reason="tunesmith[onnx] is not installed")
+    found = export(Run.open(adapted(row)), "onnx", tmp_path / "graph")  # compared in two parts: the second by its cache
+    assert found.max_difference < 1e-3
+    assert found.same_answers == 1
+    assert found.same_texts == 1
+    name = "decoder_model.onnx" if row == WRITES_FROM_ENCODER else "model.onnx"
+    session = runtime.InferenceSession(str(tmp_path / "graph" / name))
+    past = [one for one in session.get_inputs() if one.name.startswith("past_key_values.")]
+    assert len(past) == 2 * 2  # keys and values of two layers
+    assert all(isinstance(one.shape[2], str) for one in past)
+    assert [one.name.replace("present", "past_key_values") for one in session.get_outputs()[1:]] == [
+        one.name for one in past
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_every_family_of_encoder_decoders_has_graphs(adapted: Callable[..., Path], tmp_path: Path, family: str) -> None:
+    pytest.importorskip("onnxruntime", reason="tunesmith[onnx] is not installed")
+    folder = adapted(WRITES_FROM_ENCODER, model=str(writer_folder(tmp_path, family)))
+    (found,) = [one.found for one in check(Run.open(folder), "onnx", ["fp32"])]
+    assert found.max_difference < 1e-3
+    assert found.same_texts == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_loops_of_the_docs_write_what_the_run_writes(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    """Run as they stand there: they use ONNX Runtime, tokenizers and numpy alone."""
+    pytest.importorskip("onnxruntime", reason="tunesmith[onnx] is not installed")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    loops = [block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "past" in block]
+    for row, loop in zip(("chat", WRITES_FROM_ENCODER), loops, strict=True):
+        run = Run.open(adapted(row))
+        export(run, "onnx", tmp_path / f"graph of {row}")
+        prompt = {"chat": "what film 3?", WRITES_FROM_ENCODER: "this film great 3"}[row]
+        names = {"folder": str(tmp_path / f"graph of {row}"), "prompt": prompt, "most": 12}
+        code = re.sub(r"^(folder|prompt|most) = .*$", "", loop, flags=re.MULTILINE)
+        exec(compile(code, "docs/export.md", "exec"), names)
+        network = run.network
+        ids = network.tokenizer(prompt, add_special_tokens=row != "chat")["input_ids"]
+        stops = frozenset(json.loads((tmp_path / f"graph of {row}" / "model.json").read_text())["stops"])
+        written = greedy_writer(inner(reference_model(network)), run.task)(ids, 12, stops)
+        assert names["written"] == written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["classification", "chat"])
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_and_folders_of_8_and_4_bits_are_compared_with_the_run(
+    adapted: Callable[..., Path], tmp_path: Path, row: str
+) -> None:
+    from transformers import AutoConfig
+
+    pytest.importorskip("torchao", reason="tunesmith[torchao] is not installed")
+    wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    kind = ("llama", {"head": "causal", "head_dim": 16}) if row == "chat" else ("bert", {})
+    run = Run.open(adapted(row, model=str(tiny_folder(tmp_path, kind[0], **wide, **kind[1]))))
+    whole = export(run, "safetensors", tmp_path / "whole")
+    eight, four = (export(run, "torchao", tmp_path / form, form=form) for form in ("int8", "int4"))
+    assert whole.max_difference < eight.max_difference < four.max_difference < 0.6
+    assert eight.size < whole.size
+    assert AutoConfig.from_pretrained(tmp_path / "int8").quantization_config["quant_method"] == "torchao"
+    assert any("take a byte each" in note for note in four.notes)
+    again = check_folder(Run.open(run.folder), tmp_path / "int8")
+    assert again.found.max_difference == pytest.approx(eight.max_difference, rel=1e-3)  # saved and loaded as it was
 
 
 @pytest.mark.parametrize("form", ["f32", "f16", "bf16", "q8_0"])
@@ -251,3 +332,87 @@ def test_the_commands_from_end_to_end(
     assert record["form"] == "fp16"
     assert record["size"] < record["size_before"] * 40  # the adapter alone was small
     assert command(given) == 2
+
+
+def test_k_quants_are_mixed_as_llama_cpp_mixes_them_and_read_back(
+    adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gguf
+
+    pytest.importorskip("libgguf", reason="tunesmith[gguf] is not installed")
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "head_dim": 64}
+    model = tiny_folder(tmp_path, "llama", head="causal", num_hidden_layers=8, **sizes)
+    folder = adapted("chat", model=str(model))
+    assert command(["export", str(folder), "--to", "gguf", "--quantize", "Q4_K_M"]) == 0
+    place = folder.with_name(f"{folder.name}-gguf-q4_k_m")
+    assert f"was written to {place} (gguf, q4_k_m)" in capsys.readouterr().out.replace("\n", " ")
+    record = json.loads((place / "export.json").read_text())
+    assert record["notes"] == []
+    assert record["same_answers"] > 0.5
+    assert 0 < record["max_difference"] < 0.5
+    reader = gguf.GGUFReader(place / "model.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert [kinds[f"blk.{layer}.attn_v.weight"] for layer in range(8)] == [
+        *("Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q6_K")
+    ]
+    assert kinds["output.weight"] == "Q6_K"
+    assert kinds["blk.0.attn_norm.weight"] == "F32"
+    whole = {name: tensor.numpy() for name, tensor in _tensors(plain_model(Run.open(folder)))}
+    read = gguf.dequantize(
+        next(one for one in reader.tensors if one.name == "blk.1.ffn_up.weight").data, gguf.GGMLQuantizationType.Q4_K
+    )
+    weight = whole["model.layers.1.mlp.up_proj.weight"]
+    assert abs(read - weight).max() < abs(weight).max() / 15 * 2  # sixteen steps from end to end of a block
+
+
+def test_rows_that_do_not_divide_are_named(adapted: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("libgguf", reason="tunesmith[gguf] is not installed")
+    found = export(Run.open(adapted("chat")), "gguf", tmp_path / "file", form="q4_k")
+    assert found.form == "q4_k_m"
+    assert any("kept in F16 instead of Q4_K" in note and "attn_q.weight (rows of 16)" in note for note in found.notes)
+
+
+def test_a_check_shows_every_form_and_keeps_nothing(
+    adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(adapted())
+    before = sorted(tmp_path.rglob("*"))
+    given = ["export", folder, "--to", "safetensors", "--form", "fp32,bf16", "--check"]
+    assert command(given) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("equal") >= 2
+    assert "bf16" in shown
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setitem(TransformersFolder.forms, "bf16", Form("bf16", 1e-9))  # type: ignore[index]
+    assert command([*given, "--json"]) == 1
+    fp32, bf16 = json.loads(capsys.readouterr().out)
+    assert fp32["refused"] == ""
+    assert "bf16 explains 1e-09" in bf16["refused"]
+    assert command(["export", folder, "--check"]) == 2
+    assert "Give --to" in capsys.readouterr().err
+    assert command([*given, "--quantize", "int8"]) == 2
+
+
+def test_an_export_is_compared_again_and_stands_in_the_report(
+    adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = adapted()
+    for form in ("fp32", "bf16", "bf16"):
+        export(Run.open(folder), "safetensors", tmp_path / form, form=form, overwrite=True)
+    assert command(["export", str(folder), "--check", "--output", str(tmp_path / "bf16"), "--json"]) == 0
+    record = json.loads((tmp_path / "bf16" / "export.json").read_text())
+    again = json.loads(capsys.readouterr().out)
+    assert again["max_difference"] == record["max_difference"]
+    assert again["metric_after"] == record["metric_after"]
+    assert record["latency"]["row"]["rows"] == 1 < record["latency"]["batch"]["rows"]
+    assert min(record["latency"]["batch"][when] for when in ("before", "after")) > 0
+    kept = [json.loads(line) for line in (folder / "exports.jsonl").read_text().splitlines()]
+    assert [one["folder"] for one in kept] == ["../fp32", "../bf16"]
+    assert command(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "Exports</h2>" in page
+    assert "../bf16" in page
+    (tmp_path / "bf16" / "model.safetensors").write_bytes((tmp_path / "fp32" / "model.safetensors").read_bytes())
+    assert check_folder(Run.open(folder), tmp_path / "bf16").refused == ""  # what is there counts, not its record
+    with pytest.raises(InputError, match="is no export"):
+        check_folder(Run.open(folder), folder)

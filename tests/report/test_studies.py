@@ -79,7 +79,8 @@ def signed(value: float) -> str:
 @pytest.mark.parametrize("kind", ["three", "crowded", "failed", "running", "one_seed", "single"])
 def test_every_number_of_a_method_stands_in_its_row(pages: dict[str, Path], kind: str) -> None:
     from tunesmith import readable
-    from tunesmith.report.studies.words import latency, rate
+    from tunesmith.readable import latency
+    from tunesmith.report.studies.words import rate
 
     study, page = study_of(pages[kind]), pages[kind].read_text(encoding="utf-8")
     rows = rows_of(page, "contest-table")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith import readable
 from tunesmith.report import write_study_report
 from tunesmith.report.studies import labels, learning, pareto, plane, table, tuning, words
 from tunesmith.report.studies.records import Contest, LearningCurve, Search, TuningTrial
@@ -144,7 +145,7 @@ def test_rates_are_written_as_they_are_typed() -> None:
         *("1e-4", "2.5e-5", "0.25", "3", "True", "none"),
         "a" * 39 + "…",
     ]
-    shown = [words.latency(seconds) for seconds in (0.0112, 5e-5, 1.5, math.nan)]
+    shown = [readable.latency(seconds) for seconds in (0.0112, 5e-5, 1.5, math.nan)]
     assert shown == ["11.2 ms", "50 µs", "1.50 s", "–"]
 
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig
 
 from tunesmith.cli.application import run as main
 from tunesmith.engine.stand_ins import as_written
+from tunesmith.export import restore
 from tunesmith.methods.compress import COMPRESSED_WEIGHTS
 from tunesmith.methods.sparse import PLACES, SPARSE_WEIGHTS, VALUES
 from tunesmith.models import load_trained
@@ -25,7 +26,6 @@ from tunesmith.report.facts import cost_facts
 from tunesmith.report.load import load_run
 from tunesmith.run import Run, RunConfig, Stopped, train
 from tunesmith.run.observers import Observer
-from tunesmith.run.restoring import restore
 from tunesmith.types import InputError
 
 

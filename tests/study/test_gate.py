@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from small_runs import small_config
 from tunesmith.cli.application import run as command
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.study.gate import gate
@@ -16,16 +17,18 @@ from tunesmith.types import InputError
 Configure = Callable[..., RunConfig]
 
 
-@pytest.fixture
-def good(configured: Configure, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def good(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("gate") / "good"
     settings = {"epochs": 10}
-    return train(configured(output=str(tmp_path / "good"), train=settings, evaluation={"num_resamples": 400}))
+    return train(small_config(reviews, bert_folder, place, train=settings, evaluation={"num_resamples": 400}))
 
 
-@pytest.fixture
-def bad(configured: Configure, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bad(reviews: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("gate") / "bad"
     settings = {"max_steps": 1, "learning_rate": 1e-7, "evaluate_steps": 1}
-    return train(configured(output=str(tmp_path / "bad"), train=settings, evaluation={"num_resamples": 400}))
+    return train(small_config(reviews, bert_folder, place, train=settings, evaluation={"num_resamples": 400}))
 
 
 def test_a_run_may_replace_itself_and_not_a_better_one(good: Path, bad: Path) -> None:
@@ -79,3 +82,35 @@ def test_rows_that_the_old_run_may_have_learned_from_are_warned_of(
     other = train(configured(data=data, output=str(tmp_path / "other"), train={"epochs": 1}))
     (warning,) = gate(Run.open(good), Run.open(other)).problems
     assert "may have learned from" in str(warning)
+
+
+def test_slices_are_judged_for_themselves(
+    good: Path, bad: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bad run says one label of everything: on the rows of that label it is right, on the others wrong."""
+    rows = [(f"a {word} film {n}", label) for n in range(40) for word, label in (("great", "good"), ("boring", "bad"))]
+    lines = [f"{text},{label},{('north', 'south')[label == 'good']}" for text, label in rows]
+    lines += [f"the best plot {n},good,west" for n in range(3)]
+    (tmp_path / "rows.csv").write_text("\n".join(["review,sentiment,region", *lines]) + "\n")
+    data = str(tmp_path / "rows.csv")
+    found = gate(Run.open(bad), Run.open(good), data=data, margin=60, by="region")
+    assert found.slices is not None
+    by_value = {one.value: one for one in found.slices.slices}
+    assert {value: one.rows for value, one in by_value.items()} == {"north": 40, "south": 40, "west": 3}
+    assert by_value["west"].verdict == "too few rows"
+    assert found.slices.confidence == 0.975, "two are compared"
+    verdicts = [by_value["north"].verdict, by_value["south"].verdict]
+    assert sorted(verdicts) == ["failed", "passed"]
+    assert found.verdict == "failed", "whatever all rows together say"
+    assert command(["gate", str(bad), "--against", str(good), "--data", data, "--margin", "60", "--by", "region"]) == 1
+    shown = capsys.readouterr().out
+    assert "where region is" in shown
+    assert "too few rows" in shown
+    same = gate(Run.open(good), Run.open(good), by="sentiment")
+    assert same.verdict == "passed"
+    assert same.slices is not None
+    assert sum(one.rows for one in same.slices.slices) == same.rows, "the run's own rows, by a column of its file"
+    with pytest.raises(InputError, match="no column 'regoin'"):
+        gate(Run.open(good), Run.open(good), data=data, by="regoin")
+    with pytest.raises(InputError, match="slices are of many rows each"):
+        gate(Run.open(good), Run.open(good), data=data, by="review")

@@ -119,7 +119,8 @@ class ConsoleObserver(Observer):
             share = plan.num_trained_parameters / max(plan.num_parameters, 1)
             trained += f" of {compact(plan.num_parameters)} ({share:.2%})"
         self._say(f"{plan.task} with {plan.model}, method {plan.method}: {trained} parameters trained")
-        self._say(f"rows: {rows}; {plan.total_steps} steps on {plan.device} in {plan.precision}, layout {plan.layout}")
+        place = plan.device if plan.num_ranks == 1 else f"{plan.num_ranks} ranks of {plan.device}"
+        self._say(f"rows: {rows}; {plan.total_steps} steps on {place} in {plan.precision}, layout {plan.layout}")
         if plan.decided:
             self._say(plan.decided)
         if plan.first_step:

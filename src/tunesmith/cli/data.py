@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunesmith.cli.flags import ConfigCommand, FlagTree, build_config, flags_of
+from tunesmith.cli.inspect_json import PERCENTILES
 from tunesmith.cli.suggestions import SuggestingGroup
 from tunesmith.cli.terminal import say_json
 from tunesmith.readable import count, percent
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MAX_LABELS = 20
 MAX_CHARACTERS = 100
 NUM_EXAMPLES = 3
-PERCENTILES = (0, 25, 50, 75, 95, 99, 100)
 
 
 @click.group(cls=SuggestingGroup, short_help="Look at a data set as tunesmith sees it.")
@@ -66,7 +66,7 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
     if show_mask and settings.model is None:
         raise InputError("--show-mask needs a model: it shows the rows in its tokens.", "Add --model NAME.")
     if as_json:
-        say_json(_look(settings).to_json(), indent=2)
+        _say_as_json(settings, rows, show_mask=show_mask)
         return
     console = stdout_console()
     looked = _look(settings, console)
@@ -82,6 +82,22 @@ def inspect_command(context: click.Context, file: str, *, show_mask: bool, rows:
         first = {name: values[:rows] for name, values in prepared.splits["train"].columns().items()}
         problems = [*problems, *show_masks(console, looked.task, first, settings.model)]
     _show_problems(console, problems)
+
+
+def _say_as_json(settings: InspectConfig, num_rows: int, *, show_mask: bool) -> None:
+    """Print what was found as JSON; of data that cannot be used, what is known of it, before the error is told."""
+    from tunesmith.cli.inspect_json import details, masks, what_is_known
+
+    try:
+        looked = _look(settings)
+        found = looked.to_json() | details(looked.found, looked.prepared, looked.task, num_rows)
+        if show_mask:
+            columns = looked.prepared.splits["train"].columns()
+            found |= masks(looked.task, {name: values[:num_rows] for name, values in columns.items()}, settings)
+    except InputError as error:
+        say_json(what_is_known(settings, error), indent=2)
+        raise
+    say_json(found, indent=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,7 @@ class _Looked:
         return [*self.task.label_names]
 
     def to_json(self) -> dict[str, Any]:
+        from tunesmith.cli.inspect_json import problems
         from tunesmith.data import left_out_of
 
         columns: dict[str, str] = {}
@@ -113,10 +130,7 @@ class _Looked:
             "left_out": left_out_of(self.found.raw, self.prepared),
             "guesses": _guesses_by_name(_guesses(self.found, self.prepared)),
             "unused": {choice.column: choice.reason for choice in self.found.unused},
-            "problems": [
-                {"severity": problem.severity, "message": problem.message, "count": problem.count}
-                for problem in self.problems
-            ],
+            "problems": problems(self.problems),
         }
 
 

@@ -19,6 +19,13 @@ TRAINED, READ = "bold green", "dim"
 
 def show_masks(console: Console, task: Task, columns: Columns, source: ModelSource) -> Sequence[Problem]:
     """Print every row in the model's tokens; return what there is to say about tokenizer and template."""
+    encoded, tokenizer, problems = encoded_rows(task, columns, source)
+    _print_rows(console, encoded, columns, tokenizer, source.max_length or task.head().default_max_length)
+    return problems
+
+
+def encoded_rows(task: Task, columns: Columns, source: ModelSource) -> tuple[Encoded, Any, Sequence[Problem]]:
+    """Return rows in a model's tokens, its tokenizer, and what there is to say about that and its template."""
     from tunesmith.tasks import chatting
     from tunesmith.tasks.left_out import encoding_problems
     from tunesmith.tasks.saved_head import head_of_run
@@ -30,10 +37,8 @@ def show_masks(console: Console, task: Task, columns: Columns, source: ModelSour
         )
     tokenizer = source.load_tokenizer(head_of_run)
     problems = task.adapt(tokenizer)
-    max_length = source.max_length or task.head().default_max_length
-    encoded = task.encode(columns, tokenizer, max_length)
-    _print_rows(console, encoded, columns, tokenizer, max_length)
-    return [*problems, *encoding_problems(encoded, columns, "shown", "quarantine")]
+    encoded = task.encode(columns, tokenizer, source.max_length or task.head().default_max_length)
+    return encoded, tokenizer, [*problems, *encoding_problems(encoded, columns, "shown", "quarantine")]
 
 
 def _print_rows(console: Console, encoded: Encoded, columns: Columns, tokenizer: Any, max_length: int) -> None:

@@ -25,12 +25,17 @@ predict: infer inference classify apply label generate tag pipeline
 embed: encode vectors embeddings vectorize vectorise embed_texts
 chat: talk ask converse prompt
 data inspect: inspect dataset datasets explore describe check_data data_inspect profile
+data audit: data_audit clean cleaning dedup deduplicate near_duplicates data_quality pii personal_data label_errors
 data export: sample samples download fetch example
 data passages: passages chunk chunks chunking split documents document pdf docx
 compare: contest versus benchmark_methods
 serve: server api deploy host rest http
+studio: webui ui gui web web_page browser app
+augment: augmentation more_rows synonyms back_translation eda nlpaug
 merge: merge_lora merge_adapter merge_and_unload fuse
 export: convert quantize quantise onnx gguf to_onnx to_gguf save_pretrained
+push: upload publish push_to_hub hub huggingface hf
+import: convert_config from_llamafactory from_axolotl llamafactory axolotl migrate translate_config
 gate: may_replace non_inferiority promote regression_test
 restore: decompress densify dense unprune expand
 report: reports html show summary summarize plot
@@ -49,22 +54,11 @@ cross-validate: crossval cross_validation crossvalidate cv kfold k_fold folds
 
 NOT_YET = {
     "study": "a study of many runs",
-    "studio": "a web page to work on",
-    "webui": "a web page to work on",
-    "ui": "a web page to work on",
-    "gui": "a web page to work on",
-    "push": "uploading a model",
-    "upload": "uploading a model",
-    "publish": "uploading a model",
-    "explain": "attributions",
-    "audit": "audits",
 }
 """What is not there yet."""
 
 INSTEAD = {
     "a study of many runs": "'tunesmith report RUN RUN ...' sets runs side by side.",
-    "a web page to work on": "'tunesmith report RUN' writes a page about a run.",
-    "uploading a model": "A run's folder is what 'hf upload' takes.",
 }
 """What there is in its place."""
 

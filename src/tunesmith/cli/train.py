@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunesmith.cli.flags import FlagTree, ParsedFlags, build_config, flags_of
+from tunesmith.cli.ranks import one_of_several, train_in_ranks
 from tunesmith.cli.suggestions import DATA_SUFFIXES
 from tunesmith.cli.sweep import Variant, variants
 from tunesmith.cli.training_command import TrainingCommand
@@ -49,6 +50,18 @@ class TrainCommand(TrainingCommand):
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run in the folder given as --output.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the output folder.")
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Train with so many processes of this machine, which share the rows of each step.",
+)
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    help="With --ranks: go on from the last checkpoint so many times after a process was lost.",
+)
 @click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
 @click.pass_context
 def train_command(
@@ -58,6 +71,8 @@ def train_command(
     sweep: tuple[str, ...],
     resume: bool,
     overwrite: bool,
+    ranks: int,
+    max_restarts: int,
     quiet: bool,
 ) -> None:
     """Fine-tune a model on your data, as CONFIG.yaml and the flags say; flags go first.
@@ -70,8 +85,18 @@ def train_command(
     tunesmith train --model lstm --data reviews.csv --output runs/lstm
     tunesmith train config.yaml --method lora --method.rank 16
     tunesmith train config.yaml --method lora --sweep train.seed=0,1,2,3
+    tunesmith train config.yaml --ranks 4
     """  # noqa: D301
-    train_as_told(context, configs, sweep, resume=resume, overwrite=overwrite, quiet=quiet)
+    several = Ranks(ranks, max_restarts)
+    train_as_told(context, configs, sweep, resume=resume, overwrite=overwrite, quiet=quiet, ranks=several)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """How many processes train."""
+
+    number: int = 1
+    max_restarts: int = 0
 
 
 def train_as_told(
@@ -82,6 +107,7 @@ def train_as_told(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    ranks: Ranks = Ranks(),
     base: Mapping[str, Any] | None = None,
 ) -> None:
     """Train what a command's files and flags say, over values of ``base`` where there is no file."""
@@ -90,9 +116,13 @@ def train_as_told(
     plans, notes = _configure(context, configs, sweep, resume=resume, base=base or {})
     if not quiet:
         show_problems(notes)
+    if len(plans) == 1 and ranks.number > 1:
+        config, options = plans[0].config, {"resume": resume, "overwrite": overwrite, "quiet": quiet}
+        context.exit(train_in_ranks(config, ranks.number, **options, max_restarts=ranks.max_restarts))
     if len(plans) == 1:
         _train_one(plans[0].config, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
+        _require_one_process(ranks)
         _train_many(plans, resume=resume, overwrite=overwrite, quiet=quiet)
 
 
@@ -110,10 +140,25 @@ def _train_one(config: RunConfig, *, resume: bool, overwrite: bool, quiet: bool)
     from tunesmith.cli.console import ConsoleObserver
     from tunesmith.run import train
 
-    folder = train(config, resume=resume, overwrite=overwrite, observers=[ConsoleObserver(quiet=quiet)])
+    with one_of_several(config) as is_first:
+        observers = [ConsoleObserver(quiet=quiet)] if is_first else []
+        folder = train(config, resume=resume, overwrite=overwrite, observers=observers)
+    if not is_first:
+        return
     page = _write_report([folder], folder)
     if not quiet:
         _show_result(folder, page)
+
+
+def _require_one_process(ranks: Ranks) -> None:
+    """Refuse several runs by several processes."""
+    from tunesmith.engine.rank_group import num_started
+
+    if ranks.number > 1 or num_started() > 1:
+        raise InputError(
+            "Several processes train one run, and several were given.",
+            "Give one configuration without --sweep, or leave out --ranks: each run is then trained by one process.",
+        )
 
 
 def _train_many(plans: Sequence[_Plan], *, resume: bool, overwrite: bool, quiet: bool) -> None:

@@ -300,5 +300,11 @@ def _merge(
 
 def dump_yaml(config: Config) -> str:
     """Return the complete configuration as YAML, which builds an equal one when read again."""
-    plain = config.model_dump(mode="json", serialize_as_any=True)
-    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False)
+    return dump_values(config.model_dump(mode="json", serialize_as_any=True))
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """Return plain values as YAML, in the order given, which reads the same by both versions of YAML."""
+    return yaml.dump(
+        dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
+    )

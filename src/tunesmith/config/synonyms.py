@@ -59,7 +59,11 @@ _NO_LOGGER = (
     "Every step stands in metrics.jsonl and for TensorBoard in tensorboard/ of the run; there is nothing to set."
 )
 _ONE_DEVICE = "A run uses one device; several processes or GPUs are not there yet."
-_NO_HUB = "A finished run is a folder that 'hf upload' takes as it is."
+_NO_HUB = "A finished run goes to the hub by a command of its own: tunesmith push RUN NAME."
+_TRACKERS = (
+    "Every step stands in metrics.jsonl and for TensorBoard in tensorboard/ of the run; beside them it is wandb, "
+    "mlflow or trackio, or several with commas."
+)
 
 _PLAIN = """
 train.learning_rate: lr learning_rate base_lr max_lr peak_lr init_lr base_learning_rate
@@ -117,6 +121,7 @@ method.dropout: lora_dropout
 method.target_modules: lora_target lora_target_modules target_modules lora_modules lora_target_linear
 method.layers_to_transform: lora_layers peft_layers_to_transform lora_layers_to_transform
 method.lora_plus_ratio: loraplus_lr_ratio lora_plus_lr_ratio
+method.iterations: pissa_iter
 method.layers: freeze_trainable_layers num_unfrozen_layers unfreeze_layers freeze_layers
 method.layer_decay: llrd layerwise_lr_decay layer_wise_lr_decay lr_layer_decay
 evaluation.max_new_tokens: max_new_tokens generation_max_length max_target_length
@@ -124,11 +129,22 @@ evaluation.answers: predict_with_generate num_generations
 evaluation.num_resamples: num_bootstrap bootstrap n_bootstrap
 compute.compile: torch_compile compile use_compile
 compute.micro_batch_rows: micro_batch_size per_device_eval_batch_size eval_batch_size micro_batch
+task.loss: pref_loss loss_type dpo_loss_type
+task.beta: pref_beta rl_beta dpo_beta
+task.gamma: simpo_gamma
+task.desirable_weight: kto_chosen_weight kto_desirable_weight
+task.undesirable_weight: kto_rejected_weight kto_undesirable_weight
+task.template_arguments: chat_template_kwargs
+tracker.project: wandb_project mlflow_experiment_name experiment_name trackio_project
+tracker.name: run_name wandb_name wandb_run_name mlflow_run_name
+tracker=wandb: wandb use_wandb
+tracker=mlflow: mlflow use_mlflow
 train.precision=bf16: bf16 bfloat16
 train.precision=fp32: fp32 tf32
 compute.device=cpu: cpu use_cpu no_cuda
-method=lora method.rslora=true: use_rslora rslora
+method=lora method.rslora=true: use_rslora rslora peft_use_rslora
 method=lora method.dora=true: use_dora dora peft_use_dora
+method=pissa: pissa_init
 method=lora: lora use_lora use_peft
 method=full: full_finetuning
 method=freeze: freeze freeze_base
@@ -220,10 +236,11 @@ _NOTED: tuple[tuple[Meaning, str], ...] = (
     ),
     (
         Meaning((), _NO_LOGGER),
-        (
-            "logging_steps logging_dir report_to log_interval logging_strategy wandb wandb_project use_wandb "
-            "tensorboard plot_loss"
-        ),
+        ("logging_steps logging_dir log_interval logging_strategy tensorboard plot_loss"),
+    ),
+    (
+        Meaning((("tracker", ""),), _TRACKERS),
+        "report_to tracking logger loggers",
     ),
     (
         Meaning((), _ONE_DEVICE),

@@ -6,11 +6,12 @@ import codecs
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunesmith.config.base import Config
+from tunesmith.config.base import Choice, Config
+from tunesmith.data.augmentation.config import AugmentConfig
 from tunesmith.data.bad_rows import BadRows
 from tunesmith.data.schemes import Scheme
 from tunesmith.data.spans import Offsets
@@ -47,6 +48,12 @@ class CleanConfig(Config):
     """Leave out rows that repeat another row of the same split: same texts, same label, same group."""
     leaks: bool = False
     """Leave out training rows whose text also stands in the validation or test rows."""
+
+
+UNTOUCHED = CleanConfig(
+    unicode="none", control_characters=False, whitespace=False, empty_rows=False, duplicates=False, leaks=False
+)
+"""Rows as they are."""
 
 
 class SetConfig(Config):
@@ -119,6 +126,9 @@ class DataConfig(Config):
     them, and the same test rows."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many rows of each given split, in the same mix of labels: for a quick trial."""
+    train_fraction: float = Field(1.0, gt=0.0, le=1.0)
+    """Train on so many of the training rows alone, in the same mix of labels; those of a smaller share are among those
+    of a larger one, and validation and test rows stay as they are."""
     encoding: str | None = None
     """Character encoding of text files (utf-8, gb18030, latin-1, ...); found by content when not given."""
     delimiter: str | None = None
@@ -134,6 +144,8 @@ class DataConfig(Config):
     span_offsets: Offsets | None = None
     """How places of entities in a text are counted: up to the end (exclusive), with the last character (inclusive),
     with it and from 1 (from_one), in units of UTF-16 or in bytes; chosen by the rows it explains when not given."""
+    augment: Annotated[AugmentConfig | None, Choice("augment", {}, default=AugmentConfig, key="by")] = None
+    """Make further training rows of those that are there, after the split: noise, synonyms."""
     bad_rows: BadRows = "auto"
     """Rows that cannot be used for their form: up to three of a file, or 1%, are left out, counted and listed, more are
     reason to stop (auto); any number is left out (quarantine); none is (refuse)."""

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from tunesmith.config.base import nearest
 from tunesmith.data import split as splitting
-from tunesmith.data.audit import Side, audit
+from tunesmith.data.augmentation import made_rows
 from tunesmith.data.bad_rows import NUM_SHOWN, errors_among, show_row
 from tunesmith.data.clean import Tally, is_blank, plural, tidy_notes
 from tunesmith.data.config import DataConfig
@@ -33,6 +33,7 @@ from tunesmith.data.labelled import LabelledTexts
 from tunesmith.data.marks import ACCEPTED, judge_rows
 from tunesmith.data.records import SPLITS, PreparedData, RawData, groups_file, guess_from_dict, guess_to_dict
 from tunesmith.data.rows import Rows, batches, open_table
+from tunesmith.data.split_checks import Side, check_splits
 from tunesmith.data.tables import TableWriter, column_names, read_report, write_report
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
@@ -51,6 +52,7 @@ _SHAPING = {
     "limit",
     "few_shot",
     "draw",
+    "train_fraction",
 }
 _SHAPING |= {"bad_rows", "tag_scheme", "span_offsets"}
 """Options, beside those of cleaning, that decide which rows come out."""
@@ -67,6 +69,10 @@ class _Split:
     tally: Tally
     keep: npt.NDArray[np.bool_]
     places: pa.ChunkedArray
+    is_made: npt.NDArray[np.bool_]
+    """[N]: whether a row was made of another one, and is there to train on at most."""
+    families: npt.NDArray[np.uint64]
+    """[N]: a number that a row has in common with those made of it; 0 for rows of files without made rows."""
     conflicts: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     """How many rows were left out, by the reason."""
@@ -107,6 +113,7 @@ def prepare(
             "group": group,
             "clean": config.clean.model_dump(mode="json"),
             **settings,
+            **({"augment": made} if (made := made_rows.settings_key(config.augment)) else {}),
         }
     )
 
@@ -199,8 +206,11 @@ def _build(
         sides, notes = _draw(parts, config, config.few_shot, has_group=has_group, are_classes=are_classes)
     else:
         sides, notes = _cut(parts, config, has_group=has_group, has_labels=has_labels)
+    _place_made(parts, sides)
     if config.clean.leaks:
         _drop_leaks(parts, sides)
+    if config.train_fraction < 1:
+        _thin(parts, sides, config.train_fraction)
     problems += notes
     total = Tally()
     for part in parts:
@@ -208,6 +218,8 @@ def _build(
     hashes = _write(parts, sides, form.schema, folder)
     if group is not None:
         _write_groups(parts, sides, folder)
+    if made_rows.settings_key(config.augment):
+        problems += _augment(config, form, folder, hashes)
     finished = {
         name: Side(
             name,
@@ -220,7 +232,7 @@ def _build(
         for side, name in enumerate(SPLITS)
         if name in hashes
     }
-    found = audit(finished, _crossing_groups(parts, sides))
+    found = check_splits(finished, _crossing_groups(parts, sides))
     for part in parts:
         left_out.update(part.left_out)
     temporary = [folder / f"tidy-{part.name}.arrow" for part in parts]
@@ -238,6 +250,7 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
     labels: list[Any] = []
     shared: dict[str, Any] = {}
     group_values = batches(dataset, [group]) if group is not None and group in dataset.column_names else None
+    is_made, families = _made_of(dataset)
     with TableWriter(path, form.schema) as writer:
         for batch in form.batches(dataset, config.clean, tally):
             writer.add_batch(batch)
@@ -255,6 +268,8 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
         tally,
         np.ones(num_rows, dtype=np.bool_),
         tidied.table.column("row"),
+        is_made,
+        families,
     )
 
 
@@ -369,7 +384,7 @@ def _contradictions(part: _Split) -> list[Problem]:
 
 
 def _apply_limit(part: _Split, limit: int) -> None:
-    rows = np.flatnonzero(part.keep)
+    rows = np.flatnonzero(part.keep & ~part.is_made)
     if len(rows) <= limit:
         return
     strata = splitting.strata([part.labels[row] for row in rows])
@@ -378,6 +393,17 @@ def _apply_limit(part: _Split, limit: int) -> None:
     beyond[rows[~keep]] = True
     part.drop("limit", beyond)
     part.tally.places["limit"] = []  # left out on purpose: nobody needs to look for them
+
+
+def _thin(parts: Sequence[_Split], sides: Mapping[str, npt.NDArray[np.int8]], share: float) -> None:
+    """Keep a share of the rows to train on, at least one."""
+    for part in parts:
+        rows = np.flatnonzero(sides[part.name] == splitting.TRAIN)
+        if len(rows):
+            strata = splitting.strata([part.labels[row] for row in rows])
+            keep = splitting.first_by_content(part.keys.identity[rows], strata, max(1, round(share * len(rows))))
+            sides[part.name][rows[~keep]] = -1
+            part.left_out["not of the share to train on"] = int((~keep).sum())
 
 
 def _require_rows(parts: Sequence[_Split]) -> None:
@@ -411,7 +437,7 @@ def _cut(
     fold = config.fold_numbers
     if validation + test > 0 or fold is not None:
         part = parts[0]
-        rows = np.flatnonzero(part.keep)
+        rows = np.flatnonzero(part.keep & ~part.is_made)
         units = splitting.make_units(part.keys.texts[rows], part.keys.groups[rows] if has_group else None)
         strata = (
             np.zeros(len(rows), dtype=np.int64) if has_group else splitting.strata([part.labels[row] for row in rows])
@@ -439,7 +465,7 @@ def _draw(
     """Return each part's sides, as ``_cut`` does, where few training rows are drawn and the others judged on."""
     sides = {part.name: np.where(part.keep, SPLITS.index(part.name), -1).astype(np.int8) for part in parts}
     part, has_test = parts[0], "test" in sides
-    rows = np.flatnonzero(part.keep)
+    rows = np.flatnonzero(part.keep & ~part.is_made)
     drawing = draw_rows(
         class_names([part.labels[row] for row in rows], are_classes=are_classes),
         splitting.make_units(part.keys.texts[rows], part.keys.groups[rows] if has_group else None),
@@ -514,6 +540,41 @@ def _cut_note(cut: npt.NDArray[np.int8], validation: float, test: float, how: st
         f"{' and '.join(made)} rows were cut from the training rows ({how}); {counts[0]} are left to train on.",
         advice,
     )
+
+
+def _made_of(dataset: Rows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+    """Return which rows of a file were made of others, and the number that they have in common with their sources."""
+    size = len(dataset)
+    if not made_rows.has_made_rows(dataset.column_names):
+        return np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.uint64)
+    is_made = [bool(str(way or "").strip()) for way in dataset[made_rows.MADE_BY]]
+    families = [splitting.key_of(str(source)) if source else 0 for source in dataset[made_rows.MADE_FROM]]
+    return np.array(is_made, dtype=np.bool_), np.array(families, dtype=np.uint64)
+
+
+def _place_made(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:
+    """Put made rows beside the training rows that they were made of; leave out all others of them."""
+    train = parts[0]
+    trained = train.families[(sides["train"] == splitting.TRAIN) & ~train.is_made]
+    for part in parts:
+        goes = part.is_made & np.isin(part.families, trained) if part is train else np.zeros_like(part.is_made)
+        others = part.is_made & ~goes
+        part.drop("made of rows that are not trained on", others)
+        sides[part.name][goes & part.keep] = splitting.TRAIN
+        sides[part.name][others] = -1
+
+
+def _augment(config: DataConfig, form: Form, folder: Path, hashes: dict[str, str]) -> list[Problem]:
+    """Add made rows to the training rows that were written, and to what is known of their groups."""
+    assert config.augment is not None
+    hashes["train"], sources, problems = made_rows.add_made_rows(
+        folder / "train.arrow", form.texts, config.augment, hashes["train"]
+    )
+    path = folder / groups_file("train")
+    if path.exists():
+        groups = np.load(path, allow_pickle=False)
+        perform("write", path, partial(np.save, path, np.concatenate([groups, groups[sources]]), allow_pickle=False))
+    return problems
 
 
 def _drop_leaks(parts: Sequence[_Split], sides: dict[str, npt.NDArray[np.int8]]) -> None:

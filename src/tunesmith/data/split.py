@@ -8,6 +8,7 @@ the test rows, the next to validation, until each has its share.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,11 @@ def drawn(keys: Keys, seed: int) -> Keys:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return cast("Keys", state ^ (state >> np.uint64(31)))
+
+
+def key_of(text: str) -> int:
+    """Return a number of 64 bits made of a text, never 0."""
+    return max(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"), 1)
 
 
 def _unit_strata(units: Units, strata_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -58,6 +58,8 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         **({"method": {name: remembered[name] for name in remembered if name not in of_method}} if remembered else {}),
         "extra": extra,
     }
+    if training.noised is not None:
+        state["secret"] = training.noised.secret.value.hex()
     if (drawn := training.drawn) is not None:
         lesson = drawn.lesson
         state["drawn"] = {"first_step": drawn.first_step, "measured": dict(lesson.measured), "idle": lesson.idle}
@@ -89,6 +91,8 @@ def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig |
     training.step = state["step"]
     training.num_skipped = state["num_skipped"]
     training.recent_norms.extend(state["recent_norms"])
+    if training.noised is not None:
+        training.noised.secret.value = bytes.fromhex(state["secret"])
     if (drawn := state.get("drawn")) is not None:
         lesson = Lesson(Encoded.load(checkpoint.folder), drawn["measured"], drawn["idle"])
         training.drawn = Drawn(drawn["first_step"], lesson)

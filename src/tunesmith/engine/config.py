@@ -72,7 +72,7 @@ class ComputeConfig(Config):
     depends on it.
     """
 
-    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints"})
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "parallel", "rank_timeout"})
     """Keys that do not even decide how sums are rounded."""
 
     device: str = "auto"
@@ -105,6 +105,11 @@ class ComputeConfig(Config):
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
+    parallel: Literal["data"] = "data"
+    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients
+    of its share of a step's rows."""
+    rank_timeout: float = Field(default=10.0, ge=2, le=3600)
+    """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 
     def differences(self, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what was and what is, by key, of the keys in ``before`` (plain values) that are others here."""

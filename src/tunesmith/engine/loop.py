@@ -8,7 +8,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,8 +19,10 @@ from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
+from tunesmith.engine.division import divide
 from tunesmith.engine.drawing import Drawn, draw
-from tunesmith.engine.losses import loss_sum, reduced
+from tunesmith.engine.losses import loss_sum, reduced, widened
+from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
 from tunesmith.engine.predict import predict
@@ -32,6 +34,9 @@ from tunesmith.types import RunError, StepInfo
 
 SPIKE_WINDOW = 32
 """Gradient norms that the spike guard compares with."""
+
+_FIRST_RANK = 1 << 33
+"""The first of the numbers that ranks draw noise by; hooks of methods and micro-batches have smaller ones."""
 
 NO_MEMORY = (
     "can't allocate memory",  # torch, on the host
@@ -71,6 +76,8 @@ class Training:
     """Whether layers compute their activations again in the backward pass."""
     drawn: Drawn | None = None
     """The answers that the last step was learned from, where they serve for several steps."""
+    noised: NoisedGradients | None = None
+    """How a step's gradient is made of those of its rows, where it is not that of the sum of their losses."""
 
 
 @dataclass
@@ -85,13 +92,17 @@ class Step:
     """What is learned from instead of the samples themselves, of tasks that draw answers to them."""
     started: float = field(default_factory=time.perf_counter)
     batches: list[Batch] = field(default_factory=list)
-    """Those with something to learn from, in the host's memory."""
+    """Those with something to learn from that are this rank's, in the host's memory."""
+    before: list[Batch] = field(default_factory=list)
+    """Those of the ranks before this one, where the loss holds all rows of the step against each other."""
+    after: list[Batch] = field(default_factory=list)
+    """Those of the ranks after it."""
     num_units: float = 0.0
     """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
-    """Real tokens."""
+    """Real tokens, on all ranks."""
     losses: list[torch.Tensor] = field(default_factory=list)
-    """Parts that add up to the step's loss: scalars on the device."""
+    """Parts that add up, over all ranks, to the step's loss: scalars on the device."""
     note: str = ""
     num_hooks: int = 0
     """Hooks of the method called so far."""
@@ -109,13 +120,15 @@ def train(training: Training) -> Iterator[StepInfo]:
     """Make the remaining steps, yielding after each one.
 
     A step's loss is the sum of its micro-batches' losses divided by the labelled units of the
-    whole step, so that the way a step is split changes nothing but rounding. Raises
+    whole step, so that the way a step is split, over micro-batches and over ranks, changes nothing but rounding. Raises
     ``RunError`` after too many steps in a row without an update.
     """
     while training.step < training.plan.total_steps:
         step = _begin(training)
         _within_memory(step, _compute)
+        training.optimizer.sum_over_ranks()
         info = _finish(step)
+        ranks.step_took(info.seconds)
         yield info
         _require_updates(training, info)
 
@@ -233,6 +246,7 @@ def _within_memory(step: Step, compute: Callable[[Step], None]) -> None:
     while True:
         _lay_out(step)
         lack = _lack_of_memory(step, compute)
+        step.training.optimizer.finish_sums()
         if not ranks.any(lack is not None):
             return
         step.training.optimizer.discard()
@@ -269,20 +283,44 @@ def _halve_budget(step: Step, error: BaseException | None) -> None:
 
 def _compute(step: Step) -> None:
     training, device = step.training, step.training.collate.device
+    if training.noised is not None:
+        step.losses.append(_compute_noised(step, training.noised))
+        return
     if training.task.surveys:
         _survey(step)
-    set_seed(step.seed, device)
-    if training.task.needs_whole_step and len(step.batches) > 1:
+    set_seed(_own_seed(step), device)
+    is_divided = len(step.batches) > 1 or ranks.size() > 1
+    if training.task.needs_whole_step and is_divided and step.num_units:
         step.losses.append(_compute_together(step))
         return
-    for built in step.batches:
+    for number, built in enumerate(step.batches, start=1):
         batch = to_device(built, device)
-        with training.scorer.surrounding(batch):
+        # A captured backward pass writes gradients without telling when.
+        is_last = number == len(step.batches) and training.scorer.graphs is None
+        with training.scorer.surrounding(batch), training.optimizer.last_backward() if is_last else nullcontext():
             loss = loss_sum(training.scorer, training.task, batch) / step.num_units
             loss.backward()  # type: ignore[no-untyped-call]
         # A captured backward pass writes its gradients to the same place each time.
         training.optimizer.collect(copy=training.scorer.graphs is not None)
         step.losses.append(loss.detach())
+
+
+def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
+    """Compute the gradient that is made of those of rows; return the step's loss."""
+    training = step.training
+    loss = noised.differentiate(
+        training.scorer,
+        training.task,
+        training.collate,
+        training.data,
+        samples=step.samples,
+        batches=step.batches,
+        parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
+        step=training.step,
+        seed=step.seed,
+    )
+    training.optimizer.collect()
+    return loss
 
 
 def _compute_together(step: Step) -> torch.Tensor:
@@ -293,6 +331,8 @@ def _compute_together(step: Step) -> torch.Tensor:
         training.task,
         step.batches,
         step.num_units,
+        before=step.before,
+        after=step.after,
         device=training.collate.device,
         seed=step.seed,
         collect=lambda: training.optimizer.collect(copy=training.scorer.graphs is not None),
@@ -304,12 +344,13 @@ def _survey(step: Step) -> None:
     training, device = step.training, step.training.collate.device
     task, scorer = training.task, training.scorer
     found = [torch.zeros(task.surveys, device=device)]
-    set_seed(step.seed, device)
+    set_seed(_own_seed(step), device)
     with torch.no_grad():
         for built in step.batches:
             batch = to_device(built, device)
             with scorer.surrounding(batch):
-                found.append(task.survey(reduced(scorer, task, batch), batch.targets, batch.units))
+                scores = widened(scorer(batch)) if scorer.reads == "row" else reduced(scorer, task, batch)
+                found.append(task.survey(scores, batch.targets, batch.units))
     own = numbers(*torch.stack(found).sum(dim=0))
     surveyed = torch.tensor([ranks.sum(value) for value in own])
     step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]
@@ -324,12 +365,37 @@ def _lay_out(step: Step) -> None:
         sequences = data.sequences_of(samples)
         data, samples = task.corrupt(data, sequences, step.seed), np.arange(len(samples))
         noise = NoiseSource(step.seed, sequences)
-    batches = [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
+    parts, own = divide(data, samples, training.collate.layout, ranks.size()), ranks.number()
+    batches = _built(training, data, parts[own], noise)
     units = [task.count_units(batch.targets, batch.units) for batch in batches]
     step.batches = list(itertools.compress(batches, units))
-    step.num_units = ranks.sum(sum(units))
-    step.num_tokens = sum(batch.num_tokens for batch in batches)
+    if task.needs_whole_step:
+        step.before, step.after = (
+            [
+                batch
+                for part in others
+                for batch in _built(training, data, part, noise)
+                if task.count_units(batch.targets, batch.units)
+            ]
+            for others in (parts[:own], parts[own + 1 :])
+        )
+    num_tokens, adds_up = sum(batch.num_tokens for batch in batches), len(step.batches) > 1
+    step.num_units, all_tokens, num_adding = ranks.sums(sum(units), num_tokens, adds_up)
+    step.num_tokens = int(all_tokens)
+    training.optimizer.expect_gradients(of_one_pass=not num_adding)
     step.losses = []
+
+
+def _built(training: Training, data: Encoded, samples: IntArray, noise: NoiseSource) -> list[Batch]:
+    """Return the micro-batches of samples, which may be none."""
+    if not len(samples):
+        return []
+    return [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
+
+
+def _own_seed(step: Step) -> int:
+    """Return the seed of noise that is drawn in the order of the work: another one on each rank."""
+    return step_seed(step.seed, _FIRST_RANK + ranks.number()) if ranks.number() else step.seed
 
 
 def _learned(step: Step) -> tuple[Encoded, IntArray]:

@@ -11,12 +11,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from tunesmith.engine import ranks
+from tunesmith.engine.gradient_sums import StepSums
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizer_state import collect_state, restore_state, scalars_of_groups
 from tunesmith.engine.precision import take_exact
@@ -40,7 +42,7 @@ class Penalties:
 class MasterOptimizer:
     """An optimizer over fp32 masters of a model's trained parameters.
 
-    Use: ``collect()`` after each micro-batch's backward pass, then ``clip()`` and ``step(rate)``.
+    Use: ``collect()`` after each micro-batch's backward pass, ``sum_over_ranks()`` after the last, then ``step(rate)``.
     """
 
     def __init__(
@@ -83,35 +85,82 @@ class MasterOptimizer:
         self._collected: list[torch.Tensor | RowGradient | None] = [None] * len(self.masters)
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
+        self._sums = StepSums(self.parameters, self.masters)
 
     def collect(self, *, copy: bool = False) -> None:
         """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32.
 
         With ``copy`` they lie where the next backward pass writes its own, and are copied.
         """
-        for index, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
-            given, places = parameter.grad, self._places[index]
-            before = self._collected[index]
-            if given is not None and places is not None:
-                given = given.reshape(-1)[places]
-            elif given is not None and copy and before is None:
-                given = parameter.grad = given.clone()
-            if given is None or (parameter is master and not given.is_sparse):
-                continue
-            if before is None:
-                self._collected[index] = RowGradient.of(given) if given.is_sparse else given
-            elif isinstance(before, RowGradient):
-                assert given.is_sparse, "a table has gradients of one kind"
-                self._collected[index] = before.plus(RowGradient.of(given))
-            else:
-                self._collected[index] = before.to(master.dtype).add_(given)
-            parameter.grad = None
+        for index in range(len(self.parameters)):
+            self._collect(index, copy=copy)
+
+    def _collect(self, index: int, *, copy: bool = False) -> None:
+        parameter, master, places = self.parameters[index], self.masters[index], self._places[index]
+        given, before = parameter.grad, self._collected[index]
+        if given is not None and places is not None:
+            given = given.reshape(-1)[places]
+        elif given is not None and copy and before is None:
+            given = parameter.grad = given.clone()
+        if given is None or (parameter is master and not given.is_sparse):
+            return
+        if before is None:
+            self._collected[index] = RowGradient.of(given) if given.is_sparse else given
+        elif isinstance(before, RowGradient):
+            assert given.is_sparse, "a table has gradients of one kind"
+            self._collected[index] = before.plus(RowGradient.of(given))
+        else:
+            self._collected[index] = before.to(master.dtype).add_(given)
+        parameter.grad = None
+
+    def expect_gradients(self, *, of_one_pass: bool) -> None:
+        """Take note of whether, on all ranks, no gradients of several micro-batches are added up in the coming step."""
+        self._sums.is_of_one_pass = of_one_pass
+
+    @contextmanager
+    def last_backward(self) -> Iterator[None]:
+        """Begin to sum gradients over ranks while the last backward pass of a step, inside the block, computes them.
+
+        Those that were dense in the step before, which all ranks know; all others follow in ``sum_over_ranks``.
+        """
+        sums = self._sums.under_way()
+        if sums is None:
+            yield
+            return
+
+        def arrived(index: int, _: torch.Tensor) -> None:
+            self._collect(index)
+            sums.arrived(index, self._gradient(index))
+
+        expected = ((index, self.parameters[index]) for index in sums.indices)
+        hooks = [
+            one.register_post_accumulate_grad_hook(partial(arrived, index))  # type: ignore[no-untyped-call]
+            for index, one in expected
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def finish_sums(self) -> None:
+        """Bring to their end the sums that any rank may have begun, also where this one's memory did not suffice."""
+        if ranks.size() > 1:
+            self._sums.finish(self._gradients())
+
+    def sum_over_ranks(self) -> None:
+        """Make every gradient the sum of those of all ranks, which have it from then on; after ``finish_sums``."""
+        if ranks.size() > 1:
+            self._collected = self._sums.total(self._gradients())
+            for master in self.masters:
+                master.grad = None
 
     def discard(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.parameters, *self.masters):
             tensor.grad = None
         self._collected = [None] * len(self.masters)
+        self._sums.forget()
         self._factor = 1.0
 
     def forget_frozen(self) -> None:
@@ -171,17 +220,14 @@ class MasterOptimizer:
             self.write_weights()
 
     def gradient_norm(self) -> torch.Tensor:
-        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device.
-
-        Where several ranks make a step, each has a part of the gradient.
-        """
+        """Return the L2 norm of the whole gradient, accumulated in fp32 or wider: a scalar, still on the device."""
         given = (gradient for gradient in self._gradients() if gradient is not None)
         gradients = [gradient.values if isinstance(gradient, RowGradient) else gradient for gradient in given]
         if not gradients:
-            return ranks.norm(torch.zeros(()))
+            return torch.zeros(())
         if all(map(serves, gradients)):
-            return ranks.norm(torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients)))))
-        return ranks.norm(_norm(gradients))
+            return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
+        return _norm(gradients)
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by ``factor`` in the coming step."""
@@ -202,10 +248,11 @@ class MasterOptimizer:
 
     def _gradients(self) -> list[torch.Tensor | RowGradient | None]:
         """Return every master's gradient, in fp32 or as it came."""
-        return [
-            master.grad if collected is None else collected
-            for master, collected in zip(self.masters, self._collected, strict=True)
-        ]
+        return [self._gradient(index) for index in range(len(self.masters))]
+
+    def _gradient(self, index: int) -> torch.Tensor | RowGradient | None:
+        collected = self._collected[index]
+        return self.masters[index].grad if collected is None else collected
 
     def _to_masters(self) -> None:
         """Make what was collected the masters' gradients in fp32."""

@@ -89,6 +89,8 @@ def micro_batches(
     Yields the sequences of each. Samples are sorted by length first. In the padded layout a sequence costs as much
     as the longest of its micro-batch. A single sample over the budget is a micro-batch of its own.
     """
+    if not len(samples):  # chance may give a step none
+        return
     if not data.keeps_rows:
         yield from split_by_length(samples, data.lengths_of(samples), layout, token_budget, max_samples)
         return

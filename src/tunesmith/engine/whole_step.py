@@ -5,7 +5,8 @@ whole step and its gradient with respect to the scores are computed from these, 
 again and differentiated with its part of that gradient. By the chain rule that is the plain gradient, if both times
 dropout is the same: the noise of tokens is keyed by their rows, all other begins anew with each micro-batch.
 
-Of several processes each holds its own rows against each other, and their gradients are added up as those of any loss.
+Of several ranks each scores its own rows; the scores of all are put together, so that each computes the loss of the
+whole step, and differentiates its own rows with their part of the gradient.
 
 Shapes: U units of the whole step, K scores a unit.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Units
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, IntArray
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.losses import widened
@@ -35,42 +37,62 @@ def differentiate_whole_step(
     batches: Sequence[Batch],
     num_units: float,
     *,
+    before: Sequence[Batch] = (),
+    after: Sequence[Batch] = (),
     device: torch.device,
     seed: int,
     collect: Callable[[], None],
 ) -> torch.Tensor:
-    """Compute a step's gradients and return its loss, a scalar without a graph.
+    """Compute a step's gradients and return this rank's share of its loss, a scalar without a graph.
 
     Args:
         scorer: Scores micro-batches; sequences are read as wholes (``reads`` is "row").
         task: Its ``loss_sum`` is given all of them at once.
-        batches: The micro-batches, in the host's memory.
+        batches: This rank's micro-batches, in the host's memory.
         num_units: What the loss is divided by.
+        before: The micro-batches of the ranks before this one.
+        after: Those of the ranks after it.
         device: Where they are scored.
         seed: Of the step's noise.
         collect: Called after each micro-batch has added to the gradients of the weights.
     """
     assert scorer.reads == "row", "only sequences read as wholes are held against each other"
-    noise = [step_seed(seed, _FIRST_NOISE + number) for number in range(len(batches))]
+    noise = [step_seed(seed, _FIRST_NOISE + number) for number in range(len(before), len(before) + len(batches))]
     parts = []
     for built, own in zip(batches, noise, strict=True):
         batch = to_device(built, device)
         set_seed(own, device)
         with torch.no_grad(), scorer.surrounding(batch):
             parts.append(widened(scorer(batch)).clone())
-    scores_UK = torch.cat(parts).requires_grad_()
-    names = batches[0].targets
-    targets = {name: torch.cat([batch.targets[name] for batch in batches]).to(device) for name in names}
-    loss = task.loss_sum(scores_UK, targets, joined([batch.units for batch in batches])) / num_units
+    everything = [*before, *batches, *after]
+    scores_UK = _of_all_ranks(parts, before, after, device).requires_grad_()
+    names = everything[0].targets
+    targets = {name: torch.cat([batch.targets[name] for batch in everything]).to(device) for name in names}
+    loss = task.loss_sum(scores_UK, targets, joined([batch.units for batch in everything])) / num_units
     (gradient_UK,) = torch.autograd.grad(loss, scores_UK)
-    pieces = torch.split(gradient_UK, [len(part) for part in parts])
-    for built, own, piece_UK in zip(batches, noise, pieces, strict=True):
+    pieces = torch.split(gradient_UK, [len(batch.sequences) for batch in everything])[len(before) :]
+    for built, own, piece_UK in zip(batches, noise, pieces, strict=False):
         batch = to_device(built, device)
         set_seed(own, device)
         with scorer.surrounding(batch):
             widened(scorer(batch)).backward(piece_UK)  # type: ignore[no-untyped-call]
         collect()
-    return loss.detach()
+    return loss.detach() if ranks.is_first() else torch.zeros_like(loss.detach())
+
+
+def _of_all_ranks(
+    parts: Sequence[torch.Tensor], before: Sequence[Batch], after: Sequence[Batch], device: torch.device
+) -> torch.Tensor:
+    """Return [U, K]: the scores of all ranks, in their order, given this one's, of each of its micro-batches."""
+    if ranks.size() == 1:
+        return torch.cat(list(parts))
+    width = int(ranks.max(parts[0].shape[1] if parts else 0))
+    counts = [sum(len(batch.sequences) for batch in others) for others in (before, after)]
+    own = torch.cat(list(parts)) if parts else torch.zeros((0, width), device=device)
+    whole = torch.zeros((counts[0] + len(own) + counts[1], width), dtype=torch.float64, device=device)
+    whole[counts[0] : counts[0] + len(own)] = own
+    ranks.summer()(whole, whole.dtype)()  # each is added to zeros, and stays what it is
+    return whole.to(own.dtype)
 
 
 def joined(parts: Sequence[Units]) -> Units:

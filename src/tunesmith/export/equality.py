@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Batch
@@ -84,13 +85,18 @@ class Compared:
     difference: Difference
 
 
+def reference_model(network: Network) -> nn.Module:
+    """Return the run's own model, in float32 on the CPU, as ``transformers`` has it: without what makes it quick."""
+    return remove_stand_ins(network.model).float().cpu()
+
+
 @torch.inference_mode()
 def compare_scores(network: Network, task: Task, encoded: Encoded, runtime: Runtime) -> Compared:
     """Score rows by the run's model, in float32 as ``transformers`` has it, and by another program.
 
     ``network`` holds the run's own model; it is left in float32 on the CPU, without what makes it quick.
     """
-    model = remove_stand_ins(network.model).float().cpu()
+    model = reference_model(network)
     if task.corrupts:
         encoded = task.corrupt(encoded, np.arange(len(encoded)), None)
     ours = replace(network.scorer, model=model, layout="padded", prefix=None, fused_loss=None, graphs=None)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
+import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunesmith.data.encoded import Encoded
 from tunesmith.evaluate import compare_paired
-from tunesmith.export.equality import Compared, answers_of, compare_scores
+from tunesmith.export.equality import Compared, answers_of, compare_scores, reference_model
 from tunesmith.export.gguf_file import GgufFile
+from tunesmith.export.greedy_texts import share_of_same_texts
+from tunesmith.export.latency import measure_latency
 from tunesmith.export.onnx_graph import OnnxGraph
 from tunesmith.export.plain_model import plain_model
+from tunesmith.export.record import RECORD, Exported, read_record, remember, write_record
 from tunesmith.export.target import Form, Target
+from tunesmith.export.torchao_folder import TorchaoFolder
 from tunesmith.export.transformers_folder import SentenceTransformersFolder, TransformersFolder
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
@@ -27,10 +33,10 @@ from tunesmith.tasks.base import Columns
 from tunesmith.types import InputError
 
 TARGETS: Mapping[str, Target] = {
-    target.name: target for target in (TransformersFolder(), SentenceTransformersFolder(), OnnxGraph(), GgufFile())
+    target.name: target
+    for target in (TransformersFolder(), SentenceTransformersFolder(), OnnxGraph(), GgufFile(), TorchaoFolder())
 }
 
-RECORD = "export.json"
 NUM_ROWS = 500
 """Rows that are compared, unless somebody says otherwise."""
 WORSE = 0.02
@@ -38,26 +44,12 @@ WORSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What came of an export, as in ``export.json``."""
+class Checked:
+    """An export compared with its run, and what is wrong with it."""
 
-    target: str
-    form: str
-    rows: int
-    """That were compared."""
-    max_difference: float
-    """Between scores, relative to the largest."""
-    same_answers: float
-    """Share of rows with the same answer; of runs that write, of tokens whose likeliest one is the same."""
-    metric: str
-    metric_before: float
-    metric_after: float
-    metric_change: Mapping[str, float]
-    """After minus before, on the same rows: ``value``, ``low``, ``high``."""
-    size: int
-    """Bytes of all files."""
-    size_before: int
-    seconds: float
+    found: Exported
+    refused: str
+    """Empty where the form explains how it differs."""
 
 
 def export(
@@ -69,6 +61,7 @@ def export(
     data: str | None = None,
     num_rows: int = NUM_ROWS,
     overwrite: bool = False,
+    stays: bool = True,
 ) -> Exported:
     """Write ``run`` into the new folder ``output`` in the form of another program, and compare it there.
 
@@ -81,45 +74,70 @@ def export(
         data: Labelled rows to compare on, instead of those that the run was judged on.
         num_rows: How many of them, at most.
         overwrite: Replace an export that is there.
+        stays: Whether the folder is to stay, so that the run's report shows it.
 
     Raises:
         InputError: The run cannot be written like this, or other scores came of it than its form explains.
     """
     target, chosen = _target(to), _form(to, form)
     _require_free(output, overwrite=overwrite)
-    if run.task.head().reads_images:
-        raise InputError(
-            f"The run in {run.folder} looks at images ({run.task.name}); other forms are proven equal on texts alone.",
-            "Use its folder as it is: the card in it says how plain transformers loads it.",
-        )
-    target.refuse(run)
-    began = time.perf_counter()
-    columns = _rows(run, data, num_rows)
-    encoded = _encoded(run, columns)
+    _refuse(run, target, chosen)
+    rows = _Rows.of(run, data, num_rows)
     refused = output.with_name(f"{output.name}.refused")
     remove_folder(refused)
-    reason = ""
     with new_folder(refused) as folder:
-        target.write(run, plain_model(run), chosen, folder, tuple(encoded.inputs))
-        size = _size(folder)
-        compared = compare_scores(run.network, run.task, encoded, target.open(run, folder, chosen))
-        found = _figures(run, target, chosen, compared, columns)
-        found = replace(found, size=size, seconds=time.perf_counter() - began)
-        (folder / RECORD).write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-        reason = _too_different(found, chosen, run)
-    if reason:
+        checked = _written(run, target, chosen, rows, folder)
+    if checked.refused:
         raise InputError(
-            f"The run was not exported: {target.program} gives {reason}.",
+            f"The run was not exported: {target.program} gives {checked.refused}.",
             f"What was written is in {refused}; choose another form ({', '.join(target.forms)}), or compare on other "
             "rows (--data FILE).",
         )
     if overwrite:
         remove_folder(output)
     refused.rename(output)
+    if stays:
+        remember(run.folder, output, checked.found)
+    return checked.found
+
+
+def check(
+    run: Run, to: str, forms: Sequence[str], *, data: str | None = None, num_rows: int = NUM_ROWS
+) -> list[Checked]:
+    """Return what exports in these forms (without any, in the usual one) would be: they are written, compared, removed.
+
+    Raises ``InputError`` where ``export`` does, but for forms that differ too much, which are among the results.
+    """
+    target = _target(to)
+    chosen = [_form(to, form) for form in (forms or (None,))]
+    for form in chosen:
+        _refuse(run, target, form)
+    rows = _Rows.of(run, data, num_rows)
+    found = []
+    for form in chosen:
+        with tempfile.TemporaryDirectory(prefix="tunesmith-") as name:
+            found.append(_written(run, target, form, rows, Path(name)))
     return found
 
 
-def merge(run: Run, output: Path, *, form: str | None = None, data: str | None = None, overwrite: bool = False) -> Any:
+def check_folder(run: Run, folder: Path, *, data: str | None = None, num_rows: int = NUM_ROWS) -> Checked:
+    """Return how the export that is in ``folder`` compares with the run now; ``InputError`` where there is none."""
+    began = time.perf_counter()
+    record = read_record(folder)
+    target, form = _target(record.target), _form(record.target, record.form)
+    _refuse(run, target, form)
+    return _compared(run, target, form, _Rows.of(run, data, num_rows), folder, notes=record.notes, began=began)
+
+
+def merge(
+    run: Run,
+    output: Path,
+    *,
+    form: str | None = None,
+    data: str | None = None,
+    overwrite: bool = False,
+    stays: bool = True,
+) -> Exported:
     """Write an adapter and its base as one model of ``transformers``: ``export`` to ``safetensors``.
 
     Raises ``InputError`` for runs without an adapter, and where ``export`` does.
@@ -129,7 +147,26 @@ def merge(run: Run, output: Path, *, form: str | None = None, data: str | None =
             f"The run in {run.folder} is a whole model already ({run.config.method.name}): there is nothing to merge.",
             f"Use the folder as it is, or copy it in another form: tunesmith export {run.folder} --to safetensors.",
         )
-    return export(run, "safetensors", output, form=form, data=data, overwrite=overwrite)
+    return export(run, "safetensors", output, form=form, data=data, overwrite=overwrite, stays=stays)
+
+
+def restore(run: Run, output: Path, *, data: str | None = None) -> Exported:
+    """Write a run of a form of its own with layers of their old sizes: ``export`` to ``safetensors``.
+
+    Raises ``InputError`` where the run is a plain model or an adapter, and where ``export`` does.
+    """
+    result = run.config.method.result
+    if result != "own":
+        what = "a plain model already" if result == "model" else "an adapter beside its base model"
+        fix = "Give its folder as --model" + (", or to transformers." if result == "model" else ": it is merged.")
+        raise InputError(f"The run in {run.folder} is {what}: there is nothing to restore.", fix)
+    return export(run, "safetensors", output, data=data)
+
+
+def usual_output(run: Path, to: str, form: str | None) -> Path:
+    """Return where an export is written when nobody says: beside the run, named by it, the target and the form."""
+    place = run.resolve() if run.name in ("", "..") else run
+    return place.with_name(f"{place.name}-{to}-{_form(_target(to).name, form).name}")
 
 
 def _target(name: str) -> Target:
@@ -142,9 +179,18 @@ def _form(to: str, name: str | None) -> Form:
     forms = TARGETS[to].forms
     if name is None:
         return next(iter(forms.values()))
-    if name not in forms:
+    if name.lower() not in forms:
         raise InputError(f"{to} has no form '{name}'.", f"Choose one of {', '.join(forms)}.")
-    return forms[name]
+    return forms[name.lower()]
+
+
+def _refuse(run: Run, target: Target, form: Form) -> None:
+    if run.task.head().reads_images:
+        raise InputError(
+            f"The run in {run.folder} looks at images ({run.task.name}); other forms are proven equal on texts alone.",
+            "Use its folder as it is: the card in it says how plain transformers loads it.",
+        )
+    target.refuse(run, form)
 
 
 def _require_free(output: Path, *, overwrite: bool) -> None:
@@ -156,25 +202,59 @@ def _require_free(output: Path, *, overwrite: bool) -> None:
     require_writable(output.parent)
 
 
-def _rows(run: Run, data: str | None, num_rows: int) -> Columns:
-    """Return the rows to compare on: with what they are judged by."""
-    split = run.evaluation["split"] if (run.folder / "evaluation.json").is_file() else "test"
-    try:
-        read, _ = run.labelled_columns(data, split)
-    except InputError as error:
-        if data is not None:
-            raise
-        raise InputError(
-            f"The rows that the run was judged on cannot be read any more, and nothing else shows that an export is "
-            f"right: {error.problems[0].message}",
-            "Give labelled rows as --data FILE.",
-        ) from error
-    return {name: values[:num_rows] for name, values in read.items()}
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows to compare on: with what they are judged by."""
+
+    columns: Columns
+    encoded: Encoded
+
+    @classmethod
+    def of(cls, run: Run, data: str | None, num_rows: int) -> _Rows:
+        split = run.evaluation["split"] if (run.folder / "evaluation.json").is_file() else "test"
+        try:
+            read, _ = run.labelled_columns(data, split)
+        except InputError as error:
+            if data is not None:
+                raise
+            raise InputError(
+                "The rows that the run was judged on cannot be read any more, and nothing else shows that an export is "
+                f"right: {error.problems[0].message}",
+                "Give labelled rows as --data FILE.",
+            ) from error
+        columns = {name: values[:num_rows] for name, values in read.items()}
+        weights = run.directory.read_json("environment").get("model", {}).get("weights_sha256")
+        return cls(columns, refer(run.network.encode(run.task, columns), run.task, run.config, weights))
 
 
-def _encoded(run: Run, columns: Columns) -> Encoded:
-    weights = run.directory.read_json("environment").get("model", {}).get("weights_sha256")
-    return refer(run.network.encode(run.task, columns), run.task, run.config, weights)
+def _written(run: Run, target: Target, form: Form, rows: _Rows, folder: Path) -> Checked:
+    """Write an export into an empty folder, compare it there, and put the record beside it."""
+    began = time.perf_counter()
+    notes = target.write(run, plain_model(run), form, folder, tuple(rows.encoded.inputs))
+    checked = _compared(run, target, form, rows, folder, notes=notes, began=began)
+    write_record(folder, checked.found)
+    return checked
+
+
+def _compared(
+    run: Run, target: Target, form: Form, rows: _Rows, folder: Path, *, notes: Sequence[str], began: float
+) -> Checked:
+    size = sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, RECORD)
+    )
+    opened = target.open(run, folder, form)
+    compared = compare_scores(run.network, run.task, rows.encoded, opened.scores)
+    model, pad = reference_model(run.network), run.network.tokenizer.pad_token_id or 0
+    texts = None if opened.writes is None else share_of_same_texts(run, model, rows.columns, opened.writes)
+    found = replace(
+        _figures(run, target, form, compared, rows.columns),
+        size=size,
+        same_texts=texts,
+        latency=measure_latency(model, opened.scores, rows.encoded, pad) if target.is_timed else None,
+        notes=tuple(notes),
+        seconds=time.perf_counter() - began,
+    )
+    return Checked(found, _too_different(found, form, run))
 
 
 def _figures(run: Run, target: Target, form: Form, compared: Compared, columns: Columns) -> Exported:
@@ -194,17 +274,17 @@ def _figures(run: Run, target: Target, form: Form, compared: Compared, columns: 
     metric = task.headline(defined)
     if metric not in defined:  # of answers that nobody wrote here
         metric = next(name for name in change if name in defined)
-    values = [_value(task, one.outputs, ours.targets, metric) for one in (ours, theirs)]
+    before, after = (_value(task, one.outputs, ours.targets, metric) for one in (ours, theirs))
     return Exported(
-        target.name,
-        form.name,
-        len(next(iter(columns.values()))),
-        difference.relative,
-        same,
-        metric,
-        values[0],
-        values[1],
-        {name: float(value) for name, value in change[metric].items() if value is not None},
+        target=target.name,
+        form=form.name,
+        rows=len(next(iter(columns.values()))),
+        max_difference=difference.relative,
+        same_answers=same,
+        metric=metric,
+        metric_before=before,
+        metric_after=after,
+        metric_change={name: float(value) for name, value in change[metric].items() if value is not None},
         size=0,
         size_before=int(run.summary.get("saved_bytes", 0)),
         seconds=0.0,
@@ -212,8 +292,6 @@ def _figures(run: Run, target: Target, form: Form, compared: Compared, columns: 
 
 
 def _value(task: Any, outputs: Mapping[str, Any], targets: Mapping[str, Any], metric: str) -> float:
-    import numpy as np
-
     num_rows = len(next(iter(outputs.values())))
     return float(task.measure(outputs, targets, np.ones((1, num_rows)))[metric][0])
 
@@ -234,11 +312,7 @@ def _too_different(found: Exported, form: Form, run: Run) -> str:
     best = max(sign * found.metric_change["low"], sign * found.metric_change["high"])
     if best < -allowed:
         return (
-            f"worse answers than the run on {found.rows} rows: {found.metric} falls from {found.metric_before:.4g} to "
+            f"worse answers than the run on {found.rows} rows: {found.metric} goes from {found.metric_before:.4g} to "
             f"{found.metric_after:.4g}"
         )
     return ""
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)

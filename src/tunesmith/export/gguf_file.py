@@ -1,4 +1,4 @@
-"""``gguf``: one file for llama.cpp and what is built on it; weights in 32, 16, 8 or 4 bits.
+"""``gguf``: one file for llama.cpp and what is built on it; weights in 32, 16, 8 or fewer bits.
 
 What was written is read by ``transformers``' own reader of these files, its scores are compared with the run's, and its
 tokenizer with the run's on texts of many kinds.
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunesmith.export.gguf_mixture import BASE, Mixture, said_of_odd_rows
 from tunesmith.export.plain_model import PlainModel
-from tunesmith.export.target import BF16, FP16, Form, Runtime
+from tunesmith.export.target import BF16, FP16, Form, Opened
 from tunesmith.export.transformers_folder import TransformersFolder
 from tunesmith.models.gguf_file import convert_gguf
 from tunesmith.models.loading import load_tokenizer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FILE = "model.gguf"
-ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2"}
+ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 """Kinds of models -> what llama.cpp calls them."""
 PERMUTED = frozenset({"llama", "mistral"})
 """Kinds whose queries and keys llama.cpp rotates in pairs of neighbours, where ``transformers`` has them in halves."""
@@ -52,23 +53,29 @@ TEXTS = (
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
+_FORMS = {
+    "f16": Form("f16", FP16.tolerance),
+    "bf16": Form("bf16", BF16.tolerance),
+    **{name: Form(name, None) for name in reversed(BASE)},
+    "f32": Form("f32", 1e-4),
+}
+
 
 class GgufFile:
     """A decoder with its tokenizer and chat template in one file."""
 
     name = "gguf"
     forms: Mapping[str, Form] = {
-        "f16": Form("f16", FP16.tolerance),
-        "bf16": Form("bf16", BF16.tolerance),
-        "q8_0": Form("q8_0", None),
-        "q4_0": Form("q4_0", None),
-        "f32": Form("f32", 1e-4),
+        **_FORMS,
+        **{short: _FORMS[f"{short}_m"] for short in ("q3_k", "q4_k", "q5_k")},
     }
     program = "the reader of GGUF files in transformers"
+    is_timed = False
 
-    def refuse(self, run: Run) -> None:
-        if find_spec("gguf") is None:
-            raise MissingExtraError("Writing a GGUF file", "gguf", "gguf")
+    def refuse(self, run: Run, form: Form) -> None:
+        for package in ("gguf", *(("libgguf",) if form.name in BASE else ())):
+            if find_spec(package) is None:
+                raise MissingExtraError(f"Writing a GGUF file in {form.name}", package, "gguf")
         config: Any = getattr(inner(run.network.model), "config", None)
         kind = getattr(config, "model_type", "")
         if run.summary["auto_class"] != "AutoModelForCausalLM" or kind not in ARCHITECTURES:
@@ -79,33 +86,34 @@ class GgufFile:
             )
         _split_name(run.network.tokenizer)
 
-    def write(self, run: Run, plain: PlainModel, form: Form, folder: Path, inputs: Sequence[str]) -> None:
+    def write(self, run: Run, plain: PlainModel, form: Form, folder: Path, inputs: Sequence[str]) -> Sequence[str]:
         import gguf
 
         del run, inputs
-
         config: Any = plain.model.config
         architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[config.model_type])
         writer = gguf.GGUFWriter(folder / FILE, gguf.MODEL_ARCH_NAMES[architecture])
         _describe(writer, config, form)
         _write_tokenizer(writer, plain.tokenizer, config)
         names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+        mixture = _mixture(config, form)
+        odd: list[tuple[str, int, str, str]] = []
         for name, tensor in _tensors(plain):
             known = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if known is None:
                 raise InputError(f"llama.cpp has no place for the weights '{name}'.", "Use --to safetensors.")
             values = tensor.numpy()
-            kind = _kind_of(values, form)
-            if kind == gguf.GGMLQuantizationType.F32:
-                writer.add_tensor(known, values.astype(np.float32))
-            else:
-                writer.add_tensor(known, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            kind = _kind_of(known, values, form, mixture)
+            if mixture is not None and kind != "F32" and kind != mixture.wanted(known):
+                odd.append((known, values.shape[-1], mixture.wanted(known), kind))
+            _add_tensor(writer, known, values, kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+        return said_of_odd_rows(odd)
 
-    def open(self, run: Run, folder: Path, form: Form) -> Runtime:
+    def open(self, run: Run, folder: Path, form: Form) -> Opened:
         converted, _ = convert_gguf(folder / FILE)
         _require_same_tokens(run.network.tokenizer, load_tokenizer(converted))
         return TransformersFolder().open(run, converted, Form("fp32", form.tolerance))
@@ -128,6 +136,8 @@ def _describe(writer: Any, config: Any, form: Form) -> None:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_size)
+    writer.add_value_length(head_size)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_dimension_count(head_size)
     writer.add_rope_freq_base(float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10_000.0))
@@ -200,16 +210,36 @@ def _tensors(plain: PlainModel) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, tensor.contiguous()
 
 
-def _kind_of(values: np.ndarray[Any, Any], form: Form) -> Any:
-    """Return in which kind of numbers a tensor is kept: norms and what does not come out even stay whole."""
+def _mixture(config: Any, form: Form) -> Mixture | None:
+    """Return what chooses the kind of each weight; None where all have the same."""
+    if form.name not in BASE:
+        return None
+    shared_by = config.num_attention_heads // config.num_key_value_heads
+    is_tied = bool(getattr(config, "tie_word_embeddings", False))
+    return Mixture(form.name, config.num_hidden_layers, shared_by, is_tied)
+
+
+def _kind_of(name: str, values: np.ndarray[Any, Any], form: Form, mixture: Mixture | None) -> str:
+    """Return in which kind of numbers a tensor is kept: norms and biases stay whole."""
+    if values.ndim < 2:
+        return "F32"
+    return form.name.upper() if mixture is None else mixture.kept(name, values.shape[-1])
+
+
+def _add_tensor(writer: Any, name: str, values: np.ndarray[Any, Any], kind: str) -> None:
     import gguf
 
-    kinds = gguf.GGMLQuantizationType
-    kind = getattr(kinds, form.name.upper())
-    if values.ndim < 2 or form.name == "f32":
-        return kinds.F32
-    block, _ = gguf.GGML_QUANT_SIZES[kind]
-    return kind if values.shape[-1] % block == 0 else kinds.F16
+    if kind == "F32":
+        writer.add_tensor(name, values.astype(np.float32))
+        return
+    number = gguf.GGMLQuantizationType[kind]
+    if kind in ("F16", "BF16"):
+        packed = gguf.quants.quantize(values, number)
+    else:
+        import libgguf
+
+        packed = libgguf.quantize_rows(values, int(number))
+    writer.add_tensor(name, packed, raw_dtype=number)
 
 
 def _require_same_tokens(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.stand_ins import remove_stand_ins
-from tunesmith.models import load_trained
 from tunesmith.models.wrapping import inner
 from tunesmith.run import Run
-from tunesmith.tasks.saved_head import head_of_run
+from tunesmith.run.whole_model import load_whole
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -28,15 +25,12 @@ class PlainModel:
 
 
 def plain_model(run: Run) -> PlainModel:
-    """Return the model of a run with what its method trained added to it.
-
-    Adapters are added in float32, one layer at a time, by PEFT; the sum is compared with the adapter beside its base
-    as it is loaded (``tunesmith.models.merging``).
+    """Return the model of a run with what its method trained added to it, loaded anew.
 
     Raises ``InputError`` for ensembles, for models of tunesmith's own, beside a quantised base, and for methods that
     add tokens instead of weights.
     """
-    config, task = run.config, run.task
+    config = run.config
     network = run.network  # an ensemble has none
     if type(inner(network.model)).__module__.partition(".")[0] == "tunesmith":
         raise InputError(
@@ -50,20 +44,9 @@ def plain_model(run: Run) -> PlainModel:
             "were before, it gives other scores.",
             "Train beside the whole base (--method.quantize none), or serve adapter and base together.",
         )
-    if method.result == "own":
-        whole = method.dense(remove_stand_ins(network.model).float().cpu().eval())
-        return _prepared(inner(whole), network.tokenizer, network.max_length)
-    if method.result == "adapter":
-        # Without a base of its own, the folder of an adapter is a model, too: base and adapter in one.
-        without = {"revision": None} if "revision" in type(config.model).model_fields else {}
-        merged = config.model.changed(name=str(run.folder.resolve()), **without)
-        loaded = merged.load(task.head(), [], config.train.seed, head_of_run)
-    else:
-        loaded = load_trained(run.folder, task.head(), run.summary["max_length"])
-    task.adapt(loaded.tokenizer)
-    return _prepared(inner(loaded.model), loaded.tokenizer, network.max_length)
-
-
-def _prepared(model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> PlainModel:
-    whole: Any = model
-    return PlainModel(whole.float().cpu().eval(), tokenizer, max_length)
+    loaded = load_whole(run.directory, config, run.task)
+    run.task.adapt(loaded.tokenizer)
+    trained: Any = loaded.model
+    model = trained.float().cpu().eval()
+    whole: Any = inner(method.dense(model).eval() if method.result == "own" else model)
+    return PlainModel(whole, loaded.tokenizer, network.max_length)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from tunesmith.engine.pooling import pooled_padded
+from tunesmith.export.greedy_texts import greedy_writer
 from tunesmith.export.plain_model import PlainModel
-from tunesmith.export.target import BF16, FP16, FP32, Form, Runtime
+from tunesmith.export.target import BF16, FP16, FP32, Form, Opened, Runtime
 from tunesmith.files.operations import make_folder
 from tunesmith.models.head_scores import head_inputs, head_scores
+from tunesmith.models.observation import RowReading
 from tunesmith.models.quiet import quiet
 from tunesmith.models.weights import align
 from tunesmith.models.wrapping import inputs_for
@@ -29,12 +33,13 @@ class TransformersFolder:
     name = "safetensors"
     forms: Mapping[str, Form] = {"fp32": FP32, "bf16": BF16, "fp16": FP16}
     program = "transformers"
+    is_timed = True
 
-    def refuse(self, run: Run) -> None:
+    def refuse(self, run: Run, form: Form) -> None:
         """Every whole model can be written like this."""
-        del run
+        del run, form
 
-    def write(self, run: Run, plain: PlainModel, form: Form, folder: Path, inputs: Sequence[str]) -> None:
+    def write(self, run: Run, plain: PlainModel, form: Form, folder: Path, inputs: Sequence[str]) -> Sequence[str]:
         del inputs
         name_end_tokens(run.task, plain.model, plain.tokenizer)
         beside = run.task.files_beside(plain.model, plain.max_length)
@@ -46,28 +51,33 @@ class TransformersFolder:
         for name, content in beside.items():
             make_folder((folder / name).parent)
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return []
 
-    def open(self, run: Run, folder: Path, form: Form) -> Runtime:
+    def open(self, run: Run, folder: Path, form: Form) -> Opened:
+        model = self.load(run, folder, form)
+        return Opened(_scores(model, run.task.row_pooling), greedy_writer(model, run.task))
+
+    def load(self, run: Run, folder: Path, form: Form) -> nn.Module:
+        """Return the model in a folder as plain ``transformers`` loads it, in the class that the run's task takes."""
         import transformers
 
         auto_class = getattr(transformers, run.summary["auto_class"])
         with quiet():
-            model: Any = auto_class.from_pretrained(
+            model: nn.Module = auto_class.from_pretrained(
                 folder, dtype=_TYPES[form.name], local_files_only=True, use_safetensors=True
             )
         align(model)
-        model.eval()
-        pooling = run.task.row_pooling
+        return model.eval()
 
-        def scores(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            output = model(**head_inputs(model, inputs))
-            if pooling is None:
-                return head_scores(output).float()
-            from tunesmith.engine.pooling import pooled_padded
 
-            return pooled_padded(output.last_hidden_state.float(), inputs["attention_mask"].bool(), pooling)
+def _scores(model: nn.Module, pooling: RowReading | None) -> Runtime:
+    def scores(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        output = model(**head_inputs(model, inputs))
+        if pooling is None:
+            return head_scores(output).float()
+        return pooled_padded(output.last_hidden_state.float(), inputs["attention_mask"].bool(), pooling)
 
-        return scores
+    return scores
 
 
 class SentenceTransformersFolder(TransformersFolder):
@@ -76,7 +86,8 @@ class SentenceTransformersFolder(TransformersFolder):
     name = "sentence-transformers"
     program = "sentence-transformers"
 
-    def refuse(self, run: Run) -> None:
+    def refuse(self, run: Run, form: Form) -> None:
+        del form
         if not run.task.vectors_of:
             raise InputError(
                 f"The run in {run.folder} was trained for {run.task.title.lower()}: sentence-transformers reads models "
@@ -84,7 +95,7 @@ class SentenceTransformersFolder(TransformersFolder):
                 "Use --to safetensors, or a run of the task embedding.",
             )
 
-    def open(self, run: Run, folder: Path, form: Form) -> Runtime:
+    def open(self, run: Run, folder: Path, form: Form) -> Opened:
         del run
         try:
             from sentence_transformers import SentenceTransformer
@@ -103,7 +114,7 @@ class SentenceTransformersFolder(TransformersFolder):
             found: torch.Tensor = model(dict(inputs))["sentence_embedding"]
             return found.float()
 
-        return vectors
+        return Opened(vectors)
 
 
 def example_inputs(plain: PlainModel, names: Sequence[str] = ()) -> dict[str, torch.Tensor]:

@@ -33,13 +33,16 @@ RECORDS = (
     "predictions.parquet",
     "scores.npz",
     "training.json",
+    "tracker.json",
 )
 """What every run writes besides its model; all of them are in the manifest."""
 
 COLUMNS = ("untuned", "states", "general", "calibration", "teacher", "mined", "reference")
 """What a model makes of rows while the run goes on, by kind."""
 FOLDERS = ("checkpoints", "tensorboard", *COLUMNS)
-PAGES = ("report.html", "README.md", "rejected.jsonl")
+EXPORTS = "exports.jsonl"
+"""What came of the run's exports, a line each, with the folder of each relative to the run's."""
+PAGES = ("report.html", "README.md", "rejected.jsonl", EXPORTS)
 """Made again at will, or free to be changed: not in the manifest."""
 
 _STEP = r"step-\d+/((weights|optimizer|method)\.safetensors|(state|manifest)\.json)"
@@ -132,6 +135,7 @@ _PAGES: dict[str, Callable[[Path], bool]] = {
     "report.html": is_report,
     "README.md": _is_card,
     "rejected.jsonl": _is_rejected,
+    EXPORTS: lambda path: _beginning(path).startswith(b'{"folder": '),
 }
 
 

@@ -5,6 +5,6 @@ directory before it is finished; what task, method and model say of themselves c
 """
 
 from tunesmith.publish.card import ensemble_card, model_card
-from tunesmith.publish.usage import Parts
+from tunesmith.publish.usage import FOLDER, Parts
 
-__all__ = ["Parts", "ensemble_card", "model_card"]
+__all__ = ["FOLDER", "Parts", "ensemble_card", "model_card"]

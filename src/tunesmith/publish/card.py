@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -31,24 +32,36 @@ Json = Mapping[str, Any]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def model_card(parts: Parts, config: Json, training: Json, evaluation: Json | None, environment: Json) -> str:
+def model_card(
+    parts: Parts,
+    config: Json,
+    training: Json,
+    evaluation: Json | None,
+    environment: Json,
+    *,
+    loaded_as: Method | None = None,
+) -> str:
     """Return the text of ``README.md`` for a finished run.
 
     The last four are the contents of ``config.yaml``, ``training.json``, ``evaluation.json``
     (None when nothing was evaluated) and ``environment.json``. Keys may be missing: what is
-    not known is left out. Nothing is read from disk.
+    not known is left out. Nothing is read from disk. ``loaded_as`` is the method whose result the folder holds
+    instead, where what was trained was made into it: an adapter that was added to its base is a whole model.
     """
     base = _base_model(config, environment)
+    loaded = parts if loaded_as is None else replace(parts, method=loaded_as)
     paragraphs = [
-        _front_matter(parts, base, evaluation),
+        _front_matter(parts, base, evaluation, loaded.method),
         f"# {_title(config)}",
         _summary(parts, config, environment),
         _made_of(training),
         _taught_by(config, environment),
-        "## How to use\n\n" + usage(parts, base),
+        "" if loaded_as is None else "What was trained was added to the starting weights: this is the whole model.",
+        "## How to use\n\n" + usage(loaded, base),
         "## Results\n\n" + _results(evaluation),
         "## Training data\n\n" + _data(config, training, environment),
         "## Training\n\n" + _settings(parts.method, config, training, environment),
+        _privacy(training),
         "## Limits\n\n" + _limits(parts.task, config, evaluation),
     ]
     return "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph) + "\n"
@@ -119,14 +132,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _front_matter(parts: Parts, base: str | None, evaluation: Json | None) -> str:
+def _front_matter(parts: Parts, base: str | None, evaluation: Json | None, loaded: Method) -> str:
     method, tag = parts.method, parts.task.pipeline_tag
-    loading = method.loading_code(parts.head.auto_class, parts.head.num_outputs)
+    loading = loaded.loading_code(parts.head.auto_class, parts.head.num_outputs)
     library = "tunesmith" if not parts.model.is_plain or loading is None else loading.library
     fields: dict[str, Any] = {"library_name": library}
     if base and not parts.model.from_scratch:
         fields["base_model"] = base
-        fields["base_model_relation"] = "adapter" if method.needs_base else "finetune"
+        fields["base_model_relation"] = "adapter" if loaded.needs_base else "finetune"
     if tag:
         fields["pipeline_tag"] = tag
     words = "-".join(re.findall(r"\w+", str((evaluation or {}).get("title") or tag).lower()))
@@ -315,6 +328,27 @@ def _settings(method: Method, config: Json, training: Json, environment: Json) -
     if isinstance(versions, Mapping) and versions:
         facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     return _table(["Setting", "Value"], facts) + "\n\nThe whole configuration is in `config.yaml`."
+
+
+def _privacy(training: Json) -> str:
+    """Say what was promised to those whose rows were trained on, and what was planted; nothing where neither was."""
+    found = training.get("privacy")
+    if not isinstance(found, Mapping):
+        return ""
+    said = []
+    if found.get("epsilon") is not None:
+        said.append(
+            f"Trained with differential privacy (DP-SGD): every {_plain(found.get('unit'))} of the training data is "
+            f"protected by epsilon = {float(found['epsilon']):.3g} at delta = {float(found.get('delta') or 0):.2g}, "
+            f"counted by the {_plain(found.get('accountant'))} accountant over {count(found.get('steps'))} steps. "
+            "What the promise covers are the weights; not the names of labels, nor the figures above."
+        )
+    if found.get("canaries"):
+        said.append(
+            f"{count(found['canaries'])} made-up rows with secrets are among the training rows, to measure what is "
+            "learned by heart: the model is not for use."
+        )
+    return "## Privacy\n\n" + " ".join(said)
 
 
 def _limits(task: TaskCard, config: Json, evaluation: Json | None) -> str:

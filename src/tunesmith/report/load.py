@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tunesmith.report.records import CheckRecord, Environment, Evaluation, Record, StepRecord, Training
+from tunesmith.files.ownership import EXPORTS
+from tunesmith.report.records import CheckRecord, Environment, Evaluation, ExportRecord, Record, StepRecord, Training
 from tunesmith.types import InputError, Problem
 
 RUN_FILES = ("config.yaml", "training.json", "environment.json", "evaluation.json", "metrics.jsonl")
@@ -30,6 +31,8 @@ class RunRecord:
     evaluation: Evaluation | None = None
     steps: tuple[StepRecord, ...] = ()
     checks: tuple[CheckRecord, ...] = ()
+    exports: tuple[ExportRecord, ...] = ()
+    """In the order in which they were made."""
 
     def setting(self, section: str, key: str, default: Any = None) -> Any:
         """Return one value of the configuration; ``name`` also where the section is a bare name."""
@@ -79,6 +82,7 @@ def load_run(folder: Path) -> RunRecord:
         evaluation=read_record(folder / "evaluation.json", Evaluation, problems),
         steps=steps,
         checks=checks,
+        exports=_read_exports(folder / EXPORTS, problems),
     )
     if problems:
         raise InputError(problems)
@@ -160,6 +164,16 @@ def _read_metrics(path: Path, problems: list[Problem]) -> tuple[tuple[StepRecord
             problems.append(_corrupt(path, f"line {place}: {_explain(error)}"))
             break
     return tuple(steps[key] for key in sorted(steps)), tuple(checks[key] for key in sorted(checks))
+
+
+def _read_exports(path: Path, problems: list[Problem]) -> tuple[ExportRecord, ...]:
+    found = []
+    for place, row in _json_lines(path, _read_text(path, problems) or "", problems):
+        try:
+            found.append(ExportRecord.model_validate(row))
+        except ValidationError as error:
+            problems.append(_corrupt(path, f"line {place}: {_explain(error)}"))
+    return tuple(found)
 
 
 def _json_lines(path: Path, text: str, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:

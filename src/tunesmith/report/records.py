@@ -308,3 +308,29 @@ class Environment(Record):
     git: dict[str, Any] | None = None
     started: Text = ""
     finished: Text = ""
+
+
+class TimesRecord(Record):
+    """Seconds that some rows take, before and after an export."""
+
+    rows: Number = math.nan
+    before: Number = math.nan
+    after: Number = math.nan
+
+
+class ExportRecord(Record):
+    """A line of ``exports.jsonl``: the run in the form of another program, compared with it."""
+
+    folder: Text = ""
+    target: Text = ""
+    form: Text = ""
+    rows: Number = math.nan
+    max_difference: Number = math.nan
+    same_answers: Number = math.nan
+    metric: Text = ""
+    metric_before: Number = math.nan
+    metric_after: Number = math.nan
+    metric_change: Estimate = EstimateRecord()
+    size: Number = math.nan
+    size_before: Number = math.nan
+    latency: dict[str, TimesRecord] | None = None

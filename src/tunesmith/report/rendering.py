@@ -26,15 +26,23 @@ def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str],
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = "\n".join(map(_asset, scripts))
     page = environment.get_template(template).render(
         style=Markup("\n".join(map(_asset, styles))),  # noqa: S704 -- our own files
-        script=Markup(script),  # noqa: S704 -- our own files
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=Markup(_script(scripts)),  # noqa: S704 -- our own files
+        script_hash=script_hash(scripts),
         version=__version__,
         **values,
     )
     return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
+def script_hash(scripts: Sequence[str]) -> str:
+    """Return the hash by which a page allows the named scripts, and no others, to run in it."""
+    return base64.b64encode(hashlib.sha256(_script(scripts).encode()).digest()).decode()
+
+
+def _script(names: Sequence[str]) -> str:
+    return "\n".join(map(_asset, names))
 
 
 def _asset(name: str) -> str:

@@ -12,6 +12,7 @@ from tunesmith.readable import MISSING
 from tunesmith.report.answers import AnswerView, answer_views
 from tunesmith.report.beside import Beside, beside
 from tunesmith.report.errors import Confusion, LabelRow, confusion, label_rows
+from tunesmith.report.exports import ExportView, export_views
 from tunesmith.report.facts import Fact, cost_facts, environment_sections, tiles, training_facts
 from tunesmith.report.figures import Figure, curve_figures, regression_figures, training_figures
 from tunesmith.report.load import RunRecord
@@ -30,6 +31,7 @@ SECTIONS = {
     "training": "Training",
     "errors": "Errors",
     "cost": "Cost",
+    "exports": "Exports",
     "data": "Data",
     "configuration": "Configuration",
     "environment": "Environment",
@@ -69,6 +71,7 @@ class RunView:
     mistakes: Sequence[WrongRow]
     mistakes_title: str
     cost: Sequence[Fact]
+    exports: Sequence[ExportView]
     split_rows: Sequence[Fact]
     columns: Sequence[tuple[str, str, str]]
     problems: Sequence[ProblemRecord]
@@ -79,10 +82,10 @@ class RunView:
 
     @property
     def sections(self) -> dict[str, str]:
-        """Those of ``SECTIONS`` that the page has: answers and errors only where there is something to show."""
+        """Those of ``SECTIONS`` that the page has: answers, errors, exports only where there is something to show."""
         errors = (self.confusion, self.curves, self.labels, self.mistakes)
         said = (self.missing[part] for part in ("results", "confusion", "curves", "mistakes"))
-        has = {"answers": bool(self.answers), "errors": any(errors) or any(said)}
+        has = {"answers": bool(self.answers), "exports": bool(self.exports), "errors": any(errors) or any(said)}
         return {anchor: title for anchor, title in SECTIONS.items() if has.get(anchor, True)}
 
 
@@ -118,6 +121,7 @@ def build_view(record: RunRecord, name: str, key: str) -> RunView:
         mistakes=[wrong_row(mistake) for mistake in evaluation.mistakes],
         mistakes_title=mistakes_title(evaluation.mistakes),
         cost=cost_facts(record),
+        exports=export_views(record.exports),
         split_rows=_row_facts(training) if training else (),
         columns=[(c.role, c.column, c.reason) for c in training.columns] if training else (),
         problems=_by_severity(training.problems) if training else (),

@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.loop import Training
 from tunesmith.engine.mixing import Mix
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
@@ -21,16 +22,20 @@ from tunesmith.engine.prefix import find_prefix
 from tunesmith.run.advisor import situation_before
 from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
+from tunesmith.run.canaries import with_canaries
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.fair_rows import fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
+from tunesmith.run.private_training import as_private, check_private, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
+from tunesmith.run.trackers import check_trackers
 from tunesmith.run.unlabelled import rows_to_learn_from, with_unlabelled
 from tunesmith.run.workshop import Workshop
 from tunesmith.tasks.base import Task
@@ -61,11 +66,14 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    check_trackers(config)
+    config = as_private(config)
     teacher = Teacher.of(config)
     config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    data = with_unlabelled(workshop.data(config), config)
+    with ranks.after_first("rows"):  # what it leaves in the cache, the others take from there
+        data = with_unlabelled(workshop.data(config), config)
     if teacher is not None and REPLAY in data.prepared.splits:
         message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
         raise InputError(message, "Leave out the teacher, or the set that is replayed.")
@@ -73,13 +81,21 @@ def compose(
     observers.working("loading the model")
     config, data, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
-    data, splits, refused = _encode(config, data, network, workshop)
+    with ranks.after_first("tokens"):
+        data, splits, refused = _encode(config, data, network, workshop)
     rows = with_replayed(rows_to_learn_from(splits), splits)
+    fair = fair_rows(config, data, rows)
+    rows, planted = with_canaries(config, data, network, rows)
+    notes += [*planted, *check_private(config, data.task, network, rows)]
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
+    if fair is not None:
+        notes.append(fair.note())
+        mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
-    training = new_training(config, data.task, network, rows, mix=mix)
-    notes += [] if mix is None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
+    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix))
+    notes += promised
+    notes += [] if mix is None or fair is not None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(
         config=config,
         resolved=resolve(config, data, network, directory.place),
@@ -91,6 +107,7 @@ def compose(
         validation=splits.get("validation"),
         workshop=workshop,
         teacher=teacher,
+        fair=fair,
         columns=workshop.columns(directory.path, network, config.compute),
         logbook=Logbook(observers),
         stop=stop,

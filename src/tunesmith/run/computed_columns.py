@@ -24,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from tunesmith.data.encoded import Array, Ragged
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import IntArray
 from tunesmith.engine.column_file import ColumnFile
 from tunesmith.files.atomic import new_folder, remove_folder, sweep
@@ -129,11 +130,14 @@ class ComputedColumns:
     def get(self, column: Column[T]) -> T:
         """Return a column joined to what it belongs to, computed now if it never was.
 
+        Of several processes that train one model the first computes it, and the others read it.
+
         Raises ``InputError`` where the disk has no room for it.
         """
         key = hash_json(list(column.key))
         folder = self._folder_of(column, key)
-        kept = self.once(["column", column.name, key, *self.machine], lambda: self._obtain(column, folder, key))
+        with ranks.after_first(f"column/{column.name}/{key}"):
+            kept = self.once(["column", column.name, key, *self.machine], lambda: self._obtain(column, folder, key))
         if column.is_durable and not _is_of(folder, key):  # another run computed it
             with new_folder(folder, replace=True) as temporary:
                 _put_again(kept, ColumnFolder(temporary), key)
@@ -150,6 +154,9 @@ class ComputedColumns:
         return self.common / column.name / hash_json([key, *self.machine])[:16]
 
     def _obtain(self, column: Column[Any], folder: Path, key: str) -> Kept:
+        if not ranks.is_first():
+            assert _is_of(folder, key), "the first rank has left it there, and has looked at it"
+            return load_column(folder)
         if _is_of(folder, key) and _is_sound(folder):
             return load_column(folder)
         require_space(folder, column.num_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from tunesmith.config.base import BY_DATA, BY_ITSELF, Choice, Config
 from tunesmith.config.migrate import VERSION
@@ -59,6 +59,57 @@ class TeacherConfig(Config):
     """How many of the likeliest tokens are kept at every place, where the teacher is a language model."""
 
 
+class TrackerConfig(Config):
+    """Programs of others that are told of the run as it goes on, beside TensorBoard."""
+
+    to: Annotated[tuple[Literal["wandb", "mlflow", "trackio"], ...], Field(min_length=1)]
+    """wandb (Weights & Biases), mlflow or trackio, or several: `wandb,mlflow`."""
+    project: str = Field(default="tunesmith", min_length=1)
+    """The project, or experiment, that the run stands in there."""
+    name: str | None = None
+    """What the run is called there; as its folder when not given."""
+    online: bool = False
+    """Let wandb send as the run goes on; without it, it writes into files, which `wandb sync` sends. The others send
+    where their own environment variables say."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
+class FairnessConfig(Config):
+    """How groups of training rows are served alike."""
+
+    group: str
+    """A column of the data whose values are groups; several with `+` are crossed. The model does not see it."""
+    how: Literal["reweight", "balance", "worst-group"] = "reweight"
+    """Rows weigh so that group and label have nothing to do with each other (reweight); every group with every label is
+    drawn equally often (balance); groups with a label weigh the more, the larger their loss is (worst-group)."""
+    sharpness: float = Field(default=5.0, gt=0, le=100)
+    """Of worst-group: each weighs as exp(sharpness * its mean loss in the step)."""
+
+
+class PrivacyConfig(Config):
+    """What is promised to those whose rows are trained on, and what is planted to see what is learned by heart."""
+
+    epsilon: float | None = Field(default=None, gt=0, le=1000)
+    """Train with differential privacy (Abadi et al. 2016): the most that a row may change what anybody can tell of the
+    weights. 8 is weak, 1 strong. A step's rows are drawn by chance, the gradient of each is clipped, noise is added."""
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    """The probability with which the promise may fail, below 1 / rows; 1 / rows^1.1 when not given."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Largest L2 norm of a row's gradient, of its mean loss: longer ones are scaled down."""
+    accountant: Literal["prv", "rdp"] = "prv"
+    """How epsilon is counted: by numerical composition (`prv`, Gopi et al. 2021) or by Rényi divergences (`rdp`,
+    Mironov et al. 2019), which asks for a little more noise."""
+    canaries: int = Field(default=0, ge=0, le=1000)
+    """Plant this many rows with random secrets among the training rows, so that `tunesmith privacy` can measure whether
+    they are learned by heart (Carlini et al. 2019). The model is a little worse for them: not for use."""
+    canary_repeats: int = Field(default=1, ge=1, le=1000)
+    """How often each of them is planted."""
+
+
 class RunConfig(Config):
     """Everything that decides a run. Saved, with what was detected filled in, as ``config.yaml``."""
 
@@ -74,8 +125,14 @@ class RunConfig(Config):
     """Which parameters are trained, and how."""
     teacher: Annotated[TeacherConfig | None, Choice("teacher", {}, default=TeacherConfig, key="run")] = None
     """Whom the model learns from besides the labels: a run or an ensemble."""
+    fairness: Annotated[FairnessConfig | None, Choice("fairness", {}, default=FairnessConfig, key="group")] = None
+    """Groups of rows that are to be served alike, by a column: fairness.group."""
+    privacy: PrivacyConfig | None = None
+    """What is promised to those whose rows are trained on, and what is planted to see what is learned by heart."""
     train: TrainConfig = TrainConfig()
     compute: ComputeConfig = ComputeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracker: Annotated[TrackerConfig | None, Choice("tracker", {}, default=TrackerConfig, key="to")] = None
+    """Who is told of the run as it goes on, beside TensorBoard: wandb, mlflow, trackio; nobody when not given."""
     output: str | None = None
     """Run directory to create; runs/<data>-<model>-<method> when not given."""

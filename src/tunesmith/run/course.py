@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
 from tunesmith.run.first_steps import FirstSteps
+from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
 from tunesmith.run.signals import Stopped
 from tunesmith.types import Problem, RunError, StepInfo
@@ -111,6 +113,7 @@ def drive(session: Ready, until: int | None = None) -> bool:
     and saved, to be gone on with.
     """
     course = Course(session)
+    require_same_weights(session.training)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
@@ -122,6 +125,7 @@ def drive(session: Ready, until: int | None = None) -> bool:
             _stop_if_asked(course)
         if until is not None:
             course.pause()
+        ranks.part()
     return until is None
 
 
@@ -154,41 +158,47 @@ def _evaluate(session: Ready) -> Mapping[str, float]:
 
     Where a signal cuts that short, it is due on resuming.
     """
-    progress, training, task = session.progress, session.training, session.data.task
     if session.validation is None:
         return {}
+    # However long it takes the first of several ranks: the others wait, and decide by the same figures.
+    record = ranks.shared(f"evaluation/{session.training.step}", lambda: _scored(session))
+    session.progress.evaluation_due = record is None
+    if record is None:
+        return {}
+    session.metrics.evaluated(record)
+    session.observers.evaluated(record)
+    values = record["metrics"] if record["loss"] is None else {**record["metrics"], "loss": record["loss"]}
+    _judge(session, values)
+    return values
+
+
+def _scored(session: Ready) -> dict[str, Any] | None:
+    """Return the line of an evaluation on the validation rows; None where a signal cuts it short."""
+    training, task, validation = session.training, session.data.task, session.validation
+    assert validation is not None
     try:
         scored = predict(
             training.scorer,
             training.collate,
             task,
-            session.validation,
+            validation,
             session.config.compute.micro_batch_tokens,
             check=session.stop.check,
         )
     except Stopped:
-        progress.evaluation_due = True
-        return {}
-    progress.evaluation_due = False
-    ones = np.ones((1, session.validation.num_data_rows))
-    measured = task.measure(scored.outputs, scored.targets, ones)
-    metrics = {name: float(values[0]) for name, values in measured.items()}
-    record = {
+        return None
+    measured = task.measure(scored.outputs, scored.targets, np.ones((1, validation.num_data_rows)))
+    return {
         "kind": "evaluation",
         "step": training.step,
         "epoch": training.plan.epoch_after(training.step),
         "split": "validation",
         "loss": scored.loss,
-        "metrics": metrics,
+        "metrics": {name: float(values[0]) for name, values in measured.items()},
     }
-    session.metrics.evaluated(record)
-    session.observers.evaluated(record)
-    values = metrics if scored.loss is None else {**metrics, "loss": scored.loss}
-    _judge(session, values)
-    return values
 
 
-def _judge(session: Ready, values: dict[str, float]) -> None:
+def _judge(session: Ready, values: Mapping[str, float]) -> None:
     """Take note of whether this step is the best so far.
 
     A metric that is undefined (the validation rows have one label, all predictions are the same) is no lack of gain.
@@ -240,6 +250,11 @@ def _should_stop_early(session: Ready) -> bool:
 
 
 def _save(session: Ready) -> None:
+    require_same_weights(session.training)
+    ranks.shared(f"checkpoint/{session.training.step}", lambda: _write(session))
+
+
+def _write(session: Ready) -> None:
     folder, progress = session.directory.checkpoints, session.progress
     session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
     checkpoints.save(session.training, folder, asdict(progress))

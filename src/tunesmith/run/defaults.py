@@ -20,6 +20,7 @@ from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, token_table
 from tunesmith.readable import compact, count
+from tunesmith.run.private_training import is_private
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (8, 32)
 """Fewest and most rows of a step."""
+PRIVATE_BATCH_SIZES, PRIVATE_SHARE = (32, 1024), 1 / 16
+"""The same where rows are to stay private: the noise of a step is the same however many rows it has, so that large ones
+learn more; and the share of all rows that a step has within these bounds."""
 FEWEST_EPOCHS = 3
 """However many steps that makes, up to ``AFFORDABLE_STEPS``."""
 AFFORDABLE_STEPS = 3000
@@ -94,7 +98,12 @@ def decide(
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
     num_samples = num_samples or rows.num_samples
-    batch_size = choices.settle("train.batch_size", train.batch_size, *_batch_size(num_samples))
+    private = is_private(config)
+    batch_size = choices.settle(
+        "train.batch_size",
+        train.batch_size,
+        *(_private_batch_size(num_samples) if private else _batch_size(num_samples)),
+    )
     per_epoch = math.ceil(num_samples / batch_size) * task.steps_per_drawing
     longer = FROM_SCRATCH if config.model.from_scratch else 1
     epochs = choices.settle(
@@ -214,6 +223,15 @@ def _batch_size(num_rows: int) -> tuple[int, str]:
     size = 2 ** round(math.log2(max(math.sqrt(num_rows) / 2, 1)))
     size = min(max(size, least), most)
     return size, f"half the square root of {count(num_rows)} training rows, as a power of two from {least} to {most}"
+
+
+def _private_batch_size(num_rows: int) -> tuple[int, str]:
+    least, most = PRIVATE_BATCH_SIZES
+    size = min(max(2 ** round(math.log2(max(num_rows * PRIVATE_SHARE, 1))), least), most, num_rows)
+    return (
+        size,
+        f"a sixteenth of {count(num_rows)} training rows, from {least} to {most}: steps that have noise are large",
+    )
 
 
 def _epochs(task: Task, per_epoch: int, longer: int, *, has_validation: bool) -> tuple[float, str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
 from tunesmith.evaluate import has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
@@ -24,6 +25,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.general_text import forgetting
 from tunesmith.run.judgement import figures, judge, prediction_speed
 from tunesmith.run.mixture import figures_of_sets
+from tunesmith.run.private_training import privacy_record
 from tunesmith.run.session import Ready
 from tunesmith.run.tuning import tuned
 from tunesmith.tasks.base import Task
@@ -65,6 +67,8 @@ def finish(session: Ready, *, peak_memory: int) -> None:
     environment = {**directory.read_json("environment"), "finished": finished}
     _write_card(session, summary, evaluation, environment)
     session.columns.delete()
+    if session.training.noised is not None:
+        checkpoints.rotate(directory.checkpoints, 0, set())  # they hold what the noise followed from
     directory.seal()
     place = directory.install().place
     session.stop.advice = f"Stopped after the run had finished; it is in {place}."
@@ -235,11 +239,13 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "layout_reason": network.layout_reason,
         "precision": network.precision,
         "device": str(network.device),
+        "ranks": ranks.size(),
         "max_length": network.max_length,
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},
         "left_out": dict(session.data.left_out),
         "columns": [asdict(choice) for choice in session.data.prepared.choices],
+        **({} if (privacy := privacy_record(session.config, training)) is None else {"privacy": privacy}),
         "defaults": as_record(session.decisions),
         "problems": [asdict(problem) for problem in (*session.logbook.problems, *session.observers.failures)],
     }

@@ -13,6 +13,7 @@ from tunesmith.data.columns import NOTHING
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.forms import Form
 from tunesmith.data.frames import as_path, is_table
+from tunesmith.data.rows import Rows
 from tunesmith.engine.generate import stream
 from tunesmith.engine.predict import predict
 from tunesmith.files.root import cache_root
@@ -24,6 +25,7 @@ from tunesmith.run.ensemble import Ensemble, read_ensemble
 from tunesmith.run.file_predictions import FilePredictions, predicted
 from tunesmith.run.judgement import check_answers, figures
 from tunesmith.run.predictor import Predictor, TrainedModel, fingerprint
+from tunesmith.run.shown import run_html
 from tunesmith.run.written_answers import Notify, Writing, encode_prompts, sampling_for
 from tunesmith.tasks import chatting
 from tunesmith.tasks.base import Columns, Task
@@ -84,6 +86,11 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The content of ``training.json``: steps, cost, what was noticed."""
         return self.directory.read_json("training")
+
+    def _repr_html_(self) -> str:
+        judged = self.evaluation if (self.folder / "evaluation.json").is_file() else None
+        title = f"{self.task.title}: {self.title}"
+        return run_html(title, self.summary, judged, page=self.directory.report, folder=self.folder)
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -150,10 +157,10 @@ class Run:
             return self.predict_file(rows, writing)
         if isinstance(rows, Mapping) and rows:
             return self.predict_file([rows], writing)
-        return self._predict(self._given(rows, text_pairs), writing)
+        return self._predict(self.columns_of(rows, text_pairs), writing)
 
-    def _given(self, rows: Any, text_pairs: Any) -> Columns:
-        """Return the canonical columns of rows that were given as plain texts."""
+    def columns_of(self, rows: Any, text_pairs: Any = None) -> Columns:
+        """Return the canonical columns of rows that are given as plain texts, as for ``predict``."""
         names, values = self.inputs, [rows] if isinstance(rows, str) else list(rows)
         if text_pairs is None:
             given = [tuple(value) if isinstance(value, (tuple, list)) else (value,) for value in values]
@@ -186,11 +193,15 @@ class Run:
         self, path: Any, writing: Writing | None = None, *, columns: Mapping[str, str] | None = None
     ) -> FilePredictions:
         """Return the same for files of any length: predictions that are made some rows after the other, when asked."""
+        rows = self.rows_to_predict(path, columns)
+        return FilePredictions(self.predictor, rows, writing or Writing(), fingerprint(self.directory))
+
+    def rows_to_predict(self, path: Any, columns: Mapping[str, str] | None = None) -> Rows:
+        """Return the rows of a file in the task's canonical columns, as they are predicted on; options as above."""
         config = self.config.data
         # Lines that were joined for training are predicted on one by one.
         config = config if config.passage is None else config.changed(passage=0)
-        rows = read_for_prediction(as_path(path), self._choices(columns), config, self._form)
-        return FilePredictions(self.predictor, rows, writing or Writing(), fingerprint(self.directory))
+        return read_for_prediction(as_path(path), self._choices(columns), config, self._form)
 
     @cores_shared()
     def embed(

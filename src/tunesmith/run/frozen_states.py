@@ -17,6 +17,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import plain_name
 from tunesmith.readable import size
+from tunesmith.run.canaries import planted_key
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept, load_column
 from tunesmith.run.mixture import REPLAY
 from tunesmith.run.session import Opened
@@ -91,6 +92,8 @@ def _column(opened: Opened, split: str, data: Encoded, prefix: Prefix, *, reads_
     task, hashes = opened.data.task.model_dump(mode="json"), opened.data.prepared.hashes
     content = [hashes[split], *([hashes[UNLABELLED]] if split == "train" and UNLABELLED in hashes else ())]
     content += [hashes[REPLAY]] if split == "train" and REPLAY in hashes else []
+    if split == "train":
+        content += planted_key(opened.config)
     if opened.config.method.num_calibration_rows:  # frozen weights may follow from the training rows
         content += [hashes["train"], opened.config.train.seed]
     return Column(

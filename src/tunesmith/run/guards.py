@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from tunesmith.run.session import Composed
 
 
-MATTERING = ("processor", "num_threads", "accelerator", "native_kernels")
+MATTERING = ("processor", "num_threads", "accelerator", "native_kernels", "ranks")
 """Of the machine, what decides how sums are rounded."""
+_OF_OLDER_RUNS = {"ranks": 1}
+"""What runs had that do not tell."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -138,7 +140,7 @@ def check_same_config(directory: RunDirectory, config: RunConfig, *, finished: b
     """
     before = directory.read_config().model_dump(mode="json")
     now = (with_absolute_paths(config) if finished else config).model_dump(mode="json")
-    free = {"output", "compute"} if finished else {"output", "compute", "evaluation"}
+    free = {"output", "compute", "tracker"} | (set() if finished else {"evaluation"})
     # What a run decides in the end may stand there already, where it was stopped just before that.
     decided = set() if config.task is None else {f"task.{name}" for name in config.task.tuned}
     changed = [
@@ -238,10 +240,10 @@ def other_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     ``before`` and ``now`` are what ``environment.json`` holds.
     """
     changes = [
-        f"{name} {before[part].get(name)} is now {now[part][name]}"
+        f"{name} {before[part].get(name, _OF_OLDER_RUNS.get(name))} is now {now[part][name]}"
         for part, names in (("versions", ("torch", "transformers", "peft")), ("machine", MATTERING))
         for name in names
-        if name in now[part] and before[part].get(name) != now[part].get(name)
+        if name in now[part] and before[part].get(name, _OF_OLDER_RUNS.get(name)) != now[part].get(name)
     ]
     if not changes:
         return []

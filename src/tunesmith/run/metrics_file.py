@@ -76,6 +76,22 @@ class MetricsFile:
             )
 
 
+class NoMetricsFile(MetricsFile):
+    """That of a process whose steps another one records: it keeps nothing."""
+
+    def __init__(self) -> None:
+        self.problems = []
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -62,7 +62,7 @@ def single(data: DataConfig) -> DataConfig | None:
 def data_of(data: DataConfig, one: SetConfig) -> DataConfig:
     """Return what is said of one set."""
     own = {"path": one.path, "validation": one.validation, "test": one.test, "columns": one.columns or data.columns}
-    shares = {"validation_fraction": 0.0, "test_fraction": 0.0} if one.replay else {}
+    shares = {"validation_fraction": 0.0, "test_fraction": 0.0, "augment": None} if one.replay else {}
     return data.changed(**own, **shares, mixture=(), temperature=None)
 
 
@@ -220,11 +220,15 @@ def figures_of_sets(
         rows = np.flatnonzero(numbers == number)
         if not len(rows):
             continue
-        own = [{name: _part(values, rows) for name, values in given.items()} for given in (outputs, targets)]
+        own = [rows_of(given, rows) for given in (outputs, targets)]
         scores = score(task, *own, seed=seed, num_resamples=num_resamples, per_label=False)
         found.append({"name": one.name, "num_rows": len(rows), "metrics": intervals(scores, confidence)})
     return found
 
 
-def _part(values: Any, rows: Any) -> Any:
-    return values.select(rows) if isinstance(values, Ragged) else np.asarray(values)[rows]
+def rows_of(given: Mapping[str, Any], rows: Any) -> dict[str, Any]:
+    """Return what a task keeps of all rows (outputs, or targets) for some of them."""
+    return {
+        name: values.select(rows) if isinstance(values, Ragged) else np.asarray(values)[rows]
+        for name, values in given.items()
+    }

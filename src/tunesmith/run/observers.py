@@ -30,6 +30,8 @@ class RunPlan:
     folder: Path
     decided: str = ""
     """What of the configuration nobody gave and what it became, in one line."""
+    num_ranks: int = 1
+    """Processes that train together."""
 
 
 class Observer:

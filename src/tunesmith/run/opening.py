@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engine import checkpoint as checkpoints
+from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
 from tunesmith.run.calibration import calibrated
@@ -23,6 +24,7 @@ from tunesmith.run.guards import (
 )
 from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
+from tunesmith.run.rank_agreement import launch
 from tunesmith.run.reference_column import with_reference
 from tunesmith.run.session import Composed, Opened, Progress, next_stage
 from tunesmith.run.teacher import check_same_teacher
@@ -44,6 +46,21 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         check_same_teacher(directory, composed.teacher)
         decisions = {**decisions_of(directory), **decisions}
     composed.stop.advice = f"Stopped before the first step. Begin again with: {composed.how_to_resume}"
+    if ranks.is_first():
+        _begin(composed, decisions, started, before, resume=resume)
+    composed = with_reference(composed)
+    rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
+    composed = with_living_reference(with_mined_sequences(calibrated(composed)))
+    if resume:
+        _restore(composed, before)
+    return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
+
+
+def _begin(
+    composed: Composed, decisions: Mapping[str, Decision], started: datetime, before: ComputeConfig, *, resume: bool
+) -> None:
+    """Write what is known before the first step; ``before`` are the machine's settings that a resumed run had."""
+    directory, resolved = composed.directory, composed.resolved
     directory.begin(anew=not resume)
     directory.write_config(resolved)  # before everything else: it is what can be resumed
     environment = _environment(composed, decisions, started)
@@ -54,12 +71,6 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
-    composed = with_reference(composed)
-    rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
-    composed = with_living_reference(with_mined_sequences(calibrated(composed)))
-    if resume:
-        _restore(composed, before)
-    return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
 def _restore(composed: Composed, compute: ComputeConfig) -> None:
@@ -79,7 +90,8 @@ def _environment(composed: Composed, decisions: Mapping[str, Decision], started:
     once, network = composed.workshop.once, composed.network
     return {
         "versions": once(["versions"], versions),
-        "machine": once(["machine"], machine),
+        "machine": {**once(["machine"], machine), "ranks": ranks.size()},
+        **({} if ranks.size() == 1 else {"launch": launch()}),
         "seed": composed.config.train.seed,
         "data": {"source": composed.config.data.path, "hashes": dict(composed.data.prepared.hashes)},
         "model": {"source": network.source, "hub_id": network.hub_id, **record(network.model)},

@@ -111,6 +111,8 @@ class StepsSeen:
         """Take note of a step, given by its index from 0."""
         data, plan = self._training.data, self._training.plan
         lengths = data.lengths_of(data.sequences_of(plan.samples_of(step)))
+        if not len(lengths):  # where chance gives steps their rows, one without any tells nothing
+            return
         laid_out = lengths.sum() if self.work.layout == "flat" else len(lengths) * lengths.max(initial=0)
         self.works.append(self.work.of_step(self._training, step))
         self.seconds.append(seconds)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from tunesmith.engine import ranks
 from tunesmith.engine.loop import Training
 from tunesmith.run.assembly import count_parameters
 from tunesmith.run.defaults import in_one_line
-from tunesmith.run.metrics_file import MetricsFile
-from tunesmith.run.observers import RunPlan
+from tunesmith.run.metrics_file import MetricsFile, NoMetricsFile
+from tunesmith.run.observers import Observer, RunPlan
 from tunesmith.run.session import Opened, Ready, StepSettings, next_stage
 from tunesmith.run.tensorboard import TensorBoard
+from tunesmith.run.trackers import trackers_of
 
 
 def ready_to_step(stack: ExitStack, opened: Opened, training: Training, settings: StepSettings) -> Ready:
     """Let every step be recorded in the run directory, until the stack ends, and say what is about to be trained."""
     directory = opened.directory
-    metrics = MetricsFile(directory.metrics, training.step, evaluation_due=opened.progress.evaluation_due)
+    metrics: MetricsFile = NoMetricsFile()
+    board: Observer = Observer()
+    if ranks.is_first():
+        metrics = MetricsFile(directory.metrics, training.step, evaluation_due=opened.progress.evaluation_due)
+        board = TensorBoard(directory.tensorboard, training.step)
     stack.callback(metrics.close)
-    board = TensorBoard(directory.tensorboard, training.step)
     opened.observers.add(board)
+    for tracker in trackers_of(opened.resolved, directory) if ranks.is_first() else ():
+        opened.observers.add(tracker)
     for problem in metrics.problems:
         opened.note(problem)
     ready = next_stage(Ready, opened, training=training, settings=settings, metrics=metrics, board=board)
@@ -44,4 +51,5 @@ def _plan(ready: Ready) -> RunPlan:
         first_step=training.step,
         folder=ready.directory.place,
         decided=in_one_line(ready.decisions),
+        num_ranks=ranks.size(),
     )

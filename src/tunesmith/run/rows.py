@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
+from tunesmith.data.augmentation.made_rows import MADE_BY, MADE_FROM, has_made_rows
 from tunesmith.data.columns import unused_columns
 from tunesmith.data.forms import Form
 from tunesmith.tasks import Task, detect
@@ -70,6 +71,8 @@ def find_rows(data: DataConfig, task: Task | None) -> FoundRows:
 def _find(data: DataConfig, task: Task | None) -> FoundRows:
     raw = read(data)
     profiles = dict(profile(raw.splits["train"]))
+    if has_made_rows(list(profiles)):
+        del profiles[MADE_FROM], profiles[MADE_BY]  # they say which rows were made of which, and are nothing to learn
     if all(column.kind == "empty" for column in profiles.values()):
         raise InputError([Problem("error", f"{data.path} holds nothing but empty cells.", NO_ROWS), *raw.problems])
     try:

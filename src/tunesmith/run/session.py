@@ -21,6 +21,7 @@ from tunesmith.run.computed_columns import ComputedColumns, Kept
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import Decision
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.fair_rows import FairRows
 from tunesmith.run.metrics_file import MetricsFile
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.signals import StopRequests
@@ -95,6 +96,8 @@ class Composed:
     """What its model made of rows before training."""
     referred: Mapping[str, Mapping[str, Array | Ragged]] = field(default_factory=dict)
     """What its reference says of the rows of a split, as further targets, where its loss reads that."""
+    fair: FairRows | None = None
+    """The training rows by group, where these are to be served alike."""
     logbook: Logbook
     stop: StopRequests
     how_to_resume: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -31,11 +32,14 @@ class Stopped(BaseException):
 class StopRequests:
     """Receives signals and decides when they take effect."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 0.0) -> None:
+        """Within ``grace`` seconds of the first, a second signal is taken for the same one: launchers pass them on."""
         self.received: int | None = None
         self.advice = NOTHING_SAVED
         """What is true of the work when it is stopped now, and how to go on."""
         self._deferred = 0
+        self._grace = grace
+        self._received_at = 0.0
 
     def check(self) -> None:
         """Raise ``Stopped`` if a signal has arrived."""
@@ -53,16 +57,18 @@ class StopRequests:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.received is not None:
+            if time.monotonic() - self._received_at < self._grace:
+                return
             os._exit(128 + number)
-        self.received = number
+        self.received, self._received_at = number, time.monotonic()
         if not self._deferred:
             raise Stopped(number, self.advice)
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequests]:
+def stop_requests(grace: float = 0.0) -> Iterator[StopRequests]:
     """Handle SIGINT and SIGTERM inside the block (in the main thread; elsewhere they go on as before)."""
-    requests = StopRequests()
+    requests = StopRequests(grace)
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine import ranks
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
@@ -20,6 +21,12 @@ from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+UNLIKE = 0.8
+"""Share of the most memory that any rank has below which the least is told of."""
 
 
 def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
@@ -37,7 +44,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
-    in_use, available = memory_of(device)
+    in_use, available = _memory(opened, device)
     plan = plan_memory(training, config.checkpointing, in_use=in_use, available=available)
     num_compiled = compile_layers(model) if compiles else 0
     _adopt(opened, training, plan)
@@ -50,6 +57,24 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
         fix = "The results stay the same. Lower compute.micro_batch_tokens, or set compute.checkpointing to never."
         opened.note(Problem("note", message, fix))
     return training, StepSettings(plan, num_compiled, has_graphs)
+
+
+def _memory(opened: Opened, device: torch.device) -> tuple[int, int]:
+    """Return the bytes in use and those free for each of the ranks, which share the memory of their machine.
+
+    All of them split their steps alike, by the least that any of them has.
+    """
+    in_use, available = memory_of(device)
+    if ranks.size() == 1:
+        return in_use, available
+    available //= ranks.size_here() if device.type == "cpu" else 1
+    least, most = -ranks.max(-available), ranks.max(available)
+    if least < UNLIKE * most:
+        message = (
+            f"The ranks have unlike memory, from {size(int(least))} to {size(int(most))}: all go by the least of them."
+        )
+        opened.note(Problem("warning", message, "Put ranks onto machines, or devices, of one kind."))
+    return int(ranks.max(in_use)), int(least)
 
 
 def _adopt(opened: Opened, training: Training, plan: MemoryPlan) -> None:

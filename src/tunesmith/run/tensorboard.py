@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +41,10 @@ class TensorBoard(Observer):
         self._handed_over = time.time()
 
     def stepped(self, info: StepInfo, total_steps: int) -> None:  # noqa: ARG002
-        values = {
-            "train/loss": info.loss,
-            "train/learning_rate": info.learning_rate,
-            "train/gradient_norm": info.gradient_norm,
-            "train/tokens_per_second": info.num_tokens / max(info.seconds, 1e-9),
-            **{f"train/{name}": value for name, value in info.measured.items()},
-        }
-        self._take(values, info.step)
+        self._take(step_values(info), info.step)
 
     def evaluated(self, record: dict[str, Any]) -> None:
-        split = record["split"]
-        values = {f"{split}/{name}": value for name, value in record["metrics"].items()}
-        if record["loss"] is not None:
-            values[f"{split}/loss"] = record["loss"]
-        self._take(values, record["step"])
+        self._take(evaluation_values(record), record["step"])
 
     def close(self) -> None:
         try:
@@ -84,6 +74,24 @@ class TensorBoard(Observer):
         self._handed_over = time.time()
         if waiting:
             self._file.append(b"".join(map(_framed, waiting)))
+
+
+def step_values(info: StepInfo) -> dict[str, float]:
+    """Return the figures of a step, as every program that shows them calls them."""
+    return {
+        "train/loss": info.loss,
+        "train/learning_rate": info.learning_rate,
+        "train/gradient_norm": info.gradient_norm,
+        "train/tokens_per_second": info.num_tokens / max(info.seconds, 1e-9),
+        **{f"train/{name}": value for name, value in info.measured.items()},
+    }
+
+
+def evaluation_values(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of an evaluation, a line of ``metrics.jsonl``, likewise."""
+    split = record["split"]
+    values = {f"{split}/{name}": value for name, value in record["metrics"].items()}
+    return values if record["loss"] is None else {**values, f"{split}/loss": record["loss"]}
 
 
 def _framed(event: Any) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from tunesmith.engine import ranks
 from tunesmith.files.lock import locked
 from tunesmith.files.space import require_writable
 from tunesmith.kernels.waiting import cores_shared
@@ -16,17 +17,22 @@ from tunesmith.run.defaults import taken_up
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.finish import finish
 from tunesmith.run.frozen_states import keep_states, wants_states
+from tunesmith.run.group_fairness import weigh_groups
 from tunesmith.run.guards import claim
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.opening import open_run
+from tunesmith.run.rank_agreement import check_ranks, require_same_folder, was_begun
 from tunesmith.run.readiness import ready_to_step
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.step_settings import settle_steps
 from tunesmith.run.teaching import follow_teacher
 from tunesmith.run.workshop import Workshop
 from tunesmith.types import DiskError, InputError
+
+PASSED_ON_SECONDS = 2.0
+"""Where several processes train, each may be sent a signal, and be passed it on by whoever started it."""
 
 
 @cores_shared()
@@ -41,6 +47,8 @@ def train(
     how_to_resume: str = "",
 ) -> Path:
     """Train as ``config`` says and return the run directory.
+
+    Inside ``started_by_torchrun`` all processes do so together, and the first one writes the run.
 
     Args:
         config: The complete configuration.
@@ -62,10 +70,13 @@ def train(
     place = directory_of(config)
     with ExitStack() as stack:
         stack.enter_context(as_guest())
-        stop = stack.enter_context(stop_requests())
+        stop = stack.enter_context(stop_requests(PASSED_ON_SECONDS if ranks.size() > 1 else 0.0))
+        resume = resume or ranks.shared("restart", lambda: was_begun(place))
         directory = enter(stack, place, config, resume=resume, overwrite=overwrite)
         if directory is None:
             return place.path
+        if ranks.size() > 1 and not how_to_resume:
+            how_to_resume = f"{directory.how_to_resume} --ranks {ranks.size()}"
         if resume:
             how = how_to_resume or directory.how_to_resume
             stop.advice = f"Stopped before training went on; all is as it was. Continue with: {how}"
@@ -104,20 +115,23 @@ def train_in(
         workshop.reuse.begin_run()
         config = taken_up(config, directory) if resume else config
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
+        check_ranks(composed)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
-        opened = follow_teacher(open_run(composed, resume=resume))
+        opened = weigh_groups(follow_teacher(open_run(composed, resume=resume)))
         if wants_states(opened):
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
         reset_peak(ready.network.device)
-        if drive(ready, until):
-            finish(ready, peak_memory=peak_bytes(ready.network.device) - workshop.bytes_beside(ready.network))
+        if drive(ready, until) and ranks.is_first():
+            with ranks.whole_machine():
+                finish(ready, peak_memory=peak_bytes(ready.network.device) - workshop.bytes_beside(ready.network))
 
 
 def directory_of(config: RunConfig) -> RunDirectory:
     """Return the run directory to be written; ``InputError`` where nothing can be."""
     directory = RunDirectory(Path(config.output or default_output(config)))
-    require_writable(directory.path)
+    if ranks.is_first():
+        require_writable(directory.path)
     return directory
 
 
@@ -126,11 +140,22 @@ def enter(
 ) -> RunDirectory | None:
     """Hold the folder until the stack ends, and make sure that it is ours; return where to write the run.
 
-    That is a folder aside where it is to replace another run, and nowhere (None) where it is finished already.
+    That is a folder aside where it is to replace another run, and nowhere (None) where it is finished already. Of
+    several processes that train one model the first one holds the folder, and says which it is.
     """
-    stack.callback(place.remove_if_empty)
-    stack.enter_context(locked(place.path))
-    return claim(place, config, resume=resume, overwrite=overwrite)
+
+    def hold() -> list[str | None] | None:
+        stack.callback(place.remove_if_empty)
+        stack.enter_context(locked(place.path))
+        found = claim(place, config, resume=resume, overwrite=overwrite)
+        return None if found is None else [str(found.path), None if found.final is None else str(found.final)]
+
+    held = ranks.shared("folder", hold)
+    if held is None:
+        return None
+    require_same_folder(place.path)
+    path, final = held
+    return RunDirectory(Path(str(path)), None if final is None else Path(final))
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Guards:
             await send(message)
 
         try:
-            self._check(scope)
+            self.check(scope)
             body = await self._read(scope, receive)
             await self._app(scope, _replay(body, receive), noting)
         except RefusedError as error:
@@ -57,7 +57,8 @@ class Guards:
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._figures.add_request(route, status, time.monotonic() - began)
 
-    def _check(self, scope: Scope) -> None:
+    def check(self, scope: Scope) -> None:
+        """Raise ``RefusedError`` for a request that may not come in: its host, origin, token or stated size."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         named = _HOST.fullmatch(headers.get("host", ""))
         host = named[1].strip("[]").lower() if named else ""

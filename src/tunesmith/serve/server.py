@@ -44,7 +44,7 @@ def serve(
         )
     import uvicorn
 
-    with _bound(settings) as listening, ExitStack() as stack:
+    with listen(settings) as listening, ExitStack() as stack:
         house = House(folders, settings)
         started(house, listening.getsockname()[1])
         if settings.watch_seconds is not None:
@@ -73,7 +73,7 @@ def uvicorn_config(house: House) -> uvicorn.Config:
     )
 
 
-def _bound(settings: ServeSettings) -> socket.socket:
+def listen(settings: ServeSettings) -> socket.socket:
     """Return a socket that listens; ``InputError`` where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tunesmith.evaluate import Scores, difference, score
+from tunesmith.evaluate import difference, score
 from tunesmith.readable import is_fraction, is_percentage
 from tunesmith.run import Run
-from tunesmith.tasks.base import Columns
+from tunesmith.study.slices import Question, Slices, judge_slices, values_by_row, verdict_of
+from tunesmith.tasks.base import Columns, Outputs, Targets
 from tunesmith.types import InputError, Problem
 
 MARGIN_POINTS = 1.0
@@ -38,6 +39,8 @@ class Gate:
     rows_needed: int | None
     """About how many rows would decide, where it is undecided and the difference stayed as it is."""
     problems: tuple[Problem, ...] = ()
+    slices: Slices | None = None
+    """What the rows of each value of a column show, where that was asked for."""
 
 
 def gate(
@@ -48,6 +51,7 @@ def gate(
     data: str | None = None,
     metric: str | None = None,
     columns: Mapping[str, str] | None = None,
+    by: str | None = None,
 ) -> Gate:
     """Judge ``new`` and ``old`` on the same rows and say whether the new run may replace the old one.
 
@@ -59,6 +63,8 @@ def gate(
         data: Labelled rows to judge both on.
         metric: What decides; the task's main metric when not given.
         columns: The columns of ``data``, by role, where they have other names than in training.
+        by: A column of the rows: each of its values is judged for itself, too, and one that is shown to be worse
+            fails the gate (``slices``).
 
     Raises:
         InputError: The runs are of different tasks, the rows cannot be read by both, or the metric is unknown.
@@ -73,8 +79,9 @@ def gate(
     rows, name = new.labelled_columns(data, split, columns)
     problems = _rows_of_training(new, old, split) if data is None else ()
     others = rows if data is None else old.labelled_columns(data, split, columns)[0]
+    judged = [_judged(run, read, name) for run, read in ((new, rows), (old, others))]
     num_resamples = new.config.evaluation.num_resamples
-    scores = [_scored(run, read, name, num_resamples) for run, read in ((new, rows), (old, others))]
+    scores = [score(new.task, *one, seed=0, num_resamples=num_resamples) for one in judged]
     metric = metric or new.task.headline(set(scores[0].values))
     if metric not in scores[0].values:
         raise InputError(f"There is no metric {metric!r}.", f"Choose one of {', '.join(scores[0].values)}.")
@@ -84,12 +91,12 @@ def gate(
     if change["low"] is None or change["high"] is None:
         raise InputError(f"{metric} has no value on these {len(next(iter(rows.values())))} rows.", "Give more rows.")
     allowed = _margin(metric, margin, float(scores[1].values[metric]))
-    worst, best = (change["low"], change["high"]) if higher else (-change["high"], -change["low"])
-    verdict: Literal["passed", "failed", "undecided"]
-    verdict = "passed" if worst >= -allowed else "failed" if best < -allowed else "undecided"
+    verdict = verdict_of(change["low"], change["high"], allowed, higher=higher)
+    asked = Question(new, (judged[0], judged[1]), metric, allowed)
+    slices = None if by is None else judge_slices(by, values_by_row(new, rows, data, by), asked)
     num_rows = len(next(iter(rows.values())))
     return Gate(
-        verdict,
+        "failed" if slices is not None and slices.failed else verdict,
         metric,
         num_rows,
         float(scores[0].values[metric]),
@@ -99,6 +106,7 @@ def gate(
         confidence,
         _rows_needed(change, allowed, num_rows, higher=higher) if verdict == "undecided" else None,
         problems,
+        slices,
     )
 
 
@@ -114,13 +122,13 @@ def _rows_of_training(new: Run, old: Run, split: str) -> tuple[Problem, ...]:
     return (Problem("warning", message, "Give rows that neither has seen: --data FILE."),)
 
 
-def _scored(run: Run, rows: Columns, name: str, num_resamples: int) -> Scores:
-    """Return all metrics of a run on all resamples of the rows, which are the same for every run."""
+def _judged(run: Run, rows: Columns, name: str) -> tuple[Outputs, Targets]:
+    """Return what a run answers for the rows, and what is right."""
     errors = [problem for problem in run.task.check(name, rows) if problem.severity == "error"]
     if errors:
         raise InputError(errors)
     judged = run.predictor.judge(rows, name, run.config)
-    return score(run.task, judged.outputs, judged.targets, seed=0, num_resamples=num_resamples)
+    return judged.outputs, judged.targets
 
 
 def _margin(metric: str, given: float | None, old: float) -> float:

@@ -21,11 +21,11 @@ from torch import nn
 
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.methods.full import Full
-from tunesmith.methods.peft_method import PeftMethod
 from tunesmith.models import LoadedModel, load_trained, tokenizer_hash
 from tunesmith.models.merging import TOLERANCE, probe_scores
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import inner
+from tunesmith.run.whole_model import load_whole
 from tunesmith.study import task_vectors
 from tunesmith.study.ensemble_members import Member
 from tunesmith.tasks.base import Columns
@@ -87,7 +87,7 @@ def _base_of(member: Member) -> Any:
 
 def load_ingredients(members: Sequence[Member], columns: Columns) -> Ingredients:
     """Load all weights, and show that each run's, whole, do what the run does."""
-    models = tuple(_whole(member) for member in members)
+    models = tuple(load_whole(member.directory, member.config, member.task) for member in members)
     first = members[0]
     base = first.config.model.load(first.task.head(), [], first.config.train.seed, head_of_run)
     known = origin(base.model)
@@ -110,23 +110,6 @@ def load_ingredients(members: Sequence[Member], columns: Columns) -> Ingredients
             probe_scores(unmerged(member), rows), probe_scores(loaded.model, rows), f"{member.name}, merged,"
         )
     return ingredients
-
-
-def _whole(member: Member) -> LoadedModel:
-    """Return a run's model as one without adapter, in float32."""
-    config, head, folder = member.config, member.task.head(), member.directory.path
-    if not config.method.needs_base:
-        return load_trained(folder, head, member.summary["max_length"])
-    if isinstance(config.method, PeftMethod):  # merged by PEFT, which is compared with the adapter beside its base
-        merged = config.model.changed(name=str(folder.resolve()), **_without_revision(config.model))
-        return merged.load(head, [], config.train.seed, head_of_run)
-    loaded = config.model.load(head, [], config.train.seed, head_of_run)
-    method: Any = config.method
-    return LoadedModel(method.load(loaded.model, folder), loaded.tokenizer, loaded.max_length, loaded.source)
-
-
-def _without_revision(model: Any) -> dict[str, None]:
-    return {"revision": None} if "revision" in type(model).model_fields else {}
 
 
 def unmerged(member: Member) -> nn.Module:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
+from tunesmith.readable import interval, metric_title
 from tunesmith.run import RunConfig
 from tunesmith.study.opened import OpenedStudy
+from tunesmith.types import Interval
+
+_ENDS = ("value", "low", "high")
 
 
 class CrossValidation(OpenedStudy):
@@ -18,6 +23,15 @@ class CrossValidation(OpenedStudy):
     def metrics(self) -> Mapping[str, Mapping[str, float | None]]:
         """Every metric: ``value`` (the mean over the folds), ``low`` and ``high`` of its corrected interval."""
         found: Mapping[str, Mapping[str, float | None]] = self.record["metrics"]
+        return found
+
+    @property
+    def table(self) -> list[dict[str, str]]:
+        """The metrics as rows of finished words."""
+        found = []
+        for name, values in self.metrics.items():
+            value, low, high = (math.nan if (one := values.get(end)) is None else one for end in _ENDS)
+            found.append({"metric": metric_title(name), "mean over the folds": interval(Interval(value, low, high))})
         return found
 
     @property
@@ -36,6 +50,11 @@ class Search(OpenedStudy):
     def trials(self) -> Sequence[Mapping[str, Any]]:
         """All trials in order: values, state, value on the validation rows."""
         return list(self.record["trials"])
+
+    @property
+    def table(self) -> list[dict[str, str]]:
+        """The best values as rows."""
+        return [{"key": key, "best value": str(value)} for key, value in self.best.items()]
 
     @property
     def best(self) -> Mapping[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith import readable
+from tunesmith.readable import latency
 from tunesmith.report.studies.plane import FINE_DURATIONS
 from tunesmith.report.studies.records import Method
-from tunesmith.report.studies.words import latency, short_compact, short_duration
+from tunesmith.report.studies.words import short_compact, short_duration
 
 
 @dataclass(frozen=True, slots=True)

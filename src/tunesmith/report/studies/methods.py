@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunesmith import readable
-from tunesmith.readable import MISSING
+from tunesmith.readable import MISSING, latency
 from tunesmith.report.studies.records import Contest, Method, RunOfMethod
 from tunesmith.report.studies.table import Cell, Link, RunLink, StripAxis, draw_strip, strip_axis
-from tunesmith.report.studies.words import MetricWords, latency, rate, state_mark
+from tunesmith.report.studies.words import MetricWords, rate, state_mark
 
 DONE = "done"
 _MOST_METRICS = 3

@@ -154,15 +154,6 @@ def probability(p: float) -> str:
     return MISSING if not math.isfinite(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def latency(seconds: float) -> str:
-    """Return a short time: ``11.2 ms``, ``0.9 ms``, ``1.31 s``."""
-    if not math.isfinite(seconds) or seconds < 0:
-        return MISSING
-    if seconds >= 1:
-        return readable.duration(seconds)
-    return f"{seconds * 1000:.1f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.0f} µs"
-
-
 def short_duration(seconds: float) -> str:
     """Return a round time for an axis: ``5 s``, ``10 min``, ``2 h``, ``20 ms``."""
     if seconds < 0.9995:

@@ -1,4 +1,4 @@
-"""What is worth knowing before training: rows that stand on two sides, labels that give themselves away or are rare."""
+"""What is worth knowing of finished splits: rows on two sides, labels that give themselves away or are rare."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Side:
         return str(self.dataset.table.column("row")[row])
 
 
-def audit(sides: Mapping[str, Side], num_crossing_groups: int) -> list[Problem]:
+def check_splits(sides: Mapping[str, Side], num_crossing_groups: int) -> list[Problem]:
     """Return warnings and notes about finished splits; nothing is changed."""
     problems = []
     for first, second in combinations(sides.values(), 2):

@@ -1,0 +1,172 @@
+"""Whether the other processes of a training are alive: each gives a sign of life, and looks for those of the others.
+
+A process that dies is noticed at once by whoever started it (torchrun), and by its connections. One that is stopped or
+whose machine hangs keeps its connections and says nothing; a sum would wait for it for ever. So each rank writes a
+counter to torch's store every little while, from a thread of its own. One of which nothing was heard for as long as the
+time-out is given up: the first of the others says so, ends it if it can, and all end themselves, so that torchrun
+begins them anew or ends, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+BEATS, LONGEST_PAUSE = 8, 1.25
+"""Signs of life within the time-out, at least; seconds between two, at most."""
+PATIENCE_BEFORE_STEPS = 12
+"""Before the first step a rank may be silent for so many times as long: libraries that read a large model do not let
+other threads run meanwhile."""
+EXIT_STATUS = 1
+
+
+@dataclass
+class _Other:
+    """What is known of another rank."""
+
+    beat: int = -1
+    process: int = 0
+    host: str = ""
+    place: int = 0
+    """How many sums it has waited for."""
+    heard: float = field(default_factory=time.monotonic)
+    """When its counter last changed, by this process's clock."""
+    num_looks_ended: int = 0
+    """How often it was found to have ended: once may be at the common end, just before this process hears of that."""
+
+
+class RankWatch:
+    """Gives a sign of life and looks for those of the others, from ``start`` to ``stop``."""
+
+    def __init__(
+        self, connect: Callable[[], Any], number: int, size: int, *, timeout: float, tell: Callable[[str], None]
+    ) -> None:
+        """Prepare to watch.
+
+        Args:
+            connect: Returns a store of torch's, for this watch alone.
+            number: This rank's number.
+            size: How many ranks there are.
+            timeout: Seconds of silence after which a rank is given up, once steps are made.
+            tell: Shows a text to people before the process ends.
+        """
+        self.is_stepping = False
+        """Whether steps are made by now."""
+        self.place = 0
+        """How many sums this rank has waited for."""
+        self._connect, self._number, self._timeout, self._tell = connect, number, timeout, tell
+        self._pause = min(timeout / BEATS, LONGEST_PAUSE)
+        self._others = {other: _Other() for other in range(size) if other != number}
+        self._beat = 0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="watches the ranks", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give no more signs and look for none."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2 * self._pause)
+
+    def who_is_lost(self) -> str:
+        """Say which ranks have ended, are silent or have not come as far as this one; nothing where none is known."""
+        time.sleep(2 * self._pause)  # until whoever started them knows, and the last signs are read
+        now, found = time.monotonic(), []
+        with self._lock:
+            for number, other in self._others.items():
+                named = f"rank {number} (process {other.process} on {other.host})"
+                if _has_ended(other):
+                    found.append(f"{named} has ended")
+                elif other.beat >= 0 and now - other.heard > 4 * self._pause:
+                    found.append(f"nothing was heard of {named} for {now - other.heard:.0f} seconds")
+                elif other.place < self.place:
+                    found.append(f"{named} has not come as far as the others")
+        return ("; ".join(found)).capitalize()
+
+    def _run(self) -> None:
+        try:
+            store = self._connect()
+            while not self._stop.is_set():
+                began = time.monotonic()
+                self._give_sign(store)
+                self._look(store)
+                self._stop.wait(self._pause)
+                if time.monotonic() - began > self._timeout / 2:
+                    self._listen_anew()  # this process was stopped itself, or the machine was: nobody else is to blame
+        except RuntimeError as error:  # the store's connection
+            if not self._stop.is_set():
+                reason = str(error).strip().splitlines()[0][:200]
+                self._end(f"The process that started the ranks cannot be reached any more: {reason}.")
+
+    def _give_sign(self, store: Any) -> None:
+        self._beat += 1
+        sign = {"beat": self._beat, "process": os.getpid(), "host": socket.gethostname(), "place": self.place}
+        store.set(_key(self._number), json.dumps(sign))
+
+    def _look(self, store: Any) -> None:
+        limit = self._timeout * (1 if self.is_stepping else PATIENCE_BEFORE_STEPS)
+        for number, other in self._others.items():
+            if store.check([_key(number)]):
+                sign = json.loads(store.get(_key(number)))
+                with self._lock:
+                    if sign["beat"] != other.beat:
+                        other.heard = time.monotonic()
+                    other.beat, other.process = sign["beat"], sign["process"]
+                    other.host, other.place = sign["host"], sign["place"]
+            silence = time.monotonic() - other.heard
+            other.num_looks_ended += _has_ended(other)
+            if (silence > limit or other.num_looks_ended > 1) and not self._stop.is_set():
+                self._give_up(number, other, silence)
+
+    def _listen_anew(self) -> None:
+        for other in self._others.values():
+            other.heard = time.monotonic()
+
+    def _give_up(self, number: int, other: _Other, silence: float) -> None:
+        named = f"Rank {number}" + (f" (process {other.process} on {other.host})" if other.process else "")
+        why = "it has ended" if other.num_looks_ended else f"nothing was heard of it for {silence:.0f} seconds"
+        if other.process and not other.num_looks_ended and other.host == socket.gethostname():
+            with suppress(OSError):
+                os.kill(other.process, signal.SIGKILL)  # one that is stopped would not obey torchrun
+        self._end(
+            f"{named} is lost: {why}. All ranks end.\n  → What was saved "
+            "before is untouched; continue with --resume. compute.rank_timeout says how long a rank may be silent.",
+            lost=number,
+        )
+
+    def _end(self, text: str, lost: int = -1) -> None:
+        """End this process; one speaks for all."""
+        living = [number for number, other in self._others.items() if number != lost and not _has_ended(other)]
+        if all(self._number < number for number in living):
+            self._tell(text)
+        else:
+            time.sleep(1.0)  # until it has
+        os._exit(EXIT_STATUS)
+
+
+def _key(number: int) -> str:
+    return f"alive/{number}"
+
+
+def _has_ended(other: _Other) -> bool:
+    """Say whether a process of this machine has ended."""
+    import psutil
+
+    if not other.process or other.host != socket.gethostname():
+        return False
+    try:
+        return bool(psutil.Process(other.process).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,49 @@
+"""The studio's server: this machine alone can reach it, and its user alone is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from tunesmith.serve.server import listen
+from tunesmith.serve.settings import ServeSettings
+from tunesmith.studio.workplace import Workplace
+from tunesmith.types import MissingExtraError
+
+
+def studio(root: Path, port: int, *, started: Callable[[str], None]) -> None:
+    """Serve the studio for the runs in ``root`` until the process is asked to stop (SIGINT, SIGTERM).
+
+    ``started`` is called with the address, key included, when it can be opened. What was started from it (trainings,
+    served runs) goes on when it ends. Port 0 takes a free one.
+
+    Raises ``InputError`` for a folder that cannot be written, a port that is taken, and missing libraries.
+    """
+    for name in ("starlette", "uvicorn"):
+        if find_spec(name) is None:
+            raise MissingExtraError("The studio", name, "serve")
+    import uvicorn
+
+    from tunesmith.serve.connections import MAX_HEAD_BYTES, ImpatientProtocol
+    from tunesmith.studio.application import application
+
+    place = Workplace(root)
+    place.prepare()
+    settings = ServeSettings(port=port)
+    with listen(settings) as listening:
+        settings = replace(settings, port=listening.getsockname()[1])
+        config = uvicorn.Config(
+            application(place, settings),
+            http=ImpatientProtocol,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=3,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        )
+        started(f"http://127.0.0.1:{settings.port}/?key={place.key()}")
+        uvicorn.Server(config).run(sockets=[listening])
