@@ -30,6 +30,8 @@ from typing import Any
 CLIENTS = {"classify": (1, 8, 64), "chat": (1, 4, 16)}
 PATHS = {"classify": "/v1/classify", "chat": "/v1/chat/completions"}
 MAX_TOKENS = 48
+NUM_ROWS = {"classify": 200, "chat": 24}
+"""Of the training, whose only use is that there is a run."""
 CHAT_FACTOR = 3
 """How many times longer chats are measured: they have few answers a second."""
 
@@ -95,13 +97,13 @@ def prepared(kind: str, work: Path) -> tuple[Path, str, list[dict[str, Any]], An
     run = work / kind
     if not (run / "manifest.json").exists():
         work.mkdir(parents=True, exist_ok=True)
-        write_rows(work / f"{kind}.jsonl", rows)
+        write_rows(work / f"{kind}.jsonl", rows[:NUM_ROWS[kind]])
         model, task = {
             "classify": ("sample:minilm", "classification"),
             "chat": ("sample:smollm2-135m-instruct", "causal_lm"),
         }[kind]
         sections: dict[str, Any] = {"model": model, "data": str(work / f"{kind}.jsonl"), "output": str(run)}
-        steps = {"max_steps": 4, "batch_size": 16 if kind == "classify" else 2}
+        steps = {"max_steps": 1, "batch_size": 2}
         evaluation = {"baseline": False, "num_resamples": 0, "answers": 0}
         train(build(RunConfig, {**sections, "task": task, "train": steps, "evaluation": evaluation}))
     opened = Run.open(run)
