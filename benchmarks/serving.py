@@ -97,7 +97,7 @@ def prepared(kind: str, work: Path) -> tuple[Path, str, list[dict[str, Any]], An
     run = work / kind
     if not (run / "manifest.json").exists():
         work.mkdir(parents=True, exist_ok=True)
-        write_rows(work / f"{kind}.jsonl", rows[:NUM_ROWS[kind]])
+        write_rows(work / f"{kind}.jsonl", rows[: NUM_ROWS[kind]])
         model, task = {
             "classify": ("sample:minilm", "classification"),
             "chat": ("sample:smollm2-135m-instruct", "causal_lm"),
