@@ -49,7 +49,7 @@ class AugmentCommand(ConfigCommand):
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @click.pass_context
-def augment_command(context: click.Context, *, file: str, as_json: bool, quiet: bool, **given: Any) -> None:
+def augment_command(context: click.Context, /, *, file: str, as_json: bool, quiet: bool, **given: Any) -> None:
     """Write the training rows of FILE, which is anything that --data takes, each followed by rows made of it.
 
     Labels stay; entities and answers are kept word by word and found again where they stand. Made rows are marked,

@@ -89,7 +89,7 @@ class AuditCommand(ConfigCommand):
 @click.option("--json", "as_json", is_flag=True, help="Print all findings, with all rows, as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @click.pass_context
-def audit_command(context: click.Context, *, file: str, as_json: bool, quiet: bool, **given: Any) -> None:
+def audit_command(context: click.Context, /, *, file: str, as_json: bool, quiet: bool, **given: Any) -> None:
     """Look through FILE, which is anything that --data takes, and say what would harm a training.
 
     Near and exact duplicates, contradicting and probably wrong labels, labels that a word or a column gives away,

@@ -116,9 +116,9 @@ def wordnet_synonyms(folder: Path) -> Iterator[tuple[str, list[str]]]:
                 totals[lemma] = totals.get(lemma, 0) + int(count)
                 best[lemma] = max(best.get(lemma, (0, "", "")), (int(count), kinds[rest[0]], offset))
     sets = {kind: _synonym_sets(folder / f"data.{kind}") for kind in set(kinds.values())}
-    for lemma, (count, kind, offset) in best.items():
+    for lemma, (uses, kind, offset) in best.items():
         # A word of several meanings would often be replaced by what it does not mean.
-        if count < _LEAST_USED or count < 0.6 * totals[lemma]:
+        if uses < _LEAST_USED or uses < 0.6 * totals[lemma]:
             continue
         others = [word for word in sets[kind].get(offset, ()) if word != lemma][:_MOST]
         if others:
