@@ -47,7 +47,8 @@ test-extras: install  ## Run the tests of what needs heavy libraries (ONNX Runti
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[everything]' --group extras
 	if command -v npm >/dev/null; then npm install --silent --prefix $(VENV)/node --omit=optional --ignore-scripts \
 		node-llama-cpp@3.21.1 @node-llama-cpp/linux-x64@3.21.1 axe-core@4.14.1; fi
-	TUNESMITH_NODE=$(CURDIR)/$(VENV)/node $(BIN)/python -m pytest $(EXTRA_TESTS) -m 'slow or not slow'
+	TUNESMITH_NODE=$(CURDIR)/$(VENV)/node $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+		--dist loadfile $(EXTRA_TESTS) -m 'slow or not slow'
 
 .PHONY: check
 check: install  ## Check format, style, types and layers.

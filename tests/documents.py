@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.knowledge_base.make_documents import write_pdf
-
 __all__ = ["write_docx", "write_pdf"]
+
+_EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "knowledge_base" / "make_documents.py"
+# By its path: packages of others are called "examples", too.
+write_pdf = runpy.run_path(str(_EXAMPLE))["write_pdf"]
 
 
 def write_docx(path: Path, parts: Sequence[Any], title: str = "") -> Path:

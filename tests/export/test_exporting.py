@@ -187,6 +187,7 @@ def test_graphs_give_the_same_scores_in_onnx_runtime(adapted: Callable[..., Path
     assert all(not isinstance(size, int) for one in session.get_inputs() for size in one.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_graphs_of_8_bits_are_smaller_and_judged_by_rows(adapted: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
@@ -334,6 +335,7 @@ def test_the_commands_from_end_to_end(
     assert command(given) == 2
 
 
+@pytest.mark.slow
 def test_k_quants_are_mixed_as_llama_cpp_mixes_them_and_read_back(
     adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

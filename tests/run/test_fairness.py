@@ -104,6 +104,7 @@ def gap(folder: Path, fair: Path) -> float:
     return float(np.mean(said["m"]) - np.mean(said["f"]))
 
 
+@pytest.mark.slow
 def test_each_way_takes_a_planted_bias_away(configured: Configure, tmp_path: Path) -> None:
     biased = write_biased(tmp_path / "biased.csv")
     fair = write_biased(tmp_path / "fair.csv", 1, is_biased=False)

@@ -116,8 +116,8 @@ def asked(folder: Path, num: int) -> Path:
 def test_questions_about_pictures_are_answered_by_both(configured: Configure, tmp_path: Path) -> None:
     config = configured(
         model={**VIT, "num_layers": 2, "embedding_size": 32, "feedforward_size": 64, "min_frequency": 1},
-        data=str(asked(tmp_path, 90)),
-        train={"epochs": 15, "batch_size": 8, "learning_rate": 3e-3, "evaluate_steps": 54},
+        data=str(asked(tmp_path, 120)),
+        train={"epochs": 20, "batch_size": 8, "learning_rate": 3e-3, "evaluate_steps": 48},
     )
     run = Run.open(train(config))
     assert run.task.name == "image_text"

@@ -101,6 +101,7 @@ def test_the_run_of_two_processes_is_that_of_one(twin: Path, configured: Callabl
     assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_the_run_goes_on(
     twin: Path, begin: Begin, configured: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
