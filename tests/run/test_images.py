@@ -17,6 +17,7 @@ pytest.importorskip("PIL")
 from images import KINDS, class_folders, draw, picture, seeing_folder
 from tunesmith.export import export
 from tunesmith.run import Run, RunConfig, Stopped, train
+from tunesmith.run.assembly import load_data
 from tunesmith.run.observers import Observer
 from tunesmith.types import InputError
 
@@ -180,3 +181,14 @@ def test_a_pretrained_encoder_is_adapted(configured: Configure, tmp_path: Path, 
     picture(5).save(image)
     chances = run.predict([str(image)])[0]["probabilities"]
     assert np.isclose(sum(chances.values()), 1.0)
+
+
+def test_a_split_is_the_same_wherever_the_pictures_lie(configured: Configure, tmp_path: Path) -> None:
+    shapes = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        config = configured(model={**VIT, "min_frequency": 1}, data=str(asked(tmp_path / place, 30)), task="image_text")
+        splits = load_data(config).prepared.splits
+        shapes.append({name: [Path(one).name for one in rows.columns()["image"]] for name, rows in splits.items()})
+    assert shapes[0] == shapes[1]
+    assert not set(shapes[0]["train"]) & set(shapes[0]["test"])

@@ -162,6 +162,10 @@ class Form(ABC):
         cells: list[Any] = [] if self.label is None else batch.column(self.label).to_pylist()
         return cells
 
+    def group_values(self, column: str, values: Sequence[Any], batch: pa.RecordBatch) -> list[Any]:  # noqa: ARG002
+        """Return what each row's group is told by, given the values of the user's ``column`` that holds groups."""
+        return list(values)
+
     def contents(self, batch: pa.RecordBatch) -> list[Any]:
         """Return what makes rows of the same texts differ: their labels, or all that a text leaves out."""
         return batch.column(self.label).to_pylist() if self.label else [None] * batch.num_rows

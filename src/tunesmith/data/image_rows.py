@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +83,12 @@ class ImageRows(LabelledTexts):
             made[LABEL] = self._kept(self._labels(batch, self.columns[LABEL], clean, tally))
         arrays = [made[name] for name in self.schema.names[:-1]]
         return pa.RecordBatch.from_arrays([*arrays, rows], schema=self.schema)
+
+    def group_values(self, column: str, values: Sequence[Any], batch: pa.RecordBatch) -> list[Any]:
+        """Return the content of images that are groups: their paths differ from one machine to the next."""
+        if column != self.columns[IMAGE][0]:
+            return super().group_values(column, values, batch)
+        return list(batch.column(CONTENT).to_pylist())
 
     def _kept(self, labels: pa.Array) -> pa.Array:
         """Return the labels that rows are learned by; null for those that are not learned."""

@@ -255,6 +255,8 @@ def _tidy(name: str, dataset: Rows, form: Form, config: DataConfig, *, group: st
         for batch in form.batches(dataset, config.clean, tally):
             writer.add_batch(batch)
             values = next(group_values).column(0).to_pylist() if group_values is not None else None
+            if values is not None and group is not None:
+                values = form.group_values(group, values, batch)
             keys.append(row_keys(batch, form, values))
             # Few distinct values: rows share one object each.
             labels.extend(shared.setdefault(str(value), value) for value in form.summaries(batch))
