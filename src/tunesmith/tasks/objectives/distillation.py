@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.nn import functional
@@ -25,7 +24,7 @@ from torch.nn import functional
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks.losses import widen
 from tunesmith.tasks.objective import Objective
-from tunesmith.types import HeadSettings
+from tunesmith.tasks.objectives.around import Around
 
 SCORES = "teacher_scores"
 """The target that holds what the teacher says of a unit: its scores, [K], or the log-probabilities of tokens, [k]."""
@@ -46,23 +45,12 @@ def taught(
 
 
 @dataclass(frozen=True)
-class Distilled(Objective):
+class Distilled(Around):
     """A task's objective with a teacher besides the labels."""
 
-    task: Objective
     mix: float
     """The teacher's share of the loss, above 0."""
     temperature: float
-
-    @property
-    def reads(self) -> Literal["row", "token"]:  # type: ignore[override]
-        return self.task.reads
-
-    def wanted_steps(self, longer: int = 1) -> int:
-        return self.task.wanted_steps(longer)
-
-    def head(self) -> HeadSettings:
-        return self.task.head()
 
     @property
     def sums_over_units(self) -> bool:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from tunesmith.data.encoded import Units
-from tunesmith.tasks.objective import SURVEYED, Objective
-from tunesmith.types import HeadSettings
+from tunesmith.tasks.objective import SURVEYED
+from tunesmith.tasks.objectives.around import Around
 
 CELL = "cell"
 """The target that says which cell of group and label a row is of."""
@@ -28,20 +27,8 @@ Targets = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ByCells(Objective):
+class ByCells(Around):
     """A task's objective whose rows are of cells."""
-
-    task: Objective
-
-    @property
-    def reads(self) -> Literal["row", "token"]:  # type: ignore[override]
-        return self.task.reads
-
-    def wanted_steps(self, longer: int = 1) -> int:
-        return self.task.wanted_steps(longer)
-
-    def head(self) -> HeadSettings:
-        return self.task.head()
 
     def collect(self, scores_UK: torch.Tensor, targets: Targets, units: Units) -> dict[str, torch.Tensor]:
         return self.task.collect(scores_UK, _own(targets), units)

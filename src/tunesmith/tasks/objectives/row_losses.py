@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,21 +11,15 @@ import torch
 from tunesmith.data.encoded import Units
 from tunesmith.tasks.losses import widen
 from tunesmith.tasks.objective import Objective
-from tunesmith.types import HeadSettings
+from tunesmith.tasks.objectives.around import Around
 
 LOSS = "loss"
 """What is kept of every unit: its own loss, of a language model's tokens; else the mean loss of its row."""
 
 
 @dataclass(frozen=True)
-class RowLosses(Objective):
+class RowLosses(Around):
     """A task's objective, of which evaluation keeps the losses alone, float32, one for each unit."""
-
-    task: Objective
-
-    @property
-    def reads(self) -> Literal["row", "token"]:  # type: ignore[override]
-        return self.task.reads
 
     @property
     def reduces(self) -> bool:  # type: ignore[override]
@@ -35,9 +28,6 @@ class RowLosses(Objective):
     @property
     def sums_over_units(self) -> bool:
         return self.task.sums_over_units
-
-    def head(self) -> HeadSettings:
-        return self.task.head()
 
     def reduce(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.task.reduce(scores_UK, targets)
