@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.serve.house import House
 from tunesmith.serve.settings import ServeSettings
@@ -16,6 +16,7 @@ from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.types import ASGIApp
 
 
 def serve(
@@ -54,22 +55,30 @@ def serve(
 
 def uvicorn_config(house: House) -> uvicorn.Config:
     """Return how uvicorn serves a house."""
+    from tunesmith.serve.application import application
+
+    settings = house.settings
+    return wary_config(
+        application(house), drain_seconds=settings.drain_seconds, log_level="error", limit_concurrency=1024
+    )
+
+
+def wary_config(application: ASGIApp, *, drain_seconds: float, **further: Any) -> uvicorn.Config:
+    """Return how uvicorn serves an application to whoever comes: no web sockets, no long heads, no endless ones."""
     import uvicorn
 
-    from tunesmith.serve.application import application
     from tunesmith.serve.connections import MAX_HEAD_BYTES, ImpatientProtocol
 
     return uvicorn.Config(
-        application(house),
+        application,
         http=ImpatientProtocol,
         ws="none",
-        log_level="error",
         access_log=False,
         server_header=False,
         timeout_keep_alive=10,
-        timeout_graceful_shutdown=int(house.settings.drain_seconds),
-        limit_concurrency=1024,
+        timeout_graceful_shutdown=int(drain_seconds),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        **further,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from tunesmith.serve.server import listen
+from tunesmith.serve.server import listen, wary_config
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.studio.workplace import Workplace
 from tunesmith.types import MissingExtraError
@@ -26,7 +26,6 @@ def studio(root: Path, port: int, *, started: Callable[[str], None]) -> None:
             raise MissingExtraError("The studio", name, "serve")
     import uvicorn
 
-    from tunesmith.serve.connections import MAX_HEAD_BYTES, ImpatientProtocol
     from tunesmith.studio.application import application
 
     place = Workplace(root)
@@ -34,16 +33,6 @@ def studio(root: Path, port: int, *, started: Callable[[str], None]) -> None:
     settings = ServeSettings(port=port)
     with listen(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
-        config = uvicorn.Config(
-            application(place, settings),
-            http=ImpatientProtocol,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        )
+        config = wary_config(application(place, settings), drain_seconds=3, log_level="warning")
         started(f"http://127.0.0.1:{settings.port}/?key={place.key()}")
         uvicorn.Server(config).run(sockets=[listening])
