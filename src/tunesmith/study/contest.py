@@ -27,6 +27,8 @@ from tunesmith.study.contest_course import Course, Settled, seeds_of, settled_fr
 from tunesmith.study.contest_record import ContestRecord
 from tunesmith.study.contest_runs import ContestRuns
 from tunesmith.study.contest_statistics import ContestStatistics, Question
+from tunesmith.study.crew import Crew
+from tunesmith.study.executing import crew_for
 from tunesmith.study.openings import Openings
 from tunesmith.study.rate_search import Yardstick
 from tunesmith.study.time_budget import Cost
@@ -103,6 +105,12 @@ class _Contest:
 
     def hold(self) -> None:
         """Go through the contest to its end and write what came of it."""
+        kinds = [self.config.run_config(method=self.contestants[name].method) for name in self.settled]
+        num_jobs = len(kinds) * max(self.config.seeds, self.config.rates if self.config.rates > 1 else 1)
+        with crew_for(self.config, self.work, kinds, num_jobs) as crew:
+            self._hold(crew)
+
+    def _hold(self, crew: Crew | None) -> None:
         question = self.question
         runs = ContestRuns(
             self.config,
@@ -115,6 +123,7 @@ class _Contest:
             self._stepped,
             question.task.on_texts() is not None,
             self._before_run,
+            crew,
         )
         folders = {name: one.folder for name, one in self.contestants.items()}
         record = ContestRecord(
@@ -276,8 +285,7 @@ class _Contest:
 
 def _asked(config: CompareConfig) -> Mapping[str, Any]:
     """Return what makes a contest this one: how it is computed, and for how long, may change."""
-    values = config.model_dump(mode="json")
-    return {name: value for name, value in values.items() if name not in ("compute", "output", "budget")}
+    return config.asked("budget")
 
 
 def _require_splits(config: CompareConfig, data: TaskData) -> None:

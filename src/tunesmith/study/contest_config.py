@@ -18,6 +18,7 @@ from tunesmith.data.config import DataConfig
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.run import RunConfig
+from tunesmith.study.executor_config import StudyConfig
 from tunesmith.types import InputError, Problem
 
 DEFAULT_METHODS = ("freeze", "lora", "full")
@@ -32,7 +33,7 @@ ALL = "all"
 _ENTRY = re.compile(r"\s*(?P<name>[^()\s]+)\s*(?:\((?P<options>.*)\))?\s*")
 
 
-class CompareConfig(RunConfig):
+class CompareConfig(StudyConfig):
     """A contest: everything of a run but its method, and what several methods are compared by."""
 
     methods: tuple[str | dict[str, Any], ...] = DEFAULT_METHODS
