@@ -51,6 +51,11 @@ class Decoder:
         """Weights of the embeddings and the output layer."""
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
+    @property
+    def weights(self) -> int:
+        """All of them, without norms."""
+        return self.layers * self.of_layer + self.of_tables
+
 
 DECODERS = (
     Decoder("SmolLM2 135M", 30, 576, 1536, 9, 3, 49152, tied=True),
@@ -63,6 +68,8 @@ DECODERS = (
     Decoder("Llama 3.1 70B", 80, 8192, 28672, 64, 8, 128256, tied=False),
 )
 """What a size stands for: the nearest of these, with as many layers as make it (their published configurations)."""
+NEAR = 0.08
+"""Of a model's weights: so much less or more is still what its name calls it."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,9 @@ def _by_size(weights: float, head: HeadSettings) -> Description:
     if not 2e7 <= weights <= 1e12:
         message = f"A model of {weights:,.0f} weights: sizes from 20M to 1000B are known here."
         raise InputError(message, "Name a model, or another size.")
-    one = min(DECODERS, key=lambda known: abs(math.log((known.layers * known.of_layer + known.of_tables) / weights)))
-    layers = max(1, round((weights - one.of_tables) / one.of_layer))
+    one = min(DECODERS, key=lambda known: abs(math.log(known.weights / weights)))
+    is_near = abs(one.weights / weights - 1) < NEAR
+    layers = one.layers if is_near else max(1, round((weights - one.of_tables) / one.of_layer))
     config = LlamaConfig(
         vocab_size=one.vocabulary,
         hidden_size=one.hidden,
@@ -138,8 +146,8 @@ def _by_size(weights: float, head: HeadSettings) -> Description:
         )
     if head.num_outputs is not None:
         config.num_labels = head.num_outputs
-    same = layers == one.layers
-    return Description(config, auto_class, None, one.title if same else f"{one.title} with {layers} layers")
+    title = one.title if layers == one.layers else f"{one.title} with {layers} layers"
+    return Description(config, auto_class, None, title)
 
 
 def _folder(name: str, revision: str | None) -> Path:

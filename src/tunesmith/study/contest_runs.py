@@ -1,4 +1,4 @@
-"""The trainings of a contest: each an ordinary run in a folder of its own, made here one after the other, or by others."""
+"""The trainings of a contest: each an ordinary run in a folder of its own, made here in turn or by others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever trains for a study besides its own process: nobody, or workers of a Ray cluster, placed by predicted memory."""
+"""Whoever trains for a study besides its own process: nobody, or workers of a Ray cluster."""
 
 from __future__ import annotations
 
