@@ -1,4 +1,4 @@
-"""A Slurm of one machine for a test: munge, controller and node daemon of this process's own, in a folder of their own."""
+"""A Slurm of one machine for a test: munge, controller and node daemon, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -101,9 +101,12 @@ def one_node_slurm(folder: Path) -> Iterator[Slurm]:
             time.sleep(1.0)
         slurm = Slurm(folder, environment)
         end = time.monotonic() + 60
-        while "idle" not in subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
-        ).stdout:
+        while (
+            "idle"
+            not in subprocess.run(
+                ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
+            ).stdout
+        ):
             assert time.monotonic() < end, {
                 name: (folder / f"{name}.out").read_text(errors="replace")[-2000:]
                 for name in ("munged", "slurmctld", "slurmd")

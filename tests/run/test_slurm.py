@@ -40,7 +40,9 @@ SHARED = "/shared/runs/one"
 
 
 def test_bash_and_shellcheck_accept_the_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = script(capsys, "--nodes", "2", "--gpus-per-node", "8", "--time", "12:00:00", "--output", "/shared/it's a run")
+    text = script(
+        capsys, "--nodes", "2", "--gpus-per-node", "8", "--time", "12:00:00", "--output", "/shared/it's a run"
+    )
     path = tmp_path / "job.sh"
     path.write_text(text)
     checked = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
