@@ -56,7 +56,7 @@ class Slurm:
 
     def __call__(self, *command: str) -> str:
         found = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, cwd=self.folder
+            command, check=False, env=self.environment, capture_output=True, text=True, timeout=60, cwd=self.folder
         )
         assert found.returncode == 0, found.stderr
         return found.stdout.strip()
@@ -104,7 +104,7 @@ def one_node_slurm(folder: Path) -> Iterator[Slurm]:
         while (
             "idle"
             not in subprocess.run(
-                ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
+                ["sinfo", "--noheader", "--format=%T"], check=False, env=environment, capture_output=True, text=True
             ).stdout
         ):
             assert time.monotonic() < end, {

@@ -78,7 +78,7 @@ def test_machines_are_found_by_the_names_that_people_use(text: str, device: str,
     ],
 )
 def test_machines_that_nobody_knows_are_refused_with_the_nearest_name(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=".*") as error:
+    with pytest.raises(InputError) as error:
         find_machines(text)
     assert said in str(error.value)
 
@@ -136,7 +136,8 @@ def test_sizes_found_in_modules_are_those_of_the_formula(method: str) -> None:
 def test_what_stays_frozen_costs_no_backward_pass() -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(LlamaConfig(
-            vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4))  # fmt: skip
+            vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4
+        ))  # fmt: skip
     top = METHODS["lora"](layers_to_transform="top 1")
     assert shape_of(model, top, is_causal=True, reads_tokens=True).backward == 0.25
 
