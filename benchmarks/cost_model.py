@@ -9,7 +9,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ def _figure(values: dict[str, Any], sizes: dict[str, Any]) -> Figure:
     shape = Shape.of_decoder(**sizes, **more)
     machines = find_machines(values["machine"], values["machines"])
     length = float(values["length"])
+    if "bandwidth" in values:
+        machines = replace(machines, device=machines.device.changed(bandwidth=values["bandwidth"]))
     rows = Rows(values["rows"], length, float(values.get("squared", length**2)), values.get("read", 1.0))
     setting = Setting(values["parallel"], values["micro"], values["recomputes"], values["reduced"])
     return Figure(values, step_of(shape, machines, rows, setting), machines.num_devices)
@@ -78,7 +80,8 @@ def lines(chosen: Sequence[Figure]) -> list[str]:
         values = one.values
         device = f"{one.num_devices}x {values['machine'].split('x ')[-1]}"
         notes = [values["note"]] if "note" in values else []
-        notes += ["layers recomputed"] if values["recomputes"] else []
+        again = values["recomputes"]
+        notes += ["layers recomputed" if again == 1 else "half recomputed"] if again else []
         source = values["source"] + (f" ({', '.join(notes)})" if notes else "")
         cells = [source, values["model"], one.method, device, count(values["length"])]
         cells += [count(values["per_device"]), count(round(one.predicted)), f"{100 * one.error:+.0f}%"]
@@ -109,7 +112,7 @@ def scaling() -> list[str]:
             for nodes in (0, 1, 8, 128):
                 machines = find_machines("8x H100" if nodes else "H100", max(nodes, 1))
                 rows = Rows.alike(8 * machines.num_devices, 2048)
-                step = estimate(shape, machines, rows, Setting(parallel, 16384))  # type: ignore[arg-type]
+                step = estimate(shape, machines, rows, Setting(parallel, 16384))
                 said = f"{count(round(step.tokens_per_second / machines.num_devices))} ({duration(step.seconds)})"
                 cells.append(said if step.fits else "no room")
             found.append(f"| {name} | {parallel} | " + " | ".join(cells) + " |")

@@ -25,7 +25,8 @@ LLAMA_8B = Shape.of_decoder(32, 4096, 14336, 128256, keys=1024)
 WRITES = HeadSettings("AutoModelForCausalLM", None)
 
 FURTHER_OFF = {
-    ("torchtitan", "H100", 8192): "a card with 500 W and slower memory than the datasheet's, not compiled",
+    ("torchtitan", "H100", 8192): "a card of 500 W instead of 700, not compiled",
+    ("tunesmith", "H200", 400): "small steps, for which the program cannot queue work fast enough",
     ("torchtune", "RTX-4090", 2048): "faster than the datasheet's rate allows with layers recomputed",
     ("torchtune", "A6000", 2048): "faster than the datasheet's rate allows with layers recomputed",
     ("mosaic", "H100", 8192): "rows of 8,192 tokens, one in a micro-batch",
@@ -142,7 +143,7 @@ def test_what_stays_frozen_costs_no_backward_pass() -> None:
     assert shape_of(model, top, is_causal=True, reads_tokens=True).backward == 0.25
 
 
-@pytest.mark.parametrize(("name", "weights"), [("0.1B", 1.35e8), ("8B", 8.03e9), ("13B", 13e9), ("70B", 70.6e9)])
+@pytest.mark.parametrize(("name", "weights"), [("0.1B", 1e8), ("8B", 8.03e9), ("13B", 13e9), ("70B", 70.6e9)])
 def test_a_size_stands_for_a_decoder_of_that_size(name: str, weights: float) -> None:
     model = describe(Pretrained(name=name), WRITES).bare_model()
     total = sum(one.numel() for one in {id(one): one for one in model.parameters()}.values())
@@ -199,9 +200,7 @@ def test_recomputing_saves_memory_for_a_third_more_arithmetic() -> None:
 
 def test_micro_batches_shrink_before_activations_are_computed_again() -> None:
     long = Rows.alike(16, 512)
-    step = estimate(
-        Shape.of_decoder(32, 4096, 14336, 128256, keys=1024, rank=8), find_machines("L40S"), long, Setting()
-    )
+    step = estimate(Shape.of_decoder(32, 4096, 14336, 128256, keys=1024, rank=8), find_machines("L4"), long, Setting())
     assert step.fits
     assert not step.recomputes
     assert 512 <= step.micro_batch_tokens < 4096

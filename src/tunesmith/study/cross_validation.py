@@ -160,9 +160,9 @@ class _Course:
                 if rate not in tried:
                     self._begin_training(fold, rate, UNTIL_THE_END)
         for fold in left:
-            rate = self._best_rate(fold) if self._rates else None
-            if rate is not None or not self._rates:
-                self._begin_training(fold, rate, None)
+            best = self._best_rate(fold) if self._rates else None
+            if best is not None or not self._rates:
+                self._begin_training(fold, best, None)
 
     def _begin_training(self, fold: Fold, rate: float | None, until: int | None) -> Future[Trained]:
         assert self.crew is not None

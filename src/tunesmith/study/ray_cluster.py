@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from tunesmith.version import __version__
 
 LOOK_SECONDS = 120.0
 """How long a machine of the cluster may take to say what it sees: it imports the package first."""
+CONNECT_SECONDS = 10.0
 RESERVE = 1.1
 """What a worker is given of memory, beside what is predicted."""
 SMALLEST_SHARE = 0.05
@@ -84,6 +85,8 @@ def connected(config: StudyConfig, num_jobs: int) -> Iterator[RayCluster]:
         how |= {"address": "local", "num_cpus": max(num_cores(), wanted), "include_dashboard": False}
     else:
         how |= {"address": address}
+    if address is not None:
+        _require_answer(address)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(**how)
@@ -102,6 +105,20 @@ def connected(config: StudyConfig, num_jobs: int) -> Iterator[RayCluster]:
         yield RayCluster(ray, config, num_jobs)
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # auto, or a name of Ray's own
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"No Ray cluster answers at {address}: {error}.",
+            "Start one by 'ray start --head', or leave out --ray-address for one of this machine's cores.",
+        ) from error
 
 
 class RayCluster:
@@ -260,7 +277,12 @@ class Host:
 
     def tell(self, line: str) -> str:
         """Pass a message on."""
-        return self._passed(lambda: self._process.tell_line(line) or "")
+
+        def told() -> str:
+            self._process.tell_line(line)
+            return ""
+
+        return self._passed(told)
 
     def hear(self) -> str:
         """Wait for the next answer."""
@@ -274,9 +296,9 @@ class Host:
         """End the process."""
         self._process.close()
 
-    def _passed(self, line: Any) -> str:
+    def _passed(self, line: Callable[[], str]) -> str:
         try:
-            return str(line())
+            return line()
         except LostProcessError as error:
             return f"{LOST}{error} on {socket.gethostname()}"
 

@@ -107,8 +107,9 @@ class Setting:
 
     parallel: Parallel = "data"
     micro_batch_tokens: int = 4096
-    recomputes: bool | None = None
-    """Whether layers compute their activations again; where it has to be, when not given."""
+    recomputes: float | None = None
+    """Share of the layers' work that is done again for the backward pass (True: all of it); where it has to be, when
+    not given."""
     reduced_bytes: int = 4
     """Of a gradient on its way between sharded devices."""
 
@@ -138,11 +139,11 @@ def estimate(shape: Shape, machines: Machines, rows: Rows, setting: Setting) -> 
 
 def step_of(shape: Shape, machines: Machines, rows: Rows, setting: Setting) -> Step:
     """Return what a step takes in exactly such micro-batches, whether they fit or not."""
-    device, recomputes = machines.device, bool(setting.recomputes)
+    device, again = machines.device, float(setting.recomputes or 0.0)
     is_sharded = setting.parallel == "fsdp" and machines.num_devices > 1
     tokens = math.ceil(rows.rows / machines.num_devices) * rows.length
     num_passes = math.ceil(tokens / setting.micro_batch_tokens)
-    again, rate = float(recomputes), device.product_rate
+    rate = device.product_rate
     pairs = 4.0 * shape.attended * shape.num_layers * rows.squared / rows.length * (0.5 if shape.is_causal else 1.0)
     products = tokens * _operations(shape, rows, again) / rate
     attention = tokens * pairs * (1 + again + BACKWARD_ATTENTION * shape.backward) / (ATTENTION * rate)
@@ -162,7 +163,7 @@ def step_of(shape: Shape, machines: Machines, rows: Rows, setting: Setting) -> S
         tokens=rows.rows * rows.length,
         operations=tokens * (_operations(shape, rows, 0.0) + pairs * (1 + 2 * shape.backward)),
         micro_batch_tokens=setting.micro_batch_tokens,
-        recomputes=recomputes,
+        recomputes=again > 0,
         bytes_needed=bytes_needed,
         fits=bytes_needed <= device.usable_memory,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import nn
@@ -64,13 +64,13 @@ class Shape:
             num_layers=max(anatomy.num_layers, 1),
             hidden=hidden,
             attended=_attended(anatomy.whole.config, hidden),
-            products=sum(num_weights(_weight(one)) for _, one in own),
+            products=sum(_size(one) for _, one in own),
             kept=sum(map(_out, (one for _, one in own))) + _inputs(own) + 2 * hidden * len(layers),
             outputs=_out(output) if reads_tokens and output is not None else 0,
             weights=sum(num_weights(one) for one in named.values()),
             trained=sum(num_weights(named[name]) for name in names),
-            trained_products=sum(num_weights(_weight(one)) for _, one in own if id(_weight(one)) in trained_ids),
-            added=sum(num_weights(_weight(one)) for _, one in added),
+            trained_products=sum(_size(one) for _, one in own if id(_weight(one)) in trained_ids),
+            added=sum(_size(one) for _, one in added),
             num_added=len({name.split(".lora_")[0] for name, _ in added}),
             backward=min(max(len(layers) - max(lowest - 1, 0), 0) / len(layers), 1.0),
             is_causal=is_causal,
@@ -148,13 +148,18 @@ def _weight(module: nn.Module) -> torch.Tensor:
     return weight
 
 
+def _size(module: nn.Module) -> int:
+    return num_weights(cast("nn.Parameter", _weight(module)))
+
+
 def _out(module: nn.Module) -> int:
     return int(getattr(module, "out_features", 0) or getattr(module, "nf", 0))
 
 
 def _inputs(linear: list[tuple[str, nn.Module]]) -> int:
     """Return the numbers of all inputs of linear maps; those of one size within one module are the same input."""
-    sizes = {(name.rpartition(".")[0], getattr(one, "in_features", 0) or _weight(one).shape[0]) for name, one in linear}
+    plain = [(name.removesuffix(".base_layer"), one) for name, one in linear]  # an adapter's layer stands around it
+    sizes = {(name.rpartition(".")[0], getattr(one, "in_features", 0) or _weight(one).shape[0]) for name, one in plain}
     return sum(int(size) for _, size in sizes)
 
 
