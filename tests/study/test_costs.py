@@ -16,8 +16,9 @@ from tunesmith.cli.application import run
 from tunesmith.methods import METHODS
 from tunesmith.models.description import describe, parse_model_size
 from tunesmith.models.pretrained import Pretrained
+from tunesmith.study.costs.device import REACHED
 from tunesmith.study.costs.estimate import Rows, Setting, estimate, step_of
-from tunesmith.study.costs.machines import REACHED, Machines, devices, find_machines
+from tunesmith.study.costs.machines import Machines, devices, find_machines
 from tunesmith.study.costs.shape import Shape, shape_of
 from tunesmith.types import HeadSettings, InputError
 

@@ -10,63 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from tunesmith.config.base import Config, nearest
+from tunesmith.config.base import nearest
 from tunesmith.config.build import build
 from tunesmith.config.load import load_yaml
+from tunesmith.study.costs.device import HERE, Device
 from tunesmith.types import InputError
 
 TABLE = Path(__file__).with_name("machines.yaml")
-REACHED = 0.8
-"""Of the datasheet's rate by large products, where nobody has published a measurement: what H100 and H200 reach."""
-KEPT_FREE = 0.08
-"""Of a device's memory, which context, libraries and gaps between tensors take."""
 MOST_DEVICES = 1024
-HERE = "here"
-"""The machine that is asked, measured."""
 _TEXT = re.compile(r"\s*(?:(?P<count>\d+)\s*[x×*]\s*)?(?P<name>\S.*?)\s*", re.IGNORECASE)
 _NETWORK = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(gbit/s|gb/s|gbps|gbit|g)?\s*", re.IGNORECASE)
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Device(Config):
-    """One accelerator, or the share of a machine's cores that a process has; see ``machines.yaml`` for the units."""
-
-    name: str
-    also: tuple[str, ...] = ()
-    """Further names."""
-    peak: Positive
-    """TFLOP/s of dense products, by the datasheet."""
-    products: Positive | None = None
-    """TFLOP/s of large products, measured; ``REACHED`` of the peak when not given."""
-    products_source: str = ""
-    memory: Positive
-    """GB."""
-    bandwidth: Positive
-    """GB/s of its memory."""
-    link: Positive
-    """GB/s to the others of its machine, one way."""
-    per_machine: Annotated[int, Field(ge=1)] = 1
-    """How many devices a machine has whose ``network`` this is."""
-    network: Positive = 100
-    """Gb/s from such a machine to others."""
-    element_bytes: Annotated[int, Field(ge=1, le=8)] = 2
-    """Of a weight and an activation as they are computed with: 2 in bf16, 4 in fp32."""
-    source: str = ""
-
-    @property
-    def product_rate(self) -> float:
-        """Operations a second of large products."""
-        return 1e12 * (self.products or REACHED * self.peak)
-
-    @property
-    def usable_memory(self) -> int:
-        """Bytes for a training."""
-        return int(1e9 * self.memory * (1 - KEPT_FREE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.precision import choose_device, choose_precision
 from tunesmith.engine.rank_group import num_cores
 from tunesmith.run.environment import machine, machine_in_words
-from tunesmith.study.costs.machines import HERE, Device
+from tunesmith.study.costs.device import HERE, Device
 
 SIZE = {"cpu": 1024}
 SIZE_ELSEWHERE = 8192
