@@ -5,8 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -77,10 +76,11 @@ class Crew:
 
     def wait(self, future: Future[Trained]) -> Trained:
         """Wait for the end of a training. Raises ``Stopped`` and ``DiskError`` as ``train`` does."""
-        while True:
+        while not future.done():
             self._stop.check()
-            with suppress(NotYet):
-                return future.result(WAIT_SECONDS)
+            wait([future], WAIT_SECONDS)
+        self._stop.check()
+        return future.result()
 
     def _work(self, place: int) -> None:
         while (job := self._jobs.get()) is not None:
