@@ -107,9 +107,7 @@ class ContestRuns:
             _, draws = data.draw_numbers
             data = data.changed(draw=f"{cut - self.config.train.seed}/{draws}")
         training = self.config.train.changed(learning_rate=rate, seed=seed)
-        return self.config.run_config(
-            method=contestant.method, train=training, data=data, output=str(place), **sections
-        )
+        return self.config.run_of(contestant, train=training, data=data, output=str(place), **sections)
 
     def forget_checkpoints(self, contestant: Contestant, rate: float) -> None:
         """Give back the disk of a run that a rate was tried by."""
