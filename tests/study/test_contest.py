@@ -88,7 +88,7 @@ def test_what_made_rows_are_worth_is_told_with_an_interval(
     for name, own in runs.items():
         augment = own[0].config.data.augment
         assert (augment is not None) == ("+augment" in name)
-        assert {run.training["steps"] for run in own} == {8}, name  # as many as without
+        assert {run.summary["steps"] for run in own} == {8}, name  # as many as without
     environments = {name: own[0].directory.read_json("environment")["data"] for name, own in runs.items()}
     assert len({one["hashes"]["test"] for one in environments.values()}) == 1
     assert len({one["hashes"]["validation"] for one in environments.values()}) == 1

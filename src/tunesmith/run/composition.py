@@ -29,6 +29,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.fair_rows import fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
+from tunesmith.run.mixed_up import check_mixup
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
 from tunesmith.run.private_training import as_private, check_private, with_privacy
@@ -87,6 +88,7 @@ def compose(
     fair = fair_rows(config, data, rows)
     rows, planted = with_canaries(config, data, network, rows)
     notes += [*planted, *check_private(config, data.task, network, rows)]
+    check_mixup(config, data.task, network.model, rows)
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
     if fair is not None:
         notes.append(fair.note())

@@ -39,6 +39,9 @@ class EvaluationConfig(Config):
     general_text: str | None = None
     """Measure what a language model forgets, by its loss before and after training on a text that is not of the data: a
     file, or python-manual, prose of the manual that comes with Python; none for none, as when not given."""
+    training_rows: Annotated[int, Field(ge=0)] | None = None
+    """Training rows that are scored beside the validation rows at every evaluation, so that overfitting is seen while
+    it happens; 0 for none. A tenth of those learned from since the last one, 64 to 512, when not given."""
     keep_scores: bool = False
     """Keep in `scores.npz` what the figures of the judged rows are computed from, row by row, so that runs can be
     compared; and measure how long a prediction takes."""

@@ -77,7 +77,7 @@ class ContestRuns:
         """Train with a learning rate up to a step, and see what came of it on the validation rows alone."""
         key = {"method": contestant.name, "rate": rate, "stage": "whole" if whole else "third"}
         place = self.folder.tuning(contestant.folder, rate)
-        evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0)
+        evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0, training_rows=0)
         config = self.run_config(contestant, rate, self.config.train.seed, place, evaluation=evaluation)
         return self._trained(
             "tried", key, config, until, lambda: best_validation(place, self.tuned_by, higher=self.higher)
