@@ -48,7 +48,7 @@ def test_a_step_is_that_of_vectors_mixed_by_hand() -> None:
     expected.backward()
     assert 0.02 < share < 0.98
     assert set(partners.tolist()) != set(ROWS)
-    assert loss == pytest.approx(float(expected), abs=1e-10)
+    assert loss == pytest.approx(expected.item(), abs=1e-10)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(found[name], parameter.grad, rtol=0, atol=1e-9, msg=name)

@@ -32,7 +32,7 @@ from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.mixed_up import check_mixup
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
-from tunesmith.run.private_training import as_private, check_private, with_privacy
+from tunesmith.run.private_training import as_private, check_private, groups_of, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
@@ -95,7 +95,8 @@ def compose(
         mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
-    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix))
+    groups = groups_of(config, data.prepared, rows)
+    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix), groups)
     notes += promised
     notes += [] if mix is None or fair is not None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(

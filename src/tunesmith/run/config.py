@@ -106,6 +106,9 @@ class PrivacyConfig(Config):
     accountant: Literal["prv", "rdp"] = "prv"
     """How epsilon is counted: by numerical composition (`prv`, Gopi et al. 2021) or by Rényi divergences (`rdp`,
     Mironov et al. 2019), which asks for a little more noise."""
+    unit: Literal["row", "group"] | None = None
+    """Whom the promise is made to: each row, or all rows of one value of `data.group` together (a person's). The group
+    where data.group is given, else the row, when not given."""
     canaries: int = Field(default=0, ge=0, le=1000)
     """Plant this many rows with random secrets among the training rows, so that `tunesmith privacy` can measure whether
     they are learned by heart (Carlini et al. 2019). The model is a little worse for them: not for use."""
