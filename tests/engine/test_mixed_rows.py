@@ -32,7 +32,10 @@ def corrupted(rows: list[int], seed: int) -> Encoded:
 def test_a_step_is_that_of_vectors_mixed_by_hand() -> None:
     parts = mixed()
     loss, found = gradients(parts, ROWS)
-    model, rows = tiny_model("bert", dtype=torch.float64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), data()
+    model, rows = (
+        tiny_model("bert", dtype=torch.float64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        data(),
+    )
     seed = step_seed(parts.config.seed, 0)
     partners = MixedRows.partners_of(rows, np.array(ROWS), seed)
     share = float(np.float32(np.random.default_rng([seed]).beta(1.0, 1.0)))
@@ -55,7 +58,9 @@ def test_a_step_is_that_of_vectors_mixed_by_hand() -> None:
 
 
 @pytest.mark.parametrize("arch", ["bert", "llama"])
-@pytest.mark.parametrize("other", [{"layout": "padded"}, {"micro_batch_rows": 1}, {"layout": "padded", "micro_batch_rows": 1}])
+@pytest.mark.parametrize(
+    "other", [{"layout": "padded"}, {"micro_batch_rows": 1}, {"layout": "padded", "micro_batch_rows": 1}]
+)
 def test_layout_and_accumulation_change_nothing(arch: str, other: dict[str, object]) -> None:
     loss, expected = gradients(mixed(arch=arch), ROWS)
     found_loss, found = gradients(mixed(arch=arch, **other), ROWS)

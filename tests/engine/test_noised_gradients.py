@@ -229,7 +229,13 @@ def grouped(*, bound: float = 0.5, at_once: bool | None = None, most_groups: int
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"at_once": False}, {"micro_batch_rows": 1}, {"micro_batch_rows": 3}, {"most_groups": 1, "micro_batch_rows": 2}],
+    [
+        {},
+        {"at_once": False},
+        {"micro_batch_rows": 1},
+        {"micro_batch_rows": 3},
+        {"most_groups": 1, "micro_batch_rows": 2},
+    ],
 )
 @pytest.mark.parametrize("bound", [0.05, 1e9])
 def test_the_mean_gradient_of_a_groups_rows_is_clipped_as_one(settings: dict[str, Any], bound: float) -> None:

@@ -28,7 +28,7 @@ class Listener(Observer):
         self.step = 0
         self.said: list[tuple[int, Problem]] = []
 
-    def stepped(self, info: Any, total_steps: int) -> None:  # noqa: ARG002
+    def stepped(self, info: Any, total_steps: int) -> None:
         self.step = info.step
 
     def noted(self, problem: Problem) -> None:

@@ -78,13 +78,13 @@ def told(folder: Path) -> dict[str, Any]:
     return {**kept, "values": values, "rates": rates, "tried": sorted(tried)}
 
 
-def test_what_made_rows_are_worth_is_told_with_an_interval(
-    asked: Callable[..., CompareConfig], reviews: Path
-) -> None:
+def test_what_made_rows_are_worth_is_told_with_an_interval(asked: Callable[..., CompareConfig], reviews: Path) -> None:
     methods = "lora(rank=2),full,full+augment,lora(rank=2)+augment(factor=3)"
     folder = run_contest(asked(methods=methods, reference="lora(rank=2)", data={"path": str(reviews)}))
     study = Study(folder)
-    runs = {one["name"]: [Run.open(folder / run["folder"]) for run in one["runs"]] for one in study.record["methods"][:4]}
+    runs = {
+        one["name"]: [Run.open(folder / run["folder"]) for run in one["runs"]] for one in study.record["methods"][:4]
+    }
     for name, own in runs.items():
         augment = own[0].config.data.augment
         assert (augment is not None) == ("+augment" in name)

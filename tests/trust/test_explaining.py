@@ -16,10 +16,10 @@ from small_runs import BAD, GOOD
 from tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tiny_writers import tiny_writer, writer_folder
 from tunesmith.cli.application import run as command
+from tunesmith.data.encoded import Ragged
 from tunesmith.engine.predict import predict
 from tunesmith.engine.stand_ins import as_written
 from tunesmith.models.wrapping import inner
-from tunesmith.data.encoded import Ragged
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.tasks import crf
 from tunesmith.tasks.tag_decoding import tag_probabilities, transitions
@@ -241,7 +241,7 @@ def test_written_answers_are_explained_by_what_was_asked(
 def test_what_a_decoder_writes_is_explained_by_what_its_encoder_read(
     configured: Configure, tmp_path: Path, family: str
 ) -> None:
-    name, settings, example = TASK_ROWS["texts of texts"]
+    name, _, example = TASK_ROWS["texts of texts"]
     model = writer_folder(tmp_path, family)
     config = configured(model=str(model), data=str(write_rows(tmp_path, example)), task={"name": name}, **SHORT)
     run = Run.open(train(config))
@@ -261,7 +261,9 @@ def test_what_a_decoder_writes_is_explained_by_what_its_encoder_read(
         given = torch.cat([start, answer[:-1]])[None]
         logits = whole(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=given).logits[0]
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    odds = [float(log_odds(row, int(token))) for row, token in zip(logits, answer, strict=True) if int(token) not in ends]
+    odds = [
+        float(log_odds(row, int(token))) for row, token in zip(logits, answer, strict=True) if int(token) not in ends
+    ]
     assert found.value == pytest.approx(np.mean(odds), abs=1e-3)
 
 
@@ -272,9 +274,13 @@ def test_chains_are_explained_by_the_probability_of_a_tag_over_all_sequences() -
     flat = crf.potentials(scores.flatten(0, 1))
     found = crf.marginal_scores(flat.unflatten(0, (2, 5)), between, start)
     kept = Ragged(flat.numpy(), np.array([0, 5, 10]))
-    np.testing.assert_allclose(found.exp().flatten(0, 1).numpy(), tag_probabilities(kept, *transitions(labels)), atol=1e-9)
+    np.testing.assert_allclose(
+        found.exp().flatten(0, 1).numpy(), tag_probabilities(kept, *transitions(labels)), atol=1e-9
+    )
     scores.requires_grad_()
-    crf.marginal_scores(crf.potentials(scores.flatten(0, 1)).unflatten(0, (2, 5)), between, start)[..., 0].sum().backward()
+    crf.marginal_scores(crf.potentials(scores.flatten(0, 1)).unflatten(0, (2, 5)), between, start)[
+        ..., 0
+    ].sum().backward()
     assert bool(scores.grad.isfinite().all())
 
 

@@ -95,7 +95,9 @@ def fit_of(session: Opened, validation: Scored) -> dict[str, Any] | None:
     own, own_variance = _spread(session, scored, sample.num_data_rows, name, seed + 1)
     other, other_variance = _spread(session, validation, session.validation.num_data_rows, name, seed)
     gap = (own - other) * (1 if task.higher_is_better[name] else -1)
-    half = NormalDist().inv_cdf(0.5 + session.config.evaluation.confidence / 2) * math.sqrt(own_variance + other_variance)
+    half = NormalDist().inv_cdf(0.5 + session.config.evaluation.confidence / 2) * math.sqrt(
+        own_variance + other_variance
+    )
     return {
         "rows": sample.num_data_rows,
         "loss": scored.loss,
@@ -144,11 +146,11 @@ def _warning(record: Mapping[str, Any], memory: Mapping[str, Any]) -> Problem:
     message = (
         f"The model overfits since step {memory['step']}: by step {record['step']} the validation loss has risen from "
         f"{number(memory['loss'])} to {number(record['loss'])}, while that of training rows has fallen from "
-        f"{number(memory['training_loss'])} to {number(fit['loss'])}. On training rows {metric_phrase(name)} is better by "
-        f"{interval(Interval(gap['value'], gap['low'], gap['high']))} ({fit['rows']} of them looked at)."
+        f"{number(memory['training_loss'])} to {number(fit['loss'])}. On training rows {metric_phrase(name)} is better "
+        f"by {interval(Interval(gap['value'], gap['low'], gap['high']))} ({fit['rows']} of them looked at)."
     )
     fix = (
-        "The best step is kept, as far as train.early_stopping.metric tells it. More rows help most (data.augment makes "
-        "some), or train.mixup, a method that trains less (lora, freeze), a lower rate, fewer epochs."
+        "The best step is kept, as far as train.early_stopping.metric tells it. More rows help most (data.augment "
+        "makes some), or train.mixup, a method that trains less (lora, freeze), a lower rate, fewer epochs."
     )
     return Problem("warning", message, fix)

@@ -179,7 +179,8 @@ def with_privacy(
 ) -> tuple[Training, list[Problem]]:
     """Return the training with steps that keep its promise, and what is to be said of that.
 
-    ``groups_E`` are those of ``groups_of``. Raises ``InputError`` for a promise that the rows and steps cannot give, naming one that they can.
+    ``groups_E`` are those of ``groups_of``. Raises ``InputError`` for a promise that the rows and steps cannot give,
+    naming one that they can.
     """
     settings = config.privacy
     if settings is None or settings.epsilon is None:
@@ -208,8 +209,8 @@ def with_privacy(
     of_groups = "" if groups_E is None else f" (of up to {count(int(sizes.max()))} rows, which count as one)"
     message = (
         f"Every {unit} of the data{of_groups} is protected by epsilon {settings.epsilon:g} at delta {delta:.2g}: noise "
-        f"of {multiplier:.3g} times the largest gradient of a {unit} ({settings.max_grad_norm:g}), {count(expected)} of "
-        f"{count(private.num_units)} {unit}s a step in the mean, {count(private.total_steps)} steps."
+        f"of {multiplier:.3g} times the largest gradient of a {unit} ({settings.max_grad_norm:g}), {count(expected)} "
+        f"of {count(private.num_units)} {unit}s a step in the mean, {count(private.total_steps)} steps."
     )
     fix = (
         "What is protected are the weights. Figures of the training rows (metrics.jsonl, tensorboard, report.html) "

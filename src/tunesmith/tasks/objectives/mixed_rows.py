@@ -6,7 +6,7 @@ section 5: for a linear loss that is the loss of mixed labels; Guo et al. 2019, 
 Beta(alpha, alpha), one for each step, as Zhang et al. do in their code. Where the shorter text has ended, the longer
 one goes on alone: Guo et al. fill it up with zeros there, which no pretrained model has seen.
 
-Share and partners are functions of the step's seed and of the row: never of the rows beside it, nor of what came before.
+Share and partners are functions of the seed of the step and of the row: never of the rows beside it.
 
 Shapes: U units (rows) of a micro-batch, K scores a unit.
 """
