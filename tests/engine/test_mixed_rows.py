@@ -38,7 +38,7 @@ def test_a_step_is_that_of_vectors_mixed_by_hand() -> None:
     )
     seed = step_seed(parts.config.seed, 0)
     partners = MixedRows.partners_of(rows, np.array(ROWS), seed)
-    share = float(np.float32(np.random.default_rng([seed]).beta(1.0, 1.0)))
+    share = MixedRows(parts.task, 1.0).share_of_own(seed)
     ids, labels = as_ragged(rows.inputs["input_ids"]), rows.targets["label"]
     table, expected = model.get_input_embeddings(), 0.0
     for row, partner in zip(ROWS, partners, strict=True):
@@ -64,10 +64,11 @@ def test_a_step_is_that_of_vectors_mixed_by_hand() -> None:
 def test_layout_and_accumulation_change_nothing(arch: str, other: dict[str, object]) -> None:
     loss, expected = gradients(mixed(arch=arch), ROWS)
     found_loss, found = gradients(mixed(arch=arch, **other), ROWS)
-    assert found_loss == pytest.approx(loss, abs=1e-10)
+    tolerance = 1e-9 if arch == "bert" else 1e-6  # norms of Llama in transformers are in float32 whatever the model
+    assert found_loss == pytest.approx(loss, abs=tolerance)
     assert loss != pytest.approx(gradients(training(arch=arch), ROWS)[0], abs=1e-3), "rows are mixed"
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-9, msg=name)
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=tolerance, msg=name)
 
 
 def test_what_becomes_of_a_row_depends_on_step_and_row_alone() -> None:

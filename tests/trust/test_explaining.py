@@ -249,7 +249,7 @@ def test_what_a_decoder_writes_is_explained_by_what_its_encoder_read(
     assert found.target == "answer"
     assert "warm" in found.tokens
     assert 1 <= len(found.parts) <= 3
-    assert np.mean(list(found.parts.values()), axis=0) == pytest.approx(found.scores, abs=1e-4)
+    assert np.mean(list(found.parts.values()), axis=0) == pytest.approx(found.scores, abs=0.02)  # of other points
     assert sum(found.scores) == pytest.approx(found.value - found.value_without, abs=0.05)
     # The number that is explained is what plain transformers gives to the tokens of its own answer.
     network, tokenizer = run.network, run.network.tokenizer

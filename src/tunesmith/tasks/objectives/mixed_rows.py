@@ -31,6 +31,7 @@ Targets = Mapping[str, torch.Tensor]
 _OF_PARTNER = "partner_"
 """How the names of the partners' targets begin."""
 IDS = "input_ids"
+_PARTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class MixedRows(Around):
         if seed is None:
             return own
         other = data.select(self.partners_of(data, sequences, seed))
-        share = np.full(len(sequences), np.random.default_rng([seed]).beta(self.alpha, self.alpha), dtype=np.float32)
+        share = np.full(len(sequences), self.share_of_own(seed), dtype=np.float32)
         inputs = {name: _longer(as_ragged(one), as_ragged(other.inputs[name])) for name, one in own.inputs.items()}
         partners = _longer(as_ragged(other.inputs[IDS]), as_ragged(own.inputs[IDS]))
         targets: dict[str, Array | Ragged] = {
@@ -57,6 +58,10 @@ class MixedRows(Around):
             SHARE_OF_OWN: share,
         }
         return Encoded({**inputs, PARTNERS: partners}, targets)
+
+    def share_of_own(self, seed: int) -> float:
+        """Return what of the vectors is a row's own in a step: a number that float32 holds, as it does the rest of 1."""
+        return round(float(np.random.default_rng([seed]).beta(self.alpha, self.alpha)) * _PARTS) / _PARTS
 
     @staticmethod
     def partners_of(data: Encoded, sequences: IntArray, seed: int) -> IntArray:
