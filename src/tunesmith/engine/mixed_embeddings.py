@@ -35,7 +35,8 @@ def mixed_embeddings(model: nn.Module, batch: Batch) -> Iterator[None]:
         if given.shape != ids.shape or not torch.equal(given, ids):
             return own
         num_lookups += 1
-        return own * share.to(own.dtype) + below(partners) * (1 - share).to(own.dtype)
+        other: torch.Tensor = below(partners)
+        return own * share.to(own.dtype) + other * (1 - share).to(own.dtype)
 
     with standing_in(table, mixed):
         yield

@@ -95,7 +95,7 @@ def marginal_scores(scores_BUP: torch.Tensor, between_KK: torch.Tensor, start_K:
     ``between_KK`` and ``start_K`` are its transitions, 0 or -inf. All B rows have U tokens.
     """
     num_tags = len(start_K)
-    steps = widen(scores_BUP).unflatten(2, (num_tags + 1, num_tags))
+    steps = widen(scores_BUP).reshape(*scores_BUP.shape[:2], num_tags + 1, num_tags)
     # A sum of nothing but -inf has no gradient; what is not allowed is made as unlikely as it can be.
     between_KK, start_K = (one.to(steps).clamp(min=-1e9) for one in (between_KK, start_K))
     forward = [steps[:, 0, num_tags] + start_K]

@@ -177,7 +177,7 @@ def _in_chains(names: list[str]) -> Value:
 
     def of(scores_BUK: torch.Tensor) -> torch.Tensor:
         flat = crf.potentials(scores_BUK.flatten(0, 1))
-        return crf.marginal_scores(flat.unflatten(0, scores_BUK.shape[:2]), between_KK, start_K)
+        return crf.marginal_scores(flat.view(*scores_BUK.shape[:2], -1), between_KK, start_K)
 
     return of
 

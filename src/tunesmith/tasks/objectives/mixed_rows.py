@@ -60,7 +60,7 @@ class MixedRows(Around):
         return Encoded({**inputs, PARTNERS: partners}, targets)
 
     def share_of_own(self, seed: int) -> float:
-        """Return what of the vectors is a row's own in a step: a number that float32 holds, as it does the rest of 1."""
+        """Return what of a row's vectors is its own in a step: a number that float32 holds, and its rest to 1, too."""
         return round(float(np.random.default_rng([seed]).beta(self.alpha, self.alpha)) * _PARTS) / _PARTS
 
     @staticmethod
