@@ -101,7 +101,7 @@ class ContestRuns:
         """Return the training with a learning rate up to a step, whose worth the validation rows alone tell."""
         key = {"method": contestant.name, "rate": rate, "stage": "whole" if whole else "third"}
         place = self.folder.tuning(contestant.folder, rate)
-        evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0)
+        evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0, training_rows=0)
         config = self.run_config(contestant, rate, self.config.train.seed, place, evaluation=evaluation)
         return Training("tried", key, config, until, lambda: best_validation(place, self.tuned_by, higher=self.higher))
 
@@ -159,9 +159,7 @@ class ContestRuns:
             _, draws = data.draw_numbers
             data = data.changed(draw=f"{cut - self.config.train.seed}/{draws}")
         training = self.config.train.changed(learning_rate=rate, seed=seed)
-        return self.config.run_config(
-            method=contestant.method, train=training, data=data, output=str(place), **sections
-        )
+        return self.config.run_of(contestant, train=training, data=data, output=str(place), **sections)
 
     def forget_checkpoints(self, contestant: Contestant, rate: float) -> None:
         """Give back the disk of a run that a rate was tried by."""

@@ -79,6 +79,9 @@ class PlanConfig(RunConfig):
         for entry in self.methods or (() if found and self.methods else DEFAULT_METHODS[::-1]):
             try:
                 one = read_contestant(entry)
+                if one.is_augmented:
+                    fix = f"Name {one.without}, and give --data.augment besides."
+                    raise ConfigError([Problem("error", f"methods: {one.name}: a plan is of methods alone.", fix)])
             except ConfigError as error:
                 problems += error.problems
             else:
