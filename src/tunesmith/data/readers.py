@@ -20,7 +20,8 @@ from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
-from tunesmith.data.encodings import check_is_text, detect_encoding, refuse_markup, show_name
+from tunesmith.data.encoding_guess import check_is_text, detect_encoding
+from tunesmith.data.encodings import show_name
 from tunesmith.data.folders import find_sources
 from tunesmith.data.image_columns import with_images
 from tunesmith.data.image_sources import read_image_files, stamp_of
@@ -28,6 +29,7 @@ from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
+from tunesmith.data.other_formats import refuse_markup
 from tunesmith.data.passages import read_passages
 from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
