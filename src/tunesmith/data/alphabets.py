@@ -15,8 +15,8 @@ CONVINCING = 0.8
 """Share of the words beyond ASCII that must be words of one language."""
 _MAX_WORDS = 2_000
 """Distinct words that are looked at."""
-_COMMON_SHARE = 0.45
-"""Share of its letters that the commonest of a script are at least; of a misread text they are a third or less."""
+_COMMON_SHARE = 0.6
+"""Share of a text that the commonest letters of its script have; of one that is misread they are a third or so."""
 
 _WORD = re.compile(r"[^\s\x00-@\[-`{-\x7f]+")
 _AROUND_WORDS = "\u00a0«»‹›“”„‟‘’‚‛–—―…•·°§¶©®™¿¡€£¥¢¤†‡‰×÷±¼½¾²³¹ªº"
@@ -97,7 +97,8 @@ def _score(sample: bytes, encoding: _Encoding) -> float:
     good = {word: number for word, number in written.items() if _is_of(word, encoding.script)}
     letters = "".join(word.lower() * number for word, number in good.items())
     num_common = sum(letters.count(letter) for letter in encoding.common)
-    return sum(good.values()) / total if num_common >= _COMMON_SHARE * max(len(letters), 1) else 0.0
+    share = num_common / max(len(letters), 1)
+    return sum(good.values()) / total * min(share / _COMMON_SHARE, 1.0)
 
 
 def _num_covered(words: dict[str, int], letters: str) -> int:

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.header_rows import has_header, has_known_name
-from tunesmith.data.json_elements import Element, are_messages, elements
+from tunesmith.data.json_elements import Element, elements
+from tunesmith.data.json_objects import are_messages
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import with_nested
 from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, unique_names
