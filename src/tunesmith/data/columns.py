@@ -15,6 +15,7 @@ _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
 
+_LABEL = "label"
 _SECOND_TEXT = "text_pair"
 """The one role that may stay empty and is still looked for by content."""
 
@@ -164,8 +165,9 @@ class _Assignment:
             for role in self._roles
             if role.name not in self._chosen and role.name not in failed and role.name not in self._left_empty
         ]
+        self._take_reviews(open_roles)
         for role in open_roles:
-            if role.columns:
+            if role.columns and role.name not in self._chosen:
                 self._choose(role.name, role.columns, "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
@@ -232,13 +234,22 @@ class _Assignment:
             why = f"it says which rows are accepted; {_describe(found[0])}"
             self._choose(role, [found[0].name], why)
 
+    def _take_reviews(self, roles: Sequence[Role]) -> None:
+        """Learn what reviewers say where they were asked of every text whether one and the same label holds."""
+        label = next((role for role in roles if role.name == _LABEL and "category" in role.kinds), None)
+        asked = [one for one in self._free() if one.name.strip().lower() == _LABEL and one.num_distinct == 1]
+        said = [one for one in self._free() if marks.is_mark(one, of_chat=False) and one.num_distinct > 1]
+        if label is not None and asked and len(said) == 1:
+            shown = asked[0].examples[0]
+            self._choose(label.name, [said[0].name], f"it says whether texts are '{shown}'; {_describe(said[0])}")
+
     # Usual names
 
     def _by_name(self, role: Role, *, exact: bool) -> None:
         if not exact and not role.required and role.name != _SECOND_TEXT:
             # What need not be there must not be found by half a name.
             return
-        best: tuple[int, str, str] | None = None
+        best: tuple[tuple[int, float], str, str] | None = None
         num_found = 0
         for column in self._free(role.name):
             # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
@@ -247,10 +258,16 @@ class _Assignment:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue
+            if not exact and not _is_text_role(role) and column.num_distinct < 2:
+                continue  # of a name that only speaks of it, a column with one value is hardly meant
             found = matching_name(column.name, role.names, exact=exact)
             num_found += found is not None
-            if found is not None and (best is None or role.names.index(found) < best[0]):
-                best = (role.names.index(found), column.name, found)
+            if found is None:
+                continue
+            # Of review_title and review_body, which both speak of a review, the longer one is the text.
+            length = column.mean_length if _is_text_role(role) and not exact else 0.0
+            if best is None or (role.names.index(found), -length) < best[0]:
+                best = ((role.names.index(found), -length), column.name, found)
         if not exact and role.name in _NEVER_GUESSED and num_found > 1:
             return  # of answer_1 and answer_2 nobody knows which is the better one
         if best is not None:
@@ -321,6 +338,8 @@ class _Assignment:
             if strings:
                 longest = max(strings, key=lambda column: column.num_distinct)
                 candidates = [column for column in candidates if column is not longest]
+        others = [column for column in candidates if not marks.is_mark(column, of_chat=False)]
+        candidates = others or candidates  # what reviewers say of rows is learned where nothing else is
         binary = [column for column in candidates if _is_binary(column)]
         if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
             self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")

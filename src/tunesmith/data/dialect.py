@@ -12,11 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from tunesmith.data.delimited_records import Block, Quoting, Record, blocks, records
 from tunesmith.data.encodings import Lines
-from tunesmith.data.header_rows import has_header, has_known_name
+from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
@@ -50,6 +51,8 @@ class Dialect:
     """Lines before the first row (``sep=;``), with those of a title."""
     num_titles: int = 0
     """Lines of a title, or of comments, above the names of the columns."""
+    num_further: int = 0
+    """Rows below the names that say more of the columns."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
@@ -146,6 +149,7 @@ def detect(
         rows, num_titles = _without_title(lines, cut, rows, width)
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
+    is_header_found = header is None
     if header is None:
         header = has_header(first, rows[1:], like)
         if cut.delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
@@ -153,13 +157,20 @@ def detect(
             header = header and has_known_name(first[:1])
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
-    names = unique_names(first if header else [""] * width)
-    return Dialect(cut.delimiter, cut.quoting, header, tuple(names), num_skipped + num_titles, num_titles), guesses
+    names = tuple(unique_names(first if header else [""] * width))
+    num_further = num_further_rows(rows[1:]) if header and is_header_found and cut.delimiter is not None else 0
+    num_skipped += num_titles
+    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further), guesses
 
 
 def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
     """Return the rows from the names of the columns on, and the lines above: rows with no more than one cell filled."""
     found = [record for record in _parse(lines[: _MAX_TITLES + 1], cut) if not record.error]
+    num_comments = sum(1 for _ in takewhile(lambda record: record.lines[0].startswith("#"), found))
+    if 0 < num_comments < len(found) and width > 1:
+        record = found[num_comments]
+        if len(record.cells) == width and has_header(record.cells, rows[num_comments + 1 :], ()):
+            return rows[num_comments:], record.line - 1
     for place, record in enumerate(found):
         filled = [cell for cell in record.cells if cell.strip()]
         if len(filled) > 1 or width < 2:

@@ -107,22 +107,26 @@ def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Eleme
             yield from _line_elements(Lines(text))
 
 
-def json_splits(path: Path, name: str, encoding: str) -> dict[str, str]:
-    """Return the keys of an object of splits (``{"train": [...], "test": [...]}``) by the split that each speaks of."""
+def json_splits(path: Path, name: str, encoding: str) -> tuple[dict[str, str], list[str]]:
+    """Return the keys of an object of splits (``{"train": [...], "test": [...]}``) by the split that each speaks of.
+
+    With them come the keys of further rows, which are none of the splits.
+    """
     with open_text(path, encoding) as text:
         start, first_lines = _beginning(text)
     if start != "{" or _is_json_lines(first_lines):
-        return {}
+        return {}, []
     with open_text(path, encoding) as text:
         if not _SPLITS.search(text.read(_READ_CHARACTERS)):
-            return {}
+            return {}, []
     try:
         value = _whole(path, name, encoding)
     except InputError:
-        return {}  # whoever reads it says what is wrong
+        return {}, []  # whoever reads it says what is wrong
     keys = [key for key, rows in value.items() if isinstance(rows, (list, dict)) and rows and split_named(key)]
     found = splits_of(keys)
-    return found if "train" in found else {}
+    further = [key for key, rows in value.items() if isinstance(rows, list) and rows and key not in found.values()]
+    return (found, further) if "train" in found else ({}, [])
 
 
 def _beginning(text: Any) -> tuple[str, list[str]]:
