@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 
 from tunesmith.config.base import nearest
 from tunesmith.data import marks
+from tunesmith.data.column_words import describe, doubtful
 from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
@@ -45,11 +46,6 @@ _NAMED_ROLES = frozenset({"chosen", REJECTED, "answers", "thumb"})
 _NEVER_GUESSED = _CHAT_ROLES | {"source", "target"}
 """Roles of texts for which the longest of several need not be the right one."""
 
-DOUBTFUL = "Several columns could fill the role"
-
-MAX_EXAMPLE_LENGTH = 40
-"""Longer values are not shown as the reason for a choice."""
-
 
 def is_id_like(column: ColumnProfile) -> bool:
     """Say whether a column only numbers or names the rows: many distinct values, and no words."""
@@ -76,7 +72,7 @@ def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
             return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
         if column.name.strip().lower() in LABEL_NAMES and column.kind in ("text", "object"):
             message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
-            message += f"it holds {_describe(column)}: {', '.join(column.examples[:2])}."
+            message += f"it holds {describe(column)}: {', '.join(column.examples[:2])}."
             fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
             return Problem("error", message, fix)
     return None
@@ -112,7 +108,7 @@ def _reason_unused(column: ColumnProfile) -> str:
         return f"its amounts are not plain numbers: {', '.join(column.examples[:3])}"
     if is_id_like(column):
         return "it only numbers or names the rows"
-    return f"no role needs it; {_describe(column)}"
+    return f"no role needs it; {describe(column)}"
 
 
 def _has_no_spaces(column: ColumnProfile) -> bool:
@@ -231,7 +227,7 @@ class _Assignment:
         of_chat = bool((_CHAT_ROLES | _NAMED_ROLES) & self._chosen.keys())
         found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
         if found:
-            why = f"it says which rows are accepted; {_describe(found[0])}"
+            why = f"it says which rows are accepted; {describe(found[0])}"
             self._choose(role, [found[0].name], why)
 
     def _take_reviews(self, roles: Sequence[Role]) -> None:
@@ -241,7 +237,7 @@ class _Assignment:
         said = [one for one in self._free() if marks.is_mark(one, of_chat=False) and one.num_distinct > 1]
         if label is not None and asked and len(said) == 1:
             shown = asked[0].examples[0]
-            self._choose(label.name, [said[0].name], f"it says whether texts are '{shown}'; {_describe(said[0])}")
+            self._choose(label.name, [said[0].name], f"it says whether texts are '{shown}'; {describe(said[0])}")
 
     # Usual names
 
@@ -274,7 +270,7 @@ class _Assignment:
             _, column_name, found = best
             self._matched_names[role.name] = found
             reason = role.reason or ("by its name" if exact else f"its name speaks of '{found}'")
-            self._choose(role.name, [column_name], f"{reason}; {_describe(self._profiles[column_name])}")
+            self._choose(role.name, [column_name], f"{reason}; {describe(self._profiles[column_name])}")
 
     # Content
 
@@ -291,9 +287,9 @@ class _Assignment:
     def _image_by_content(self, role: Role) -> None:
         images = [column for column in self._free() if column.kind == "image"]
         if len(images) > 1:
-            self._problems.append(_doubtful(role, images))
+            self._problems.append(doubtful(role, images))
         elif images:
-            self._choose(role.name, [images[0].name], f"the only images; {_describe(images[0])}")
+            self._choose(role.name, [images[0].name], f"the only images; {describe(images[0])}")
 
     def _texts(self) -> list[ColumnProfile]:
         return [column for column in self._free() if is_plain_text(column)]
@@ -308,12 +304,12 @@ class _Assignment:
             return
         if role.name in _NEVER_GUESSED and len(texts) > 1:
             # Of several answers the longest may be the worst.
-            self._problems.append(_doubtful(role, texts))
+            self._problems.append(doubtful(role, texts))
             return
         is_pair = len(texts) == 2 and any(each.name == _SECOND_TEXT for each in self._roles)
         column = texts[0] if is_pair else max(texts, key=lambda each: each.mean_length)
         why = "the only text" if len(texts) == 1 else "the first of two texts" if is_pair else "the longest text"
-        self._choose(role.name, [column.name], f"{why}; {_describe(column)}")
+        self._choose(role.name, [column.name], f"{why}; {describe(column)}")
 
     def _pair_by_content(self, role: Role) -> None:
         if role.name != _SECOND_TEXT or not self._chosen.get("text"):
@@ -322,7 +318,7 @@ class _Assignment:
         is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
         texts = self._texts()
         if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES):
-            self._choose(role.name, [texts[0].name], f"the second of two texts; {_describe(texts[0])}")
+            self._choose(role.name, [texts[0].name], f"the second of two texts; {describe(texts[0])}")
 
     def _label_by_content(self, role: Role) -> None:
         candidates = [
@@ -347,9 +343,9 @@ class _Assignment:
         for tier in _KIND_TIERS:
             fitting = [column for column in candidates if column.kind in tier]
             if len(fitting) == 1:
-                self._choose(role.name, [fitting[0].name], f"by its content; {_describe(fitting[0])}")
+                self._choose(role.name, [fitting[0].name], f"by its content; {describe(fitting[0])}")
             elif fitting:
-                self._problems.append(_doubtful(role, fitting, [each for each in binary if each.kind == "integer"]))
+                self._problems.append(doubtful(role, fitting, [each for each in binary if each.kind == "integer"]))
             if fitting:
                 return
 
@@ -359,7 +355,7 @@ class _Assignment:
         return any(f"role '{role.name}'" in problem.message for problem in self._problems)
 
     def _nothing_found(self, role: Role) -> Problem:
-        columns = "; ".join(_describe(column, named=True) for column in self._profiles.values())
+        columns = "; ".join(describe(column, named=True) for column in self._profiles.values())
         purpose = f" ({role.purpose})" if role.purpose else ""
         unfit = [
             column
@@ -390,31 +386,3 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
         return next((name for name in names if name in (lowered, plain)), None)
     words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
     return next((name for name in names if name in words and len(name) > 1), None)
-
-
-def _doubtful(role: Role, fitting: Sequence[ColumnProfile], flags: Sequence[ColumnProfile] = ()) -> Problem:
-    listed = "; ".join(_describe(column, named=True) for column in fitting)
-    binary = ",".join(column.name for column in flags)
-    several = f"; or several columns of 0 and 1 together: data.columns.{role.name} {binary}" if len(flags) > 1 else ""
-    return Problem(
-        "error",
-        f"{DOUBTFUL} '{role.name}': {listed}.",
-        f"Choose one: data.columns.{role.name} {fitting[0].name}{several}",
-        count=len(fitting),
-    )
-
-
-def _describe(column: ColumnProfile, *, named: bool = False) -> str:
-    if column.kind in ("integer", "float") and column.low is not None and column.high is not None:
-        kind = "whole numbers" if column.kind == "integer" else "numbers"
-        text = f"{kind} from {column.low:g} to {column.high:g}"
-    elif column.kind == "text":
-        text = f"text of about {column.mean_words:.0f} words"
-    elif column.kind in ("category", "boolean", "list"):
-        examples = [example for example in column.examples[:3] if len(example) <= MAX_EXAMPLE_LENGTH]
-        values = ", ".join(examples) + (", …" if column.num_distinct > len(examples) else "")
-        text = f"{column.num_distinct} distinct {'lists' if column.kind == 'list' else 'values'}"
-        text += f" ({values})" if examples else ""
-    else:
-        text = "images" if column.kind == "image" else f"{column.kind}"
-    return f"'{column.name}': {text}" if named else text

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.cuts import Count, Cut, count_widths
 from tunesmith.data.delimited_records import Block, Record, blocks, long_cells
-from tunesmith.data.dialect import Count, Cut, Dialect, count_widths, detect, is_separator_line
+from tunesmith.data.dialect import Dialect, detect, is_separator_line
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import batches, open_table

@@ -177,5 +177,3 @@ def _is_korean(sample: bytes) -> bool:
     marks = sum(pair[0] in (0xA1, 0xA3) for pair in pairs)
     korean = sum(0xB0 <= pair[0] <= 0xC8 and pair[1] >= 0xA1 for pair in pairs)
     return korean > 0.9 * (len(pairs) - marks) > 0 and 2 * len(pairs) > 0.2 * len(sample)
-
-

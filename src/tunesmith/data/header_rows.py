@@ -55,7 +55,7 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
     is_name_like = all(_NAME_LIKE.fullmatch(name) and len(name.split()) <= 3 for name in filled)
     if is_name_like and any(name.lstrip("#") in _KNOWN_NAMES for name in filled):
         return True
-    contents = [[cell for cell in column if cell] for column in columns]
+    contents = [[cell for cell in column if cell.lower() not in MISSING_NUMBERS] for column in columns]
     pairs = [(name, column) for name, column in zip(names, contents, strict=True) if name and column]
     if any(all(map(_is_amount, column)) and not is_decorated(name) for name, column in pairs):
         return True

@@ -24,21 +24,9 @@ def rows_within(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
     if any(map(_are_turns, lists.values())) or any(isinstance(value.get(name), str) for name in _ASKED):
         # A conversation is one row, and so is a question with its answers or choices, and this is one.
         return lambda: iter([value])
-    columns, cells = lists.get("columns"), lists.get("data")
-    if columns and cells and all(isinstance(row, list) and len(row) == len(columns) for row in cells):
-        # As pandas writes a table "split": the names of the columns, and the cells row by row.
-        return lambda: (dict(zip(map(str, columns), row, strict=True)) for row in cells)
-    rows = next((lists[key] for key in _ROW_KEYS if lists.get(key)), None)
-    filled = [item for item in lists.values() if item]
-    if rows is None and len(filled) == 1:
-        rows = filled[0]
-    if rows is None and _are_marked_texts(lists.get("annotations")):
-        return lambda: (row for row in lists["annotations"] if row is not None)
-    if rows is not None and rows and _are_rows(rows):
-        inner = [row.get("row") for row in rows[:5] if isinstance(row, dict)]
-        if inner and all(isinstance(row, dict) for row in inner):  # as the hub's own server hands rows out
-            return lambda: (row["row"] for row in rows)
-        return lambda: iter(rows)
+    listed = _listed_rows(lists)
+    if listed is not None:
+        return listed
     if value and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
         return lambda: (dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True))
     if (intents := _intents(value)) is not None:
@@ -59,6 +47,26 @@ def rows_within(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noq
         # Beside what is said of the file, one part of it holds the rows.
         within = [rows_of for item in tables.values() if (rows_of := rows_within(item, depth + 1)) is not None]
         return within[0] if len(within) == 1 else None
+    return None
+
+
+def _listed_rows(lists: Mapping[str, list[Any]]) -> Rows | None:
+    """Return the rows that one of an object's lists holds; None where none does, or nobody can say which."""
+    columns, cells = lists.get("columns"), lists.get("data")
+    if columns and cells and all(isinstance(row, list) and len(row) == len(columns) for row in cells):
+        # As pandas writes a table "split": the names of the columns, and the cells row by row.
+        return lambda: (dict(zip(map(str, columns), row, strict=True)) for row in cells)
+    rows = next((lists[key] for key in _ROW_KEYS if lists.get(key)), None)
+    filled = [item for item in lists.values() if item]
+    if rows is None and len(filled) == 1:
+        rows = filled[0]
+    if rows is None and _are_marked_texts(lists.get("annotations")):
+        return lambda: (row for row in lists["annotations"] if row is not None)
+    if rows is not None and rows and _are_rows(rows):
+        inner = [row.get("row") for row in rows[:5] if isinstance(row, dict)]
+        if inner and all(isinstance(row, dict) for row in inner):  # as the hub's own server hands rows out
+            return lambda: (row["row"] for row in rows)
+        return lambda: iter(rows)
     return None
 
 

@@ -247,14 +247,17 @@ class LabelForm:
         if all(all(map(_is_plain_integer, texts)) or all(map(_is_whole_fraction, texts)) for texts in present):
             return cls("integers")
         if all(cells.parse_list(text) is not None for text in together):
-            sizes = [Counter({text: count for text, count in one.items() if text}) for one in counts]
-            return cls("singles" if cells.hold_one(map(_list_sizes, sizes)) else "lists")
+            return cls("singles" if cells.hold_one(map(_list_sizes, counts)) else "lists")
+        return cls._of_names(counts)
+
+    @classmethod
+    def _of_names(cls, counts: Sequence[Counter[str]]) -> Self:
         total: Counter[str] = Counter()
         for one in counts:
             total.update({text: count for text, count in one.items() if text})
         if cells.list_separator(total):
             return cls("several")
-        is_dash = cells.means_no_label(together) and total[cells.NO_LABEL] < 0.5 * total.total()
+        is_dash = cells.means_no_label(total) and total[cells.NO_LABEL] < 0.5 * total.total()
         return cls("names", missing=(*cells.MISSING_LABELS, *([cells.NO_LABEL] if is_dash else [])))
 
     @classmethod
@@ -301,7 +304,8 @@ class LabelForm:
 def _list_sizes(counts: Counter[str]) -> Counter[int]:
     sizes: Counter[int] = Counter()
     for text, count in counts.items():
-        sizes[len(cells.parse_list(text) or ())] += count
+        if text:
+            sizes[len(cells.parse_list(text) or ())] += count
     return sizes
 
 

@@ -187,17 +187,7 @@ def read_labelled_lines(
 def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     """Return the labels of a line, its text, and why it cannot be read."""
     if form.kind == "fasttext":
-        words = re.split(r"(\s+)", line)
-        labels = [word.removeprefix(_PREFIX) for word in words[::2] if word.startswith(_PREFIX)]
-        start = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
-        rest = "".join(words[start:])
-        if labels and words[start : start + 1] == [","]:  # as fastText's own normalised files have it
-            rest = rest[1:].lstrip()
-        if _PREFIX in rest:
-            rest = " ".join(word for word in rest.split() if not word.startswith(_PREFIX))
-        if not labels and not form.is_multiple:
-            return [], "", f"no label ({_PREFIX}…) before the text"
-        return labels, rest, ""
+        return _split_marked(line, is_multiple=form.is_multiple)
     if form.kind == "vowpal":
         return _split_vowpal(line)
     first, _, rest = line.partition(" ")
@@ -210,8 +200,23 @@ def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     return [first], rest.strip(), ""
 
 
+def _split_marked(line: str, *, is_multiple: bool) -> tuple[list[str], str, str]:
+    """Return the labels of a line that ``__label__`` stands before, wherever they are, and the rest as its text."""
+    words = re.split(r"(\s+)", line)
+    labels = [word.removeprefix(_PREFIX) for word in words[::2] if word.startswith(_PREFIX)]
+    start = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
+    rest = "".join(words[start:])
+    if labels and words[start : start + 1] == [","]:  # as fastText's own normalised files have it
+        rest = rest[1:].lstrip()
+    if _PREFIX in rest:
+        rest = " ".join(word for word in rest.split() if not word.startswith(_PREFIX))
+    if not labels and not is_multiple:
+        return [], "", f"no label ({_PREFIX}…) before the text"
+    return labels, rest, ""
+
+
 def _split_vowpal(line: str) -> tuple[list[str], str, str]:
-    """Return label and words of a line for Vowpal Wabbit; names of namespaces and features with a value are no words."""
+    """Return label and words of a line for Vowpal Wabbit; names of namespaces and features with values are no words."""
     found = _VOWPAL.fullmatch(line)
     if found is None:
         return [], "", "no label before a bar"

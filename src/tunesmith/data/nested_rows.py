@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+OTHER_MESSAGES = "num_other_messages"
+"""Column of how many messages of a tree are not in the conversation that is its row."""
+
 
 def rows_in(value: Any) -> Iterator[tuple[str, dict[str, Any]]] | None:
     """Return the rows of an object that holds several, each with its mark (``#`` and a number); None for others.
@@ -61,7 +64,7 @@ def _is_paragraph(value: Any) -> bool:
 
 
 def _conversation(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the best conversation of a tree of messages: at every turn the reply of the lowest rank, else the first."""
+    """Return the best conversation of a tree of messages: at each turn the reply of the lowest rank, or the first."""
     first = value.get("prompt")
     if not isinstance(first, dict) or not isinstance(first.get("replies"), list) or "text" not in first:
         return None
@@ -74,7 +77,17 @@ def _conversation(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     while turns and turns[-1]["role"] == "prompter":
         turns.pop()
     rest = {name: one for name, one in value.items() if isinstance(one, str)}
-    return [{**rest, "messages": turns}]
+    return [{**rest, "messages": turns, OTHER_MESSAGES: _num_messages(first) - len(turns)}]
+
+
+def _num_messages(first: Mapping[str, Any]) -> int:
+    """Return how many messages a tree has; as deep as JSON may be."""
+    number, waiting = 0, [first]
+    while waiting:
+        turn = waiting.pop()
+        number += 1
+        waiting += [one for one in turn.get("replies") or () if isinstance(one, dict)]
+    return number
 
 
 def _rank(reply: Mapping[str, Any]) -> float:

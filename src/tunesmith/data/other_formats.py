@@ -38,7 +38,9 @@ def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> N
         return
     with open_text(path, encoding) as text:
         start = text.read(_START).lstrip("\ufeff \t\r\n")
-    kind, fix = next(((kind, fix) for pattern, kind, fix in _MARKUP if re.match(pattern, start, re.IGNORECASE)), ("", ""))
+    kind, fix = next(
+        ((kind, fix) for pattern, kind, fix in _MARKUP if re.match(pattern, start, re.IGNORECASE)), ("", "")
+    )
     if not kind and {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"}:
         kind, fix = "YAML", _EXPORT  # nothing at its beginning tells it from other text
     if kind:

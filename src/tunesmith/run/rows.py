@@ -8,6 +8,7 @@ from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
 from tunesmith.data.augmentation.made_rows import MADE_BY, MADE_FROM, has_made_rows
 from tunesmith.data.columns import unused_columns
 from tunesmith.data.forms import Form
+from tunesmith.data.misread_columns import refuse_compared_answers, refuse_single_messages
 from tunesmith.tasks import Task, detect
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -76,29 +77,14 @@ def _find(data: DataConfig, task: Task | None) -> FoundRows:
     if all(column.kind == "empty" for column in profiles.values()):
         raise InputError([Problem("error", f"{data.path} holds nothing but empty cells.", NO_ROWS), *raw.problems])
     try:
-        _refuse_single_messages(data, profiles)
+        if not data.columns:
+            refuse_single_messages(profiles)
+            if task is None:
+                refuse_compared_answers(profiles)
         return _choose(raw, data, profiles, task)
     except InputError as error:
         # What was noticed on the way here is part of the explanation.
         raise InputError([*error.problems, *raw.problems]) from error
-
-
-_PARENTS = frozenset({"parent_id", "parent_message_id", "parent", "in_response_to", "in_response_to_tweet_id"})
-
-
-def _refuse_single_messages(data: DataConfig, profiles: dict[str, ColumnProfile]) -> None:
-    """Raise where each row is one message of a conversation, and nobody says which column is to be learned."""
-    names = {name.strip().lower(): name for name in profiles}
-    parents = _PARENTS & names.keys()
-    text = next((names[name] for name in ("text", "content", "body", "message") if name in names), None)
-    if data.columns or not parents or text is None or not {"role", "inbound"} & names.keys():
-        return
-    raise InputError(
-        f"Each row is one message: '{names[min(parents)]}' says which one it answers. Read row by row, conversations "
-        "would fall apart.",
-        'Write a conversation a row: {"messages": [{"role": "user", "content": ...}, ...]}; of Open Assistant, take '
-        f"the file of trees. To learn from single messages: data.columns.text {text}.",
-    )
 
 
 def _choose(raw: RawData, data: DataConfig, profiles: dict[str, ColumnProfile], task: Task | None) -> FoundRows:
