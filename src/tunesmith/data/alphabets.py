@@ -92,8 +92,10 @@ def _score(sample: bytes, encoding: _Encoding) -> float:
         text = sample.decode(encoding.name)
     except UnicodeDecodeError:
         return 0.0
-    words = Counter(word for found in _WORD.findall(text) if not (word := found.strip(_AROUND_WORDS)).isascii())
-    counted = dict(words.most_common(_MAX_WORDS))
+    words: Counter[str] = Counter(
+        word for found in _WORD.findall(text) if not (word := found.strip(_AROUND_WORDS)).isascii()
+    )
+    counted: dict[str, int] = dict(words.most_common(_MAX_WORDS))
     total = sum(counted.values())
     if not total:
         return 0.0

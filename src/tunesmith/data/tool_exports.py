@@ -7,12 +7,12 @@ databases write around a number or a time (``{"$oid": ...}``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _SPANS = frozenset({"labels", "hypertextlabels", "paragraphlabels"})
 _METADATA = "-metadata"
-_EXTENDED = {
+_EXTENDED: dict[str, Callable[[Any], Any]] = {
     "$oid": str,
     "$date": lambda value: value,
     "$numberInt": int,
