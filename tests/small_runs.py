@@ -55,10 +55,12 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_config(reviews: Path, model: Path, output: Path, /, **sections: Any) -> RunConfig:
-    """Return a configuration: sections over small defaults."""
+    """Return a configuration: sections over small defaults, and one rate for all parameters, the new head among them."""
     train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
     by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
     evaluation = {"num_resamples": 50, **sections.pop("evaluation", {})}
+    method = sections.pop("method", "full")
+    sections["method"] = {"head_factor": 1.0, **({"name": method} if isinstance(method, str) else method)}
     values = {"model": str(model), "data": str(reviews), "output": str(output), **sections}
     return build(RunConfig, {**values, "train": {**by_hand, **train}, "evaluation": evaluation})
 

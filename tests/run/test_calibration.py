@@ -84,7 +84,7 @@ class Loudest(WholeModel):
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        return group_parameters(model, names, self.layer_decay)
+        return group_parameters(model, names, self)
 
 
 class Ending(Observer):

@@ -33,6 +33,7 @@ KEYS = {
     "train.batch_size",
     "train.epochs",
     "train.learning_rate",
+    "method.head_factor",
     "train.schedule.warmup",
     "train.evaluate_steps",
     "train.early_stopping.patience",

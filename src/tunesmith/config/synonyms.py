@@ -123,6 +123,7 @@ method.layers_to_transform: lora_layers peft_layers_to_transform lora_layers_to_
 method.lora_plus_ratio: loraplus_lr_ratio lora_plus_lr_ratio
 method.iterations: pissa_iter
 method.layers: freeze_trainable_layers num_unfrozen_layers unfreeze_layers freeze_layers
+method.head_factor: head_lr_multiplier head_lr_factor head_lr_mult
 method.layer_decay: llrd layerwise_lr_decay layer_wise_lr_decay lr_layer_decay
 evaluation.max_new_tokens: max_new_tokens generation_max_length max_target_length
 evaluation.answers: predict_with_generate num_generations

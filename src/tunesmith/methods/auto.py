@@ -85,10 +85,11 @@ class Auto(Method):
     @property
     def chosen(self) -> Full | Lora:
         """The method that it starts from; full fine-tuning before that is chosen."""
+        rates: dict[str, Any] = {"layer_decay": self.layer_decay, "head_factor": self.head_factor}
         if self.start != "lora":
-            return Full(layer_decay=self.layer_decay)
+            return Full(**rates)
         rank = self.rank or Lora().rank
-        return Lora(rank=SPARE * rank if self.moves_ranks else rank, layer_decay=self.layer_decay)
+        return Lora(rank=SPARE * rank if self.moves_ranks else rank, **rates)
 
     def settled(self, model: PreTrainedModel, situation: Situation) -> Self:
         """Return the method with start and rank chosen by what is known beforehand (``choosing``)."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from tunesmith.config.base import Config
+from tunesmith.config.base import BY_DATA, Config
 from tunesmith.methods.calibration import Calibration
 from tunesmith.methods.hooks import StepHooks
 from tunesmith.methods.situation import Situation
@@ -80,6 +80,8 @@ class Method(Config, StepHooks):
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""
+    head_factor: Annotated[float, Field(gt=0)] | None = Field(default=None, json_schema_extra=BY_DATA)
+    """Factor on the learning rate of the head that is new for the task: it begins with nothing, the rest with much."""
 
     def rate_factor(self) -> float:
         """Return what the method's options ask for as a factor on ``default_learning_rate``."""

@@ -124,7 +124,7 @@ class Compress(Method):
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        return group_parameters(model, names, self.layer_decay)
+        return group_parameters(model, names, self)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write all that was trained, and what of the layers was kept: equal weights give equal files."""

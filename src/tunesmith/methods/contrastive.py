@@ -78,7 +78,7 @@ class Contrastive(WholeModel):
         return _HEAD.apply(model)
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
-        return _HEAD.changed(layer_decay=self.layer_decay).parameter_groups(model)
+        return _HEAD.changed(layer_decay=self.layer_decay, head_factor=self.head_factor).parameter_groups(model)
 
     @property
     def num_calibration_rows(self) -> int:

@@ -91,7 +91,7 @@ class Freeze(WholeModel):
         return model
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
-        return group_parameters(model, self._ever_trained(model), self.layer_decay)
+        return group_parameters(model, self._ever_trained(model), self)
 
     def update(self, model: nn.Module, progress: float) -> None:
         """With ``gradual``: thaw the top ``1 + floor(progress * stages)`` groups, the head being the first.

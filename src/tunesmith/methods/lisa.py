@@ -59,7 +59,7 @@ class Lisa(WholeModel):
         return model
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
-        return group_parameters(model, self._ever_trained(model), self.layer_decay)
+        return group_parameters(model, self._ever_trained(model), self)
 
     def update(self, model: nn.Module, progress: float) -> None:
         """Wake the layers drawn for this part of the training, and let the others sleep."""

@@ -153,7 +153,7 @@ class PeftMethod(Method):
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        return group_parameters(model, names, self.layer_decay, self.rate_of)
+        return group_parameters(model, names, self, self.rate_of)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors``: equal weights give equal files."""

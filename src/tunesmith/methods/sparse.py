@@ -117,7 +117,7 @@ class Sparse(Method):
         places = self._places(model)
         return [
             replace(group, places={name: places[name] for name in group.names if name in places})
-            for group in group_parameters(model, names, self.layer_decay)
+            for group in group_parameters(model, names, self)
         ]
 
     def save(self, model: nn.Module, folder: Path) -> None:

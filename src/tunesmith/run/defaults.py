@@ -17,6 +17,7 @@ from tunesmith.engine.mixing import Mix, MixedPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
+from tunesmith.models.origin import origin
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, token_table
 from tunesmith.readable import compact, count
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from tunesmith.data.encoded import Encoded
     from tunesmith.engine.config import TrainConfig
+    from tunesmith.methods.base import Method
     from tunesmith.run.assembly import Network
     from tunesmith.run.config import RunConfig
     from tunesmith.run.directory import RunDirectory
@@ -47,6 +49,9 @@ MOST_EPOCHS = 20
 """However few the rows are."""
 FEW_SHOT_STEPS, FEW_SHOT_EPOCHS = 100, 50
 """Steps that are made of few rows drawn on purpose (``data.few_shot``), as far as so many passes over them reach."""
+HEAD_RATE, MOST_HEAD_FACTOR = 1e-2, 10.0
+"""The rate that a new head is learned with where nothing else is trained, and how many times that of the rest it gets
+at most: it begins with nothing, and has to come to something before the rest can be of use to it."""
 SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
@@ -105,6 +110,7 @@ def decide(
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
+    head_factor = choices.settle("method.head_factor", config.method.head_factor, *_head_factor(config, network.model))
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
     every = choices.settle("train.evaluate_steps", train.evaluate_steps, *amount.evaluate_steps)
     patience = choices.settle(
@@ -122,7 +128,8 @@ def decide(
         }
     )
     model = config.model.model_copy(update={"max_length": length})
-    return config.model_copy(update={"train": filled, "model": model}), choices.decisions
+    method = config.method.model_copy(update={"head_factor": head_factor})
+    return config.model_copy(update={"train": filled, "model": model, "method": method}), choices.decisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +200,14 @@ def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
             "train": fill(train, saved).model_copy(update=sections),
             "compute": fill(config.compute, before.compute),
             "model": fill(config.model, before.model) if same_model else config.model,
-            "method": fill(config.method, before.method) if same_method else config.method,
+            "method": _with_head_factor(fill(config.method, before.method)) if same_method else config.method,
         }
     )
+
+
+def _with_head_factor(method: Method) -> Method:
+    """Return the method of a run that is resumed: those of earlier versions gave all parameters one rate."""
+    return method if method.head_factor is not None else method.model_copy(update={"head_factor": 1.0})
 
 
 def as_record(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
@@ -215,6 +227,7 @@ def in_one_line(decisions: Mapping[str, Decision]) -> str:
     """Say what was decided, or nothing."""
     words: dict[str, Callable[[Any], str]] = {
         "train.learning_rate": lambda value: f"rate {value:g}",
+        "method.head_factor": lambda value: "" if value == 1 else f"{value:g} times that for the head",
         "train.batch_size": lambda value: f"{value} rows a step",
         "train.epochs": lambda value: f"{value:g} epoch{'' if value == 1 else 's'}",
         "train.schedule.warmup": lambda value: f"warm-up {f'{value:.0%}' if value < 1 else f'{value:.0f} steps'}",
@@ -223,7 +236,8 @@ def in_one_line(decisions: Mapping[str, Decision]) -> str:
         "model.max_length": lambda value: f"at most {count(value)} tokens",
     }
     said = [say(decisions[key].value) for key, say in words.items() if key in decisions]
-    return f"decided by the data: {', '.join(said)} (training.json says why)" if said else ""
+    told = ", ".join(filter(None, said))
+    return f"decided by the data: {told} (training.json says why)" if told else ""
 
 
 def _batch_size(num_rows: int) -> tuple[int, str]:
@@ -292,6 +306,20 @@ def _learning_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: 
         by_batch,
     ]
     return _rounded(base * options * task.rate_factor * size_factor * batch_factor), ", ".join(reasons)
+
+
+def _head_factor(config: RunConfig, model: nn.Module) -> tuple[float, str]:
+    if config.model.default_learning_rate is not None:
+        return 1.0, "all of a model from scratch is new"
+    known = origin(model)
+    if not (known and known.new_parameters):
+        return 1.0, "nothing of the model is new"
+    rate = config.method.default_learning_rate * config.method.rate_factor()
+    factor = _rounded(min(max(HEAD_RATE / rate, 1.0), MOST_HEAD_FACTOR))
+    return factor, (
+        f"{HEAD_RATE:g} for a new head, beside {rate:g} for the method {config.method.name}, from 1 to "
+        f"{MOST_HEAD_FACTOR:g} times"
+    )
 
 
 def _weights_that_think(model: nn.Module) -> int:
