@@ -124,7 +124,7 @@ def train_in(
         reset_peak(ready.network.device)
         if drive(ready, until) and ranks.is_first():
             with ranks.whole_machine():
-                finish(ready, peak_memory=peak_bytes(ready.network.device) - workshop.bytes_beside(ready.network))
+                finish(ready, peak_memory=peak_bytes(ready.network.device) - ready.bytes_beside)
 
 
 def directory_of(config: RunConfig) -> RunDirectory:

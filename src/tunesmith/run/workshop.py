@@ -17,6 +17,7 @@ from tunesmith.models.base import LoadedModel
 from tunesmith.models.sharing import memory_beside, own_memory
 from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.kept_states import KeptStates
 from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
@@ -49,7 +50,7 @@ class Workshop:
     for its runs, as it was. One process and one thread use it.
     """
 
-    def __init__(self, folder: Path | None = None, *, keeps_models: bool = True) -> None:
+    def __init__(self, folder: Path | None = None, *, keeps_models: bool = True, most_lost: float = 0.0) -> None:
         """Begin with nothing.
 
         Args:
@@ -57,9 +58,12 @@ class Workshop:
                 folder when not given, with what is large in that of the first run that needs it.
             keeps_models: Whether models are held, as they were loaded, for runs that come. What a single run has no
                 use for.
+            most_lost: Seconds of training that may be in memory alone, to be made again after a kill: then checkpoints
+                are written less often than at every evaluation (``KeptStates``).
         """
         self._folder = folder
         self.keeps_models = keeps_models
+        self.states = KeptStates(most_lost)
         self.reuse = Reuse()
         self._made: dict[str, object] = {}
         self._templates: dict[str, LoadedModel] = {}
@@ -113,8 +117,9 @@ class Workshop:
             own_memory(network.model, template.model, names)
 
     def bytes_beside(self, network: Network) -> int:
-        """Return the memory of models that are held for other runs, as far as a run does not use it, in bytes."""
-        return memory_beside((template.model for template in self._templates.values()), network.model)
+        """Return the memory of what is held for other runs, as far as a run does not use it, on its device, in bytes."""
+        models = memory_beside((template.model for template in self._templates.values()), network.model)
+        return models + (self.states.num_bytes if network.device.type == "cpu" else 0)
 
     def tokenizer_sha256(self, network: Network) -> str:
         """Return what the tokenizer does, as one hash."""
@@ -162,6 +167,7 @@ class Workshop:
     def close(self, *, delete: bool = True) -> None:
         """Forget everything and, unless work is to go on from it, ``delete`` the columns of the common folder."""
         self.release()
+        self.states.clear()
         self._made.clear()
         self._tokenizers.clear()
         if delete and self._folder is not None:

@@ -101,7 +101,7 @@ class Course:
             finished[name] = better_half(self.tried[name], self.yardstick)
             for rate in self.tried[name]:
                 if rate not in finished[name]:
-                    self.runs.forget_checkpoints(self.contestants[name], rate)
+                    self.runs.forget_state(self.contestants[name], rate)
             for rate in finished[name]:
                 self._try(name, rate, whole=True)
         if len(self.tried[names[0]]) > 1:
@@ -130,7 +130,7 @@ class Course:
         known = dict(self._line(name).rates) | {rate: outcome.value}
         self._line(name).rates = sorted(known.items())
         if whole:
-            self.runs.forget_checkpoints(self.contestants[name], rate)
+            self.runs.forget_state(self.contestants[name], rate)
         if outcome.reason:
             self.note(Problem("warning", f"{name} with the learning rate {rate:g}: {outcome.reason}."))
         self._changed(outcome)

@@ -111,9 +111,11 @@ class ContestRuns:
             method=contestant.method, train=training, data=data, output=str(place), **sections
         )
 
-    def forget_checkpoints(self, contestant: Contestant, rate: float) -> None:
-        """Give back the disk of a run that a rate was tried by."""
-        remove_folder(RunDirectory(self.folder.tuning(contestant.folder, rate)).checkpoints)
+    def forget_state(self, contestant: Contestant, rate: float) -> None:
+        """Give back disk and memory of a run that a rate was tried by, and that nobody goes on with."""
+        place = self.folder.tuning(contestant.folder, rate)
+        self.workshop.states.forget(place)
+        remove_folder(RunDirectory(place).checkpoints)
 
     def _trained(
         self,

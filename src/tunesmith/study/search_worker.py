@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tunesmith.run import RunConfig, Workshop
+from tunesmith.run.kept_states import MOST_LOST
 from tunesmith.run.signals import Stopped
 from tunesmith.study.search_trial import Report, TrialEnd, follow_trial
 from tunesmith.types import DiskError, RunError
@@ -113,7 +114,7 @@ def main() -> int:
         return bool(asked.get()["prune"])
 
     threading.Thread(target=listen, daemon=True).start()
-    with Workshop() as workshop:
+    with Workshop(most_lost=MOST_LOST) as workshop:
         while True:
             wish = asked.get()
             try:
