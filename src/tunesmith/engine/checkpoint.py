@@ -40,7 +40,7 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
 
 
 def write(snapshot: Snapshot, folder: Path) -> Path:
-    """Write a checkpoint under ``folder``, or the weights of a step where that is all that there is; return its folder."""
+    """Write a checkpoint under ``folder``, or the weights of a step where there is no more; return its folder."""
     name = f"step-{snapshot.step}" if snapshot.optimizer is not None else f"weights-{snapshot.step}"
     with new_folder(folder / name, replace=True) as temporary:
         snapshot.write(temporary)

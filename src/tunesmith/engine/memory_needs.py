@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,7 @@ from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.files.hashing import hash_bytes
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
@@ -195,14 +196,22 @@ class Needs:
         return self.max_scores * self.score_bytes + parts + self.head_gradients
 
 
-def measure(training: Training) -> Needs:
-    """Return what a step of ``training`` needs; runs two forward passes over a few tokens each."""
+Remember = Callable[[Sequence[Any], Callable[[], Any]], Any]
+"""Returns what a function gives, or gave before with an equal key (JSON values) of an equal model and optimizer."""
+
+
+def measure(training: Training, remember: Remember = lambda _, make: make()) -> Needs:
+    """Return what a step of ``training`` needs; runs two forward passes over a few tokens each.
+
+    Whoever has measured trainings alike may ``remember`` what was found then.
+    """
     scorer, optimizer, data = training.scorer, training.optimizer, training.data
     model, longest = scorer.model, int(data.lengths.max())
     anatomy = Anatomy.of(model)
     device = training.collate.device
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
+    probes = [_Probe(scorer, training.collate, data, length) for length in lengths]
     reads = data.reads
     tables = {
         id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
@@ -215,13 +224,13 @@ def measure(training: Training) -> Needs:
     return Needs(
         weights=bytes_of([*model.parameters(), *model.buffers()]),
         masters=bytes_of(separate_masters(optimizer)),
-        optimizer=state_bytes(optimizer.optimizer, masters),
+        optimizer=remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
         gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
         master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
         hidden=_hidden_bytes(anatomy),
-        kept=tuple(measure_kept(scorer, training.collate, data, length) for length in lengths),
+        kept=tuple(remember(["kept", *one.key], one.measure) for one in probes),
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
         score_bytes=_score_bytes(scorer),
         max_scores=max_scores(scorer),
@@ -231,6 +240,35 @@ def measure(training: Training) -> Needs:
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A few rows that are run forward to see what is kept."""
+
+    scorer: Scorer
+    collate: Collator
+    data: Encoded
+    length: int
+
+    @property
+    def key(self) -> list[Any]:
+        """All that what is kept follows from beside the model: the probe's rows themselves."""
+        row = int(self.data.lengths.argmax())
+        found = [(name, *_content(values, row)) for name, values in sorted(self.data.inputs.items())]
+        states = [] if self.data.states is None else _content(self.data.states, row)
+        return [self.length, found, states]
+
+    def measure(self) -> KeptPerToken:
+        return measure_kept(self.scorer, self.collate, self.data, self.length)
+
+
+def _content(values: Array | Ragged | Pixels, row: int) -> list[Any]:
+    """Return the kind of a row's values and a hash of them; of images, which all have one size, where they are."""
+    if isinstance(values, Pixels):
+        return ["pixels", row]
+    found = np.ascontiguousarray(values[row])
+    return [str(found.dtype), list(found.shape), hash_bytes(found.tobytes())]
 
 
 def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:

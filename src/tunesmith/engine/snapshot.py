@@ -168,7 +168,9 @@ def put_back_weights(training: Training, snapshot: Snapshot, *, place: Path | No
             buffer.copy_(weights[f"buffer:{name}"])
     training.optimizer.load_master_weights(weights)
     device = training.collate.device
-    remembered = dict(snapshot.state.get("method", {})) | {name: one.to(device) for name, one in snapshot.method.items()}
+    remembered = dict(snapshot.state.get("method", {})) | {
+        name: one.to(device) for name, one in snapshot.method.items()
+    }
     training.method.load_state(training.scorer.model, remembered)
 
 

@@ -69,9 +69,7 @@ class Course:
             self._evaluate()
             self._ask_method()
         self._count_time()
-        if _is_due(info.step, session.config.compute.checkpoint_steps):
-            self.save()
-        elif evaluation_due and not self._keep_best():
+        if _is_due(info.step, session.config.compute.checkpoint_steps) or (evaluation_due and not self._keep_best()):
             self.save()
         self._count_time()
 

@@ -21,7 +21,7 @@ MOST_LOST = 60.0
 """Seconds of training that a killed study may have to make again. A checkpoint of MiniLM with its optimizer takes half
 a second: less than one in a hundred."""
 ROOM = 0.05
-"""Share of the free memory that states may take."""
+"""Share of the free memory that what is kept between runs may take, each kind of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,7 @@ class KeptStates:
 
     def has_room(self, num_bytes: int) -> bool:
         """Say whether there is memory for so much more."""
-        _, available = memory_of(torch.device("cpu"))
-        return num_bytes + self.num_bytes <= ROOM * (available + self.num_bytes)
+        return has_room(num_bytes, self.num_bytes)
 
     def pause(self, folder: Path, paused: Paused) -> None:
         """Keep the state of a training whose run is in ``folder``; nobody changes its tensors any more."""
@@ -81,3 +80,9 @@ class KeptStates:
     def clear(self) -> None:
         """Give back all memory."""
         self._paused.clear()
+
+
+def has_room(num_bytes: int, num_kept: int) -> bool:
+    """Say whether there is memory of the host for so much more of what is kept between runs, beside what is already."""
+    _, available = memory_of(torch.device("cpu"))
+    return num_bytes + num_kept <= ROOM * (available + num_kept)

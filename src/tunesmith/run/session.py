@@ -178,6 +178,11 @@ class StepSettings:
     """Layers that are compiled."""
     has_graphs: bool = False
 
+    @property
+    def changes_model(self) -> bool:
+        """Whether they have put something into the model."""
+        return self.memory.checkpointing or bool(self.num_compiled) or self.has_graphs
+
     def record(self) -> dict[str, Any]:
         """Return the entries of ``training.json``."""
         return {

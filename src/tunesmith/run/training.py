@@ -122,7 +122,10 @@ def train_in(
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
         reset_peak(ready.network.device)
-        if drive(ready, until) and ranks.is_first():
+        if not drive(ready, until):
+            if not ready.settings.changes_model:
+                workshop.networks.give_back(ready.network, ready.resolved)
+        elif ranks.is_first():
             with ranks.whole_machine():
                 finish(ready, peak_memory=peak_bytes(ready.network.device) - ready.bytes_beside)
 

@@ -139,6 +139,7 @@ class Course:
 
     def _judge(self, names: Sequence[str]) -> None:
         """Train every method with every seed, all of them with one before the next; judge each on the test rows."""
+        self.runs.workshop.networks.close()  # nothing begins twice alike from here on
         going = list(names)
         for turn in range(self.num_seeds):
             if turn and not self._has_time_for_seeds(going, turn):

@@ -114,7 +114,7 @@ def main() -> int:
         return bool(asked.get()["prune"])
 
     threading.Thread(target=listen, daemon=True).start()
-    with Workshop(most_lost=MOST_LOST) as workshop:
+    with Workshop(keeps_networks=True, most_lost=MOST_LOST) as workshop:
         while True:
             wish = asked.get()
             try:

@@ -55,7 +55,7 @@ def workplace(
         stop_requests() as stop,
         folder.held(asked, overwrite=overwrite) as goes_on,
         closing(Journal(place / JOURNAL)) as journal,
-        Workshop(most_lost=MOST_LOST) as workshop,
+        Workshop(keeps_networks=True, most_lost=MOST_LOST) as workshop,
     ):
         stop.advice = f"Stopped before the first {first}. Begin again with: {HOW_TO_RESUME}"
         yield Workplace(folder, journal, workshop, stop, goes_on)
