@@ -59,7 +59,7 @@ def result(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_best_step_comes_from_memory_as_from_disk(configured: Configure, tmp_path: Path, method: str) -> None:
     alone = result(train(worsening(configured, tmp_path / "alone", method=method)))
-    assert alone["best"] < 20, "the last step is the best: nothing is returned to"
+    assert alone["best"] < 24, "the last step is the best: nothing is returned to"
     with Workshop(most_lost=1e9) as workshop:
         folder = train(worsening(configured, tmp_path / "kept", method=method), workshop=workshop)
     assert result(folder) == alone
@@ -70,7 +70,7 @@ def test_a_checkpoint_brings_the_best_step_with_it(configured: Configure, tmp_pa
     """A run that is stopped, and gone on with by another process, returns to a step that was in memory alone."""
     expected = result(train(worsening(configured, tmp_path / "alone")))
     config = worsening(configured, tmp_path / "stopped")
-    stop = expected["best"] + 3
+    stop = expected["best"] + 1
     with Workshop(most_lost=1e9) as workshop, pytest.raises(Stopped):
         train(config, workshop=workshop, observers=[StopAfter(stop)])
     places = tmp_path / "stopped" / "checkpoints"
@@ -82,17 +82,17 @@ def test_a_damaged_best_step_is_told_of(configured: Configure, tmp_path: Path) -
     best = result(train(worsening(configured, tmp_path / "alone")))["best"]
     config = worsening(configured, tmp_path / "stopped")
     with Workshop(most_lost=1e9) as workshop, pytest.raises(Stopped):
-        train(config, workshop=workshop, observers=[StopAfter(best + 3)])
+        train(config, workshop=workshop, observers=[StopAfter(best + 1)])
     weights = tmp_path / "stopped" / "checkpoints" / f"weights-{best}" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     run = Run.open(train(config, resume=True))
     assert any("cannot be restored" in problem["message"] for problem in run.summary["problems"])
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "adalora", "lisa"])
+@pytest.mark.parametrize("method", ["full", "lora", "adalora", {"name": "lisa", "layers": 1}])
 @pytest.mark.parametrize("most_lost", [0.0, 1e9])
 def test_a_paused_run_goes_on_to_the_same_bits(
-    configured: Configure, tmp_path: Path, method: str, most_lost: float
+    configured: Configure, tmp_path: Path, method: Any, most_lost: float
 ) -> None:
     def config(name: str) -> RunConfig:
         return configured(method=method, output=str(tmp_path / name), evaluation={"baseline": False})
@@ -128,7 +128,8 @@ def test_a_network_whose_frozen_weights_were_written_to_is_not_used_again(
     configured: Configure, tmp_path: Path
 ) -> None:
     def config(name: str) -> RunConfig:
-        return configured(method="lora", output=str(tmp_path / name), evaluation={"baseline": False})
+        train = {"precision": "bf16"}  # its frozen weights are rounded, and the network's own
+        return configured(method="lora", output=str(tmp_path / name), train=train, evaluation={"baseline": False})
 
     with Workshop(keeps_networks=True) as workshop:
         give_back = workshop.networks.give_back

@@ -163,7 +163,7 @@ def _assembled(name: str, given: RunConfig, rows: TaskData, workshop: Workshop) 
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
     assembled = Assembled(name, method, data.task, network, tuple(notes))
-    workshop.networks.lend(given, rows, assembled, trained)
+    workshop.networks.lend(given, rows, assembled, trained, workshop.shared_places)
     return assembled
 
 

@@ -26,8 +26,9 @@ from tunesmith.types import Problem, RunError, StepInfo
 class Course:
     """What happens between a session's steps: notes, evaluations, checkpoints."""
 
-    def __init__(self, session: Ready) -> None:
+    def __init__(self, session: Ready, paused_at: int | None = None) -> None:
         self.session = session
+        self._paused_at = paused_at
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
@@ -68,6 +69,9 @@ class Course:
         if evaluation_due:
             self._evaluate()
             self._ask_method()
+        elif info.step == self._paused_at:  # as ``pause`` did
+            self._evaluate()
+            evaluation_due = True
         self._count_time()
         if _is_due(info.step, session.config.compute.checkpoint_steps) or (evaluation_due and not self._keep_best()):
             self.save()
@@ -147,13 +151,13 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready, until: int | None = None) -> bool:
+def drive(session: Ready, until: int | None = None, paused_at: int | None = None) -> bool:
     """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
 
     It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
-    and saved, to be gone on with.
+    and kept, to be gone on with. ``paused_at`` is that of ``train``.
     """
-    course = Course(session)
+    course = Course(session, paused_at)
     require_same_weights(session.training)
     with session.stop.deferred():
         course.begin()

@@ -56,20 +56,21 @@ class _First:
     """Their values before they were rounded, where they were."""
     buffers: Mapping[str, torch.Tensor]
     frozen: Mapping[str, tuple[nn.Parameter, int, int]]
-    """Parameters that are not trained, with the place of their memory and how often they were written to."""
+    """Parameters that are not trained, with the place of their memory and how often that was written to; -1 of memory
+    that is shared, to which nobody may write."""
     parts: tuple[tuple[str, int, bool], ...]
     """Modules by name and identity, and whether they are set to train."""
     random: tuple[Any, Any, torch.Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, trained: Collection[str]) -> _First:
+    def of(cls, model: nn.Module, trained: Collection[str], shared: Collection[int]) -> _First:
         parameters = dict(model.named_parameters())
         own = {name: parameters[name] for name in trained}
         return cls(
             weights={name: one.detach().clone() for name, one in own.items()},
             exact={name: vars(one)["exact"].clone() for name, one in own.items() if "exact" in vars(one)},
             buffers={name: one.clone() for name, one in model.named_buffers()},
-            frozen={name: _mark(one) for name, one in parameters.items() if name not in own},
+            frozen={name: _mark(one, shared) for name, one in parameters.items() if name not in own},
             parts=tuple((name, id(module), module.training) for name, module in model.named_modules()),
             random=(random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
         )
@@ -88,7 +89,7 @@ class _First:
         return (
             buffers.keys() == self.buffers.keys()
             and all(parameters[name].requires_grad for name in self.weights)
-            and all(_same(_mark(parameters[name]), mark) for name, mark in self.frozen.items())
+            and all(_is_still(parameters[name], *mark) for name, mark in self.frozen.items())
         )
 
     def put_back(self, model: nn.Module) -> None:
@@ -158,10 +159,20 @@ class IdleNetworks:
         found.first.put_back(found.assembled.network.model)
         return found.assembled
 
-    def lend(self, config: RunConfig, data: TaskData, assembled: Assembled, trained: Collection[str]) -> None:
-        """Take note of what a new network is, before its first step: the run may give it back."""
+    def lend(
+        self,
+        config: RunConfig,
+        data: TaskData,
+        assembled: Assembled,
+        trained: Collection[str],
+        shared: Collection[int],
+    ) -> None:
+        """Take note of what a new network is, before its first step: the run may give it back.
+
+        ``shared`` are places of memory that it has in common with others.
+        """
         if self.is_open and _only_trains(config, assembled):
-            given, first = _parts_of(config), _First.of(assembled.network.model, trained)
+            given, first = _parts_of(config), _First.of(assembled.network.model, trained, shared)
             self._lent = _Lent(_rows_of(data), given, given, assembled, first)
 
     def give_back(self, network: Network, resolved: RunConfig) -> None:
@@ -212,9 +223,10 @@ def _is_either(wanted: Any, given: Any, resolved: Any) -> bool:
     return any(wanted == known for known in (given, resolved))
 
 
-def _mark(parameter: nn.Parameter) -> tuple[nn.Parameter, int, int]:
-    return parameter, parameter.data_ptr(), parameter._version
+def _mark(parameter: nn.Parameter, shared: Collection[int]) -> tuple[nn.Parameter, int, int]:
+    place = parameter.data_ptr()
+    return parameter, place, -1 if place in shared else parameter._version
 
 
-def _same(one: tuple[nn.Parameter, int, int], other: tuple[nn.Parameter, int, int]) -> bool:
-    return one[0] is other[0] and one[1:] == other[1:]
+def _is_still(now: nn.Parameter, before: nn.Parameter, place: int, version: int) -> bool:
+    return now is before and now.data_ptr() == place and version in (-1, now._version)

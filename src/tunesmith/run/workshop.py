@@ -142,6 +142,11 @@ class Workshop:
         for template in self._templates.values():
             own_memory(network.model, template.model, names)
 
+    @property
+    def shared_places(self) -> set[int]:
+        """The memory of models as they were loaded: networks have it in common, and write to none of it."""
+        return {one.data_ptr() for template in self._templates.values() for one in template.model.parameters()}
+
     def bytes_beside(self, network: Network) -> int:
         """Return the memory of what is held for other runs, as far as a run does not use it, on its device: bytes."""
         models = memory_beside((template.model for template in self._templates.values()), network.model)

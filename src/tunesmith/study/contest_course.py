@@ -124,8 +124,12 @@ class Course:
     def _try(self, name: str, rate: float, *, whole: bool) -> None:
         """Follow a rate for a third of the training, or to its end."""
         steps = self.settled[name].steps
+        third = first_stop(steps)
+        paused_at = third if whole and rate in self.tried[name] else None
         self._set(name, "tuning", f"{self._line(name).title}, learning rate {rate:g}")
-        outcome = self.runs.try_rate(self.contestants[name], rate, steps if whole else first_stop(steps), whole=whole)
+        outcome = self.runs.try_rate(
+            self.contestants[name], rate, steps if whole else third, whole=whole, paused_at=paused_at
+        )
         self.tried[name][rate] = Tried(outcome.value, outcome.loss)
         known = dict(self._line(name).rates) | {rate: outcome.value}
         self._line(name).rates = sorted(known.items())

@@ -73,14 +73,24 @@ class ContestRuns:
     before_run: Callable[[str], None]
     """Told of the words in which to stop, before each training."""
 
-    def try_rate(self, contestant: Contestant, rate: float, until: int, *, whole: bool) -> Outcome:
-        """Train with a learning rate up to a step, and see what came of it on the validation rows alone."""
+    def try_rate(
+        self, contestant: Contestant, rate: float, until: int, *, whole: bool, paused_at: int | None = None
+    ) -> Outcome:
+        """Train with a learning rate up to a step, and see what came of it on the validation rows alone.
+
+        ``paused_at`` is the step up to which it was followed before.
+        """
         key = {"method": contestant.name, "rate": rate, "stage": "whole" if whole else "third"}
         place = self.folder.tuning(contestant.folder, rate)
         evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0)
         config = self.run_config(contestant, rate, self.config.train.seed, place, evaluation=evaluation)
         return self._trained(
-            "tried", key, config, until, lambda: best_validation(place, self.tuned_by, higher=self.higher)
+            "tried",
+            key,
+            config,
+            until,
+            lambda: best_validation(place, self.tuned_by, higher=self.higher),
+            paused_at=paused_at,
         )
 
     def judge(self, contestant: Contestant, rate: float, seed: int) -> Outcome:
@@ -124,6 +134,8 @@ class ContestRuns:
         config: RunConfig,
         until: int | None,
         read: Callable[[], tuple[float | None, float | None]],
+        *,
+        paused_at: int | None = None,
     ) -> Outcome:
         """Train unless the journal says what came of it; what fails is kept with its reason."""
         known = [event for event in self.journal.of(kind) if key.items() <= event.items()]
@@ -137,7 +149,7 @@ class ContestRuns:
             warnings: Sequence[str] = ()
         else:
             self.journal.add("begun", of=kind, **key)
-            value, loss, reason, warnings = self._train(config, until, read)
+            value, loss, reason, warnings = self._train(config, until, read, paused_at)
         # Of a training that was interrupted, the time up to then counts, too.
         seconds = time.monotonic() - began + sum(event.get("lost", 0.0) for event in begun)
         self.journal.add(
@@ -146,7 +158,11 @@ class ContestRuns:
         return Outcome(value, loss, reason, is_new=True)
 
     def _train(
-        self, config: RunConfig, until: int | None, read: Callable[[], tuple[float | None, float | None]]
+        self,
+        config: RunConfig,
+        until: int | None,
+        read: Callable[[], tuple[float | None, float | None]],
+        paused_at: int | None,
     ) -> tuple[float | None, float | None, str, Sequence[str]]:
         watching = Progress(self.tell)
         place = RunDirectory(Path(str(config.output)))
@@ -158,6 +174,7 @@ class ContestRuns:
                 observers=[watching],
                 workshop=self.workshop,
                 until=until,
+                paused_at=paused_at,
                 how_to_resume=HOW_TO_RESUME,
             )
             value, loss = read()
