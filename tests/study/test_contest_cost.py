@@ -85,9 +85,14 @@ def test_a_contest_makes_once_what_its_trainings_share(asked: Ask, monkeypatch: 
     assert tuning < 8 * 30_000  # configuration, surroundings and curves
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_trials_are_what_they_are_alone(asked: Ask, tmp_path: Path, precision: str) -> None:
-    methods = "full,lora(rank=2,dropout=0.1),freeze,bitfit,ia3,dora"
+@pytest.mark.parametrize(
+    ("precision", "methods"),
+    [
+        ("bf16", "lora(rank=2,dropout=0.1),full"),
+        *(pytest.param(one, "freeze,bitfit,ia3,dora,full,lora", marks=pytest.mark.slow) for one in ("fp32", "bf16")),
+    ],
+)
+def test_trials_are_what_they_are_alone(asked: Ask, tmp_path: Path, precision: str, methods: str) -> None:
     folder = run_contest(asked(methods=methods, rates=2, seeds=1, train={"precision": precision}))
     for name, curve in curves(folder).items():
         place = tmp_path / "alone" / name

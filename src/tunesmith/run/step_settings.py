@@ -64,12 +64,10 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
 
 def _remembering(opened: Opened, compiles: bool) -> Remember:
     """Return what finds again what runs of the same kind have measured: of models and optimizers that are alike."""
-    config, task = opened.config, opened.data.task
-    train = {name: value for name, value in config.train.model_dump(mode="json").items() if name in ("optimizer",)}
+    config, task = opened.resolved, opened.data.task
     alike = [
         *opened.model_key,
-        *(one.model_dump(mode="json") for one in (config.method, config.compute, task)),
-        train,
+        *(one.model_dump(mode="json") for one in (config.method, config.compute, config.train.optimizer, task)),
         opened.network.scorer.layout,
         str(opened.network.device),
         compiles,
