@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,8 @@ def put_back_weights(training: Training, snapshot: Snapshot, *, place: Path | No
             buffer.copy_(weights[f"buffer:{name}"])
     training.optimizer.load_master_weights(weights)
     device = training.collate.device
-    remembered = dict(snapshot.state.get("method", {})) | {
-        name: one.to(device) for name, one in snapshot.method.items()
+    remembered = deepcopy(dict(snapshot.state.get("method", {}))) | {
+        name: one.to(device, copy=True) for name, one in snapshot.method.items()
     }
     training.method.load_state(training.scorer.model, remembered)
 

@@ -17,6 +17,7 @@ from tunesmith.engine.predict import predict
 from tunesmith.engine.snapshot import take
 from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.kept_states import Paused
+from tunesmith.run.overfitting import fit_of, watch
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
 from tunesmith.run.signals import Stopped
@@ -122,7 +123,7 @@ class Course:
     def _keep_state(self) -> bool:
         """Return whether the training waits in memory to be gone on with; nobody makes a step of it meanwhile."""
         session, training, logbook = self.session, self.session.training, self.session.logbook
-        if not self._may_wait():
+        if not session.workshop.states.are_gone_on_with_here or not self._may_wait():
             return False
         session.metrics.sync()
         state = take(training, asdict(session.progress))
@@ -212,6 +213,8 @@ def _evaluate(session: Ready) -> Mapping[str, float]:
         return {}
     session.metrics.evaluated(record)
     session.observers.evaluated(record)
+    if (warning := watch(session.progress, record)) is not None:
+        session.note(warning)
     values = record["metrics"] if record["loss"] is None else {**record["metrics"], "loss": record["loss"]}
     _judge(session, values)
     return values
@@ -230,6 +233,7 @@ def _scored(session: Ready) -> dict[str, Any] | None:
             session.config.compute.micro_batch_tokens,
             check=session.stop.check,
         )
+        fit = fit_of(session, scored)
     except Stopped:
         return None
     measured = task.measure(scored.outputs, scored.targets, np.ones((1, validation.num_data_rows)))
@@ -240,6 +244,7 @@ def _scored(session: Ready) -> dict[str, Any] | None:
         "split": "validation",
         "loss": scored.loss,
         "metrics": {name: float(values[0]) for name, values in measured.items()},
+        **({} if fit is None else {"fit": fit}),
     }
 
 

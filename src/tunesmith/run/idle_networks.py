@@ -137,6 +137,8 @@ class IdleNetworks:
 
     is_open: bool = False
     """Whether there are runs to come that may begin as others did."""
+    share: float = 1.0
+    """That of ``has_room``."""
     _idle: list[_Lent] = field(default_factory=list)
     _lent: _Lent | None = None
     """That of the run under way."""
@@ -181,9 +183,9 @@ class IdleNetworks:
         if lent is None or network.model is not lent.assembled.network.model or not lent.first.is_still(network.model):
             return
         wanted = 2 * lent.first.num_bytes
-        while self._idle and not has_room(wanted, self.num_bytes):
+        while self._idle and not has_room(wanted, self.num_bytes, self.share):
             self._idle.pop(0)  # that was given back first
-        if has_room(wanted, self.num_bytes):
+        if has_room(wanted, self.num_bytes, self.share):
             lent.resolved = _parts_of(resolved)
             self._idle.append(lent)
 

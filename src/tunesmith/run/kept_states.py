@@ -21,7 +21,7 @@ MOST_LOST = 60.0
 """Seconds of training that a killed study may have to make again. A checkpoint of MiniLM with its optimizer takes half
 a second: less than one in a hundred."""
 ROOM = 0.05
-"""Share of the free memory that what is kept between runs may take, each kind of it."""
+"""Share of the free memory that what is kept between runs may take, each kind of it, in all processes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,16 @@ class Paused:
 class KeptStates:
     """The states of paused trainings, by their folders, and how much may be lost with what is in memory."""
 
-    def __init__(self, most_lost: float = 0.0) -> None:
-        """Begin with none; ``most_lost`` is in seconds of training. With 0 everything is written to disk."""
+    def __init__(self, most_lost: float = 0.0, share: float = 1.0) -> None:
+        """Begin with none; ``most_lost`` is in seconds of training. With 0 everything is written to disk.
+
+        ``share`` is that of ``has_room``.
+        """
         self._most_lost = most_lost
+        self._share = share
         self._paused: dict[Path, Paused] = {}
+        self.are_gone_on_with_here = True
+        """Whether it is this process that goes on with what is paused in it; others find what is on disk alone."""
 
     @property
     def num_bytes(self) -> int:
@@ -63,7 +69,7 @@ class KeptStates:
 
     def has_room(self, num_bytes: int) -> bool:
         """Say whether there is memory for so much more."""
-        return has_room(num_bytes, self.num_bytes)
+        return has_room(num_bytes, self.num_bytes, self._share)
 
     def pause(self, folder: Path, paused: Paused) -> None:
         """Keep the state of a training whose run is in ``folder``; nobody changes its tensors any more."""
@@ -82,7 +88,10 @@ class KeptStates:
         self._paused.clear()
 
 
-def has_room(num_bytes: int, num_kept: int) -> bool:
-    """Say whether there is memory of the host for so much more of what is kept between runs, beside what is already."""
+def has_room(num_bytes: int, num_kept: int, share: float) -> bool:
+    """Say whether there is memory of the host for so much more of what is kept between runs, beside what is already.
+
+    ``share`` is the part of the machine that is this process's, where several train for a study.
+    """
     _, available = memory_of(torch.device("cpu"))
-    return num_bytes + num_kept <= ROOM * (available + num_kept)
+    return num_bytes + num_kept <= ROOM * share * (available + num_kept)

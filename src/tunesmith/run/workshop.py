@@ -59,6 +59,7 @@ class Workshop:
         keeps_models: bool = True,
         keeps_networks: bool = False,
         most_lost: float = 0.0,
+        share: float = 1.0,
     ) -> None:
         """Begin with nothing.
 
@@ -70,11 +71,12 @@ class Workshop:
             keeps_networks: Whether networks of runs that are left unfinished are kept for runs that begin alike.
             most_lost: Seconds of training that may be in memory alone, to be made again after a kill: then checkpoints
                 are written less often than at every evaluation (``KeptStates``).
+            share: The part of the machine's memory that is this process's to keep states and networks in.
         """
         self._folder = folder
         self.keeps_models = keeps_models
-        self.states = KeptStates(most_lost)
-        self.networks = IdleNetworks(keeps_networks)
+        self.states = KeptStates(most_lost, share)
+        self.networks = IdleNetworks(keeps_networks, share)
         self.reuse = Reuse()
         self._made: dict[str, object] = {}
         self._templates: dict[str, LoadedModel] = {}
