@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith.engine import layout, memory_needs
+from tunesmith.engine import checkpoint, layout, memory_needs
 from tunesmith.engine.snapshot import Snapshot
 from tunesmith.files import operations
 from tunesmith.files.hashing import hash_bytes
 from tunesmith.models import OTHER_MODELS
-from tunesmith.run import Run, composition, train
+from tunesmith.run import Run, RunConfig, Workshop, composition, kept_states, train
 from tunesmith.run.directory import RunDirectory
-from tunesmith.study import CompareConfig, Study, run_contest, workplace
+from tunesmith.run.kept_states import KeptStates
+from tunesmith.study import CompareConfig, Study, run_contest, training_process, workplace
 
 Ask = Callable[..., CompareConfig]
 
@@ -162,3 +164,28 @@ def test_a_checkpoint_is_written_once_more_would_be_lost(asked: Ask, monkeypatch
     written = outcome(run_contest(asked(rates=2, seeds=1), overwrite=True))
     assert counts["write"] > 8
     assert written == kept
+
+
+def test_what_one_process_paused_another_goes_on_with(configured: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """A worker's trainings are gone on with by whoever is free: what they need of it is on disk."""
+    weights = {}
+    for name, workshops in (("one", 1), ("two", 2)):
+        config = configured(output=str(tmp_path / name), evaluation={"baseline": False})
+        with ExitStack() as stack:
+            first, *others = [
+                stack.enter_context(Workshop(keeps_networks=True, most_lost=1e9)) for _ in range(workshops)
+            ]
+            training_process._train(config, first, 3, None)
+            assert not first.states.num_bytes
+            assert list(checkpoint.list_steps(tmp_path / name / "checkpoints")) == [3]
+            assert not training_process._train(config, (others or [first])[0], None, 3).reason
+        weights[name] = [path.read_bytes() for path in sorted((tmp_path / name).glob("*.safetensors"))]
+    assert weights["one"] == weights["two"]
+
+
+def test_processes_share_the_memory_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_states, "memory_of", lambda _: (0, 1000))
+    monkeypatch.setattr(kept_states, "ROOM", 0.1)
+    assert KeptStates(60.0).has_room(100)
+    assert not KeptStates(60.0, share=0.25).has_room(100)
+    assert KeptStates(60.0, share=0.25).has_room(25)
