@@ -164,3 +164,16 @@ def test_a_run_alone_writes_its_checkpoints_as_before(configured: Configure, mon
     monkeypatch.setattr(operations, "on_operation", lambda operation, path: seen.append(f"{operation} {path.name}"))
     train(configured())
     assert [f"rename {name}" in seen for name in ("step-8", "step-16")] == [True, True]
+
+
+def test_a_run_that_replaces_a_paused_one_does_not_go_on_from_it(
+    configured: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(output=str(tmp_path / "a"), evaluation={"baseline": False})
+    with Workshop(most_lost=60.0) as workshop:
+        train(config, workshop=workshop, until=3)
+        assert workshop.states.num_bytes > 0
+        monkeypatch.setattr(kept_states, "ROOM", 0.0)  # so that the next one has its state on disk
+        train(config, workshop=workshop, until=5, overwrite=True)
+        assert not workshop.states.num_bytes
+        assert list(checkpoint.list_steps(tmp_path / "a" / "checkpoints")) == [5]

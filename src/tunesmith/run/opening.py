@@ -54,6 +54,8 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     composed = with_living_reference(with_mined_sequences(calibrated(composed)))
     if resume:
         _restore(composed, before)
+    else:
+        composed.workshop.states.forget(directory.path)  # of a run that this one replaces
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
