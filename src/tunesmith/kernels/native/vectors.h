@@ -26,7 +26,8 @@ typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
 typedef uint16_t bf16;
 
-static inline vfloat splat(float value) { return (vfloat){} + value; }
+// x - 0 is x for every x; x + 0 is not (-0), so that it would be computed.
+static inline vfloat splat(float value) { return value - (vfloat){}; }
 static inline vuint splat_bits(uint32_t value) { return (vuint){} + value; }
 // Where the compiler does not find the one instruction for these by itself, they are named. Of max and min, the second
 // operand is the result when one of the two is a NaN.
