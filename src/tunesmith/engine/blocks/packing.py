@@ -1,0 +1,184 @@
+"""Linear layers of a model that only predicts: side by side where they read the same tokens, their weights packed once.
+
+Packed weights are a copy: of models that leave enough memory alone (``MAX_PACKED_SHARE``), shared by models on the same
+weights. Before every prediction the weights are compared with what they were: where they have changed (a training, a
+merged adapter), all of it is packed anew.
+
+Shapes: N tokens, K inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import torch
+from torch import nn
+
+from tunesmith.engine.blocks.projection import Layer, layer_of
+from tunesmith.engine.free_memory import memory_of
+from tunesmith.kernels import linear as native
+from tunesmith.kernels.rows import Activation
+
+MAX_PACKED_SHARE = 1 / 3
+"""Share of the free memory that packed weights may take; larger models are used as they are."""
+
+NUM_PROBES = 16
+"""Numbers of each weight that are compared: whoever writes through ``weight.data`` leaves no other trace."""
+
+FEWEST_INPUTS = 32
+"""Of smaller layers the product is not what takes the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """Linear layers that read the same tokens, as one: ``activation(x W' + b + (x A') B')``."""
+
+    linear: native.Linear
+    settings: tuple[Any, ...]
+    """What is switched on of adapters."""
+    adapters: tuple[tuple[slice, torch.Tensor, torch.Tensor], ...] = ()
+    """Outputs, A' and B' with its scale, of each."""
+
+    def __call__(self, x_NK: torch.Tensor) -> torch.Tensor:
+        """Return [N, O]."""
+        made_NO = self.linear(x_NK)
+        for outputs, down, up in self.adapters:
+            made_NO[:, outputs].addmm_(torch.mm(x_NK, down), up)
+        return made_NO
+
+
+@dataclass
+class Packing:
+    """What is packed of one model."""
+
+    watched: list[torch.Tensor] = field(default_factory=list)
+    versions: tuple[tuple[int, int], ...] = ()
+    probes: list[torch.Tensor] = field(default_factory=list)
+    probed: torch.Tensor | None = None
+    made: dict[tuple[Any, ...], PackedLinear | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Packing:
+        """Return an empty one that watches all weights of ``model``."""
+        watched = [one.detach() for one in model.parameters()]
+        probes = [one.view(-1)[:: max(one.numel() // NUM_PROBES, 1)] for one in watched if one.is_contiguous()]
+        packing = cls(watched, (), probes)
+        packing.versions, packing.probed = packing._versions(model), packing._probed()
+        return packing
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Say whether the weights are what they were."""
+        assert self.probed is not None
+        return self.versions == self._versions(model) and torch.equal(self.probed, self._probed())
+
+    def linear(self, *modules: nn.Module, activation: Activation | None = None) -> PackedLinear | None:
+        """Return what modules compute that read the same tokens; None where one of them is of an unknown kind."""
+        key = (*modules, activation)
+        if key in self.made:
+            found = self.made[key]
+            if found is None or found.settings == _settings(modules):
+                return found
+        found = self.made[key] = _packed(modules, activation)
+        return found
+
+    def _probed(self) -> torch.Tensor:
+        return torch.cat(self.probes) if self.probes else torch.empty(0)
+
+    @staticmethod
+    def _versions(model: nn.Module) -> tuple[tuple[int, int], ...]:
+        return tuple((one.data_ptr(), one._version) for one in model.parameters())
+
+
+_packings: WeakKeyDictionary[nn.Module, Packing] = WeakKeyDictionary()
+_current: ContextVar[Packing | None] = ContextVar("packing", default=None)
+
+
+def current_packing() -> Packing | None:
+    """Return what is packed of the model that predicts; None outside of ``packed_for``."""
+    return _current.get()
+
+
+@contextmanager
+def packed_for(model: nn.Module) -> Iterator[None]:
+    """Let blocks use packed weights inside the ``with`` block; they stay for the next time, while the model lives."""
+    packing = _packings.get(model)
+    if packing is None or not packing.is_of(model):
+        packing = _packings[model] = Packing.of(model)
+        if not _fits(model):
+            packing = None
+            del _packings[model]
+    token = _current.set(packing)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _fits(model: nn.Module) -> bool:
+    parameters = list(model.parameters())
+    if not parameters or not all(one.is_cpu and one.dtype == torch.float32 for one in parameters):
+        return False
+    _, available = memory_of(parameters[0].device)
+    return sum(one.nbytes for one in parameters) <= MAX_PACKED_SHARE * available
+
+
+def _settings(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
+    """Return what is switched on of adapters around linear layers; nothing of plain ones."""
+    if all(type(module) is nn.Linear for module in modules):
+        return ()
+    found: list[Any] = []
+    for module in modules:
+        peft: Any = module
+        if hasattr(peft, "lora_A"):
+            found += [peft.disable_adapters, bool(peft.merged), *peft.active_adapters, *peft.scaling.items()]
+    return tuple(found)
+
+
+def _packed(modules: Sequence[nn.Module], activation: Activation | None) -> PackedLinear | None:
+    layers = [layer_of(module, {}) for module in modules]
+    known = [layer for layer in layers if layer is not None]
+    weights = [layer.weight.detach() for layer in known]
+    if len(known) < len(layers) or len({layer.bias is None for layer in known}) > 1:
+        return None
+    if not all(native.can_pack(one) and one.shape[1] >= FEWEST_INPUTS for one in weights):
+        return None
+    adapters = tuple(_adapters(known))
+    if adapters and activation is not None:
+        return None  # which comes after the adapters
+    biases = [layer.bias.detach() for layer in known if layer.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    num_outputs = sum(len(one) for one in weights)
+    return PackedLinear(
+        native.Linear(_panels(weights), num_outputs, bias, activation), _settings(modules), adapters
+    )
+
+
+def _adapters(layers: Sequence[Layer]) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    begin = 0
+    for layer in layers:
+        end = begin + len(layer.weight)
+        for one in layer.adapters:
+            yield slice(begin, end), one.down.detach().t().contiguous(), (one.up.detach().t() * one.scale).contiguous()
+        begin = end
+
+
+_known: WeakValueDictionary[tuple[Any, ...], torch.Tensor] = WeakValueDictionary()
+"""Panels in use, by the memory, version and some numbers of the weights that they were made of."""
+
+
+def _panels(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    key = tuple((one.data_ptr(), one._version, one.shape, *_some(one)) for one in weights)
+    found = _known.get(key)
+    if found is None:
+        found = _known[key] = native.packed(torch.cat(list(weights)) if len(weights) > 1 else weights[0])
+    return found
+
+
+def _some(weight: torch.Tensor) -> list[float]:
+    numbers: list[float] = weight.flatten()[:: max(weight.numel() // NUM_PROBES, 1)].tolist()
+    return numbers
