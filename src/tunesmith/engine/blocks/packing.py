@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -39,8 +39,8 @@ class PackedLinear:
     """Linear layers that read the same tokens, as one: ``activation(x W' + b + (x A') B')``."""
 
     linear: native.Linear
-    settings: tuple[Any, ...]
-    """What is switched on of adapters."""
+    parts: tuple[Any, ...]
+    """Which weights it was made of, and what was switched on of adapters."""
     adapters: tuple[tuple[slice, torch.Tensor, torch.Tensor], ...] = ()
     """Outputs, A' and B' with its scale, of each."""
 
@@ -52,46 +52,34 @@ class PackedLinear:
         return made_NO
 
 
-@dataclass
 class Packing:
     """What is packed of one model."""
 
-    watched: list[torch.Tensor] = field(default_factory=list)
-    versions: tuple[tuple[int, int], ...] = ()
-    probes: list[torch.Tensor] = field(default_factory=list)
-    probed: torch.Tensor | None = None
-    made: dict[tuple[Any, ...], PackedLinear | None] = field(default_factory=dict)
+    def __init__(self, model: nn.Module) -> None:
+        """Begin with nothing, and watch all weights of ``model``."""
+        self._parameters = list(model.parameters())
+        self._made: dict[tuple[Any, ...], PackedLinear | None] = {}
+        self._versions = self._versions_now()
+        contiguous = [one.detach() for one in self._parameters if one.is_contiguous()]
+        self._probes = [one.view(-1)[:: max(one.numel() // NUM_PROBES, 1)] for one in contiguous]
+        self._probed = torch.cat(self._probes)
 
-    @classmethod
-    def of(cls, model: nn.Module) -> Packing:
-        """Return an empty one that watches all weights of ``model``."""
-        watched = [one.detach() for one in model.parameters()]
-        probes = [one.view(-1)[:: max(one.numel() // NUM_PROBES, 1)] for one in watched if one.is_contiguous()]
-        packing = cls(watched, (), probes)
-        packing.versions, packing.probed = packing._versions(model), packing._probed()
-        return packing
-
-    def is_of(self, model: nn.Module) -> bool:
+    def is_true(self) -> bool:
         """Say whether the weights are what they were."""
-        assert self.probed is not None
-        return self.versions == self._versions(model) and torch.equal(self.probed, self._probed())
+        return self._versions == self._versions_now() and torch.equal(self._probed, torch.cat(self._probes))
 
     def linear(self, *modules: nn.Module, activation: Activation | None = None) -> PackedLinear | None:
         """Return what modules compute that read the same tokens; None where one of them is of an unknown kind."""
-        key = (*modules, activation)
-        if key in self.made:
-            found = self.made[key]
-            if found is None or found.settings == _settings(modules):
-                return found
-        found = self.made[key] = _packed(modules, activation)
+        key, parts = (*modules, activation), _parts(modules)
+        found = self._made.get(key)
+        if found is None or found.parts != parts:
+            if found is None and key in self._made:
+                return None
+            found = self._made[key] = _packed(modules, activation)
         return found
 
-    def _probed(self) -> torch.Tensor:
-        return torch.cat(self.probes) if self.probes else torch.empty(0)
-
-    @staticmethod
-    def _versions(model: nn.Module) -> tuple[tuple[int, int], ...]:
-        return tuple((one.data_ptr(), one._version) for one in model.parameters())
+    def _versions_now(self) -> list[tuple[int, int]]:
+        return [(one.data_ptr(), one._version) for one in self._parameters]
 
 
 _packings: WeakKeyDictionary[nn.Module, Packing] = WeakKeyDictionary()
@@ -107,11 +95,11 @@ def current_packing() -> Packing | None:
 def packed_for(model: nn.Module) -> Iterator[None]:
     """Let blocks use packed weights inside the ``with`` block; they stay for the next time, while the model lives."""
     packing = _packings.get(model)
-    if packing is None or not packing.is_of(model):
-        packing = _packings[model] = Packing.of(model)
-        if not _fits(model):
-            packing = None
-            del _packings[model]
+    if packing is not None and not packing.is_true():
+        packing = None
+        del _packings[model]
+    if packing is None and _fits(model):
+        packing = _packings[model] = Packing(model)
     token = _current.set(packing)
     try:
         yield
@@ -127,15 +115,14 @@ def _fits(model: nn.Module) -> bool:
     return sum(one.nbytes for one in parameters) <= MAX_PACKED_SHARE * available
 
 
-def _settings(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
-    """Return what is switched on of adapters around linear layers; nothing of plain ones."""
-    if all(type(module) is nn.Linear for module in modules):
-        return ()
+def _parts(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
+    """Return which weights modules have now, and what is switched on of adapters around them."""
     found: list[Any] = []
     for module in modules:
         peft: Any = module
-        if hasattr(peft, "lora_A"):
+        if type(module) is not nn.Linear and hasattr(peft, "lora_A"):
             found += [peft.disable_adapters, bool(peft.merged), *peft.active_adapters, *peft.scaling.items()]
+        found += [id(getattr(peft, "weight", None)), id(getattr(peft, "bias", None))]
     return tuple(found)
 
 
@@ -153,9 +140,7 @@ def _packed(modules: Sequence[nn.Module], activation: Activation | None) -> Pack
     biases = [layer.bias.detach() for layer in known if layer.bias is not None]
     bias = torch.cat(biases) if biases else None
     num_outputs = sum(len(one) for one in weights)
-    return PackedLinear(
-        native.Linear(_panels(weights), num_outputs, bias, activation), _settings(modules), adapters
-    )
+    return PackedLinear(native.Linear(_panels(weights), num_outputs, bias, activation), _parts(modules), adapters)
 
 
 def _adapters(layers: Sequence[Layer]) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
