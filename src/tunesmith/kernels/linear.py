@@ -17,10 +17,17 @@ from tunesmith.kernels.rows import KINDS, Activation
 
 _NO_ACTIVATION = -1
 
+NARROWEST_PANEL = 16
+"""Outputs side by side that vectors of AVX2 make (32 with AVX-512). With those of NEON or SSE2 there are fewer: the code
+is right, too, but nobody has measured that it is quicker than a matrix library."""
+
 
 def can_pack(weight_OK: torch.Tensor) -> bool:
-    """Say whether native code takes such weights."""
-    return weight_OK.dtype == torch.float32 and weight_OK.is_cpu and library() is not None
+    """Say whether native code takes such weights, and is worth it on this processor."""
+    native = library()
+    if native is None or weight_OK.dtype != torch.float32 or not weight_OK.is_cpu:
+        return False
+    return int(native.linear_panel()) >= NARROWEST_PANEL
 
 
 def packed(weight_OK: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 Packed weights are a copy: of models that leave enough memory alone (``MAX_PACKED_SHARE``), shared by models on the same
 weights. Before every prediction the weights are compared with what they were: where they have changed (a training, a
-merged adapter), all of it is packed anew.
+merged adapter), all of it is packed anew. What cannot be compared, or belongs to another model, is not packed.
 
 Shapes: N tokens, K inputs, O outputs.
 """
@@ -39,8 +39,6 @@ class PackedLinear:
     """Linear layers that read the same tokens, as one: ``activation(x W' + b + (x A') B')``."""
 
     linear: native.Linear
-    parts: tuple[Any, ...]
-    """Which weights it was made of, and what was switched on of adapters."""
     adapters: tuple[tuple[slice, torch.Tensor, torch.Tensor], ...] = ()
     """Outputs, A' and B' with its scale, of each."""
 
@@ -56,30 +54,41 @@ class Packing:
     """What is packed of one model."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Begin with nothing, and watch all weights of ``model``."""
-        self._parameters = list(model.parameters())
-        self._made: dict[tuple[Any, ...], PackedLinear | None] = {}
+        """Begin with nothing, and watch all weights of ``model``, which must fit (``_fits``)."""
+        self._parameters = list(model.parameters())  # kept, so that no other tensor gets the id of one of them
+        self._watched = set(map(id, self._parameters))
+        self._made: dict[tuple[Any, ...], tuple[tuple[Any, ...], PackedLinear | None]] = {}
         self._versions = self._versions_now()
-        contiguous = [one.detach() for one in self._parameters if one.is_contiguous()]
-        self._probes = [one.view(-1)[:: max(one.numel() // NUM_PROBES, 1)] for one in contiguous]
+        self._probes = [_probe(one) for one in self._parameters]
         self._probed = torch.cat(self._probes)
+        self._has_met_others = False
 
-    def is_true(self) -> bool:
+    def is_true_of(self, model: nn.Module) -> bool:
         """Say whether the weights are what they were."""
+        if self._has_met_others and self._watched != set(map(id, model.parameters())):
+            return False
         return self._versions == self._versions_now() and torch.equal(self._probed, torch.cat(self._probes))
 
     def linear(self, *modules: nn.Module, activation: Activation | None = None) -> PackedLinear | None:
         """Return what modules compute that read the same tokens; None where one of them is of an unknown kind."""
         key, parts = (*modules, activation), _parts(modules)
-        found = self._made.get(key)
-        if found is None or found.parts != parts:
-            if found is None and key in self._made:
+        made_of, found = self._made.get(key, (None, None))
+        if made_of != parts:
+            layers = [layer_of(module, {}) for module in modules]
+            known = [layer for layer in layers if layer is not None]
+            if not all(id(weight) in self._watched for layer in known for weight in _weights(layer)):
+                self._has_met_others = True
                 return None
-            found = self._made[key] = _packed(modules, activation)
+            found = _packed(known, activation) if len(known) == len(layers) else None
+            self._made[key] = parts, found
         return found
 
     def _versions_now(self) -> list[tuple[int, int]]:
         return [(one.data_ptr(), one._version) for one in self._parameters]
+
+
+def _probe(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().view(-1)[:: max(weight.numel() // NUM_PROBES, 1)]
 
 
 _packings: WeakKeyDictionary[nn.Module, Packing] = WeakKeyDictionary()
@@ -95,7 +104,7 @@ def current_packing() -> Packing | None:
 def packed_for(model: nn.Module) -> Iterator[None]:
     """Let blocks use packed weights inside the ``with`` block; they stay for the next time, while the model lives."""
     packing = _packings.get(model)
-    if packing is not None and not packing.is_true():
+    if packing is not None and not packing.is_true_of(model):
         packing = None
         del _packings[model]
     if packing is None and _fits(model):
@@ -109,10 +118,16 @@ def packed_for(model: nn.Module) -> Iterator[None]:
 
 def _fits(model: nn.Module) -> bool:
     parameters = list(model.parameters())
-    if not parameters or not all(one.is_cpu and one.dtype == torch.float32 for one in parameters):
+    if not parameters or not all(map(_can_watch, parameters)) or not native.can_pack(parameters[0]):
         return False
     _, available = memory_of(parameters[0].device)
     return sum(one.nbytes for one in parameters) <= MAX_PACKED_SHARE * available
+
+
+def _can_watch(weight: torch.Tensor) -> bool:
+    """Say whether a weight is float32 on the CPU and changes of it can be noticed."""
+    is_plain = weight.is_cpu and weight.dtype == torch.float32 and weight.layout == torch.strided
+    return is_plain and weight.is_contiguous() and not weight.is_inference()
 
 
 def _parts(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
@@ -121,26 +136,34 @@ def _parts(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
     for module in modules:
         peft: Any = module
         if type(module) is not nn.Linear and hasattr(peft, "lora_A"):
-            found += [peft.disable_adapters, bool(peft.merged), *peft.active_adapters, *peft.scaling.items()]
+            names = peft.active_adapters
+            found += [peft.disable_adapters, bool(peft.merged), *names, *peft.scaling.items()]
+            found += [id(getattr(one[name], "weight", None)) for one in (peft.lora_A, peft.lora_B) for name in names if name in one]
         found += [id(getattr(peft, "weight", None)), id(getattr(peft, "bias", None))]
     return tuple(found)
 
 
-def _packed(modules: Sequence[nn.Module], activation: Activation | None) -> PackedLinear | None:
-    layers = [layer_of(module, {}) for module in modules]
-    known = [layer for layer in layers if layer is not None]
-    weights = [layer.weight.detach() for layer in known]
-    if len(known) < len(layers) or len({layer.bias is None for layer in known}) > 1:
+def _weights(layer: Layer) -> Iterator[torch.Tensor]:
+    yield layer.weight
+    if layer.bias is not None:
+        yield layer.bias
+    for one in layer.adapters:
+        yield from (one.down, one.up)
+
+
+def _packed(layers: Sequence[Layer], activation: Activation | None) -> PackedLinear | None:
+    weights = [layer.weight.detach() for layer in layers]
+    if len({layer.bias is None for layer in layers}) > 1:
         return None
     if not all(native.can_pack(one) and one.shape[1] >= FEWEST_INPUTS for one in weights):
         return None
-    adapters = tuple(_adapters(known))
+    adapters = tuple(_adapters(layers))
     if adapters and activation is not None:
         return None  # which comes after the adapters
-    biases = [layer.bias.detach() for layer in known if layer.bias is not None]
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     bias = torch.cat(biases) if biases else None
     num_outputs = sum(len(one) for one in weights)
-    return PackedLinear(native.Linear(_panels(weights), num_outputs, bias, activation), _parts(modules), adapters)
+    return PackedLinear(native.Linear(_panels(weights), num_outputs, bias, activation), adapters)
 
 
 def _adapters(layers: Sequence[Layer]) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
@@ -165,5 +188,5 @@ def _panels(weights: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _some(weight: torch.Tensor) -> list[float]:
-    numbers: list[float] = weight.flatten()[:: max(weight.numel() // NUM_PROBES, 1)].tolist()
+    numbers: list[float] = _probe(weight).tolist()
     return numbers
