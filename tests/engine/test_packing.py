@@ -13,12 +13,11 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from tests.engine.test_blocks import MODELS, VOCABULARY, build, rows_of
+from engine.block_models import MODELS, VOCABULARY, build, rows_of
 from tunesmith.engine.batch import EXACT
 from tunesmith.engine.blocks import packing
 from tunesmith.engine.blocks.packing import packed_for
-from tunesmith.engine.collating import collator_for
-from tunesmith.engine.layout import choose_layout
+from tunesmith.engine.layout import choose_layout, collator_for
 from tunesmith.engine.scorer import Reads, Scorer
 from tunesmith.kernels import library, linear
 

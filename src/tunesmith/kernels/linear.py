@@ -18,8 +18,8 @@ from tunesmith.kernels.rows import KINDS, Activation
 _NO_ACTIVATION = -1
 
 NARROWEST_PANEL = 16
-"""Outputs side by side that vectors of AVX2 make (32 with AVX-512). With those of NEON or SSE2 there are fewer: the code
-is right, too, but nobody has measured that it is quicker than a matrix library."""
+"""Outputs side by side that vectors of AVX2 make (32 with AVX-512). With those of NEON or SSE2 there are fewer: the
+code is right, too, but nobody has measured that it is quicker than a matrix library."""
 
 
 def can_pack(weight_OK: torch.Tensor) -> bool:

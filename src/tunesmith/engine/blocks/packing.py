@@ -138,7 +138,12 @@ def _parts(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
         if type(module) is not nn.Linear and hasattr(peft, "lora_A"):
             names = peft.active_adapters
             found += [peft.disable_adapters, bool(peft.merged), *names, *peft.scaling.items()]
-            found += [id(getattr(one[name], "weight", None)) for one in (peft.lora_A, peft.lora_B) for name in names if name in one]
+            found += [
+                id(getattr(one[name], "weight", None))
+                for one in (peft.lora_A, peft.lora_B)
+                for name in names
+                if name in one
+            ]
         found += [id(getattr(peft, "weight", None)), id(getattr(peft, "bias", None))]
     return tuple(found)
 
