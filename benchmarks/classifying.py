@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false python -m benchmarks.classifying [--work FOLDER] [--rounds 15]
 
-In one process, in turns, with one saved MiniLM in float32: reviews as they are and texts of 128 tokens, one, 8 and 64 at
-once. Medians of the time that the process itself was computing. ``products`` is what the packed matrix products of all
-layers take alone, nothing else of the model: no way of computing it is quicker than that.
+In one process, in turns, with one saved MiniLM in float32: reviews as they are and texts of 128 tokens, one, 8 and 64
+at once. Medians of the time that the process itself was computing. ``products`` is what the packed matrix products of
+all layers take alone, nothing else of the model: with these products nothing can be quicker.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ def compare(work: Path, rounds: int) -> None:
 
     from benchmarks.serving import prepared
     from tunesmith.run import Run
+    from tunesmith.run.predictor import TrainedModel
 
     folder, precision, bodies, tokenizer = prepared("classify", work)
     run, plain = Run.open(folder), Run.open(folder)
+    assert isinstance(plain.predictor, TrainedModel)
     network = plain.network
     plain.predictor.network = replace(network, scorer=replace(network.scorer, packs=False))
     pipe = pipeline("text-classification", model=str(folder), dtype=getattr(torch, precision), device="cpu")
