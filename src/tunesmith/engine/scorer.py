@@ -63,6 +63,8 @@ class Scorer:
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
     pooling: RowReading | None = None
     """How a row's last hidden states become its scores, where the model has no head that makes these of them."""
+    packs: bool = False
+    """Whether linear layers are packed for predictions: of models that are not trained any more."""
     answering: Answering | None = None
     """What it takes that the model writes answers, for tasks that learn from them."""
 

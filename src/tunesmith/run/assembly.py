@@ -209,7 +209,7 @@ def make_network(
         model=model,
         tokenizer=loaded.tokenizer,
         max_length=_longest_row(model, loaded.max_length),
-        scorer=Scorer(model, layout, task.reads, shapes, pooling=task.row_pooling),
+        scorer=Scorer(model, layout, task.reads, shapes, pooling=task.row_pooling, packs=not is_trained),
         collate=collator_for(model, layout, pad_token_id, device, shapes),
         precision=precision,
         device=device,
