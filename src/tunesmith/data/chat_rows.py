@@ -94,6 +94,8 @@ class Conversations(Form):
         Misfit("no answer", "there is no turn of the assistant to learn."),
     )
     fitting = MESSAGES
+    with_images: ClassVar[bool] = False
+    """Whether turns may hold images."""
 
     def __init__(self, columns: Columns, layout: Layout, shape: tuple[str, ...], *, for_prediction: bool) -> None:
         """``layout`` is how the columns are read, ``shape`` how most rows are written."""
@@ -201,7 +203,7 @@ class Conversations(Form):
         try:
             if not self._for_prediction and not _agrees(self._shape_of(cells), self._shape):
                 return [], None, "other form"
-            messages = read_row(cells, self._layout.as_messages)
+            messages = self.read_images(cells, read_row(cells, self._layout.as_messages, self.with_images))
             schemas = read_tools(decode_cell(cells.get("tools")))
             json.dumps(messages)  # what calls hold may be nested too deeply to be written
             return messages, None if schemas is None else json.dumps(schemas, ensure_ascii=False), ""
@@ -211,6 +213,10 @@ class Conversations(Form):
             return [], None, error.what
         except RecursionError:
             return [], None, "no conversation"
+
+    def read_images(self, cells: Cells, messages: list[Message]) -> list[Message]:  # noqa: ARG002 (of forms that see)
+        """Return a row's messages with what is known of their images; raise ``MisfitError`` for those of no use."""
+        return messages
 
     def misfit_words(self, misfit: Misfit) -> str:
         if misfit.what != "unknown role" or not self._unknown_roles:
@@ -359,18 +365,20 @@ def _agrees(shape: tuple[str, ...], common: tuple[str, ...]) -> bool:
     return all(own in ("", others) for own, others in zip(shape, common, strict=False))
 
 
-def read_row(cells: Cells, as_messages: frozenset[str]) -> list[Message]:
+def read_row(cells: Cells, as_messages: frozenset[str], with_images: bool = False) -> list[Message]:
     """Return the messages of a row's cells, those of the roles ``as_messages`` being lists of messages.
 
+    Images among them are no misfits ``with_images`` alone.
     Raises ``MisfitError`` where they hold none.
     """
     if MESSAGES in cells:
         value = decode_cell(cells[MESSAGES])
-        messages = (split_transcript(value) if isinstance(value, str) else None) or read_messages(value)
+        turns = split_transcript(value) if isinstance(value, str) else None
+        messages = turns or read_messages(value, with_images=with_images)
     else:
         earlier = read_history(decode_cell(cells.get("history")))
-        asked = _read_prompt(cells[PROMPT], cells.get("context"), is_list=PROMPT in as_messages)
-        answered = _read_completion(cells.get(COMPLETION), is_list=COMPLETION in as_messages)
+        asked = _read_prompt(cells[PROMPT], cells.get("context"), is_list=PROMPT in as_messages, with_images=with_images)
+        answered = _read_completion(cells.get(COMPLETION), is_list=COMPLETION in as_messages, with_images=with_images)
         if any(turn["role"] == "user" and turn["content"] == asked[-1]["content"] for turn in answered):
             asked = []  # the answer is the whole conversation
         messages = [*earlier, *asked, *answered]
@@ -380,21 +388,21 @@ def read_row(cells: Cells, as_messages: frozenset[str]) -> list[Message]:
     return messages
 
 
-def _read_prompt(cell: Any, context: Any, *, is_list: bool) -> list[Message]:
+def _read_prompt(cell: Any, context: Any, *, is_list: bool, with_images: bool) -> list[Message]:
     """Return the messages of what is asked: a text, with its context on a line of its own, or a list of messages."""
     if is_list and cell is not None and not (isinstance(cell, str) and _is_text(cell)):
         # The assistant's turns in it are given, not to be learned.
         return [
             {"train": False, **turn} if turn["role"] == "assistant" else turn
-            for turn in read_messages(decode_cell(cell))
+            for turn in read_messages(decode_cell(cell), with_images=with_images)
         ]
     parts = [text for text in (_text(cell), _text(context)) if text.strip()]
     return [{"role": "user", "content": "\n".join(parts)}]
 
 
-def _read_completion(cell: Any, *, is_list: bool) -> list[Message]:
+def _read_completion(cell: Any, *, is_list: bool, with_images: bool) -> list[Message]:
     if is_list and cell is not None and not (isinstance(cell, str) and _is_text(cell)):
-        return read_messages(decode_cell(cell))
+        return read_messages(decode_cell(cell), with_images=with_images)
     text = _text(cell)
     return [{"role": "assistant", "content": text}] if text.strip() else []
 

@@ -40,7 +40,7 @@ from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
+from tunesmith.models.wrapping import has_virtual_tokens, inner, takes_images, writes_from_encoder
 
 Reads = Literal["row", "token"]
 
@@ -149,6 +149,7 @@ class Scorer:
         base model has run, and the states of what was put there are left out.
         """
         hidden: torch.Tensor
+        inputs = head_inputs(self.model, inputs) if self._sees else inputs  # pixels in the weights' number format
         if not self._has_virtual_tokens:
             if self._top is self._base:
                 hidden = self._base(**inputs).last_hidden_state
@@ -244,6 +245,10 @@ class Scorer:
     @cached_property
     def _top(self) -> nn.Module:
         return self._anatomy.top
+
+    @cached_property
+    def _sees(self) -> bool:
+        return takes_images(self.model)
 
     @cached_property
     def _writes_from_encoder(self) -> bool:

@@ -29,7 +29,8 @@ def find_targets(
 
     Args:
         model: The model as loaded.
-        names: Modules by name, or by the last parts of it; or every linear layer below the head.
+        names: Modules by name, or by the last parts of it; or every linear layer below the head (of a model that sees
+            and writes, of the part that writes).
         layers: Within which layers: all, ``top N``, or indices from the bottom.
         method: The name of the method that adapts them, for messages.
 
@@ -60,7 +61,9 @@ def _named(model: PreTrainedModel, names: Literal["all-linear"] | tuple[str, ...
                 f"The method '{method}' adapts linear layers, and {type(model).__name__} has none below its head.",
                 "Use the method 'full' or 'freeze'.",
             )
-        return linear
+        language = anatomy.language
+        prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is language)
+        return {name: module for name, module in linear.items() if name.startswith(prefix)}
     head = tuple(f"{name}." for name in anatomy.new_modules)
     tied = anatomy.tied_modules
     adaptable = {

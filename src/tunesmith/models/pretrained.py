@@ -29,6 +29,7 @@ from tunesmith.models.model_checks import (
     length_for,
 )
 from tunesmith.models.safety import check_model_folder
+from tunesmith.models.vision_reader import IMAGE_TEXT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,7 +80,7 @@ class Pretrained(ModelSource):
             check_vocabulary(model, tokenizer)
             let_padding_learn(model, tokenizer)
         check_computing(model, tokenizer, place.folder)
-        if head.auto_class == CAUSAL:
+        if head.auto_class in (CAUSAL, IMAGE_TEXT):
             check_causal(model, place.folder)
         max_length = length_for(model, tokenizer, self.max_length, head)
         if (texts_read := text_part(tokenizer)) is not None:

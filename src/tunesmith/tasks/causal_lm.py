@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -18,6 +18,7 @@ from tunesmith import metrics
 from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
+from tunesmith.models.image_reader import text_part
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
 from tunesmith.tasks.card import TaskCard
@@ -326,7 +327,7 @@ class CausalLM(Task, Writer):
             except RefusedError:
                 return frozenset(found)
             if (start := text.rfind(answer)) >= 0:
-                after = TextTokenizer(tokenizer).special_after(text, start + len(answer))
+                after = TextTokenizer(cast("Any", text_part(tokenizer))).special_after(text, start + len(answer))
                 found |= set() if after is None else {after}
         return frozenset(found)
 

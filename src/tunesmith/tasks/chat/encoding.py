@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tunesmith.data.encoded import Encoded, Ragged, RaggedBuilder
 from tunesmith.tasks.chat.controls import MARK
 from tunesmith.tasks.chat.fitting import fitted
+from tunesmith.tasks.chat.image_places import PICTURES, ImagePlaces
 from tunesmith.tasks.chat.masks import TextRow, TrainOn, texts_needed, training_rows
 from tunesmith.tasks.chat.sandbox import RefusedError
 from tunesmith.tasks.chat.template import ChatFormat, Message
@@ -104,13 +105,19 @@ class _Rows:
     def __init__(self) -> None:
         self._ids, self._reads = RaggedBuilder(), RaggedBuilder()
         self._labels, self._num_bytes = RaggedBuilder(np.int64), RaggedBuilder()
+        self._pictures = RaggedBuilder(np.int64)
         self._counts: list[npt.NDArray[np.int64]] = []
         self.num_truncated = 0
         self.left_out: dict[str, tuple[int, ...]] = {}
         self.remarks: dict[str, int] = {}
 
-    def add(self, rows: TokenRows, counts: npt.NDArray[np.int64]) -> None:
-        """Add the rows of some rows of the data, each of which has as many as ``counts`` says."""
+    def add(
+        self, rows: TokenRows, counts: npt.NDArray[np.int64], pictures: Sequence[tuple[int, ...]] | None = None
+    ) -> None:
+        """Add the rows of some rows of the data, each of which has as many as ``counts`` says.
+
+        ``pictures`` are the numbers of the images that each of ``rows`` shows, where they may show some.
+        """
         rows_U, places_U = rows.reads
         num_reads = np.bincount(rows_U, minlength=len(rows))
         self._ids.add(rows.tokens.ids, rows.lengths)
@@ -118,13 +125,17 @@ class _Rows:
         self._labels.add(rows.tokens.ids[places_U], num_reads)
         self._num_bytes.add(rows.tokens.num_bytes[places_U], num_reads)
         self._counts.append(counts)
+        if pictures is not None:
+            shown = np.array([one for numbers in pictures for one in numbers], dtype=np.int64)
+            self._pictures.add(shown, lengths_of(pictures))
 
     def encoded(self) -> Encoded:
         """Return the sequences; ``Encoded.rows`` where not each row of the data is one."""
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._counts])
         is_one_each = bool((counts[1:] == 1).all())
+        shown = {PICTURES: self._pictures.finish()} if self._pictures.num_rows else {}
         return Encoded(
-            {"input_ids": self._ids.finish()},
+            {"input_ids": self._ids.finish(), **shown},
             {"labels": self._labels.finish(), "num_bytes": self._num_bytes.finish()},
             self.num_truncated,
             self._reads.finish(),
@@ -143,14 +154,17 @@ class ConversationEncoder:
     max_length: int
     train_on: TrainOn = "assistant"
     too_long: TooLong = "truncate"
+    images: ImagePlaces | None = None
+    """Where conversations show images. Their numbers are then an input of their own, ``PICTURES``."""
 
     def encode(self, conversations: Iterator[Conversation], place: Callable[[int], str]) -> Encoded:
         """Encode conversations; ``place`` says where one stands in the user's files.
 
         A row of the data has as many rows as ``training_rows`` gives it; none where nothing of it is trained, or
-        it is too long and dropped, or the template refuses it (``left_out``).
+        it is too long and dropped, or the template refuses it (``left_out``), or its images alone are too long.
         """
         refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
+        too_large: list[int] = []
         for first, batch in _batches(conversations):
             texts: list[list[TextRow]] = []
             self.chat_format.prepare(
@@ -158,13 +172,14 @@ class ConversationEncoder:
             )
             for row, conversation in enumerate(batch, start=first):
                 try:
-                    texts.append(training_rows(self.chat_format, *conversation, self.train_on))
+                    texts.append(self._texts(*conversation))
                 except RefusedError as error:
                     refusals.add(row, error)
                     texts.append([])
             quotes.add([text.text for text in several] for several in texts)
             tokens = self.tokenizer.rows([text for several in texts for text in several])
             of_row = np.repeat(np.arange(len(batch)), lengths_of(texts))
+            pictures = [text.pictures for several in texts for text in several]
             too_long = np.flatnonzero(tokens.lengths > self.max_length)
             if len(too_long):
                 rows.num_truncated += len(too_long)
@@ -173,33 +188,70 @@ class ConversationEncoder:
                 for index in too_long.tolist():
                     row = int(of_row[index])
                     try:
-                        kept[index] = self._shortened(flat_texts[index], batch[row])
+                        kept[index], pictures[index] = self._shortened(flat_texts[index], batch[row])
                     except RefusedError as error:
                         refusals.add(first + row, error)
                         kept[index] = None
-                of_row = of_row[[one is not None for one in kept]]
+                    except _TooLargeError:
+                        too_large.append(first + row)
+                        kept[index] = None
+                is_kept = [one is not None for one in kept]
+                of_row, pictures = of_row[is_kept], list(itertools.compress(pictures, is_kept))
                 tokens = TokenRows.join([one for one in kept if one is not None])
             learned = np.unique(tokens.reads[0])  # those of which nothing is learned are left out
-            rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)))
+            shown = None if self.images is None else [pictures[index] for index in learned.tolist()]
+            rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)), shown)
         self.chat_format.prepare(())
         rows.left_out, rows.remarks = refusals.by_reason, quotes.remarks
+        if too_large:
+            words = f"show images that alone take more than the {self.max_length} tokens that a row may have"
+            rows.left_out[words] = tuple(dict.fromkeys(too_large))
         return rows.encoded()
 
-    def _shortened(self, text: TextRow, conversation: Conversation) -> Tokens | None:
-        """Return a too long row made to fit, or None for one that is dropped."""
+    def _texts(self, messages: list[Message], tools: list[Any] | None) -> list[TextRow]:
+        """Return a conversation as rows to train on, their images in their places."""
+        found = training_rows(self.chat_format, messages, tools, self.train_on)
+        return found if self.images is None else [self.images.written(text, messages) for text in found]
+
+    def _shortened(self, text: TextRow, conversation: Conversation) -> tuple[Tokens | None, tuple[int, ...]]:
+        """Return a too long row made to fit, or None for one that is dropped, and the images that it shows."""
         if self.too_long == "drop":
-            return None
+            return None, ()
         messages, tools = conversation
         # The marks say which of the messages this row trains, wherever they come to stand.
         needed = messages[: text.trained[-1] + 1]
         marked = [{**message, "train": index in text.trained} for index, message in enumerate(needed)]
 
+        made: list[tuple[Tokens, TextRow]] = []
+
         def measure(kept: list[Message]) -> Tokens | None:
-            found = training_rows(self.chat_format, kept, tools, self.train_on)
-            return self.tokenizer.rows(found[-1:])[0] if found else None
+            found = self._texts(kept, tools)
+            if not found:
+                return None
+            made.append((self.tokenizer.rows(found[-1:])[0], found[-1]))
+            return made[-1][0]
 
         tokens = fitted(measure, marked, self.max_length)
-        return None if tokens is None else tokens.part(0, self.max_length)
+        if tokens is None:
+            return None, ()
+        return _without_cut_images(tokens, tokens.part(0, self.max_length), self.images), _row_of(tokens, made).pictures
+
+
+class _TooLargeError(Exception):
+    """The images of a row take more tokens than it may have."""
+
+
+def _row_of(tokens: Tokens, made: Sequence[tuple[Tokens, TextRow]]) -> TextRow:
+    return next(row for one, row in made if one is tokens)
+
+
+def _without_cut_images(whole: Tokens, part: Tokens, images: ImagePlaces | None) -> Tokens:
+    """Return a part of a row's tokens; raise ``_TooLargeError`` where it has not all of the images' tokens."""
+    if images is not None:
+        counts = [int(np.isin(one.ids, list(images.token_ids)).sum()) for one in (whole, part)]
+        if counts[0] != counts[1]:
+            raise _TooLargeError
+    return part
 
 
 def encode_documents(
@@ -245,41 +297,69 @@ def encode_prompts(
     place: Callable[[int], str],
     *,
     add_generation_prompt: bool = True,
+    images: ImagePlaces | None = None,
 ) -> Encoded:
     """Encode conversations up to where the model is to answer, or as they are: one row each, inputs only.
 
-    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning.
+    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning. Where
+    they show ``images``, the numbers of these are an input of their own, ``PICTURES``; ``InputError`` names the rows
+    whose images alone are too long.
     """
-    refusals = Refusals(place)
+    refusals, too_large = Refusals(place), list[int]()
     ids: list[np.ndarray[Any, Any]] = []
+    shown: list[tuple[int, ...]] = []
     num_truncated = 0
 
-    render = functools.partial(chat_format.render, add_generation_prompt=add_generation_prompt)
+    def write(messages: list[Message], tools: list[Any] | None) -> TextRow:
+        text = chat_format.render(messages, tools, add_generation_prompt=add_generation_prompt).text
+        row = TextRow(text, (), len(messages), (), ends_with_answer=False)
+        return row if images is None else images.written(row, messages)
 
-    def measure(messages: list[Message], tools: list[Any] | None) -> Tokens:
-        return tokenizer.prompts([render(messages, tools).text])[0]
+    def measure(messages: list[Message], tools: list[Any] | None, made: list[tuple[Tokens, TextRow]]) -> Tokens:
+        row = write(messages, tools)
+        made.append((tokenizer.prompts([row.text])[0], row))
+        return made[-1][0]
 
     for first, batch in _batches(conversations):
-        texts = []
+        texts: list[TextRow] = []
         chat_format.prepare((messages, tools, add_generation_prompt) for messages, tools in batch)
         for row, (messages, tools) in enumerate(batch, start=first):
             try:
-                texts.append(render(messages, tools).text)
+                texts.append(write(messages, tools))
             except RefusedError as error:
                 refusals.add(row, error)
-                texts.append("")
-        prompts = tokenizer.prompts(texts)
+                texts.append(TextRow("", (), 0, (), ends_with_answer=False))
+        prompts = tokenizer.prompts([text.text for text in texts])
         for row, (messages, tools) in enumerate(batch, start=first):
             tokens = prompts[row - first]
+            made = [(tokens, texts[row - first])]
             if len(tokens) > max_length:
                 num_truncated += 1
                 try:
-                    tokens = fitted(functools.partial(measure, tools=tools), messages, max_length) or tokens
+                    shorter = functools.partial(measure, tools=tools, made=made)
+                    tokens = fitted(shorter, messages, max_length) or tokens
                 except RefusedError as error:
                     refusals.add(row, error)
-            ids.append(_last(tokens, max_length, tokenizer))
+            try:
+                part = tokens.part(max(len(tokens) - max_length, 0), len(tokens))
+                ids.append(_filled(_without_cut_images(tokens, part, images), tokenizer))
+            except _TooLargeError:
+                too_large.append(row)
+            shown.append(_row_of(tokens, made).pictures)
     refusals.raise_if_any()
-    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, num_truncated)
+    if too_large:
+        raise InputError(_too_large(too_large, max_length, place))
+    inputs = {"input_ids": Ragged.from_rows(ids, np.int32)}
+    if images is not None:
+        inputs[PICTURES] = Ragged.from_rows(shown, np.int64)
+    return Encoded(inputs, {}, num_truncated)
+
+
+def _too_large(rows: Sequence[int], max_length: int, place: Callable[[int], str]) -> list[Problem]:
+    message = f"{len(rows)} rows show images that alone take more than the {max_length} tokens of a prompt."
+    fix = "Give fewer or smaller images a row, ask for shorter answers, or train with a larger model.max_length."
+    places = tuple(place(row) for row in rows[:MAX_ROWS_SHOWN])
+    return [Problem("error", message, fix, len(rows), places)]
 
 
 def encode_beginnings(
@@ -300,8 +380,11 @@ def encode_beginnings(
 
 def _last(tokens: Tokens, max_length: int, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
     """Return the last ids; one filler where there are none, as a row is never empty."""
-    ids = tokens.ids[max(len(tokens) - max_length, 0) :]
-    return ids if len(ids) else np.array([tokenizer.filler], dtype=np.int32)
+    return _filled(tokens.part(max(len(tokens) - max_length, 0), len(tokens)), tokenizer)
+
+
+def _filled(tokens: Tokens, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
+    return tokens.ids if len(tokens) else np.array([tokenizer.filler], dtype=np.int32)
 
 
 def _batches(conversations: Iterator[Conversation]) -> Iterator[tuple[int, list[Conversation]]]:
