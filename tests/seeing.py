@@ -108,7 +108,11 @@ def _llava(tokenizer: Any, ids: dict[str, Any]) -> tuple[Any, Any, dict[str, Any
     text = LlamaConfig(**_TEXT, **ids, vocab_size=len(tokenizer), tie_word_embeddings=False)
     image = tokenizer.convert_tokens_to_ids("<image>")
     config = LlavaConfig(
-        vision, text, image_token_id=image, vision_feature_layer=-1, vision_feature_select_strategy="default"
+        vision_config=vision,
+        text_config=text,
+        image_token_id=image,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
     )
     processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     more = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}

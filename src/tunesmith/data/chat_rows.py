@@ -69,7 +69,7 @@ class Conversations(Form):
         Misfit("unknown role", "a turn has a role that is not known.", refuses_prediction=True),
         Misfit(
             "content",
-            "a turn holds something other than text (such as an image).",
+            "a turn holds something other than text (such as an image, which --task image_chat reads).",
             refuses_prediction=True,
             recorded="turns that are no text",
         ),

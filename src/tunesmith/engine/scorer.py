@@ -140,7 +140,8 @@ class Scorer:
         with ExitStack() as stack:
             if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
                 stack.enter_context(standing_in(pooler, lambda *_, **__: None))
-            return self._enter({**batch.inputs, **self.switches})
+            given = head_inputs(self.model, batch.inputs) if self._sees else batch.inputs
+            return self._enter({**given, **self.switches})
 
     def _enter(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Return the base model's last hidden states; the only door by which anything enters it.
@@ -149,7 +150,6 @@ class Scorer:
         base model has run, and the states of what was put there are left out.
         """
         hidden: torch.Tensor
-        inputs = head_inputs(self.model, inputs) if self._sees else inputs  # pixels in the weights' number format
         if not self._has_virtual_tokens:
             if self._top is self._base:
                 hidden = self._base(**inputs).last_hidden_state

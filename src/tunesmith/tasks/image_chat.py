@@ -85,7 +85,7 @@ class ImageChat(CausalLM):
         if "images" not in profiles and not any(column.shows_images for column in profiles.values()):
             return 0.0, "no column shows images"
         answer = profiles.get("completion")
-        if answer is not None and answer.kind != "text":
+        if answer is not None and answer.kind in ("category", "boolean", "integer", "float"):
             return 0.5, f"column '{answer.name}' holds answers that repeat, to questions about images"
         named = [column.name for role, column in profiles.items() if role in ("messages", "prompt", "completion")]
         return 0.98, f"column '{' and '.join(named)}' holds conversations that show images".replace(" and ", "' and '")

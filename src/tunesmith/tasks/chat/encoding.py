@@ -161,7 +161,8 @@ class ConversationEncoder:
         """Encode conversations; ``place`` says where one stands in the user's files.
 
         A row of the data has as many rows as ``training_rows`` gives it; none where nothing of it is trained, or
-        it is too long and dropped, or the template refuses it (``left_out``), or its images alone are too long.
+        it is too long and dropped, or the template refuses it, or its images leave room for nothing else
+        (``left_out``).
         """
         refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
         too_large: list[int] = []
@@ -204,7 +205,7 @@ class ConversationEncoder:
         self.chat_format.prepare(())
         rows.left_out, rows.remarks = refusals.by_reason, quotes.remarks
         if too_large:
-            words = f"show images that alone take more than the {self.max_length} tokens that a row may have"
+            words = f"show images that leave no room for an answer within {self.max_length} tokens"
             rows.left_out[words] = tuple(dict.fromkeys(too_large))
         return rows.encoded()
 
@@ -234,11 +235,15 @@ class ConversationEncoder:
         tokens = fitted(measure, marked, self.max_length)
         if tokens is None:
             return None, ()
-        return _without_cut_images(tokens, tokens.part(0, self.max_length), self.images), _row_of(tokens, made).pictures
+        part = _without_cut_images(tokens, tokens.part(0, self.max_length), self.images)
+        pictures = _row_of(tokens, made).pictures
+        if pictures and not len(part.reads):
+            raise _TooLargeError
+        return part, pictures
 
 
 class _TooLargeError(Exception):
-    """The images of a row take more tokens than it may have."""
+    """The images of a row take so many tokens that nothing else of it is left."""
 
 
 def _row_of(tokens: Tokens, made: Sequence[tuple[Tokens, TextRow]]) -> TextRow:
