@@ -136,7 +136,11 @@ def _qwen2_vl(tokenizer: Any, ids: dict[str, Any]) -> tuple[Any, Any, dict[str, 
         **{key: tokenizer.convert_tokens_to_ids(token) for key, token in named.items()},
     )
     sizes = {"size": {"shortest_edge": 16 * 16, "longest_edge": 32 * 48}, "patch_size": 8}
-    return Qwen2VLForConditionalGeneration(config), Qwen2VLImageProcessorPil(**sizes), {"processor_class": "Qwen2VLProcessor"}
+    return (
+        Qwen2VLForConditionalGeneration(config),
+        Qwen2VLImageProcessorPil(**sizes),
+        {"processor_class": "Qwen2VLProcessor"},
+    )
 
 
 def _idefics3(tokenizer: Any, ids: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

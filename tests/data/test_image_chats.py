@@ -63,7 +63,9 @@ def written_out(folder: Path, number: int) -> dict[str, Any]:
 
 
 def with_path(folder: Path, number: int) -> dict[str, Any]:
-    return {"messages": turns(parts(number, {"type": "image", "image": f"images/{image(folder, number).name}"}), number)}
+    return {
+        "messages": turns(parts(number, {"type": "image", "image": f"images/{image(folder, number).name}"}), number)
+    }
 
 
 def llama_factory(folder: Path, number: int) -> dict[str, Any]:

@@ -140,7 +140,9 @@ def test_micro_batches_make_no_difference(tmp_path: Path) -> None:
     losses = []
     for tokens in (16384, 64):
         config = config_of(tmp_path, 24, train={"max_steps": 3}, evaluation={"baseline": False})
-        config = config.changed(compute=config.compute.changed(micro_batch_tokens=tokens), output=str(tmp_path / str(tokens)))
+        config = config.changed(
+            compute=config.compute.changed(micro_batch_tokens=tokens), output=str(tmp_path / str(tokens))
+        )
         folder = train(config)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses.append([one["loss"] for one in map(json.loads, lines) if one["kind"] == "step"])
@@ -151,7 +153,9 @@ def test_micro_batches_make_no_difference(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", [{"name": "lora", "rank": 2}, {"name": "freeze", "layers": 2}])
 def test_other_families_are_trained_and_opened_again(tmp_path: Path, family: str, method: dict[str, Any]) -> None:
     settings = {"max_steps": 3}
-    config = config_of(tmp_path, 24, family=family, method=method, train=settings, evaluation={"answers": 2, "max_new_tokens": 4})
+    config = config_of(
+        tmp_path, 24, family=family, method=method, train=settings, evaluation={"answers": 2, "max_new_tokens": 4}
+    )
     run = Run.open(train(config))
     assert run.summary["num_trained_parameters"] < run.summary["num_parameters"]
     assert run.evaluate(answers=0)["loss"] == pytest.approx(run.evaluation["loss"], abs=1e-6)
@@ -164,7 +168,9 @@ def test_adapters_load_in_plain_peft(tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    config = config_of(tmp_path, 24, method={"name": "lora", "rank": 2}, train={"max_steps": 3}, evaluation={"baseline": False})
+    config = config_of(
+        tmp_path, 24, method={"name": "lora", "rank": 2}, train={"max_steps": 3}, evaluation={"baseline": False}
+    )
     run = Run.open(train(config))
     base = AutoModelForImageTextToText.from_pretrained(config.model.name)
     model = PeftModel.from_pretrained(base, run.folder).eval()
@@ -180,7 +186,9 @@ def test_a_column_of_images_with_questions_is_learned_when_asked_for(tmp_path: P
         path, colour, _ = draw_shape(tmp_path / "images" / f"{number}.png", number)
         rows.append({"image": f"images/{path.name}", "question": "Which colour?", "answer": colour})
     data = str(write_rows(tmp_path / "asked.jsonl", rows))
-    config = config_of(tmp_path, 4, data=data, task="image_chat", train={"max_steps": 2}, evaluation={"baseline": False})
+    config = config_of(
+        tmp_path, 4, data=data, task="image_chat", train={"max_steps": 2}, evaluation={"baseline": False}
+    )
     run = Run.open(train(config))
     assert run.config.data.columns["images"] == "image"
     (found,) = run.predict([{"image": str(tmp_path / "images" / "1.png"), "question": "Which colour?"}])
@@ -190,6 +198,9 @@ def test_a_column_of_images_with_questions_is_learned_when_asked_for(tmp_path: P
 def test_models_of_texts_and_from_scratch_are_refused(tmp_path: Path) -> None:
     from tiny import tiny_folder
 
-    for model, words in ((str(tiny_folder(tmp_path / "text", "llama", head="causal")), "no head for this task"), ("vit", "")):
+    for model, words in (
+        (str(tiny_folder(tmp_path / "text", "llama", head="causal")), "no head for this task"),
+        ("vit", ""),
+    ):
         with pytest.raises(InputError, match=words):
             train(config_of(tmp_path, 12, model=model))

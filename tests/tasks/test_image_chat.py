@@ -76,7 +76,12 @@ def plain_processor(folder: Path, family: str) -> Any:
 def own_inputs(processor: Any, talk: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what plain transformers makes of a conversation."""
     parts = [
-        {**turn, "content": [{"type": "text", "text": turn["content"]}] if isinstance(turn["content"], str) else turn["content"]}
+        {
+            **turn,
+            "content": [{"type": "text", "text": turn["content"]}]
+            if isinstance(turn["content"], str)
+            else turn["content"],
+        }
         for turn in talk
     ]
     images = [Image.open(part["image"]) for turn in parts for part in turn["content"] if part["type"] == "image"]
@@ -148,7 +153,11 @@ def test_rows_keep_their_images_through_disk_and_selection(tmp_path: Path) -> No
     (tmp_path / "kept").mkdir()
     encoded.save(tmp_path / "kept")
     collate = Collator("padded", network.tokenizer.pad_token_id)
-    for split in (encoded, Encoded.load(tmp_path / "kept"), encoded.select(np.array([2, 1, 0])).select(np.array([2, 1, 0]))):
+    for split in (
+        encoded,
+        Encoded.load(tmp_path / "kept"),
+        encoded.select(np.array([2, 1, 0])).select(np.array([2, 1, 0])),
+    ):
         for rows in ([0, 1, 2], [0], [1, 2]):
             found, expected = (collate(one, np.array(rows)).inputs for one in (split, encoded))
             assert found.keys() == expected.keys()

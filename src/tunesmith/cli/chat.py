@@ -21,7 +21,7 @@ HELP = "/reset starts anew, /system TEXT sets the system message, /quit (or Ctrl
 SEEING = "/image PATH shows an image with the next message."
 
 
-@click.command(short_help="Talk with a run of the task causal_lm.")
+@click.command(short_help="Talk with a run that answers in conversations.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--message", metavar="TEXT", help="Say this one thing, print the answer and end.")
 @click.option("--system", metavar="TEXT", help="The system message.")

@@ -1,6 +1,7 @@
 """Images that a table holds itself: their bytes go into one file beside the rows, and each cell says where.
 
-Known are columns of bytes, the objects ``{"bytes": ..., "path": ...}`` of Hugging Face ``datasets``, and lists of either.
+Known are columns of bytes, the objects ``{"bytes": ..., "path": ...}`` of Hugging Face ``datasets``, and lists
+of either.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def are_image_lists(head: pa.RecordBatch | None, index: int) -> bool:
     if head is None or not holds_blob_lists(head.schema.field(index).type):
         return False
     cells = [cell for cell in head.column(index).slice(0, _LOOKED_AT).to_pylist() if cell]
-    found = [looks_like_image(content) if content else bool(path) for cell in cells for content, path in map(_parts, cell)]
+    found = [
+        looks_like_image(content) if content else bool(path) for cell in cells for content, path in map(_parts, cell)
+    ]
     return bool(found) and sum(found) > len(found) / 2
 
 

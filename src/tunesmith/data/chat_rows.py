@@ -377,7 +377,9 @@ def read_row(cells: Cells, as_messages: frozenset[str], with_images: bool = Fals
         messages = turns or read_messages(value, with_images=with_images)
     else:
         earlier = read_history(decode_cell(cells.get("history")))
-        asked = _read_prompt(cells[PROMPT], cells.get("context"), is_list=PROMPT in as_messages, with_images=with_images)
+        asked = _read_prompt(
+            cells[PROMPT], cells.get("context"), is_list=PROMPT in as_messages, with_images=with_images
+        )
         answered = _read_completion(cells.get(COMPLETION), is_list=COMPLETION in as_messages, with_images=with_images)
         if any(turn["role"] == "user" and turn["content"] == asked[-1]["content"] for turn in answered):
             asked = []  # the answer is the whole conversation

@@ -158,8 +158,8 @@ class Encoded:
     ``inputs`` are named as the model's ``forward`` names them, and come in streams: those that begin with
     ``decoder_`` belong to the decoder, the others to the input. Ragged ones hold tokens and align within their
     stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence, and
-    ``Pixels`` images (``pixel_values``), ``Pictures`` what any number of images a sequence become. ``targets`` holds what the task's loss reads: arrays with one entry per
-    sample, or ragged arrays with one entry per token read.
+    ``Pixels`` one image a sequence (``pixel_values``), ``Pictures`` what any number of images become. ``targets``
+    holds what the task's loss reads: arrays with one entry per sample, or ragged arrays with one entry per token read.
     """
 
     inputs: Mapping[str, Ragged | Array | Pixels | Pictures]

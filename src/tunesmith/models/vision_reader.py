@@ -36,7 +36,7 @@ IMAGE_TEXT = "AutoModelForImageTextToText"
 _KEPT_FILES = (*PROCESSOR_FILES, "video_preprocessor_config.json")
 """Files of a processor, which a run's folder gets as they are."""
 _OF_TEXTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
-TOKEN_KINDS = "mm_token_type_ids"
+KIND_OF_PLACE = "mm_token_type_ids"
 """The input that says of each token whether an image stands there."""
 
 
@@ -88,7 +88,7 @@ class VisionReader(ImageReader):
     @property
     def tells_kinds(self) -> bool:
         """Whether the model is told of each token whether an image stands there."""
-        return TOKEN_KINDS in self.whole.model_input_names
+        return KIND_OF_PLACE in self.whole.model_input_names
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the processor's files, as they were, and the tokenizer."""

@@ -251,7 +251,10 @@ class Run:
         shown = ""
         tokens: list[int] = []
         sampling = sampling_for(network, self.task, writing)
-        with cores_shared(), closing(stream(network.model, prompts[0].tolist(), sampling, keep=True, beside=beside)) as answer:
+        with (
+            cores_shared(),
+            closing(stream(network.model, prompts[0].tolist(), sampling, keep=True, beside=beside)) as answer,
+        ):
             for token in answer:
                 tokens.append(token)
                 text = str(network.tokenizer.decode(tokens, skip_special_tokens=True))

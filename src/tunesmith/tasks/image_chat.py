@@ -18,7 +18,7 @@ from tunesmith.data.forms import Form
 from tunesmith.data.image_chat_rows import ImageConversations, read_conversation
 from tunesmith.data.image_rows import CONTENT
 from tunesmith.data.messages import IMAGE_PLACE
-from tunesmith.models.vision_reader import IMAGE_TEXT, TOKEN_KINDS, VisionReader, probe_images
+from tunesmith.models.vision_reader import IMAGE_TEXT, KIND_OF_PLACE, VisionReader, probe_images
 from tunesmith.tasks.base import Columns, Outputs
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.causal_lm import CausalLM, parted
@@ -251,7 +251,7 @@ def _with_pictures(encoded: Encoded, seen: SeenImages, reader: VisionReader) -> 
     """Return rows with what the model is given of the images that they show."""
     ids = as_ragged(encoded.inputs["input_ids"])
     shown = encoded.inputs.get(PICTURES, Ragged(np.zeros(0, np.int64), np.zeros(len(ids) + 1, np.int64)))
-    kinds = {TOKEN_KINDS: Ragged(reader.kinds_of(ids.values), ids.offsets)} if reader.tells_kinds else {}
+    kinds = {KIND_OF_PLACE: Ragged(reader.kinds_of(ids.values), ids.offsets)} if reader.tells_kinds else {}
     return replace(encoded, inputs={"input_ids": ids, **kinds, **seen.pictures(as_ragged(shown), reader)})
 
 

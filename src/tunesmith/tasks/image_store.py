@@ -85,7 +85,9 @@ def see_images(images: Sequence[Mapping[str, str]], reader: VisionReader) -> See
     require_pillow()
     if len(images) <= FEW:
         seen = list(_seen(images, reader))
-        shapes = {name: _shapes([one.arrays[name] for one in seen], kind.num_axes) for name, kind in reader.kinds.items()}
+        shapes = {
+            name: _shapes([one.arrays[name] for one in seen], kind.num_axes) for name, kind in reader.kinds.items()
+        }
         values = {
             name: np.concatenate([np.zeros(0, kind.dtype), *(one.arrays[name].reshape(-1) for one in seen)])
             for name, kind in reader.kinds.items()
