@@ -18,6 +18,7 @@ pytest.importorskip("PIL")
 from seeing import asked, draw_shape, vision_folder, write_rows
 from tunesmith.cli.application import tunesmith
 from tunesmith.config.build import build
+from tunesmith.models.quiet import quiet
 from tunesmith.run import Run, RunConfig, Stopped, Writing, train
 from tunesmith.run.observers import Observer
 from tunesmith.types import InputError
@@ -115,6 +116,14 @@ def test_the_command_line_shows_images(run: Run, tmp_path: Path) -> None:
     assert "nowhere.png" in missing.output + str(missing.exception)
 
 
+def test_what_is_trained_can_be_looked_at_before(run: Run) -> None:
+    ask = ["data", "inspect", run.config.data.path, "--model", run.config.model.name, "--show-mask"]
+    found = CliRunner().invoke(tunesmith, ask)
+    assert found.exit_code == 0, found.output
+    assert "<image><image><image><image>Which colour?" in found.output.replace("\n", "")
+    assert "⟦red</s>⟧" in found.output.replace("\n", "")
+
+
 def test_the_card_shows_how_to_ask_about_an_image(run: Run) -> None:
     card = (run.folder / "README.md").read_text(encoding="utf-8")
     assert "image-text-to-text" in card
@@ -173,11 +182,24 @@ def test_adapters_load_in_plain_peft(tmp_path: Path) -> None:
     )
     run = Run.open(train(config))
     base = AutoModelForImageTextToText.from_pretrained(config.model.name)
-    model = PeftModel.from_pretrained(base, run.folder).eval()
+    with quiet():
+        model = PeftModel.from_pretrained(base, run.folder).eval()
     inputs = run.network.tokenizer.probe_inputs()
     with torch.no_grad():
         theirs, ours = model(**inputs).logits, run.network.model(**inputs).logits
     assert torch.allclose(theirs, ours, atol=1e-6)
+
+
+def test_a_run_begins_where_the_adapter_of_another_ended(tmp_path: Path) -> None:
+    settings = {"max_steps": 4, "learning_rate": 1e-2}
+    config = config_of(tmp_path, 24, method={"name": "lora", "rank": 2}, train=settings, evaluation={"baseline": False})
+    first = Run.open(train(config))
+    config = build(
+        RunConfig, {**config.model_dump(mode="json"), "model": str(first.folder), "output": str(tmp_path / "b")}
+    )
+    config = config.changed(train=config.train.changed(learning_rate=1e-12))
+    second = Run.open(train(config))
+    assert second.evaluation["loss"] == pytest.approx(first.evaluation["loss"], abs=1e-5)
 
 
 def test_a_column_of_images_with_questions_is_learned_when_asked_for(tmp_path: Path) -> None:
@@ -195,12 +217,11 @@ def test_a_column_of_images_with_questions_is_learned_when_asked_for(tmp_path: P
     assert "answer" in found
 
 
-def test_models_of_texts_and_from_scratch_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "words"), [("llama", "no head for this task"), ("vit", "writes none")])
+def test_models_that_do_not_see_or_do_not_write_are_refused(tmp_path: Path, model: str, words: str) -> None:
     from tiny import tiny_folder
 
-    for model, words in (
-        (str(tiny_folder(tmp_path / "text", "llama", head="causal")), "no head for this task"),
-        ("vit", ""),
-    ):
-        with pytest.raises(InputError, match=words):
-            train(config_of(tmp_path, 12, model=model))
+    name = model if model == "vit" else str(tiny_folder(tmp_path / "text", model, head="causal"))
+    with pytest.raises(InputError, match=words) as raised:
+        train(config_of(tmp_path, 12, model=name))
+    assert "such as llava-hf" in str(raised.value)

@@ -96,8 +96,13 @@ class Pretrained(ModelSource):
             let_padding_learn(model, texts)
         return replace(loaded, model=model)
 
-    def load_tokenizer(self, head_of_run: HeadOfRun | None = None) -> PreTrainedTokenizerBase:
-        return load_tokenizer(materialise(locate(self.name, self.revision), head_of_run).folder)
+    def load_tokenizer(
+        self, head_of_run: HeadOfRun | None = None, head: HeadSettings | None = None
+    ) -> PreTrainedTokenizerBase:
+        folder = materialise(locate(self.name, self.revision), head_of_run).folder
+        if head is None or not head.reads_images:
+            return load_tokenizer(folder)
+        return load_reader(folder, load_config(folder, head), head)
 
 
 def let_padding_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

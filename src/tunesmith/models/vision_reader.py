@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 IMAGE_TEXT = "AutoModelForImageTextToText"
-_KEPT_FILES = (*PROCESSOR_FILES, "video_preprocessor_config.json")
+KEPT_FILES = (*PROCESSOR_FILES, "video_preprocessor_config.json")
 """Files of a processor, which a run's folder gets as they are."""
 _OF_TEXTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets")
 KIND_OF_PLACE = "mm_token_type_ids"
@@ -66,7 +66,7 @@ class VisionReader(ImageReader):
         self.whole = whole
         self.processor = whole.image_processor
         self.tokenizer: PreTrainedTokenizerBase = whole.tokenizer
-        self._files = {name: (folder / name).read_bytes() for name in _KEPT_FILES if (folder / name).is_file()}
+        self._files = {name: (folder / name).read_bytes() for name in KEPT_FILES if (folder / name).is_file()}
         self._folder = folder
 
     @property
