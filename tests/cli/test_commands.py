@@ -432,6 +432,8 @@ def test_doctor_names_each_package_once_and_how_it_is_installed(
     ):
         assert len(re.findall(line.replace("[", r"\["), text)) == 1, line
     assert text.count("sacrebleu") == 1
+    assert "[all]" not in text
+    assert "[everything]" not in text
 
 
 def test_notes_of_an_inspection_that_fails_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
