@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tunesmith.data.conversations import IMAGES, MESSAGES, seeing_roles
+from tunesmith.data.conversations import IMAGES, MESSAGES, holds_conversations, seeing_roles
 from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.data.image_chat_rows import ImageConversations, read_conversation
@@ -84,6 +84,9 @@ class ImageChat(CausalLM):
     def fit_score(cls, profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
         if "images" not in profiles and not any(column.shows_images for column in profiles.values()):
             return 0.0, "no column shows images"
+        talk = profiles.get("messages")
+        if talk is not None and not talk.shows_images and not holds_conversations(talk):
+            return 0.0, f"column '{talk.name}' holds no conversations"
         answer = profiles.get("completion")
         if answer is not None and answer.kind in ("category", "boolean", "integer", "float"):
             return 0.5, f"column '{answer.name}' holds answers that repeat, to questions about images"
