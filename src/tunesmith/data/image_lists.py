@@ -163,6 +163,8 @@ def _shows_images(rows: Rows, name: str) -> bool:
     """Say whether some cell of a column holds messages with an image among their parts."""
     if not pa.types.is_string(rows.schema.field(name).type):
         return False
+    if not any(cell.lstrip()[:1] in "[{" for cell in _head(rows, name)):
+        return False  # texts, of which there may be gigabytes
     cells = rows.table.column(name)
     for cell in cells.filter(pc.fill_null(pc.match_substring(cells, _MARK), False)).slice(0, _LOOKED_AT).to_pylist():
         try:
