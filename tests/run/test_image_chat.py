@@ -49,9 +49,9 @@ def config_of(folder: Path, num: int = 60, *, family: str = "llava", **sections:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("seeing")
-    settings = {"epochs": 30, "learning_rate": 1e-2}
+    settings = {"epochs": 30, "batch_size": 16, "learning_rate": 1e-2, "evaluate_steps": 120}
     judged = {"answers": 24, "max_new_tokens": 8, "num_resamples": 50}
-    return Run.open(train(config_of(folder, 240, train=settings, evaluation=judged)))
+    return Run.open(train(config_of(folder, 180, train=settings, evaluation=judged)))
 
 
 def question(path: Path, words: str) -> list[dict[str, Any]]:
@@ -131,9 +131,11 @@ def test_the_card_shows_how_to_ask_about_an_image(run: Run) -> None:
     assert "processor.apply_chat_template" in card
 
 
-@pytest.mark.parametrize("method", [{"name": "full"}, {"name": "lora", "rank": 2}])
+@pytest.mark.parametrize(
+    "method", [{"name": "full"}, pytest.param({"name": "lora", "rank": 2}, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, method: dict[str, Any]) -> None:
-    config = config_of(tmp_path, 40, method=method, evaluation={"baseline": False})
+    config = config_of(tmp_path, 24, method=method, evaluation={"baseline": False}, train={"batch_size": 4})
     whole = train(config.changed(output=str(tmp_path / "whole")))
     stopped = config.changed(output=str(tmp_path / "resumed"))
     with pytest.raises(Stopped):

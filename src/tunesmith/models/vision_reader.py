@@ -107,7 +107,7 @@ class VisionReader(ImageReader):
         found = self._made(list(texts), images, return_tensors="np", padding=True, **options)
         return {name: np.asarray(values) for name, values in found.items()}
 
-    def kinds_of(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def kinds_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """Return [T]: what each token stands for, where the model is told that."""
         (found,) = self.whole.create_mm_token_type_ids([ids.tolist()])
         return np.array(found, dtype=np.int32)
@@ -187,7 +187,7 @@ def load_vision_reader(folder: Path, config: PretrainedConfig, tokenizer: PreTra
     from transformers import AutoImageProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-    processor_class = PROCESSOR_MAPPING.get(type(config), None)
+    processor_class: Any = PROCESSOR_MAPPING.get(type(config), None)
     if processor_class is None:
         raise InputError(
             f"transformers has no processor of images and texts for models of the type {config.model_type!r}.",

@@ -119,7 +119,7 @@ class ImageChat(CausalLM):
         self._prove(reader)
         return problems
 
-    def _format(self, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+    def _format(self, tokenizer: PreTrainedTokenizerBase | VisionReader) -> ChatFormat:
         reader = vision_reader_of(tokenizer)
         plain = super()._format(reader.tokenizer)
         in_parts = replace(plain, parts=parts_of)
@@ -135,7 +135,8 @@ class ImageChat(CausalLM):
         seen = [reader.see(image).text for image in (first, second)]
         chat_format = self._format(reader)
         content = f"{stand_in(0)}What is it?\n{stand_in(1)}"
-        messages = [{"role": "user", "content": content, PICTURES: [0, 1]}, {"role": "assistant", "content": "A b."}]
+        asked: Message = {"role": "user", "content": content, PICTURES: [0, 1]}
+        messages: list[Message] = [asked, {"role": "assistant", "content": "A b."}]
         try:
             text = chat_format.render(messages).text
             row = self._places(chat_format, seen, reader).written(TextRow(text, (), 2, (), False), messages)

@@ -34,7 +34,7 @@ FEW = 32
 _DESCRIBED = "images.json"
 
 
-def vision_reader_of(tokenizer: PreTrainedTokenizerBase) -> VisionReader:
+def vision_reader_of(tokenizer: PreTrainedTokenizerBase | VisionReader) -> VisionReader:
     """Return what a vision-language model reads with, as the caller knows that it is one."""
     reader: Any = tokenizer
     assert isinstance(reader, VisionReader)
