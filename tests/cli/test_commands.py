@@ -341,7 +341,7 @@ def test_columns_of_other_files_can_be_named(
         assert run(["predict", str(trained), "--data", other, "--columns", columns]) == 2
         assert message in capsys.readouterr().err
     assert run(["evaluate", str(trained), "--columns", "text=review"]) == 2
-    assert "there is no --data" in capsys.readouterr().err
+    assert "there is no such file" in capsys.readouterr().err
 
 
 def test_columns_are_pairs() -> None:
