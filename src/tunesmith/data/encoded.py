@@ -367,11 +367,8 @@ def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged |
     kinds = {}
     for name, value in values.items():
         kinds[name] = "array"
-        if isinstance(value, Pixels):
-            kinds[name] = "pixels"
-            value.save(folder, f"{prefix}.{name}")
-        elif isinstance(value, Pictures):
-            kinds[name] = "pictures"
+        if isinstance(value, (Pixels, Pictures)):
+            kinds[name] = "pixels" if isinstance(value, Pixels) else "pictures"
             value.save(folder, f"{prefix}.{name}")
         elif isinstance(value, Ragged):
             kinds[name] = "ragged"
@@ -382,12 +379,8 @@ def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged |
 
 
 def _load_named(folder: Path, prefix: str, kinds: Mapping[str, str]) -> dict[str, Any]:
-    readers: dict[str, Callable[[Path, str], Any]] = {
-        "ragged": _load_ragged,
-        "array": _load,
-        "pixels": Pixels.load,
-        "pictures": Pictures.load,
-    }
+    readers: dict[str, Callable[[Path, str], Any]] = {"ragged": _load_ragged, "array": _load}
+    readers |= {"pixels": Pixels.load, "pictures": Pictures.load}
     return {name: readers[kind](folder, f"{prefix}.{name}") for name, kind in kinds.items()}
 
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from tunesmith.data.chat_rows import MESSAGES, Cells, Conversations, Layout
+from tunesmith.data.chat_layout import MESSAGES, Cells, Layout
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import IMAGES
@@ -23,7 +24,8 @@ from tunesmith.data.forms import Columns, Misfit
 from tunesmith.data.image_columns import below
 from tunesmith.data.image_files import WRITTEN_OUT, Fault, ImageBytes, ImageError, decode, is_reference, require_pillow
 from tunesmith.data.image_rows import CONTENT, ImageRows
-from tunesmith.data.messages import IMAGE_PLACE, Message, MisfitError, decode_cell, image_of, read_messages
+from tunesmith.data.message_cells import MisfitError, decode_cell
+from tunesmith.data.messages import IMAGE_PLACE, Message, image_of, read_messages
 from tunesmith.data.rows import Rows
 from tunesmith.types import InputError
 
@@ -88,7 +90,9 @@ class ImageConversations(Conversations):
         return [pa.array(found, pa.string())]
 
     def read(self, cells: Cells) -> tuple[list[Message], str | None, str]:
-        found = super().read(cells)
+        # Whoever writes the character that stands for images has written text.
+        texts = {role: cell.replace(IMAGE_PLACE, "\ufffd") for role, cell in cells.items() if isinstance(cell, str)}
+        found = super().read({**cells, **texts})
         shown = [image[CONTENT] for message in found[0] for image in message.get("images", ())]
         self._contents.append(" ".join(shown) or _NO_IMAGES)
         return found
@@ -108,7 +112,8 @@ class ImageConversations(Conversations):
         for reference in message["images"]:
             if reference is None:
                 raise MisfitError(_COUNT.what)
-            content, fault = self._look(reference)
+            # Images that stand in the rows themselves are large: they are not kept as keys.
+            content, fault = (self._opened if WRITTEN_OUT.match(reference) else self._look)(reference)
             if content is None:
                 raise MisfitError(fault or "unreadable")
             found.append({"image": reference, CONTENT: content})

@@ -20,7 +20,8 @@ from tunesmith.data.encodings import show_name
 from tunesmith.data.image_columns import BLOB, Places, is_path, of_blob
 from tunesmith.data.image_files import WRITTEN_OUT
 from tunesmith.data.image_sources import stamp_of
-from tunesmith.data.messages import MisfitError, decode_cell, image_of, is_image_part
+from tunesmith.data.message_cells import MisfitError, decode_cell
+from tunesmith.data.messages import image_of, is_image_part
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches, open_table
 from tunesmith.data.sources import DataFile
@@ -83,7 +84,7 @@ class _Source:
         self._table, self._key = file.path, folder.name
         self._places = Places(file.path, file.split)
         self.stamps: dict[str, Any] = {}
-        """By reference, what changes when the image does."""
+        """By reference, what changes when the image does; by hash where the rows hold the image itself."""
 
     def reference(self, value: str | None) -> str | None:
         """Return the reference of what a cell says of one image."""
@@ -91,8 +92,12 @@ class _Source:
             return None
         value = value.strip().removeprefix("file://")
         found = of_blob(value, self._key, self._table) if value.startswith(BLOB) else self._places.by_path(value)
-        if found is not None and found not in self.stamps:
-            self.stamps[found] = None if WRITTEN_OUT.match(found) else stamp_of(found)
+        if found is None:
+            return None
+        is_written = WRITTEN_OUT.match(found) is not None
+        known = hashlib.sha256(found.encode()).hexdigest() if is_written else found  # such images are large
+        if known not in self.stamps:
+            self.stamps[known] = None if is_written else stamp_of(found)
         return found
 
     def in_list(self, cell: Any) -> Any:

@@ -11,14 +11,12 @@ cell holds, reading it returns messages or raises ``MisfitError``.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tunesmith.data.encodings import has_marks
+from tunesmith.data.message_cells import MisfitError, decode_cell
 
 Message = dict[str, Any]
 Shape = Literal["messages", "sharegpt", "pairs", "turns"]
@@ -51,7 +49,6 @@ _IMAGE_KINDS = ("image", "image_url", "input_image", "image_path")
 _IMAGE_KEYS = ("image", "image_url", "path", "url", "file", "image_path")
 _TRAIN_KEYS = ("train", "loss", "loss_weight", "weight", "accepted")
 _MASK_KEYS = ("mask", "masked", "rejected")
-_MAX_LITERAL = 1 << 20
 _WRITTEN_CALL = re.compile(
     r"<\|?(?:tool|function)_?calls?\b|<function\b|\[TOOL_CALLS?\]|<\|python_tag\|>|\bAction\s*:|[\"'](?:name|function)[\"']\s*:",
     re.IGNORECASE,
@@ -59,53 +56,6 @@ _WRITTEN_CALL = re.compile(
 """How calls look that stand in the text of a turn. They are text and stay as they are."""
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|User|Assistant|System):")
 """What begins a turn in conversations that are written as one text."""
-
-
-class MisfitError(Exception):
-    """A cell that does not hold what it should; ``what`` is the misfit's name, ``detail`` what was found."""
-
-    def __init__(self, what: str, detail: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.detail = detail
-
-
-# ---- cells ---------------------------------------------------------------------------------------
-
-
-def decode_cell(cell: Any) -> Any:
-    """Return what a cell holds: JSON text (also within JSON text) or a Python literal becomes its value.
-
-    Text that is neither stays text. Raises ``MisfitError`` for half characters that no text can hold.
-    """
-    value = cell
-    for _ in range(2):
-        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", '"')):
-            break
-        decoded = _decode(value)
-        if decoded is None:
-            break
-        # Lone surrogates can hide in escapes.
-        if "\\" in value and has_marks(json.dumps(decoded, ensure_ascii=False)):
-            raise MisfitError("no conversation")
-        value = decoded
-    return value
-
-
-def _decode(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    if len(text) > _MAX_LITERAL or text.lstrip().startswith('"'):
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Tables written by pandas hold lists as Python writes them.
-            return json.loads(json.dumps(ast.literal_eval(text.strip())))
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return None
 
 
 def holds_messages(value: Any, roles: Sequence[str] = ()) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tunesmith.config.base import nearest
 from tunesmith.models.anatomy import Anatomy, is_linear
+from tunesmith.models.wrapping import language_part
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _named(model: PreTrainedModel, names: Literal["all-linear"] | tuple[str, ...
                 f"The method '{method}' adapts linear layers, and {type(model).__name__} has none below its head.",
                 "Use the method 'full' or 'freeze'.",
             )
-        language = anatomy.language
+        language = language_part(model)
         prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is language)
         return {name: module for name, module in linear.items() if name.startswith(prefix)}
     head = tuple(f"{name}." for name in anatomy.new_modules)

@@ -22,14 +22,7 @@ from torch import nn
 from tunesmith.models.facts import Fact, Facts, facts_of
 from tunesmith.models.observation import Attention, Observed, RowReading, first_decoder_inputs, observe
 from tunesmith.models.origin import origin
-from tunesmith.models.wrapping import (
-    has_virtual_states,
-    inner,
-    names_inside,
-    plain_name,
-    takes_images,
-    token_table,
-)
+from tunesmith.models.wrapping import has_virtual_states, inner, names_inside, plain_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -317,18 +310,6 @@ class Anatomy:
             name: parameter.ndim >= 2 and id(parameter) not in exempt and not name.endswith("bias")
             for name, parameter in self.model.named_parameters()
         }
-
-    @property
-    def language(self) -> nn.Module:
-        """The part that reads and writes tokens, of a model that sees as well; of all others the whole model."""
-        from transformers import PreTrainedModel
-
-        whole = self.whole
-        table = token_table(whole) if takes_images(whole) else None
-        if table is None:
-            return whole
-        inside = [one for one in whole.modules() if isinstance(one, PreTrainedModel) and token_table(one) is table]
-        return inside[-1]
 
     @property
     def linear_modules(self) -> dict[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""Conversations, documents and prompts as rows of numbers."""
+"""Conversations and prompts as rows of numbers."""
 
 from __future__ import annotations
 
@@ -91,15 +91,16 @@ class Quotes:
         words = (
             "have the text of a control token in a message ({}): it stays text. task.special_tokens control reads it"
         )
-        return {f"{words.format(_listed(self._tokens))} as the token.": self._num_rows}
+        return {f"{words.format(listed(self._tokens))} as the token.": self._num_rows}
 
 
-def _listed(tokens: Iterable[str]) -> str:
+def listed(tokens: Iterable[str]) -> str:
+    """Return some of the tokens, in words."""
     found = sorted(tokens)
     return ", ".join(found[:MAX_TOKENS]) + (", …" if len(found) > MAX_TOKENS else "")
 
 
-class _Rows:
+class Rows:
     """Rows of numbers as they are made, and how many each row of the data has."""
 
     def __init__(self) -> None:
@@ -164,7 +165,7 @@ class ConversationEncoder:
         it is too long and dropped, or the template refuses it, or its images leave room for nothing else
         (``left_out``).
         """
-        refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
+        refusals, rows, quotes = Refusals(place), Rows(), Quotes(self.tokenizer)
         too_large: list[int] = []
         for first, batch in _batches(conversations):
             texts: list[list[TextRow]] = []
@@ -259,41 +260,6 @@ def _without_cut_images(whole: Tokens, part: Tokens, images: ImagePlaces | None)
     return part
 
 
-def encode_documents(
-    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
-) -> Encoded:
-    """Encode plain texts, every token of which is trained.
-
-    Control tokens that are written in them are read as such, unless ``keeps_text``: whole conversations and
-    several documents are often given as one text.
-
-    Texts longer than ``max_length`` become several rows, each of which begins with the last token of the one
-    before: every token but a text's first is predicted exactly once.
-    """
-    rows, length = _Rows(), max(max_length, 2)
-    controls, found, num_found = tokenizer.controls, set[str](), 0
-    for first in range(0, len(texts), BATCH_ROWS):
-        batch = [text or "" for text in texts[first : first + BATCH_ROWS]]
-        if controls is not None:
-            holding = [text for text in batch if controls.pattern.search(text)]
-            num_found += len(holding)
-            found.update(*(controls.found_in(text) for text in holding[:MAX_TOKENS]))
-            batch = controls.marked(batch) if keeps_text else batch
-        tokens = tokenizer.documents(batch)
-        # Of a text of one token, which follows nothing, there is no row.
-        counts = -(-(tokens.lengths - 1).clip(min=0) // (length - 1))
-        number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        firsts = np.repeat(tokens.offsets[:-1], counts) + number * (length - 1)
-        lasts = np.minimum(firsts + length, np.repeat(tokens.offsets[1:], counts))
-        rows.add(tokens.parts(firsts, lasts), counts)
-    if num_found:
-        how = (
-            "text, as task.special_tokens says" if keeps_text else "tokens. task.special_tokens text keeps them as text"
-        )
-        rows.remarks[f"have control tokens in their text ({_listed(found)}), which are read as {how}."] = num_found
-    return rows.encoded()
-
-
 def encode_prompts(
     conversations: Iterator[Conversation],
     chat_format: ChatFormat,
@@ -347,7 +313,7 @@ def encode_prompts(
                     refusals.add(row, error)
             try:
                 part = tokens.part(max(len(tokens) - max_length, 0), len(tokens))
-                ids.append(_filled(_without_cut_images(tokens, part, images), tokenizer))
+                ids.append(filled(_without_cut_images(tokens, part, images), tokenizer))
             except _TooLargeError:
                 too_large.append(row)
             shown.append(_row_of(tokens, made).pictures)
@@ -367,28 +333,8 @@ def _too_large(rows: Sequence[int], max_length: int, place: Callable[[int], str]
     return [Problem("error", message, fix, len(rows), places)]
 
 
-def encode_beginnings(
-    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
-) -> Encoded:
-    """Encode plain texts for the model to go on from; too long ones lose their beginning."""
-    given = [text or "" for text in texts]
-    if keeps_text and tokenizer.controls is not None:
-        given = tokenizer.controls.marked(given)
-    tokens = [
-        one
-        for first in range(0, len(given), BATCH_ROWS)
-        for one in tokenizer.documents(given[first : first + BATCH_ROWS], ended=False)
-    ]
-    ids = [_last(one, max_length, tokenizer) for one in tokens]
-    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))
-
-
-def _last(tokens: Tokens, max_length: int, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
-    """Return the last ids; one filler where there are none, as a row is never empty."""
-    return _filled(tokens.part(max(len(tokens) - max_length, 0), len(tokens)), tokenizer)
-
-
-def _filled(tokens: Tokens, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
+def filled(tokens: Tokens, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
+    """Return a prompt's ids; one filler where there are none, as a row is never empty."""
     return tokens.ids if len(tokens) else np.array([tokenizer.filler], dtype=np.int32)
 
 
