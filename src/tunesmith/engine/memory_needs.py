@@ -27,7 +27,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ import torch
 from torch import nn
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.pictures import Pictures
 from tunesmith.data.pixels import Pixels
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.blocks.install import SparseTable
@@ -348,14 +349,21 @@ def _step_tokens(data: Encoded, batch_size: int, layout: LayoutName) -> float:
 
 
 def _probe_rows(data: Encoded, length: int) -> Encoded:
-    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row."""
+    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row.
+
+    Rows that show images are given whole, since the tokens of an image stand for all of it.
+    """
     row = int(data.lengths.argmax())
+    if any(isinstance(one, Pictures) for one in data.inputs.values()):
+        num_rows = max(PROBE_TOKENS // max(int(data.lengths[row]), 1), 2)
+        chosen = replace(data, targets={}, reads=None, rows=None).select(np.full(num_rows, row))
+        return replace(chosen, states=None, read_states=None)
     shortest = max(round(length * PROBE_SHORTEST), 1)
     num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
     lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
 
-    def pieces(values: Array | Ragged | Pixels) -> Array | Ragged | Pixels:
-        if isinstance(values, Pixels):
+    def pieces(values: Array | Ragged | Pixels | Pictures) -> Array | Ragged | Pixels | Pictures:
+        if isinstance(values, (Pixels, Pictures)):
             return values.select(np.full(num_rows, row))
         if not isinstance(values, Ragged):
             return np.repeat(values[row : row + 1], num_rows, axis=0)
