@@ -117,6 +117,7 @@ class Conversation:
 
 
 def converse(conversation: Conversation) -> None:
+    """Talk with somebody who types, until they end it."""
     known = f"{HELP} {SEEING}" if conversation.sees else HELP
     say(known, dim=True)
     while True:
