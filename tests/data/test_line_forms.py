@@ -106,6 +106,16 @@ def test_lines_for_vowpal_wabbit(read_text) -> None:
 
 
 @pytest.mark.parametrize(
+    "form", ["{label}|{text}", "{label} | {text} | {row}", "r{row} |{text}|{label}", "{label} |{text}"]
+)
+def test_tables_of_bars_are_not_for_vowpal_wabbit(read_text, form: str) -> None:
+    """No word behind a bar is lost as the name of a namespace."""
+    lines = [form.format(label=row % 2, row=row, text=text) for row, text in enumerate(texts(30))]
+    columns = read_text("x.txt", "\n".join(lines) + "\n").splits["train"]
+    assert any([cell.strip() for cell in columns[name][:]] == texts(30) for name in columns.column_names)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "way_out"),
     [
         ("x.svm", "".join(f"{row % 2} 3:0.5 17:{row}.25 # r{row}\n" for row in range(20)), "Give the texts"),

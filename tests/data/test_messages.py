@@ -15,17 +15,8 @@ from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.forms import Wishes
-from tunesmith.data.messages import (
-    ROLES,
-    MisfitError,
-    decode_cell,
-    find_flaw,
-    read_calls,
-    read_history,
-    read_messages,
-    read_tools,
-    transcript,
-)
+from tunesmith.data.message_cells import MisfitError, decode_cell
+from tunesmith.data.messages import ROLES, find_flaw, read_calls, read_history, read_messages, read_tools, transcript
 from tunesmith.data.rows import Rows, with_nested
 from tunesmith.types import ColumnChoice
 

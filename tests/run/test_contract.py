@@ -78,11 +78,20 @@ def asked(i: int) -> dict[str, Any]:
     return {**seen(i), "question": f"is it {WORDS[i % 4]}?"}
 
 
+def talked(i: int) -> dict[str, Any]:
+    return {
+        "text": None,
+        "image": f"{i}.png",
+        "prompt": f"where is {WORDS[i % 4]} {i % 31}?",
+        "completion": WORDS[i % 3],
+    }
+
+
 OF_ONE_CLASS = ("classification", "weighted", "focal")
 """Those whose rows are of one class each."""
 WRITES_FROM_ENCODER = "texts of texts"
 """The row whose model has an encoder and a decoder."""
-SEEING = ("images", "questions about images")
+SEEING = ("images", "questions about images", "talks about images")
 """The rows whose models look at images."""
 PADDED_ALONE = (WRITES_FROM_ENCODER, *SEEING)
 
@@ -130,6 +139,7 @@ TASK_ROWS: dict[str, tuple[str, dict[str, Any], Callable[[int], dict[str, Any]]]
     "images": ("image_classification", {"mirror": True, "crop": 0.8}, seen),
     "questions about images": ("image_text", {}, asked),
     "candidates": ("reranking", {}, searched),
+    "talks about images": ("image_chat", {}, talked),
 }
 """Name -> (task, its settings, what row ``i`` adds to its text)."""
 
@@ -176,6 +186,9 @@ REFUSED = {
     ("images", "prompt tuning"): "PEFT has no such place",
     ("questions about images", "pruned"): "not of a kind",
     ("questions about images", "prompt tuning"): "PEFT has no such place",
+    ("talks about images", "probe"): "no head",
+    ("talks about images", "pruned"): "not of a kind",
+    ("talks about images", "prompt tuning"): "PEFT has no such place",
 }
 """What a method cannot train -> what is said before any step."""
 REFUSED |= {
@@ -238,7 +251,10 @@ def model_for(configured: Configure, llama_folder: Path, tmp_path: Path) -> Call
         if task in SEEING:
             pytest.importorskip("PIL")
             from images import seeing_folder
+            from seeing import vision_folder
 
+            if TASK_ROWS[task][0] == "image_chat":
+                return str(vision_folder(tmp_path))
             return str(seeing_folder(tmp_path, with_texts=TASK_ROWS[task][0] == "image_text"))
         return str(llama_folder) if TASK_ROWS[task][0] in WRITING else str(configured().model.name)
 

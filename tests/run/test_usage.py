@@ -69,6 +69,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
         {"name": "image_text"},
         lambda i: {"image": f"{i}.png", "question": text(i), "label": ("high", "low", "wide")[i % 3]},
     ),
+    "talks about images": (
+        {"name": "image_chat"},
+        lambda i: {"image": f"{i}.png", "prompt": text(i), "completion": WORDS[i % 3]},
+    ),
     "candidates": (
         {"name": "reranking"},
         lambda i: {"query": text(i), "positive": f"a {WORDS[i % 4]}", "negative": [f"a {WORDS[(i + 1) % 4]}"]},
@@ -103,7 +107,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
 """Kind of run -> its task, and the rows that it learns from."""
 WRITING = ("chat", "texts", "preferences", "reinforced")
 """Kinds of runs that write answers."""
-SEEING = ("images", "questions about images")
+SEEING = ("images", "questions about images", "talks about images")
 """Those whose models look at images."""
 
 
@@ -162,8 +166,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
     if kind in SEEING:
         pytest.importorskip("PIL")
         from images import draw, seeing_folder
+        from seeing import vision_folder
 
-        model = seeing_folder(tmp_path, with_texts=kind != "images")
+        folder_of = vision_folder if kind == "talks about images" else seeing_folder
+        model = folder_of(tmp_path, **({"with_texts": True} if kind == "questions about images" else {}))
     run = trained(configured, tmp_path, kind, method, model)
     if kind in SEEING:
         image = str(draw(run.folder / "image.png", 100))
@@ -174,6 +180,10 @@ def test_the_code_of_the_card_gives_the_runs_own_predictions(
         return
     if kind == "translations":
         assert out.strip() == run.predict("Your text.")[0]["text"]
+        return
+    if kind == "talks about images":
+        parts = [{"type": "image", "image": image}, {"type": "text", "text": "Your question."}]
+        assert out.strip() == run.predict([{"messages": [{"role": "user", "content": parts}]}])[0]["answer"]
         return
     found = ast.literal_eval(out)
     if kind in ("entities", "speech", "characters"):

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tunesmith.config.build import build
 from tunesmith.evaluate import difference, score
 from tunesmith.files.hashing import hash_bytes
 from tunesmith.run import Run, RunConfig, Stopped
@@ -21,24 +20,6 @@ from tunesmith.study import Board, CompareConfig, Study, Watcher, run_contest
 from tunesmith.types import InputError, Problem, RunError
 
 Configure = Callable[..., RunConfig]
-METHODS = "full,lora(rank=2)"
-
-
-@pytest.fixture
-def asked(configured: Configure, tmp_path: Path) -> Callable[..., CompareConfig]:
-    """Return a function that builds a small contest."""
-
-    def make(**values: Any) -> CompareConfig:
-        sections = {
-            name: values.pop(name) for name in ("train", "evaluation", "data", "model", "task") if name in values
-        }
-        sections["train"] = {"epochs": 1, **sections.get("train", {})}
-        run = configured(**sections).model_dump(mode="json", exclude={"method", "version", "output"})
-        run["train"]["learning_rate"] = sections["train"].get("learning_rate")
-        place = str(tmp_path / "study")
-        return build(CompareConfig, {"methods": METHODS, "seeds": 2, "rates": 1, "output": place, **run, **values})
-
-    return make
 
 
 class Witness(Watcher):

@@ -22,6 +22,7 @@ from preferences import columns_of_answers
 from proof_tasks import registered
 from tiny import VOCABULARY, tiny_tokenizer
 from tunesmith.data.encoded import DECODER, Encoded, Ragged, Units
+from tunesmith.data.image_chat_rows import read_conversation
 from tunesmith.data.tagged import join_tokens
 from tunesmith.metrics import compare_answer
 from tunesmith.tasks import TASKS, Task
@@ -40,7 +41,7 @@ TEXTS = [
     "too long",
 ]
 QUESTIONS = ["what is it", "is it too long"] * 5
-SEEING = ("image_classification", "image_text")
+SEEING = ("image_classification", "image_text", "image_chat")
 PAIRS = [text[::-1] for text in TEXTS]
 TWO = ["good", "bad"] * 5
 THREE = ["a", "b", "c", "b", "a", "c", "c", "a", "b", "b"]
@@ -67,9 +68,22 @@ def reader_of(task: str) -> Any:
     if task not in SEEING:
         return tiny_tokenizer()
     pytest.importorskip("PIL")
+    if task == "image_chat":
+        return vision_reader()
     from images import image_reader
 
     return image_reader(with_texts=task == "image_text")
+
+
+@cache
+def vision_reader() -> Any:
+    """Return what a tiny vision-language model reads with."""
+    from seeing import vision_folder
+    from tunesmith.models.pretrained import Pretrained
+
+    folder = Path(tempfile.mkdtemp(prefix="tunesmith-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Pretrained(name=str(vision_folder(folder))).load(TASKS["image_chat"]().head(), (), 0).tokenizer
 
 
 @dataclass
@@ -101,6 +115,10 @@ class Case:
         if self.task == "multiple_choice":
             choices = [[f"{pair} {k}" for k in range(2 + i % 3)] for i, pair in enumerate(PAIRS)]
             return {"question": TEXTS, "choices": choices, "label": self.label, "row": places}
+        if self.task == "image_chat":
+            shown = [[{"type": "image", "image": path}, {"type": "text", "text": "?"}] for path in pictures()]
+            talks = [[user(parts), assistant(label)] for parts, label in zip(shown, self.label, strict=True)]
+            return columns_of([read_conversation(talk) for talk in talks]) | {"row": places}
         if self.task in SEEING:
             asked = {"question": QUESTIONS} if self.task == "image_text" else {}
             return {"image": pictures(), **asked, "label": self.label, "row": places}
@@ -180,6 +198,7 @@ CASES: dict[str, Case] = {
     "images of several labels": Case("image_classification", SEVERAL, {"class_weights": "balanced"}),
     "questions about images": Case("image_text", THREE, {"label_smoothing": 0.1}),
     "questions of several answers": Case("image_text", SEVERAL),
+    "talks about images": Case("image_chat", TEXTS),
     "choices": Case("multiple_choice", [i % 2 for i in range(10)]),
     "candidates": Case("reranking", [[float(k == i % 2) for k in range(2 + i % 3)] for i in range(10)]),
     "candidates, pairs of them": Case(
@@ -264,7 +283,7 @@ def loss_of(task: Task, scores: torch.Tensor, targets: Mapping[str, torch.Tensor
 def scores_for(task: Task, case: Case, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     num_units = len(units_of(encoded_of(task, case)).values)
-    num_outputs = task.head().num_outputs or VOCABULARY
+    num_outputs = task.head().num_outputs or max(VOCABULARY, len(reader_of(case.task)))
     return torch.randn(num_units, num_outputs, generator=generator, dtype=torch.float64)
 
 

@@ -40,6 +40,7 @@ def profiles(**kinds: Any) -> dict[str, ColumnProfile]:
         ({"file_name": "image", "class": "integer"}, "image_classification"),
         ({"anything": "image", "tags": "list"}, "image_classification"),
         ({"image": "image", "question": "text", "answer": "category"}, "image_text"),
+        ({"image": "image", "question": "text", "answer": "text"}, "image_chat"),
         ({"text": "text", "photo": "image", "label": "category"}, "classification"),
     ],
 )

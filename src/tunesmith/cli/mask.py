@@ -35,7 +35,7 @@ def encoded_rows(task: Task, columns: Columns, source: ModelSource) -> tuple[Enc
             f"--show-mask shows which tokens a language model is trained on; the task is {task.name}.",
             f"Use it with --task {chatting()} and a pretrained model.",
         )
-    tokenizer = source.load_tokenizer(head_of_run)
+    tokenizer = source.load_tokenizer(head_of_run, task.head())
     problems = task.adapt(tokenizer)
     encoded = task.encode(columns, tokenizer, source.max_length or task.head().default_max_length)
     return encoded, tokenizer, [*problems, *encoding_problems(encoded, columns, "shown", "quarantine")]

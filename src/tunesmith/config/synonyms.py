@@ -277,6 +277,8 @@ embedding: embeddings sentence_embeddings sentence_similarity retrieval search b
     sentence_transformers sbert feature_extraction information_retrieval dense_retrieval triplet triplets
 preference: dpo ipo orpo simpo kto cpo rlhf preferences preference_learning alignment preference_optimization
     direct_preference_optimization
+image_chat: vlm mllm vision_chat visual_chat vision_language vision_language_model image_text_to_text multimodal
+    visual_instruction_tuning llava
 reward: rm reward_model reward_modeling reward_modelling bradley_terry pairwise
 grpo: rlvr rl reinforcement reinforcement_learning group_relative_policy_optimization ppo dapo dr_grpo rloo reinforce
     verifiable_rewards

@@ -1,10 +1,12 @@
 """Images that a table holds itself: their bytes go into one file beside the rows, and each cell says where.
 
-Known are columns of bytes, and the objects ``{"bytes": ..., "path": ...}`` of Hugging Face ``datasets``.
+Known are columns of bytes, the objects ``{"bytes": ..., "path": ...}`` of Hugging Face ``datasets``, and lists
+of either.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,23 @@ def are_images(head: pa.RecordBatch | None, index: int) -> bool:
     return bool(found) and sum(found) > len(found) / 2
 
 
+def holds_blob_lists(kind: pa.DataType) -> bool:
+    """Say whether cells of this type can be lists of images."""
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list) and holds_blobs(kind.value_type)
+
+
+def are_image_lists(head: pa.RecordBatch | None, index: int) -> bool:
+    """Say whether the first cells of a column are lists of images."""
+    if head is None or not holds_blob_lists(head.schema.field(index).type):
+        return False
+    cells = [cell for cell in head.column(index).slice(0, _LOOKED_AT).to_pylist() if cell]
+    found = [
+        looks_like_image(content) if content else bool(path) for cell in cells for content, path in map(_parts, cell)
+    ]
+    return bool(found) and sum(found) > len(found) / 2
+
+
 class BlobFile:
     """The bytes of a table's images, one after the other, in the file ``images.bin`` beside ``table``."""
 
@@ -47,10 +66,20 @@ class BlobFile:
 
     def add(self, cells: pa.Array) -> pa.Array:
         """Write the bytes of some cells; return where each lies, or the path that it holds instead."""
-        pairs = [_parts(cell) for cell in _plain(cells).to_pylist()]
+        return pa.array(self._written(_plain(cells).to_pylist()), pa.string())
+
+    def add_lists(self, cells: pa.Array) -> pa.Array:
+        """Write the bytes of some cells that are lists; return of each where its images lie, as JSON."""
+        lists = cells.to_pylist()
+        places = iter(self._written([one for cell in lists for one in cell or ()]))
+        found = [None if cell is None else json.dumps([next(places) for _ in cell]) for cell in lists]
+        return pa.array(found, pa.string())
+
+    def _written(self, cells: Sequence[Any]) -> list[str | None]:
+        """Write the bytes of images; return where each lies, or the path that it has instead."""
         written: list[bytes] = []
         places: list[str | None] = []
-        for content, path in pairs:
+        for content, path in map(_parts, cells):
             if content is None:
                 places.append(path)
                 continue
@@ -58,7 +87,7 @@ class BlobFile:
             written.append(content)
             self._size += len(content)
         self._append(written)
-        return pa.array(places, pa.string())
+        return places
 
     def _append(self, contents: Sequence[bytes]) -> None:
         def append() -> None:

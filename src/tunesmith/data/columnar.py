@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.bounded import StoppedError, Worker
-from tunesmith.data.blobs import BlobFile, are_images, holds_blobs
+from tunesmith.data.blobs import BlobFile, are_image_lists, are_images, holds_blob_lists, holds_blobs
 from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
 from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.rows import BATCH_ROWS, with_nested
@@ -111,7 +111,8 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[
         import pyarrow.parquet as pq
 
         parquet = stack.enter_context(pq.ParquetFile(path))
-        rows = LARGE_ROWS if any(holds_blobs(field.type) for field in parquet.schema_arrow) else BATCH_ROWS
+        types = [field.type for field in parquet.schema_arrow]
+        rows = LARGE_ROWS if any(holds_blobs(kind) or holds_blob_lists(kind) for kind in types) else BATCH_ROWS
         return parquet.schema_arrow, parquet.iter_batches(batch_size=rows)
     if magic.startswith(b"FEA1"):
         from pyarrow import feather
@@ -134,11 +135,12 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
     head = next(found, None)
     found = chain([] if head is None else [head], found)
     images = {index for index in range(len(plans)) if are_images(head, index)}
+    image_lists = {index for index in range(len(plans)) if are_image_lists(head, index)}
     blobs = BlobFile(target)
     texts = [
         index for index, kind in enumerate(plans) if kind is None and index not in images and _is_text(head, index)
     ]
-    for index in (*texts, *images):
+    for index in (*texts, *images, *image_lists):
         plans[index] = pa.string()
     kept = [index for index, kind in enumerate(plans) if kind is not None]
     nested = [
@@ -156,6 +158,8 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
                 arrays = [
                     blobs.add(batch.column(index))
                     if index in images
+                    else blobs.add_lists(batch.column(index))
+                    if index in image_lists
                     else _plain(batch.column(index), plans[index], class_names.get(schema.names[index]))
                     for index in kept
                 ]

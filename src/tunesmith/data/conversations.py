@@ -88,6 +88,14 @@ HISTORY = Role(
     purpose="earlier questions with their answers",
 )
 
+IMAGES = Role(
+    "images",
+    ("images", "image", "img", "picture", "photo", "image_path", "file_name", "图片", "图像"),
+    ("image", "list"),
+    required=False,
+    purpose="the images that a conversation shows, where its messages do not hold them",
+)
+
 _CONVERSATION = (MESSAGES, TOOLS, SYSTEM)
 _CHOSEN = (replace(MESSAGES, names=("chosen",)), *_CONVERSATION[1:])
 """Whole conversations, of which a better and a worse one are given."""
@@ -139,6 +147,17 @@ def conversation_roles(
     if is_instruction or is_half:
         return _INSTRUCTION
     return None if named else _rewriting_roles(profiles)
+
+
+def seeing_roles(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str]) -> tuple[Role, ...]:
+    """Return the roles of conversations with images: those of the chat forms, and a column of images if there is one.
+
+    Questions whose answers could be labels, too, are conversations here: nobody asks for these roles otherwise.
+    """
+    found = conversation_roles(profiles, overrides)
+    if found is None:
+        found = _CONVERSATION if find_column(profiles, PROMPT) is None else _INSTRUCTION
+    return (*found, IMAGES)
 
 
 def _is_chat(profiles: Mapping[str, ColumnProfile], prompt: ColumnProfile) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.data.pictures import Pictures
 from tunesmith.data.pixels import Pixels
 
 Array = npt.NDArray[np.generic]
@@ -161,11 +162,11 @@ class Encoded:
     ``inputs`` are named as the model's ``forward`` names them, and come in streams: those that begin with
     ``decoder_`` belong to the decoder, the others to the input. Ragged ones hold tokens and align within their
     stream (``token_type_ids`` with ``input_ids``); arrays [S, ...] hold what has one shape in every sequence, and
-    ``Pixels`` images (``pixel_values``). ``targets`` holds what the task's loss reads: arrays with one entry per
-    sample, or ragged arrays with one entry per token read.
+    ``Pixels`` one image a sequence (``pixel_values``), ``Pictures`` what any number of images become. ``targets``
+    holds what the task's loss reads: arrays with one entry per sample, or ragged arrays with one entry per token read.
     """
 
-    inputs: Mapping[str, Ragged | Array | Pixels]
+    inputs: Mapping[str, Ragged | Array | Pixels | Pictures]
     targets: Mapping[str, Array | Ragged]
     num_truncated: int = 0
     """Rows that were longer than the limit and lost tokens."""
@@ -222,6 +223,11 @@ class Encoded:
     def num_image_positions(self) -> int:
         """Places that the images of every sequence take in the model besides its tokens."""
         return sum(one.positions for one in self.inputs.values() if isinstance(one, Pixels))
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether sequences are given images besides their tokens, or in their place."""
+        return any(isinstance(one, (Pixels, Pictures)) for one in self.inputs.values())
 
     def stream(self, prefix: str) -> Ragged | None:
         """Return the first ragged input of the decoder's stream (``DECODER``) or of the input's (an empty prefix)."""
@@ -290,7 +296,7 @@ class Encoded:
 
         return type(self)(
             inputs={
-                name: values.select(sequences) if isinstance(values, Pixels) else of(values)
+                name: values.select(sequences) if isinstance(values, (Pixels, Pictures)) else of(values)
                 for name, values in self.inputs.items()
             },
             targets={name: of(values) for name, values in self.targets.items()},
@@ -317,7 +323,7 @@ class Encoded:
             borders["reads"] = self.reads
         if self.rows is not None:
             borders["rows"] = self.rows
-        parts: dict[str, Mapping[str, Ragged | Array | Pixels]] = {
+        parts: dict[str, Mapping[str, Ragged | Array | Pixels | Pictures]] = {
             "inputs": self.inputs,
             "targets": self.targets,
             "extras": self.extras,
@@ -356,13 +362,13 @@ def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> np
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
 
 
-def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged | Pixels]) -> dict[str, str]:
+def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged | Pixels | Pictures]) -> dict[str, str]:
     """Write arrays under their names; return of each what kind of array it is."""
     kinds = {}
     for name, value in values.items():
         kinds[name] = "array"
-        if isinstance(value, Pixels):
-            kinds[name] = "pixels"
+        if isinstance(value, (Pixels, Pictures)):
+            kinds[name] = "pixels" if isinstance(value, Pixels) else "pictures"
             value.save(folder, f"{prefix}.{name}")
         elif isinstance(value, Ragged):
             kinds[name] = "ragged"
@@ -373,7 +379,8 @@ def _save_named(folder: Path, prefix: str, values: Mapping[str, Array | Ragged |
 
 
 def _load_named(folder: Path, prefix: str, kinds: Mapping[str, str]) -> dict[str, Any]:
-    readers: dict[str, Callable[[Path, str], Any]] = {"ragged": _load_ragged, "array": _load, "pixels": Pixels.load}
+    readers: dict[str, Callable[[Path, str], Any]] = {"ragged": _load_ragged, "array": _load}
+    readers |= {"pixels": Pixels.load, "pictures": Pictures.load}
     return {name: readers[kind](folder, f"{prefix}.{name}") for name, kind in kinds.items()}
 
 

@@ -243,6 +243,9 @@ def _of_rows(rows: Sequence[Mapping[str, Any]]) -> _Table | _Records:
 
 
 def _is_image(cell: Any) -> bool:
+    """Say whether a cell is the bytes of an image, or a list that begins with those of one."""
+    if isinstance(cell, (list, tuple)):
+        return bool(cell) and not isinstance(cell[0], (list, tuple)) and _is_image(cell[0])
     content = cell.get("bytes") if isinstance(cell, Mapping) else cell
     return isinstance(content, bytes) and looks_like_image(content)
 

@@ -118,7 +118,7 @@ def _says_more(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     for index, cell in enumerate(map(str.strip, row)):
         values = Counter(value for one in below if index < len(one) and (value := one[index].strip()))
         shapes = {_shape(value) for value in values}
-        if values and len(shapes) <= _MAX_SHAPES and all("0" in shape for shape in shapes):
+        if values and len(shapes) <= _MAX_SHAPES and all(map(_is_measure, shapes)):
             if cell and _shape(cell) in shapes:
                 return False
             num_empty += not cell
@@ -128,6 +128,15 @@ def _says_more(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
                 return False
             has_few = has_few or bool(cell)
     return num_words > 0 or (num_empty > 1 and has_few)
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def _is_measure(shape: str) -> bool:
+    """Say whether cells of a shape are numbers, dates or times, with a unit perhaps: no texts with a number in them."""
+    words = re.findall(r"[^\W\d_]+", shape.lower())
+    return "0" in shape and all(len(word) <= 2 or word.startswith(_MONTHS) for word in words)
 
 
 def _shape(cell: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.encodings import show_name
-from tunesmith.data.image_files import ADDRESS, OUTSIDE, has_image_suffix, is_address
+from tunesmith.data.image_files import ADDRESS, OUTSIDE, WRITTEN_OUT, has_image_suffix, is_address
 from tunesmith.data.image_sources import IMAGE, is_archive, members_of, stamp_of
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows, batches, open_table
@@ -90,9 +90,9 @@ def _find_column(rows: Rows, file: DataFile, folder: Path) -> tuple[str, Find, s
     heads = {name: _head(rows, name) for name in rows.column_names if name != ROW}
     for name, cells in heads.items():
         if file.suffix in COLUMNAR and any(isinstance(cell, str) and cell.startswith(BLOB) for cell in cells):
-            return name, lambda cell: _of_blob(cell, folder.name, file.path), "holds images"
-    by_path = [name for name, cells in heads.items() if cells and sum(map(_is_path, cells)) >= _MOSTLY * len(cells)]
-    places = _Places(file.path, file.split) if by_path or _may_number(heads) else None
+            return name, lambda cell: of_blob(cell, folder.name, file.path), "holds images"
+    by_path = [name for name, cells in heads.items() if cells and sum(map(is_path, cells)) >= _MOSTLY * len(cells)]
+    places = Places(file.path, file.split) if by_path or _may_number(heads) else None
     if places is None:
         return None
     if by_path:
@@ -113,7 +113,8 @@ def _head(rows: Rows, name: str) -> list[Any]:
     return [cell for cell in rows[name][:_LOOKED_AT] if cell is not None and str(cell).strip()]
 
 
-def _is_path(cell: Any) -> bool:
+def is_path(cell: Any) -> bool:
+    """Say whether a cell is the path of an image, by its ending."""
     is_name = isinstance(cell, str) and len(cell) < 4096 and "\n" not in cell
     return is_name and has_image_suffix(cell) and not is_address(cell)
 
@@ -129,12 +130,13 @@ def _is_short(cell: Any) -> bool:
     return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= 100 and "\n" not in cell)
 
 
-def _of_blob(cell: Any, key: str, table: Path) -> str | None:
+def of_blob(cell: Any, key: str, table: Path) -> str | None:
+    """Return the reference of an image that a reader has written beside the rows of ``key``, or of its path."""
     if not isinstance(cell, str) or not cell.strip():
         return None
     if cell.startswith(BLOB):
         return f"cache:rows/{key}/{BLOBS}!{cell.removeprefix(BLOB)}"
-    return _below(cell, *_root_of(table))
+    return below(cell, *_root_of(table))
 
 
 def _root_of(table: Path) -> tuple[Path, bool]:
@@ -147,8 +149,10 @@ def _root_of(table: Path) -> tuple[Path, bool]:
     return (Path.cwd() if is_given else folder), is_given
 
 
-def _below(cell: str, root: Path, is_free: bool) -> str:
+def below(cell: str, root: Path, is_free: bool) -> str:
     """Return the path of a cell below ``root``; a mark where it leads out of it and must not, or to the web."""
+    if WRITTEN_OUT.match(cell.strip()):
+        return cell.strip()
     if is_address(cell.strip()):
         return f"{ADDRESS}{cell.strip()}"
     path = os.path.normpath(root / cell.strip().replace("\\", "/"))
@@ -156,7 +160,7 @@ def _below(cell: str, root: Path, is_free: bool) -> str:
     return path if is_inside or is_free else f"{OUTSIDE}{cell.strip()}"
 
 
-class _Places:
+class Places:
     """Where the images of a table may be: beside it, in folders or archives whose names speak of no other split."""
 
     def __init__(self, table: Path, split: str) -> None:
@@ -188,15 +192,15 @@ class _Places:
         if cell is None or not str(cell).strip():
             return None
         name = str(cell).strip()
-        return self.by_stem.get(name) or _below(f"{name}.png", self._root, self._is_free)
+        return self.by_stem.get(name) or below(f"{name}.png", self._root, self._is_free)
 
     def by_path(self, cell: Any) -> str | None:
         """Return the image of a path, looked for in one place after the other."""
         if not isinstance(cell, str) or not cell.strip():
             return None
         path = cell.strip().replace("\\", "/")
-        first = _below(path, self._root, self._is_free)
-        if first.startswith((OUTSIDE, ADDRESS)) or Path(first).is_file():
+        first = below(path, self._root, self._is_free)
+        if first.startswith((OUTSIDE, ADDRESS)) or WRITTEN_OUT.match(first) or Path(first).is_file():
             return first
         for folder in self._folders[1:]:
             if (folder / path).is_file():

@@ -5,11 +5,14 @@ A reference is a text that says where the bytes of one image are:
 - ``/data/cats/1.png``: a file, by its absolute path;
 - ``/data/train.zip!cats/1.png``: a member of an archive;
 - ``cache:rows/KEY/images.bin!120+3456``: a part of a file of the cache, from an offset on, so many bytes long;
+- ``data:image/png;base64,...``: the image itself;
 - ``outside:../1.png``, ``address:https://...``: what leads out of the folder of the data, and is never followed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import re
 import warnings
@@ -18,6 +21,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +41,8 @@ OUTSIDE, ADDRESS, CACHED = "outside:", "address:", "cache:"
 _IN_ARCHIVE = re.compile(r"(.+?\.zip)!(.+)", re.IGNORECASE | re.DOTALL)
 _IN_CACHE = re.compile(r"cache:(rows/[\w.-]+/images\.bin)!(\d+)\+(\d+)", re.ASCII)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+WRITTEN_OUT = re.compile(r"data:image/[\w.+-]+[^,]*,", re.IGNORECASE)
+"""How an image begins that stands in the text itself (RFC 2397)."""
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5", b"P6")
 
 Fault = Literal["no image", "missing", "outside", "address", "unreadable", "damaged", "too large"]
@@ -65,7 +71,7 @@ def is_address(text: str) -> bool:
 
 def is_reference(text: str) -> bool:
     """Say whether a text is a reference to an image, as readers write them: never a path that begins nowhere."""
-    if _IN_CACHE.fullmatch(text) or text.startswith((OUTSIDE, ADDRESS)):
+    if _IN_CACHE.fullmatch(text) or text.startswith((OUTSIDE, ADDRESS)) or WRITTEN_OUT.match(text):
         return True
     return has_image_suffix(text) and Path(text).is_absolute()
 
@@ -102,6 +108,8 @@ class ImageBytes(AbstractContextManager["ImageBytes"]):
             raise ImageError("no image", "no image is named")
         if reference.startswith(OUTSIDE):
             raise ImageError("outside", f"{reference.removeprefix(OUTSIDE)} leads out of the folder of the data")
+        if found := WRITTEN_OUT.match(reference):
+            return _written_out(found[0], reference[found.end() :])
         plain = reference.removeprefix(ADDRESS)
         if is_address(plain) and not plain.startswith(CACHED):
             raise ImageError("address", f"{plain[:200]} is an address, and nothing is fetched")
@@ -141,6 +149,18 @@ class ImageBytes(AbstractContextManager["ImageBytes"]):
         if len(content) > MAX_BYTES:
             raise ImageError("too large", f"{reference} grows to more than {MAX_BYTES >> 20} MB")
         return content
+
+
+def _written_out(head: str, content: str) -> bytes:
+    """Return the bytes of an image that stands in a text, after the ``head`` that says how."""
+    if len(content) > 2 * MAX_BYTES:
+        raise ImageError("too large", f"{head} has more than {MAX_BYTES >> 20} MB")
+    if ";base64" not in head.lower():
+        return unquote_to_bytes(content)
+    try:
+        return base64.b64decode("".join(content.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError("damaged", f"what follows {head} is no base64: {error}") from error
 
 
 def require_pillow(purpose: str = "Reading images") -> None:

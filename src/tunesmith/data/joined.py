@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
+from tunesmith.data.pictures import Pictures
 from tunesmith.data.pixels import Pixels
 
 
@@ -37,7 +38,7 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 
 
 def _one_after_the_other(first: Any, second: Any) -> Any:
-    if isinstance(first, Pixels):
+    if isinstance(first, (Pixels, Pictures)):
         return first.followed_by(second)
     if isinstance(first, Ragged):
         values = np.concatenate([first.values, second.values])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tunesmith.data.cells import is_number
+from tunesmith.data import cells
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
@@ -27,8 +27,10 @@ LABEL, COARSE, TEXT = "label", "label_coarse", "text"
 
 _PREFIX = "__label__"
 _MARKED = re.compile(r"(?:^|\s)__label__\S")
-_VOWPAL = re.compile(r"(?P<label>[+-]?[\w.]+)(?:\s+[\d.]+){0,2}\s*(?:'\S*\s*)?\|(?P<features>.*)")
-"""``label [importance [base]] ['tag]|namespace words``, as Vowpal Wabbit reads it."""
+_VOWPAL = re.compile(
+    r"(?P<label>[+-]?[\w.]+)(?P<rest>\s+[\d.]+(?:\s+[\d.]+)?)?(?:\s+|\s*(?P<tag>'\S*))\|(?P<features>(?!\|).+)"
+)
+"""``label [importance [base]] ['tag] |namespace words``, as Vowpal Wabbit reads it: no cell of a table of bars."""
 _CODE = re.compile(r"[A-Za-z0-9][\w.+/&-]*:[\w.+/&-]+|[A-Z][A-Z0-9_+/&-]+|[A-Za-z][A-Za-z0-9]*[_/-][\w/-]+")
 """``COARSE:fine``, ``POSITIVE``, ``not_spam``: what is hardly ever the first word of a sentence."""
 _WORD = re.compile(r"[a-z]+")
@@ -64,8 +66,14 @@ class _Survey:
     num_lines: int = 0
     num_marked: int = 0
     """Lines with ``__label__`` before a word, at the beginning or the end."""
-    num_vowpal: int = 0
-    """Lines that have a label before a bar, as Vowpal Wabbit reads them."""
+    vowpal: Counter[str] = field(default_factory=Counter)
+    """Labels before a bar, as Vowpal Wabbit reads them."""
+    heads: Counter[str] = field(default_factory=Counter)
+    """What the first bars of these lines stand before: the name of a namespace, or nothing."""
+    has_unnamed: bool = False
+    """Whether some such line has several bars before nothing, as tables have."""
+    num_weighted: int = 0
+    """Such lines with an importance or a tag."""
     is_multiple: bool = False
     firsts: Counter[str] = field(default_factory=Counter)
     num_consecutive: int = 0
@@ -78,9 +86,14 @@ class _Survey:
             self.num_marked += 1
             self.is_multiple |= line.count(_PREFIX) > 1
             return
-        self.num_vowpal += _VOWPAL.fullmatch(line) is not None
+        if (found := _VOWPAL.fullmatch(line)) is not None:
+            self.vowpal[found["label"]] += 1
+            self.num_weighted += (found["rest"] or found["tag"]) is not None
+            head, *others = re.findall(r"\|([^\s|]*)", f"|{found['features']}")
+            self.heads[head] += 1
+            self.has_unnamed |= [head, *others].count("") > 1
         first, _, rest = line.partition(" ")
-        if not rest.strip():
+        if not rest.strip() or rest.lstrip().startswith("|"):  # the latter is a row of a table of bars
             return
         self.firsts[first] += 1
         if first.isdecimal() and self.lines and self.lines[-1].partition(" ")[0] == str(int(first[:18]) - 1):
@@ -110,16 +123,16 @@ def find_line_form(path: Path, encoding: str, like: tuple[str, ...]) -> LineForm
             stripped = line.lstrip("\ufeff").strip()
             if stripped:
                 survey.add(stripped)
-                if survey.is_hopeless and not survey.num_marked and not survey.num_vowpal:
+                if survey.is_hopeless and not survey.num_marked and not survey.vowpal:
                     return None
     total = survey.num_lines
     if survey.num_marked and survey.num_marked >= 0.5 * total:
         return LineForm("fasttext", total, survey.num_marked, survey.is_multiple or survey.num_marked < total)
-    if survey.num_vowpal >= max(_NEEDED * total, 1) and (total >= _MIN_LINES or like[:1] == (LABEL,)):
-        return LineForm("vowpal", total, survey.num_vowpal)
     is_known = like[:1] == (LABEL,) and TEXT in like
+    if survey.vowpal.total() >= max(_NEEDED * total, 1) and (is_known or _is_vowpal(survey)):
+        return LineForm("vowpal", total, survey.vowpal.total())
     tests: dict[Kind, Callable[[str], bool]] = {
-        "number": lambda first: is_number(first.removeprefix("+")),
+        "number": lambda first: cells.is_number(first.removeprefix("+")),
         "code": lambda first: _CODE.fullmatch(first) is not None,
         "word": lambda first: _WORD.fullmatch(first) is not None,
     }
@@ -130,6 +143,20 @@ def find_line_form(path: Path, encoding: str, like: tuple[str, ...]) -> LineForm
             has_coarse = all(":" in label for label in labels)
             return LineForm(kind, total, explained, has_coarse=has_coarse)
     return None
+
+
+def _is_vowpal(survey: _Survey) -> bool:
+    """Say whether lines with a bar behind their first word are Vowpal Wabbit's, and not rows of a table of bars.
+
+    Their labels are few, or numbers, and the bars are named alike, or have an importance or a tag before them.
+    """
+    labels, total = survey.vowpal, survey.vowpal.total()
+    is_few = 2 <= len(labels) <= min(_MAX_LABELS, total / 4) and min(labels.values()) > 1
+    are_numbers = all("." in label and cells.is_number(label.removeprefix("+")) for label in labels)
+    head, number = survey.heads.most_common(1)[0] if survey.heads else ("", 0)
+    is_marked = bool(head) or survey.num_weighted >= _NEEDED * total
+    is_alike = number >= _NEEDED * total and is_marked and not survey.has_unnamed
+    return total >= _MIN_LINES and (is_few or are_numbers) and is_alike
 
 
 def _are_labels(labels: Counter[str], kind: Kind, survey: _Survey) -> bool:
@@ -193,7 +220,7 @@ def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     first, _, rest = line.partition(" ")
     if not rest.strip():
         return [], "", "a label without a text"
-    if form.kind == "number" and not is_number(first.removeprefix("+")):
+    if form.kind == "number" and not cells.is_number(first.removeprefix("+")):
         return [], "", f"{first!r} stands where a number is the label of other lines"
     if form.has_coarse and ":" not in first:
         return [], "", f"{first!r} stands where the label of other lines has a colon"

@@ -3,20 +3,20 @@
 A canonical message is ``{"role", "content"}`` with a role of ``ROLES`` and, only where the
 source gives them, ``tool_calls`` (a list of ``{"type": "function", "function": {"name",
 "arguments"}}`` with arguments as an object), ``name``, ``tool_call_id``, ``reasoning_content``
-and ``train`` (whether the turn is to be learned). Nothing here trusts the source: whatever a
+and ``train`` (whether the turn is to be learned). Where images are read too, each stands in the
+content as ``IMAGE_PLACE``, and ``images`` lists them in that order, as references or, for those that
+another column holds, None. Nothing here trusts the source: whatever a
 cell holds, reading it returns messages or raises ``MisfitError``.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tunesmith.data.encodings import has_marks
+from tunesmith.data.message_cells import MisfitError, decode_cell
 
 Message = dict[str, Any]
 Shape = Literal["messages", "sharegpt", "pairs", "turns"]
@@ -43,9 +43,12 @@ _ROLE_NAMES = {
 }
 _ROLE_OF_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
 _PART_KINDS = ("text", "input_text", "output_text", "tool_result", "reasoning", "thinking", "tool_call")
+IMAGE_PLACE = "\ufffc"
+"""The object replacement character: where an image stands in a text."""
+_IMAGE_KINDS = ("image", "image_url", "input_image", "image_path")
+_IMAGE_KEYS = ("image", "image_url", "path", "url", "file", "image_path")
 _TRAIN_KEYS = ("train", "loss", "loss_weight", "weight", "accepted")
 _MASK_KEYS = ("mask", "masked", "rejected")
-_MAX_LITERAL = 1 << 20
 _WRITTEN_CALL = re.compile(
     r"<\|?(?:tool|function)_?calls?\b|<function\b|\[TOOL_CALLS?\]|<\|python_tag\|>|\bAction\s*:|[\"'](?:name|function)[\"']\s*:",
     re.IGNORECASE,
@@ -53,53 +56,6 @@ _WRITTEN_CALL = re.compile(
 """How calls look that stand in the text of a turn. They are text and stay as they are."""
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|User|Assistant|System):")
 """What begins a turn in conversations that are written as one text."""
-
-
-class MisfitError(Exception):
-    """A cell that does not hold what it should; ``what`` is the misfit's name, ``detail`` what was found."""
-
-    def __init__(self, what: str, detail: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.detail = detail
-
-
-# ---- cells ---------------------------------------------------------------------------------------
-
-
-def decode_cell(cell: Any) -> Any:
-    """Return what a cell holds: JSON text (also within JSON text) or a Python literal becomes its value.
-
-    Text that is neither stays text. Raises ``MisfitError`` for half characters that no text can hold.
-    """
-    value = cell
-    for _ in range(2):
-        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", '"')):
-            break
-        decoded = _decode(value)
-        if decoded is None:
-            break
-        # Lone surrogates can hide in escapes.
-        if "\\" in value and has_marks(json.dumps(decoded, ensure_ascii=False)):
-            raise MisfitError("no conversation")
-        value = decoded
-    return value
-
-
-def _decode(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    if len(text) > _MAX_LITERAL or text.lstrip().startswith('"'):
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Tables written by pandas hold lists as Python writes them.
-            return json.loads(json.dumps(ast.literal_eval(text.strip())))
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return None
 
 
 def holds_messages(value: Any, roles: Sequence[str] = ()) -> bool:
@@ -171,8 +127,11 @@ def shape_of(value: Any) -> Shape | None:
 # ---- messages ------------------------------------------------------------------------------------
 
 
-def read_messages(value: Any) -> list[Message]:
-    """Return a decoded cell's canonical messages; raise ``MisfitError`` where it holds none."""
+def read_messages(value: Any, *, with_images: bool = False) -> list[Message]:
+    """Return a decoded cell's canonical messages; raise ``MisfitError`` where it holds none.
+
+    Images among them are no misfits ``with_images`` alone.
+    """
     shape = shape_of(value)
     items = as_list(value)
     if shape is None or items is None:
@@ -183,7 +142,7 @@ def read_messages(value: Any) -> list[Message]:
         return [{"role": ROLES[1 + index % 2], "content": item} for index, item in enumerate(items)]
     if shape == "pairs":
         return [message for item in items for message in _read_pair(item)]
-    return [_read_message(item) for item in items]
+    return [_read_message(item, with_images=with_images) for item in items]
 
 
 def read_history(value: Any) -> list[Message]:
@@ -217,7 +176,7 @@ def _read_pair(item: Any, what: str = "no conversation") -> list[Message]:
     return [{"role": role, "content": text} for role, text in zip(ROLES, pair, strict=False) if text is not None]
 
 
-def _read_message(item: Any) -> Message:
+def _read_message(item: Any, *, with_images: bool = False) -> Message:
     if not isinstance(item, Mapping):
         raise MisfitError("no conversation")
     given_role = _first(item, _ROLE_KEYS)
@@ -230,8 +189,11 @@ def _read_message(item: Any) -> Message:
     if role == CALL:
         message: Message = {"role": "assistant", "content": "", "tool_calls": read_calls(given)}
     else:
-        content, reasoning, calls = _read_content(given, role)
+        images: list[str | None] | None = [] if with_images else None
+        content, reasoning, calls = _read_content(given, role, images)
         message = {"role": role, "content": content}
+        if images:
+            message["images"] = images
         calls += read_calls(item["tool_calls"]) if item.get("tool_calls") else []
         calls += read_calls(item["function_call"]) if item.get("function_call") else []
         if calls and role != "assistant":
@@ -254,8 +216,8 @@ def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((item[key] for key in keys if item.get(key) is not None), None)
 
 
-def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]]:
-    """Return the text of a turn, its reasoning, and the calls written into it."""
+def _read_content(given: Any, role: str, images: list[str | None] | None) -> tuple[str, str, list[dict[str, Any]]]:
+    """Return the text of a turn, its reasoning, and the calls written into it; add its images, where they are read."""
     texts: list[str] = []
     reasoning: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -263,7 +225,13 @@ def _read_content(given: Any, role: str) -> tuple[str, str, list[dict[str, Any]]
         # Results are often left as the objects that they are.
         given = "" if given is None else json.dumps(given, ensure_ascii=False)
     for part in given if isinstance(given, list) else [given]:
+        if images is not None and is_image_part(part):
+            images.append(image_of(part))
+            texts.append(IMAGE_PLACE)
+            continue
         kind, text = _read_part(part)
+        if images is not None and isinstance(text, str):
+            text = text.replace(IMAGE_PLACE, "\ufffd")  # somebody wrote it, and there is no image
         if kind == "tool_call":
             calls += read_calls(text)
         elif kind in ("reasoning", "thinking"):
@@ -287,6 +255,27 @@ def _read_part(part: Any) -> tuple[str, Any]:
     if text is not None and not isinstance(text, (int, float)):
         raise MisfitError("content")
     return kind, "" if text is None else json.dumps(text)
+
+
+def is_image_part(part: Any) -> bool:
+    """Say whether a part of a turn's content is an image."""
+    if not isinstance(part, Mapping):
+        return False
+    kind = part.get("type")
+    return kind in _IMAGE_KINDS or (kind is None and ("image" in part or "image_url" in part))
+
+
+def image_of(part: Any) -> str | None:
+    """Return where a part, or an entry of a list of images, says that its image is; None where it does not say.
+
+    Raises ``MisfitError`` for what is neither text nor an object with one.
+    """
+    found = part
+    while isinstance(found, Mapping):  # {"image_url": {"url": ...}}
+        found = _first(found, _IMAGE_KEYS)
+    if found is not None and not isinstance(found, str):
+        raise MisfitError("content")
+    return found or None
 
 
 def _are_parts(given: Any) -> bool:

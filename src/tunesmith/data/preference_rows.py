@@ -18,14 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data import preferences
-from tunesmith.data.chat_rows import COMPLETION, MESSAGES, PROMPT, Cells, Conversations, read_row
+from tunesmith.data.chat_layout import COMPLETION, MESSAGES, PROMPT, Cells, read_row
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.clean import Tally, plural, tidy_parts
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import COMPLETION as ANSWER
 from tunesmith.data.conversations import find_column
 from tunesmith.data.forms import Columns, Form, Misfit, Wishes
 from tunesmith.data.marks import read_thumb
-from tunesmith.data.messages import Message, MisfitError, decode_cell, find_flaw, holds_messages, transcript
+from tunesmith.data.message_cells import MisfitError, decode_cell
+from tunesmith.data.messages import Message, find_flaw, holds_messages, transcript
 from tunesmith.data.profiles import profile
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tunesmith.data import cells
 from tunesmith.data.image_files import is_reference
+from tunesmith.data.image_lists import SHOWN
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows
 from tunesmith.data.tagged_columns import mark_tagged
@@ -107,6 +108,7 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         num_distinct=len(distinct),
         mean_length=mean_length,
         mean_words=mean_words,
+        shows_images=any(SHOWN in text for text in distinct),
         **common,
     )
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from tunesmith.data.chat_rows import Conversations, Layout
+from tunesmith.data.chat_layout import Layout
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.clean import Tally
 from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import COMPLETION, PROMPT, conversation_roles

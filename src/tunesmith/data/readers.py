@@ -24,6 +24,7 @@ from tunesmith.data.encoding_guess import check_is_text, detect_encoding
 from tunesmith.data.encodings import show_name
 from tunesmith.data.folders import find_sources
 from tunesmith.data.image_columns import with_images
+from tunesmith.data.image_lists import with_image_lists
 from tunesmith.data.image_sources import read_image_files, stamp_of
 from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
@@ -224,7 +225,7 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
     dataset = open_table(folder / "rows.arrow", key)
     rejected = read_rejections(folder / "rejected.jsonl")
     if isinstance(file, DataFile):
-        dataset, noticed = with_images(dataset, file, folder)
+        dataset, noticed = _with_images(dataset, file, folder)
         problems = (*problems, *noticed)
     if not len(dataset) and not rejected:
         raise InputError(f"{name} holds no rows.", "Give a file with at least a few rows.")
@@ -240,6 +241,13 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
         details.get("num_read", len(dataset)),
         tuple(guess_from_dict({**guess, "source": source.name}) for guess in details.get("guesses", [])),
     )
+
+
+def _with_images(rows: Rows, file: DataFile, folder: Path) -> tuple[Rows, list[Problem]]:
+    """Return rows in which whatever names an image is a reference to it."""
+    rows, first = with_images(rows, file, folder)
+    rows, second = with_image_lists(rows, file, folder)
+    return rows, [*first, *second]
 
 
 def _hash_files(files: LabelledFiles | ParallelFiles | ImageFiles) -> str:
@@ -357,7 +365,7 @@ def _hub_table(name: str, split: str, dataset: Dataset) -> _Table:
     except pa.ArrowException as error:
         raise InputError(f"{name} cannot be read: {error}", "Choose another data set or configuration.") from error
     _, problems = read_report(folder)
-    rows, noticed = with_images(open_table(folder / "rows.arrow", key), DataFile(Path(name), ".arrow", split), folder)
+    rows, noticed = _with_images(open_table(folder / "rows.arrow", key), DataFile(Path(name), ".arrow", split), folder)
     source = Source(name, split, key, len(rows), "hub")
     return _Table(rows, source, (*problems, *noticed), (), has_header=True, num_read=len(rows))
 

@@ -235,7 +235,8 @@ class Collator:
                 inputs[f"{prefix}attention_mask"] = _tensor(masks[prefix].astype(np.int64))
         for name, values in data.inputs.items():
             if not isinstance(values, Ragged):
-                inputs[name] = _tensor(values[sequences])
+                if (found := values[sequences]) is not None:  # none of these sequences may show an image
+                    inputs[name] = _tensor(found)
                 continue
             mask = masks[DECODER if name.startswith(DECODER) else ""]
             filler = self.pad_token_id if name.endswith("input_ids") or name == PARTNERS else 0

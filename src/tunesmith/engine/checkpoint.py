@@ -1,10 +1,8 @@
 """Checkpoints: everything a resumed training needs, verified byte by byte before use.
 
-``checkpoints/step-N/`` holds ``weights.safetensors`` (fp32 masters of the trained weights and
-the model's buffers), ``optimizer.safetensors``, ``method.safetensors`` where the method remembers
-tensors beside the weights, the arrays of answers that were drawn and serve for further steps, where
-there are any, ``state.json`` and ``manifest.json`` with the SHA-256 of each. Such a folder appears
-whole, by a rename, or not at all.
+``checkpoints/step-N/`` holds what a ``Snapshot`` has, and ``manifest.json`` with the SHA-256 of each file;
+``checkpoints/weights-N/`` the same of a step whose weights alone are wanted again: the best one, where it had been held
+in memory. Such a folder appears whole, by a rename, or not at all.
 """
 
 from __future__ import annotations
@@ -15,19 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from tunesmith.data.encoded import Encoded
 from tunesmith.engine.config import ComputeConfig
-from tunesmith.engine.drawing import Drawn
 from tunesmith.engine.loop import Training
+from tunesmith.engine.snapshot import Snapshot, put_back, put_back_weights, take
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
-from tunesmith.tasks.objective import Lesson
-from tunesmith.types import InputError, Problem
+from tunesmith.types import Problem
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
+WEIGHTS_FOLDER = re.compile(r"weights-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,89 +36,25 @@ class Checkpoint:
 
 def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
     """Write a checkpoint of ``training`` under ``folder`` and return its folder."""
-    from safetensors.torch import save_file
+    return write(take(training, extra), folder)
 
-    tensors, values = training.optimizer.state()
-    remembered = training.method.state(training.scorer.model)
-    of_method = {name: value for name, value in remembered.items() if isinstance(value, torch.Tensor)}
-    state = {
-        "step": training.step,
-        "num_skipped": training.num_skipped,
-        "recent_norms": list(training.recent_norms),
-        "token_budget": training.token_budget,
-        "recomputes": training.recomputes,
-        "compute": training.compute.model_dump(mode="json"),
-        "optimizer": values,
-        **({"method": {name: remembered[name] for name in remembered if name not in of_method}} if remembered else {}),
-        "extra": extra,
-    }
-    if training.noised is not None:
-        state["secret"] = training.noised.secret.value.hex()
-    if (drawn := training.drawn) is not None:
-        lesson = drawn.lesson
-        state["drawn"] = {"first_step": drawn.first_step, "measured": dict(lesson.measured), "idle": lesson.idle}
-    final = folder / f"step-{training.step}"
-    with new_folder(final, replace=True) as temporary:
-        save_file(_weights(training), temporary / "weights.safetensors")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "optimizer.safetensors")
-        if of_method:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in of_method.items()}, temporary / "method.safetensors"
-            )
-        if drawn is not None:
-            drawn.lesson.data.save(temporary)
-        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    return final
+
+def write(snapshot: Snapshot, folder: Path) -> Path:
+    """Write a checkpoint under ``folder``, or the weights of a step where there is no more; return its folder."""
+    name = f"step-{snapshot.step}" if snapshot.optimizer is not None else f"weights-{snapshot.step}"
+    with new_folder(folder / name, replace=True) as temporary:
+        snapshot.write(temporary)
+    return folder / name
 
 
 def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig | None = None) -> None:
-    """Set ``training`` to exactly where ``checkpoint`` was taken.
-
-    How its steps were split is taken over unless the machine's settings are others now; ``compute`` are those that
-    it was made with, for checkpoints of older versions, which do not tell.
-    """
-    from safetensors.torch import load_file
-
-    restore_weights(training, checkpoint.folder)
-    state = json.loads((checkpoint.folder / "state.json").read_text(encoding="utf-8"))
-    training.optimizer.load_state(load_file(checkpoint.folder / "optimizer.safetensors"), state["optimizer"])
-    training.step = state["step"]
-    training.num_skipped = state["num_skipped"]
-    training.recent_norms.extend(state["recent_norms"])
-    if training.noised is not None:
-        training.noised.secret.value = bytes.fromhex(state["secret"])
-    if (drawn := state.get("drawn")) is not None:
-        lesson = Lesson(Encoded.load(checkpoint.folder), drawn["measured"], drawn["idle"])
-        training.drawn = Drawn(drawn["first_step"], lesson)
-    made_with = state.get("compute", compute.model_dump(mode="json") if compute is not None else {})
-    if training.compute.differences(made_with).keys() <= ComputeConfig.exact:
-        # How a step is split decides its rounding. Checkpoints of older versions do not tell: then it is planned anew.
-        training.token_budget = state.get("token_budget", 0)
-        training.recomputes = state.get("recomputes", False)
+    """Set ``training`` to exactly where ``checkpoint`` was taken; ``compute`` is that of ``put_back``."""
+    put_back(training, Snapshot.read(checkpoint.folder), compute, place=checkpoint.folder)
 
 
 def restore_weights(training: Training, folder: Path) -> None:
     """Set weights, buffers and what the method has beside them only (returning to the best step at the end)."""
-    from safetensors.torch import load_file
-
-    weights = load_file(folder / "weights.safetensors")
-    expected = set(_weights(training))
-    if set(weights) != expected:
-        odd = sorted(set(weights) ^ expected)
-        raise InputError(
-            f"The checkpoint {folder} does not belong to this model and method: {len(odd)} weights differ, "
-            f"the first being '{odd[0]}'.",
-            "Resume with the configuration that the checkpoint was made with.",
-        )
-    buffers = _buffers(training.scorer.model)
-    with torch.no_grad():
-        for name, buffer in buffers.items():
-            buffer.copy_(weights[f"buffer:{name}"])
-    training.optimizer.load_master_weights(weights)
-    remembered: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("method", {})
-    if (tensors := folder / "method.safetensors").exists():
-        remembered |= load_file(tensors, device=str(training.collate.device))
-    training.method.load_state(training.scorer.model, remembered)
+    put_back_weights(training, Snapshot.read(folder, only_weights=True), place=folder)
 
 
 def find(folder: Path) -> tuple[Checkpoint | None, list[Problem]]:
@@ -152,10 +82,12 @@ def open_checkpoint(path: Path, step: int) -> tuple[Checkpoint | None, list[Prob
 
 def list_steps(folder: Path) -> dict[int, Path]:
     """Return the checkpoint folders under ``folder`` by step; temporary leftovers do not count."""
-    if not folder.is_dir():
-        return {}
-    found = ((STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
-    return {int(match[1]): path for match, path in found if match}
+    return _listed(folder, STEP_FOLDER)
+
+
+def list_weights(folder: Path) -> dict[int, Path]:
+    """Return the folders under ``folder`` that hold the weights of a step, checkpoints or not, by step."""
+    return _listed(folder, WEIGHTS_FOLDER) | list_steps(folder)
 
 
 def rotate(folder: Path, keep_newest: int, keep_steps: set[int]) -> None:
@@ -164,28 +96,18 @@ def rotate(folder: Path, keep_newest: int, keep_steps: set[int]) -> None:
     for step in sorted(steps)[: max(0, len(steps) - keep_newest)]:
         if step not in keep_steps:
             remove_folder(steps[step])
+    for step, path in _listed(folder, WEIGHTS_FOLDER).items():
+        if step not in keep_steps or step in steps:
+            remove_folder(path)
+
+
+def _listed(folder: Path, names: re.Pattern[str]) -> dict[int, Path]:
+    if not folder.is_dir():
+        return {}
+    found = ((names.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
+    return {int(match[1]): path for match, path in found if match}
 
 
 def size_of(training: Training) -> int:
     """Return about how many bytes a checkpoint takes, given an optimizer with two moments."""
     return 3 * sum(master.numel() * master.element_size() for master in training.optimizer.masters)
-
-
-def _weights(training: Training) -> dict[str, torch.Tensor]:
-    buffers = {f"buffer:{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
-    return {name: tensor.contiguous() for name, tensor in training.optimizer.master_weights().items()} | buffers
-
-
-def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the buffers that are part of the model's state (running statistics, not caches), each once."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    found: dict[str, torch.Tensor] = {}
-    places: set[tuple[int, torch.Size]] = set()
-    for name, tensor in model.state_dict().items():
-        if name in parameters or not isinstance(tensor, torch.Tensor):
-            continue
-        place = (tensor.data_ptr(), tensor.shape)
-        if not tensor.numel() or place not in places:  # layers may share one (random matrices)
-            places.add(place)
-            found[name] = tensor
-    return found

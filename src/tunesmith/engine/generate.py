@@ -10,7 +10,7 @@ Shapes: B texts at work, V entries of the vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from tunesmith.engine.decoding.ready import find_way, ready
 from tunesmith.engine.encoder_generation import generate_from_encoder
 from tunesmith.engine.plain_generation import MAX_CACHED_TOKENS, generate_plain, stream_plain
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.wrapping import inner, writes_from_encoder
+from tunesmith.models.wrapping import inner, takes_images, writes_from_encoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,10 +37,16 @@ PROMPT_TOKENS = 4096
 
 
 def generate(
-    model: nn.Module, prompts: Ragged, sampling: Sampling, *, check: Callable[[int], None] = lambda _: None
+    model: nn.Module,
+    prompts: Ragged,
+    sampling: Sampling,
+    *,
+    check: Callable[[int], None] = lambda _: None,
+    beside: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Return the answer to every prompt as token ids, in the order of the prompts.
 
+    ``beside`` are further inputs of the prompts, as ``Encoded.inputs`` has them, of models that see.
     ``check`` is called with the number of answers that are done, whenever there are more, and may raise.
     Equal prompts, weights and seeds give equal answers.
     """
@@ -48,9 +54,9 @@ def generate(
         return []
     if writes_from_encoder(model):
         return generate_from_encoder(model, prompts, sampling, check=check)
-    way = find_way(model) if is_simple(model) and not sampling.search else None
+    way = find_way(model) if is_simple(model) and not sampling.search and not takes_images(model) else None
     if way is None:
-        return generate_plain(model, prompts, sampling, check=check)
+        return generate_plain(model, prompts, sampling, check=check, beside=beside)
     answers: list[list[int]] = [[] for _ in range(len(prompts))]
     done = 0
     check(done)
@@ -67,15 +73,21 @@ def generate(
 
 
 def stream(
-    model: nn.Module, prompt: Sequence[int], sampling: Sampling, *, keep: bool = False
+    model: nn.Module,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    keep: bool = False,
+    beside: Mapping[str, Any] | None = None,
 ) -> Generator[int, None, None]:
     """Yield the answer to one prompt token by token; closing the iterator ends the work.
 
     With ``keep``, what was prepared of the model stays for the next answer: for one that is not trained any more.
+    ``beside`` are further inputs, as ``generate`` takes them, of the one prompt.
     """
-    way = find_way(model) if is_simple(model) else None
+    way = find_way(model) if is_simple(model) and not takes_images(model) else None
     if way is None:
-        yield from stream_plain(model, prompt, sampling)
+        yield from stream_plain(model, prompt, sampling, beside)
         return
     chooser = Chooser(sampling, inner(model))
     ids = np.asarray(prompt, dtype=np.int64)

@@ -7,7 +7,8 @@ why not when they differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -52,6 +53,7 @@ def choose_layout(
     fused: bool = True,
     longest: int | None = None,
     pooling: RowReading | None = None,
+    proven: MutableMapping[str, float] | None = None,
 ) -> tuple[LayoutName, str]:
     """Return the layout to use and why, trying the flat one where ``wanted`` is ``auto`` or ``flat``.
 
@@ -59,7 +61,8 @@ def choose_layout(
     ends what tokens see, on a row longer than that, unless rows have at most ``longest`` tokens and never are. On
     return it is set to the attention function of the layout chosen. ``pooling`` is that of ``Scorer``. With ``fused``,
     blocks and keyed noise stand in for its layers and dropout where that too is equal (``engine.blocks``; they are made
-    for the CPU); without, one operation stands in for each adapted layer.
+    for the CPU); without, one operation stands in for each adapted layer. ``proven`` holds the differences that were
+    found on models that differ from this one in weights that a seed makes alone: clear ones are not found again.
     """
     if wanted == "padded":
         return "padded", "as configured"
@@ -71,8 +74,16 @@ def choose_layout(
         return "padded", "a decoder that reads an encoder's states has two rows of tokens, and the flat layout has one"
     register()
     scorer = Scorer(model, "padded", reads, pooling=pooling)
+    known = {} if proven is None else proven
     for stand_in in (install if fused else install_adapters, None):
-        difference = _try(partial(_layout_difference, scorer, vocab_size, longest, stand_in))
+        name = "" if stand_in is None else stand_in.__name__
+        difference: float | str = known.get(name, math.inf)
+        if isinstance(difference, float) and difference <= CLEARLY * PROBE_TOLERANCE:
+            _let_stand_in(model, stand_in)
+        else:
+            difference = _try(partial(_layout_difference, scorer, vocab_size, longest, stand_in))
+        if isinstance(difference, float):
+            known[name] = difference
         if isinstance(difference, float) and difference <= PROBE_TOLERANCE:
             set_attention(model, FLAT_ATTENTION)
             return "flat", f"proven equal to the padded layout on this model (largest difference {difference:.0e})"
@@ -97,6 +108,10 @@ def shapes_for(precision: Precision, device: torch.device) -> Shapes:
     return FEW if precision == "bf16" and device.type == "cpu" else EXACT
 
 
+CLEARLY = 0.1
+"""Share of that tolerance up to which a difference found on one model speaks for others with other new weights."""
+
+
 class _UncomparableError(Exception):
     """The layouts cannot be compared on all rows that may come."""
 
@@ -109,15 +124,20 @@ def _layout_difference(
     ``scorer`` is of the padded layout; ``stand_in`` installs what the flat layout is to run with, if anything.
     """
     model = scorer.model
-    take_away(model, Tier.BLOCK)
-    if stand_in is not None:
-        stand_in(model)
+    _let_stand_in(model, stand_in)
     config: Any = inner(model).config
     pad_token_id = getattr(config, "pad_token_id", None) or 0
     probes = [_probe_rows(vocab_size, pad_token_id, scorer.reads)]
     if length := _length_past_windows(Anatomy.of(model), longest):
         probes.append(_row_past_windows(length, max(Anatomy.of(model).windows), pad_token_id, scorer.reads))
     return max(_difference_on(scorer, data, pad_token_id) for data in probes)
+
+
+def _let_stand_in(model: nn.Module, stand_in: Callable[[nn.Module], None] | None) -> None:
+    """Install what the flat layout is to run with, if anything, in the place of what was there."""
+    take_away(model, Tier.BLOCK)
+    if stand_in is not None:
+        stand_in(model)
 
 
 def _difference_on(padded_scorer: Scorer, data: Encoded, pad_token_id: int) -> float:

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ import torch
 from torch import nn
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
+from tunesmith.data.pictures import Pictures
 from tunesmith.data.pixels import Pixels
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.blocks.install import SparseTable
@@ -45,6 +46,7 @@ from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.files.hashing import hash_bytes
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
@@ -195,14 +197,22 @@ class Needs:
         return self.max_scores * self.score_bytes + parts + self.head_gradients
 
 
-def measure(training: Training) -> Needs:
-    """Return what a step of ``training`` needs; runs two forward passes over a few tokens each."""
+Remember = Callable[[Sequence[Any], Callable[[], Any]], Any]
+"""Returns what a function gives, or gave before with an equal key (JSON values) of an equal model and optimizer."""
+
+
+def measure(training: Training, remember: Remember = lambda _, make: make()) -> Needs:
+    """Return what a step of ``training`` needs; runs two forward passes over a few tokens each.
+
+    Whoever has measured trainings alike may ``remember`` what was found then.
+    """
     scorer, optimizer, data = training.scorer, training.optimizer, training.data
     model, longest = scorer.model, int(data.lengths.max())
     anatomy = Anatomy.of(model)
     device = training.collate.device
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
+    probes = [_Probe(scorer, training.collate, data, length) for length in lengths]
     reads = data.reads
     tables = {
         id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
@@ -215,13 +225,13 @@ def measure(training: Training) -> Needs:
     return Needs(
         weights=bytes_of([*model.parameters(), *model.buffers()]),
         masters=bytes_of(separate_masters(optimizer)),
-        optimizer=state_bytes(optimizer.optimizer, masters),
+        optimizer=remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
         gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
         master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
         hidden=_hidden_bytes(anatomy),
-        kept=tuple(measure_kept(scorer, training.collate, data, length) for length in lengths),
+        kept=tuple(remember(["kept", *one.key], one.measure) for one in probes),
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
         score_bytes=_score_bytes(scorer),
         max_scores=max_scores(scorer),
@@ -231,6 +241,37 @@ def measure(training: Training) -> Needs:
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A few rows that are run forward to see what is kept."""
+
+    scorer: Scorer
+    collate: Collator
+    data: Encoded
+    length: int
+
+    @property
+    def key(self) -> list[Any]:
+        """All that what is kept follows from beside the model: the probe's rows themselves."""
+        row = int(self.data.lengths.argmax())
+        found = [(name, *_content(values, row)) for name, values in sorted(self.data.inputs.items())]
+        states = [] if self.data.states is None else _content(self.data.states, row)
+        return [self.length, found, states]
+
+    def measure(self) -> KeptPerToken:
+        return measure_kept(self.scorer, self.collate, self.data, self.length)
+
+
+def _content(values: Array | Ragged | Pixels | Pictures, row: int) -> list[Any]:
+    """Return the kind of a row's values and a hash of them; of images, their sizes alone, which is what counts."""
+    if isinstance(values, Pixels):
+        return ["pixels", row]
+    if isinstance(values, Pictures):
+        return ["pictures", values.shapes_of(row).tolist()]
+    found = np.ascontiguousarray(values[row])
+    return [str(found.dtype), list(found.shape), hash_bytes(found.tobytes())]
 
 
 def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:
@@ -310,14 +351,21 @@ def _step_tokens(data: Encoded, batch_size: int, layout: LayoutName) -> float:
 
 
 def _probe_rows(data: Encoded, length: int) -> Encoded:
-    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row."""
+    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row.
+
+    Rows that show images are given whole, since the tokens of an image stand for all of it.
+    """
     row = int(data.lengths.argmax())
+    if any(isinstance(one, Pictures) for one in data.inputs.values()):
+        num_rows = max(PROBE_TOKENS // max(int(data.lengths[row]), 1), 2)
+        chosen = replace(data, targets={}, reads=None, rows=None).select(np.full(num_rows, row))
+        return replace(chosen, states=None, read_states=None)
     shortest = max(round(length * PROBE_SHORTEST), 1)
     num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
     lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
 
-    def pieces(values: Array | Ragged | Pixels) -> Array | Ragged | Pixels:
-        if isinstance(values, Pixels):
+    def pieces(values: Array | Ragged | Pixels | Pictures) -> Array | Ragged | Pixels | Pictures:
+        if isinstance(values, (Pixels, Pictures)):
             return values.select(np.full(num_rows, row))
         if not isinstance(values, Ragged):
             return np.repeat(values[row : row + 1], num_rows, axis=0)

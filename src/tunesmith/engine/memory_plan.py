@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.engine.loop import Training
-from tunesmith.engine.memory_needs import Needs, measure
+from tunesmith.engine.memory_needs import Needs, Remember, measure
 from tunesmith.engine.recompute import can_recompute
 
 Wish = Literal["auto", "never", "always"]
@@ -59,7 +59,9 @@ class MemoryPlan:
         return ", and ".join(found)
 
 
-def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) -> MemoryPlan:
+def plan_memory(
+    training: Training, wish: Wish, *, in_use: int, available: int, remember: Remember = lambda _, make: make()
+) -> MemoryPlan:
     """Return the plan for ``training``, whose parts are all on their device.
 
     One that goes on from a checkpoint is split as it was before, whatever memory there is now: otherwise its steps
@@ -70,8 +72,9 @@ def plan_memory(training: Training, wish: Wish, *, in_use: int, available: int) 
         wish: ``compute.checkpointing``.
         in_use: Bytes taken now: by the device's tensors, or by the whole process on the CPU.
         available: Bytes that can be taken besides.
+        remember: That of ``measure``.
     """
-    needs = measure(training)
+    needs = measure(training, remember)
     present = needs.weights + needs.masters
     wanted = training.compute.micro_batch_tokens
     can = can_recompute(training.scorer.model)

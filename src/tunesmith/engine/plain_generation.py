@@ -7,7 +7,7 @@ Shapes: B prompts of at most L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -31,9 +31,17 @@ MAX_ROWS = 32
 
 @torch.inference_mode()
 def generate_plain(
-    model: nn.Module, prompts: Ragged, sampling: Sampling, *, check: Callable[[int], None] = lambda _: None
+    model: nn.Module,
+    prompts: Ragged,
+    sampling: Sampling,
+    *,
+    check: Callable[[int], None] = lambda _: None,
+    beside: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Return the answer to every prompt as token ids, in the order of the prompts.
+
+    ``beside`` are further inputs of the prompts, as ``Encoded.inputs`` has them: what is told of their tokens, and
+    images.
 
     ``check`` is called with the number of answers that are done, between batches, and may raise.
     Equal prompts, weights and seeds give equal answers.
@@ -48,8 +56,12 @@ def generate_plain(
         for rows in batches(prompts.lengths, sampling.max_new_tokens, padded=padded, copies=copies):
             check(done)
             ids_BL, mask_BL = _left_padded([prompts[row] for row in rows], sampling.pad_token_id)
+            others = inputs_beside(inner(model), beside or {}, rows)
             found = door.generate(
-                input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), generation_config=config
+                input_ids=ids_BL.to(device),
+                attention_mask=mask_BL.to(device),
+                generation_config=config,
+                **{name: values.to(device) for name, values in others.items()},
             )
             for row, tokens in zip(rows, found[:, ids_BL.shape[1] :].tolist(), strict=True):
                 answers[row] = until(tokens, stops, keeps_end=sampling.keeps_end)
@@ -57,8 +69,13 @@ def generate_plain(
     return answers
 
 
-def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> Generator[int, None, None]:
-    """Yield the answer to one prompt token by token; closing the iterator ends the work."""
+def stream_plain(
+    model: nn.Module, prompt: Sequence[int], sampling: Sampling, beside: Mapping[str, Any] | None = None
+) -> Generator[int, None, None]:
+    """Yield the answer to one prompt token by token; closing the iterator ends the work.
+
+    ``beside`` are further inputs, as ``generate_plain`` takes them, of which the first row is the prompt's.
+    """
     from transformers import StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
 
@@ -83,11 +100,13 @@ def stream_plain(model: nn.Module, prompt: Sequence[int], sampling: Sampling) ->
         try:
             with ready(model, sampling.seed) as door:
                 ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
+                others = inputs_beside(inner(model), beside or {}, [0])
                 door.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     generation_config=sampling.config(inner(model)),
                     streamer=Streamer(),
+                    **{name: values.to(ids.device) for name, values in others.items()},
                     stopping_criteria=StoppingCriteriaList([lambda *_, **__: is_closed.is_set()]),
                 )
         except BaseException as error:  # handed to the thread that reads
@@ -139,6 +158,21 @@ def batches(
         rows.append(row)
     if rows:
         yield rows
+
+
+def inputs_beside(whole: nn.Module, beside: Mapping[str, Any], rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return further inputs of some prompts: of their tokens [B, L] padded on the left, of images as they are.
+
+    Fractions come in the number format of the weights; images that none of the prompts shows do not come.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, values in beside.items():
+        if isinstance(values, Ragged):
+            found[name] = _left_padded([values[row] for row in rows], 0)[0]
+        elif (given := values[np.asarray(rows, dtype=np.int64)]) is not None:
+            tensor = torch.from_numpy(np.ascontiguousarray(given))
+            found[name] = tensor.to(next(whole.parameters()).dtype) if tensor.is_floating_point() else tensor
+    return found
 
 
 def _left_padded(prompts: Sequence[Any], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:

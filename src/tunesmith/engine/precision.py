@@ -130,4 +130,11 @@ def be_deterministic(*, wanted: bool) -> None:
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
+    set_deterministic(wanted=wanted)
+
+
+def set_deterministic(*, wanted: bool, only_warns: bool = False) -> None:
+    """Switch torch's determinism, unless it is so: to switch it imports parts of torch that nothing else needs."""
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    if (torch.are_deterministic_algorithms_enabled(), warns) != (wanted, only_warns):
+        torch.use_deterministic_algorithms(wanted, warn_only=only_warns)

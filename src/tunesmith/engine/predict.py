@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.engine.batch import Batch, Collator, IntArray, targets_of, units_of
+from tunesmith.engine.blocks.packing import packed_for
 from tunesmith.engine.drawing import draw
 from tunesmith.engine.losses import chunks, part_of, reduced, widened
 from tunesmith.engine.order import micro_batches
@@ -73,7 +75,7 @@ def _scored(
     check: Callable[[], None],
 ) -> Scored:
     collected = Collected(task, data)
-    with evaluating(scorer.model):
+    with evaluating(scorer.model), packed_for(scorer.model) if scorer.packs else nullcontext():
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)

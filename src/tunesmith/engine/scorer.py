@@ -41,7 +41,7 @@ from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.observation import RowReading
-from tunesmith.models.wrapping import has_virtual_tokens, inner, writes_from_encoder
+from tunesmith.models.wrapping import has_virtual_tokens, inner, takes_images, writes_from_encoder
 
 Reads = Literal["row", "token"]
 
@@ -63,6 +63,8 @@ class Scorer:
     """Gives the base model's last hidden states from captured graphs, or nothing for a batch that has none."""
     pooling: RowReading | None = None
     """How a row's last hidden states become its scores, where the model has no head that makes these of them."""
+    packs: bool = False
+    """Whether linear layers are packed for predictions: of models that are not trained any more."""
     answering: Answering | None = None
     """What it takes that the model writes answers, for tasks that learn from them."""
 
@@ -142,7 +144,8 @@ class Scorer:
         with ExitStack() as stack:
             if pooler is not None:  # of the whole flat row it makes nothing that anybody reads
                 stack.enter_context(standing_in(pooler, lambda *_, **__: None))
-            return self._enter({**batch.inputs, **self.switches})
+            given = head_inputs(self.model, batch.inputs) if self._sees else batch.inputs
+            return self._enter({**given, **self.switches})
 
     def _enter(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Return the base model's last hidden states; the only door by which anything enters it.
@@ -246,6 +249,10 @@ class Scorer:
     @cached_property
     def _top(self) -> nn.Module:
         return self._anatomy.top
+
+    @cached_property
+    def _sees(self) -> bool:
+        return takes_images(self.model)
 
     @cached_property
     def _writes_from_encoder(self) -> bool:

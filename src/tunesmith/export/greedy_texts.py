@@ -33,7 +33,7 @@ def share_of_same_texts(run: Run, model: nn.Module, columns: Columns, writes: Wr
         return None
     whole = inner(model)
     few = {name: values[:NUM_PROMPTS] for name, values in columns.items()}
-    prompts = encode_prompts(run.network, run.task, few, NUM_TOKENS)
+    prompts, _ = encode_prompts(run.network, run.task, few, NUM_TOKENS)
     stops = sampling_for(run.network, run.task, Writing(NUM_TOKENS)).stops(whole)
     ours = greedy_writer(whole, run.task)
     given = [[int(token) for token in prompts[row]] for row in range(len(prompts))]

@@ -45,7 +45,7 @@ EXPORTS = "exports.jsonl"
 PAGES = ("report.html", "README.md", "rejected.jsonl", EXPORTS)
 """Made again at will, or free to be changed: not in the manifest."""
 
-_STEP = r"step-\d+/((weights|optimizer|method)\.safetensors|(state|manifest)\.json)"
+_STEP = r"(step|weights)-\d+/((weights|optimizer|method)\.safetensors|(state|manifest)\.json)"
 _LIVING = re.compile(
     rf"checkpoints/{_STEP}"
     r"|tensorboard/events\.out\.tfevents\.[^/]+"

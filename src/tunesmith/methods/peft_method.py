@@ -21,7 +21,7 @@ from tunesmith.models.pinning import ADAPTER_WEIGHTS, check_base, describe_base,
 from tunesmith.models.quantized import quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_adapter_folder
-from tunesmith.models.wrapping import inner, names_inside, plain_name
+from tunesmith.models.wrapping import inner, names_inside, plain_name, takes_images, writes_from_encoder
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -251,5 +251,7 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _task_type(model: PreTrainedModel) -> str | None:
+    if takes_images(model) and not writes_from_encoder(model) and Anatomy.of(model).output_embeddings is not None:
+        return None  # PEFT has no name for models that see and write
     name = type(model).__name__
     return next((task for suffix, task in _TASK_TYPES.items() if name.endswith(suffix)), None)

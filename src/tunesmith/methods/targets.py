@@ -8,6 +8,7 @@ from torch import nn
 
 from tunesmith.config.base import nearest
 from tunesmith.models.anatomy import Anatomy, is_linear
+from tunesmith.models.wrapping import language_part
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def find_targets(
 
     Args:
         model: The model as loaded.
-        names: Modules by name, or by the last parts of it; or every linear layer below the head.
+        names: Modules by name, or by the last parts of it; or every linear layer below the head (of a model that sees
+            and writes, of the part that writes).
         layers: Within which layers: all, ``top N``, or indices from the bottom.
         method: The name of the method that adapts them, for messages.
 
@@ -60,7 +62,9 @@ def _named(model: PreTrainedModel, names: Literal["all-linear"] | tuple[str, ...
                 f"The method '{method}' adapts linear layers, and {type(model).__name__} has none below its head.",
                 "Use the method 'full' or 'freeze'.",
             )
-        return linear
+        language = language_part(model)
+        prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is language)
+        return {name: module for name, module in linear.items() if name.startswith(prefix)}
     head = tuple(f"{name}." for name in anatomy.new_modules)
     tied = anatomy.tied_modules
     adaptable = {

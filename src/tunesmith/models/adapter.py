@@ -6,6 +6,7 @@ A run of a method through PEFT holds an adapter, and so does any folder that ``p
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from os.path import isdir
@@ -28,6 +29,7 @@ from tunesmith.models.quantized import dequantize, quantize
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import ADAPTER_CONFIG, TOKENIZER_FILES, read_json
 from tunesmith.models.sentence_folder import MODULES, PROMPTS, copy_sentence_files
+from tunesmith.models.vision_reader import KEPT_FILES
 from tunesmith.types import HeadSettings, InputError
 
 _MERGING = tuple(
@@ -65,7 +67,7 @@ def merged_folder(
     """
     own = sorted(
         name
-        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, MODULES, PROMPTS, *TOKENIZER_FILES)
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_CONFIG, MODULES, PROMPTS, *TOKENIZER_FILES, *KEPT_FILES)
         if (folder / name).is_file()
     )
     key = hash_json([source_hash(*_MERGING), {name: known_hash(folder / name) for name in own}, base.weights_sha256])
@@ -116,6 +118,9 @@ def _merge(folder: Path, run: Mapping[str, Any], base: ModelFolder, head: HeadSe
         merged.save_pretrained(target)
         tokenizer.save_pretrained(target)
     copy_sentence_files(folder, target)
+    for name in KEPT_FILES:  # of models that see
+        if (source := next((one / name for one in (folder, base.folder) if (one / name).is_file()), None)) is not None:
+            shutil.copyfile(source, target / name)
     again = load_weights(ModelFolder(target, "", str(target)), load_config(target, head), head, seed=0, complete=True)
     require_equal(expected, probe_scores(again, rows), folder)
 

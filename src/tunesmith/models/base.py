@@ -68,6 +68,11 @@ class ModelSource(Config):
         """
         raise NotImplementedError
 
-    def load_tokenizer(self, head_of_run: HeadOfRun | None = None) -> PreTrainedTokenizerBase:
-        """Return the tokenizer alone. Not for models ``from_scratch``, whose tokenizer is learned."""
+    def load_tokenizer(
+        self, head_of_run: HeadOfRun | None = None, head: HeadSettings | None = None
+    ) -> PreTrainedTokenizerBase:
+        """Return the tokenizer alone or, for a ``head`` that sees, what such a model reads with.
+
+        Not for models ``from_scratch``, whose tokenizer is learned.
+        """
         raise NotImplementedError

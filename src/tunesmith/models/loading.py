@@ -16,6 +16,7 @@ from tunesmith.models.origin import Origin, origin, set_origin
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_tokenizer_parts
 from tunesmith.models.sentence_folder import read_sentence_settings
+from tunesmith.models.vision_reader import IMAGE_TEXT, load_vision_reader
 from tunesmith.models.weights import align
 from tunesmith.types import InputError
 
@@ -39,6 +40,7 @@ _READING = tuple(
 _FITTING = {
     **dict.fromkeys((CAUSAL, SEQ2SEQ), "sample:smollm2-135m-instruct"),
     **dict.fromkeys(("AutoModelForImageClassification", "AutoModelForVisualQuestionAnswering"), "vit"),
+    IMAGE_TEXT: "llava-hf/llava-interleave-qwen-0.5b-hf",
 }
 """A model that has a head of the class; an encoder of texts for all others."""
 
@@ -158,6 +160,10 @@ def load_tokenizer(folder: Path, config: PretrainedConfig | None = None) -> PreT
 def load_reader(folder: Path, config: PretrainedConfig, head: HeadSettings) -> PreTrainedTokenizerBase:
     """Return what a model of this head reads with: the folder's tokenizer or, for images, an ``ImageReader``."""
     tokenizer = load_tokenizer(folder, config) if head.reads_texts else None
+    if head.auto_class == IMAGE_TEXT:
+        assert tokenizer is not None, "such a model writes"
+        seeing: Any = load_vision_reader(folder, config, tokenizer)
+        return cast("PreTrainedTokenizerBase", seeing)
     if head.reads_images:
         from tunesmith.models.image_reader import load_image_reader
 

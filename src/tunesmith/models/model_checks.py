@@ -31,6 +31,10 @@ def check_computing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     """Raise ``InputError`` when the model fails on a few tokens: its config has values that only computing shows."""
     fix = "Correct config.json, download or save the model again, or choose another one."
     with explained(f"The model in {folder} ({type(model).__name__}) cannot compute", fix), quiet():
+        probe = getattr(tokenizer, "probe_inputs", None)
+        if probe is not None:
+            model(**head_inputs(model, probe()))
+            return
         size = getattr(tokenizer, "size", None) if takes_images(model) else None
         images = {} if size is None else {"pixel_values": torch.zeros(1, 3, *size)}
         texts: Any = text_part(tokenizer)

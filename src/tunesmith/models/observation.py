@@ -109,6 +109,7 @@ def observe(whole: Any, base: nn.Module) -> Observed:
 
 def _hidden_size(config: Any) -> int:
     """Return the numbers of a last hidden state, of models whose stages may have different ones."""
+    config = config.get_text_config()  # of models that read texts, too, the part that writes
     found = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None) or 1
     return int(found[-1] if isinstance(found, (list, tuple)) else found)
 

@@ -29,6 +29,7 @@ from tunesmith.models.model_checks import (
     length_for,
 )
 from tunesmith.models.safety import check_model_folder
+from tunesmith.models.vision_reader import IMAGE_TEXT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,7 +80,7 @@ class Pretrained(ModelSource):
             check_vocabulary(model, tokenizer)
             let_padding_learn(model, tokenizer)
         check_computing(model, tokenizer, place.folder)
-        if head.auto_class == CAUSAL:
+        if head.auto_class in (CAUSAL, IMAGE_TEXT):
             check_causal(model, place.folder)
         max_length = length_for(model, tokenizer, self.max_length, head)
         if (texts_read := text_part(tokenizer)) is not None:
@@ -95,8 +96,13 @@ class Pretrained(ModelSource):
             let_padding_learn(model, texts)
         return replace(loaded, model=model)
 
-    def load_tokenizer(self, head_of_run: HeadOfRun | None = None) -> PreTrainedTokenizerBase:
-        return load_tokenizer(materialise(locate(self.name, self.revision), head_of_run).folder)
+    def load_tokenizer(
+        self, head_of_run: HeadOfRun | None = None, head: HeadSettings | None = None
+    ) -> PreTrainedTokenizerBase:
+        folder = materialise(locate(self.name, self.revision), head_of_run).folder
+        if head is None or not head.reads_images:
+            return load_tokenizer(folder)
+        return load_reader(folder, load_config(folder, head), head)
 
 
 def let_padding_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -62,7 +62,7 @@ class Vit(ScratchSource):
         import transformers
 
         from tunesmith.models.image_reader import scratch_image_reader
-        from tunesmith.models.loading import apply_head
+        from tunesmith.models.loading import apply_head, class_for
 
         if not head.reads_images:
             raise InputError(
@@ -88,6 +88,12 @@ class Vit(ScratchSource):
                 "max_position_embeddings": max_length,
             }
         config = self.network_config(settings)
+        if class_for(config, head) is None:
+            raise InputError(
+                f"The model 'vit' chooses answers, and writes none: it has no head for this task ({head.auto_class}).",
+                "Choose a pretrained model that sees and writes, such as llava-hf/llava-interleave-qwen-0.5b-hf, or "
+                "--task image_text for answers out of those that the training rows give.",
+            )
         apply_head(config, head)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

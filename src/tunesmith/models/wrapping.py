@@ -81,3 +81,15 @@ def token_table(model: nn.Module) -> nn.Module | None:
     except (NotImplementedError, AttributeError):  # models of images alone say it in either way
         return None
     return cast("nn.Module | None", table)
+
+
+def language_part(model: nn.Module) -> nn.Module:
+    """Return the part that reads and writes tokens, of a model that sees as well; of all others the whole model."""
+    from transformers import PreTrainedModel
+
+    whole = inner(model)
+    table = token_table(whole) if takes_images(whole) else None
+    if table is None:
+        return whole
+    inside = [one for one in whole.modules() if isinstance(one, PreTrainedModel) and token_table(one) is table]
+    return inside[-1]

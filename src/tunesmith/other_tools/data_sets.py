@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.messages import MisfitError, read_messages
+from tunesmith.data.message_cells import MisfitError
+from tunesmith.data.messages import read_messages
 from tunesmith.other_tools.reading import placed
 from tunesmith.other_tools.translation import Translation
 from tunesmith.types import InputError

@@ -38,6 +38,12 @@ SPEAKERS: Mapping[str, tuple[str, str]] = {
     "observation_tag": ("tool", "observation"),
 }
 """Tags there: who speaks, and what they are called where nothing is said."""
+_NOT_IN_STAGE = "It is not read in this stage."
+_NOT_READ = {
+    "images": "Images are read in the stage sft alone.",
+    "videos": "Videos are not read.",
+    "audios": "Sound is not read.",
+}
 _RENAME = "Rename them in the data, or give turns as role and content."
 
 
@@ -51,6 +57,8 @@ def translate_datasets(found: Translation, place: Path) -> None:
         for one, weight in zip(sets, weights, strict=True):
             one.weight = as_number(weight)
     judged = [_read_set(found, name, registry, folder, stage) for name in names_in(found.get("eval_dataset"))]
+    if any("images" in one.columns for one in (*sets, *judged)):
+        found.translate("stage", {"task": "image_chat"}, "Rows show images.")
     write_sets(found, "dataset", sets, judged[0].path if judged else None)
     if any(one.weight for one in sets):
         found.also("interleave_probs mix_strategy", "data.mixture")
@@ -133,6 +141,8 @@ def _columns(found: Translation, entry: Mapping[str, Any], part: str, stage: str
     is_ranked = bool(entry.get("ranking"))
     for role, column in given.items():
         here = ROLES.get(str(role))
+        if stage == "sft" and role == "images":
+            here = "images"
         if stage == "pt":
             here = "text" if role == "prompt" else None
         elif here == "thumb" and stage != "kto":
@@ -142,10 +152,7 @@ def _columns(found: Translation, entry: Mapping[str, Any], part: str, stage: str
         if not is_said(column):
             continue
         if here is None:
-            why = (
-                "Rows hold texts alone." if role in ("images", "videos", "audios") else "It is not read in this stage."
-            )
-            found.note_part(f"{part}.columns.{role}", column, "left out", why)
+            found.note_part(f"{part}.columns.{role}", column, "left out", _NOT_READ.get(str(role), _NOT_IN_STAGE))
         else:
             columns[here] = str(column)
     return columns

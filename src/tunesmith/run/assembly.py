@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -179,10 +179,12 @@ def make_network(
     surgery: Callable[[Any], nn.Module],
     *,
     is_trained: bool = False,
+    proven: MutableMapping[str, float] | None = None,
 ) -> Network:
     """Apply the method to a loaded model and put it on its device, in its precision and layout.
 
-    In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
+    In a network that ``is_trained`` the method's weights keep their exact values for the optimizer. ``proven`` is that
+    of ``choose_layout``.
     """
     device = choose_device(config.compute.device)
     model = surgery(loaded.model)
@@ -195,6 +197,7 @@ def make_network(
         fused=fused,
         longest=loaded.max_length,
         pooling=task.row_pooling,
+        proven=proven,
     )
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
@@ -206,7 +209,7 @@ def make_network(
         model=model,
         tokenizer=loaded.tokenizer,
         max_length=_longest_row(model, loaded.max_length),
-        scorer=Scorer(model, layout, task.reads, shapes, pooling=task.row_pooling),
+        scorer=Scorer(model, layout, task.reads, shapes, pooling=task.row_pooling, packs=not is_trained),
         collate=collator_for(model, layout, pad_token_id, device, shapes),
         precision=precision,
         device=device,

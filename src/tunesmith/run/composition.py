@@ -29,6 +29,7 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.fair_rows import fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
+from tunesmith.run.idle_networks import Assembled
 from tunesmith.run.mixed_up import check_mixup
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
@@ -140,18 +141,33 @@ def _network(
     The configuration holds the method as it was settled for this model and these rows, the data the task as it suits
     the model.
     """
-    loaded = workshop.load(config, data)
-    data = replace(data, task=data.task.suited_to(loaded.model, loaded.tokenizer))
-    method = config.method.settled(loaded.model, situation_before(config, data, loaded.model))
-    config = config.model_copy(update={"method": method})
+    found = workshop.networks.take(config, data)
+    if found is None:
+        name = f"{config.output} {config.method.name} {config.train.seed}"
+        found = workshop.reuse.make("network", name, lambda: _assembled(name, config, data, workshop))
+    else:
+        workshop.reuse.used_again("network", found.name)
+    config = config.model_copy(update={"method": found.method})
+    return config, replace(data, task=found.task), found.network, list(found.notes)
+
+
+def _assembled(name: str, given: RunConfig, rows: TaskData, workshop: Workshop) -> Assembled:
+    """Return a network that was not there before; runs that begin alike may have it later."""
+    loaded = workshop.load(given, rows)
+    data = replace(rows, task=rows.task.suited_to(loaded.model, loaded.tokenizer))
+    method = given.method.settled(loaded.model, situation_before(given, data, loaded.model))
+    config = given.model_copy(update={"method": method})
     notes = data.task.adapt(loaded.tokenizer)
     torch.manual_seed(config.train.seed)
     check_judges(data.task)
-    network = make_network(loaded, config, data.task, config.method.apply, is_trained=True)
+    proven = workshop.proven_layouts(config, data)
+    network = make_network(loaded, config, data.task, config.method.apply, is_trained=True, proven=proven)
     network = with_answering(network, data.task)
     trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
     workshop.own(network, trained)
-    return config, data, network, list(notes)
+    assembled = Assembled(name, method, data.task, network, tuple(notes))
+    workshop.networks.lend(given, rows, assembled, trained, workshop.shared_places)
+    return assembled
 
 
 def _encode(

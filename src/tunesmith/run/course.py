@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.engine.snapshot import take
 from tunesmith.run.first_steps import FirstSteps
+from tunesmith.run.kept_states import Paused
 from tunesmith.run.overfitting import fit_of, watch
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
@@ -25,8 +27,9 @@ from tunesmith.types import Problem, RunError, StepInfo
 class Course:
     """What happens between a session's steps: notes, evaluations, checkpoints."""
 
-    def __init__(self, session: Ready) -> None:
+    def __init__(self, session: Ready, paused_at: int | None = None) -> None:
         self.session = session
+        self._paused_at = paused_at
         self._clock = 0.0
         """Up to when the session's time has been counted."""
         self._saved_step: int | None = None
@@ -67,17 +70,22 @@ class Course:
         if evaluation_due:
             self._evaluate()
             self._ask_method()
-        if evaluation_due or _is_due(info.step, session.config.compute.checkpoint_steps):
+        elif info.step == self._paused_at:  # as ``pause`` did
+            self._evaluate()
+            evaluation_due = True
+        self._count_time()
+        if _is_due(info.step, session.config.compute.checkpoint_steps) or (evaluation_due and not self._keep_best()):
             self.save()
         self._count_time()
 
     def pause(self) -> None:
-        """Evaluate, if this step was not, and save."""
+        """Evaluate, if this step was not, and keep where the training stands: in memory or on disk."""
         if self._evaluated_step != self.session.training.step:
             self._clock = time.perf_counter()
             self._evaluate()
             self._count_time()
-        self.save()
+        if self._saved_step == self.session.training.step or not self._keep_state():
+            self.save()
 
     def _evaluate(self) -> None:
         self._values = _evaluate(self.session)
@@ -93,6 +101,41 @@ class Course:
         value = value if higher else -value
         progress.is_ended = method.should_stop(training.scorer.model, training.step, total, value)
 
+    def _may_wait(self) -> bool:
+        """Say whether what was trained since the last checkpoint may be lost; several processes save as configured."""
+        return ranks.size() == 1 and self.session.workshop.states.may_wait(self.session.logbook.unsaved_seconds)
+
+    def _keep_best(self) -> bool:
+        """Return whether no checkpoint is needed now: hold the weights, where this step is the best before the last."""
+        session, training = self.session, self.session.training
+        if not self._may_wait():
+            return False
+        wanted = session.config.train.early_stopping.restore_best and session.progress.best_step == training.step
+        if not wanted or training.step == training.plan.total_steps:
+            return True
+        weights = take(training, {}, only_weights=True)
+        if not session.workshop.states.has_room(weights.num_bytes):
+            return False
+        session.logbook.best = None  # before the next one is there
+        session.logbook.best = weights.copied()
+        return True
+
+    def _keep_state(self) -> bool:
+        """Return whether the training waits in memory to be gone on with; nobody makes a step of it meanwhile."""
+        session, training, logbook = self.session, self.session.training, self.session.logbook
+        if not session.workshop.states.are_gone_on_with_here or not self._may_wait():
+            return False
+        session.metrics.sync()
+        state = take(training, asdict(session.progress))
+        is_best = session.progress.best_step == training.step
+        best = replace(state, optimizer=None, drawn=None) if is_best else logbook.best
+        paused = Paused(state, best, logbook.unsaved_seconds)
+        if not session.workshop.states.has_room(paused.num_bytes):
+            return False
+        on_host = training.collate.device.type == "cpu"
+        session.workshop.states.pause(session.directory.path, paused if on_host else paused.copied())
+        return True
+
     def save(self) -> None:
         """Save a checkpoint, unless there is one of this step already."""
         if self._saved_step == self.session.training.step:
@@ -100,20 +143,23 @@ class Course:
         self._count_time()
         _save(self.session)
         self._saved_step = self.session.training.step
+        self.session.logbook.unsaved_seconds = 0.0
 
     def _count_time(self) -> None:
         now = time.perf_counter()
         self.session.progress.seconds += now - self._clock
+        if self._saved_step != self.session.training.step:
+            self.session.logbook.unsaved_seconds += now - self._clock
         self._clock = now
 
 
-def drive(session: Ready, until: int | None = None) -> bool:
+def drive(session: Ready, until: int | None = None, paused_at: int | None = None) -> bool:
     """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
 
     It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
-    and saved, to be gone on with.
+    and kept, to be gone on with. ``paused_at`` is that of ``train``.
     """
-    course = Course(session)
+    course = Course(session, paused_at)
     require_same_weights(session.training)
     with session.stop.deferred():
         course.begin()
@@ -262,6 +308,10 @@ def _save(session: Ready) -> None:
 def _write(session: Ready) -> None:
     folder, progress = session.directory.checkpoints, session.progress
     session.metrics.sync()  # a checkpoint whose steps are not on record would lose them
+    held, best = session.logbook.best, progress.best_step
+    on_disk = {session.training.step, *checkpoints.list_weights(folder)}
+    if held is not None and held.step == best and best not in on_disk:
+        checkpoints.write(held, folder)  # first: who goes on from the checkpoint will ask for it
     checkpoints.save(session.training, folder, asdict(progress))
     keep = {progress.best_step} if progress.best_step is not None else set()
     checkpoints.rotate(folder, session.config.compute.keep_checkpoints, keep)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
+from tunesmith.engine.snapshot import put_back_weights
 from tunesmith.evaluate import has_baseline, predictions_table
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import MANIFEST
@@ -112,7 +113,10 @@ def _return_to_best(session: Ready) -> None:
     best, last = session.progress.best_step, session.training.step
     if not session.config.train.early_stopping.restore_best or best is None or best == last:
         return
-    path = checkpoints.list_steps(session.directory.checkpoints).get(best)
+    if (held := session.logbook.best) is not None and held.step == best:
+        put_back_weights(session.training, held)
+        return
+    path = checkpoints.list_weights(session.directory.checkpoints).get(best)
     found, damage = checkpoints.open_checkpoint(path, best) if path else (None, [])
     if found is None:
         for problem in damage:

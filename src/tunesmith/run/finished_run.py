@@ -247,11 +247,14 @@ class Run:
             _check_text(message.get("content"), f"Message {number}")
         network, writing = self.network, writing or Writing()
         columns = self.task.complete(task_that_writes.conversation(messages))
-        prompt = encode_prompts(network, self.task, columns, writing.max_new_tokens)[0]
+        prompts, beside = encode_prompts(network, self.task, columns, writing.max_new_tokens)
         shown = ""
         tokens: list[int] = []
         sampling = sampling_for(network, self.task, writing)
-        with cores_shared(), closing(stream(network.model, prompt.tolist(), sampling, keep=True)) as answer:
+        with (
+            cores_shared(),
+            closing(stream(network.model, prompts[0].tolist(), sampling, keep=True, beside=beside)) as answer,
+        ):
             for token in answer:
                 tokens.append(token)
                 text = str(network.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -46,7 +46,7 @@ class FirstSteps:
         per_work = seen.seconds_of_work(WARM_UP)
         scoring = per_work * (SCORING + (SCORING_WHOLE - SCORING) * min(max(seen.work.backward - 1, 0.0), 1.0))
         timetable = Timetable.of(training, seen.work, Pace(per_work, scoring, scoring), scored_rows(session))
-        measured = peak_bytes(session.network.device) - session.workshop.bytes_beside(session.network)
+        measured = peak_bytes(session.network.device) - session.bytes_beside
         scored = scored_tokens_of(training, session.validation)
         so_far = progress.seconds + info.seconds
         progress.predicted = {

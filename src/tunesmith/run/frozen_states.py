@@ -34,7 +34,7 @@ def wants_states(opened: Opened) -> bool:
     changes = training.task.corrupts or training.task.draws
     if training.scorer.prefix is None or not opened.config.compute.keep_states or changes:
         return False
-    if training.data.num_image_positions:
+    if training.data.shows_images:
         return False  # states are those of tokens
     return training.plan.total_steps > training.plan.steps_per_epoch
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from tunesmith.engine.precision import set_deterministic
+
 _VARIABLES = ("CUBLAS_WORKSPACE_CONFIG",)
 
 
@@ -33,7 +35,7 @@ def as_guest() -> Iterator[None]:
             torch.cuda.set_rng_state_all(on_devices)
         elif torch.cuda.is_initialized():  # by the run: from here on as if it had been by the caller
             torch.cuda.manual_seed_all(seed)
-        torch.use_deterministic_algorithms(is_deterministic, warn_only=only_warns)
+        set_deterministic(wanted=is_deterministic, only_warns=only_warns)
         for name, value in variables.items():
             if value is None:
                 os.environ.pop(name, None)

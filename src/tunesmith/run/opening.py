@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
+from tunesmith.engine.snapshot import put_back
 from tunesmith.models import record
 from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
@@ -53,6 +54,8 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     composed = with_living_reference(with_mined_sequences(calibrated(composed)))
     if resume:
         _restore(composed, before)
+    else:
+        composed.workshop.states.forget(directory.final or directory.path)  # of a run that this one replaces
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
@@ -74,16 +77,22 @@ def _begin(
 
 
 def _restore(composed: Composed, compute: ComputeConfig) -> None:
-    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
+    """Go back to where the run was paused or to its newest sound checkpoint; without any, start from the beginning.
 
     ``compute`` are the machine's settings that the run had up to now.
     """
+    logbook = composed.logbook
+    if (paused := composed.workshop.states.go_on(composed.directory.path)) is not None:
+        put_back(composed.training, paused.state)
+        logbook.progress = Progress(**paused.state.state["extra"])
+        logbook.best, logbook.unsaved_seconds = paused.best, paused.seconds
+        return
     found, problems = checkpoints.find(composed.directory.checkpoints)
     for problem in problems:
         composed.note(problem)
     if found is not None:
         checkpoints.restore(composed.training, found, compute)
-        composed.logbook.progress = Progress(**found.extra)
+        logbook.progress = Progress(**found.extra)
 
 
 def _environment(composed: Composed, decisions: Mapping[str, Decision], started: datetime) -> dict[str, Any]:

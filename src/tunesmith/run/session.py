@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tunesmith.data.encoded import Array, Encoded, Ragged
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
+from tunesmith.engine.snapshot import Snapshot
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData
@@ -68,6 +69,10 @@ class Logbook:
     observers: Observers
     progress: Progress = field(default_factory=Progress)
     problems: list[Problem] = field(default_factory=list)
+    best: Snapshot | None = None
+    """The weights of a step that was the best so far, where they are not in a checkpoint."""
+    unsaved_seconds: float = 0.0
+    """Of training, that no checkpoint on disk holds."""
 
     def note(self, problem: Problem) -> None:
         """Keep a note or warning for the run's record, and tell the observers."""
@@ -128,6 +133,13 @@ class Composed:
         return self.data.judged_split(self.config.evaluation.split)
 
     @property
+    def bytes_beside(self) -> int:
+        """The memory that other runs and the weights of the best step take on its device, which are no part of it."""
+        best = self.logbook.best
+        held = best.num_bytes if best is not None and self.network.device.type == "cpu" else 0
+        return self.workshop.bytes_beside(self.network) + held
+
+    @property
     def model_key(self) -> list[Any]:
         """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
         method, network, known = self.config.method, self.network, origin(self.network.model)
@@ -168,6 +180,11 @@ class StepSettings:
     """Layers that are compiled."""
     has_graphs: bool = False
 
+    @property
+    def changes_model(self) -> bool:
+        """Whether they have put something into the model."""
+        return self.memory.checkpointing or bool(self.num_compiled) or self.has_graphs
+
     def record(self) -> dict[str, Any]:
         """Return the entries of ``training.json``."""
         return {
@@ -198,8 +215,9 @@ class Ready(Opened):
     def working(self, what: str) -> None:
         """Say what is being done after the last step, to observers and to whoever stops it."""
         step, total = self.training.step, self.training.plan.total_steps
+        saved = "" if self.logbook.unsaved_seconds else ", which is saved"
         self.stop.advice = (
-            f"Stopped while {what}, after step {step} of {total}, which is saved; the run is not complete. "
+            f"Stopped while {what}, after step {step} of {total}{saved}; the run is not complete. "
             f"Bring it to its end with: {self.how_to_resume}"
         )
         self.observers.working(what)

@@ -12,6 +12,7 @@ from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.loop import Training
+from tunesmith.engine.memory_needs import Remember
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
@@ -45,7 +46,9 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
     in_use, available = _memory(opened, device)
-    plan = plan_memory(training, config.checkpointing, in_use=in_use, available=available)
+    plan = plan_memory(
+        training, config.checkpointing, in_use=in_use, available=available, remember=_remembering(opened, compiles)
+    )
     num_compiled = compile_layers(model) if compiles else 0
     _adopt(opened, training, plan)
     has_graphs = config.cuda_graphs and not plan.checkpointing
@@ -59,6 +62,19 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     return training, StepSettings(plan, num_compiled, has_graphs)
 
 
+def _remembering(opened: Opened, compiles: bool) -> Remember:
+    """Return what finds again what runs of the same kind have measured: of models and optimizers that are alike."""
+    config, task = opened.resolved, opened.data.task
+    alike = [
+        *opened.model_key,
+        *(one.model_dump(mode="json") for one in (config.method, config.compute, config.train.optimizer, task)),
+        opened.network.scorer.layout,
+        str(opened.network.device),
+        compiles,
+    ]
+    return lambda key, make: opened.workshop.once(["memory of a step", *alike, *key], make)
+
+
 def _memory(opened: Opened, device: torch.device) -> tuple[int, int]:
     """Return the bytes in use and those free for each of the ranks, which share the memory of their machine.
 
@@ -66,7 +82,9 @@ def _memory(opened: Opened, device: torch.device) -> tuple[int, int]:
     """
     in_use, available = memory_of(device)
     if ranks.size() == 1:
-        return in_use, available
+        workshop = opened.workshop  # what it keeps for other runs is no part of this one
+        kept = workshop.states.num_bytes + workshop.networks.num_bytes if device.type == "cpu" else 0
+        return in_use - kept, available + kept
     available //= ranks.size_here() if device.type == "cpu" else 1
     least, most = -ranks.max(-available), ranks.max(available)
     if least < UNLIKE * most:

@@ -45,6 +45,7 @@ def train(
     observers: Sequence[Observer] = (),
     workshop: Workshop | None = None,
     until: int | None = None,
+    paused_at: int | None = None,
     how_to_resume: str = "",
 ) -> Path:
     """Train as ``config`` says and return the run directory.
@@ -61,6 +62,7 @@ def train(
             bit that of the run alone.
         until: Leave the run unfinished after this step, or earlier if it stops by itself: evaluated and saved, to be
             resumed. Its test rows have not been scored by then.
+        paused_at: A step that the run was left at before: if that was lost, it is evaluated there as it was then.
         how_to_resume: What continues the run when it is stopped; its own command when not given.
 
     Raises:
@@ -92,6 +94,7 @@ def train(
             workshop or Workshop(keeps_models=False),
             resume=resume,
             until=until,
+            paused_at=paused_at,
             how_to_resume=how_to_resume,
         )
     return place.path
@@ -106,11 +109,12 @@ def train_in(
     *,
     resume: bool,
     until: int | None = None,
+    paused_at: int | None = None,
     how_to_resume: str = "",
 ) -> None:
     """Train as ``config`` says, from its beginning to its end, in a folder that is held (``enter``).
 
-    ``until`` and ``how_to_resume`` are those of ``train``, which says what is raised.
+    ``until``, ``paused_at`` and ``how_to_resume`` are those of ``train``, which says what is raised.
     """
     with ExitStack() as stack:
         workshop.reuse.begin_run()
@@ -123,9 +127,12 @@ def train_in(
             opened = keep_states(opened)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
         reset_peak(ready.network.device)
-        if drive(ready, until) and ranks.is_first():
+        if not drive(ready, until, paused_at):
+            if not ready.settings.changes_model:
+                workshop.networks.give_back(ready.network, ready.resolved)
+        elif ranks.is_first():
             with ranks.whole_machine():
-                finish(ready, peak_memory=peak_bytes(ready.network.device) - workshop.bytes_beside(ready.network))
+                finish(ready, peak_memory=peak_bytes(ready.network.device) - ready.bytes_beside)
 
 
 def directory_of(config: RunConfig) -> RunDirectory:

@@ -17,6 +17,8 @@ from tunesmith.models.base import LoadedModel
 from tunesmith.models.sharing import memory_beside, own_memory
 from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.idle_networks import IdleNetworks
+from tunesmith.run.kept_states import KeptStates
 from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from tunesmith.data.encoded import Encoded
     from tunesmith.engine.config import ComputeConfig
+    from tunesmith.models.base import ModelSource
     from tunesmith.run.config import RunConfig
 
 T = TypeVar("T")
@@ -49,7 +52,15 @@ class Workshop:
     for its runs, as it was. One process and one thread use it.
     """
 
-    def __init__(self, folder: Path | None = None, *, keeps_models: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        keeps_models: bool = True,
+        keeps_networks: bool = False,
+        most_lost: float = 0.0,
+        share: float = 1.0,
+    ) -> None:
         """Begin with nothing.
 
         Args:
@@ -57,13 +68,22 @@ class Workshop:
                 folder when not given, with what is large in that of the first run that needs it.
             keeps_models: Whether models are held, as they were loaded, for runs that come. What a single run has no
                 use for.
+            keeps_networks: Whether networks of runs that are left unfinished are kept for runs that begin alike.
+            most_lost: Seconds of training that may be in memory alone, to be made again after a kill: then checkpoints
+                are written less often than at every evaluation (``KeptStates``).
+            share: The part of the machine's memory that is this process's to keep states and networks in.
         """
         self._folder = folder
         self.keeps_models = keeps_models
+        self.states = KeptStates(most_lost, share)
+        self.networks = IdleNetworks(keeps_networks, share)
         self.reuse = Reuse()
         self._made: dict[str, object] = {}
         self._templates: dict[str, LoadedModel] = {}
         """Models as they were loaded, which nobody trains or changes."""
+        self._same_models: dict[str, str] = {}
+        """What else is asked for where a model that was loaded is wanted: by its key, that of the model."""
+        self._layouts: dict[str, dict[str, float]] = {}
         self._tokenizers: dict[int, PreTrainedTokenizerBase] = {}
         """Those that several runs use, by their identity."""
 
@@ -97,9 +117,16 @@ class Workshop:
         head, seed, source = data.task.head(), config.train.seed, config.model
         if not self.keeps_models or source.from_scratch:
             return source.load(head, data.task.vocabulary_texts(data.columns("train")), seed, head_of_run)
-        key = hash_json([source.model_dump(mode="json"), *head.auto_classes, head.num_outputs, dict(head.config)])
+
+        def key_of(source: ModelSource) -> str:
+            return hash_json([source.model_dump(mode="json"), *head.auto_classes, head.num_outputs, dict(head.config)])
+
+        key = key_of(source)
+        key = self._same_models.get(key, key)
         if key not in self._templates:
-            self._templates[key] = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
+            made = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
+            self._templates[key] = made
+            self._same_models[key_of(source.changed(max_length=made.max_length))] = key  # so a resumed run asks for it
         else:
             self.reuse.used_again("model", key)
         template = self._templates[key]
@@ -107,14 +134,26 @@ class Workshop:
         self._tokenizers[id(own)] = own
         return replace(source.load_again(template, seed), tokenizer=own)
 
+    def proven_layouts(self, config: RunConfig, data: TaskData) -> dict[str, float]:
+        """Return what was found of layouts on models that differ from a run's in weights that a seed makes alone."""
+        parts = [one.model_dump(mode="json") for one in (config.model, config.method, config.compute, data.task)]
+        return self._layouts.setdefault(hash_json(parts), {})
+
     def own(self, network: Network, names: Collection[str]) -> None:
         """Give a run the memory of the parameters ``names``, which it is going to train, and of the buffers."""
         for template in self._templates.values():
             own_memory(network.model, template.model, names)
 
+    @property
+    def shared_places(self) -> set[int]:
+        """The memory of models as they were loaded: networks have it in common, and write to none of it."""
+        return {one.data_ptr() for template in self._templates.values() for one in template.model.parameters()}
+
     def bytes_beside(self, network: Network) -> int:
-        """Return the memory of models that are held for other runs, as far as a run does not use it, in bytes."""
-        return memory_beside((template.model for template in self._templates.values()), network.model)
+        """Return the memory of what is held for other runs, as far as a run does not use it, on its device: bytes."""
+        models = memory_beside((template.model for template in self._templates.values()), network.model)
+        kept = self.states.num_bytes + self.networks.num_bytes
+        return models + (kept if network.device.type == "cpu" else 0)
 
     def tokenizer_sha256(self, network: Network) -> str:
         """Return what the tokenizer does, as one hash."""
@@ -162,6 +201,8 @@ class Workshop:
     def close(self, *, delete: bool = True) -> None:
         """Forget everything and, unless work is to go on from it, ``delete`` the columns of the common folder."""
         self.release()
+        self.states.clear()
+        self.networks.close()
         self._made.clear()
         self._tokenizers.clear()
         if delete and self._folder is not None:

@@ -120,17 +120,23 @@ def write_part(
     network: Network, task: Task, columns: Columns, writing: Writing, check: Callable[[int], None] = lambda _: None
 ) -> list[str]:
     """Return the model's answer to every row, written together; ``check`` is told how many are done."""
-    prompts = encode_prompts(network, task, columns, writing.max_new_tokens)
-    found = generate(network.model, prompts, sampling_for(network, task, writing), check=check)
+    prompts, beside = encode_prompts(network, task, columns, writing.max_new_tokens)
+    found = generate(network.model, prompts, sampling_for(network, task, writing), check=check, beside=beside)
     return [text.strip() for text in network.tokenizer.batch_decode(found, skip_special_tokens=True)]
 
 
-def encode_prompts(network: Network, task: Task, columns: Columns, max_new_tokens: int) -> Ragged:
-    """Return the prompts' ids, cut so that prompt and answer fit the length that the model was trained on."""
+def encode_prompts(
+    network: Network, task: Task, columns: Columns, max_new_tokens: int
+) -> tuple[Ragged, dict[str, Any]]:
+    """Return the prompts' ids, cut so that prompt and answer fit the length that the model was trained on.
+
+    Beside them come the further inputs that the task has, by name: the images that prompts show.
+    """
     room = network.max_length
     if _writer(task).shares_room:
         room = max(network.max_length - max_new_tokens, network.max_length // 2)
-    return as_ragged(_writer(task).encode_prompts(columns, network.tokenizer, room).inputs["input_ids"])
+    inputs = dict(_writer(task).encode_prompts(columns, network.tokenizer, room).inputs)
+    return as_ragged(inputs.pop("input_ids")), inputs
 
 
 def sampling_for(network: Network, task: Task, writing: Writing) -> Sampling:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tunesmith.data.messages import MisfitError, read_calls
+from tunesmith.data.message_cells import MisfitError
+from tunesmith.data.messages import read_calls
 from tunesmith.serve.errors import RefusedError
 
 Text = Annotated[str, Field(max_length=1_000_000)]

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tunesmith.data.messages import MisfitError, read_calls
+from tunesmith.data.message_cells import MisfitError
+from tunesmith.data.messages import read_calls
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _TAGGED = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|\Z)", re.DOTALL)

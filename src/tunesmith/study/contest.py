@@ -250,6 +250,7 @@ class _Contest:
             rate, steps = seen.config.train.learning_rate, seen.timetable.num_steps
         else:
             composed = self._compose(config)
+            self.work.workshop.networks.give_back(composed.network, composed.resolved)
             cost = Cost(0.0, 0.0)
             rate, steps = composed.config.train.learning_rate, composed.training.plan.total_steps
         found = {"rate": rate, "steps": steps, "training": cost.training, "finishing": cost.finishing}

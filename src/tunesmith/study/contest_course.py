@@ -95,7 +95,7 @@ class Course:
         for name in names:
             for rate in self.tried[name]:
                 if rate not in finished[name]:
-                    self.runs.forget_checkpoints(self.contestants[name], rate)
+                    self.runs.forget_state(self.contestants[name], rate)
             for rate in finished[name]:
                 self._try(name, rate, whole=True)
         if len(self.tried[names[0]]) > 1:
@@ -139,14 +139,18 @@ class Course:
         known = dict(self._line(name).rates) | {rate: outcome.value}
         self._line(name).rates = sorted(known.items())
         if whole:
-            self.runs.forget_checkpoints(self.contestants[name], rate)
+            self.runs.forget_state(self.contestants[name], rate)
         if outcome.reason:
             self.note(Problem("warning", f"{name} with the learning rate {rate:g}: {outcome.reason}."))
         self._changed(outcome)
 
     def _of_rate(self, name: str, rate: float, *, whole: bool) -> Training:
         steps = self.settled[name].steps
-        return self.runs.of_rate(self.contestants[name], rate, steps if whole else first_stop(steps), whole=whole)
+        third = first_stop(steps)
+        paused_at = third if whole and rate in self.tried[name] else None
+        return self.runs.of_rate(
+            self.contestants[name], rate, steps if whole else third, whole=whole, paused_at=paused_at
+        )
 
     def _at_once(self, rounds_of_rates: Sequence[Sequence[float]], turn: int) -> list[float]:
         """Return the rates that may be begun with: those of a round or, where no budget ends them early, of all."""
@@ -157,6 +161,7 @@ class Course:
 
     def _judge(self, names: Sequence[str]) -> None:
         """Train every method with every seed, all of them with one before the next; judge each on the test rows."""
+        self.runs.workshop.networks.close()  # nothing begins twice alike from here on
         going = list(names)
         for turn in range(self.num_seeds):
             if turn and not self._has_time_for_seeds(going, turn):

@@ -54,6 +54,8 @@ class Training:
     """The step that it is followed to; None of one that is brought to its end."""
     read: Callable[[], tuple[float | None, float | None]]
     """Gives its value and the validation loss beside it, once it is there."""
+    paused_at: int | None = None
+    """The step up to which it was followed before, where it was."""
 
     @property
     def name(self) -> str:
@@ -97,13 +99,22 @@ class ContestRuns:
     _ahead: dict[str, Future[Trained]] = field(default_factory=dict)
     """Trainings that were begun before their turn."""
 
-    def of_rate(self, contestant: Contestant, rate: float, until: int, *, whole: bool) -> Training:
-        """Return the training with a learning rate up to a step, whose worth the validation rows alone tell."""
+    def of_rate(
+        self, contestant: Contestant, rate: float, until: int, *, whole: bool, paused_at: int | None = None
+    ) -> Training:
+        """Return the training with a learning rate up to a step, whose worth the validation rows alone tell.
+
+        ``paused_at`` is the step up to which it was followed before.
+        """
         key = {"method": contestant.name, "rate": rate, "stage": "whole" if whole else "third"}
         place = self.folder.tuning(contestant.folder, rate)
         evaluation = self.config.evaluation.changed(split="validation", baseline=False, answers=0, training_rows=0)
         config = self.run_config(contestant, rate, self.config.train.seed, place, evaluation=evaluation)
-        return Training("tried", key, config, until, lambda: best_validation(place, self.tuned_by, higher=self.higher))
+
+        def read() -> tuple[float | None, float | None]:
+            return best_validation(place, self.tuned_by, higher=self.higher)
+
+        return Training("tried", key, config, until, read, paused_at)
 
     def of_seed(self, contestant: Contestant, rate: float, seed: int) -> Training:
         """Return the training with a seed, whose worth the test rows tell: the one time that they are opened for it."""
@@ -121,7 +132,7 @@ class ContestRuns:
             return
         for one in trainings:
             if self._known(one) is None and one.name not in self._ahead:
-                self._ahead[one.name] = self.crew.train(one.config, one.until)
+                self._ahead[one.name] = self.crew.train(one.config, one.until, one.paused_at)
 
     def finish(self, training: Training) -> Outcome:
         """Train unless the journal says what came of it; what fails is kept with its reason."""
@@ -161,9 +172,11 @@ class ContestRuns:
         training = self.config.train.changed(learning_rate=rate, seed=seed)
         return self.config.run_of(contestant, train=training, data=data, output=str(place), **sections)
 
-    def forget_checkpoints(self, contestant: Contestant, rate: float) -> None:
-        """Give back the disk of a run that a rate was tried by."""
-        remove_folder(RunDirectory(self.folder.tuning(contestant.folder, rate)).checkpoints)
+    def forget_state(self, contestant: Contestant, rate: float) -> None:
+        """Give back disk and memory of a run that a rate was tried by, and that nobody goes on with."""
+        place = self.folder.tuning(contestant.folder, rate)
+        self.workshop.states.forget(place)
+        remove_folder(RunDirectory(place).checkpoints)
 
     def _known(self, training: Training) -> dict[str, Any] | None:
         """Return what the journal says came of a training."""
@@ -198,6 +211,7 @@ class ContestRuns:
                 observers=[watching],
                 workshop=self.workshop,
                 until=training.until,
+                paused_at=training.paused_at,
                 how_to_resume=HOW_TO_RESUME,
             )
         except DiskError:

@@ -26,6 +26,7 @@ WAIT_SECONDS = 0.2
 class _Job:
     config: RunConfig
     until: int | None
+    paused_at: int | None
     done: Future[Trained] = field(default_factory=Future)
 
 
@@ -63,13 +64,16 @@ class Crew:
         for thread in self._threads:
             thread.join()
 
-    def train(self, config: RunConfig, until: int | None) -> Future[Trained]:
-        """Have a run trained as soon as somebody is free, and return where its end will be."""
+    def train(self, config: RunConfig, until: int | None, paused_at: int | None = None) -> Future[Trained]:
+        """Have a run trained as soon as somebody is free, and return where its end will be.
+
+        ``paused_at`` is that of ``tunesmith.run.train``.
+        """
         if len(self._threads) < self.number:
             thread = threading.Thread(target=self._work, args=(len(self._threads) + 1,), daemon=True)
             self._threads.append(thread)
             thread.start()
-        job = _Job(config, until)
+        job = _Job(config, until, paused_at)
         self._waiting.append(job)
         self._jobs.put(job)
         return job.done
@@ -105,7 +109,7 @@ class Crew:
             try:
                 if place not in self._processes:
                     self._processes[place] = self._make(place)
-                found = self._processes[place].train(job.config, job.until)
+                found = self._processes[place].train(job.config, job.until, job.paused_at)
                 if found is not None:
                     return found
                 lost = RunError("somebody asked its process to stop")  # as a cluster does that wants its machine back

@@ -144,6 +144,7 @@ class _Course:
                 return
             for other in self._rates:
                 if other != rate:
+                    self.work.workshop.states.forget(self._place(fold, other))
                     remove_folder(self._place(fold, other))
         place = self._place(fold, rate)
         reason = self._train(fold, f"{self._words(fold)}", place, rate)

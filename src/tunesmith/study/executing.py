@@ -60,6 +60,7 @@ def processes_for(
         number = cluster.number_of_workers(room)
         (folder / RUNS).mkdir(exist_ok=True)
         work.workshop.release()
+        work.workshop.networks.close()
         yield lambda place: cluster.process(room, folder / RUNS / f"worker-{place}.log"), number
 
 

@@ -94,6 +94,7 @@ def follow_trial(config: RunConfig, workshop: Workshop, metric: str, report: Rep
     except (RunError, InputError) as error:
         make_small(place)
         return TrialEnd("failed", None, reason=str(error).split("\n", 1)[0].rstrip("."))
+    workshop.states.forget(place)
     make_small(place)
     if value is None:
         return TrialEnd("failed", None, reason="the metric that decides has no value")

@@ -2,8 +2,9 @@
 
 It is asked to follow a trial of a search, ``{"kind": "follow", "config", "metric", "higher"}``, and answers
 ``{"kind": "report", "part", "value"}`` (whereupon it is told ``{"prune": ..}``), and at the end ``{"kind": "end",
-"state", "value", "loss", "reason"}``. Or it is asked to train, ``{"kind": "train", "config", "until"}``, and answers
-``{"kind": "trained", "reason", "warnings", "seconds"}``. It ends with whoever started it: when standard input closes.
+"state", "value", "loss", "reason"}``. Or it is asked to train, ``{"kind": "train", "config", "until", "paused_at"}``,
+and answers ``{"kind": "trained", "reason", "warnings", "seconds"}``. It ends with whoever started it: when standard
+input closes.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tunesmith.engine.rank_group import num_cores
 from tunesmith.files.lock import wait_until_free
 from tunesmith.run import Observer, RunConfig, Workshop, train
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.kept_states import MOST_LOST
 from tunesmith.run.signals import Stopped
 from tunesmith.study.search_trial import Report, TrialEnd, follow_trial
 from tunesmith.study.workplace import HOW_TO_RESUME
@@ -65,9 +68,13 @@ class TrainingProcess(ABC):
                 return TrialEnd(said["state"], said["value"], said["loss"], said["reason"])
         return None
 
-    def train(self, config: RunConfig, until: int | None) -> Trained | None:
-        """Have a run trained up to a step, or to its end; None and errors as of ``follow``."""
-        self._tell({"kind": "train", "config": _plain(self._sent(config)), "until": until})
+    def train(self, config: RunConfig, until: int | None, paused_at: int | None = None) -> Trained | None:
+        """Have a run trained up to a step, or to its end; None and errors as of ``follow``.
+
+        ``paused_at`` is that of ``tunesmith.run.train``.
+        """
+        what = {"config": _plain(self._sent(config)), "until": until, "paused_at": paused_at}
+        self._tell({"kind": "train", **what})
         said = self._hear_or_stop()
         return None if said is None else Trained(said["reason"], tuple(said["warnings"]), said["seconds"])
 
@@ -108,7 +115,7 @@ class LocalProcess(TrainingProcess):
         self._log = log.open("ab")
         # A session of its own: Ctrl-C is for the study, which then asks its processes to stop.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; from {__name__} import main; sys.exit(main())"],
+            [sys.executable, "-c", f"import sys; from {__name__} import main; sys.exit(main({num_threads}))"],
             env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -174,8 +181,9 @@ def _plain(config: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and name != "version"}
 
 
-def _train(config: RunConfig, workshop: Workshop, until: int | None) -> Trained:
+def _train(config: RunConfig, workshop: Workshop, until: int | None, paused_at: int | None) -> Trained:
     """Train, or go on with a training, and say why it could not go on."""
+    workshop.states.are_gone_on_with_here = False  # but by whoever is free then, maybe on another machine
     place, watching, began = RunDirectory(Path(str(config.output))), WarningsKept(), time.monotonic()
     reason = ""
     wait_until_free(place.path, LET_GO_SECONDS)
@@ -186,6 +194,7 @@ def _train(config: RunConfig, workshop: Workshop, until: int | None) -> Trained:
             observers=[watching],
             workshop=workshop,
             until=until,
+            paused_at=paused_at,
             how_to_resume=HOW_TO_RESUME,
         )
     except DiskError:
@@ -195,8 +204,8 @@ def _train(config: RunConfig, workshop: Workshop, until: int | None) -> Trained:
     return Trained(reason, tuple(watching.warnings), time.monotonic() - began)
 
 
-def main() -> int:
-    """Do what is asked until standard input closes."""
+def main(num_threads: int) -> int:
+    """Do what is asked until standard input closes; of the machine's memory, it keeps no more than of its cores."""
     from tunesmith.config.build import build
 
     asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -217,13 +226,14 @@ def main() -> int:
         return bool(asked.get()["prune"])
 
     threading.Thread(target=listen, daemon=True).start()
-    with Workshop() as workshop:
+    share = min(num_threads / num_cores(), 1.0)
+    with Workshop(keeps_networks=True, most_lost=MOST_LOST, share=share) as workshop:
         while True:
             wish = asked.get()
             try:
                 config = build(RunConfig, cast("dict[str, Any]", wish["config"]))
                 if wish["kind"] == "train":
-                    answer("trained", **asdict(_train(config, workshop, wish["until"])))
+                    answer("trained", **asdict(_train(config, workshop, wish["until"], wish["paused_at"])))
                     continue
                 wait_until_free(Path(str(config.output)), LET_GO_SECONDS)
                 end = follow_trial(config, workshop, wish["metric"], report, higher=wish["higher"])

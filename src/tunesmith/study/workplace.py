@@ -10,6 +10,7 @@ from typing import Any
 
 from tunesmith.run import Workshop
 from tunesmith.run.guest import as_guest
+from tunesmith.run.kept_states import MOST_LOST
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.study.folder import JOURNAL, Journal, StudyFolder
 from tunesmith.types import InputError
@@ -54,7 +55,7 @@ def workplace(
         stop_requests() as stop,
         folder.held(asked, overwrite=overwrite) as goes_on,
         closing(Journal(place / JOURNAL)) as journal,
-        Workshop() as workshop,
+        Workshop(keeps_networks=True, most_lost=MOST_LOST) as workshop,
     ):
         stop.advice = f"Stopped before the first {first}. Begin again with: {HOW_TO_RESUME}"
         yield Workplace(folder, journal, workshop, stop, goes_on)

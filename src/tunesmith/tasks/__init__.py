@@ -13,6 +13,7 @@ from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.columns import TEXT
 from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.grpo import GRPO
+from tunesmith.tasks.image_chat import ImageChat
 from tunesmith.tasks.image_classification import ImageClassification
 from tunesmith.tasks.image_text import ImageText
 from tunesmith.tasks.masked_lm import MaskedLM
@@ -41,6 +42,7 @@ TASKS: dict[str, type[Task]] = {
     "grpo": GRPO,
     "image_classification": ImageClassification,
     "image_text": ImageText,
+    "image_chat": ImageChat,
     "reranking": Reranking,
 }
 
@@ -212,6 +214,7 @@ __all__ = [
     "Classification",
     "Detection",
     "Embedding",
+    "ImageChat",
     "ImageClassification",
     "ImageText",
     "MaskedLM",

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from tunesmith import metrics
-from tunesmith.data.chat_rows import MESSAGES, PROMPT, Conversations
+from tunesmith.data.chat_layout import MESSAGES, PROMPT
+from tunesmith.data.chat_rows import Conversations
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
 from tunesmith.data.forms import Form
+from tunesmith.models.image_reader import text_part
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
 from tunesmith.tasks.card import TaskCard
-from tunesmith.tasks.chat import code, encoding
+from tunesmith.tasks.chat import code, documents, encoding
 from tunesmith.tasks.chat.calls import written_call
 from tunesmith.tasks.chat.encoding import TooLong, read_messages, read_tools
 from tunesmith.tasks.chat.masks import TrainOn, trained_messages
@@ -215,7 +217,7 @@ class CausalLM(Task, Writer):
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
             keeps_text = self.special_tokens == "text"
-            return encoding.encode_documents(columns["text"], texts, max_length, keeps_text=keeps_text)
+            return documents.encode_documents(columns["text"], texts, max_length, keeps_text=keeps_text)
         encoder = encoding.ConversationEncoder(
             self._format(tokenizer), texts, max_length, train_on=self.train_on, too_long=self.too_long
         )
@@ -310,7 +312,7 @@ class CausalLM(Task, Writer):
         texts = TextTokenizer(tokenizer)
         if not self._is_chat(columns):
             keeps_text = self.special_tokens == "text"
-            return encoding.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
+            return documents.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
         prompts = ((parted(messages)[0], tools) for messages, tools in self._conversations(columns))
         chat_format = self._format(tokenizer)
         return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
@@ -326,7 +328,7 @@ class CausalLM(Task, Writer):
             except RefusedError:
                 return frozenset(found)
             if (start := text.rfind(answer)) >= 0:
-                after = TextTokenizer(tokenizer).special_after(text, start + len(answer))
+                after = TextTokenizer(cast("Any", text_part(tokenizer))).special_after(text, start + len(answer))
                 found |= set() if after is None else {after}
         return frozenset(found)
 

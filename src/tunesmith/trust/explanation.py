@@ -177,7 +177,7 @@ class Explainer:
         network, task = self.network, self.task
         if asked is not None:
             raise InputError(f"--label or --word {asked}: the run writes answers; these have none.", "Leave it out.")
-        prompt = encode_prompts(network, task, columns, self._max_new_tokens)[0].tolist()
+        prompt = encode_prompts(network, task, columns, self._max_new_tokens)[0][0].tolist()
         sampling = sampling_for(network, task, Writing(self._max_new_tokens))
         answer = generate(network.model, Ragged.from_rows([prompt]), sampling)[0]
         if not answer:

@@ -13,6 +13,7 @@ from torch import nn
 
 from tunesmith.engine.attention import ATTENTION_SITES, Settings, attend, current_borders
 from tunesmith.engine.batch import Borders
+from tunesmith.engine.blocks.packing import PackedLinear, current_packing
 from tunesmith.engine.blocks.projection import Layer, layer_of
 from tunesmith.engine.stand_ins import Forward
 from tunesmith.kernels import attention as native
@@ -80,12 +81,42 @@ class Block:
         if borders is not None and settings.get("past_key_values") is None and len(hidden_states) == 1:
             read = _reading.get() if self.is_last else None
             try:
-                computed = self.compute(hidden_states[0].contiguous(), borders, read, settings)
+                computed = self._computed(hidden_states[0].contiguous(), borders, read, settings)
             except _NoMaskError:
                 computed = None
             if computed is not None:
                 return computed[None]
         return self.below(hidden_states, *arguments, **settings)
+
+    def _computed(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any]
+    ) -> torch.Tensor | None:
+        if current_packing() is not None and not self.layer.training and hidden_TD.dtype == torch.float32:
+            predicted = self.predict(hidden_TD, borders, read, settings)
+            if predicted is not None:
+                return predicted
+        return self.compute(hidden_TD, borders, read, settings)
+
+    def predict(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any], /
+    ) -> torch.Tensor | None:
+        """Return the same as ``compute`` with packed weights, and without gradients; None where that is not known."""
+        raise NotImplementedError
+
+    @staticmethod
+    def packed(*groups: Any) -> list[PackedLinear] | None:
+        """Return packed layers, those of one group side by side; None where one of them cannot be packed.
+
+        A group is a sequence of modules, or one of them with the activation that follows it.
+        """
+        packing = current_packing()
+        assert packing is not None
+        found = [
+            packing.linear(group[0], activation=group[1]) if isinstance(group[-1], str) else packing.linear(*group)
+            for group in groups
+        ]
+        known = [one for one in found if one is not None]
+        return known if len(known) == len(found) else None
 
     def compute(
         self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any], /

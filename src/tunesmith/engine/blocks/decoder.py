@@ -59,6 +59,38 @@ class DecoderBlock(Block):
         result_QD = self._rest(attended, stream[read.tokens], outputs)
         return torch.zeros_like(hidden_TD).index_copy(0, read.tokens, result_QD)
 
+    def predict(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, settings: Mapping[str, Any], /
+    ) -> torch.Tensor | None:
+        """Return what ``compute`` does."""
+        own, feed = self.layer.self_attn, self.layer.mlp
+        sizes = self.linear(own.q_proj, own.k_proj)
+        if sizes is None:
+            return None
+        depth = own.head_dim
+        num_heads, num_key_heads = (len(layer.weight) // depth for layer in sizes)
+        seeing = Settings(own.scaling, causal=True, window=self.window)
+        rotation = self.rotation(*settings["position_embeddings"])
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_key_heads, depth), seeing, borders, rotation=rotation)
+        few = read if pattern is not None else None
+        inputs = ([own.q_proj], [own.k_proj, own.v_proj]) if few else ([own.q_proj, own.k_proj, own.v_proj],)
+        packed = self.packed(*inputs, [own.o_proj], [feed.gate_proj, feed.up_proj], [feed.down_proj])
+        if packed is None:
+            return None
+        *reading, first, wide, narrow = packed
+        norm, second = self.layer.input_layernorm, self.layer.post_attention_layernorm
+        stream, normed = add_rms_norm(hidden_TD, None, norm.weight, norm.variance_epsilon)
+        if pattern is None or few is None:
+            attended = self.attend(reading[0](normed), num_heads, depth, seeing, borders, rotation=rotation)
+        else:
+            stream = stream[few.tokens]
+            query = reading[0](normed[few.tokens]).view(len(stream), -1, depth)
+            key, value = (one.view(len(one), -1, depth) for one in reading[1](normed).chunk(2, dim=1))
+            attended = native.attend(query, key, value, pattern)
+        stream, normed = add_rms_norm(first(attended), stream, second.weight, second.variance_epsilon)
+        result = stream + narrow(gated(wide(normed), self.activation))
+        return result if few is None else torch.zeros_like(hidden_TD).index_copy(0, few.tokens, result)
+
     def _rest(self, attended: torch.Tensor, stream: torch.Tensor, outputs: Any) -> torch.Tensor:
         """Return what follows attention, for any number of tokens."""
         first, gate, up, down = outputs

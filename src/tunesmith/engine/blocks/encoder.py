@@ -61,6 +61,34 @@ class EncoderBlock(Block):
         result_QD = self._rest(attended, hidden_TD[read.tokens], outputs, tuple(few))
         return torch.zeros_like(hidden_TD).index_copy(0, read.tokens, result_QD)
 
+    def predict(
+        self, hidden_TD: torch.Tensor, borders: Borders, read: Reading | None, _settings: Mapping[str, Any], /
+    ) -> torch.Tensor | None:
+        """Return what ``compute`` does."""
+        attention, inner, outer = self.layer.attention, self.layer.intermediate, self.layer.output
+        own = attention.self
+        num_heads, depth = own.num_attention_heads, own.attention_head_size
+        seeing = Settings(depth**-0.5, bool(own.is_causal), window=self.window)
+        pattern = self.of_few(read, hidden_TD, (num_heads, num_heads, depth), seeing, borders)
+        few = read if pattern is not None else None
+        inputs = ([own.query], [own.key, own.value]) if few else ([own.query, own.key, own.value],)
+        packed = self.packed(*inputs, [attention.output.dense], [inner.dense], [outer.dense])
+        if packed is None:
+            return None
+        *reading, first, second, third = packed
+        residual = hidden_TD if few is None else hidden_TD[few.tokens]
+        if pattern is None:
+            attended = self.attend(reading[0](hidden_TD), num_heads, depth, seeing, borders)
+        else:
+            query = reading[0](residual).view(len(residual), -1, depth)
+            key, value = (one.view(len(one), -1, depth) for one in reading[1](hidden_TD).chunk(2, dim=1))
+            attended = native.attend(query, key, value, pattern)
+        between = _added(first(attended), residual, attention.output.LayerNorm)
+        fused = self.packed([inner.dense, self.activation])
+        wide = activate(second(between), None, self.activation) if fused is None else fused[0](between)
+        result = _added(third(wide), between, outer.LayerNorm)
+        return result if few is None else torch.zeros_like(hidden_TD).index_copy(0, few.tokens, result)
+
     def _rest(
         self, attended: torch.Tensor, residual: torch.Tensor, outputs: Any, masks: tuple[Mask | None, ...]
     ) -> torch.Tensor:
@@ -71,6 +99,10 @@ class EncoderBlock(Block):
         )
         wide = activate(project(between, [second], with_bias=False), second.bias, self.activation)
         return _normed(project(wide, [third], with_bias=False), third, between, self.layer.output, masks[1])
+
+
+def _added(x: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+    return add_layer_norm(x, None, residual, norm.weight, norm.bias, epsilon=norm.eps)
 
 
 def _normed(x: torch.Tensor, linear: Any, residual: torch.Tensor, module: Any, mask: Mask | None) -> torch.Tensor:

@@ -24,11 +24,12 @@ static inline __attribute__((always_inline)) void NAME(see)(const Decoding *at, 
                                                             const REAL *keys, const REAL *values, const REAL *next, int64_t begin,
                                                             int64_t end, float *scores, int64_t wide, float *results) {
     int64_t depth = at->depth;
-    for (int64_t j = begin / 32 * 32; j < end; j += 2 * LANES) {
+    for (int64_t j = begin / 32 * 32; j < padded(end); j += 2 * LANES) {
+        const REAL *tile = keys + j / 32 * 32 * depth + j % 32;
         vfloat sums[MOST_QUERIES][2] = {};
         for (int64_t d = 0; d < depth; d++) {
-            const REAL *line = keys + j * depth + d * 32;
-            __builtin_prefetch(j + 2 * LANES < end ? line + 32 * depth : values + begin * depth + d * 32);
+            const REAL *line = tile + d * 32;
+            __builtin_prefetch(j / 32 * 32 + 32 < end ? line + 32 * depth : values + begin * depth + d * 32 + j % 32);
             vfloat low = LOAD(line, LANES), high = LOAD(line + LANES, LANES);
             for (int r = 0; r < count; r++) {
                 sums[r][0] += queries[r * depth + d] * low;

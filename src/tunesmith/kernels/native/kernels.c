@@ -66,6 +66,8 @@ static inline vfloat activate(int kind, vfloat x, vfloat *slope) {
     return choose(x <= 0, splat(0), x);
 }
 
+#include "linear.h"
+
 #define REAL float
 #define LOAD load_f32
 #define STORE store_f32

@@ -9,6 +9,14 @@
 #include "vectors.h"
 
 #define ROWS 8
+// What the registers hold: sums of so many rows, and factors of so many vectors, at a time.
+#if LANES == 16
+#define ROWS_AT_ONCE 8
+#define VECTORS_AT_ONCE 2
+#else
+#define ROWS_AT_ONCE 4
+#define VECTORS_AT_ONCE 1
+#endif
 
 // ---- in float -------------------------------------------------------------------------------------------------------
 
@@ -37,43 +45,41 @@ static inline const factor_plain *left_plain(const float *rows, int64_t stride, 
 static inline void products_plain(const factor_plain *a, int64_t a_stride, const factor_plain *b, int64_t b_stride,
                                   int64_t from, int64_t to, int64_t first_column, int64_t end_column, float *out,
                                   int64_t out_stride) {
-    for (int64_t c = first_column; c < end_column; c += 2 * LANES) {
-        vfloat sums[ROWS][2];
-        for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = splat(0);
-        for (int64_t k = from; k < to; k++) {
-            vfloat low = load_f32(b + k * b_stride + c, LANES), high = load_f32(b + k * b_stride + c + LANES, LANES);
+    for (int64_t c = first_column; c < end_column; c += 2 * LANES)
+        for (int first = 0; first < ROWS; first += ROWS_AT_ONCE) {
+            const factor_plain *left = a + first * a_stride;
+            vfloat sums[ROWS_AT_ONCE][2];
+            for (int r = 0; r < ROWS_AT_ONCE; r++) sums[r][0] = sums[r][1] = splat(0);
+            for (int64_t k = from; k < to; k++) {
+                vfloat low = load_f32(b + k * b_stride + c, LANES), high = load_f32(b + k * b_stride + c + LANES, LANES);
 #pragma GCC unroll 8
-            for (int r = 0; r < ROWS; r++) {
-                sums[r][0] += a[r * a_stride + k] * low;
-                sums[r][1] += a[r * a_stride + k] * high;
+                for (int r = 0; r < ROWS_AT_ONCE; r++) {
+                    sums[r][0] += left[r * a_stride + k] * low;
+                    sums[r][1] += left[r * a_stride + k] * high;
+                }
+            }
+            for (int r = 0; r < ROWS_AT_ONCE; r++) {
+                store_f32(out + (first + r) * out_stride + c, sums[r][0], LANES);
+                store_f32(out + (first + r) * out_stride + c + LANES, sums[r][1], LANES);
             }
         }
-        for (int r = 0; r < ROWS; r++) {
-            store_f32(out + r * out_stride + c, sums[r][0], LANES);
-            store_f32(out + r * out_stride + c + LANES, sums[r][1], LANES);
-        }
-    }
 }
 
 // out[k, c] += sum over r of a[r, k] * b[r, c]
 static inline void add_outer_plain(const float *a, int64_t a_stride, const float *b, int64_t columns, int64_t from,
                                    int64_t to, float *out, factor_plain *space) {
-    for (int64_t c = 0; c < columns; c += 2 * LANES) {
-        vfloat low[ROWS], high[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            low[r] = load_f32(b + r * columns + c, LANES);
-            high[r] = load_f32(b + r * columns + c + LANES, LANES);
-        }
+    for (int64_t c = 0; c < columns; c += VECTORS_AT_ONCE * LANES) {
+        vfloat factors[ROWS][VECTORS_AT_ONCE];
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECTORS_AT_ONCE; v++) factors[r][v] = load_f32(b + r * columns + c + v * LANES, LANES);
         for (int64_t k = from; k < to; k++) {
             float *place = out + k * columns + c;
-            vfloat sum_low = load_f32(place, LANES), sum_high = load_f32(place + LANES, LANES);
+            vfloat sums[VECTORS_AT_ONCE];
+            for (int v = 0; v < VECTORS_AT_ONCE; v++) sums[v] = load_f32(place + v * LANES, LANES);
 #pragma GCC unroll 8
-            for (int r = 0; r < ROWS; r++) {
-                sum_low += a[r * a_stride + k] * low[r];
-                sum_high += a[r * a_stride + k] * high[r];
-            }
-            store_f32(place, sum_low, LANES);
-            store_f32(place + LANES, sum_high, LANES);
+            for (int r = 0; r < ROWS; r++)
+                for (int v = 0; v < VECTORS_AT_ONCE; v++) sums[v] += a[r * a_stride + k] * factors[r][v];
+            for (int v = 0; v < VECTORS_AT_ONCE; v++) store_f32(place + v * LANES, sums[v], LANES);
         }
     }
 }

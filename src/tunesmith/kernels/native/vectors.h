@@ -1,7 +1,9 @@
-// Vectors of 16 floats, their loads and stores from float and bf16, and the few functions the kernels need.
+// Vectors as wide as the processor's registers, their loads and stores from float and bf16, and the few functions the
+// kernels need.
 //
-// Everything is written in the vector extensions that gcc and clang share, so that one text serves
-// AVX-512, AVX2 and NEON: the compiler splits what the machine has no register for.
+// Everything is written in the vector extensions that gcc and clang share, so that one text serves AVX-512, AVX2 and
+// NEON. Wider vectors than the registers would be computed, too, but gcc keeps them in memory: with AVX2 attention took
+// ten times as long with vectors of 16 floats as with those of 8.
 #ifndef TUNESMITH_VECTORS_H
 #define TUNESMITH_VECTORS_H
 
@@ -10,15 +12,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 
-typedef float vfloat __attribute__((vector_size(64)));
-typedef int32_t vint __attribute__((vector_size(64)));
-typedef uint32_t vuint __attribute__((vector_size(64)));
-typedef uint16_t vhalf __attribute__((vector_size(32)));
+typedef float vfloat __attribute__((vector_size(4 * LANES)));
+typedef int32_t vint __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
 typedef uint16_t bf16;
 
-static inline vfloat splat(float value) { return (vfloat){} + value; }
+// x - 0 is x for every x; x + 0 is not (-0), so that it would be computed.
+static inline vfloat splat(float value) { return value - (vfloat){}; }
 static inline vuint splat_bits(uint32_t value) { return (vuint){} + value; }
 // Where the compiler does not find the one instruction for these by itself, they are named. Of max and min, the second
 // operand is the result when one of the two is a NaN.
@@ -32,6 +41,24 @@ static inline vfloat vmin(vfloat a, vfloat b) { return (vfloat)_mm512_min_ps((__
 static inline vfloat vsqrt(vfloat a) { return (vfloat)_mm512_sqrt_ps((__m512)a); }
 static inline float sum_of(vfloat a) { return _mm512_reduce_add_ps((__m512)a); }
 static inline float max_of(vfloat a) { return _mm512_reduce_max_ps((__m512)a); }
+#elif defined(__AVX2__)
+#include <immintrin.h>
+static inline vfloat choose(vint condition, vfloat yes, vfloat no) {
+    return (vfloat)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)condition);
+}
+static inline vfloat vmax(vfloat a, vfloat b) { return (vfloat)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline vfloat vmin(vfloat a, vfloat b) { return (vfloat)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline vfloat vsqrt(vfloat a) { return (vfloat)_mm256_sqrt_ps((__m256)a); }
+static inline float sum_of(vfloat a) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128((__m256)a), _mm256_extractf128_ps((__m256)a, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+static inline float max_of(vfloat a) {
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128((__m256)a), _mm256_extractf128_ps((__m256)a, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
 #else
 static inline vfloat choose(vint condition, vfloat yes, vfloat no) {
     return (vfloat)((condition & (vint)yes) | (~condition & (vint)no));
@@ -54,7 +81,13 @@ static inline float max_of(vfloat a) {
 }
 #endif
 
+#if LANES == 16
 static const vuint IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif LANES == 8
+static const vuint IOTA = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+static const vuint IOTA = {0, 1, 2, 3};
+#endif
 
 // ---- memory: whole vectors, or the first `lanes` of one (the rest reads as 0) -------------------------------------
 
@@ -163,7 +196,7 @@ static inline uint32_t noise_start(const Noise *noise, int64_t token) {
     return noise->keys ? mix(noise->keys[token] ^ noise->call) : 0;
 }
 
-// What the elements `first` to `first + 15` of a token are multiplied by: 0 or `scale`.
+// What the elements from `first` on, LANES of them, of a token are multiplied by: 0 or `scale`.
 static inline vfloat noise_factors(const Noise *noise, uint32_t start, uint32_t first) {
     vuint hash = vmix((IOTA + first) * 0x9e3779b9u + start);
 #ifdef __AVX512F__

@@ -25,6 +25,25 @@ def question_code(system: str | None, arguments: Mapping[str, Any]) -> tuple[str
     )
 
 
+def image_question_code(system: str | None, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the lines that make tokens and pixels of a conversation with an image in it."""
+    parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": "Your question."}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+    if system:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    more = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    return (
+        "from PIL import Image",
+        "from transformers import AutoProcessor",
+        "",
+        'processor = AutoProcessor.from_pretrained(folder, backend="pil")',
+        f"messages = {json.dumps(messages, ensure_ascii=False)}",
+        f"text = processor.apply_chat_template(messages, add_generation_prompt=True{more})",
+        'image = Image.open("image.png").convert("RGB")',
+        'inputs = processor(text=[text], images=[image], add_special_tokens=False, return_tensors="pt")',
+    )
+
+
 def answering_code(ends: Sequence[str]) -> tuple[str, ...]:
     """Return the lines that write the likeliest answer to ``inputs``, up to one of the tokens ``ends``, if any.
 

@@ -1,4 +1,4 @@
-"""Conversations, documents and prompts as rows of numbers."""
+"""Conversations and prompts as rows of numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tunesmith.data.encoded import Encoded, Ragged, RaggedBuilder
 from tunesmith.tasks.chat.controls import MARK
 from tunesmith.tasks.chat.fitting import fitted
+from tunesmith.tasks.chat.image_places import PICTURES, ImagePlaces
 from tunesmith.tasks.chat.masks import TextRow, TrainOn, texts_needed, training_rows
 from tunesmith.tasks.chat.sandbox import RefusedError
 from tunesmith.tasks.chat.template import ChatFormat, Message
@@ -90,27 +91,34 @@ class Quotes:
         words = (
             "have the text of a control token in a message ({}): it stays text. task.special_tokens control reads it"
         )
-        return {f"{words.format(_listed(self._tokens))} as the token.": self._num_rows}
+        return {f"{words.format(listed(self._tokens))} as the token.": self._num_rows}
 
 
-def _listed(tokens: Iterable[str]) -> str:
+def listed(tokens: Iterable[str]) -> str:
+    """Return some of the tokens, in words."""
     found = sorted(tokens)
     return ", ".join(found[:MAX_TOKENS]) + (", …" if len(found) > MAX_TOKENS else "")
 
 
-class _Rows:
+class Rows:
     """Rows of numbers as they are made, and how many each row of the data has."""
 
     def __init__(self) -> None:
         self._ids, self._reads = RaggedBuilder(), RaggedBuilder()
         self._labels, self._num_bytes = RaggedBuilder(np.int64), RaggedBuilder()
+        self._pictures = RaggedBuilder(np.int64)
         self._counts: list[npt.NDArray[np.int64]] = []
         self.num_truncated = 0
         self.left_out: dict[str, tuple[int, ...]] = {}
         self.remarks: dict[str, int] = {}
 
-    def add(self, rows: TokenRows, counts: npt.NDArray[np.int64]) -> None:
-        """Add the rows of some rows of the data, each of which has as many as ``counts`` says."""
+    def add(
+        self, rows: TokenRows, counts: npt.NDArray[np.int64], pictures: Sequence[tuple[int, ...]] | None = None
+    ) -> None:
+        """Add the rows of some rows of the data, each of which has as many as ``counts`` says.
+
+        ``pictures`` are the numbers of the images that each of ``rows`` shows, where they may show some.
+        """
         rows_U, places_U = rows.reads
         num_reads = np.bincount(rows_U, minlength=len(rows))
         self._ids.add(rows.tokens.ids, rows.lengths)
@@ -118,13 +126,17 @@ class _Rows:
         self._labels.add(rows.tokens.ids[places_U], num_reads)
         self._num_bytes.add(rows.tokens.num_bytes[places_U], num_reads)
         self._counts.append(counts)
+        if pictures is not None:
+            shown = np.array([one for numbers in pictures for one in numbers], dtype=np.int64)
+            self._pictures.add(shown, lengths_of(pictures))
 
     def encoded(self) -> Encoded:
         """Return the sequences; ``Encoded.rows`` where not each row of the data is one."""
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._counts])
         is_one_each = bool((counts[1:] == 1).all())
+        shown = {PICTURES: self._pictures.finish()} if self._pictures.num_rows else {}
         return Encoded(
-            {"input_ids": self._ids.finish()},
+            {"input_ids": self._ids.finish(), **shown},
             {"labels": self._labels.finish(), "num_bytes": self._num_bytes.finish()},
             self.num_truncated,
             self._reads.finish(),
@@ -143,14 +155,18 @@ class ConversationEncoder:
     max_length: int
     train_on: TrainOn = "assistant"
     too_long: TooLong = "truncate"
+    images: ImagePlaces | None = None
+    """Where conversations show images. Their numbers are then an input of their own, ``PICTURES``."""
 
     def encode(self, conversations: Iterator[Conversation], place: Callable[[int], str]) -> Encoded:
         """Encode conversations; ``place`` says where one stands in the user's files.
 
         A row of the data has as many rows as ``training_rows`` gives it; none where nothing of it is trained, or
-        it is too long and dropped, or the template refuses it (``left_out``).
+        it is too long and dropped, or the template refuses it, or its images leave room for nothing else
+        (``left_out``).
         """
-        refusals, rows, quotes = Refusals(place), _Rows(), Quotes(self.tokenizer)
+        refusals, rows, quotes = Refusals(place), Rows(), Quotes(self.tokenizer)
+        too_large: list[int] = []
         for first, batch in _batches(conversations):
             texts: list[list[TextRow]] = []
             self.chat_format.prepare(
@@ -158,13 +174,14 @@ class ConversationEncoder:
             )
             for row, conversation in enumerate(batch, start=first):
                 try:
-                    texts.append(training_rows(self.chat_format, *conversation, self.train_on))
+                    texts.append(self._texts(*conversation))
                 except RefusedError as error:
                     refusals.add(row, error)
                     texts.append([])
             quotes.add([text.text for text in several] for several in texts)
             tokens = self.tokenizer.rows([text for several in texts for text in several])
             of_row = np.repeat(np.arange(len(batch)), lengths_of(texts))
+            pictures = [text.pictures for several in texts for text in several]
             too_long = np.flatnonzero(tokens.lengths > self.max_length)
             if len(too_long):
                 rows.num_truncated += len(too_long)
@@ -173,68 +190,74 @@ class ConversationEncoder:
                 for index in too_long.tolist():
                     row = int(of_row[index])
                     try:
-                        kept[index] = self._shortened(flat_texts[index], batch[row])
+                        kept[index], pictures[index] = self._shortened(flat_texts[index], batch[row])
                     except RefusedError as error:
                         refusals.add(first + row, error)
                         kept[index] = None
-                of_row = of_row[[one is not None for one in kept]]
+                    except _TooLargeError:
+                        too_large.append(first + row)
+                        kept[index] = None
+                is_kept = [one is not None for one in kept]
+                of_row, pictures = of_row[is_kept], list(itertools.compress(pictures, is_kept))
                 tokens = TokenRows.join([one for one in kept if one is not None])
             learned = np.unique(tokens.reads[0])  # those of which nothing is learned are left out
-            rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)))
+            shown = None if self.images is None else [pictures[index] for index in learned.tolist()]
+            rows.add(tokens.select(learned), np.bincount(of_row[learned], minlength=len(batch)), shown)
         self.chat_format.prepare(())
         rows.left_out, rows.remarks = refusals.by_reason, quotes.remarks
+        if too_large:
+            words = f"show images that leave no room for an answer within {self.max_length} tokens"
+            rows.left_out[words] = tuple(dict.fromkeys(too_large))
         return rows.encoded()
 
-    def _shortened(self, text: TextRow, conversation: Conversation) -> Tokens | None:
-        """Return a too long row made to fit, or None for one that is dropped."""
+    def _texts(self, messages: list[Message], tools: list[Any] | None) -> list[TextRow]:
+        """Return a conversation as rows to train on, their images in their places."""
+        found = training_rows(self.chat_format, messages, tools, self.train_on)
+        return found if self.images is None else [self.images.written(text, messages) for text in found]
+
+    def _shortened(self, text: TextRow, conversation: Conversation) -> tuple[Tokens | None, tuple[int, ...]]:
+        """Return a too long row made to fit, or None for one that is dropped, and the images that it shows."""
         if self.too_long == "drop":
-            return None
+            return None, ()
         messages, tools = conversation
         # The marks say which of the messages this row trains, wherever they come to stand.
         needed = messages[: text.trained[-1] + 1]
         marked = [{**message, "train": index in text.trained} for index, message in enumerate(needed)]
 
+        made: list[tuple[Tokens, TextRow]] = []
+
         def measure(kept: list[Message]) -> Tokens | None:
-            found = training_rows(self.chat_format, kept, tools, self.train_on)
-            return self.tokenizer.rows(found[-1:])[0] if found else None
+            found = self._texts(kept, tools)
+            if not found:
+                return None
+            made.append((self.tokenizer.rows(found[-1:])[0], found[-1]))
+            return made[-1][0]
 
         tokens = fitted(measure, marked, self.max_length)
-        return None if tokens is None else tokens.part(0, self.max_length)
+        if tokens is None:
+            return None, ()
+        part = _without_cut_images(tokens, tokens.part(0, self.max_length), self.images)
+        pictures = _row_of(tokens, made).pictures
+        if pictures and not len(part.reads):
+            raise _TooLargeError
+        return part, pictures
 
 
-def encode_documents(
-    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
-) -> Encoded:
-    """Encode plain texts, every token of which is trained.
+class _TooLargeError(Exception):
+    """The images of a row take so many tokens that nothing else of it is left."""
 
-    Control tokens that are written in them are read as such, unless ``keeps_text``: whole conversations and
-    several documents are often given as one text.
 
-    Texts longer than ``max_length`` become several rows, each of which begins with the last token of the one
-    before: every token but a text's first is predicted exactly once.
-    """
-    rows, length = _Rows(), max(max_length, 2)
-    controls, found, num_found = tokenizer.controls, set[str](), 0
-    for first in range(0, len(texts), BATCH_ROWS):
-        batch = [text or "" for text in texts[first : first + BATCH_ROWS]]
-        if controls is not None:
-            holding = [text for text in batch if controls.pattern.search(text)]
-            num_found += len(holding)
-            found.update(*(controls.found_in(text) for text in holding[:MAX_TOKENS]))
-            batch = controls.marked(batch) if keeps_text else batch
-        tokens = tokenizer.documents(batch)
-        # Of a text of one token, which follows nothing, there is no row.
-        counts = -(-(tokens.lengths - 1).clip(min=0) // (length - 1))
-        number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        firsts = np.repeat(tokens.offsets[:-1], counts) + number * (length - 1)
-        lasts = np.minimum(firsts + length, np.repeat(tokens.offsets[1:], counts))
-        rows.add(tokens.parts(firsts, lasts), counts)
-    if num_found:
-        how = (
-            "text, as task.special_tokens says" if keeps_text else "tokens. task.special_tokens text keeps them as text"
-        )
-        rows.remarks[f"have control tokens in their text ({_listed(found)}), which are read as {how}."] = num_found
-    return rows.encoded()
+def _row_of(tokens: Tokens, made: Sequence[tuple[Tokens, TextRow]]) -> TextRow:
+    return next(row for one, row in made if one is tokens)
+
+
+def _without_cut_images(whole: Tokens, part: Tokens, images: ImagePlaces | None) -> Tokens:
+    """Return a part of a row's tokens; raise ``_TooLargeError`` where it has not all of the images' tokens."""
+    if images is not None:
+        counts = [int(np.isin(one.ids, list(images.token_ids)).sum()) for one in (whole, part)]
+        if counts[0] != counts[1]:
+            raise _TooLargeError
+    return part
 
 
 def encode_prompts(
@@ -245,63 +268,74 @@ def encode_prompts(
     place: Callable[[int], str],
     *,
     add_generation_prompt: bool = True,
+    images: ImagePlaces | None = None,
 ) -> Encoded:
     """Encode conversations up to where the model is to answer, or as they are: one row each, inputs only.
 
-    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning.
+    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning. Where
+    they show ``images``, the numbers of these are an input of their own, ``PICTURES``; ``InputError`` names the rows
+    whose images alone are too long.
     """
-    refusals = Refusals(place)
+    refusals, too_large = Refusals(place), list[int]()
     ids: list[np.ndarray[Any, Any]] = []
+    shown: list[tuple[int, ...]] = []
     num_truncated = 0
 
-    render = functools.partial(chat_format.render, add_generation_prompt=add_generation_prompt)
+    def write(messages: list[Message], tools: list[Any] | None) -> TextRow:
+        text = chat_format.render(messages, tools, add_generation_prompt=add_generation_prompt).text
+        row = TextRow(text, (), len(messages), (), ends_with_answer=False)
+        return row if images is None else images.written(row, messages)
 
-    def measure(messages: list[Message], tools: list[Any] | None) -> Tokens:
-        return tokenizer.prompts([render(messages, tools).text])[0]
+    def measure(messages: list[Message], tools: list[Any] | None, made: list[tuple[Tokens, TextRow]]) -> Tokens:
+        row = write(messages, tools)
+        made.append((tokenizer.prompts([row.text])[0], row))
+        return made[-1][0]
 
     for first, batch in _batches(conversations):
-        texts = []
+        texts: list[TextRow] = []
         chat_format.prepare((messages, tools, add_generation_prompt) for messages, tools in batch)
         for row, (messages, tools) in enumerate(batch, start=first):
             try:
-                texts.append(render(messages, tools).text)
+                texts.append(write(messages, tools))
             except RefusedError as error:
                 refusals.add(row, error)
-                texts.append("")
-        prompts = tokenizer.prompts(texts)
+                texts.append(TextRow("", (), 0, (), ends_with_answer=False))
+        prompts = tokenizer.prompts([text.text for text in texts])
         for row, (messages, tools) in enumerate(batch, start=first):
             tokens = prompts[row - first]
+            made = [(tokens, texts[row - first])]
             if len(tokens) > max_length:
                 num_truncated += 1
                 try:
-                    tokens = fitted(functools.partial(measure, tools=tools), messages, max_length) or tokens
+                    shorter = functools.partial(measure, tools=tools, made=made)
+                    tokens = fitted(shorter, messages, max_length) or tokens
                 except RefusedError as error:
                     refusals.add(row, error)
-            ids.append(_last(tokens, max_length, tokenizer))
+            try:
+                part = tokens.part(max(len(tokens) - max_length, 0), len(tokens))
+                ids.append(filled(_without_cut_images(tokens, part, images), tokenizer))
+            except _TooLargeError:
+                too_large.append(row)
+            shown.append(_row_of(tokens, made).pictures)
     refusals.raise_if_any()
-    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, num_truncated)
+    if too_large:
+        raise InputError(_too_large(too_large, max_length, place))
+    inputs = {"input_ids": Ragged.from_rows(ids, np.int32)}
+    if images is not None:
+        inputs[PICTURES] = Ragged.from_rows(shown, np.int64)
+    return Encoded(inputs, {}, num_truncated)
 
 
-def encode_beginnings(
-    texts: Sequence[str | None], tokenizer: TextTokenizer, max_length: int, *, keeps_text: bool = False
-) -> Encoded:
-    """Encode plain texts for the model to go on from; too long ones lose their beginning."""
-    given = [text or "" for text in texts]
-    if keeps_text and tokenizer.controls is not None:
-        given = tokenizer.controls.marked(given)
-    tokens = [
-        one
-        for first in range(0, len(given), BATCH_ROWS)
-        for one in tokenizer.documents(given[first : first + BATCH_ROWS], ended=False)
-    ]
-    ids = [_last(one, max_length, tokenizer) for one in tokens]
-    return Encoded({"input_ids": Ragged.from_rows(ids, np.int32)}, {}, sum(len(one) > max_length for one in tokens))
+def _too_large(rows: Sequence[int], max_length: int, place: Callable[[int], str]) -> list[Problem]:
+    message = f"{len(rows)} rows show images that alone take more than the {max_length} tokens of a prompt."
+    fix = "Give fewer or smaller images a row, ask for shorter answers, or train with a larger model.max_length."
+    places = tuple(place(row) for row in rows[:MAX_ROWS_SHOWN])
+    return [Problem("error", message, fix, len(rows), places)]
 
 
-def _last(tokens: Tokens, max_length: int, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
-    """Return the last ids; one filler where there are none, as a row is never empty."""
-    ids = tokens.ids[max(len(tokens) - max_length, 0) :]
-    return ids if len(ids) else np.array([tokenizer.filler], dtype=np.int32)
+def filled(tokens: Tokens, tokenizer: TextTokenizer) -> np.ndarray[Any, Any]:
+    """Return a prompt's ids; one filler where there are none, as a row is never empty."""
+    return tokens.ids if len(tokens) else np.array([tokenizer.filler], dtype=np.int32)
 
 
 def _batches(conversations: Iterator[Conversation]) -> Iterator[tuple[int, list[Conversation]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tunesmith.tasks.chat.image_places import STAND_INS
 from tunesmith.tasks.chat.template import Message
 from tunesmith.tasks.chat.tokens import Tokens
 
@@ -64,8 +65,11 @@ def _cut(
 
 
 def middle_out(text: str, length: int) -> str:
-    """Return a text's beginning and end, ``length`` characters in all."""
-    return text if len(text) <= length else text[: length // 2] + text[len(text) - (length - length // 2) :]
+    """Return a text's beginning and end, ``length`` characters in all, and the images of what is left out."""
+    if len(text) <= length:
+        return text
+    first, last = length // 2, len(text) - (length - length // 2)
+    return text[:first] + "".join(STAND_INS.findall(text[first:last])) + text[last:]
 
 
 def num_tokens(tokens: Tokens | None) -> int:

@@ -33,6 +33,8 @@ class TextRow:
     """The messages that the spans belong to."""
     ends_with_answer: bool
     """Whether nothing comes after the last answer, and that is trained: it must end with an end token."""
+    pictures: tuple[int, ...] = ()
+    """The numbers of the images that the text shows, in their order."""
 
 
 def trained_messages(messages: Sequence[Message], train_on: TrainOn) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ MAX_FILE = 1_000_000
 MAX_PREPARED = 16_000_000
 """Bytes of conversations that are rendered ahead."""
 
+_OURS = frozenset({"train", "images", "pictures"})
+"""What messages hold for us alone."""
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -88,6 +90,8 @@ class ChatFormat:
     """Special tokens by name, and the task's own arguments."""
     controls: Controls | None = None
     """Control tokens that stay text where they stand in a message; None where they are tokens there, too."""
+    parts: Callable[[str], list[dict[str, str]]] | None = None
+    """Makes a list of parts of a content, for templates that are given such lists."""
 
     @classmethod
     def of(
@@ -139,10 +143,13 @@ class ChatFormat:
         return {
             "documents": None,
             **self.variables,
-            "messages": self._kept([_given(message) for message in messages]),
+            "messages": self._kept([self._in_parts(_given(message)) for message in messages]),
             "tools": self._kept(tools),
             "add_generation_prompt": prompt,
         }
+
+    def _in_parts(self, message: Message) -> Message:
+        return message if self.parts is None else {**message, "content": self.parts(message["content"])}
 
     def _kept(self, values: Any) -> Any:
         return values if self.controls is None or values is None else self.controls.marked(list(values))
@@ -150,6 +157,6 @@ class ChatFormat:
 
 def _given(message: Message) -> Message:
     """Return a message as templates get it: no marks of ours, nothing that is None, thoughts under every usual name."""
-    given = {name: value for name, value in message.items() if value is not None and name != "train"}
+    given = {name: value for name, value in message.items() if value is not None and name not in _OURS}
     thoughts = next((given[name] for name in _REASONING if name in given), None)
     return given if thoughts is None else {"thinking": thoughts, **given, "reasoning_content": thoughts}
