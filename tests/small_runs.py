@@ -55,7 +55,7 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_config(reviews: Path, model: Path, output: Path, /, **sections: Any) -> RunConfig:
-    """Return a configuration: sections over small defaults, and one rate for all parameters, the new head among them."""
+    """Return a configuration: sections over small defaults, and one rate for all parameters, a new head's too."""
     train = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32", **sections.pop("train", {})}
     by_hand = {"evaluate_steps": 8, "early_stopping": {"patience": "never"}}  # 8 steps are an epoch of the reviews
     evaluation = {"num_resamples": 50, **sections.pop("evaluation", {})}

@@ -67,7 +67,9 @@ def undecided(configured: Callable[..., RunConfig], tmp_path: Path) -> Callable[
 
     def build(num_rows: int = 160, train: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
         rows = write_rows(tmp_path / f"rows-{num_rows}.csv", num_rows)
-        return configured(data=str(rows), train={**UNSAID, **(train or {})}, **sections)
+        method = sections.pop("method", "full")
+        method = {"head_factor": None, **({"name": method} if isinstance(method, str) else method)}
+        return configured(data=str(rows), train={**UNSAID, **(train or {})}, method=method, **sections)
 
     return build
 
@@ -96,7 +98,7 @@ def test_what_is_said_stays(undecided: Callable[..., RunConfig]) -> None:
         "schedule": {"name": "cosine", "warmup": 0},
     }
     session, resolved = composed(undecided(train=said))
-    assert session.decisions.keys() == {"model.max_length"}
+    assert session.decisions.keys() == {"method.head_factor", "model.max_length"}
     for key, value in said.items():
         found = getattr(resolved.train, key)
         if isinstance(value, dict):
@@ -123,6 +125,50 @@ def test_a_larger_model_gets_a_smaller_rate_and_an_adapter_a_larger_one(undecide
     assert scaled < adapted
     head = composed(undecided(method="freeze"))[1].train.learning_rate
     assert head > small
+
+
+HEAD = ("classifier", "score", "modules_to_save")
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "factor"),
+    [
+        ("full", 1e-4, 30.0),  # at most
+        ("full", 1e-3, 10.0),
+        ("full", 1.0, 1.0),  # at least
+        ("lora", 1e-3, 10.0),
+        ("freeze", 1e-3, 1.0),  # nothing but the head is trained
+        ({"name": "freeze", "layers": 1}, 1e-3, 10.0),
+        ({"name": "freeze", "gradual": True}, 1e-3, 10.0),
+    ],
+)
+def test_a_new_head_has_the_rate_that_suits_it_alone(
+    undecided: Callable[..., RunConfig], method: Any, rate: float, factor: float
+) -> None:
+    suiting = _suiting(undecided(method=method))
+    options = suiting[0].method.default_learning_rate * suiting[0].method.rate_factor()
+    scale = rules.suited_rate(*suiting) / options
+    made, resolved = composed(undecided(method=method, train={"learning_rate": rate * scale}))
+    assert resolved.method.head_factor == pytest.approx(factor, rel=0.05)  # both rates are rounded
+    for group in resolved.method.parameter_groups(made.network.model):
+        are_heads = {any(part in name for part in HEAD) for name in group.names}
+        assert group.learning_rate_scale == (resolved.method.head_factor if True in are_heads else 1.0)
+        assert len(are_heads) == 1 or factor == 1
+
+
+def _suiting(config: RunConfig) -> tuple[RunConfig, Any, Any, int]:
+    made, resolved = composed(config)
+    assert resolved.train.batch_size
+    return config, made.data.task, made.network.model, resolved.train.batch_size
+
+
+def test_what_is_not_new_has_the_rate_of_the_rest(undecided: Callable[..., RunConfig], tmp_path: Path) -> None:
+    said = composed(undecided(method={"name": "full", "head_factor": 3.0}))[1]
+    assert said.method.head_factor == 3.0
+    assert composed(undecided(model="lstm"))[1].method.head_factor == 1.0
+    first = train(undecided(train={"max_steps": 2}, output=str(tmp_path / "first")))
+    assert Run.open(first).config.method.head_factor > 1  # type: ignore[operator]
+    assert composed(undecided(model=str(first), output=str(tmp_path / "second")))[1].method.head_factor == 1.0
 
 
 @pytest.mark.parametrize("num_rows", [100, 300, 1_000, 3_000, 10_000, 100_000, 3_000_000])

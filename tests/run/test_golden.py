@@ -32,9 +32,13 @@ class Case:
 
 CASES = {
     "full": Case("--method full --method.head_factor 1 --train.schedule cosine --train.learning_rate 0.02"),
-    "lora": Case("--method lora --method.rank 4 --method.head_factor 1 --compute.micro_batch_rows 5 --train.learning_rate 0.03"),
+    "lora": Case(
+        "--method lora --method.rank 4 --method.head_factor 1 --compute.micro_batch_rows 5 --train.learning_rate 0.03"
+    ),
     "lstm": Case("--model.dropout 0.1 --train.learning_rate 0.01", model="lstm"),
-    "top layer": Case("--method freeze --method.layers 1 --method.embeddings true --method.head_factor 1 --train.learning_rate 0.02"),
+    "top layer": Case(
+        "--method freeze --method.layers 1 --method.embeddings true --method.head_factor 1 --train.learning_rate 0.02"
+    ),
     "chat": Case("--method lora --method.rank 4 --train.learning_rate 0.01", "chats", "llama"),
     "plain text": Case("--task causal_lm --model.max_length 64 --train.learning_rate 0.01", "texts", "llama"),
     "masked": Case("--task masked_lm --train.learning_rate 0.01", "texts"),

@@ -17,6 +17,7 @@ from tunesmith.engine.mixing import Mix, MixedPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
+from tunesmith.methods.groups import trains_below_head
 from tunesmith.models.origin import origin
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, token_table
@@ -49,9 +50,9 @@ MOST_EPOCHS = 20
 """However few the rows are."""
 FEW_SHOT_STEPS, FEW_SHOT_EPOCHS = 100, 50
 """Steps that are made of few rows drawn on purpose (``data.few_shot``), as far as so many passes over them reach."""
-HEAD_RATE, MOST_HEAD_FACTOR = 1e-2, 10.0
+HEAD_RATE, MOST_HEAD_FACTOR = 1e-2, 30.0
 """The rate that a new head is learned with where nothing else is trained, and how many times that of the rest it gets
-at most: it begins with nothing, and has to come to something before the rest can be of use to it."""
+at most: it begins with nothing, and the rest learns through it."""
 SIZE_EXPONENT = 0.5
 """The rate falls with this power of the model's weights."""
 FEWEST_EVALUATIONS, MOST_EVALUATIONS = 5, 10
@@ -107,10 +108,11 @@ def decide(
     batch_size = choices.settle("train.batch_size", train.batch_size, *amount.batch_size)
     epochs = choices.settle("train.epochs", train.epochs, *amount.epochs)
     plan = amount.plan
-    rate = choices.settle(
-        "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
+    scale = _rate_scale(config, task, network.model, batch_size)
+    rate = choices.settle("train.learning_rate", train.learning_rate, *_learning_rate(config, scale))
+    head_factor = choices.settle(
+        "method.head_factor", config.method.head_factor, *_head_factor(config, network.model, scale, rate)
     )
-    head_factor = choices.settle("method.head_factor", config.method.head_factor, *_head_factor(config, network.model))
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
     every = choices.settle("train.evaluate_steps", train.evaluate_steps, *amount.evaluate_steps)
     patience = choices.settle(
@@ -286,40 +288,49 @@ def _epochs_of_few(task: Task, per_epoch: int) -> tuple[float, str]:
 
 def suited_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> float:
     """Return the rate that is taken where none is given."""
-    return _learning_rate(config, task, model, batch_size)[0]
+    return _learning_rate(config, _rate_scale(config, task, model, batch_size))[0]
 
 
-def _learning_rate(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> tuple[float, str]:
+def _rate_scale(config: RunConfig, task: Task, model: nn.Module, batch_size: int) -> tuple[float, list[str]]:
+    """Return what a rate is multiplied with for the task, the model and its steps, and why."""
     batch_factor = math.sqrt(batch_size / REFERENCE_ROWS)
     by_batch = f"x {batch_factor:.2g} for steps of {batch_size} rows"
-    own = config.model.default_learning_rate
-    if own is not None:
-        return _rounded(own * batch_factor), f"{own:g} for models from scratch, {by_batch}"
+    if config.model.default_learning_rate is not None:
+        return batch_factor, [by_batch]
     weights = _weights_that_think(model)
     size_factor = (REFERENCE_WEIGHTS / weights) ** SIZE_EXPONENT
-    base, options = config.method.default_learning_rate, config.method.rate_factor()
     reasons = [
-        f"{base:g} for the method {config.method.name}",
-        *([f"x {options:.2g} for its options"] if options != 1 else ()),
         *([f"x {task.rate_factor:.2g} for the task {task.name}"] if task.rate_factor != 1 else ()),
         f"x {size_factor:.2g} for {compact(weights)} weights below the vocabulary",
         by_batch,
     ]
-    return _rounded(base * options * task.rate_factor * size_factor * batch_factor), ", ".join(reasons)
+    return task.rate_factor * size_factor * batch_factor, reasons
 
 
-def _head_factor(config: RunConfig, model: nn.Module) -> tuple[float, str]:
+def _learning_rate(config: RunConfig, scale: tuple[float, list[str]]) -> tuple[float, str]:
+    factor, reasons = scale
+    own = config.model.default_learning_rate
+    if own is not None:
+        return _rounded(own * factor), f"{own:g} for models from scratch, {', '.join(reasons)}"
+    base, options = config.method.default_learning_rate, config.method.rate_factor()
+    by_options = [f"x {options:.2g} for its options"] if options != 1 else []
+    return _rounded(base * options * factor), ", ".join(
+        [f"{base:g} for the method {config.method.name}", *by_options, *reasons]
+    )
+
+
+def _head_factor(config: RunConfig, model: nn.Module, scale: tuple[float, list[str]], rate: float) -> tuple[float, str]:
+    """Return how many times the rate of the rest a head gets that is new: what it would get if it were alone."""
     if config.model.default_learning_rate is not None:
         return 1.0, "all of a model from scratch is new"
     known = origin(model)
     if not (known and known.new_parameters):
-        return 1.0, "nothing of the model is new"
-    rate = config.method.default_learning_rate * config.method.rate_factor()
-    factor = _rounded(min(max(HEAD_RATE / rate, 1.0), MOST_HEAD_FACTOR))
-    return factor, (
-        f"{HEAD_RATE:g} for a new head, beside {rate:g} for the method {config.method.name}, from 1 to "
-        f"{MOST_HEAD_FACTOR:g} times"
-    )
+        return 1.0, "no head of the model is new"
+    if not trains_below_head(model, config.method):
+        return 1.0, "nothing but the head is trained"
+    alone = _rounded(HEAD_RATE * scale[0])
+    factor = _rounded(min(max(alone / rate, 1.0), MOST_HEAD_FACTOR))
+    return factor, f"a new head alone would have a rate of {alone:g}; from 1 to {MOST_HEAD_FACTOR:g} times {rate:g}"
 
 
 def _weights_that_think(model: nn.Module) -> int:
