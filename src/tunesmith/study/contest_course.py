@@ -67,7 +67,7 @@ class Course:
     """The rate that each method is judged with."""
     cuts: list[str] = field(default_factory=list)
     num_seeds: int = 0
-    """Seeds that are gone through, after what was cut."""
+    """Seeds that time is kept for while rates are tried."""
 
     def go(self, settled: Mapping[str, Settled]) -> None:
         """Tune, train and judge everybody."""
@@ -160,13 +160,16 @@ class Course:
     # ---- judging ---------------------------------------------------------------------------------
 
     def _judge(self, names: Sequence[str]) -> None:
-        """Train every method with every seed, all of them with one before the next; judge each on the test rows."""
+        """Train every method with every seed, all of them with one before the next; judge each on the test rows.
+
+        How many there is time for is known only now, whatever was foreseen.
+        """
         self.runs.workshop.networks.close()  # nothing begins twice alike from here on
         going = list(names)
-        for turn in range(self.num_seeds):
+        for turn in range(self.config.seeds):
             if turn and not self._has_time_for_seeds(going, turn):
                 break
-            seeds = range(turn, turn + 1 if self.board.budget is not None else self.num_seeds)
+            seeds = range(turn, turn + 1 if self.board.budget is not None else self.config.seeds)
             self.runs.begin(
                 self.runs.of_seed(self.contestants[name], self.rates[name], self.config.train.seed + 1 + one)
                 for one in seeds
@@ -252,7 +255,7 @@ class Course:
         after = sum(self._cost(name).needed(1, 1) for name in names)
         done = "1 seed" if turn == 1 else f"{turn} seeds"
         return self._decide(
-            f"seeds-{turn}", after, lambda left: f"{done} of each method instead of {self.num_seeds}: {left}"
+            f"seeds-{turn}", after, lambda left: f"{done} of each method instead of {self.config.seeds}: {left}"
         )
 
     def _decide(self, what: str, seconds: float, words: Callable[[str], str]) -> bool:

@@ -25,7 +25,7 @@ def verdict_of(
     if not judged:
         return "No method could be judged: the reason stands beside each."
     if question.reference not in judged:
-        return f"{_cap(question.reference)}, which all others are compared with, could not be judged."
+        return f"{question.reference}, which all others are compared with, could not be judged."
     reference = judged[question.reference]
     if not comparisons:
         shown = interval(Interval(reference["mean"], reference["low"], reference["high"]))
@@ -51,7 +51,12 @@ class _Words:
     def sentence(self) -> str:
         """Return the sentence for what was found, the strongest finding first."""
         text = self._better() or self._equivalent() or self._worse() or self._undecided()
-        return f"{_cap(text)}{_basis(self.reference, self.judged, self.question)}."
+        return f"{self._begun(text)}{_basis(self.reference, self.judged, self.question)}."
+
+    def _begun(self, text: str) -> str:
+        """Return the beginning of a sentence; the name of a method stays as it is given in configurations."""
+        is_name = any(text.startswith(f"{name} ") for name in self.judged)
+        return text if is_name else text[:1].upper() + text[1:]
 
     def _better(self) -> str:
         if not self.of["better"]:
@@ -190,10 +195,6 @@ def _are(ones: Sequence[object]) -> str:
 
 def _none(ones: Sequence[object]) -> str:
     return "it" if len(ones) == 1 else "none of them"
-
-
-def _cap(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _is_known(value: Any) -> bool:

@@ -34,7 +34,7 @@ class Scope:
     rates: int
     seeds: int
     cuts: tuple[str, ...] = field(default=(), compare=False)
-    """What was cut, in words."""
+    """What was cut, in words; of seeds that is said when there turns out to be no time for them."""
 
 
 def fit(scope: Scope, costs: Mapping[str, Cost], reference: str, seconds: float) -> Scope | None:
@@ -79,8 +79,6 @@ def _words(before: Scope, after: Scope, costs: Mapping[str, Cost], seconds: floa
     if after.rates < before.rates:
         what = "one learning rate" if after.rates == 1 else f"{after.rates} learning rates"
         cuts.append(f"{what} instead of {before.rates} for each method: {why}")
-    if after.seeds < before.seeds:
-        cuts.append(f"{after.seeds} seed{'s' * (after.seeds > 1)} instead of {before.seeds}: {why}")
     left_out = [name for name in before.methods if name not in after.methods]
     if left_out:
         cuts.append(f"without {', '.join(left_out)}: {why}")
