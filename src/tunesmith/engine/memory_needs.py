@@ -48,6 +48,7 @@ from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.streaming import in_memory, stream_of
 
 PROBE_LENGTH = {"cpu": 512}
 """Longest row of a probe, by kind of device."""
@@ -129,6 +130,8 @@ class Needs:
     """Tokens of rows, the longest first: all of them, or so many that they stand for all."""
     step_tokens: float
     """Tokens of a large step, as laid out."""
+    streamed: int = 0
+    """Of layers whose weights are in files but when they compute, as many as are in memory at once."""
 
     @property
     def longest(self) -> int:
@@ -138,7 +141,7 @@ class Needs:
     @property
     def resident(self) -> int:
         """What is there between steps."""
-        return self.weights + self.masters + self.optimizer
+        return self.weights + self.masters + self.optimizer + self.streamed
 
     def peak(self, micro_batch_tokens: int, *, checkpointing: bool) -> int:
         """Return the bytes in use at the peak of a step."""
@@ -213,7 +216,7 @@ def measure(training: Training) -> Needs:
     masters = list(itertools.compress(optimizer.masters, chosen))
     asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
     return Needs(
-        weights=bytes_of([*model.parameters(), *model.buffers()]),
+        weights=bytes_of([*(one for _, one in in_memory(model)), *model.buffers()]),
         masters=bytes_of(separate_masters(optimizer)),
         optimizer=state_bytes(optimizer.optimizer, masters),
         gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
@@ -230,6 +233,7 @@ def measure(training: Training) -> Needs:
         head_sums=sum(4 * one.numel() for one in head),
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
+        streamed=0 if (stream := stream_of(model)) is None else stream.bytes_at_once,
     )
 
 

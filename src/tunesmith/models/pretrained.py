@@ -33,6 +33,7 @@ from tunesmith.models.safety import check_model_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
 
@@ -56,6 +57,8 @@ class Pretrained(ModelSource):
         texts: Iterable[str],  # noqa: ARG002
         seed: int,
         head_of_run: HeadOfRun | None = None,
+        *,
+        streaming: StreamSettings | None = None,
     ) -> LoadedModel:
         """Return the model in float32 with the task's head, in ``eval`` mode.
 
@@ -72,7 +75,7 @@ class Pretrained(ModelSource):
         config = load_config(place.folder, head, dropout=self.dropout)
         head = replace(head, auto_class=class_for(config, head) or head.auto_class)
         tokenizer = load_reader(place.folder, config, head)
-        model = load_weights(place, config, head, seed)
+        model = load_weights(place, config, head, seed, streaming=streaming)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
         if head.reads_texts:

@@ -31,6 +31,7 @@ from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
+from tunesmith.run.offload import check_offload
 from tunesmith.run.private_training import as_private, check_private, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
@@ -66,6 +67,7 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    check_offload(config)
     check_trackers(config)
     config = as_private(config)
     teacher = Teacher.of(config)

@@ -14,6 +14,7 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.models.streaming import in_memory
 from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
@@ -264,7 +265,7 @@ def _write(session: Ready) -> None:
 
 def require_finite_weights(session: Ready) -> None:
     """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
-    named = session.network.model.named_parameters()
+    named = in_memory(session.network.model)
     if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
         return
     step = session.training.step

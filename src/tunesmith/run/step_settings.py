@@ -16,6 +16,7 @@ from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
@@ -40,7 +41,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     model, device = training.scorer.model, training.collate.device
     num_weights = count_parameters(model)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
-    pays = worth_compiling(num_weights, num_tokens, device.type)
+    pays = worth_compiling(num_weights, num_tokens, device.type) and stream_of(model) is None
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -17,6 +17,7 @@ from tunesmith.models.base import LoadedModel
 from tunesmith.models.sharing import memory_beside, own_memory
 from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
+from tunesmith.run.offload import streaming_of
 from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
@@ -95,11 +96,17 @@ class Workshop:
         It may share memory with others: see ``own``.
         """
         head, seed, source = data.task.head(), config.train.seed, config.model
+        streaming = streaming_of(config)
+
+        def load(texts: Iterable[str]) -> LoadedModel:
+            return source.load(head, texts, seed, head_of_run, streaming=streaming)
+
         if not self.keeps_models or source.from_scratch:
-            return source.load(head, data.task.vocabulary_texts(data.columns("train")), seed, head_of_run)
-        key = hash_json([source.model_dump(mode="json"), *head.auto_classes, head.num_outputs, dict(head.config)])
+            return load(data.task.vocabulary_texts(data.columns("train")))
+        kind = [source.model_dump(mode="json"), None if streaming is None else streaming.key()]
+        key = hash_json([*kind, *head.auto_classes, head.num_outputs, dict(head.config)])
         if key not in self._templates:
-            self._templates[key] = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
+            self._templates[key] = self.reuse.make("model", key, lambda: load(()))
         else:
             self.reuse.used_again("model", key)
         template = self._templates[key]
