@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -315,6 +316,7 @@ def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
         training.data,
         samples=step.samples,
         batches=step.batches,
+        split=partial(_split, training, training.data),
         parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
         step=training.step,
         seed=step.seed,
