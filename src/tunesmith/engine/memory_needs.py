@@ -48,7 +48,7 @@ from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
-from tunesmith.models.streaming import in_memory, stream_of
+from tunesmith.models.streaming import NUM_AT_ONCE, in_memory, stream_of
 
 PROBE_LENGTH = {"cpu": 512}
 """Longest row of a probe, by kind of device."""
@@ -132,6 +132,8 @@ class Needs:
     """Tokens of a large step, as laid out."""
     streamed: int = 0
     """Of layers whose weights are in files but when they compute, as many as are in memory at once."""
+    streamable: int = 0
+    """Of layers' frozen weights that are in memory, what need not be if they were streamed from files."""
 
     @property
     def longest(self) -> int:
@@ -234,7 +236,16 @@ def measure(training: Training) -> Needs:
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
         streamed=0 if (stream := stream_of(model)) is None else stream.bytes_at_once,
+        streamable=_streamable(model, anatomy) if stream is None else 0,
     )
+
+
+def _streamable(model: nn.Module, anatomy: Anatomy) -> int:
+    """Return the bytes of layers' frozen weights without those of the layers that are in memory at once."""
+    frozen = {id(one) for one in model.parameters() if not one.requires_grad}
+    layers = (set(layer.parameters()) for layer in anatomy.layer_modules)
+    sizes = sorted(sum(one.nbytes for one in layer if id(one) in frozen) for layer in layers)
+    return sum(sizes[:-NUM_AT_ONCE])
 
 
 def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:

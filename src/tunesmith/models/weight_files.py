@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -123,15 +123,28 @@ def open_weights(paths: Sequence[Path]) -> dict[str, Stored]:
 def _read(path: Path) -> Iterator[tuple[str, Stored]]:
     """Yield the tensors of a file, whose header the library has checked (``check_model_folder``)."""
     file = MappedFile(path)
-    start = 8 + int.from_bytes(file.content[:8], "little")
-    header = json.loads(file.content[8:start])
-    header.pop("__metadata__", None)
+    header, start = _header(path)
     for name, entry in sorted(header.items(), key=lambda one: cast("list[int]", one[1]["data_offsets"])):
         if entry["dtype"] not in _DTYPES:
             message = f"{path}: the weight {name} is of the kind {entry['dtype']}, which cannot be mapped."
             raise InputError(message, "Set compute.offload to none, or save the model in float32 or bfloat16.")
         first, last = entry["data_offsets"]
         yield name, Stored(file, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first, start + last)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return what a file says of its tensors, by name, and where their bytes begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def bytes_in_memory(folder: Path) -> int:
+    """Return what a model folder's weights take in float32, in which they are loaded, in bytes."""
+    headers = (_header(folder / name)[0] for name in weight_names(folder))
+    return 4 * sum(math.prod(entry["shape"]) for header in headers for entry in header.values())
 
 
 def weights_in(

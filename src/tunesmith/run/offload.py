@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.run.config import RunConfig
 
 NONE = "none"
+DEVICES = ("cpu", "cuda")
 
 
 def streaming_of(config: RunConfig) -> StreamSettings | None:
@@ -31,9 +32,18 @@ def streaming_of(config: RunConfig) -> StreamSettings | None:
 
 def check_offload(config: RunConfig) -> None:
     """Refuse what cannot be had with a streamed base, before anything is read; all of it at once."""
-    if config.compute.offload == NONE:
-        return
-    method, compute, found = config.method, config.compute, []
+    if config.compute.offload != NONE and (found := _hindrances(config)):
+        raise InputError(found)
+
+
+def can_be_streamed(config: RunConfig) -> bool:
+    """Say whether a run whose base is in memory could have it streamed."""
+    return config.compute.offload == NONE and not config.model.from_scratch and not _hindrances(config)
+
+
+def _hindrances(config: RunConfig) -> list[Problem]:
+    method, compute = config.method, config.compute
+    found: list[Problem] = []
 
     def refuse(key: str, reason: str, fix: str) -> None:
         message = f"compute.offload: {compute.offload} cannot be had with {key}: {reason}."
@@ -57,8 +67,11 @@ def check_offload(config: RunConfig) -> None:
     if compute.cuda_graphs:
         reason = "graphs read weights where they were when they were captured"
         refuse("compute.cuda_graphs: true", reason, "Set compute.cuda_graphs to false")
-    if found:
-        raise InputError(found)
+    device = choose_device(compute.device).type
+    if device not in DEVICES:
+        reason = "weights have been brought in layer by layer on the CPU and on CUDA alone"
+        refuse(f"the device {device}", reason, "Set compute.device to cpu")
+    return found
 
 
 def check_streamed(model: nn.Module, trained: Collection[str]) -> None:
@@ -93,4 +106,3 @@ def offload_note(model: nn.Module) -> tuple[Problem, ...]:
         f"in layer by layer: at most {size(stream.bytes_at_once)} of them are in memory at once."
     )
     return (Problem("note", message, f"The files are in {stream.place}."),)
-

@@ -20,6 +20,7 @@ from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
+from tunesmith.run.offload import can_be_streamed
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
 
@@ -151,4 +152,10 @@ def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:
             f"({size(plan.available_bytes)} are free)."
         )
         fix = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+        if plan.needs.streamable and can_be_streamed(opened.config):
+            saved = size(plan.needs.streamable)
+            fix = (
+                f"Set compute.offload to cpu, which leaves {saved} of weights in files, lower model.max_length, or "
+                "choose a smaller model."
+            )
         opened.note(Problem("warning", message, fix))
