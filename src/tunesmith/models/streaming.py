@@ -114,7 +114,9 @@ class Stream:
         for module in modules:
             for parameter in set(module.parameters()):
                 num_owners[parameter] = num_owners.get(parameter, 0) + 1
-        every = {one: _Weight(name, one, stored[one], one.data) for name, one in model.named_parameters() if one in stored}
+        every = {
+            one: _Weight(name, one, stored[one], one.data) for name, one in model.named_parameters() if one in stored
+        }
         self._layers = [
             _layer([every[one] for one in module.parameters() if one in every and num_owners[one] == 1])
             for module in modules

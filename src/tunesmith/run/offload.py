@@ -49,7 +49,9 @@ def _hindrances(config: RunConfig) -> list[Problem]:
         message = f"compute.offload: {compute.offload} cannot be had with {key}: {reason}."
         found.append(Problem("error", message, f"{fix}, or set compute.offload to none."))
 
-    if method.result == "own" or not method.needs_base:
+    if config.model.from_scratch:
+        refuse(f"model: {config.model.name}", "it is made anew, not read from files", "Choose a pretrained model")
+    elif method.result == "own" or not method.needs_base:
         reason = "it trains weights of the base, which have to be in memory for that"
         refuse(f"method: {method.name}", reason, "Use a method that leaves the base as it is, such as lora")
     if getattr(method, "quantize", NONE) != NONE:
