@@ -14,6 +14,7 @@ import pytest
 from run.test_training import Watcher
 from small_runs import small_config
 from tiny import tiny_folder
+from tiny_writers import writer_folder
 from tunesmith.models import pretrained
 from tunesmith.models.streaming import stream_of
 from tunesmith.run import Observer, Run, RunConfig, Stopped, Workshop, step_settings, train
@@ -50,6 +51,7 @@ CASES: dict[str, Case] = {
     "weights in columns": ("gpt2", {}),
     "ia3": ("bert", {"method": {"name": "ia3"}}),
     "dora": ("bert", {"method": {"name": "lora", "dora": True}}),
+    "pissa": ("bert", {"method": {"name": "pissa"}}),
 }
 
 
@@ -110,7 +112,7 @@ def test_a_streamed_encoder_decoder_gives_the_same_run_to_the_bit(tmp_path: Path
     data = tmp_path / "pairs.jsonl"
     rows = [{"source": f"film {k}", "target": f"the movie of number {k}"} for k in range(60)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    model = tiny_folder(tmp_path, "t5", head="seq2seq", headless=False)
+    model = writer_folder(tmp_path, "t5")
     sections = {"task": "seq2seq", "evaluation": {"max_new_tokens": 4}}
     assert_same(*both(tmp_path, data, model, sections))
 
@@ -168,7 +170,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "compiled": ({"compute": {"compile": "always"}}, "compute.compile: always"),
     "graphs": ({"compute": {"cuda_graphs": True}}, "compute.cuda_graphs: true"),
     "from scratch": ({"model": "lstm", "method": "full"}, "model: lstm: it is made anew"),
-    "changed weights": ({"method": {"name": "pissa"}}, "the method changes weights of the base"),
     "read weights": ({"method": {"name": "lora", "dora": True}, "train": {"precision": "bf16"}}, "made of weights"),
 }
 

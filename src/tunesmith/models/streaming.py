@@ -4,8 +4,8 @@ A model that is larger than the memory can be trained where its own weights are 
 Two ways, by where it computes:
 
 - **Mapped** (on the CPU, where the files hold the numbers in the format of the run): a weight *is* its place in the
-  file. The system reads what a layer touches; it is told which layer comes next, and which one is done. Every weight can
-  be read at any time, as if it were in memory.
+  file. The system reads what a layer touches; it is told which layer comes next, and which one is done. Every weight
+  can be read at any time, as if it were in memory.
 - **Brought in** (elsewhere, and in another format): between its passes, a layer's weights are hollow, of the right
   shape and all NaN, and take no memory. They are copied to the device before its forward pass and before its backward
   pass. What autograd keeps of them is a note of where they were, so that it holds no layer in memory.
@@ -193,7 +193,7 @@ class Stream:
 
     @contextmanager
     def aside(self, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-        """Let a model be brought to ``device`` and ``dtype`` inside the block without what is streamed, and then with it."""
+        """Let a model be brought to ``device`` and ``dtype`` in the block; what is streamed follows at its end."""
         self._forget()
         for parameter in self._stored:
             parameter.data = torch.empty(0, dtype=parameter.dtype)

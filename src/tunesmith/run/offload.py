@@ -104,7 +104,7 @@ def offload_note(model: nn.Module) -> tuple[Problem, ...]:
     if stream is None:
         return ()
     message = (
-        f"The layers' weights of {type(inner(model)).__name__} ({size(stream.num_bytes)}) stay in files and are brought "
-        f"in layer by layer: at most {size(stream.bytes_at_once)} of them are in memory at once."
+        f"The layers' weights of {type(inner(model)).__name__} ({size(stream.num_bytes)}) stay in files and are "
+        f"brought in layer by layer: at most {size(stream.bytes_at_once)} of them are in memory at once."
     )
     return (Problem("note", message, f"The files are in {stream.place}."),)
