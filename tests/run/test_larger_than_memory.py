@@ -47,7 +47,7 @@ if limit:
 train(config)
 print(json.dumps(taken("VmHWM") - resident))
 """
-"""Trains under a limit of memory of its own beyond what the libraries take; says how much more was resident, files too."""
+"""Trains under a limit of memory of its own beyond what the libraries take; says what more was resident."""
 
 
 def train_within(limit: int, data: Path, model: Path, output: Path, offload: str) -> subprocess.CompletedProcess[str]:

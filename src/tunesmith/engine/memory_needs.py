@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.data.pixels import Pixels
@@ -276,7 +277,7 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     model = scorer.model
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     own |= {tensor.untyped_storage().data_ptr() for tensor in batch.inputs.values()}
-    seen: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out twice
+    seen: dict[int, StorageWeakRef] = {}  # nothing is held: a probe must not take what a step cannot have
     sums, widest, depth = [0, 0], 0, 0
 
     def keep(tensor: torch.Tensor) -> None:
@@ -285,8 +286,10 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
         # A function that called itself would hold itself, and all that was kept with it.
         parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
         for storage in (part.untyped_storage() for part in parts):
-            if storage.data_ptr() not in own and storage.data_ptr() not in seen:
-                seen[storage.data_ptr()] = storage
+            place = storage.data_ptr()
+            is_known = place in own or (place in seen and not seen[place].expired())  # addresses are given out again
+            if not is_known:
+                seen[place] = StorageWeakRef(storage)
                 sums[0 if depth else 1] += storage.nbytes()
                 widest = max(widest, storage.nbytes())
 
