@@ -284,6 +284,13 @@ def stream_of(model: nn.Module) -> Stream | None:
     return found
 
 
+def let_go(model: nn.Module) -> None:
+    """Take what is streamed out of memory, so that whoever reads weights finds all layers alike: mapped, or hollow."""
+    stream = stream_of(model)
+    if stream is not None:
+        stream.let_go()
+
+
 def brought_to(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Return ``model`` on ``device`` in ``dtype``, as ``model.to`` does; what is streamed is not loaded for it."""
     stream = stream_of(model)

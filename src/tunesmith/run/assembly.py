@@ -26,6 +26,7 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
 from tunesmith.models.origin import origin
+from tunesmith.models.streaming import let_go
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, num_virtual_tokens
 from tunesmith.run.config import RunConfig
@@ -186,6 +187,7 @@ def make_network(
     In a network that ``is_trained`` the method's weights keep their exact values for the optimizer.
     """
     device = choose_device(config.compute.device)
+    let_go(loaded.model)  # of passes that checked it: a method may read weights
     model = surgery(loaded.model)
     wanted, fused = config.compute.layout, device.type == "cpu"
     layout, reason = choose_layout(

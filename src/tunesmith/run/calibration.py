@@ -29,7 +29,7 @@ from tunesmith.engine.stand_ins import as_written, remove_stand_ins
 from tunesmith.methods.base import trained_parameters
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.modes import evaluating
-from tunesmith.models.streaming import brought_to
+from tunesmith.models.streaming import brought_to, let_go
 from tunesmith.models.wrapping import inner
 from tunesmith.run.answering import with_answering
 from tunesmith.run.assembly import Network, make_network
@@ -98,6 +98,7 @@ def _set_up(composed: Composed, found: Mapping[str, torch.Tensor]) -> Composed:
         parameter.data = master.detach()
     set_seed(config.train.seed, network.device)
     parts, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
+    let_go(model)
     method.take_calibration(model, {name: tensor.to(network.device) for name, tensor in found.items()})
     trained = {name for name, _ in trained_parameters(model, method.parameter_groups(model))}
     check_streamed(model, trained)
