@@ -76,7 +76,9 @@ class ComputeConfig(Config):
     depends on it.
     """
 
-    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "parallel", "rank_timeout"})
+    exact: ClassVar[frozenset[str]] = frozenset(
+        {"checkpoint_steps", "keep_checkpoints", "offload", "parallel", "rank_timeout"}
+    )
     """Keys that do not even decide how sums are rounded."""
 
     device: str = "auto"
@@ -92,6 +94,10 @@ class ComputeConfig(Config):
     """Activation checkpointing: layers keep their inputs only and compute the rest again in the backward pass, for a
     third more work. auto does so where a step would not fit into memory otherwise, after making micro-batches
     smaller."""
+    offload: Literal["none", "cpu", "disk"] = "none"
+    """Where the frozen weights of the base rest when they are not computed with, of methods that leave them as they are
+    (LoRA and its kin): in files, of which a layer at a time comes into memory, for models that are larger than it. On a
+    GPU, cpu keeps them in the host's memory and disk in files; on the CPU both are files."""
     compile: Literal["auto", "never", "always"] = "auto"
     """Compile the model's layers. auto does so on CUDA, for runs long enough to pay for it."""
     kernels: Annotated[Literal["own", "liger"], BeforeValidator(_kernels)] = "own"

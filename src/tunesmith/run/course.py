@@ -15,6 +15,7 @@ from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
 from tunesmith.engine.snapshot import take
+from tunesmith.models.streaming import in_memory
 from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.kept_states import Paused
 from tunesmith.run.overfitting import fit_of, watch
@@ -318,7 +319,7 @@ def _write(session: Ready) -> None:
 
 def require_finite_weights(session: Ready) -> None:
     """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
-    named = session.network.model.named_parameters()
+    named = in_memory(session.network.model)
     if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
         return
     step = session.training.step

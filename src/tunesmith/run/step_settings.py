@@ -17,9 +17,11 @@ from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
+from tunesmith.run.offload import can_be_streamed
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
 
@@ -41,7 +43,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     model, device = training.scorer.model, training.collate.device
     num_weights = count_parameters(model)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
-    pays = worth_compiling(num_weights, num_tokens, device.type)
+    pays = worth_compiling(num_weights, num_tokens, device.type) and stream_of(model) is None
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
@@ -168,4 +170,10 @@ def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:
             f"({size(plan.available_bytes)} are free)."
         )
         fix = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+        if plan.needs.streamable and can_be_streamed(opened.config):
+            saved = size(plan.needs.streamable)
+            fix = (
+                f"Set compute.offload to cpu, which leaves {saved} of weights in files, lower model.max_length, or "
+                "choose a smaller model."
+            )
         opened.note(Problem("warning", message, fix))
