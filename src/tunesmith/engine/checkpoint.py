@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.drawing import Drawn
 from tunesmith.engine.loop import Training
+from tunesmith.engine.sharding.checkpoint import give_parts, write_wholes
+from tunesmith.engine.sharding.optimizer import ShardedOptimizer
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.tasks.objective import Lesson
@@ -65,8 +68,8 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
         state["drawn"] = {"first_step": drawn.first_step, "measured": dict(lesson.measured), "idle": lesson.idle}
     final = folder / f"step-{training.step}"
     with new_folder(final, replace=True) as temporary:
-        save_file(_weights(training), temporary / "weights.safetensors")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "optimizer.safetensors")
+        _write(training, _masters(training), temporary / "weights.safetensors", _saved_buffers(training))
+        _write(training, tensors, temporary / "optimizer.safetensors")
         if of_method:
             save_file(
                 {name: tensor.contiguous() for name, tensor in of_method.items()}, temporary / "method.safetensors"
@@ -75,6 +78,33 @@ def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
             drawn.lesson.data.save(temporary)
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
     return final
+
+
+def give_parts_of(training: Training) -> None:
+    """Give the first rank, which saves a checkpoint, this one's parts of what no rank has whole."""
+    give_parts(_in_parts(training), _masters(training))
+    give_parts(_in_parts(training), training.optimizer.state()[0])
+
+
+def _write(
+    training: Training,
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    beside: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write tensors that belong to weights, and others ``beside`` them."""
+    from safetensors.torch import save_file
+
+    if training.scorer.sharding is not None:
+        write_wholes(_in_parts(training), tensors, path, beside)
+        return
+    save_file({name: tensor.contiguous() for name, tensor in {**tensors, **(beside or {})}.items()}, path)
+
+
+def _in_parts(training: Training) -> ShardedOptimizer:
+    optimizer = training.optimizer
+    assert isinstance(optimizer, ShardedOptimizer), "weights in parts have an optimizer of parts"
+    return optimizer
 
 
 def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig | None = None) -> None:
@@ -108,7 +138,7 @@ def restore_weights(training: Training, folder: Path) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(folder / "weights.safetensors")
-    expected = set(_weights(training))
+    expected = {*_masters(training), *_saved_buffers(training)}
     if set(weights) != expected:
         odd = sorted(set(weights) ^ expected)
         raise InputError(
@@ -171,9 +201,12 @@ def size_of(training: Training) -> int:
     return 3 * sum(master.numel() * master.element_size() for master in training.optimizer.masters)
 
 
-def _weights(training: Training) -> dict[str, torch.Tensor]:
-    buffers = {f"buffer:{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
-    return {name: tensor.contiguous() for name, tensor in training.optimizer.master_weights().items()} | buffers
+def _masters(training: Training) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in training.optimizer.master_weights().items()}
+
+
+def _saved_buffers(training: Training) -> dict[str, torch.Tensor]:
+    return {f"buffer:{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
 
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:

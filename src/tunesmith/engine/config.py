@@ -72,7 +72,7 @@ class ComputeConfig(Config):
     depends on it.
     """
 
-    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "parallel", "rank_timeout"})
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "rank_timeout"})
     """Keys that do not even decide how sums are rounded."""
 
     device: str = "auto"
@@ -105,9 +105,10 @@ class ComputeConfig(Config):
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
-    parallel: Literal["data"] = "data"
-    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients
-    of its share of a step's rows."""
+    parallel: Literal["data", "fsdp"] = "data"
+    """How several processes train one model (--ranks N, or torchrun); each computes the gradients of its share of a
+    step's rows. data: each holds all of the model; fsdp: each holds a part of all weights, gradients and optimizer
+    state, and layers are put together as they compute, which takes less memory and more time."""
     rank_timeout: float = Field(default=10.0, ge=2, le=3600)
     """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 

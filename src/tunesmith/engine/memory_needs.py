@@ -37,6 +37,7 @@ from torch import nn
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
 from tunesmith.data.pixels import Pixels
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
 from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.loop import Training
@@ -44,6 +45,7 @@ from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
@@ -129,6 +131,8 @@ class Needs:
     """Tokens of rows, the longest first: all of them, or so many that they stand for all."""
     step_tokens: float
     """Tokens of a large step, as laid out."""
+    passing: int = 0
+    """Weights that are whole while they compute, and their gradients, where several processes have a part of all."""
 
     @property
     def longest(self) -> int:
@@ -152,12 +156,12 @@ class Needs:
         layer = prior + num_tokens * (kept + max(workspace, PASSING * self.hidden)) + self.head_gradients
         backward = prior + (self.gradients if self.master_gradients or not accumulates else 0)
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
-        return self.resident + int(max(scores, layer, backward, update))
+        return self.resident + self.passing + int(max(scores, layer, backward, update))
 
     def scoring_peak(self, num_tokens: int) -> int:
         """Return the bytes in use while micro-batches of so many tokens are scored between steps."""
         scores = min(self.read_share * num_tokens * self.num_outputs, self.max_scores) * self.score_bytes
-        return self.resident + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
+        return self.resident + self.passing + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
 
     def _earlier_gradients(self, micro_batch_tokens: int) -> int:
         """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
@@ -204,26 +208,19 @@ def measure(training: Training) -> Needs:
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
     reads = data.reads
-    tables = {
-        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
-    }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
-    at_once = training.method.trained_at_once(model)
-    chosen = [at_once is None or name in at_once for name in optimizer.names]
-    masters = list(itertools.compress(optimizer.masters, chosen))
-    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    resident = _resident(training)
+    with scorer.whole():
+        kept = tuple(measure_kept(scorer, training.collate, data, length) for length in lengths)
+        hidden, score_bytes = _hidden_bytes(anatomy), _score_bytes(scorer)
     return Needs(
-        weights=bytes_of([*model.parameters(), *model.buffers()]),
-        masters=bytes_of(separate_masters(optimizer)),
-        optimizer=state_bytes(optimizer.optimizer, masters),
-        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
-        master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
+        **resident,
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
-        hidden=_hidden_bytes(anatomy),
-        kept=tuple(measure_kept(scorer, training.collate, data, length) for length in lengths),
+        hidden=hidden,
+        kept=kept,
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
-        score_bytes=_score_bytes(scorer),
+        score_bytes=score_bytes,
         max_scores=max_scores(scorer),
         read_share=1.0 if reads is None else len(reads.values) / max(int(data.lengths.sum()), 1),
         head_gradients=sum(one.nbytes for one in head),
@@ -231,6 +228,38 @@ def measure(training: Training) -> Needs:
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
     )
+
+
+def _resident(training: Training) -> dict[str, int]:
+    """Return the bytes of weights and of what belongs to each of them, by the names of ``Needs``."""
+    optimizer, model = training.optimizer, training.scorer.model
+    tables = {
+        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
+    }
+    at_once = training.method.trained_at_once(model)
+    chosen = [at_once is None or name in at_once for name in optimizer.names]
+    masters = list(itertools.compress(optimizer.masters, chosen))
+    if (sharding := training.scorer.sharding) is not None:
+        # Parts are not all of one size; all ranks plan by the largest.
+        own = [bytes_of(list(map(local_part, (*model.parameters(), *model.buffers())))), bytes_of(masters)]
+        own.append(state_bytes(optimizer.optimizer, masters))
+        weights, gradients, state = map(int, ranks.maxima(own))
+        return {
+            "weights": weights,
+            "masters": 0,
+            "optimizer": state,
+            "gradients": gradients,
+            "master_gradients": 0,
+            "passing": sharding.passing_bytes,
+        }
+    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    return {
+        "weights": bytes_of([*model.parameters(), *model.buffers()]),
+        "masters": bytes_of(separate_masters(optimizer)),
+        "optimizer": state_bytes(optimizer.optimizer, masters),
+        "gradients": bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
+        "master_gradients": bytes_of(separate_masters(optimizer, tables | asleep)),
+    }
 
 
 def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:

@@ -6,6 +6,7 @@ Shared by all who ask, held by nobody: when the model goes, so does what is know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -57,6 +58,14 @@ def facts_of(model: nn.Module) -> Facts:
     if known is None or not known[0].is_still(now):
         known = _known[model] = (now, {})
     return known[1]
+
+
+@contextmanager
+def facts_kept(model: nn.Module) -> Iterator[None]:
+    """Keep what is known of ``model``, whose parameters become others inside the block that stand for the same."""
+    facts = facts_of(model)
+    yield
+    _known[model] = (_Make.of(model), facts)
 
 
 @dataclass(frozen=True, slots=True)

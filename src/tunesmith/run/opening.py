@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.models import record
@@ -26,7 +25,8 @@ from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
 from tunesmith.run.rank_agreement import launch
 from tunesmith.run.reference_column import with_reference
-from tunesmith.run.session import Composed, Opened, Progress, next_stage
+from tunesmith.run.session import Composed, Opened, next_stage
+from tunesmith.run.sharded_training import go_back, wants_parts
 from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
 
@@ -51,8 +51,8 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     composed = with_reference(composed)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
     composed = with_living_reference(with_mined_sequences(calibrated(composed)))
-    if resume:
-        _restore(composed, before)
+    if resume and not wants_parts(composed.config):
+        go_back(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
@@ -71,19 +71,6 @@ def _begin(
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
-
-
-def _restore(composed: Composed, compute: ComputeConfig) -> None:
-    """Go back to the newest sound checkpoint, or start from the beginning if there is none.
-
-    ``compute`` are the machine's settings that the run had up to now.
-    """
-    found, problems = checkpoints.find(composed.directory.checkpoints)
-    for problem in problems:
-        composed.note(problem)
-    if found is not None:
-        checkpoints.restore(composed.training, found, compute)
-        composed.logbook.progress = Progress(**found.extra)
 
 
 def _environment(composed: Composed, decisions: Mapping[str, Decision], started: datetime) -> dict[str, Any]:

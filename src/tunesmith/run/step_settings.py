@@ -41,7 +41,8 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     num_weights = count_parameters(model)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
     pays = worth_compiling(num_weights, num_tokens, device.type)
-    compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
+    pays = pays and not config.cuda_graphs and training.scorer.sharding is None
+    compiles = config.compile == "always" or (config.compile == "auto" and pays)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
     in_use, available = _memory(opened, device)
