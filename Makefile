@@ -40,7 +40,7 @@ test-slow: install  ## Run the slow tests.
 
 # Tests that need more than `make install` brings: every extra, a browser, peers to compare with.
 EXTRA_TESTS := tests/export tests/serve tests/studio tests/trust tests/privacy tests/run/test_trackers.py tests/test_notebook.py \
-	tests/data/test_personal_data.py tests/data/test_near_duplicates.py tests/engine/test_noised_gradients.py tests/run/test_private_training.py
+	tests/data/test_personal_data.py tests/data/test_near_duplicates.py tests/engine/test_noised_gradients.py tests/run/test_private_training.py tests/study/test_ray.py
 
 .PHONY: test-extras
 test-extras: install  ## Run the tests of what needs heavy libraries (ONNX Runtime, llama.cpp, a browser, trackers), which this installs.

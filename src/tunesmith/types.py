@@ -129,6 +129,8 @@ class ColumnProfile:
     """Whether its cells hold places in a text, each with a label."""
     has_no_spans: bool = False
     """Whether none of the cells looked at can be read as such places, whatever the column's name."""
+    are_graded: bool = False
+    """Whether its cells are lists of objects that say of themselves how good they are, by a score or a rank."""
     is_decorated: bool = False
     """Whether its cells are amounts written with units, currencies or separated thousands: no plain numbers."""
 

@@ -147,7 +147,7 @@ def test_choices_in_other_words_and_other_letters() -> None:
         ("webui", "tunesmith studio"),
         ("dpo", "tunesmith train --task=preference"),
         ("convert", "tunesmith export"),
-        ("blah", "There is train, plan, compare"),
+        ("blah", "There is train, plan, slurm, compare"),
     ],
 )
 def test_commands(command: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,3 +86,47 @@ def test_a_short_file_beside_a_labelled_one_is_read_alike(tmp_path, read_text) -
     lines = [f"{row % 2} {text}" for row, text in enumerate(texts(40))]
     raw = read_text("x.txt", "\n".join(lines), validation=str(tmp_path / "dev.txt"))
     assert raw.splits["validation"]["label"][:] == ["1", "0"]
+
+
+@pytest.mark.parametrize("form", ["{text} __label__{label}", "__label__{label} , {text}", "__label__{label}\t{text}"])
+@pytest.mark.parametrize("name", ["x.txt", "x.csv"])
+def test_the_mark_of_fasttext_may_stand_anywhere(read_text, form: str, name: str) -> None:
+    lines = [form.format(text=text, label=("hot", "cold")[row % 2]) for row, text in enumerate(texts(30))]
+    rows = read_text(name, "\n".join(lines) + "\n").splits["train"]
+    assert rows["label"][:2] == ["hot", "cold"]
+    assert rows["text"][:] == texts(30)
+
+
+def test_lines_for_vowpal_wabbit(read_text) -> None:
+    lines = [f"{(1, -1)[row % 2]} 0.5 'r{row}|t {text} |n size:3 weight:0.25" for row, text in enumerate(texts(30))]
+    raw = read_text("x.vw", "\n".join(lines) + "\n")
+    assert raw.splits["train"]["label"][:2] == ["1", "-1"]
+    assert raw.splits["train"]["text"][:] == texts(30)
+    assert any("Vowpal Wabbit" in one.message for one in raw.problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "way_out"),
+    [
+        ("x.svm", "".join(f"{row % 2} 3:0.5 17:{row}.25 # r{row}\n" for row in range(20)), "Give the texts"),
+        ("x.po", '# by me\nmsgid ""\nmsgstr ""\n\nmsgid "ship"\nmsgstr "Schiff"\n', "a column for each language"),
+        ("x.tmx", '<?xml version="1.0"?>\n<tmx version="1.4"><body/></tmx>', "train.en and train.de"),
+        ("x.sgm", '<refset setid="s" srclang="any">\n<doc docid="1">\n<seg id="1">a ship</seg>\n', "train.en"),
+        ("x.sgml", '<ITEM ID="4" LANG="en">\n<BODY>a ship</BODY>\n</ITEM>\n', "CSV or JSONL"),
+        ("x.srt", "1\n00:00:01,500 --> 00:00:03,000\nAhoy!\n", "Take the times out"),
+        ("x.yml", 'version: "3.1"\nnlu:\n- intent: hi\n  examples: |\n    - hello\n', "rasa data convert"),
+    ],
+)
+def test_other_formats_are_named_with_a_way_out(read_text, name: str, content: str, way_out: str) -> None:
+    with pytest.raises(InputError, match=way_out):
+        read_text(name, content)
+    assert len(read_text(name, content, passage=0).splits["train"])
+
+
+def test_texts_that_are_called_spreadsheets_are_read(read_text) -> None:
+    raw = read_text(
+        "report.xls", "text\tlabel\n" + "".join(f"{text}\t{row % 2}\n" for row, text in enumerate(texts(20)))
+    )
+    assert raw.splits["train"]["text"][:] == texts(20)
+    with pytest.raises(InputError, match="is HTML"):
+        read_text("table.xls", "<html><table><tr><td>a</td></tr></table></html>")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunesmith.data import DataConfig, read
+from tunesmith.data import DataConfig, prepare, read
 from tunesmith.run.rows import FoundRows, find_rows
 from tunesmith.types import InputError
 
@@ -225,6 +225,52 @@ def test_two_names_of_one_length_are_no_tokens_and_tags(find) -> None:
 
 
 def test_yaml_is_refused_unless_wanted(find) -> None:
-    content = "nlu:\n" + "".join(f"- intent: i{row}\n  examples: |\n    - {TEXTS[row]}\n" for row in range(9))
-    with pytest.raises(InputError, match=r"nlu\.yml is YAML"):
-        find("nlu.yml", content)
+    content = "tours:\n" + "".join(f"- name: t{row}\n  said: |\n    {TEXTS[row]}\n" for row in range(9))
+    with pytest.raises(InputError, match=r"tours\.yml is YAML"):
+        find("tours.yml", content)
+
+
+def test_a_dash_beside_words_is_no_label(find) -> None:
+    rows = [{"text": text, "label": "-" if row < 3 else label} for row, (text, label) in enumerate(ROWS)]
+    found = find("x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
+    assert prepared.left_out == {"empty label": 3}
+    assert any("'-' in column 'label' was read as no label" in one.message for one in prepared.problems)
+    signs = [{"text": text, "label": "+-"[row % 2]} for row, text in enumerate(TEXTS)]
+    found = find("y.jsonl", "".join(json.dumps(row) + "\n" for row in signs))
+    assert not prepare(found.raw, found.data, found.choices, found.form).left_out, "beside a plus it is one"
+
+
+@pytest.mark.parametrize(("empty", "is_single"), [(3, True), (15, False)])
+def test_lists_of_one_label_each_are_labels(find, empty: int, is_single: bool) -> None:
+    rows = [{"text": text, "label": [label] if row >= empty else []} for row, (text, label) in enumerate(ROWS)]
+    found = find("x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(found.raw, found.data, found.choices, found.form)
+    assert prepared.left_out == ({"empty label": empty} if is_single else {})
+    assert isinstance(prepared.splits["train"]["label"][0], str) == is_single
+    frame = pd.DataFrame({"text": TEXTS, "label": [str([label]) for label in LABELS]})
+    found = find("x.csv", frame.to_csv(index=False))
+    assert set(prepare(found.raw, found.data, found.choices, found.form).splits["train"]["label"]) == set(LABELS)
+
+
+def test_columns_that_only_speak_of_a_label_must_have_values_to_tell_apart(find) -> None:
+    frame = pd.DataFrame({
+        "product_category": "Garden", "star_grade": [row % 5 + 1 for row in range(NUM_ROWS)],
+        "review_headline": [f"table {row}" for row in range(NUM_ROWS)], "review_body": TEXTS,
+    })  # fmt: skip
+    found = find("x.csv", frame.to_csv(index=False))
+    assert {one.role: one.column for one in found.choices} == {"text": "review_body", "label": "star_grade"}
+
+
+def test_yes_and_no_are_no_words_of_a_passage(find) -> None:
+    rows = [{"question": f"was {row} late", "passage": text, "answer": row % 2 == 0} for row, text in enumerate(TEXTS)]
+    found = find("x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert found.task.name == "classification"
+    assert {one.role: one.column for one in found.choices}["label"] == "answer"
+
+
+def test_rows_beside_the_splits_of_an_object_are_told(find) -> None:
+    splits = {"train": ROWS[:20], "test": ROWS[20:], "outside_train": ROWS[:5]}
+    found = find("x.json", json.dumps(splits))
+    assert len(found.raw.splits["train"]) == 20
+    assert any("outside_train" in one.message and one.severity == "warning" for one in found.raw.problems)

@@ -23,6 +23,7 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods import METHODS
 from tunesmith.tasks import Embedding
+from tunesmith.tasks.objectives.mixed_rows import MixedRows
 
 FEW = {"rows": 10, "batch_size": 4, "epochs": 1, "lengths": (3, 60)}
 """Steps of 4, 4 and 2 rows: of four ranks two have nothing to do in the last."""
@@ -49,12 +50,20 @@ def embedding() -> Training:
     )
 
 
+def mixed() -> Training:
+    """Return a training on rows that are mixed with others, which may be on any rank."""
+    parts = training("smollm", dtype=torch.float64, micro_batch_tokens=60, **FEW)
+    parts.task = MixedRows(parts.task, 1.0)
+    return parts
+
+
 TRAININGS: dict[str, Callable[[], Training]] = {
     "flat": lambda: training("smollm", dtype=torch.float64, micro_batch_tokens=60, **FEW),
     "padded": lambda: training("smollm", dtype=torch.float64, layout="padded", micro_batch_tokens=100, **FEW),
     "tokens": lambda: training("smollm", head="causal", dtype=torch.float64, method="lora", **FEW),
     "changing": lambda: training("smollm", dtype=torch.float64, method="lisa", **FEW),
     "whole step": embedding,
+    "mixed": mixed,
     "rows of a table, dropout": lambda: training("minilm", **FEW),
     "bf16": lambda: training("minilm", dtype=torch.bfloat16, **FEW),
     "bf16, summed in 32 bits": lambda: training("minilm", dtype=torch.bfloat16, **FEW),

@@ -20,7 +20,7 @@ from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import Training, train
 from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.poisson import PoissonPlan, Secret
-from tunesmith.engine.row_gradients import at_once, clipped_sums, come_at_once, one_by_one
+from tunesmith.engine.row_gradients import at_once, clipped_sums, come_at_once, one_by_one, sums_of_groups
 from tunesmith.engine.scorer import Scorer
 from tunesmith.methods.lora import Lora
 from tunesmith.models.modes import evaluating
@@ -213,6 +213,70 @@ def test_noise_is_that_of_the_secret_and_the_step_alone() -> None:
     assert float(torch.corrcoef(torch.stack([gradient(other, []), first]))[0, 1]) == pytest.approx(0, abs=0.1)
     same.step = 1
     assert float(torch.corrcoef(torch.stack([gradient(same, []), first]))[0, 1]) == pytest.approx(0, abs=0.1)
+
+
+GROUPS = np.array([0, 1, 1, 0, 2, 1, 1, 3, *range(4, 4 + NUM_ROWS - 8)])
+"""Of the first eight rows two are of one, four of another."""
+
+
+def grouped(*, bound: float = 0.5, at_once: bool | None = None, most_groups: int = 8, **settings: Any) -> Training:
+    parts = private(bound=bound, multiplier=0.0, **settings)
+    assert parts.noised is not None
+    parts.noised.group_of_sample, parts.noised.most_groups = GROUPS, most_groups
+    parts.noised.are_at_once = at_once
+    return parts
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"at_once": False},
+        {"micro_batch_rows": 1},
+        {"micro_batch_rows": 3},
+        {"most_groups": 1, "micro_batch_rows": 2},
+    ],
+)
+@pytest.mark.parametrize("bound", [0.05, 1e9])
+def test_the_mean_gradient_of_a_groups_rows_is_clipped_as_one(settings: dict[str, Any], bound: float) -> None:
+    rows = list(range(8))
+    single = private(bound=1e9, multiplier=0.0)
+    of_row = torch.stack([gradient(single, [row]) * 8 for row in rows])
+    expected = torch.zeros_like(of_row[0])
+    for group in range(4):
+        mean = of_row[[row for row in rows if GROUPS[row] == group]].mean(dim=0)
+        expected += mean * min(1.0, bound / float(mean.norm()))
+    torch.testing.assert_close(gradient(grouped(bound=bound, **settings), rows) * 8, expected, rtol=0, atol=1e-9)
+
+
+def test_one_group_moves_a_step_by_the_bound_at_most_and_its_rows_by_more() -> None:
+    rows, others = list(range(8)), [row for row in range(8) if GROUPS[row] != 1]
+    for parts, most in ((grouped(bound=0.01), 1), (private(bound=0.01, multiplier=0.0), 4)):
+        moved = float((gradient(parts, rows) - gradient(parts, others)).norm()) * 8 / 0.01
+        assert moved <= most * (1 + 1e-9)
+    assert moved > 1.5, "of a person's four rows, four bounds"
+
+
+def test_a_row_that_is_no_number_takes_its_own_group_alone_with_it() -> None:
+    gradients = torch.ones(4, 2)
+    gradients[1, 0] = math.nan
+    groups = sums_of_groups([gradients], Units.single(4), np.array([0, 1, 1, 2]), np.array([1.0, 0.5, 0.5, 1.0]), 3)
+    (found,) = clipped_sums(groups, Units.single(3), 10.0)
+    assert found is not None
+    assert found.tolist() == [2.0, 2.0]
+
+
+def test_whole_groups_take_part_with_the_same_probability() -> None:
+    groups = np.repeat(np.arange(40), 5)
+    plan, steps = PoissonPlan(200, 30, 1.0, 0, secret=Secret(b"s" * 32), group_of_sample=groups), 2000
+    assert plan.num_units == 40
+    taken = np.zeros((steps, 200), dtype=bool)
+    for step in range(steps):
+        taken[step, plan.samples_of(step)] = True
+    by_group = taken.reshape(steps, 40, 5)
+    assert (by_group == by_group[:, :, :1]).all()
+    shares = by_group[:, :, 0].mean(axis=0)
+    assert np.abs(shares - 0.15).max() < 5 * math.sqrt(0.15 * 0.85 / steps)
 
 
 def test_every_row_takes_part_with_the_same_probability_whatever_others_do() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from small_runs import write_reviews
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.run.noise_accounting import epsilon_of, multiplier_for
 from tunesmith.types import InputError
@@ -81,6 +84,52 @@ def test_a_private_run_that_is_interrupted_goes_on_to_the_same_bits(configured: 
     one, two = (load_file(place / "adapter_model.safetensors") for place in (folder, tmp_path / "copy"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def by_persons(path: Path, persons: int = 60) -> Path:
+    """Write reviews of persons of whom some wrote many."""
+    source = write_reviews(path / "plain.csv", 240)
+    generator = random.Random(0)
+    with source.open(encoding="utf-8", newline="") as read, (path / "persons.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        rows = list(csv.reader(read))
+        writer.writerow([*rows[0], "person"])
+        for row in rows[1:]:
+            writer.writerow([*row, f"p{int(persons * generator.random() ** 2)}"])
+    return path / "persons.csv"
+
+
+def test_all_rows_of_a_person_are_protected_together(configured: Configure, tmp_path: Path) -> None:
+    data = {"path": str(by_persons(tmp_path)), "group": "person"}
+    quick = {"train": {"max_steps": 4, "batch_size": 64}, "compute": {"checkpoint_steps": 1}}
+    config = configured(method=LORA, privacy=PRIVATE, data=data, evaluation={"baseline": False}, **quick)
+    folder = train(config, until=2)
+    shutil.copytree(folder, tmp_path / "copy")
+    for place in (folder, tmp_path / "copy"):
+        train(config.changed(output=str(place)), resume=True)
+    one, two = (load_file(place / "adapter_model.safetensors") for place in (folder, tmp_path / "copy"))
+    assert all(torch.equal(one[name], two[name]) for name in one), "goes on to the same bits"
+    run = Run.open(folder)
+    promised = run.summary["privacy"]
+    assert promised["unit"] == "group"
+    assert promised["group"] == "person"
+    assert 30 < promised["groups"] < 60
+    assert promised["delta"] == pytest.approx(promised["groups"] ** -1.1, rel=0.05)
+    assert f"every group of rows ({promised['groups']} by the column person)" in (folder / "README.md").read_text()
+    expected = promised["sample_rate"] * promised["groups"]
+    assert promised["epsilon"] == pytest.approx(
+        epsilon_of(promised["noise_multiplier"], promised["sample_rate"], 4, promised["delta"], "rdp")
+    )
+    assert promised["noise_multiplier"] < expected
+
+
+def test_what_cannot_be_promised_to_persons_is_refused(configured: Configure, tmp_path: Path) -> None:
+    data = {"path": str(by_persons(tmp_path, persons=8)), "group": "person"}
+    with pytest.raises(InputError, match=r"groups? in the mean: nothing would be learned") as caught:
+        train(configured(method=LORA, privacy={**PRIVATE, "epsilon": 0.5}, data=data))
+    assert "Give epsilon" in str(caught.value)
+    with pytest.raises(InputError, match="no column says which rows belong together"):
+        train(configured(method=LORA, privacy={**PRIVATE, "unit": "group"}))
 
 
 @pytest.mark.slow

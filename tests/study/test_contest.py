@@ -78,6 +78,35 @@ def told(folder: Path) -> dict[str, Any]:
     return {**kept, "values": values, "rates": rates, "tried": sorted(tried)}
 
 
+def test_what_made_rows_are_worth_is_told_with_an_interval(asked: Callable[..., CompareConfig], reviews: Path) -> None:
+    methods = "lora(rank=2),full,full+augment,lora(rank=2)+augment(factor=3)"
+    folder = run_contest(asked(methods=methods, reference="lora(rank=2)", data={"path": str(reviews)}))
+    study = Study(folder)
+    runs = {
+        one["name"]: [Run.open(folder / run["folder"]) for run in one["runs"]] for one in study.record["methods"][:4]
+    }
+    for name, own in runs.items():
+        augment = own[0].config.data.augment
+        assert (augment is not None) == ("+augment" in name)
+        assert {run.summary["steps"] for run in own} == {8}, name  # as many as without
+    environments = {name: own[0].directory.read_json("environment")["data"] for name, own in runs.items()}
+    assert len({one["hashes"]["test"] for one in environments.values()}) == 1
+    assert len({one["hashes"]["validation"] for one in environments.values()}) == 1
+    assert len({one["hashes"]["train"] for one in environments.values()}) == 3
+    means = {one["name"]: one["mean"] for one in study.methods}
+    assert [(one["method"], one["reference"]) for one in study.augmentation] == [
+        ("full+augment", "full"),
+        ("lora(rank=2)+augment(factor=3)", "lora(rank=2)"),
+    ]
+    for one in study.augmentation:
+        assert one["difference"] == pytest.approx(means[one["method"]] - means[one["reference"]])
+        assert one["low"] <= one["difference"] <= one["high"]
+        assert one["p"] >= one["p_alone"]
+    assert "full+augment less full: accuracy" in study.worth_of_augmentation[0]
+    page = study.write_reports().read_text(encoding="utf-8")
+    assert "the same method without made rows" in page
+
+
 def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig], tmp_path: Path) -> None:
     witness = Witness()
     folder = run_contest(asked(rates=3), watchers=[witness])

@@ -8,6 +8,7 @@ import pytest
 
 from tunesmith.config.base import ConfigError
 from tunesmith.config.build import build
+from tunesmith.data.augmentation import AugmentConfig
 from tunesmith.study.contest_config import CompareConfig, read_contestants, reference_of
 
 
@@ -34,6 +35,35 @@ def test_options_with_lists_and_several_of_a_kind() -> None:
     assert found[1].method.rank == 4  # type: ignore[attr-defined]
 
 
+def test_made_rows_make_a_contestant_and_the_others_go_without() -> None:
+    asked = config(
+        methods="lora(rank=2), lora(rank=2)+augment, full + augment(by=[noise,synonyms],factor=3)",
+        data={"path": "reviews.csv", "augment": {"share": 0.3}},
+    )
+    plain, made, full = read_contestants(asked)[0]
+    assert [one.name for one in (plain, made)] == ["lora(rank=2)", "lora(rank=2)+augment"]
+    assert full.name == "full+augment(by=[noise,synonyms],factor=3)"
+    assert (made.without, full.without, plain.without) == ("lora(rank=2)", "full", "")
+    assert plain.method == made.method
+    assert asked.run_of(plain).data.augment is None
+    assert asked.run_of(made).data.augment == AugmentConfig(share=0.3)
+    assert asked.run_of(full).data.augment == AugmentConfig(by=("noise", "synonyms"), factor=3, share=0.3)
+    assert len({one.folder for one in (plain, made, full)}) == 3
+
+
+def test_made_rows_in_a_section() -> None:
+    for augment, expected in ((True, AugmentConfig()), ("synonyms", AugmentConfig(by=("synonyms",)))):
+        asked = config(methods=[{"name": "lora", "rank": 2, "augment": augment}])
+        (made,) = read_contestants(asked)[0]
+        assert asked.run_of(made).data.augment == expected
+        assert made.without == "lora(rank=2)"
+
+
+def test_rows_that_are_made_for_everybody_stay_so() -> None:
+    asked = config(methods="lora,full", data={"path": "reviews.csv", "augment": "noise"})
+    assert [asked.run_of(one).data.augment for one in read_contestants(asked)[0]] == [AugmentConfig()] * 2
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -42,6 +72,10 @@ def test_options_with_lists_and_several_of_a_kind() -> None:
         ({"methods": "lora(rank)"}, "name=value"),
         ({"methods": "lora(rank=4"}, "options in brackets"),
         ({"methods": "full,full"}, "named 2 times"),
+        ({"methods": "full,full+augment(by=nois)"}, "no way to change a text"),
+        ({"methods": "full,full+augment(factr=3)"}, "factor"),
+        ({"methods": "full,full+augment(factor=1)"}, "no rows are made"),
+        ({"methods": "full,ful+augment"}, "full"),
         ({"methods": ""}, "no method"),
         ({"methods": "full", "reference": "lora"}, "does not take part"),
         ({"methods": "full", "method": "lora"}, "Use methods"),

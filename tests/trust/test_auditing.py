@@ -287,7 +287,7 @@ def test_the_command_tells_all_parts(trained: Path, capsys: pytest.CaptureFixtur
         (["--group", "gendre"], "has no column 'gendre'"),
         (["--swap", "nothing"], "there is no such list of words"),
         (["--part", "magic"], "there is no such part"),
-        (["--columns", "text=review"], "there is no --data"),
+        (["--columns", "text=review"], "there is no such file"),
         (["--split", "dev"], "The run has no dev rows"),
     ],
 )

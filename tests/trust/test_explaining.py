@@ -14,14 +14,18 @@ import torch
 from run.test_contract import TASK_ROWS, write_rows
 from small_runs import BAD, GOOD
 from tiny import SENTENCES, tiny_model, tiny_tokenizer
+from tiny_writers import tiny_writer, writer_folder
 from tunesmith.cli.application import run as command
+from tunesmith.data.encoded import Ragged
 from tunesmith.engine.predict import predict
 from tunesmith.engine.stand_ins import as_written
 from tunesmith.models.wrapping import inner
 from tunesmith.run import Run, RunConfig, train
+from tunesmith.tasks import crf
+from tunesmith.tasks.tag_decoding import tag_probabilities, transitions
 from tunesmith.trust.attribution import METHODS, Question, along_the_line, shapley
 from tunesmith.trust.explained_rows import explain_rows, word_effects
-from tunesmith.trust.explained_target import log_odds, target_of
+from tunesmith.trust.explained_target import log_odds, target_of, written_target
 from tunesmith.trust.explanation import Explainer, Explanation
 from tunesmith.trust.explanation_page import explanation_page
 from tunesmith.trust.questioned_model import QuestionedModel, Sequence, network_to_question
@@ -205,7 +209,7 @@ def test_another_label_has_the_opposite_scores(run: Run) -> None:
 SHORT = {"train": {"max_steps": 2, "evaluate_steps": 2}, "evaluation": {"num_resamples": 10, "baseline": False}}
 
 
-@pytest.mark.parametrize("row", ["regression", "entities", "answers", "pairs"])
+@pytest.mark.parametrize("row", ["regression", "entities", "chains", "answers", "pairs"])
 def test_other_tasks_are_explained(configured: Configure, tmp_path: Path, row: str) -> None:
     name, settings, example = TASK_ROWS[row]
     config = configured(data=str(write_rows(tmp_path, example)), task={"name": name, **settings}, **SHORT)
@@ -231,6 +235,93 @@ def test_written_answers_are_explained_by_what_was_asked(
     assert len(found.parts) <= 3
     assert np.mean(list(found.parts.values()), axis=0) == pytest.approx(found.scores, abs=1e-4)
     assert "great" in found.tokens
+
+
+@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
+def test_what_a_decoder_writes_is_explained_by_what_its_encoder_read(
+    configured: Configure, tmp_path: Path, family: str
+) -> None:
+    name, _, example = TASK_ROWS["texts of texts"]
+    model = writer_folder(tmp_path, family)
+    config = configured(model=str(model), data=str(write_rows(tmp_path, example)), task={"name": name}, **SHORT)
+    run = Run.open(train(config))
+    found = Explainer(run, max_new_tokens=3).explain({"source": ["this warm film"]})
+    assert found.target == "answer"
+    assert "warm" in found.tokens
+    assert 1 <= len(found.parts) <= 3
+    assert np.mean(list(found.parts.values()), axis=0) == pytest.approx(found.scores, abs=0.02)  # of other points
+    assert sum(found.scores) == pytest.approx(found.value - found.value_without, abs=0.05)
+    # The number that is explained is what plain transformers gives to the tokens of its own answer.
+    network, tokenizer = run.network, run.network.tokenizer
+    source = torch.tensor([tokenizer("this warm film")["input_ids"]])
+    with torch.no_grad(), as_written(network.model):
+        whole = inner(network.model)
+        answer = whole.generate(source, max_new_tokens=3, do_sample=False, num_beams=1)[0, 1:]
+        start = torch.tensor([whole.config.decoder_start_token_id])
+        given = torch.cat([start, answer[:-1]])[None]
+        logits = whole(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=given).logits[0]
+    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    odds = [
+        float(log_odds(row, int(token))) for row, token in zip(logits, answer, strict=True) if int(token) not in ends
+    ]
+    assert found.value == pytest.approx(np.mean(odds), abs=1e-3)
+
+
+def test_chains_are_explained_by_the_probability_of_a_tag_over_all_sequences() -> None:
+    labels, generator = ("O", "B-X", "I-X"), torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 5, 3 + 12, generator=generator, dtype=torch.float64)
+    between, start = map(torch.from_numpy, transitions(labels))
+    flat = crf.potentials(scores.flatten(0, 1))
+    found = crf.marginal_scores(flat.unflatten(0, (2, 5)), between, start)
+    kept = Ragged(flat.numpy(), np.array([0, 5, 10]))
+    np.testing.assert_allclose(
+        found.exp().flatten(0, 1).numpy(), tag_probabilities(kept, *transitions(labels)), atol=1e-9
+    )
+    scores.requires_grad_()
+    crf.marginal_scores(crf.potentials(scores.flatten(0, 1)).unflatten(0, (2, 5)), between, start)[
+        ..., 0
+    ].sum().backward()
+    assert bool(scores.grad.isfinite().all())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_integrated_gradients_of_encoders_with_a_decoder_are_those_of_captum(family: str) -> None:
+    captum = pytest.importorskip("captum.attr", reason="captum is not installed: pip install captum")
+    model = QuestionedModel(tiny_writer(family, torch.float32), tiny_tokenizer())
+    ids, answer = torch.tensor([[6, 11, 8, 2]]), torch.tensor([[0, 7, 9]])
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": answer}
+    reads = torch.tensor([0, 1])
+    own = Sequence(asked, reads)
+    blank = model.vectors(torch.tensor([[6, 5, 5, 2]]))
+
+    def forward(vectors: torch.Tensor) -> torch.Tensor:
+        rows = {name: one.expand(len(vectors), -1) for name, one in asked.items() if name != "input_ids"}
+        logits = model.model(inputs_embeds=vectors, **rows).logits[:, reads]
+        return torch.stack([log_odds(logits[:, 0], 7), log_odds(logits[:, 1], 9)]).mean(dim=0)
+
+    target = written_target([7, 9], ["a", "b"])
+    scale = getattr(model.model.get_encoder(), "embed_scale", 1.0) if family == "bart" else 1.0
+    assert scale == 1.0, "vectors given to transformers are scaled by nobody"
+    with model.asked():
+        whole = model.vectors(ids)
+        theirs = captum.IntegratedGradients(forward).attribute(whole, blank, n_steps=16, method="gausslegendre")
+        question = Question(model, own, target, (), whole[0], blank[0], 8)
+        ours = along_the_line(question, target.value, 16)
+    torch.testing.assert_close(ours, theirs[0].sum(-1).to(ours), rtol=0, atol=1e-5)
+
+
+def test_decoders_that_read_the_text_once_more_read_the_same_words() -> None:
+    """Of BART a classifier's decoder is given the text, too: a word that is taken away is gone from both."""
+    whole = tiny_model("bart", 2, torch.float32)
+    model = QuestionedModel(whole, tiny_tokenizer())
+    ids, blanked = (torch.tensor([[6, token, 8, 2]]) for token in (11, 5))
+    with model.asked(), torch.no_grad():
+        asked = Sequence({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, None)
+        found = model.scores(asked, model.vectors(blanked))
+        expected = whole(input_ids=blanked, attention_mask=torch.ones_like(ids)).logits
+    torch.testing.assert_close(found, expected)
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 COMMANDS = {
     "train": ("tunesmith.cli.train:train_command", "Fine-tune a model on your data."),
     "plan": ("tunesmith.cli.plan:plan_command", "Say what each method would cost, and which to take."),
+    "slurm": ("tunesmith.cli.slurm:slurm_command", "Write a job for Slurm that trains on several machines."),
     "compare": ("tunesmith.cli.compare:compare_command", "Compare methods on your data, fairly and with error bars."),
     "cross-validate": (
         "tunesmith.cli.cross_validate:cross_validate_command",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.columns import columns_option, parse_columns
-from tunesmith.types import InputError
+from tunesmith.cli.asked_texts import columns_of_file
+from tunesmith.cli.columns import columns_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,9 +75,7 @@ def audit_command(
     Every figure comes with its interval, and every claim that two groups differ with a test that is corrected for all
     that are made.
     """
-    mapped = parse_columns(columns)
-    if mapped and data is None:
-        raise InputError("--columns is for the columns of --data FILE; there is no --data.", "Give both, or neither.")
+    mapped = columns_of_file(columns, data)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.progress import progress
     from tunesmith.cli.terminal import say_json

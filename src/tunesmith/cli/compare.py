@@ -34,6 +34,7 @@ def compare_command(context: click.Context, *, path: Path | None, overwrite: boo
     tunesmith compare --model sample:minilm --data reviews.csv
     tunesmith compare --model M --data reviews.csv --methods full,lora,ia3 --seeds 3 --budget 30m
     tunesmith compare --model M --data D --methods "lora(rank=4),lora(rank=64)" --reference "lora(rank=4)"
+    tunesmith compare --model M --data D --methods "lora,lora+augment(by=[noise,synonyms])"
     """  # noqa: D301
     from tunesmith.cli.contest_table import ContestLog, LiveTable
     from tunesmith.study import CompareConfig, run_contest
@@ -61,4 +62,6 @@ def _show(folder: Path) -> None:
     print_table(stdout_console(), table)
     say()
     say(study.verdict)
+    for line in study.worth_of_augmentation:
+        say(line)
     say(f"Report: {page}")

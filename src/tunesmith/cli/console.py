@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli import collecting, terminal
-from tunesmith.readable import compact, duration, metric_title, number, size
+from tunesmith.readable import compact, duration, interval, metric_title, number, size
 from tunesmith.run.observers import Observer, RunPlan
-from tunesmith.types import Problem, StepInfo
+from tunesmith.types import Interval, Problem, StepInfo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +168,9 @@ class ConsoleObserver(Observer):
             for name in names[:MAX_METRICS]
             for value in (metrics[name],)
         ]
+        if (fit := record.get("fit")) is not None and math.isfinite(fit["gap"]["low"]):
+            gap = Interval(*(fit["gap"][end] for end in ("value", "low", "high")))
+            shown.append(f"better on training rows by {interval(gap)}")
         self._say(", ".join([f"{record['split']} after step {record['step']}: loss {number(record['loss'])}", *shown]))
 
     def noted(self, problem: Problem) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -27,8 +28,6 @@ MATRIX_SIZES = {"cpu": 1024}
 MATRIX_SIZE_ELSEWHERE = 8192
 """Smaller ones are over before the next is queued."""
 MEASURE_SECONDS = 0.3
-EVERYTHING = "all"
-"""The extra that holds the others, whose packages are listed under their own."""
 VIEWER = "pip install tensorboard, then: tensorboard --logdir runs"
 _EXTRA = re.compile(r"(?P<name>[\w.-]+).*;.*extra == ['\"](?P<extra>[\w-]+)['\"].*")
 NO_KERNELS = "none, so that training takes longer: they need Linux and a C compiler with OpenMP, such as gcc"
@@ -127,12 +126,15 @@ def _size_of(path: Path) -> int:
 
 
 def _examine_extras() -> list[dict[str, Any]]:
-    """Return every optional dependency of this package, with the command that installs it."""
+    """Return every optional dependency of this package, with the command that installs it.
+
+    A package is listed under the smallest extra that has it: others are sums of extras.
+    """
+    found = [match for one in metadata.requires("tunesmith") or [] if (match := _EXTRA.fullmatch(one))]
+    sizes = Counter(match["extra"] for match in found)
     extras: dict[str, str] = {}
-    for requirement in metadata.requires("tunesmith") or []:
-        found = _EXTRA.fullmatch(requirement)
-        if found is not None and found["extra"] != EVERYTHING:
-            extras.setdefault(found["name"], found["extra"])
+    for match in sorted(found, key=lambda match: sizes[match["extra"]]):
+        extras.setdefault(match["name"], match["extra"])
     return [
         {
             "extra": extra,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.cli.asked_texts import columns_of_file
+from tunesmith.cli.columns import columns_option
 from tunesmith.cli.progress import progress
-from tunesmith.types import InputError
 
 
 @click.command(short_help="Measure a run on its test rows or on other data.")
@@ -39,9 +39,7 @@ def evaluate_command(
     from tunesmith.cli.tables import evaluation_table, print_table, stdout_console
     from tunesmith.cli.terminal import say_json
 
-    mapped = parse_columns(columns)
-    if mapped and data is None:
-        raise InputError("--columns is for the columns of --data FILE; there is no --data.", "Give both, or neither.")
+    mapped = columns_of_file(columns, data)
     with progress(quiet=quiet or as_json) as shown:
         opened = OpenedRun.open(run)
         evaluation = opened.evaluate(data, split, answers=answers, columns=mapped, working=shown.show)

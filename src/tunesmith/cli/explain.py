@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.cli.asked_texts import columns_of_file, require_texts, text_options
+from tunesmith.cli.columns import columns_option
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ WORDS_SHOWN = 8
 
 @click.command("explain", short_help="Show which words a run's answers come from.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--text", "texts", metavar="TEXT", multiple=True, help="A text; may be given several times.")
-@click.option("--text-pair", "text_pairs", metavar="TEXT", multiple=True, help="The second text to each --text.")
+@text_options
 @click.option("--data", metavar="FILE", help="A file of texts: explained one by one, and what they have in common.")
 @columns_option
 @click.option(
@@ -73,7 +73,11 @@ def explain_command(
     Scores are in log-odds of the answer, or in units of the predicted value. How well they tell what the model goes
     by is measured beside words in random order.
     """
-    _check(texts, text_pairs, data, changes=changes, has_columns=bool(columns))
+    if changes and (texts or data is not None):
+        raise InputError("--changes is about the model alone.", "Leave --text and --data out.")
+    if not changes:
+        require_texts(texts, text_pairs, data, to="explain")
+    mapped = columns_of_file(columns, data)
     from tunesmith.cli.opened import OpenedRun
     from tunesmith.cli.progress import progress
     from tunesmith.cli.results import place_of
@@ -90,7 +94,6 @@ def explain_command(
             found = _explained_texts(opened, texts, text_pairs, names, label=label, word=word)
         else:
             _refuse_word(word)
-            mapped = parse_columns(columns)
             found = _explained_file(opened, data, mapped, names, num_rows=num_rows, label=label, working=shown.show)
         near = _near(opened, found, nearest) if nearest else {}
     if place is not None:
@@ -102,22 +105,6 @@ def explain_command(
         say_json(_record(found, near, is_file=data is not None), indent=1)
     else:
         _show(found, near, is_file=data is not None)
-
-
-def _check(
-    texts: tuple[str, ...], text_pairs: tuple[str, ...], data: str | None, *, changes: bool, has_columns: bool
-) -> None:
-    if changes and (texts or data is not None):
-        raise InputError("--changes is about the model alone.", "Leave --text and --data out.")
-    if not changes and bool(texts) == (data is not None):
-        raise InputError(
-            "Give either --text or --data." if texts else "There is nothing to explain.",
-            "tunesmith explain RUN --text 'a text', or --data FILE.",
-        )
-    if text_pairs and len(text_pairs) != len(texts):
-        raise InputError(f"There are {len(texts)} --text and {len(text_pairs)} --text-pair.", "Give one to each other.")
-    if has_columns and data is None:
-        raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
 
 
 def _refuse_word(word: str | None) -> None:

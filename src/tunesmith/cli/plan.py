@@ -14,7 +14,7 @@ from tunesmith.readable import compact, duration, number, size
 if TYPE_CHECKING:
     from tunesmith.study.plan import Candidate, Plan
 
-OWN = ("method", "methods", "within", "memory", "quality")
+OWN = ("method", "methods", "within", "memory", "quality", "machine", "nodes", "network", "price_per_hour")
 """Keys that say what is planned, and are no part of the run or decided by the plan."""
 MOST_NOTES = 5
 
@@ -44,6 +44,13 @@ def plan_command(context: click.Context, *, path: Path | None, as_json: bool, qu
     tunesmith plan --model sample:minilm --data reviews.csv
     tunesmith plan --model M --data reviews.csv --within 10m --memory 8GB
     tunesmith plan --model M --data D --methods "full,lora(rank=64),ia3" --json
+
+    With --machine nothing is tried, and no weights are loaded: time, memory and price follow from
+    the model's config and from published figures of the devices.
+
+    \b
+    tunesmith plan --model M --data D --machine '8x H100' --nodes 4 --price-per-hour 24
+    tunesmith plan --model 8B --data D --machine 'L40S' --methods lora
     """  # noqa: D301
     from tunesmith.cli.console import ConsoleObserver
     from tunesmith.cli.terminal import say_json
@@ -52,6 +59,13 @@ def plan_command(context: click.Context, *, path: Path | None, as_json: bool, qu
     quiet = quiet or as_json
     config = configured(context, path, PlanConfig, quiet=quiet)
     observers = [] if quiet else [ConsoleObserver()]
+    if config.machine is not None:
+        from tunesmith.cli.cluster_table import show_cluster_plan
+        from tunesmith.study.costs.cluster_plan import plan_for_machines
+
+        elsewhere = plan_for_machines(config, observers=observers)
+        say_json(elsewhere.to_dict(), indent=1) if as_json else show_cluster_plan(elsewhere)
+        return
     plan = make_plan(config, given=_words(path, flags_of(context)), observers=observers)
     if as_json:
         say_json(plan.to_dict(), indent=1)

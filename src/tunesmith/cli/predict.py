@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunesmith.cli.columns import columns_option, parse_columns
+from tunesmith.cli.asked_texts import columns_of_file, require_texts, text_options
+from tunesmith.cli.columns import columns_option
 from tunesmith.cli.prediction_files import FORMATS, Row, shown, write_file
 from tunesmith.cli.progress import progress
 from tunesmith.cli.results import place_of
 from tunesmith.cli.terminal import write
-from tunesmith.cli.writing import TEXT_FLAGS, beam_options, text_input, writing_options
+from tunesmith.cli.writing import beam_options, text_input, writing_options
 from tunesmith.readable import count
-from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tunesmith.run import Run, Writing
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Apply a run to texts or to a file.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(TEXT_FLAGS[0], "texts", metavar="TEXT", multiple=True, help="A text; may be given several times.")
-@click.option(TEXT_FLAGS[1], "text_pairs", metavar="TEXT", multiple=True, help="The second text to each --text.")
+@text_options
 @click.option(
     "--data", metavar="FILE", help="A file with one row per prediction; - reads one text per line from stdin."
 )
@@ -57,10 +56,8 @@ def predict_command(
     A file's predictions are written as they are made. Where the work on --output is broken off, the same command goes
     on with it.
     """
-    _check_inputs(texts, text_pairs, data)
-    mapped = parse_columns(columns)
-    if mapped and data in (None, "-"):
-        raise InputError("--columns is for the columns of --data FILE; there is no such file.", "Leave it out.")
+    require_texts(texts, text_pairs, data, to="predict")
+    mapped = columns_of_file(columns, data)
     inputs = [data] if data and data != "-" else []
     place = None if output is None else place_of(output, FORMATS, inputs=inputs, overwrite=overwrite)
     from tunesmith.cli.opened import OpenedRun
@@ -80,16 +77,6 @@ def predict_command(
         write("".join(map(shown, rows)))
     else:
         write_file(place, lambda: rows)
-
-
-def _check_inputs(texts: Sequence[str], text_pairs: Sequence[str], data: str | None) -> None:
-    if bool(texts) == (data is not None):
-        raise InputError(
-            "Give either --text or --data." if texts else "There is nothing to predict.",
-            "tunesmith predict RUN --text 'a text', or --data FILE.",
-        )
-    if text_pairs and len(text_pairs) != len(texts):
-        raise InputError(f"There are {len(texts)} --text and {len(text_pairs)} --text-pair.", "Give one to each other.")
 
 
 def _predict(run: Run, texts: Sequence[str], text_pairs: Sequence[str], writing: Writing) -> list[Row]:

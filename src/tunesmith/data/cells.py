@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
@@ -16,6 +16,8 @@ MISSING_NUMBERS = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "#n
 
 MISSING_LABELS = ("NaN", "<NA>", "#N/A", "-NaN")
 """What stands for no label among labels that are words, written so; ``none`` and ``nan`` may be names of classes."""
+NO_LABEL = "-"
+"""What stands for no label beside labels that are words, as where annotators did not agree; beside signs it is one."""
 DECIMAL_COMMA = r"[+-]?(?:0|[1-9][0-9]*),[0-9]+"
 MAX_DIGITS = 15
 """Whole numbers of more digits are names: not all of them differ as doubles."""
@@ -151,6 +153,24 @@ def number_of(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def means_no_label(names: Collection[str]) -> bool:
+    """Say whether a dash among the names of labels is none: where all others, two at least, are words."""
+    words = [name for name in names if name != NO_LABEL]
+    return NO_LABEL in names and len(words) > 1 and all(len(word) > 1 and word[0].isalpha() for word in words)
+
+
+_FEW_EMPTY = 0.2
+"""Share of lists without a label up to which these are rows that nobody has labelled."""
+
+
+def hold_one(sizes: Iterable[Mapping[int, int]]) -> bool:
+    """Say whether lists (counted by their length, for each split) hold one label each, a few of them none."""
+    total: Counter[int] = Counter()
+    for one in sizes:
+        total.update(one)
+    return max(total, default=0) == 1 and total[0] < _FEW_EMPTY * total.total()
 
 
 def is_integer(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 
 from tunesmith.config.base import nearest
 from tunesmith.data import marks
+from tunesmith.data.column_words import describe, doubtful
 from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
@@ -15,6 +16,7 @@ _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
 
+_LABEL = "label"
 _SECOND_TEXT = "text_pair"
 """The one role that may stay empty and is still looked for by content."""
 
@@ -44,11 +46,6 @@ _NAMED_ROLES = frozenset({"chosen", REJECTED, "answers", "thumb"})
 _NEVER_GUESSED = _CHAT_ROLES | {"source", "target"}
 """Roles of texts for which the longest of several need not be the right one."""
 
-DOUBTFUL = "Several columns could fill the role"
-
-MAX_EXAMPLE_LENGTH = 40
-"""Longer values are not shown as the reason for a choice."""
-
 
 def is_id_like(column: ColumnProfile) -> bool:
     """Say whether a column only numbers or names the rows: many distinct values, and no words."""
@@ -75,7 +72,7 @@ def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
             return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
         if column.name.strip().lower() in LABEL_NAMES and column.kind in ("text", "object"):
             message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
-            message += f"it holds {_describe(column)}: {', '.join(column.examples[:2])}."
+            message += f"it holds {describe(column)}: {', '.join(column.examples[:2])}."
             fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
             return Problem("error", message, fix)
     return None
@@ -111,7 +108,7 @@ def _reason_unused(column: ColumnProfile) -> str:
         return f"its amounts are not plain numbers: {', '.join(column.examples[:3])}"
     if is_id_like(column):
         return "it only numbers or names the rows"
-    return f"no role needs it; {_describe(column)}"
+    return f"no role needs it; {describe(column)}"
 
 
 def _has_no_spaces(column: ColumnProfile) -> bool:
@@ -164,8 +161,9 @@ class _Assignment:
             for role in self._roles
             if role.name not in self._chosen and role.name not in failed and role.name not in self._left_empty
         ]
+        self._take_reviews(open_roles)
         for role in open_roles:
-            if role.columns:
+            if role.columns and role.name not in self._chosen:
                 self._choose(role.name, role.columns, "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
@@ -229,8 +227,17 @@ class _Assignment:
         of_chat = bool((_CHAT_ROLES | _NAMED_ROLES) & self._chosen.keys())
         found = [column for column in self._free() if marks.is_mark(column, of_chat=of_chat)]
         if found:
-            why = f"it says which rows are accepted; {_describe(found[0])}"
+            why = f"it says which rows are accepted; {describe(found[0])}"
             self._choose(role, [found[0].name], why)
+
+    def _take_reviews(self, roles: Sequence[Role]) -> None:
+        """Learn what reviewers say where they were asked of every text whether one and the same label holds."""
+        label = next((role for role in roles if role.name == _LABEL and "category" in role.kinds), None)
+        asked = [one for one in self._free() if one.name.strip().lower() == _LABEL and one.num_distinct == 1]
+        said = [one for one in self._free() if marks.is_mark(one, of_chat=False) and one.num_distinct > 1]
+        if label is not None and asked and len(said) == 1:
+            shown = asked[0].examples[0]
+            self._choose(label.name, [said[0].name], f"it says whether texts are '{shown}'; {describe(said[0])}")
 
     # Usual names
 
@@ -238,7 +245,7 @@ class _Assignment:
         if not exact and not role.required and role.name != _SECOND_TEXT:
             # What need not be there must not be found by half a name.
             return
-        best: tuple[int, str, str] | None = None
+        best: tuple[tuple[int, float], str, str] | None = None
         num_found = 0
         for column in self._free(role.name):
             # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
@@ -247,17 +254,23 @@ class _Assignment:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
                 continue
+            if not exact and not _is_text_role(role) and column.num_distinct < 2:
+                continue  # of a name that only speaks of it, a column with one value is hardly meant
             found = matching_name(column.name, role.names, exact=exact)
             num_found += found is not None
-            if found is not None and (best is None or role.names.index(found) < best[0]):
-                best = (role.names.index(found), column.name, found)
+            if found is None:
+                continue
+            # Of review_title and review_body, which both speak of a review, the longer one is the text.
+            length = column.mean_length if _is_text_role(role) and not exact else 0.0
+            if best is None or (role.names.index(found), -length) < best[0]:
+                best = ((role.names.index(found), -length), column.name, found)
         if not exact and role.name in _NEVER_GUESSED and num_found > 1:
             return  # of answer_1 and answer_2 nobody knows which is the better one
         if best is not None:
             _, column_name, found = best
             self._matched_names[role.name] = found
             reason = role.reason or ("by its name" if exact else f"its name speaks of '{found}'")
-            self._choose(role.name, [column_name], f"{reason}; {_describe(self._profiles[column_name])}")
+            self._choose(role.name, [column_name], f"{reason}; {describe(self._profiles[column_name])}")
 
     # Content
 
@@ -274,9 +287,9 @@ class _Assignment:
     def _image_by_content(self, role: Role) -> None:
         images = [column for column in self._free() if column.kind == "image"]
         if len(images) > 1:
-            self._problems.append(_doubtful(role, images))
+            self._problems.append(doubtful(role, images))
         elif images:
-            self._choose(role.name, [images[0].name], f"the only images; {_describe(images[0])}")
+            self._choose(role.name, [images[0].name], f"the only images; {describe(images[0])}")
 
     def _texts(self) -> list[ColumnProfile]:
         return [column for column in self._free() if is_plain_text(column)]
@@ -291,12 +304,12 @@ class _Assignment:
             return
         if role.name in _NEVER_GUESSED and len(texts) > 1:
             # Of several answers the longest may be the worst.
-            self._problems.append(_doubtful(role, texts))
+            self._problems.append(doubtful(role, texts))
             return
         is_pair = len(texts) == 2 and any(each.name == _SECOND_TEXT for each in self._roles)
         column = texts[0] if is_pair else max(texts, key=lambda each: each.mean_length)
         why = "the only text" if len(texts) == 1 else "the first of two texts" if is_pair else "the longest text"
-        self._choose(role.name, [column.name], f"{why}; {_describe(column)}")
+        self._choose(role.name, [column.name], f"{why}; {describe(column)}")
 
     def _pair_by_content(self, role: Role) -> None:
         if role.name != _SECOND_TEXT or not self._chosen.get("text"):
@@ -305,7 +318,7 @@ class _Assignment:
         is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
         texts = self._texts()
         if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES):
-            self._choose(role.name, [texts[0].name], f"the second of two texts; {_describe(texts[0])}")
+            self._choose(role.name, [texts[0].name], f"the second of two texts; {describe(texts[0])}")
 
     def _label_by_content(self, role: Role) -> None:
         candidates = [
@@ -321,6 +334,8 @@ class _Assignment:
             if strings:
                 longest = max(strings, key=lambda column: column.num_distinct)
                 candidates = [column for column in candidates if column is not longest]
+        others = [column for column in candidates if not marks.is_mark(column, of_chat=False)]
+        candidates = others or candidates  # what reviewers say of rows is learned where nothing else is
         binary = [column for column in candidates if _is_binary(column)]
         if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
             self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")
@@ -328,9 +343,9 @@ class _Assignment:
         for tier in _KIND_TIERS:
             fitting = [column for column in candidates if column.kind in tier]
             if len(fitting) == 1:
-                self._choose(role.name, [fitting[0].name], f"by its content; {_describe(fitting[0])}")
+                self._choose(role.name, [fitting[0].name], f"by its content; {describe(fitting[0])}")
             elif fitting:
-                self._problems.append(_doubtful(role, fitting, [each for each in binary if each.kind == "integer"]))
+                self._problems.append(doubtful(role, fitting, [each for each in binary if each.kind == "integer"]))
             if fitting:
                 return
 
@@ -340,7 +355,7 @@ class _Assignment:
         return any(f"role '{role.name}'" in problem.message for problem in self._problems)
 
     def _nothing_found(self, role: Role) -> Problem:
-        columns = "; ".join(_describe(column, named=True) for column in self._profiles.values())
+        columns = "; ".join(describe(column, named=True) for column in self._profiles.values())
         purpose = f" ({role.purpose})" if role.purpose else ""
         unfit = [
             column
@@ -371,31 +386,3 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
         return next((name for name in names if name in (lowered, plain)), None)
     words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
     return next((name for name in names if name in words and len(name) > 1), None)
-
-
-def _doubtful(role: Role, fitting: Sequence[ColumnProfile], flags: Sequence[ColumnProfile] = ()) -> Problem:
-    listed = "; ".join(_describe(column, named=True) for column in fitting)
-    binary = ",".join(column.name for column in flags)
-    several = f"; or several columns of 0 and 1 together: data.columns.{role.name} {binary}" if len(flags) > 1 else ""
-    return Problem(
-        "error",
-        f"{DOUBTFUL} '{role.name}': {listed}.",
-        f"Choose one: data.columns.{role.name} {fitting[0].name}{several}",
-        count=len(fitting),
-    )
-
-
-def _describe(column: ColumnProfile, *, named: bool = False) -> str:
-    if column.kind in ("integer", "float") and column.low is not None and column.high is not None:
-        kind = "whole numbers" if column.kind == "integer" else "numbers"
-        text = f"{kind} from {column.low:g} to {column.high:g}"
-    elif column.kind == "text":
-        text = f"text of about {column.mean_words:.0f} words"
-    elif column.kind in ("category", "boolean", "list"):
-        examples = [example for example in column.examples[:3] if len(example) <= MAX_EXAMPLE_LENGTH]
-        values = ", ".join(examples) + (", …" if column.num_distinct > len(examples) else "")
-        text = f"{column.num_distinct} distinct {'lists' if column.kind == 'list' else 'values'}"
-        text += f" ({values})" if examples else ""
-    else:
-        text = "images" if column.kind == "image" else f"{column.kind}"
-    return f"'{column.name}': {text}" if named else text

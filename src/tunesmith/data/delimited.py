@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.cuts import Count, Cut, count_widths
 from tunesmith.data.delimited_records import Block, Record, blocks, long_cells
-from tunesmith.data.dialect import Count, Cut, Dialect, count_widths, detect, is_separator_line
+from tunesmith.data.dialect import Dialect, detect, is_separator_line
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import batches, open_table
@@ -87,7 +88,8 @@ class _Rows:
         self._rejected = rejected
         self._wide: list[str] = []
         self._num_wide = 0
-        self._is_header_due = dialect.header
+        self._num_due = dialect.num_further + 1 if dialect.header else 0
+        """Rows that are yet to come before the first one of the data."""
         self._names: list[str] = []
         self._is_bar = dialect.delimiter == "|"
         self._num_repeated = 0
@@ -101,16 +103,17 @@ class _Rows:
         is_plain = not has_marks("".join(part.lines))
         for line, (cells, content) in enumerate(zip(part.rows, part.lines, strict=True), start=part.line):
             is_row = cells != self._names and not (self._is_bar and _is_ruler(cells))
-            if is_plain and len(cells) == width and not self._is_header_due and is_row:
+            if is_plain and len(cells) == width and not self._num_due and is_row:
                 self._writer.add([*cells, f"{name}:{line}"], len(content))
             elif cells:
                 self._add_row(Record(line, cells, [content]))
 
     def _add_row(self, record: Record) -> None:
-        if self._is_header_due:
-            self._is_header_due = False
-            # Several names: one cell may well come again as a text.
-            self._names = list(record.cells) if len(record.cells) > 1 and not record.error else []
+        if self._num_due:
+            if self._num_due == self._dialect.num_further + 1:
+                # Several names: one cell may well come again as a text.
+                self._names = list(record.cells) if len(record.cells) > 1 and not record.error else []
+            self._num_due -= 1
             return
         if record.cells and record.cells == self._names:
             self._num_repeated += 1
@@ -140,6 +143,9 @@ class _Rows:
         notes = []
         if number := self._dialect.num_titles:
             message = f"{self._name}: {number} lines above the names of the columns were not read."
+            notes.append(Problem("note", message, "Give data.header to read them as rows.", count=number))
+        if number := self._dialect.num_further:
+            message = f"{self._name}: {number} rows below the names of the columns say more of them and were not read."
             notes.append(Problem("note", message, "Give data.header to read them as rows.", count=number))
         if number := self._num_repeated:
             message = f"{self._name}: {number} rows repeat the names of the columns; they were not read."

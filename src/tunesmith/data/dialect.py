@@ -11,12 +11,14 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
-from tunesmith.data.delimited_records import Block, Quoting, Record, blocks, records
+from tunesmith.data.cuts import Count, Cut
+from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
-from tunesmith.data.header_rows import has_header, has_known_name
+from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
@@ -50,6 +52,8 @@ class Dialect:
     """Lines before the first row (``sep=;``), with those of a title."""
     num_titles: int = 0
     """Lines of a title, or of comments, above the names of the columns."""
+    num_further: int = 0
+    """Rows below the names that say more of the columns."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
@@ -58,58 +62,6 @@ class Dialect:
 def is_separator_line(line: str) -> bool:
     """Say whether a first line is Excel's ``sep=;``."""
     return _SEPARATOR_LINE.fullmatch(line) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One way of cutting a file's lines into cells."""
-
-    delimiter: str | None
-    quoting: Quoting
-
-
-@dataclass(slots=True)
-class Count:
-    """What a cut makes of a file: how many columns its rows have, and how many lines these stand on."""
-
-    rows: Counter[int] = field(default_factory=Counter)
-    """Rows by their number of columns; 0 for those that cannot be read."""
-    lines: Counter[int] = field(default_factory=Counter)
-    first: int = 0
-    """Columns of the first row."""
-
-    def fitting(self, delimiter: str | None) -> tuple[int, ...]:
-        """Return the numbers of columns that the cut explains: one, or for tabs all from the narrowest on."""
-        widths = {width: number for width, number in self.rows.items() if width > 1}
-        if not widths:
-            return ()
-        if delimiter == "\t":
-            # Tabs are never part of a text: rows with more columns than the rest fit as well.
-            return tuple(width for width in widths if width >= _narrowest(self.rows))
-        return (max(widths, key=lambda width: (widths[width], width)),)
-
-    def explained(self, delimiter: str | None) -> tuple[int, int]:
-        """Return how many lines and how many rows are explained."""
-        widths = self.fitting(delimiter)
-        return sum(self.lines[width] for width in widths), sum(self.rows[width] for width in widths)
-
-
-def count_widths(lines: Lines, cut: Cut, width: int | None) -> Count:
-    """Cut a whole file and count; rows over several lines that have not ``width`` cells cannot be read."""
-    found = Count()
-    for part in blocks(lines, cut.delimiter, cut.quoting, width):
-        if isinstance(part, Block):
-            widths = Counter(map(len, part.rows))
-            del widths[0]
-            found.rows.update(widths)
-            found.lines.update(widths)
-            first = next(filter(None, map(len, part.rows)), 0)
-        else:
-            first = 0 if part.error else len(part.cells)
-            found.rows[first] += 1
-            found.lines[first] += len(part.lines)
-        found.first = found.first or first
-    return found
 
 
 Survey = Callable[[Cut, int | None], Count]
@@ -146,20 +98,31 @@ def detect(
         rows, num_titles = _without_title(lines, cut, rows, width)
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
+    num_further = 0
     if header is None:
-        header = has_header(first, rows[1:], like)
+        num_further = num_further_rows(rows[1:]) if cut.delimiter is not None else 0
+        header = has_header(first, rows[1:], like) or (
+            num_further > 0 and has_header(first, rows[1 + num_further :], like)
+        )
         if cut.delimiter is None and suffix not in _NATIVE_DELIMITERS and not like:
             # The first line of running text may be a title.
             header = header and has_known_name(first[:1])
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
-    names = unique_names(first if header else [""] * width)
-    return Dialect(cut.delimiter, cut.quoting, header, tuple(names), num_skipped + num_titles, num_titles), guesses
+    names = tuple(unique_names(first if header else [""] * width))
+    num_skipped += num_titles
+    num_further = num_further if header else 0
+    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further), guesses
 
 
 def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
     """Return the rows from the names of the columns on, and the lines above: rows with no more than one cell filled."""
     found = [record for record in _parse(lines[: _MAX_TITLES + 1], cut) if not record.error]
+    num_comments = sum(1 for _ in takewhile(lambda record: record.lines[0].startswith("#"), found))
+    if 0 < num_comments < len(found) and width > 1:
+        record = found[num_comments]
+        if len(record.cells) == width and has_header(record.cells, rows[num_comments + 1 :], ()):
+            return rows[num_comments:], record.line - 1
     for place, record in enumerate(found):
         filled = [cell for cell in record.cells if cell.strip()]
         if len(filled) > 1 or width < 2:
@@ -352,12 +315,6 @@ def _signs(lines: Sequence[str]) -> list[str]:
 
 def _delimiter_name(delimiter: str | None) -> str:
     return _NAMES.get(delimiter, str(delimiter))
-
-
-def _narrowest(widths: Counter[int]) -> int:
-    """Return the smallest number of columns that at least a tenth of the rows have."""
-    total = sum(widths.values())
-    return min((width for width, count in widths.items() if width > 1 and count >= 0.1 * total), default=2)
 
 
 def _is_one_quoted_column(lines: Sequence[str], delimiter: str) -> bool:

@@ -22,6 +22,10 @@ Array = npt.NDArray[np.generic]
 
 DECODER = "decoder_"
 """What the names of the decoder's inputs begin with."""
+PARTNERS = "partner_ids"
+"""The input that holds, of each token, the one that its vector is mixed with; no model is given it."""
+SHARE_OF_OWN = "share_of_own"
+"""The target that holds what of the vectors of a row's tokens is their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from tunesmith.types import Guess, InputError
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -30,26 +29,21 @@ MAX_LINE = 32 * 1024 * 1024
 
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 _MAGIC = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"))
-_MAX_STRAY_CONTROLS = 16
 _REPLACE = "tunesmith.mark"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _BLOCK_LINES = 10_000
 MAX_EXPANSION = 500
 """Times its size that a compressed file may grow to: real tables stay far below, bombs far above."""
 _SMALL = 256 * 1024 * 1024
 """Bytes that any file may hold once decompressed."""
-_BOMS = (
+BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_BINARY_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\r\x01\x0b\x0c\x1a\x1b\x1e\x1f")
-# In the order in which they win when the content fits several.
-_CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1252", "latin_1", "cp1250", "cp1251", "koi8_r",
-               "cp1253", "cp1254", "cp1255", "cp1256"]  # fmt: skip
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -75,7 +69,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     compression = compression_of(path)
     try:
         with _opened(path, compression) as file:
-            yield io.BufferedReader(_Guarded(file, path), _BLOCK) if compression else file
+            yield io.BufferedReader(_Guarded(file, path), BLOCK) if compression else file
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(path, error) from error
     except OSError as error:
@@ -131,199 +125,6 @@ def _damaged(path: Path, error: Exception) -> InputError:
         f"{path.name} is a damaged or cut compressed file: {error}.",
         "Download or copy it again; `gzip -t`, `bzip2 -t` or `xz -t` check it.",
     )
-
-
-def check_is_text(path: Path) -> None:
-    """Raise ``InputError`` when the file's beginning is not text in any encoding."""
-    with open_bytes(path) as file:
-        start = file.read(1 << 16)
-    if _wide_encoding(start):
-        return
-    binary = len(start) - len(start.translate(None, _BINARY_BYTES))
-    if binary > max(0.05 * len(start), _MAX_STRAY_CONTROLS):
-        raise InputError(
-            f"{path.name} is not a text file: {binary} of its first {len(start)} bytes are control bytes.",
-            "Give a CSV, TSV, JSON, JSONL, Parquet or Arrow file.",
-        )
-
-
-_MARKUP = (
-    (r"<\?xml\b", "XML"),
-    (r"<!doctype html|<html\b", "HTML"),
-    (r"\{\\rtf", "RTF"),
-    (r"(?:%.*\s+)*@relation\b", "ARFF"),
-)
-_MARKUP_START = 4_096
-
-
-def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> None:
-    """Raise ``InputError`` for a document whose rows, if it has any, stand between marks that nobody wants to learn."""
-    if is_wanted:
-        return
-    with open_text(path, encoding) as text:
-        start = text.read(_MARKUP_START).lstrip("\ufeff \t\r\n")
-    kind = next((kind for pattern, kind in _MARKUP if re.match(pattern, start, re.IGNORECASE)), "")
-    if not kind and {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"}:
-        kind = "YAML"  # nothing at its beginning tells it from other text
-    if kind:
-        raise InputError(
-            f"{name} is {kind}; its rows cannot be read.",
-            "Export them as CSV or JSONL. To learn the file's own text, marks and all: data.passage 0 "
-            "(a row a line), or another size.",
-        )
-
-
-_CYRILLIC = ("cp1251", "koi8-r")
-_COMMONEST_CYRILLIC = frozenset("оеаинтсрвл")
-
-
-def detect_encoding(path: Path) -> tuple[str, Guess | None]:
-    """Return the file's encoding, and the guess that it is; no guess where it is certain.
-
-    UTF-8 is certain when the whole file is valid, or when most lines beyond ASCII are: the
-    rest are then bad rows.
-    """
-    with open_bytes(path) as file:
-        start = file.read(1 << 16)
-        wide = _wide_encoding(start)
-        if wide:
-            return wide, None
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        block = start
-        try:
-            while block:
-                decoder.decode(block)
-                block = file.read(_BLOCK)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            pass
-        else:
-            return "utf-8", None
-    return _guess(path)
-
-
-def _wide_encoding(start: bytes) -> str:
-    for bom, name in _BOMS:
-        if start.startswith(bom):
-            return name
-    # UTF-16 without a mark: in Latin text every second byte is zero.
-    half = len(start) // 2
-    if half >= 2:
-        even, odd = start[0 : 2 * half : 2].count(0), start[1 : 2 * half : 2].count(0)
-        if odd > 0.4 * half and even < 0.05 * half:
-            return "utf-16-le"
-        if even > 0.4 * half and odd < 0.05 * half:
-            return "utf-16-be"
-    return ""
-
-
-def _guess(path: Path) -> tuple[str, Guess | None]:
-    sample = bytearray()
-    num_good = num_bad = num_lines = 0
-    with open_bytes(path) as file:
-        for line in _byte_lines(file):
-            num_lines += 1
-            if line.isascii():
-                continue
-            if _decodes(line, "utf-8"):
-                num_good += 1
-            else:
-                num_bad += 1
-                if len(sample) < 1 << 17:
-                    sample += line + b"\n"
-    if num_good >= num_bad:
-        return "utf-8", None
-    best, others = _best_of(bytes(sample))
-    counts = dict.fromkeys([best, *others], num_lines)
-    with open_bytes(path) as file:
-        for line in _byte_lines(file):
-            if not line.isascii():
-                for name in counts:
-                    counts[name] -= not _decodes(line, name)
-    alternatives = [(name.upper(), counts[name]) for name in others] + [("UTF-8", num_lines - num_bad)]
-    ranked = tuple(sorted(alternatives, key=lambda one: -one[1]))
-    return best, Guess("encoding", best.upper(), counts[best], ranked, "data.encoding")
-
-
-def _byte_lines(file: IO[bytes]) -> Iterator[bytes]:
-    while line := file.readline(_BLOCK):
-        yield line
-
-
-def _best_of(sample: bytes) -> tuple[str, list[str]]:
-    """Return the likeliest encoding, and others that the content could be in."""
-    asian = _asian_encoding(sample)
-    if asian:
-        return asian, []
-    from charset_normalizer import from_bytes
-
-    matches = from_bytes(sample, cp_isolation=_CANDIDATES, preemptive_behaviour=False)
-    if not matches:
-        return "latin-1", []
-    # Western text reads as Central European just as smoothly: among equals, the commonest encoding wins.
-    likeliest = matches[0]
-    equals = {
-        name
-        for match in matches
-        if (match.chaos, match.coherence) == (likeliest.chaos, likeliest.coherence)
-        for name in match.could_be_from_charset
-    }
-    ranked = [name.replace("_", "-") for name in _CANDIDATES if name in equals and _decodes(sample, name)]
-    more = [match.encoding.replace("_", "-") for match in list(matches)[1:3]]
-    best = _cyrillic(sample, ranked[0]) if ranked else "latin-1"
-    ranked = [best, *(name for name in ranked if name != best)]
-    return best, [name for name in dict.fromkeys([*ranked[1:3], *more]) if name != best]
-
-
-def _cyrillic(sample: bytes, likeliest: str) -> str:
-    """Return which of the Cyrillic encodings it is, where ``likeliest`` may be one of them misread, else ``likeliest``.
-
-    Each reads the other's letters as letters, and Shift-JIS reads them as half-width kana. The ten commonest letters
-    are most of a text, in capitals too, and a third of one that is misread.
-    """
-    if likeliest not in (*_CYRILLIC, "shift-jis"):
-        return likeliest
-
-    def share(name: str) -> float:
-        letters = [letter for letter in sample.decode(name).lower() if letter.isalpha() and not letter.isascii()]
-        return sum(letter in _COMMONEST_CYRILLIC for letter in letters) / max(len(letters), 1)
-
-    best = max(filter(partial(_decodes, sample), _CYRILLIC), key=share, default=likeliest)
-    return best if best in _CYRILLIC and share(best) >= 0.5 else likeliest
-
-
-def _decodes(sample: bytes, name: str) -> bool:
-    try:
-        sample.decode(name)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _asian_encoding(sample: bytes) -> str:
-    """Return gb18030, euc-kr, shift-jis or euc-jp where the bytes leave no doubt, else nothing.
-
-    The level-1 characters of GB 2312 (the 3,755 commonest) have lead bytes B0 to D7 and trail
-    bytes from A1; Korean syllables in EUC-KR use leads B0 to C8 only; Japanese is full of kana.
-    Accented Latin letters followed by ASCII look like none of these.
-    """
-    for name in ("shift_jis", "euc_jp"):
-        if _decodes(sample, name):
-            wide = [character for character in sample.decode(name) if ord(character) > 0x7F]
-            kana = sum("\u3041" <= character <= "\u30fe" for character in wide)
-            if wide and kana > 0.2 * len(wide) and 2 * len(wide) > 0.2 * len(sample):
-                return name.replace("_", "-")
-    if not _decodes(sample, "gb18030"):
-        return ""
-    encoded = [character.encode("gb18030") for character in sample.decode("gb18030") if ord(character) > 0x7F]
-    pairs = [pair for pair in encoded if len(pair) == 2 and pair[1] >= 0xA1]
-    common = sum(0xB0 <= pair[0] <= 0xD7 for pair in pairs)
-    marks = sum(pair[0] in (0xA1, 0xA3) for pair in pairs)
-    # Pairs of accented Latin letters can look alike, but texts made of such pairs alone do not occur.
-    if not common or common + marks <= 0.9 * len(encoded) or 2 * len(encoded) <= 0.2 * len(sample):
-        return ""
-    korean = sum(0xB0 <= pair[0] <= 0xC8 for pair in pairs)
-    return "euc-kr" if korean > 0.98 * (len(pairs) - marks) and _decodes(sample, "euc_kr") else "gb18030"
 
 
 def has_marks(text: str) -> bool:
@@ -394,7 +195,7 @@ class Lines:
             self._waiting = list(islice(self._stream, _BLOCK_LINES))[::-1]
             return bool(self._waiting)
         while not self._waiting and not self._ended:
-            read = self._stream.read(_BLOCK)
+            read = self._stream.read(BLOCK)
             self._ended = not read
             text = self._rest + read
             # A return at the end may be the first half of a line end.
@@ -412,7 +213,7 @@ class Lines:
         beginning = CutLine(self._rest[:MAX_LINE])
         assert isinstance(self._stream, io.TextIOBase)
         last = self._rest[-1:]
-        while read := self._stream.read(_BLOCK):
+        while read := self._stream.read(BLOCK):
             if last == "\r" and not read.startswith("\n"):
                 break
             ends = [place for place in (read.find("\n"), read.find("\r")) if place >= 0]
@@ -456,7 +257,7 @@ def _marked(path: Path, encoding: str) -> str:
         return encoding
     with open_bytes(path) as file:
         start = file.read(1 << 16)
-    if any(start.startswith(bom) and found == name for bom, found in _BOMS):
+    if any(start.startswith(bom) and found == name for bom, found in BOMS):
         return encoding
     # White space and ASCII stand in every text: their bytes are small in the last place of the number, and zero before.
     unit = 2 if name == "utf-16" else 4

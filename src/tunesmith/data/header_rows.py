@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tunesmith.data.cells import is_decorated, is_number
+from tunesmith.data.cells import MISSING_NUMBERS, is_decorated, is_number
 
 _FEW_VALUES = 0.2
 """Share of its rows that the distinct values of a column with few of them may have."""
@@ -55,7 +55,7 @@ def has_header(  # noqa: PLR0911 (one rule after the other)
     is_name_like = all(_NAME_LIKE.fullmatch(name) and len(name.split()) <= 3 for name in filled)
     if is_name_like and any(name.lstrip("#") in _KNOWN_NAMES for name in filled):
         return True
-    contents = [[cell for cell in column if cell] for column in columns]
+    contents = [[cell for cell in column if cell.lower() not in MISSING_NUMBERS] for column in columns]
     pairs = [(name, column) for name, column in zip(names, contents, strict=True) if name and column]
     if any(all(map(_is_amount, column)) and not is_decorated(name) for name, column in pairs):
         return True
@@ -90,3 +90,46 @@ def _is_no_value(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool
         if name and is_few and name not in values and min(values.values()) > 1:
             return True
     return False
+
+
+# ---- rows between the names and the data ---------------------------------------------------------
+
+_MAX_FURTHER, _FEWEST_ROWS = 3, 8
+"""Rows below the names that may say more of the columns, and the rows that it takes to tell."""
+_MAX_SHAPES = 3
+
+
+def num_further_rows(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many of the first rows below the names say more of the columns, as exports of surveys have them.
+
+    Such a row has none of the values of columns whose values are few, and neither numbers nor dates where there is
+    nothing else below: a word stands there, or nothing in several.
+    """
+    for number in range(_MAX_FURTHER, 0, -1):
+        below = [row for row in rows[number:] if any(cell.strip() for cell in row)]
+        if len(below) >= _FEWEST_ROWS and all(_says_more(row, below) for row in rows[:number]):
+            return number
+    return 0
+
+
+def _says_more(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    num_empty = num_words = 0
+    has_few = False
+    for index, cell in enumerate(map(str.strip, row)):
+        values = Counter(value for one in below if index < len(one) and (value := one[index].strip()))
+        shapes = {_shape(value) for value in values}
+        if values and len(shapes) <= _MAX_SHAPES and all("0" in shape for shape in shapes):
+            if cell and _shape(cell) in shapes:
+                return False
+            num_empty += not cell
+            num_words += cell.lower() not in MISSING_NUMBERS
+        elif 2 <= len(values) <= _FEW_VALUES * max(values.total(), 20) and min(values.values()) > 1:
+            if cell in values:
+                return False
+            has_few = has_few or bool(cell)
+    return num_words > 0 or (num_empty > 1 and has_few)
+
+
+def _shape(cell: str) -> str:
+    """Return a cell with every number in it as 0."""
+    return "0" if is_number(cell) else re.sub(r"[0-9]+", "0", cell)

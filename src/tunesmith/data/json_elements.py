@@ -8,15 +8,17 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encodings import Lines, open_text
-from tunesmith.data.header_rows import has_known_name
+from tunesmith.data.json_objects import rows_within
+from tunesmith.data.json_shapes import unwrapped, utterances
 from tunesmith.data.nested_questions import questions_within
+from tunesmith.data.nested_rows import rows_in
 from tunesmith.data.sources import DELIMITED, JSON, split_named, splits_of
 from tunesmith.types import InputError
 
@@ -25,10 +27,6 @@ _MAX_ELEMENT = 64 * 1024 * 1024
 _SAMPLE_LINES = 20
 _decoder = json.JSONDecoder()
 _SPLITS = re.compile(r'"(?:train|training|dev|val|valid|validation|test)\w*"\s*:\s*[\[{]')
-_ROW_KEYS = ("data", "rows", "examples", "items", "instances", "records", "samples", "documents", "results")
-_ASKED = ("question", "query", "stem", "sent2", "ctx")
-"""What a question is called, beside which a list is that of its answers."""
-_MAX_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,14 @@ def elements(path: Path, name: str, encoding: str, part: str = "") -> Iterator[E
 
     Raises ``InputError`` where a list or an object is broken: nothing after that place can be trusted.
     """
-    for element in map(_unwrapped, _elements(path, name, encoding, part)):
-        questions, rows = questions_within(element.value), _utterances(element.value)
-        if questions is not None:
-            for mark, row in questions:
+    for element in _elements(path, name, encoding, part):
+        value = unwrapped(element.value)
+        marked, rows = questions_within(value) or rows_in(value), utterances(value)
+        if marked is not None:
+            for mark, row in marked:
                 yield replace(element, value=row, content=json.dumps(row, ensure_ascii=False), mark=mark)
         elif rows is None:
-            yield element
+            yield element if value is element.value else replace(element, value=value)
         else:
             for number, row in enumerate(rows, 1):
                 yield replace(element, value=row, content=json.dumps(row, ensure_ascii=False), number=number)
@@ -108,67 +107,26 @@ def _elements(path: Path, name: str, encoding: str, part: str) -> Iterator[Eleme
             yield from _line_elements(Lines(text))
 
 
-_WRAPPERS = (
-    *("fields", "attributes", "properties", "_source", "record", "row", "node", "payload", "item", "entry"),
-    *("example", "doc", "document", "values"),
-)
-"""Names of objects that hold a row's columns, as databases, search engines and services write them."""
+def json_splits(path: Path, name: str, encoding: str) -> tuple[dict[str, str], list[str]]:
+    """Return the keys of an object of splits (``{"train": [...], "test": [...]}``) by the split that each speaks of.
 
-
-def _unwrapped(element: Element) -> Element:
-    """Return an element whose columns stand in an object within it (``{"id": 7, "fields": {...}}``) with them outside.
-
-    Databases and forms export rows so: outside stand a number, a kind, a time, and no text. Where a name stands in
-    both, the inner one is told by the object's (``fields.id``).
+    With them come the keys of further rows, which are none of the splits.
     """
-    value = element.value
-    if not isinstance(value, dict):
-        return element
-    key = next((key for key in _WRAPPERS if isinstance(value.get(key), dict)), None)
-    rest = {name: one for name, one in value.items() if name != key}
-    if key is None or any(isinstance(one, str) and " " in one.strip() for one in rest.values()):
-        return element
-    inner = {f"{key}.{name}" if name in rest else name: one for name, one in value[key].items()}
-    return replace(element, value={**inner, **rest})
-
-
-_LABELS = ("tag", "intent", "label", "class", "category", "name")
-_UTTERANCES = ("patterns", "utterances", "examples", "queries", "phrases", "texts", "sentences", "samples")
-
-
-def _utterances(value: Any) -> list[dict[str, Any]] | None:
-    """Return a row for each of the texts that an object lists under a label; None where it is a row itself.
-
-    What else it holds comes with every row (``{"tag": ..., "patterns": [...], "responses": [...]}``).
-    """
-    if not isinstance(value, dict):
-        return None
-    label = next((key for key in _LABELS if isinstance(value.get(key), str)), None)
-    texts = next((key for key in _UTTERANCES if isinstance(value.get(key), list)), None)
-    if label is None or texts is None or "text" in value:
-        return None
-    if not all(isinstance(text, str) for text in value[texts]):
-        return None
-    rest = {key: one for key, one in value.items() if key not in (label, texts)}
-    return [{"text": text, "label": value[label]} | rest for text in value[texts]]
-
-
-def json_splits(path: Path, name: str, encoding: str) -> dict[str, str]:
-    """Return the keys of an object of splits (``{"train": [...], "test": [...]}``) by the split that each speaks of."""
     with open_text(path, encoding) as text:
         start, first_lines = _beginning(text)
     if start != "{" or _is_json_lines(first_lines):
-        return {}
+        return {}, []
     with open_text(path, encoding) as text:
         if not _SPLITS.search(text.read(_READ_CHARACTERS)):
-            return {}
+            return {}, []
     try:
         value = _whole(path, name, encoding)
     except InputError:
-        return {}  # whoever reads it says what is wrong
+        return {}, []  # whoever reads it says what is wrong
     keys = [key for key, rows in value.items() if isinstance(rows, (list, dict)) and rows and split_named(key)]
     found = splits_of(keys)
-    return found if "train" in found else {}
+    further = [key for key, rows in value.items() if isinstance(rows, list) and rows and key not in found.values()]
+    return (found, further) if "train" in found else ({}, [])
 
 
 def _beginning(text: Any) -> tuple[str, list[str]]:
@@ -191,7 +149,7 @@ def _is_json_lines(first_lines: list[str]) -> bool:
         return first_lines[0].startswith("{") and len(first_lines) > 1 and first_lines[1].startswith("{")
     if len(first_lines) > 1:
         return True
-    return isinstance(value, dict) and _columns_of(value) is None and not _SPLITS.search(first_lines[0])
+    return isinstance(value, dict) and rows_within(value) is None and not _SPLITS.search(first_lines[0])
 
 
 def _line_value(content: str) -> tuple[Any, bool]:
@@ -375,9 +333,9 @@ def _object_rows(value: Any, name: str, part: str = "") -> Iterator[Element]:
     """Yield the rows of one object, or of one of its splits; places are row numbers."""
     if part:
         inner = value[part]
-        rows = (lambda: iter(inner)) if isinstance(inner, list) else _columns_of(inner)
+        rows = (lambda: iter(inner)) if isinstance(inner, list) else rows_within(inner)
     else:
-        rows = _columns_of(value)
+        rows = rows_within(value)
     if rows is None:
         raise InputError(
             f"{name} is one JSON object that holds no rows: its keys are {', '.join(map(repr, list(value)[:8]))}.",
@@ -386,76 +344,3 @@ def _object_rows(value: Any, name: str, part: str = "") -> Iterator[Element]:
         )
     for number, row in enumerate(rows(), start=1):
         yield Element(number, row, json.dumps(row, ensure_ascii=False))
-
-
-Rows = Callable[[], Iterator[Any]]
-
-
-def _columns_of(value: Mapping[str, Any], depth: int = 0) -> Rows | None:  # noqa: PLR0911 (one form after the other)
-    """Return the rows of an object: a list within it, columns, or objects by key."""
-    lists = {key: item for key, item in value.items() if isinstance(item, list)}
-    if any(map(_are_messages, lists.values())) or any(isinstance(value.get(name), str) for name in _ASKED):
-        # A conversation is one row, and so is a question with its answers or choices, and this is one.
-        return lambda: iter([value])
-    columns, cells = lists.get("columns"), lists.get("data")
-    if columns and cells and all(isinstance(row, list) and len(row) == len(columns) for row in cells):
-        # As pandas writes a table "split": the names of the columns, and the cells row by row.
-        return lambda: (dict(zip(map(str, columns), row, strict=True)) for row in cells)
-    rows = next((lists[key] for key in _ROW_KEYS if key in lists), None)
-    if rows is None and len(lists) == 1:
-        rows = next(iter(lists.values()))
-    if rows is not None and rows and _are_rows(rows):
-        inner = [row.get("row") for row in rows[:5] if isinstance(row, dict)]
-        if inner and all(isinstance(row, dict) for row in inner):  # as the hub's own server hands rows out
-            return lambda: (row["row"] for row in rows)
-        return lambda: iter(rows)
-    if value and len(lists) == len(value) and len({len(item) for item in lists.values()}) == 1:
-        return lambda: (dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True))
-    if _are_classes(value):
-        return lambda: ({"text": text, "label": label} for label, texts in value.items() for text in texts)
-    tables = {key: item for key, item in value.items() if isinstance(item, dict)}
-    if depth < _MAX_DEPTH and len(tables) == 1 and not lists:
-        inside = next(iter(tables.values()))
-        if any(isinstance(item, (list, dict)) for item in inside.values()):
-            return _columns_of(inside, depth + 1)
-    if value and len(tables) == len(value) > 1 and _are_keyed(tables):
-        return lambda: iter(tables.values())
-    if value and len(tables) == len(value) and len({tuple(item) for item in tables.values()}) == 1:
-        index = list(next(iter(tables.values())))
-        return lambda: ({key: item[row] for key, item in tables.items()} for row in index)
-    if depth < _MAX_DEPTH and not has_known_name(list(value)):
-        # Beside what is said of the file, one part of it holds the rows.
-        within = [rows_of for item in tables.values() if (rows_of := _columns_of(item, depth + 1)) is not None]
-        return within[0] if len(within) == 1 else None
-    return None
-
-
-def _are_classes(value: Mapping[str, Any]) -> bool:
-    """Say whether an object holds the texts of each class under its name; columns would all have as many cells."""
-    return len(value) > 1 and all(
-        isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts) for texts in value.values()
-    )
-
-
-def _are_rows(rows: list[Any]) -> bool:
-    first = rows[:5]
-    return all(isinstance(row, dict) for row in first) or all(isinstance(row, list) and len(row) > 1 for row in first)
-
-
-def _are_keyed(tables: Mapping[str, dict[str, Any]]) -> bool:
-    """Say whether objects are rows by key (``{"id1": {"text": ..., "label": ...}}``) rather than columns by index."""
-    first = next(iter(tables.values()))
-    has_names = bool(first) and not all(str(key).isdigit() for key in first)
-    if not has_names or any(isinstance(item, dict) for item in first.values()):
-        return False
-    same = sum(item.keys() == first.keys() for item in tables.values())
-    return same >= 0.9 * len(tables) and (len(tables) > len(first) or all(key.isdigit() for key in tables))
-
-
-def _are_messages(items: list[Any]) -> bool:
-    return bool(items) and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
-
-
-def are_messages(value: Any) -> bool:
-    """Say whether a value is a list of a conversation's turns."""
-    return isinstance(value, list) and _are_messages(value)

@@ -18,7 +18,9 @@ import pyarrow as pa
 
 from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.header_rows import has_header, has_known_name
-from tunesmith.data.json_elements import Element, are_messages, elements
+from tunesmith.data.json_elements import Element, elements
+from tunesmith.data.json_objects import are_messages
+from tunesmith.data.nested_rows import OTHER_MESSAGES
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import with_nested
 from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter, clean_name, unique_names
@@ -60,10 +62,14 @@ class _Survey:
     """Rows that are texts of a list under a label."""
     num_labels: int = 0
     """Objects that have such a list."""
+    num_other_messages: int = 0
+    """Messages of trees that are in none of the conversations read."""
 
     def add(self, element: Element, name: str, encoding: str) -> None:
         self.num_texts += element.number > 0
         self.num_labels += element.number == 1
+        if element.mark and isinstance(element.value, dict):
+            self.num_other_messages += element.value.get(OTHER_MESSAGES, 0)
         kind = _kind_of_row(element.value)
         if kind is None:
             return
@@ -158,6 +164,10 @@ def read_json(  # noqa: PLR0917 (as the other readers)
         Problem("note", f"{name}: column '{names[column]}' mixes {' and '.join(sorted(kinds[column]))}; read as text.")
         for column in mixed
     ]
+    if number := survey.num_other_messages:
+        message = f"{name}: of each tree of messages the best-ranked conversation was read; {number} other messages "
+        fix = "Write every conversation that is to be learned from as a row of its own, as a list of messages."
+        problems.append(Problem("warning", f"{message}were not.", fix, count=number))
     guess = survey.guess(form)
     return {"format": "json", "guesses": [guess_to_dict(guess)] if guess is not None else []}, problems
 

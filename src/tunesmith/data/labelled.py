@@ -47,6 +47,9 @@ class LabelledTexts(Form):
         kind, label_form = label_type(datasets, columns[LABEL], as_numbers=wishes.as_numbers)
         reading = None if label_form is None else label_form.reading
         problems = _look_alikes(datasets, columns[LABEL][0]) if reading == "names" else []
+        if label_form is not None and cells.NO_LABEL in label_form.missing:
+            message = f"'{cells.NO_LABEL}' in column '{columns[LABEL][0]}' was read as no label: all others are words."
+            problems.append(Problem("note", message, "Write a word instead if it is a label."))
         if reading == "numbers":
             problems = _maybe_thousands(datasets, columns[LABEL])
         return cls(columns, kind, label_form), problems
@@ -107,10 +110,20 @@ def label_type(
         if pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return pa.string(), None
         if pa.types.is_list(kind):
-            return pa.list_(pa.string()), None
+            is_single = cells.hold_one([_sizes(dataset, sources[0]) for dataset in given])
+            return (pa.string(), LabelForm("singles")) if is_single else (pa.list_(pa.string()), None)
         return kind, None
     form = LabelForm.of([_counted(dataset, sources) for dataset in given], as_numbers=as_numbers)
     return form.type, form
+
+
+def _sizes(dataset: Rows, source: str) -> Counter[int]:
+    """Return how many lists of a column have so many items."""
+    sizes: Counter[int] = Counter()
+    for batch in batches(dataset, [source]):
+        lengths = pc.value_counts(pc.fill_null(pc.list_value_length(batch.column(0)), 0)).to_pylist()
+        sizes.update({entry["values"]: entry["counts"] for entry in lengths})
+    return sizes
 
 
 def _counted(dataset: Rows, sources: tuple[str, ...]) -> Counter[str]:
@@ -199,10 +212,10 @@ def _same_numbers(names: Iterable[str]) -> list[Problem]:
 
 PLAIN = cells.NumberStyle()
 
-Reading = Literal["numbers", "integers", "booleans", "lists", "several", "names"]
+Reading = Literal["numbers", "integers", "booleans", "lists", "singles", "several", "names"]
 """How the cells of a text column that holds labels are read: as numbers, for tasks that predict them; as whole numbers
-that are written as such, so that nothing of their text is lost; as true and false, however they are written; as lists;
-as texts that join several labels; or as what is written."""
+that are written as such, so that nothing of their text is lost; as true and false, however they are written; as lists,
+as lists of one label each; as texts that join several labels; or as what is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +225,8 @@ class LabelForm:
     reading: Reading
     style: cells.NumberStyle = PLAIN
     """Of numbers."""
+    missing: tuple[str, ...] = cells.MISSING_LABELS
+    """What stands for no label among names."""
 
     @classmethod
     def of(cls, counts: Sequence[Counter[str]], *, as_numbers: bool) -> Self:
@@ -232,11 +247,18 @@ class LabelForm:
         if all(all(map(_is_plain_integer, texts)) or all(map(_is_whole_fraction, texts)) for texts in present):
             return cls("integers")
         if all(cells.parse_list(text) is not None for text in together):
-            return cls("lists")
+            return cls("singles" if cells.hold_one(map(_list_sizes, counts)) else "lists")
+        return cls._of_names(counts)
+
+    @classmethod
+    def _of_names(cls, counts: Sequence[Counter[str]]) -> Self:
         total: Counter[str] = Counter()
         for one in counts:
             total.update({text: count for text, count in one.items() if text})
-        return cls("several" if cells.list_separator(total) else "names")
+        if cells.list_separator(total):
+            return cls("several")
+        is_dash = cells.means_no_label(total) and total[cells.NO_LABEL] < 0.5 * total.total()
+        return cls("names", missing=(*cells.MISSING_LABELS, *([cells.NO_LABEL] if is_dash else [])))
 
     @classmethod
     def _of_numbers(cls, texts: Collection[str]) -> Self:
@@ -251,11 +273,14 @@ class LabelForm:
         texts = pc.utf8_trim(labels, characters=WHITE_SPACE)
         if self.reading in ("several", "names"):
             blank = [""] if self.reading == "several" else []
-            missing = pc.is_in(texts, pa.array([*blank, *cells.MISSING_LABELS]))
+            missing = pc.is_in(texts, pa.array([*blank, *self.missing]))
             return pc.if_else(pc.fill_null(missing, True), pa.scalar(None, pa.string()), labels)
         if self.reading == "lists":
             parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
             return pa.array(parsed, pa.list_(pa.string()))
+        if self.reading == "singles":
+            parsed = [None if text is None else cells.parse_list(text) for text in labels.to_pylist()]
+            return pa.array([items[0] if items else None for items in parsed], pa.string())
         lowered = pc.utf8_lower(texts)
         missing = pc.is_in(lowered, pa.array(sorted(cells.MISSING_NUMBERS)))
         if self.reading == "booleans":
@@ -274,6 +299,14 @@ class LabelForm:
         """The Arrow type that ``read`` gives."""
         types = {"numbers": pa.float64(), "integers": pa.int64(), "lists": pa.list_(pa.string())}
         return types.get(self.reading, pa.string())
+
+
+def _list_sizes(counts: Counter[str]) -> Counter[int]:
+    sizes: Counter[int] = Counter()
+    for text, count in counts.items():
+        if text:
+            sizes[len(cells.parse_list(text) or ())] += count
+    return sizes
 
 
 _TRUTHS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}

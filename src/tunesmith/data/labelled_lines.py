@@ -21,11 +21,14 @@ from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.tables import Rejections, TableWriter
 from tunesmith.types import Guess, Problem
 
-Kind = Literal["fasttext", "number", "code", "word"]
+Kind = Literal["fasttext", "vowpal", "number", "code", "word"]
 
 LABEL, COARSE, TEXT = "label", "label_coarse", "text"
 
 _PREFIX = "__label__"
+_MARKED = re.compile(r"(?:^|\s)__label__\S")
+_VOWPAL = re.compile(r"(?P<label>[+-]?[\w.]+)(?:\s+[\d.]+){0,2}\s*(?:'\S*\s*)?\|(?P<features>.*)")
+"""``label [importance [base]] ['tag]|namespace words``, as Vowpal Wabbit reads it."""
 _CODE = re.compile(r"[A-Za-z0-9][\w.+/&-]*:[\w.+/&-]+|[A-Z][A-Z0-9_+/&-]+|[A-Za-z][A-Za-z0-9]*[_/-][\w/-]+")
 """``COARSE:fine``, ``POSITIVE``, ``not_spam``: what is hardly ever the first word of a sentence."""
 _WORD = re.compile(r"[a-z]+")
@@ -60,7 +63,9 @@ class _Survey:
 
     num_lines: int = 0
     num_marked: int = 0
-    """Lines that begin with ``__label__``."""
+    """Lines with ``__label__`` before a word, at the beginning or the end."""
+    num_vowpal: int = 0
+    """Lines that have a label before a bar, as Vowpal Wabbit reads them."""
     is_multiple: bool = False
     firsts: Counter[str] = field(default_factory=Counter)
     num_consecutive: int = 0
@@ -69,10 +74,11 @@ class _Survey:
 
     def add(self, line: str) -> None:
         self.num_lines += 1
-        if line.startswith(_PREFIX):
+        if _MARKED.search(line):
             self.num_marked += 1
             self.is_multiple |= line.count(_PREFIX) > 1
             return
+        self.num_vowpal += _VOWPAL.fullmatch(line) is not None
         first, _, rest = line.partition(" ")
         if not rest.strip():
             return
@@ -94,7 +100,7 @@ class _Survey:
 
 
 def find_line_form(path: Path, encoding: str, like: tuple[str, ...]) -> LineForm | None:
-    """Return how labels stand before the texts of a file's lines, or None where they do not.
+    """Return how labels stand before the texts of a file's lines (or after them, as fastText allows); None without any.
 
     ``like`` holds the columns of the training file: what was read so there is less doubtful here.
     """
@@ -104,11 +110,13 @@ def find_line_form(path: Path, encoding: str, like: tuple[str, ...]) -> LineForm
             stripped = line.lstrip("\ufeff").strip()
             if stripped:
                 survey.add(stripped)
-                if survey.is_hopeless and not survey.num_marked:
+                if survey.is_hopeless and not survey.num_marked and not survey.num_vowpal:
                     return None
     total = survey.num_lines
     if survey.num_marked and survey.num_marked >= 0.5 * total:
         return LineForm("fasttext", total, survey.num_marked, survey.is_multiple or survey.num_marked < total)
+    if survey.num_vowpal >= max(_NEEDED * total, 1) and (total >= _MIN_LINES or like[:1] == (LABEL,)):
+        return LineForm("vowpal", total, survey.num_vowpal)
     is_known = like[:1] == (LABEL,) and TEXT in like
     tests: dict[Kind, Callable[[str], bool]] = {
         "number": lambda first: is_number(first.removeprefix("+")),
@@ -179,15 +187,9 @@ def read_labelled_lines(
 def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     """Return the labels of a line, its text, and why it cannot be read."""
     if form.kind == "fasttext":
-        words = re.split(r"(\s+)", line)
-        labels = [word.removeprefix(_PREFIX) for word in words[::2] if word.startswith(_PREFIX)]
-        start = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
-        rest = "".join(words[start:])
-        if _PREFIX in rest:
-            rest = " ".join(word for word in rest.split() if not word.startswith(_PREFIX))
-        if not labels and not form.is_multiple:
-            return [], "", f"no label ({_PREFIX}…) before the text"
-        return labels, rest, ""
+        return _split_marked(line, is_multiple=form.is_multiple)
+    if form.kind == "vowpal":
+        return _split_vowpal(line)
     first, _, rest = line.partition(" ")
     if not rest.strip():
         return [], "", "a label without a text"
@@ -198,8 +200,37 @@ def _split(line: str, form: LineForm) -> tuple[list[str], str, str]:
     return [first], rest.strip(), ""
 
 
+def _split_marked(line: str, *, is_multiple: bool) -> tuple[list[str], str, str]:
+    """Return the labels of a line that ``__label__`` stands before, wherever they are, and the rest as its text."""
+    words = re.split(r"(\s+)", line)
+    labels = [word.removeprefix(_PREFIX) for word in words[::2] if word.startswith(_PREFIX)]
+    start = next((place for place in range(0, len(words), 2) if not words[place].startswith(_PREFIX)), len(words))
+    rest = "".join(words[start:])
+    if labels and words[start : start + 1] == [","]:  # as fastText's own normalised files have it
+        rest = rest[1:].lstrip()
+    if _PREFIX in rest:
+        rest = " ".join(word for word in rest.split() if not word.startswith(_PREFIX))
+    if not labels and not is_multiple:
+        return [], "", f"no label ({_PREFIX}…) before the text"
+    return labels, rest, ""
+
+
+def _split_vowpal(line: str) -> tuple[list[str], str, str]:
+    """Return label and words of a line for Vowpal Wabbit; names of namespaces and features with values are no words."""
+    found = _VOWPAL.fullmatch(line)
+    if found is None:
+        return [], "", "no label before a bar"
+    spaces = [space if space[:1].isspace() else space.partition(" ")[2] for space in found["features"].split("|")]
+    words = [word for space in spaces for word in space.split() if not re.fullmatch(r"\S*:[+-]?[\d.]+", word)]
+    return ([found["label"]], " ".join(words), "") if words else ([], "", "a label without words")
+
+
 def _notes(name: str, form: LineForm) -> Iterator[Problem]:
     what = f"{_PREFIX}…" if form.kind == "fasttext" else "the first word"
+    if form.kind == "vowpal":
+        message = f"{name}: read as Vowpal Wabbit has it: the label first, then the words behind the bars."
+        yield Problem("note", message, "Importance, tags and features with a value are not read.")
+        return
     yield Problem(
         "note",
         f"{name}: {what} of every line was read as its label.",

@@ -10,16 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tunesmith.data.encodings import (
-    MAX_LINE,
-    Lines,
-    check_is_text,
-    describe_mark,
-    detect_encoding,
-    has_marks,
-    open_text,
-    show_name,
-)
+from tunesmith.data.encoding_guess import check_is_text, detect_encoding
+from tunesmith.data.encodings import MAX_LINE, Lines, describe_mark, has_marks, open_text, show_name
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.sources import LabelledFiles, ParallelFiles
 from tunesmith.data.tables import Rejections, TableWriter

@@ -270,6 +270,9 @@ def _scores(given: Any, items: Sequence[Any], are_ranks: bool) -> list[float] | 
     if values is None:
         own = [next((item[key] for key in _SCORE_KEYS if key in item), None) for item in items if _is_object(item)]
         if not any(value is not None for value in own):
+            own = [item.get("rank") for item in items if _is_object(item)]
+            are_ranks = True
+        if not any(value is not None for value in own):
             return None
         values = own
     if not isinstance(values, list) or len(values) != len(items):

@@ -90,7 +90,7 @@ def _has_ranked_answers(profiles: Mapping[str, ColumnProfile]) -> bool:
     if answers is None or answers.kind not in ("list", "object") or find_column(profiles, PROMPT) is None:
         return False
     is_certain = matching_name(answers.name, ("answers", "output", "outputs"), exact=True) is None
-    return is_certain or find_column(profiles, SCORES) is not None
+    return is_certain or answers.are_graded or find_column(profiles, SCORES) is not None
 
 
 def _has_pairs(profiles: Mapping[str, ColumnProfile]) -> bool:

@@ -23,6 +23,7 @@ _EXAMPLE_CHARACTERS = 80
 
 # Runs of letters and digits; writing without spaces counts a word a character.
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
+_GRADED = re.compile(r"""\[\s*\{.*["'](?:rank|score|overall_score|rating|reward)["']\s*:\s*["']?-?[0-9]""", re.DOTALL)
 LABEL_NAMES = frozenset(["label", "labels", "class", "category", "intent", "target", "tag", "标签", "类别", "分类"])
 """Names of columns that hold what is to be predicted, and hardly anything else."""
 
@@ -102,6 +103,7 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         and bool(numbers)
         and all(map(cells.is_decorated, numbers))
         and not all(map(cells.is_number, numbers)),
+        are_graded=kind == "object" and all(_GRADED.match(text) for text in texts),
         num_distinct=len(distinct),
         mean_length=mean_length,
         mean_words=mean_words,

@@ -20,7 +20,8 @@ from tunesmith.data.columnar import hub_batches, load_hub, read_columnar, write_
 from tunesmith.data.config import DataConfig
 from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
-from tunesmith.data.encodings import check_is_text, detect_encoding, refuse_markup, show_name
+from tunesmith.data.encoding_guess import check_is_text, detect_encoding
+from tunesmith.data.encodings import show_name
 from tunesmith.data.folders import find_sources
 from tunesmith.data.image_columns import with_images
 from tunesmith.data.image_sources import read_image_files, stamp_of
@@ -28,6 +29,7 @@ from tunesmith.data.json_elements import holds_json, json_splits
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
+from tunesmith.data.other_formats import refuse_markup
 from tunesmith.data.passages import read_passages
 from tunesmith.data.pieces import join_pieces
 from tunesmith.data.records import ROW, SPLITS, RawData, RejectedRow, Source, guess_from_dict, guess_to_dict
@@ -123,23 +125,32 @@ def _read_source(
     sources, notes = find_sources(given, split)
     parts: Parts = {}
     for source in sources:
-        for one in _pieces(source, config):
+        pieces, passed_over = _pieces(source, config)
+        notes = [*notes, *passed_over]
+        for one in pieces:
             parts.setdefault(one.split, []).append(read_file(one, config, like or _like(parts)))
     return parts, notes, None
 
 
-def _pieces(source: Origin, config: DataConfig) -> list[Origin]:
-    """Return a file's splits where it is an object of several, else the source itself."""
+def _pieces(source: Origin, config: DataConfig) -> tuple[list[Origin], list[Problem]]:
+    """Return a file's splits where it is an object of several, else the source itself; and what is not read of it."""
     if not isinstance(source, DataFile) or source.suffix in COLUMNAR | DELIMITED | CONLL:
-        return [source]
+        return [source], []
     with _readable(source.path):
         if config.encoding is None:
             check_is_text(source.path)
         encoding = config.encoding or detect_encoding(source.path)[0]
-        splits = {}
+        splits: dict[str, str] = {}
+        further: list[str] = []
         if holds_json(source.path, encoding, source.suffix):
-            splits = json_splits(source.path, show_name(source.path), encoding)
-    return [replace(source, split=split, part=key) for split, key in splits.items()] or [source]
+            splits, further = json_splits(source.path, show_name(source.path), encoding)
+    pieces: list[Origin] = [replace(source, split=split, part=key) for split, key in splits.items()]
+    notes = []
+    if further:
+        message = f"Not read of {show_name(source.path)}: the rows of {', '.join(further[:8])}."
+        fix = "Add them to the rows of train, validation or test if they are meant to be used."
+        notes.append(Problem("warning", message, fix, count=len(further)))
+    return pieces or [source], notes
 
 
 @contextmanager
@@ -289,9 +300,11 @@ def _read_into(
 def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:
     """Return how labels stand before the texts of lines; who describes the file otherwise says that they do not."""
     is_described = config.delimiter is not None or config.header is not None or config.passage is not None
-    if file.suffix in DELIMITED or is_described:
+    if is_described:
         return None
-    return find_line_form(file.path, encoding, like)
+    form = find_line_form(file.path, encoding, like)
+    # A table may well have a column of labels first; one of fastText's has its mark.
+    return form if form is None or file.suffix not in DELIMITED or form.kind == "fasttext" else None
 
 
 def _may_be_plain(file: DataFile, config: DataConfig) -> bool:

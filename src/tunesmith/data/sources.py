@@ -39,7 +39,15 @@ _OTHERS = {
     ".docx": "Save it as plain text first.",
     ".db": "Export the table as CSV.",
     ".sqlite": "Export the table as CSV.",
+    ".spacy": "Write the documents of spaCy's DocBin a line each: json.dumps(doc.to_json()), as .jsonl.",
+    ".tfrecord": "Write it with TensorFlow Datasets: tfds.as_dataframe(...).to_parquet('train.parquet').",
+    ".avro": "Write it as Parquet or CSV.",
+    ".orc": "Write it as Parquet: pandas.read_orc(...).to_parquet('train.parquet').",
+    ".sav": "Write it as CSV: pandas.read_spss(...).to_csv('train.csv', index=False).",
+    ".dta": "Write it as CSV: pandas.read_stata(...).to_csv('train.csv', index=False).",
+    ".rds": "Write it as CSV in R: write.csv(readRDS(...), 'train.csv', row.names = FALSE).",
 }
+_TEXTS_OF_SHEETS = frozenset({".xls"})
 _NO_TEXTS_LIST = """
     .py .sh .ipynb .md .rst .html .htm .xml .css .js .yaml .yml .toml .ini .png .jpg .jpeg .gif .bmp .webp .svg .tif
     .tiff .ppm .pgm .mp3
@@ -168,6 +176,8 @@ def check_file(path: Path, split: str) -> DataFile:
     suffix = format_suffix(path)
     if suffix in _PICKLES:
         raise _pickle(path)
+    if suffix in _TEXTS_OF_SHEETS and path.stat().st_size and not is_binary(path):
+        suffix = ""  # many programs call tables of text so, for a spreadsheet to open them
     if suffix in _OTHERS:
         raise InputError(f"{path.name}: {suffix} files cannot be read.", _OTHERS[suffix])
     if path.stat().st_size == 0:

@@ -28,14 +28,14 @@ OFFSETS: tuple[Offsets, ...] = ("exclusive", "inclusive", "from_one", "utf16", "
 FLAG = "data.span_offsets"
 
 _START_KEYS = ("start", "start_offset", "begin", "start_char", "offset_start", "start_idx", "start_pos", "startPos",
-               "beginOffset", "begin_offset", "char_start", "from", "b")  # fmt: skip
+               "beginOffset", "begin_offset", "startOffset", "char_start", "from", "b")  # fmt: skip
 _END_KEYS = ("end", "end_offset", "stop", "end_char", "offset_end", "end_idx", "end_pos", "endPos", "endOffset",
              "char_end", "to", "e")  # fmt: skip
 _PLACE_KEYS = ("span", "offset", "offsets", "indices", "index", "position", "pos", "location", "loc", "entity_index",
                "range")  # fmt: skip
 _LENGTH_KEYS = ("length", "len")
 _LABEL_KEYS = ("label", "labels", "type", "entity_type", "label_type", "tag", "entity_group", "category", "class",
-               "entity", "name")  # fmt: skip
+               "displayName", "entity", "name")  # fmt: skip
 _SURFACE_KEYS = ("text", "value", "surface", "word", "words", "mention", "surface_form", "span_text", "entity_text",
                  "entity", "name")  # fmt: skip
 _LIST_KEYS = ("entities", "spans", "ents", "annotations", "annotation", "result", "results", "labels", "label",

@@ -211,6 +211,10 @@ def _asked_pair(profiles: Mapping[str, ColumnProfile]) -> tuple[str, str, str, s
     texts = _texts_of(profiles)
     if len(texts) == 2:
         return texts[0], "the first of two texts", texts[1], "the second of two texts"
+    lists = [name for name, column in profiles.items() if column.kind == "list" and _may_be_texts(column)]
+    lists = [name for name in lists if profiles[name].num_distinct > 1]
+    if len(texts) == len(lists) == 1:
+        return texts[0], "the only text", lists[0], "the only lists of texts"
     return None
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from tunesmith.data.encoded import DECODER, Array, Encoded, Ragged, Units
+from tunesmith.data.encoded import DECODER, PARTNERS, SHARE_OF_OWN, Array, Encoded, Ragged, Units
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.kernels.noise import token_keys
 
@@ -121,6 +121,10 @@ class Batch:
     ``inputs`` then."""
     noise_keys: torch.Tensor | None = None
     """[T] int32: what dropout's noise depends on; None for torch's generator, or for no dropout at all."""
+    partners: torch.Tensor | None = None
+    """Laid out as ``input_ids``: of each token the one that its vector is mixed with; None where none is."""
+    share_of_own: torch.Tensor | None = None
+    """[1, T, 1] in the flat layout, [S, 1, 1] in the padded one: how much of a mixed vector is the token's own."""
     laid_out: IntArray | None = None
     """[S]: the sequences as they follow each other in the flat row, where that is another order."""
 
@@ -185,12 +189,23 @@ class Collator:
             read = found.take(sequences) if isinstance(found, Ragged) else np.asarray(found)[sequences]
             return replace(batch, read_states=states_to_tensor(read))
         ordered = lengths[places.order]
+        inputs = self._flat_inputs(data, laid_out, ordered) if flat else self._padded_inputs(data, sequences)
+        partners = inputs.pop(PARTNERS, None)
         return replace(
             batch,
-            inputs=self._flat_inputs(data, laid_out, ordered) if flat else self._padded_inputs(data, sequences),
+            inputs=inputs,
+            partners=partners,
+            share_of_own=None if partners is None else self._share_of_own(data, laid_out, ordered),
             borders=find_borders(ordered.tolist(), HOST, self.shapes) if flat else None,
             states=None if data.states is None else self._states(data.states, laid_out, ordered),
         )
+
+    def _share_of_own(self, data: Encoded, sequences: IntArray, lengths: IntArray) -> torch.Tensor:
+        share_S = np.asarray(data.targets[SHARE_OF_OWN])[sequences]
+        if self.layout == "padded":
+            return _tensor(share_S)[:, None, None]
+        filler = np.ones(num_filler_tokens(lengths, self.shapes), dtype=share_S.dtype)
+        return _tensor(np.concatenate([np.repeat(share_S, lengths), filler]))[None, :, None]
 
     def _noise_keys(self, noise: NoiseSource, sequences: IntArray, lengths: IntArray) -> torch.Tensor | None:
         if self.device.type != "cpu":
@@ -204,7 +219,7 @@ class Collator:
         for name, values in data.inputs.items():
             assert isinstance(values, Ragged), "only tokens can be laid out flat"
             assert not name.startswith(DECODER), "a decoder's stream cannot be laid out flat"
-            filler = np.full(num_filler, self.pad_token_id if name == "input_ids" else 0)
+            filler = np.full(num_filler, self.pad_token_id if name in ("input_ids", PARTNERS) else 0)
             inputs[name] = _tensor(np.concatenate([values.take(sequences), filler]))[None].long()
         positions = [*(np.arange(length) for length in lengths), np.zeros(num_filler, dtype=np.int64)]
         inputs["position_ids"] = _tensor(np.concatenate(positions) + self.position_offset)[None]
@@ -223,7 +238,8 @@ class Collator:
                 inputs[name] = _tensor(values[sequences])
                 continue
             mask = masks[DECODER if name.startswith(DECODER) else ""]
-            block = np.full(mask.shape, self.pad_token_id if name.endswith("input_ids") else 0, dtype=np.int64)
+            filler = self.pad_token_id if name.endswith("input_ids") or name == PARTNERS else 0
+            block = np.full(mask.shape, filler, dtype=np.int64)
             block[mask] = values.take(sequences)
             inputs[name] = _tensor(block)
         return inputs

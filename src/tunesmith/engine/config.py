@@ -51,6 +51,10 @@ class TrainConfig(Config):
     """L1 penalty on the trained weights that weight decay applies to (added to the gradient)."""
     l2: float = Field(default=0.0, ge=0)
     """L2 penalty on the same weights (added to the gradient; not the decoupled decay of AdamW)."""
+    mixup: float | None = Field(default=None, gt=0, le=10)
+    """Learn from rows between rows (mix-up): each row's vectors of tokens are mixed with those of another training row,
+    and its label with that one's. The share is drawn for each step from Beta(mixup, mixup): 0.2 mixes little, 1 any
+    share alike. For texts with labels or numbers."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers of weights and activations. bf16 keeps an fp32 master of every trained weight; auto takes bf16 where
     the hardware multiplies it natively."""

@@ -339,6 +339,7 @@ def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
         training.data,
         samples=step.samples,
         batches=step.batches,
+        split=partial(_split, training, training.data),
         parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
         step=training.step,
         seed=step.seed,

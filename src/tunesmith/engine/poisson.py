@@ -5,7 +5,9 @@ part in a step with the same probability, whatever the others do: a step has as 
 included. Whoever knew the random numbers could subtract the noise, so none of them follows from the run's seed, which
 stands in the run folder.
 
-Shapes: E samples of the training rows.
+Where samples belong together, whole groups take part.
+
+Shapes: E samples of the training rows, G groups of them.
 """
 
 from __future__ import annotations
@@ -46,12 +48,19 @@ class PoissonPlan(StepPlan):
     """A plan whose steps draw every sample with one probability; ``batch_size`` is how many that are in the mean."""
 
     secret: Secret
+    group_of_sample: IntArray | None = field(default=None, compare=False)
+    """[E]: the group of each sample, from 0 on; None where each is drawn for itself."""
 
     @property
     def sample_rate(self) -> float:
-        """The probability with which a sample takes part in a step."""
+        """The probability with which a sample, or a group of them, takes part in a step."""
         return min(self.batch_size / self.num_samples, 1.0)
 
+    @property
+    def num_units(self) -> int:
+        """How many are drawn, each for itself: E samples, or G groups."""
+        return self.num_samples if self.group_of_sample is None else int(self.group_of_sample.max()) + 1
+
     def samples_of(self, step: int) -> IntArray:
-        is_drawn_E = self.secret.generator("samples", step).random(self.num_samples) < self.sample_rate
-        return np.flatnonzero(is_drawn_E)
+        is_drawn = self.secret.generator("samples", step).random(self.num_units) < self.sample_rate
+        return np.flatnonzero(is_drawn if self.group_of_sample is None else is_drawn[self.group_of_sample])

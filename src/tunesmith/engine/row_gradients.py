@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tunesmith.data.encoded import Encoded, Units
@@ -40,6 +41,8 @@ PROBE_TOLERANCE = 1e-4
 in float32."""
 _LEFT_BY_HOOKS = ("activations", "max_batch_len")
 """What opacus leaves on modules where a pass was broken off."""
+
+FloatArray = npt.NDArray[np.float64]
 
 Gradients = list[torch.Tensor | None]
 """[B, ...] of each parameter: the gradients of the rows' losses. None of one that no row's loss reads."""
@@ -137,8 +140,7 @@ def clipped_sums(gradients: Gradients, units: Units, bound: float) -> Gradients:
     if not known:
         return gradients
     squares_B = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in known]).sum(dim=0)
-    counts_B = torch.from_numpy(np.diff(units.rows)).to(squares_B)
-    shares_B = torch.where(counts_B > 0, 1 / counts_B.clamp(min=1), 0.0)
+    shares_B = _shares(units, squares_B)
     norms_B = squares_B.sqrt() * shares_B
     is_sound_B = norms_B.isfinite()
     factors_B = shares_B * (bound / norms_B.clamp(min=torch.finfo(norms_B.dtype).tiny)).clamp(max=1)
@@ -151,6 +153,29 @@ def clipped_sums(gradients: Gradients, units: Units, bound: float) -> Gradients:
         return found
 
     return [None if gradient is None else summed(gradient) for gradient in gradients]
+
+
+def sums_of_groups(
+    gradients: Gradients, units: Units, groups_B: IntArray, weights_B: FloatArray, num_groups: int
+) -> Gradients:
+    """Return [G, ...] of each parameter: for each group the weighted sum of the gradients of its rows' mean losses.
+
+    Rows are added up group by group: one whose gradient is not finite spoils that of its own group alone.
+    """
+
+    def summed(gradient: torch.Tensor) -> torch.Tensor:
+        weights = torch.from_numpy(weights_B).to(gradient) * _shares(units, gradient)
+        of_rows = gradient * weights.view(-1, *[1] * (gradient.ndim - 1))
+        groups = torch.from_numpy(groups_B).to(gradient.device)
+        return gradient.new_zeros((num_groups, *gradient.shape[1:])).index_add_(0, groups, of_rows)
+
+    return [None if gradient is None else summed(gradient) for gradient in gradients]
+
+
+def _shares(units: Units, like: torch.Tensor) -> torch.Tensor:
+    """Return [B]: what a unit is of each row's mean loss; 0 for rows without any."""
+    counts_B = torch.from_numpy(np.diff(units.rows)).to(like)
+    return torch.where(counts_B > 0, 1 / counts_B.clamp(min=1), 0.0)
 
 
 def come_at_once(

@@ -33,6 +33,7 @@ from tunesmith.engine.attention import borders_of
 from tunesmith.engine.batch import EXACT, Batch, Borders, LayoutName, Shapes
 from tunesmith.engine.blocks.block import Reading, reading
 from tunesmith.engine.first_output import first_output
+from tunesmith.engine.mixed_embeddings import mixed_embeddings
 from tunesmith.engine.pooling import pooled_flat, pooled_padded
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.sharding.model import Sharding
@@ -108,12 +109,13 @@ class Scorer:
 
     @contextmanager
     def surrounding(self, batch: Batch) -> Iterator[None]:
-        """Surround the passes of ``batch``: attention learns its borders, the prefix stands aside."""
+        """Surround the passes of ``batch``: attention learns its borders, tokens are mixed, the prefix stands aside."""
         with ExitStack() as stack:
             if batch.borders is not None:
                 stack.enter_context(borders_of(batch.borders))
                 stack.enter_context(reading(self._reading(batch, batch.borders)))
             stack.enter_context(self._noise_of(batch))
+            stack.enter_context(mixed_embeddings(self.model, batch))
             if batch.states is not None:
                 assert self.prefix is not None
                 stack.enter_context(self.prefix.standing_aside(batch.states))

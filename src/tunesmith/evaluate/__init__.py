@@ -7,7 +7,15 @@ from typing import Any
 
 from tunesmith.evaluate.baseline import Baseline, baseline, has_baseline
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
-from tunesmith.evaluate.comparisons import CONTEST_RESAMPLES, DEFAULT_MARGIN, Comparison, Estimate, compare, estimates
+from tunesmith.evaluate.comparisons import (
+    CONTEST_RESAMPLES,
+    DEFAULT_MARGIN,
+    Comparison,
+    Estimate,
+    compare,
+    compare_pairs,
+    estimates,
+)
 from tunesmith.evaluate.entrants import Entrant
 from tunesmith.evaluate.evidence_needed import rows_needed
 from tunesmith.evaluate.expected_maximum import expected_maximum
@@ -117,6 +125,7 @@ __all__ = [
     "baseline",
     "compare",
     "compare_paired",
+    "compare_pairs",
     "difference",
     "estimates",
     "evaluate",

@@ -64,7 +64,7 @@ class Comparison:
     high: float
     """Ends of the interval of this one comparison."""
     p: float
-    """Holm-corrected over the comparisons with the reference."""
+    """Holm-corrected over the comparisons with the reference, or over the pairs."""
     p_alone: float
     """The same, uncorrected."""
     verdict: Verdict
@@ -118,11 +118,39 @@ def compare(
     p_of_models: Mapping[str, float] | None = None,
     metric: str | None = None,
 ) -> list[Comparison]:
-    """Return every other entrant's comparison with the one named ``reference``, in the order given.
+    """Return every other entrant's comparison with the one named ``reference``, as ``compare_pairs`` does."""
+    return compare_pairs(
+        entrants,
+        [(one.name, reference) for one in entrants if one.name != reference],
+        num_rows=num_rows,
+        num_units=num_units,
+        margin=margin,
+        confidence=confidence,
+        higher_is_better=higher_is_better,
+        paired=paired,
+        p_of_models=p_of_models,
+        metric=metric,
+    )
+
+
+def compare_pairs(
+    entrants: Sequence[Entrant],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    num_rows: int,
+    num_units: int | None = None,
+    margin: float | None = DEFAULT_MARGIN,
+    confidence: float = DEFAULT_CONFIDENCE,
+    higher_is_better: bool = True,
+    paired: bool = False,
+    p_of_models: Mapping[str, float] | None = None,
+    metric: str | None = None,
+) -> list[Comparison]:
+    """Return the comparison of the first of each pair with its second, in the order given.
 
     Args:
         entrants: All methods of the contest: they pool what seeds do.
-        reference: The name of the one that all others are compared with.
+        pairs: Names of a method, each once, and of what it is compared with.
         num_rows: Test rows.
         num_units: Groups of test rows that were drawn together, where they were.
         margin: The largest difference that does not count; None where nobody has said one.
@@ -133,16 +161,16 @@ def compare(
             (``two_models``), in the place of Student's.
         metric: Its name: where its range is known, no interval reaches beyond the differences that there can be.
     """
-    (first,) = [one for one in entrants if one.name == reference]
-    others = [one for one in entrants if one.name != reference]
+    by_name = {one.name: one for one in entrants}
+    compared = [(by_name[name], by_name[reference]) for name, reference in pairs]
     spreads = SeedSpreads(entrants, paired=paired)
-    parts = [parts_of_difference(one, first, spreads, num_units or num_rows) for one in others]
+    parts = [parts_of_difference(one, first, spreads, num_units or num_rows) for one, first in compared]
     exact = p_of_models or {}
     alone = [
         exact[one.name]
         if one.name in exact and not part.seed_freedom
         else p_value(one.mean - first.mean, part.total, part.freedom)
-        for one, part in zip(others, parts, strict=True)
+        for (one, first), part in zip(compared, parts, strict=True)
     ]
     error = 1 - confidence
     corrected = holm(alone)
@@ -151,7 +179,7 @@ def compare(
     lowest, highest = RANGES.get(metric or "", (-math.inf, math.inf))
     widest = highest - lowest
     found = []
-    for one, part, p_alone, p in zip(others, parts, alone, corrected, strict=True):
+    for (one, first), part, p_alone, p in zip(compared, parts, alone, corrected, strict=True):
         difference, half = one.mean - first.mean, half_width(part.total, part.freedom, confidence)
         verdict = _verdict(difference, half, p, margin, error, higher_is_better=higher_is_better)
         num_seeds = min((len(other.seeds) for other in (one, first) if other.varies), default=0)
@@ -159,7 +187,7 @@ def compare(
         found.append(
             Comparison(
                 method=one.name,
-                reference=reference,
+                reference=first.name,
                 difference=difference,
                 low=max(difference - half, -widest),
                 high=min(difference + half, widest),
@@ -170,7 +198,7 @@ def compare(
                 variance_rows=part.rows,
                 variance_seeds=part.seeds,
                 degrees_of_freedom=part.freedom,
-                advice=_advice(evidence, half, len(others)) if verdict == "undecided" else "",
+                advice=_advice(evidence, half, len(compared)) if verdict == "undecided" else "",
                 rows_to_resolve=rows_to_resolve(evidence),
             )
         )

@@ -50,6 +50,21 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait for up to so long until nobody holds ``folder``: a process that was lost may take a moment to end.
+
+    Nothing is said where it stays held: whoever locks it says by whom.
+    """
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK).exists():
+        return
+    with suppress(Timeout, OSError):
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=seconds)
+        lock.release()
+
+
 def _write_holder(folder: Path) -> None:
     holder = {
         "pid": os.getpid(),

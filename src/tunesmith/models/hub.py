@@ -31,10 +31,8 @@ def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
     that its index names. Raises ``InputError`` when the repository, the revision or the network is
     not there, or it has no safetensors.
     """
-    folder = _download(hub_id, revision, list(_TEXT_FILES))
+    folder = download_description(hub_id, revision)
     commit = folder.name
-    if not (folder / "config.json").is_file():
-        raise InputError(f"The hub repository {hub_id!r} is no model for transformers: it has no config.json.")
     _download(hub_id, commit, [WEIGHTS])
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         names, problems = shard_names(folder / INDEX)
@@ -48,6 +46,14 @@ def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
         )
     _require_sound(folder, hub_id)
     return folder, commit
+
+
+def download_description(hub_id: str, revision: str | None) -> Path:
+    """Return the folder with a repository's config and tokenizer; its name is the commit. Errors as above."""
+    folder = _download(hub_id, revision, list(_TEXT_FILES))
+    if not (folder / "config.json").is_file():
+        raise InputError(f"The hub repository {hub_id!r} is no model for transformers: it has no config.json.")
+    return folder
 
 
 def _require_sound(folder: Path, hub_id: str) -> None:

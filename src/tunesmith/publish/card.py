@@ -338,7 +338,7 @@ def _privacy(training: Json) -> str:
     said = []
     if found.get("epsilon") is not None:
         said.append(
-            f"Trained with differential privacy (DP-SGD): every {_plain(found.get('unit'))} of the training data is "
+            f"Trained with differential privacy (DP-SGD): every {_unit(found)} of the training data is "
             f"protected by epsilon = {float(found['epsilon']):.3g} at delta = {float(found.get('delta') or 0):.2g}, "
             f"counted by the {_plain(found.get('accountant'))} accountant over {count(found.get('steps'))} steps. "
             "What the promise covers are the weights; not the names of labels, nor the figures above."
@@ -349,6 +349,12 @@ def _privacy(training: Json) -> str:
             "learned by heart: the model is not for use."
         )
     return "## Privacy\n\n" + " ".join(said)
+
+
+def _unit(found: Json) -> str:
+    if found.get("unit") != "group":
+        return _plain(found.get("unit"))
+    return f"group of rows ({count(found.get('groups'))} by the column {_plain(found.get('group'))})"
 
 
 def _limits(task: TaskCard, config: Json, evaluation: Json | None) -> str:

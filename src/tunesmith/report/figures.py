@@ -49,6 +49,7 @@ def training_figures(record: RunRecord) -> list[Figure]:
     if record.steps:
         figures.append(_loss(record, axis))
     figures.extend(_validation(record.checks, axis))
+    figures.extend(_fit(record.checks, axis))
     if record.steps:
         figures.append(_rate(record, axis))
         figures.extend(_gradient(record, axis))
@@ -67,6 +68,9 @@ def _loss(record: RunRecord, axis: Axis) -> Figure:
     checks = [(float(check.step), check.loss) for check in record.checks if math.isfinite(check.loss)]
     if checks:
         series.append(Series("validation", checks, 1, "line and dots"))
+    fits = [(float(one.step), one.fit.loss) for one in record.checks if one.fit and math.isfinite(one.fit.loss)]
+    if fits:
+        series.append(Series("training rows, scored alike", fits, 2, "line and dots"))
     skipped = [step for step in steps if step.skipped]
     notes = [f"Smoothed over {window} steps."] if is_long else []
     if skipped:
@@ -128,6 +132,24 @@ def _validation(checks: Sequence[CheckRecord], axis: Axis) -> list[Figure]:
     lower = [name for name in shares if name not in higher]
     alone = [[name] for name in names if name not in shares and curves[name]]
     return [_metric_chart(group, curves, axis) for group in [higher, lower, *alone[:4]] if group]
+
+
+def _fit(checks: Sequence[CheckRecord], axis: Axis) -> list[Figure]:
+    """Draw what training rows are better by than validation rows, with the ends of its interval."""
+    known = [(float(one.step), one.fit) for one in checks if one.fit and math.isfinite(one.fit.gap.interval.low)]
+    if len(known) < 2:
+        return []
+    gaps = [(step, fit.gap.interval) for step, fit in known]
+    title, gap = metric_title(known[-1][1].metric), gaps[-1][1]
+    band = [(step, one.low, one.high) for step, one in gaps]
+    chart = line_chart(
+        [Series("gap", [(step, one.value) for step, one in gaps], 0, "line and dots", band=band)],
+        title=f"Gap between training and validation rows: {title}",
+        description=f"It ends at {number(gap.value)} [{number(gap.low)}, {number(gap.high)}].",
+        x_axis=axis,
+        y_axis=Axis(f"better on training rows by, {title.lower()}", ticks=3),
+    )
+    return [Figure("Gap to training rows", chart)]
 
 
 def _metric_chart(names: Sequence[str], curves: dict[str, list[tuple[float, float]]], axis: Axis) -> Figure:

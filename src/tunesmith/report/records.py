@@ -286,6 +286,15 @@ class StepRecord(Record):
     skipped: str = ""
 
 
+class Fit(Record):
+    """How the model does on some training rows at an evaluation, and what they are better by."""
+
+    loss: Number = math.nan
+    metric: str = ""
+    value: Number = math.nan
+    gap: Estimate = EstimateRecord()
+
+
 class CheckRecord(Record):
     """One evaluation during training, of ``metrics.jsonl``."""
 
@@ -294,6 +303,7 @@ class CheckRecord(Record):
     split: str = "validation"
     loss: Number = math.nan
     metrics: dict[str, Number] = Field(default_factory=dict)
+    fit: Fit | None = None
 
 
 class Environment(Record):

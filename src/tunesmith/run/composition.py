@@ -29,9 +29,10 @@ from tunesmith.run.directory import RunDirectory
 from tunesmith.run.fair_rows import fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
+from tunesmith.run.mixed_up import check_mixup
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
-from tunesmith.run.private_training import as_private, check_private, with_privacy
+from tunesmith.run.private_training import as_private, check_private, groups_of, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
 from tunesmith.run.teacher import Teacher, check_teacher, with_task_of
@@ -87,13 +88,15 @@ def compose(
     fair = fair_rows(config, data, rows)
     rows, planted = with_canaries(config, data, network, rows)
     notes += [*planted, *check_private(config, data.task, network, rows)]
+    check_mixup(config, data.task, network.model, rows)
     mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
     if fair is not None:
         notes.append(fair.note())
         mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
-    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix))
+    groups = groups_of(config, data.prepared, rows)
+    training, promised = with_privacy(config, new_training(config, data.task, network, rows, mix=mix), groups)
     notes += promised
     notes += [] if mix is None or fair is not None else mix_notes(data.sets, mix, training.plan, data.task.most_epochs)
     composed = Composed(

@@ -39,6 +39,9 @@ class EvaluationConfig(Config):
     general_text: str | None = None
     """Measure what a language model forgets, by its loss before and after training on a text that is not of the data: a
     file, or python-manual, prose of the manual that comes with Python; none for none, as when not given."""
+    training_rows: Annotated[int, Field(ge=0)] | None = None
+    """Training rows that are scored beside the validation rows at every evaluation, so that overfitting is seen while
+    it happens; 0 for none. A tenth of those learned from since the last one, 64 to 512, when not given."""
     keep_scores: bool = False
     """Keep in `scores.npz` what the figures of the judged rows are computed from, row by row, so that runs can be
     compared; and measure how long a prediction takes."""
@@ -103,6 +106,9 @@ class PrivacyConfig(Config):
     accountant: Literal["prv", "rdp"] = "prv"
     """How epsilon is counted: by numerical composition (`prv`, Gopi et al. 2021) or by Rényi divergences (`rdp`,
     Mironov et al. 2019), which asks for a little more noise."""
+    unit: Literal["row", "group"] | None = None
+    """Whom the promise is made to: each row, or all rows of one value of `data.group` together (a person's). The group
+    where data.group is given, else the row, when not given."""
     canaries: int = Field(default=0, ge=0, le=1000)
     """Plant this many rows with random secrets among the training rows, so that `tunesmith privacy` can measure whether
     they are learned by heart (Carlini et al. 2019). The model is a little worse for them: not for use."""

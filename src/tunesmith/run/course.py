@@ -17,6 +17,7 @@ from tunesmith.engine.predict import predict
 from tunesmith.engine.sharding.parts import local_part
 from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.memory import peak_bytes
+from tunesmith.run.overfitting import fit_of, watch
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
 from tunesmith.run.sharded_training import put_together
@@ -180,6 +181,8 @@ def _evaluate(session: Ready) -> Mapping[str, float]:
         return {}
     session.metrics.evaluated(record)
     session.observers.evaluated(record)
+    if (warning := watch(session.progress, record)) is not None:
+        session.note(warning)
     values = record["metrics"] if record["loss"] is None else {**record["metrics"], "loss": record["loss"]}
     _judge(session, values)
     return values
@@ -204,6 +207,7 @@ def _scored(session: Ready, check: Callable[[], None]) -> dict[str, Any] | None:
             session.config.compute.micro_batch_tokens,
             check=check,
         )
+        fit = fit_of(session, scored)
     except Stopped:
         return None
     measured = task.measure(scored.outputs, scored.targets, np.ones((1, validation.num_data_rows)))
@@ -214,6 +218,7 @@ def _scored(session: Ready, check: Callable[[], None]) -> dict[str, Any] | None:
         "split": "validation",
         "loss": scored.loss,
         "metrics": {name: float(values[0]) for name, values in measured.items()},
+        **({} if fit is None else {"fit": fit}),
     }
 
 

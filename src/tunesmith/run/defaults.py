@@ -98,37 +98,15 @@ def decide(
     choices, train, has_validation = _Choices(), config.train, validation is not None
     num_validation = 0 if validation is None else len(validation)
     num_samples = num_samples or rows.num_samples
-    private = is_private(config)
-    batch_size = choices.settle(
-        "train.batch_size",
-        train.batch_size,
-        *(_private_batch_size(num_samples) if private else _batch_size(num_samples)),
-    )
-    per_epoch = math.ceil(num_samples / batch_size) * task.steps_per_drawing
-    longer = FROM_SCRATCH if config.model.from_scratch else 1
-    epochs = choices.settle(
-        "train.epochs",
-        train.epochs,
-        *(
-            _epochs(task, per_epoch, longer, has_validation=has_validation)
-            if config.data.few_shot is None
-            else _epochs_of_few(task, per_epoch)
-        ),
-    )
-    plan = StepPlan(num_samples, batch_size, epochs, train.seed, train.max_steps, task.steps_per_drawing)
+    amount = amount_of(config, task, num_samples, num_validation, has_validation=has_validation)
+    batch_size = choices.settle("train.batch_size", train.batch_size, *amount.batch_size)
+    epochs = choices.settle("train.epochs", train.epochs, *amount.epochs)
+    plan = amount.plan
     rate = choices.settle(
         "train.learning_rate", train.learning_rate, *_learning_rate(config, task, network.model, batch_size)
     )
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
-    every = choices.settle(
-        "train.evaluate_steps",
-        train.evaluate_steps,
-        *(
-            _evaluate_steps(plan, num_validation)
-            if config.data.few_shot is None
-            else (plan.total_steps, "at the end: there are no validation rows, and all steps together take little time")
-        ),
-    )
+    every = choices.settle("train.evaluate_steps", train.evaluate_steps, *amount.evaluate_steps)
     patience = choices.settle(
         "train.early_stopping.patience", train.early_stopping.patience, *_patience(has_validation=has_validation)
     )
@@ -145,6 +123,36 @@ def decide(
     )
     model = config.model.model_copy(update={"max_length": length})
     return config.model_copy(update={"train": filled, "model": model}), choices.decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is trained, where nobody says: values with their reasons, and the steps that come of them."""
+
+    batch_size: tuple[int, str]
+    epochs: tuple[float, str]
+    plan: StepPlan
+    evaluate_steps: tuple[int, str]
+
+
+def amount_of(config: RunConfig, task: Task, num_samples: int, num_validation: int, *, has_validation: bool) -> Amount:
+    """Return how much is trained on so many samples; what the configuration says of it counts."""
+    train, few_shot = config.train, config.data.few_shot is not None
+    batch_size = _private_batch_size(num_samples) if is_private(config) else _batch_size(num_samples)
+    rows = train.batch_size or batch_size[0]
+    per_epoch = math.ceil(num_samples / rows) * task.steps_per_drawing
+    longer = FROM_SCRATCH if config.model.from_scratch else 1
+    epochs = (
+        _epochs_of_few(task, per_epoch) if few_shot else _epochs(task, per_epoch, longer, has_validation=has_validation)
+    )
+    repeats = task.steps_per_drawing
+    plan = StepPlan(num_samples, rows, train.epochs or epochs[0], train.seed, train.max_steps, repeats)
+    evaluations = (
+        (plan.total_steps, "at the end: there are no validation rows, and all steps together take little time")
+        if few_shot
+        else _evaluate_steps(plan, num_validation)
+    )
+    return Amount(batch_size, epochs, plan, evaluations)
 
 
 def planned(train: TrainConfig, num_rows: int, repeats: int = 1, mix: Mix | None = None) -> tuple[float, StepPlan]:

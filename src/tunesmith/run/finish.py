@@ -234,6 +234,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "predicted": progress.predicted,
         **session.settings.record(),
         "saved_bytes": saved_bytes,
+        **({"overfitting": dict(progress.fit)} if "since" in progress.fit else {}),
         **({} if progress.compression is None else {"compression": progress.compression}),
         "layout": network.scorer.layout,
         "layout_reason": network.layout_reason,

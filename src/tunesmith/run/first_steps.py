@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunesmith.engine.work import Work
 from tunesmith.run.memory import peak_bytes
+from tunesmith.run.overfitting import scored_rows
 from tunesmith.run.pace import Pace, StepsSeen, Timetable, scored_tokens_of
 from tunesmith.run.session import Ready
 from tunesmith.types import StepInfo
@@ -44,7 +45,7 @@ class FirstSteps:
             return
         per_work = seen.seconds_of_work(WARM_UP)
         scoring = per_work * (SCORING + (SCORING_WHOLE - SCORING) * min(max(seen.work.backward - 1, 0.0), 1.0))
-        timetable = Timetable.of(training, seen.work, Pace(per_work, scoring, scoring), session.validation)
+        timetable = Timetable.of(training, seen.work, Pace(per_work, scoring, scoring), scored_rows(session))
         measured = peak_bytes(session.network.device) - session.workshop.bytes_beside(session.network)
         scored = scored_tokens_of(training, session.validation)
         so_far = progress.seconds + info.seconds

@@ -42,6 +42,7 @@ from tunesmith.run.frozen_states import states_of, wants_states
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import peak_bytes, reset_peak
 from tunesmith.run.observers import Observers
+from tunesmith.run.overfitting import scored_rows
 from tunesmith.run.pace import SAVING_BYTES, Pace, StepsSeen, Timetable
 from tunesmith.run.session import Composed, Opened, next_stage
 from tunesmith.run.signals import StopRequests
@@ -185,7 +186,7 @@ class _Probed:
 
 def _forecast(opened: Opened, found: _Probed, composing: float, began: float) -> Forecast:
     training = replace(opened.training, token_budget=found.training.token_budget)
-    timetable = Timetable.of(training, found.work, found.pace, opened.validation)
+    timetable = Timetable.of(training, found.work, found.pace, scored_rows(opened))
     split, judged = opened.judged_split, 0.0
     if split in opened.data.prepared.splits:
         plain = Work.of(training.scorer, training.data, training.optimizer.names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -53,18 +54,18 @@ class Timetable:
     checkpoint_bytes: int
 
     @classmethod
-    def of(cls, training: Training, work: Work, pace: Pace, validation: Encoded | None) -> Timetable:
-        """Return what a training consists of from its first step."""
+    def of(cls, training: Training, work: Work, pace: Pace, scored: Sequence[Encoded]) -> Timetable:
+        """Return what a training consists of from its first step; ``scored`` is what is at every evaluation."""
         total = training.plan.total_steps
         budget, checkpoint = training.compute.micro_batch_tokens, checkpoints.size_of(training)
-        scored = 0.0 if validation is None else work.of_scoring(validation, training.collate, budget)
+        scoring = sum(work.of_scoring(one, training.collate, budget) for one in scored)
         return cls(
             plan=training.plan,
             num_steps=total,
             evaluate_every=evaluations_every(training.config, training.plan),
             save_every=training.compute.checkpoint_steps,
             seconds_of_all_steps=pace.of_step * work.of_steps(training, total) + pace.per_step * total,
-            seconds_of_evaluation=pace.of_scoring * scored,
+            seconds_of_evaluation=pace.of_scoring * scoring,
             seconds_of_checkpoint=SAVING_SECONDS + checkpoint / SAVING_BYTES,
             checkpoint_bytes=checkpoint,
         )

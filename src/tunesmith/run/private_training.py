@@ -1,7 +1,10 @@
 """Training that promises something to those whose rows it learns from: what that takes, refuses and promises.
 
 The promise is differential privacy of the weights: with and without any one row of the training data, every set of
-outcomes is nearly as likely (by a factor of e^epsilon, but for a probability delta). The unit is the row.
+outcomes is nearly as likely (by a factor of e^epsilon, but for a probability delta). The unit is the row or, where rows
+are of persons who have several (``data.group``), all rows of one of them.
+
+Shapes: N training rows, E samples, G groups.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from tunesmith.config.build import show
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.data.encoded import Encoded
+    from tunesmith.data.records import PreparedData
+    from tunesmith.engine.batch import IntArray
     from tunesmith.engine.loop import Training
     from tunesmith.run.assembly import Network
     from tunesmith.run.config import PrivacyConfig, RunConfig
@@ -121,7 +127,7 @@ def _hindrances(config: RunConfig, task: Task, network: Network, rows: Encoded) 
         yield f"the loss of the task {task.name} holds rows against each other, so that no row has a gradient.", others
     if task.draws or task.corrupts:
         yield f"the task {task.name} makes rows anew in every step.", others
-    if rows.rows is not None and not rows.keeps_rows:
+    if rows.rows is not None and not rows.keeps_rows and not protects_groups(config):
         longest = int((rows.rows[1:] - rows.rows[:-1]).max())
         yield (
             f"rows are cut into up to {longest} pieces, each learned for itself, and what is protected is a row.",
@@ -137,27 +143,74 @@ def _hindrances(config: RunConfig, task: Task, network: Network, rows: Encoded) 
         yield "the model has batch norms, which mix the rows of a step.", "Choose a model with layer norms."
 
 
-def with_privacy(config: RunConfig, training: Training) -> tuple[Training, list[Problem]]:
+def protects_groups(config: RunConfig) -> bool:
+    """Say whether the promise is made to whole groups of rows."""
+    settings = config.privacy
+    if settings is None or settings.epsilon is None:
+        return False
+    return config.data.group is not None if settings.unit is None else settings.unit == "group"
+
+
+def groups_of(config: RunConfig, data: PreparedData, rows: Encoded) -> IntArray | None:
+    """Return [E]: the group of each sample, from 0 on; None where rows are protected each for itself.
+
+    Rows without a value, and rows that are planted, are groups of their own. Raises ``InputError`` where there are no
+    groups.
+    """
+    if not protects_groups(config):
+        return None
+    known = data.groups("train")
+    if known is None:
+        raise InputError(
+            "privacy.unit is group, and no column says which rows belong together.",
+            "Name it as data.group (a person's or an account's number), or leave privacy.unit out.",
+        )
+    of_row = np.unique(known, return_inverse=True)[1].astype(np.int64)
+    planted = rows.num_data_rows - len(of_row)
+    of_row = np.concatenate([of_row, of_row.max(initial=-1) + 1 + np.arange(planted)])
+    firsts = rows.samples[:-1]
+    of_sample = firsts if rows.rows is None else np.searchsorted(rows.rows, firsts, side="right") - 1
+    found: IntArray = np.unique(of_row[of_sample], return_inverse=True)[1].astype(np.int64)
+    return found
+
+
+def with_privacy(
+    config: RunConfig, training: Training, groups_E: IntArray | None = None
+) -> tuple[Training, list[Problem]]:
     """Return the training with steps that keep its promise, and what is to be said of that.
 
-    Raises ``InputError`` for a promise that the rows and steps cannot give, naming one that they can.
+    ``groups_E`` are those of ``groups_of``. Raises ``InputError`` for a promise that the rows and steps cannot give,
+    naming one that they can.
     """
     settings = config.privacy
     if settings is None or settings.epsilon is None:
         return training, []
     plan, secret = training.plan, Secret()
-    private = PoissonPlan(plan.num_samples, plan.batch_size, plan.epochs, plan.seed, plan.max_steps, secret=secret)
-    delta = delta_of(settings, plan.num_samples)
-    multiplier = _multiplier(settings, private, delta)
-    expected_rows = private.sample_rate * private.num_samples
-    noised = NoisedGradients(settings.max_grad_norm, multiplier, expected_rows, secret)
+    private = PoissonPlan(
+        plan.num_samples,
+        plan.batch_size,
+        plan.epochs,
+        plan.seed,
+        plan.max_steps,
+        secret=secret,
+        group_of_sample=groups_E,
+    )
+    unit = "row" if groups_E is None else "group"
+    delta = delta_of(settings, private.num_units, unit)
+    multiplier = _multiplier(settings, private, delta, unit)
+    expected = private.sample_rate * private.num_units
     most_rows = max(MOST_ROW_GRADIENTS // max(training.optimizer.num_trained, 1), 1)
     most_rows = min(training.compute.micro_batch_rows or most_rows, most_rows)
+    noised = NoisedGradients(
+        settings.max_grad_norm, multiplier, expected, secret, group_of_sample=groups_E, most_groups=most_rows
+    )
     compute = training.compute.model_copy(update={"micro_batch_rows": most_rows})
+    sizes = np.ones(1, dtype=np.int64) if groups_E is None else np.bincount(groups_E)
+    of_groups = "" if groups_E is None else f" (of up to {count(int(sizes.max()))} rows, which count as one)"
     message = (
-        f"Every row of the data is protected by epsilon {settings.epsilon:g} at delta {delta:.2g}: noise of "
-        f"{multiplier:.3g} times the largest gradient of a row ({settings.max_grad_norm:g}), {count(expected_rows)} of "
-        f"{count(plan.num_samples)} rows a step in the mean, {count(private.total_steps)} steps."
+        f"Every {unit} of the data{of_groups} is protected by epsilon {settings.epsilon:g} at delta {delta:.2g}: noise "
+        f"of {multiplier:.3g} times the largest gradient of a {unit} ({settings.max_grad_norm:g}), {count(expected)} "
+        f"of {count(private.num_units)} {unit}s a step in the mean, {count(private.total_steps)} steps."
     )
     fix = (
         "What is protected are the weights. Figures of the training rows (metrics.jsonl, tensorboard, report.html) "
@@ -166,36 +219,36 @@ def with_privacy(config: RunConfig, training: Training) -> tuple[Training, list[
     return replace(training, plan=private, noised=noised, compute=compute), [Problem("note", message, fix)]
 
 
-def delta_of(settings: PrivacyConfig, num_rows: int) -> float:
-    """Return delta: as given, or by the number of rows. ``InputError`` where it promises nothing."""
-    delta = settings.delta or float(f"{num_rows**-DELTA_EXPONENT:.2g}")
-    if delta >= 1 / num_rows:
+def delta_of(settings: PrivacyConfig, num_units: int, unit: str = "row") -> float:
+    """Return delta: as given, or by the number of rows or groups. ``InputError`` where it promises nothing."""
+    delta = settings.delta or float(f"{num_units**-DELTA_EXPONENT:.2g}")
+    if delta >= 1 / num_units:
         raise InputError(
-            f"privacy.delta is {delta:g} for {num_rows:,} rows: whoever gave away a row drawn at random would keep "
-            "that promise.",
-            f"Give less than {1 / num_rows:.2g}, or leave it out.",
+            f"privacy.delta is {delta:g} for {num_units:,} {unit}s: whoever gave away a {unit} drawn at random would "
+            "keep that promise.",
+            f"Give less than {1 / num_units:.2g}, or leave it out.",
         )
     return delta
 
 
-def _multiplier(settings: PrivacyConfig, plan: PoissonPlan, delta: float) -> float:
+def _multiplier(settings: PrivacyConfig, plan: PoissonPlan, delta: float, unit: str) -> float:
     """Return the noise that the promise takes; ``InputError`` where nothing could be learned with it.
 
-    That is where it is stronger than the gradients of all rows of a step that point in the same direction.
+    That is where it is stronger than the gradients of all units of a step that point in the same direction.
     """
     rate, steps, accountant = plan.sample_rate, plan.total_steps, settings.accountant
     assert settings.epsilon is not None
-    most = rate * plan.num_samples
+    most = rate * plan.num_units
     multiplier = multiplier_for(settings.epsilon, rate, steps, delta, accountant)
     if multiplier is not None and multiplier <= most:
         return multiplier
     possible = epsilon_of(most, rate, steps, delta, "rdp")
-    needed = "more noise than can be counted" if multiplier is None else f"noise of {multiplier:.3g} rows"
+    needed = "more noise than can be counted" if multiplier is None else f"noise of {multiplier:.3g} {unit}s"
     raise InputError(
         f"privacy.epsilon: {settings.epsilon:g} at delta {delta:.2g} takes {needed} in each of {steps:,} steps, and a "
-        f"step has {most:,.0f} of the {plan.num_samples:,} rows in the mean: nothing would be learned.",
+        f"step has {most:,.0f} of the {plan.num_units:,} {unit}s in the mean: nothing would be learned.",
         f"Give epsilon {_rounded_up(possible)} or more, larger steps (--train.batch_size), fewer steps "
-        "(--train.max_steps, --train.epochs), or more rows.",
+        f"(--train.max_steps, --train.epochs), or more {unit}s.",
     )
 
 
@@ -216,13 +269,15 @@ def privacy_record(config: RunConfig, training: Training) -> dict[str, Any] | No
         return None
     found: dict[str, Any] = {}
     if noised is not None and isinstance(plan, PoissonPlan):
-        delta = delta_of(settings, plan.num_samples)
+        of_groups = plan.group_of_sample is not None
+        delta = delta_of(settings, plan.num_units)
         multiplier, rate, steps = noised.multiplier, plan.sample_rate, plan.total_steps
         found = {
             "epsilon": epsilon_of(multiplier, rate, steps, delta, settings.accountant),
             "delta": delta,
             "accountant": settings.accountant,
-            "unit": "row",
+            "unit": "group" if of_groups else "row",
+            **({"groups": plan.num_units, "group": config.data.group} if of_groups else {}),
             "noise_multiplier": multiplier,
             "max_grad_norm": noised.bound,
             "sample_rate": rate,

@@ -8,6 +8,7 @@ from tunesmith.data import DataConfig, RawData, assign_roles, profile, read
 from tunesmith.data.augmentation.made_rows import MADE_BY, MADE_FROM, has_made_rows
 from tunesmith.data.columns import unused_columns
 from tunesmith.data.forms import Form
+from tunesmith.data.misread_columns import refuse_compared_answers, refuse_single_messages
 from tunesmith.tasks import Task, detect
 from tunesmith.types import ColumnChoice, ColumnProfile, InputError, Problem
 
@@ -76,6 +77,10 @@ def _find(data: DataConfig, task: Task | None) -> FoundRows:
     if all(column.kind == "empty" for column in profiles.values()):
         raise InputError([Problem("error", f"{data.path} holds nothing but empty cells.", NO_ROWS), *raw.problems])
     try:
+        if not data.columns:
+            refuse_single_messages(profiles)
+            if task is None:
+                refuse_compared_answers(profiles)
         return _choose(raw, data, profiles, task)
     except InputError as error:
         # What was noticed on the way here is part of the explanation.

@@ -53,6 +53,8 @@ class Progress:
     """Steps from the first one on that had nothing to learn, every one of them."""
     is_ended: bool = False
     """Whether the method has ended the training."""
+    fit: dict[str, Any] = field(default_factory=dict)
+    """What is remembered of earlier evaluations, by which overfitting is told (``overfitting``)."""
     predicted: dict[str, Any] | None = None
     """What the run said of itself after its first steps (``first_steps``)."""
     compression: dict[str, dict[str, float]] | None = None

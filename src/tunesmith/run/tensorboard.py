@@ -91,7 +91,11 @@ def evaluation_values(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of an evaluation, a line of ``metrics.jsonl``, likewise."""
     split = record["split"]
     values = {f"{split}/{name}": value for name, value in record["metrics"].items()}
-    return values if record["loss"] is None else {**values, f"{split}/loss": record["loss"]}
+    values |= {} if record["loss"] is None else {f"{split}/loss": record["loss"]}
+    if (fit := record.get("fit")) is not None:
+        values |= {f"fit/{fit['metric']}": fit["value"], "fit/gap": fit["gap"]["value"]}
+        values |= {} if fit["loss"] is None else {"fit/loss": fit["loss"]}
+    return values
 
 
 def _framed(event: Any) -> bytes:

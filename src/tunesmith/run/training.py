@@ -21,6 +21,7 @@ from tunesmith.run.group_fairness import weigh_groups
 from tunesmith.run.guards import claim
 from tunesmith.run.guest import as_guest
 from tunesmith.run.memory import reset_peak
+from tunesmith.run.mixed_up import mix_up
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.opening import open_run
 from tunesmith.run.rank_agreement import check_ranks, require_same_folder, was_begun
@@ -119,7 +120,7 @@ def train_in(
         check_ranks(composed)
         check_parts(composed)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
-        opened = weigh_groups(follow_teacher(open_run(composed, resume=resume)))
+        opened = mix_up(weigh_groups(follow_teacher(open_run(composed, resume=resume))))
         if wants_states(opened):
             opened = keep_states(opened)
         divide(opened, resume=resume)

@@ -14,7 +14,7 @@ from tunesmith.serve.errors import RefusedError
 Word = Annotated[str, Field(max_length=1000)]
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_]+)*")
-_METHOD = re.compile(r"[a-z][a-z0-9_]*(:[A-Za-z0-9_]+)?(\([^()\n]{0,200}\))?")
+_METHOD = re.compile(r"[a-z][a-z0-9_]*(:[A-Za-z0-9_]+)?(\([^()\n]{0,200}\))?(\+augment(\([^()\n]{0,200}\))?)?")
 OWN_KEYS = frozenset({"output", "model", "data", "data.path", "task", "method", "methods"})
 """Keys that have a field of their own, so that none is given twice and none in silence."""
 

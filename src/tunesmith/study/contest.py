@@ -22,11 +22,13 @@ from tunesmith.run.observers import Observers
 from tunesmith.run.session import Composed
 from tunesmith.run.training import output_name
 from tunesmith.study.board import Board, Cell, Line, Watcher, Watchers
-from tunesmith.study.contest_config import CompareConfig, Contestant, read_contestants, reference_of
+from tunesmith.study.contest_config import AUGMENT, CompareConfig, Contestant, read_contestants, reference_of
 from tunesmith.study.contest_course import Course, Settled, seeds_of, settled_from
 from tunesmith.study.contest_record import ContestRecord
 from tunesmith.study.contest_runs import ContestRuns
 from tunesmith.study.contest_statistics import ContestStatistics, Question
+from tunesmith.study.crew import Crew
+from tunesmith.study.executing import crew_for
 from tunesmith.study.openings import Openings
 from tunesmith.study.rate_search import Yardstick
 from tunesmith.study.time_budget import Cost
@@ -83,7 +85,7 @@ class _Contest:
     """Puts a contest together: what is asked, who takes part, what is recorded."""
 
     config: CompareConfig
-    contestants: Mapping[str, Contestant]
+    contestants: dict[str, Contestant]
     is_lenient: bool
     """Whether methods that do not fit are left out rather than refused."""
     work: Workplace
@@ -92,10 +94,15 @@ class _Contest:
     reasons: dict[str, str] = field(default_factory=dict)
     """Why methods are left out, by name."""
 
+    @property
+    def _first(self) -> Contestant:
+        """One whose rows are those of the data alone, where there is one."""
+        return min(self.contestants.values(), key=lambda one: one.is_augmented)
+
     def prepare(self) -> None:
         """Read the rows, see what each method makes of them, and refuse what cannot be compared."""
         self.reference = reference_of(self.config, list(self.contestants.values()))
-        self.data = self.work.workshop.data(self.config.run_config(method=next(iter(self.contestants.values())).method))
+        self.data = self.work.workshop.data(self.config.run_of(self._first))
         _require_splits(self.config, self.data)
         self.question = self._question(self.data)
         self.board = self._board()
@@ -103,6 +110,12 @@ class _Contest:
 
     def hold(self) -> None:
         """Go through the contest to its end and write what came of it."""
+        kinds = [self.config.run_config(method=self.contestants[name].method) for name in self.settled]
+        num_jobs = len(kinds) * max(self.config.seeds, self.config.rates if self.config.rates > 1 else 1)
+        with crew_for(self.config, self.work, kinds, num_jobs) as crew:
+            self._hold(crew)
+
+    def _hold(self, crew: Crew | None) -> None:
         question = self.question
         runs = ContestRuns(
             self.config,
@@ -115,6 +128,7 @@ class _Contest:
             self._stepped,
             question.task.on_texts() is not None,
             self._before_run,
+            crew,
         )
         folders = {name: one.folder for name, one in self.contestants.items()}
         record = ContestRecord(
@@ -176,6 +190,7 @@ class _Contest:
             num_rows={split: len(rows) for split, rows in data.prepared.splits.items()},
             groups=data.prepared.groups("test"),
             rival=rival,
+            twins={name: one.without for name, one in self.contestants.items() if one.is_augmented},
             shots=config.data.few_shot,
             confidence=config.evaluation.confidence,
             seed=config.train.seed,
@@ -193,13 +208,12 @@ class _Contest:
         """See of every method what its default rate is here, and what it takes; refuse those that do not fit."""
         known = {event["method"]: event for event in self.work.journal.of("settled")}
         refused: list[Problem] = []
-        for name, one in self.contestants.items():
+        for name, one in list(self.contestants.items()):
             if name not in known:
                 self.board.working = f"looking at {name}"
                 self.watchers.changed(self.board)
-                config = self.config.run_config(method=one.method, output=str(self.work.folder.run(one.folder, 0)))
                 try:
-                    known[name] = self.work.journal.add("settled", method=name, **self._look(config))
+                    known[name] = self.work.journal.add("settled", method=name, **self._look(one))
                 except InputError as error:
                     if self.is_lenient:
                         self.reasons[name] = str(error).split("\n", 1)[0].rstrip(".")
@@ -207,6 +221,7 @@ class _Contest:
                     refused += [_of_method(name, problem) for problem in error.problems]
                     continue
             self.settled[name] = settled_from(known[name])
+            self.contestants[name] = replace(one, of_training=known[name].get("train", {}))
         if refused:
             raise InputError(list(dict.fromkeys(refused)))
         if self.reference not in self.settled:
@@ -216,8 +231,19 @@ class _Contest:
             if self.question.reference == before:
                 self.question = replace(self.question, reference=self.reference)
 
-    def _look(self, config: RunConfig) -> dict[str, Any]:
-        """Return a method's rate and steps here and, where time matters, what it takes."""
+    def _look(self, one: Contestant) -> dict[str, Any]:
+        """Return a method's rate and steps here and, where time matters, what it takes.
+
+        One with made rows makes the steps that it makes without them: more steps are not what is compared.
+        """
+        place = str(self.work.folder.run(one.folder, 0))
+        own: dict[str, Any] = {}
+        if one.is_augmented:
+            plain = self._compose(self.config.run_of(replace(one, of_data={AUGMENT: None}), output=place))
+            steps, names = plain.training.plan.total_steps, ("batch_size", "epochs", "evaluate_steps")
+            own = {**{name: getattr(plain.config.train, name) for name in names}, "max_steps": steps}
+            one = replace(one, of_training=own)
+        config = self.config.run_of(one, output=place)
         if self.board.budget is not None:
             seen = forecast(config, self.work.workshop, stop=self.work.stop, seconds=PROBE_SECONDS)
             cost = Cost(seen.seconds_of_training, seen.seconds_around)
@@ -226,7 +252,8 @@ class _Contest:
             composed = self._compose(config)
             cost = Cost(0.0, 0.0)
             rate, steps = composed.config.train.learning_rate, composed.training.plan.total_steps
-        return {"rate": rate, "steps": steps, "training": cost.training, "finishing": cost.finishing}
+        found = {"rate": rate, "steps": steps, "training": cost.training, "finishing": cost.finishing}
+        return found | ({"train": own} if own else {})
 
     def _compose(self, config: RunConfig) -> Composed:
         directory = RunDirectory(Path(str(config.output)))
@@ -276,8 +303,7 @@ class _Contest:
 
 def _asked(config: CompareConfig) -> Mapping[str, Any]:
     """Return what makes a contest this one: how it is computed, and for how long, may change."""
-    values = config.model_dump(mode="json")
-    return {name: value for name, value in values.items() if name not in ("compute", "output", "budget")}
+    return config.asked("budget")
 
 
 def _require_splits(config: CompareConfig, data: TaskData) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import yaml
@@ -14,10 +14,12 @@ from tunesmith.config.base import Choice, Config, ConfigError
 from tunesmith.config.build import build
 from tunesmith.config.lists import split_values
 from tunesmith.config.quantities import parse_duration
+from tunesmith.data.augmentation import AugmentConfig
 from tunesmith.data.config import DataConfig
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.run import RunConfig
+from tunesmith.study.executor_config import StudyConfig
 from tunesmith.types import InputError, Problem
 
 DEFAULT_METHODS = ("freeze", "lora", "full")
@@ -30,15 +32,19 @@ RIVALS = ("tfidf", "untuned", "rule")
 ALL = "all"
 """Stands for every method there is; those that the model or the task cannot take are left out with a note."""
 _ENTRY = re.compile(r"\s*(?P<name>[^()\s]+)\s*(?:\((?P<options>.*)\))?\s*")
+AUGMENT = "augment"
+_AUGMENTED = re.compile(rf"(?P<method>.+?)\s*\+\s*{AUGMENT}\s*(?:\((?P<options>[^()]*)\))?\s*")
 
 
-class CompareConfig(RunConfig):
+class CompareConfig(StudyConfig):
     """A contest: everything of a run but its method, and what several methods are compared by."""
 
     methods: tuple[str | dict[str, Any], ...] = DEFAULT_METHODS
     """Who takes part: names with commas between, options in brackets: `full,lora,lora(rank=64,rslora=true)`; `all` for
-    every method that fits. What a trained model has to beat (TF-IDF, a simple rule, or the model before fine-tuning)
-    stands beside them. With `data.few_shot` they are freeze, contrastive and lora when not given."""
+    every method that fits. `lora+augment` trains on made rows, too, as `data.augment` says or as stands in brackets
+    (`lora,lora+augment(by=synonyms,factor=3)`); the others then train without. What a trained model has to beat
+    (TF-IDF, a simple rule, or the model before fine-tuning) stands beside them. With `data.few_shot` they are freeze,
+    contrastive and lora when not given."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """How often each method is trained and judged: everything random changes with the seed, and the validation rows
     where they are cut here. With `data.few_shot` every seed draws other rows: 5 when not given."""
@@ -96,23 +102,48 @@ class CompareConfig(RunConfig):
         own = {name: getattr(self, name) for name in RunConfig.model_fields}
         return RunConfig.model_construct(**(own | sections))
 
+    def run_of(self, contestant: Contestant, **sections: Any) -> RunConfig:
+        """Return the same for one who takes part; its own keys of ``data`` and ``train`` hold."""
+        data, train = sections.pop("data", self.data), sections.pop("train", self.train)
+        return self.run_config(
+            method=contestant.method,
+            data=data.changed(**contestant.of_data) if contestant.of_data else data,
+            train=train.changed(**contestant.of_training) if contestant.of_training else train,
+            **sections,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """A method that takes part."""
 
     name: str
-    """As it is written: ``lora``, ``lora(rank=64)``."""
+    """As it is written: ``lora``, ``lora(rank=64)``, ``lora+augment``."""
     method: Method
+    of_data: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of ``data`` that are its own."""
+    of_training: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of ``train`` that are its own."""
+    without: str = ""
+    """The name of the same method without made rows, of one that has some."""
 
     @property
     def folder(self) -> str:
         """The name of its folder."""
         return re.sub(r"[^\w.]+", "-", self.name).strip("-.") or "method"
 
+    @property
+    def is_augmented(self) -> bool:
+        """Whether it trains on made rows while others do not."""
+        return bool(self.without)
+
 
 class _Entry(Config):
     method: Annotated[SerializeAsAny[Method], Choice("method", METHODS)]
+
+
+class _Augmented(Config):
+    augment: Annotated[AugmentConfig, Choice(AUGMENT, {}, default=AugmentConfig, key="by")]
 
 
 def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
@@ -131,9 +162,11 @@ def read_contestants(config: CompareConfig) -> tuple[list[Contestant], bool]:
         if isinstance(entry, str) and entry.strip().lower() in RIVALS:
             continue  # they stand beside all others anyway
         try:
-            found.append(read_contestant(entry))
+            found.append(read_contestant(entry, config.data.augment))
         except ConfigError as error:
             problems += error.problems
+    if any(one.is_augmented for one in found):
+        found = [one if one.is_augmented else replace(one, of_data={AUGMENT: None}) for one in found]
     names = [entrant.name for entrant in found]
     problems += [
         Problem("error", f"methods: {name} is named {names.count(name)} times.", "Name it once, or with other options.")
@@ -156,8 +189,21 @@ def reference_of(config: CompareConfig, contestants: Sequence[Contestant]) -> st
     return config.reference or ("full" if "full" in names else names[0])
 
 
-def read_contestant(entry: str | Mapping[str, Any]) -> Contestant:
-    """Return one entrant of its text, or of a section as in a run's configuration."""
+def read_contestant(entry: str | Mapping[str, Any], augment: AugmentConfig | None = None) -> Contestant:
+    """Return one entrant of its text, or of a section as in a run's configuration.
+
+    Args:
+        entry: Such as ``lora``, ``lora(rank=64)``, ``lora+augment(by=synonyms)``.
+        augment: How rows are made for who has some, but for what the entry says itself.
+    """
+    if isinstance(entry, str) and (parts := _AUGMENTED.fullmatch(entry)) is not None:
+        options = _options(entry, parts["options"] or "")
+        return _augmented(read_contestant(parts["method"]), options, augment)
+    if isinstance(entry, Mapping) and AUGMENT in entry:
+        own = entry[AUGMENT]
+        plain = read_contestant({name: value for name, value in entry.items() if name != AUGMENT})
+        options = {} if own is True else {"by": own} if isinstance(own, str) else dict(own or {})
+        return plain if own is False else _augmented(plain, options, augment)
     if isinstance(entry, str):
         parts = _ENTRY.fullmatch(entry)
         if parts is None:
@@ -168,8 +214,23 @@ def read_contestant(entry: str | Mapping[str, Any]) -> Contestant:
         values = dict(entry)
     built = build(_Entry, {"method": values}, "methods")
     options = {name: value for name, value in values.items() if name != "name"}
+    return Contestant(f"{values.get('name')}{_in_brackets(options)}", built.method)
+
+
+def _augmented(plain: Contestant, options: Mapping[str, Any], augment: AugmentConfig | None) -> Contestant:
+    """Return an entrant that trains on made rows, too."""
+    usual = {} if augment is None else augment.model_dump(exclude_unset=True)
+    made = build(_Augmented, {AUGMENT: {**usual, **options}}, "methods").augment
+    if made.factor == 1:
+        message = f"methods: {plain.name}+{AUGMENT} has factor 1, by which no rows are made."
+        raise ConfigError([Problem("error", message, "Give a factor above 1, such as 2.")])
+    name = f"{plain.name}+{AUGMENT}{_in_brackets(options)}"
+    return replace(plain, name=name, of_data={AUGMENT: made}, without=plain.name)
+
+
+def _in_brackets(options: Mapping[str, Any]) -> str:
     shown = ",".join(f"{name}={_shown(value)}" for name, value in options.items())
-    return Contestant(f"{values.get('name')}({shown})" if shown else str(values.get("name")), built.method)
+    return f"({shown})" if shown else ""
 
 
 def _options(entry: str, text: str) -> dict[str, Any]:
@@ -187,4 +248,6 @@ def _options(entry: str, text: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,7 +15,7 @@ from tunesmith.readable import duration
 from tunesmith.run import RunConfig
 from tunesmith.study.board import Board, Line, State, Watchers
 from tunesmith.study.contest_config import CompareConfig, Contestant
-from tunesmith.study.contest_runs import ContestRuns, Outcome
+from tunesmith.study.contest_runs import ContestRuns, Outcome, Training
 from tunesmith.study.folder import Journal
 from tunesmith.study.rate_search import (
     FIRST_SHARE,
@@ -89,29 +89,39 @@ class Course:
     def _tune(self, names: Sequence[str], number: int) -> None:
         """Find the rate of every method: as many trials, steps and rows for each."""
         self.tried = {name: {} for name in names}
-        planned = {name: rounds(self.settled[name].rate, number) for name in names}
-        for turn in range(len(planned[names[0]])):
-            if turn and not self._has_time_for_tuning(names, len(planned[names[0]][turn])):
-                break
-            for name in names:
-                for rate in planned[name][turn]:
-                    self._try(name, rate, whole=False)
-        finished: dict[str, list[float]] = {}
+        self._try_rounds(names, {name: rounds(self.settled[name].rate, number) for name in names})
+        finished = {name: better_half(self.tried[name], self.yardstick) for name in names}
+        self._begin_rates(finished, whole=True)
         for name in names:
-            finished[name] = better_half(self.tried[name], self.yardstick)
             for rate in self.tried[name]:
                 if rate not in finished[name]:
                     self.runs.forget_checkpoints(self.contestants[name], rate)
             for rate in finished[name]:
                 self._try(name, rate, whole=True)
         if len(self.tried[names[0]]) > 1:
-            for name in names:
-                further = further_rate(self.tried[name], finished[name], self.yardstick)
-                if further is not None and further not in self.tried[name]:
-                    self._try(name, further, whole=True)
-                    finished[name].append(further)
+            further = {name: further_rate(self.tried[name], finished[name], self.yardstick) for name in names}
+            beyond = {name: rate for name, rate in further.items() if rate is not None and rate not in self.tried[name]}
+            self._begin_rates({name: [rate] for name, rate in beyond.items()}, whole=True)
+            for name, rate in beyond.items():
+                self._try(name, rate, whole=True)
+                finished[name].append(rate)
         for name in names:
             self._choose(name, finished[name])
+
+    def _try_rounds(self, names: Sequence[str], planned: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        """Follow all rates for a third of the training, a round after the other as far as the time goes."""
+        for turn in range(len(planned[names[0]])):
+            if turn and not self._has_time_for_tuning(names, len(planned[names[0]][turn])):
+                break
+            self._begin_rates({name: self._at_once(planned[name], turn) for name in names}, whole=False)
+            for name in names:
+                for rate in planned[name][turn]:
+                    self._try(name, rate, whole=False)
+
+    def _begin_rates(self, rates: Mapping[str, Sequence[float]], *, whole: bool) -> None:
+        """Have others begin with what is followed next, where there are others."""
+        for name, chosen in rates.items():
+            self.runs.begin(self._of_rate(name, rate, whole=whole) for rate in chosen)
 
     def _choose(self, name: str, finished: Sequence[float]) -> None:
         chosen = best_rate({rate: self.tried[name][rate] for rate in finished}, self.yardstick)
@@ -123,9 +133,8 @@ class Course:
 
     def _try(self, name: str, rate: float, *, whole: bool) -> None:
         """Follow a rate for a third of the training, or to its end."""
-        steps = self.settled[name].steps
         self._set(name, "tuning", f"{self._line(name).title}, learning rate {rate:g}")
-        outcome = self.runs.try_rate(self.contestants[name], rate, steps if whole else first_stop(steps), whole=whole)
+        outcome = self.runs.finish(self._of_rate(name, rate, whole=whole))
         self.tried[name][rate] = Tried(outcome.value, outcome.loss)
         known = dict(self._line(name).rates) | {rate: outcome.value}
         self._line(name).rates = sorted(known.items())
@@ -135,6 +144,15 @@ class Course:
             self.note(Problem("warning", f"{name} with the learning rate {rate:g}: {outcome.reason}."))
         self._changed(outcome)
 
+    def _of_rate(self, name: str, rate: float, *, whole: bool) -> Training:
+        steps = self.settled[name].steps
+        return self.runs.of_rate(self.contestants[name], rate, steps if whole else first_stop(steps), whole=whole)
+
+    def _at_once(self, rounds_of_rates: Sequence[Sequence[float]], turn: int) -> list[float]:
+        """Return the rates that may be begun with: those of a round or, where no budget ends them early, of all."""
+        later = rounds_of_rates[turn : turn + 1] if self.board.budget is not None else rounds_of_rates[turn:]
+        return [rate for one in later for rate in one]
+
     # ---- judging ---------------------------------------------------------------------------------
 
     def _judge(self, names: Sequence[str]) -> None:
@@ -143,11 +161,17 @@ class Course:
         for turn in range(self.num_seeds):
             if turn and not self._has_time_for_seeds(going, turn):
                 break
+            seeds = range(turn, turn + 1 if self.board.budget is not None else self.num_seeds)
+            self.runs.begin(
+                self.runs.of_seed(self.contestants[name], self.rates[name], self.config.train.seed + 1 + one)
+                for one in seeds
+                for name in going
+            )
             for name in list(going):
                 seed = self.config.train.seed + 1 + turn
                 self._line(name).cells[seed].state = "training"
                 self._set(name, "training", f"{self._line(name).title}, seed {seed}")
-                outcome = self.runs.judge(self.contestants[name], self.rates[name], seed)
+                outcome = self.runs.finish(self.runs.of_seed(self.contestants[name], self.rates[name], seed))
                 if outcome.is_new and not outcome.reason:
                     place = self.runs.folder.run(self.contestants[name].folder, seed)
                     self.journal.add("opened", folder=place.relative_to(self.runs.folder.path).as_posix())

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tunesmith.evaluate import expected_maximum
+from tunesmith.evaluate import Comparison, expected_maximum
 from tunesmith.study.board import Board, Line
 from tunesmith.study.contest_statistics import ContestStatistics, Findings, FinishedRun
 from tunesmith.study.contest_verdict import verdict_of
@@ -38,9 +38,7 @@ class ContestRecord:
         whole = {name: own for name, own in runs.items() if self.board.lines[name].state == "done" and own}
         findings = self.numbers.findings(whole) if is_over else Findings()
         methods = [self._method(line, runs.get(line.name, []), findings) for line in self.board.lines.values()]
-        comparisons = [asdict(one) for one in findings.comparisons]
-        if question.shots is not None:  # every seed draws the rows
-            comparisons = [{**one, "advice": one["advice"].replace("seed", "draw")} for one in comparisons]
+        comparisons = [self._comparison(one) for one in findings.comparisons]
         tuning = self._tuning()
         openings = [{"time": event["time"], "run": event["folder"]} for event in self.journal.of("opened")]
         verdict = verdict_of(methods, comparisons, question, findings.margin) if is_over else "Still going on."
@@ -58,6 +56,7 @@ class ContestRecord:
             "finished": datetime.now(UTC).isoformat(timespec="seconds") if is_over else None,
             "methods": methods,
             "comparisons": comparisons,
+            "augmentation": [self._comparison(one) for one in findings.augmentation],
             "tuning": tuning,
             "tuned_by": question.tuned_by,
             "expected_maximum": self._expected_maximum(tuning),
@@ -74,6 +73,12 @@ class ContestRecord:
             "notes": [event["text"] for event in self.journal.of("note")],
             "verdict": verdict,
         }
+
+    def _comparison(self, one: Comparison) -> dict[str, Any]:
+        found = asdict(one)
+        if self.numbers.question.shots is not None:  # every seed draws the rows
+            found["advice"] = found["advice"].replace("seed", "draw")
+        return found
 
     def _runs_of(self, name: str) -> list[FinishedRun]:
         """Return the runs of a method that are done, by seed."""

@@ -17,7 +17,7 @@ from tunesmith.evaluate import (
     Entrant,
     Estimate,
     Scores,
-    compare,
+    compare_pairs,
     estimates,
     models_p_value,
     score,
@@ -53,6 +53,8 @@ class Question:
     confidence: float
     seed: int
     """Of the resamples."""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    """The same method without made rows, of each that has some."""
     shots: int | None = None
     """Rows of each class that every seed draws to train on, where few are."""
 
@@ -83,6 +85,8 @@ class Findings:
 
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
+    augmentation: Sequence[Comparison] = ()
+    """Methods with made rows beside the same without."""
     margin: float | None = None
 
 
@@ -130,19 +134,24 @@ class ContestStatistics:
         if question.reference not in by_name or len(entrants) < 2:
             return Findings(by_name)
         margin = self._margin(by_name[question.reference].mean)
-        compared = compare(
-            entrants,
-            question.reference,
-            num_rows=num_rows,
-            num_units=num_units,
-            margin=margin,
-            confidence=question.confidence,
-            higher_is_better=question.higher,
-            paired=paired,
-            p_of_models=self._p_of_models(runs),
-            metric=metric,
-        )
-        return Findings(by_name, compared, margin)
+
+        def compared(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+            return compare_pairs(
+                entrants,
+                pairs,
+                num_rows=num_rows,
+                num_units=num_units,
+                margin=margin,
+                confidence=question.confidence,
+                higher_is_better=question.higher,
+                paired=paired,
+                p_of_models=self._p_of_models(runs, pairs),
+                metric=metric,
+            )
+
+        others = [(one.name, question.reference) for one in entrants if one.name != question.reference]
+        twins = [pair for pair in question.twins.items() if set(pair) <= by_name.keys()]
+        return Findings(by_name, compared(others), compared(twins), margin)
 
     def _score(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Scores:
         return score(
@@ -157,7 +166,8 @@ class ContestStatistics:
 
     def _rival(self, runs: Mapping[str, Sequence[FinishedRun]], *, paired: bool) -> Entrant | None:
         """Return the rival: one model, or one for each seed where it learned from rows that change with the seed."""
-        by_seed = {run.seed: run for own in runs.values() for run in own if run.kept.rival}
+        plain_last = sorted(runs, key=lambda name: name not in self.question.twins)  # a rival learns from the same rows
+        by_seed = {run.seed: run for name in plain_last for run in runs[name] if run.kept.rival}
         if not by_seed or not self.question.rival:
             return None
         varies = paired and self.question.rival != "untuned"
@@ -177,7 +187,9 @@ class ContestStatistics:
             return 100 * MARGIN_SHARE
         return MARGIN_SHARE * abs(reference) or None
 
-    def _p_of_models(self, runs: Mapping[str, Sequence[FinishedRun]]) -> dict[str, float] | None:
+    def _p_of_models(
+        self, runs: Mapping[str, Sequence[FinishedRun]], pairs: Sequence[tuple[str, str]]
+    ) -> dict[str, float] | None:
         """Return exact tests between single models, where every method has one seed."""
         if any(len(own) > 1 for own in runs.values()):
             return None
@@ -190,20 +202,19 @@ class ContestStatistics:
             name: models_p_value(
                 question.task,
                 question.metric,
-                one,
-                outputs[question.reference],
+                outputs[name],
+                outputs[reference],
                 targets,
                 seed=question.seed,
                 groups_N=question.groups,
             )
-            for name, one in outputs.items()
-            if name != question.reference
+            for name, reference in pairs
         }
 
 
 def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
     """Say whether there were other training rows with every seed: drawn anew, or left by other validation rows."""
-    return len({run.training_hash for own in runs.values() for run in own}) > 1
+    return any(len({run.training_hash for run in own}) > 1 for own in runs.values())
 
 
 def _points(directory: RunDirectory, metric: str) -> list[tuple[int, float, float | None]]:

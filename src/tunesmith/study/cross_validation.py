@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from tunesmith.run.environment import machine
 from tunesmith.run.guards import check_method
 from tunesmith.run.observers import Observers
 from tunesmith.run.training import output_name
+from tunesmith.study.crew import Crew
 from tunesmith.study.cross_validation_config import CrossValidationConfig, Fold, check_asked, folds_of
 from tunesmith.study.cross_validation_record import CrossValidationRecord
+from tunesmith.study.executing import crew_for
 from tunesmith.study.folder import RUNS
 from tunesmith.study.rate_search import Tried, Yardstick, best_rate, rounds
+from tunesmith.study.training_process import Trained
 from tunesmith.study.validation_record import best_validation
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import DiskError, InputError, RunError
@@ -55,7 +59,11 @@ def run_cross_validation(
         course = _Course(config, work, watching)
         with work.preparing():
             course.prepare()
-        course.go()
+        runs = [course.folds[0].config(config, str(place))]
+        num_jobs = len(course.folds) * config.rates
+        with crew_for(config, work, runs, num_jobs) as crew:
+            course.crew = crew
+            course.go()
     return place
 
 
@@ -71,6 +79,10 @@ class _Course:
     config: CrossValidationConfig
     work: Workplace
     watching: Watching
+    crew: Crew | None = None
+    """Those who train besides this process."""
+    _ahead: dict[Path, Future[Trained]] = field(default_factory=dict)
+    """Trainings that were begun before their turn, by their folder."""
 
     def prepare(self) -> None:
         """Read the rows of all folds, so that what is wrong with them is known before anything is trained."""
@@ -98,6 +110,7 @@ class _Course:
     def go(self) -> None:
         """Train and judge every fold that is not done, and write what came of all."""
         self.record.write()
+        self._begin()
         for fold in self.folds:
             if self.record.judged(fold) is None:
                 self._judge(fold)
@@ -124,8 +137,7 @@ class _Course:
         """Bring a fold to its end, by the best of its rates where there are several."""
         rate = None
         if self._rates:
-            tried = {one: self._try(fold, one) for one in self._rates}
-            rate = best_rate(tried, self._yardstick)
+            rate = self._best_rate(fold)
             if rate is None:
                 reason = next((str(event["reason"]) for event in self._events("tried", fold)), "")
                 self._note("judged", fold, reason=f"no learning rate could be followed: {reason}")
@@ -136,6 +148,30 @@ class _Course:
         place = self._place(fold, rate)
         reason = self._train(fold, f"{self._words(fold)}", place, rate)
         self._note("judged", fold, rate=rate, reason=reason, folder=place.relative_to(self.work.folder.path).as_posix())
+
+    def _begin(self) -> None:
+        """Have others begin with all folds, where there are others: their rates first, then what judges them."""
+        if self.crew is None:
+            return
+        left = [fold for fold in self.folds if self.record.judged(fold) is None]
+        for fold in left:
+            tried = {event["rate"] for event in self._events("tried", fold)}
+            for rate in self._rates:
+                if rate not in tried:
+                    self._begin_training(fold, rate, UNTIL_THE_END)
+        for fold in left:
+            best = self._best_rate(fold) if self._rates else None
+            if best is not None or not self._rates:
+                self._begin_training(fold, best, None)
+
+    def _begin_training(self, fold: Fold, rate: float | None, until: int | None) -> Future[Trained]:
+        assert self.crew is not None
+        place = self._place(fold, rate)
+        self._ahead[place] = self.crew.train(fold.config(self.config, str(place), rate), until)
+        return self._ahead[place]
+
+    def _best_rate(self, fold: Fold) -> float | None:
+        return best_rate({one: self._try(fold, one) for one in self._rates}, self._yardstick)
 
     def _try(self, fold: Fold, rate: float) -> Tried:
         """Follow a rate to the end of the training, and see what the validation rows say; the test rows stay closed."""
@@ -153,6 +189,10 @@ class _Course:
         """Train, or go on with a training; return why it could not go on."""
         self.work.stop.check()
         self.work.stop.advice = f"Stopped in {words}. Continue with: {HOW_TO_RESUME}"
+        if self.crew is not None:
+            begun = self._ahead.pop(place, None) or self._begin_training(fold, rate, until)
+            self._ahead.pop(place, None)
+            return self.crew.wait(begun).reason
         try:
             train(
                 fold.config(self.config, str(place), rate),
@@ -190,7 +230,4 @@ def _require_validation(config: CrossValidationConfig, rows: Sequence[TaskData])
 
 def _asked(config: CrossValidationConfig) -> dict[str, Any]:
     """Return what makes a cross-validation this one: how it is computed may change."""
-    values = config.model_dump(mode="json")
-    return {"kind": "cross-validation"} | {
-        name: value for name, value in values.items() if name not in ("compute", "output")
-    }
+    return {"kind": "cross-validation"} | config.asked()

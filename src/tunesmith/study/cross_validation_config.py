@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunesmith.run import RunConfig
+from tunesmith.study.executor_config import StudyConfig
 from tunesmith.types import InputError
 
 
-class CrossValidationConfig(RunConfig):
+class CrossValidationConfig(StudyConfig):
     """A run's configuration, trained once for every fold of the training rows."""
 
     folds: Annotated[int, Field(ge=2, le=100)] = 5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith.readable import MISSING, compact, duration, interval, number, size
+from tunesmith.readable import MISSING, compact, duration, interval, metric_phrase, number, size
 from tunesmith.report import write_report, write_study_report
 from tunesmith.run import Run
 from tunesmith.study.opened import OpenedStudy
@@ -20,6 +20,17 @@ class Study(OpenedStudy):
     def comparisons(self) -> Sequence[dict[str, Any]]:
         """Every method beside the reference: difference, interval, corrected p, verdict."""
         return list(self.record["comparisons"])
+
+    @property
+    def augmentation(self) -> Sequence[dict[str, Any]]:
+        """Every method with made rows beside the same without, in the same form; p is corrected over these."""
+        return list(self.record.get("augmentation", ()))
+
+    @property
+    def worth_of_augmentation(self) -> list[str]:
+        """The same as finished lines."""
+        metric = self.record["metric"]
+        return [_worth(one, metric, confidence=self.record["confidence"]) for one in self.augmentation]
 
     @property
     def methods(self) -> Sequence[dict[str, Any]]:
@@ -58,6 +69,16 @@ class Study(OpenedStudy):
             chosen = max(done, key=lambda run: sign * run["value"])
             return Run.open(self.folder / chosen["folder"])
         raise InputError(f"No run of the study in {self.folder} is done.", "Go on with it by the same command.")
+
+
+def _worth(one: dict[str, Any], metric: str, *, confidence: float) -> str:
+    low, high = one["low"], one["high"]
+    if one["difference"] is None or low is None or high is None:
+        return f"{one['method']} beside {one['reference']}: {one['verdict']}"
+    gain = interval(Interval(one["difference"], low, high))
+    verdict = f"{one['verdict']}; {one['advice']}" if one["advice"] else one["verdict"]
+    interval_name = f"{100 * confidence:g}% interval"
+    return f"{one['method']} less {one['reference']}: {metric_phrase(metric)} {gain} ({interval_name}): {verdict}"
 
 
 def _row(method: dict[str, Any], record: dict[str, Any], verdicts: dict[str, str]) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from tunesmith.config.base import ConfigError
 from tunesmith.config.lists import split_values
@@ -29,6 +29,15 @@ class PlanConfig(RunConfig):
     free now when not given."""
     quality: Quality = "best"
     """What is asked for: `best`, or the quickest that is likely to be `good` or `fair`."""
+    machine: str | None = None
+    """Devices of a machine that is not at hand, such as `8x H100`: nothing is loaded or tried, and time, memory and
+    price follow from published figures. `here` is this machine, measured; a .yaml file holds one's own device."""
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """How many such machines train together."""
+    network: str | None = None
+    """What a machine sends to others, such as 3200Gb/s; what is usual for the device when not given."""
+    price_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """What one machine costs in an hour, in any currency: the plan then says what the run costs."""
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -70,6 +79,9 @@ class PlanConfig(RunConfig):
         for entry in self.methods or (() if found and self.methods else DEFAULT_METHODS[::-1]):
             try:
                 one = read_contestant(entry)
+                if one.is_augmented:
+                    fix = f"Name {one.without}, and give --data.augment besides."
+                    raise ConfigError([Problem("error", f"methods: {one.name}: a plan is of methods alone.", fix)])
             except ConfigError as error:
                 problems += error.problems
             else:

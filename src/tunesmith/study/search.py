@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunesmith.engine.rank_group import num_cores
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.run import RunConfig
 from tunesmith.run.environment import machine
 from tunesmith.run.guards import check_method
 from tunesmith.run.training import output_name
+from tunesmith.study.executing import MakeProcess, processes_for
 from tunesmith.study.folder import RUNS
 from tunesmith.study.sampler import Sampler, require_optuna
 from tunesmith.study.search_config import SearchConfig
 from tunesmith.study.search_record import SearchRecord
 from tunesmith.study.search_space import Setting, read_space, with_values
 from tunesmith.study.search_trial import TrialEnd, follow_trial
-from tunesmith.study.search_worker import Worker
+from tunesmith.study.training_process import LocalProcess, LostProcessError, TrainingProcess
 from tunesmith.study.workplace import HOW_TO_RESUME, Workplace, workplace
 from tunesmith.types import InputError, RunError
 
@@ -120,11 +121,14 @@ class _Search:
         """Follow trials until there are as many as wanted, and write what came of them."""
         self.record.write({})
         (self.work.folder.path / RUNS).mkdir(exist_ok=True)
-        if self.config.workers == 1:
-            while (found := self._take()) is not None:
-                self._follow(*found)
-        else:
-            self._follow_side_by_side()
+        with processes_for(self.config, self.work, [self.base], self.config.workers) as elsewhere:
+            if elsewhere is not None:
+                self._follow_side_by_side(elsewhere[0])
+            elif self.config.workers > 1:
+                self._follow_side_by_side(self._local_process())
+            else:
+                while (found := self._take()) is not None:
+                    self._follow(*found)
         self.work.stop.advice = f"Stopped while the results were computed. Bring it to its end with: {HOW_TO_RESUME}"
         if self.record.best() is None:
             reasons = dict.fromkeys(trial["reason"] for trial in self.record.trials())
@@ -143,16 +147,19 @@ class _Search:
 
     # ---- side by side ----------------------------------------------------------------------------
 
-    def _follow_side_by_side(self) -> None:
-        """Let several processes follow trials, each with its part of the cores; a thread waits for each."""
+    def _local_process(self) -> MakeProcess:
+        """Return what starts a process of this machine, with its part of the cores."""
+        share = max(1, num_cores() // self.config.workers)
+        return lambda place: LocalProcess(self.work.folder.path / RUNS / f"worker-{place}.log", share)
+
+    def _follow_side_by_side(self, make: MakeProcess) -> None:
+        """Let several processes follow trials; a thread waits for each."""
         self.work.workshop.close()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        share = max(1, cores // self.config.workers)
         self.work.stop.advice = f"Stopped. Continue with: {HOW_TO_RESUME}"
-        workers: list[Worker] = []
+        workers: list[TrainingProcess] = []
         failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=self._work, args=(name, share, workers, failures), daemon=True)
+            threading.Thread(target=self._work, args=(name, make, workers, failures), daemon=True)
             for name in range(1, self.config.workers + 1)
         ]
         try:
@@ -171,22 +178,25 @@ class _Search:
         if failures:
             raise failures[0]
 
-    def _work(self, name: int, num_threads: int, workers: list[Worker], failures: list[BaseException]) -> None:
+    def _work(
+        self, place: int, make: MakeProcess, workers: list[TrainingProcess], failures: list[BaseException]
+    ) -> None:
         """Have trials followed by a process until none is left, or it is asked to stop."""
-        log = self.work.folder.path / RUNS / f"worker-{name}.log"
-        worker: Worker | None = None
+        worker: TrainingProcess | None = None
         try:
             while (found := self._take()) is not None:
                 number, values = found
                 if worker is None:
-                    worker = Worker(log, num_threads)
+                    worker = make(place)
                     workers.append(worker)
                 began = time.monotonic()
                 config, report = self._config_of(number, values), self._reporter(number)
                 try:
                     end = worker.follow(config, self.metric, report, higher=self.higher)
-                except RunError as error:
-                    if self._is_over or type(error) is not RunError:
+                    if end is None and not self._is_over:  # as a cluster does that wants its machine back
+                        raise LostProcessError("somebody asked its process to stop")
+                except LostProcessError as error:
+                    if self._is_over:
                         raise
                     worker.close()
                     worker, end = None, self._after_crash(number, error)
@@ -270,6 +280,4 @@ class _Search:
 
 def _asked(config: SearchConfig) -> dict[str, Any]:
     """Return what makes a search this one: how it is computed, and how long it goes on, may change."""
-    values = config.model_dump(mode="json")
-    free = ("compute", "output", "trials", "workers")
-    return {"kind": "search"} | {name: value for name, value in values.items() if name not in free}
+    return {"kind": "search"} | config.asked("trials")

@@ -7,16 +7,17 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunesmith.run import RunConfig
+from tunesmith.study.executor_config import StudyConfig
 
 
-class SearchConfig(RunConfig):
+class SearchConfig(StudyConfig):
     """A run's configuration, some keys of which are searched."""
 
     trials: Annotated[int, Field(ge=2, le=10_000)] = 40
     """How many trainings are begun; the same command with more goes on."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes that train at the same time and share the machine's cores; what is tried depends on it, and not on
-    how long each takes."""
+    """Processes that train at the same time and share the cores of the machine, or have their own on a cluster; what is
+    tried depends on it, and not on how long each takes."""
     prune: bool = True
     """Give up a training whose best value so far is below the median of the others at the same part of theirs."""
     over: dict[str, Any] = Field(default_factory=dict)

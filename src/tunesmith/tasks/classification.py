@@ -165,7 +165,7 @@ class Classification(Task):
         label = profiles["label"]
         seen = f"column '{label.name}' holds"
         if label.kind == "list":
-            return 0.95, f"{seen} several labels a row"
+            return 0.95, f"{seen} lists of labels"
         if label.kind in ("category", "boolean"):
             return 0.9, f"{seen} {label.num_distinct} distinct labels"
         if label.kind not in ("integer", "float"):

@@ -86,3 +86,24 @@ def _log_partition_sum(
             ended.append(forward_BK[num:])
         forward_BK = torch.logsumexp(forward_BK[:num, :, None] + scores_BKK[:, :num_tags], dim=1)
     return torch.logsumexp(torch.cat([*ended, forward_BK]), dim=1).sum()
+
+
+def marginal_scores(scores_BUP: torch.Tensor, between_KK: torch.Tensor, start_K: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the probability of every tag of every token, over all sequences of its row: [B, U, K].
+
+    Forward-backward (Rabiner 1989, section III) as ``tag_decoding.tag_probabilities`` does it, to be differentiated;
+    ``between_KK`` and ``start_K`` are its transitions, 0 or -inf. All B rows have U tokens.
+    """
+    num_tags = len(start_K)
+    steps = widen(scores_BUP).reshape(*scores_BUP.shape[:2], num_tags + 1, num_tags)
+    # A sum of nothing but -inf has no gradient; what is not allowed is made as unlikely as it can be.
+    between_KK, start_K = (one.to(steps).clamp(min=-1e9) for one in (between_KK, start_K))
+    forward = [steps[:, 0, num_tags] + start_K]
+    moves = steps[:, 1:, :num_tags] + between_KK
+    for move_BKK in moves.unbind(dim=1):
+        forward.append(torch.logsumexp(forward[-1][:, :, None] + move_BKK, dim=1))
+    backward = [torch.zeros_like(forward[0])]
+    for move_BKK in reversed(moves.unbind(dim=1)):
+        backward.append(torch.logsumexp(move_BKK + backward[-1][:, None], dim=2))
+    both = torch.stack(forward, dim=1) + torch.stack(backward[::-1], dim=1)
+    return both - both.logsumexp(dim=2, keepdim=True)

@@ -47,6 +47,8 @@ def fit_of(profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
     if not all(matching_name(named[role.name], role.names, exact=True) for role in ROLES if role.required):
         return 0.0, "only when asked for by name, or when columns are named context, question and answers"
     answers = profiles[ANSWERS]
+    if answers.kind == "boolean":
+        return 0.0, f"column '{answers.name}' says yes or no, which are no words of a text"
     listed = "', '".join(named.values())
     if START in profiles or answers.kind in ("object", "list"):
         return 0.98, f"columns '{listed}' are questions with answers and their places in a text"

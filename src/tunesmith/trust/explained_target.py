@@ -17,15 +17,18 @@ import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded, as_ragged
+from tunesmith.tasks import crf
 from tunesmith.tasks.base import Columns, Outputs, Task
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.question_encoding import NO_ANSWER
+from tunesmith.tasks.tag_decoding import transitions
+from tunesmith.tasks.token_classification import TokenClassification
 from tunesmith.types import InputError
 
 Value = Callable[[torch.Tensor], torch.Tensor]
 """From the scores of B copies, [B, K] or [B, U, K], to one number each, [B]."""
 
-EXPLAINED = "labels, numbers, tags of words, answers in a text and answers that a decoder writes"
+EXPLAINED = "labels, numbers, tags of words, answers in a text and answers that are written"
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def target_of(
                 "Give a row with a single one, such as one candidate.",
             )
         return _of_number(task)
-    if task.reads == "token" and task.followed == "classes" and data.reads is not None:
+    if isinstance(task, TokenClassification) and data.reads is not None:
         return _of_tag(task, outputs, data, columns, label=label, word=word)
     if isinstance(task, QuestionAnswering):
         _refuse(label, "--label", "is for tasks with labels")
@@ -140,23 +143,43 @@ def _of_number(task: Task) -> Target:
 
 
 def _of_tag(
-    task: Task, outputs: Outputs, data: Encoded, columns: Columns, *, label: str | None, word: str | None
+    task: TokenClassification, outputs: Outputs, data: Encoded, columns: Columns, *, label: str | None, word: str | None
 ) -> Target:
     assert data.reads is not None
+    if task.crf and len(data) > 1:
+        raise InputError(
+            "The text is read in several parts, and of a chain over all of its words no part answers alone.",
+            "Give a shorter text, or a part of it.",
+        )
     tokens = list(task.complete(columns)["tokens"][0])
     if not tokens:
         raise InputError("The text has no words whose tags could be explained.", "Give a text with words.")
     answers = task.answers(outputs)
     probabilities_TK, names = np.asarray(as_ragged(answers)[0], dtype=np.float64), list(task.answer_names)
     place = _place_of(tokens, word, probabilities_TK, names)
-    chosen = _chosen(names, label, probabilities_TK[place])
+    chosen = _chosen(names, label or task.decode(outputs)[0]["tags"][place], probabilities_TK[place])
     # Windows follow each other as the words do.
     firsts = np.concatenate([[0], np.cumsum(data.reads.lengths)])
     sequence = int(np.searchsorted(firsts, place, side="right")) - 1
     inside = place - int(firsts[sequence])
+    scores_of = _in_chains(names) if task.crf else lambda scores: scores
     return Target(
-        f"{tokens[place]}: {names[chosen]}", lambda scores_BUK: log_odds(scores_BUK[:, inside], chosen), True, sequence
+        f"{tokens[place]}: {names[chosen]}",
+        lambda scores_BUK: log_odds(scores_of(scores_BUK)[:, inside], chosen),
+        True,
+        sequence,
     )
+
+
+def _in_chains(names: list[str]) -> Value:
+    """Return what makes [B, U, K] of a chain's scores: each tag's log-probability, whatever the others are."""
+    between_KK, start_K = map(torch.from_numpy, transitions(names))
+
+    def of(scores_BUK: torch.Tensor) -> torch.Tensor:
+        flat = crf.potentials(scores_BUK.flatten(0, 1))
+        return crf.marginal_scores(flat.view(*scores_BUK.shape[:2], -1), between_KK, start_K)
+
+    return of
 
 
 def _place_of(tokens: list[str], word: str | None, probabilities_TK: Any, names: list[str]) -> int:

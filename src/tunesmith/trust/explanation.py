@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunesmith.data.encoded import Encoded, Ragged
+from tunesmith.data.encoded import DECODER, Encoded, Ragged
+from tunesmith.engine.encoder_generation import search_settings
 from tunesmith.engine.generate import generate
 from tunesmith.engine.predict import predict
-from tunesmith.models.wrapping import takes_images, writes_from_encoder
+from tunesmith.models.wrapping import inner, takes_images, writes_from_encoder
 from tunesmith.run import Run, Writing
 from tunesmith.run.written_answers import encode_prompts, sampling_for
 from tunesmith.tasks.base import Columns
@@ -21,6 +22,9 @@ from tunesmith.trust.faithfulness import Faithfulness, faithfulness
 from tunesmith.trust.questioned_model import QuestionedModel, network_to_question
 from tunesmith.trust.questioned_model import Sequence as Asked
 from tunesmith.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 DEFAULT_METHOD = "integrated-gradients"
 ANSWER_TOKENS = 32
@@ -171,10 +175,6 @@ class Explainer:
     def _written(self, columns: Columns, asked: str | None) -> tuple[Encoded, Target, dict[str, Any], int | None]:
         """Have an answer written, and explain its tokens by the words of what was asked."""
         network, task = self.network, self.task
-        if writes_from_encoder(network.model):
-            raise InputError(
-                f"The answers of {self._run.folder} cannot be explained.", f"What can be explained: {EXPLAINED}."
-            )
         if asked is not None:
             raise InputError(f"--label or --word {asked}: the run writes answers; these have none.", "Leave it out.")
         prompt = encode_prompts(network, task, columns, self._max_new_tokens)[0].tolist()
@@ -183,11 +183,28 @@ class Explainer:
         if not answer:
             raise InputError("The model writes nothing to this text.", "Give another text.")
         tokenizer = network.tokenizer
-        data = Encoded(
-            {"input_ids": Ragged.from_rows([[*prompt, *answer]])},
-            {},
-            reads=Ragged.from_rows([range(len(prompt) - 1, len(prompt) + len(answer) - 1)]),
-        )
-        target = written_target(answer, [str(tokenizer.decode([token])) for token in answer])
         prediction = {"answer": str(tokenizer.decode(answer, skip_special_tokens=True))}
-        return data, target, prediction, len(prompt)
+        if writes_from_encoder(network.model):
+            settings = search_settings(inner(network.model), sampling)
+            data, answer, before = *_after_encoder(prompt, answer, settings), None
+        else:
+            data, before = _after_prompt(prompt, answer), len(prompt)
+        target = written_target(answer, [str(tokenizer.decode([token])) for token in answer])
+        return data, target, prediction, before
+
+
+def _after_prompt(prompt: list[int], answer: list[int]) -> Encoded:
+    """Return a prompt with its answer, whose tokens are read where the model chose them: one place before each."""
+    inputs = {"input_ids": Ragged.from_rows([[*prompt, *answer]])}
+    return Encoded(inputs, {}, reads=Ragged.from_rows([range(len(prompt) - 1, len(prompt) + len(answer) - 1)]))
+
+
+def _after_encoder(source: list[int], answer: list[int], settings: GenerationConfig) -> tuple[Encoded, list[int]]:
+    """Return a source with its answer in the decoder, and those of its tokens that the model chose.
+
+    A first token that every answer begins with (a language) was not chosen.
+    """
+    start = settings.bos_token_id if settings.decoder_start_token_id is None else settings.decoder_start_token_id
+    first = int(answer[0] == settings.forced_bos_token_id and len(answer) > 1)
+    inputs = {"input_ids": Ragged.from_rows([source]), f"{DECODER}input_ids": Ragged.from_rows([[start, *answer[:-1]]])}
+    return Encoded(inputs, {}, reads=Ragged.from_rows([range(first, len(answer))])), answer[first:]

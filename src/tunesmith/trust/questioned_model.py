@@ -9,9 +9,10 @@ Shapes: B copies of the sequence, L tokens, D numbers a vector, U places read, K
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tunesmith.engine.batch import Collator
 from tunesmith.engine.stand_ins import as_written, standing_in
 from tunesmith.models.head_scores import head_inputs, head_scores
 from tunesmith.models.modes import evaluating
-from tunesmith.models.wrapping import token_table
+from tunesmith.models.wrapping import inner, token_table
 from tunesmith.run import Run
 from tunesmith.run.assembly import Network
 from tunesmith.run.ensemble import read_ensemble
@@ -61,7 +62,7 @@ class Sequence:
     """One sequence as the model reads it."""
 
     inputs: Mapping[str, torch.Tensor]
-    """[1, L] each, as in the padded layout."""
+    """[1, L] each, as in the padded layout; those of a decoder have a length of their own."""
     reads: torch.Tensor | None
     """The places of the tokens whose scores are read; None where the sequence has scores as a whole."""
 
@@ -77,10 +78,19 @@ class Sequence:
         collate = Collator("padded", network.tokenizer.pad_token_id or 0, device=network.device)
         batch = collate(data, np.array(data.sequences_of(np.array([0])) if data.keeps_rows else [number]))
         row = int(np.flatnonzero(batch.sequences == number)[0])
-        length = int(data.lengths_of(np.array([number]))[0])
-        assert not any(name.startswith(DECODER) for name in batch.inputs), "the caller refuses these"
+        streams = {prefix: data.stream(prefix) for prefix in ("", DECODER)}
+        lengths = {prefix: len(one[number]) for prefix, one in streams.items() if one is not None}
         reads = None if data.reads is None else torch.from_numpy(np.asarray(data.reads[number], dtype=np.int64).copy())
-        return cls({name: values[row : row + 1, :length] for name, values in batch.inputs.items()}, reads)
+        inputs = {
+            name: values[row : row + 1, : lengths[DECODER if name.startswith(DECODER) else ""]]
+            for name, values in batch.inputs.items()
+        }
+        return cls(inputs, reads)
+
+    @property
+    def num_scored(self) -> int:
+        """Tokens that a head may give scores for: the decoder's, where there is one."""
+        return int(self.inputs.get(f"{DECODER}input_ids", self.inputs["input_ids"]).shape[1])
 
 
 @dataclass(frozen=True)
@@ -98,45 +108,60 @@ class QuestionedModel:
         with as_written(self.model), evaluating(self.model):
             yield
 
-    @property
-    def _table(self) -> nn.Module:
-        table = token_table(self.model)
-        assert table is not None
-        return table
+    @cached_property
+    def _tables(self) -> tuple[nn.Module, ...]:
+        """The tables that tokens are looked up in, that of the text first: an encoder and a decoder may have theirs."""
+        whole: Any = inner(self.model)
+        found = [token_table(self.model)]
+        if getattr(whole.config, "is_encoder_decoder", False):
+            parts = [whole.get_encoder(), whole.get_decoder()]
+            found = [*(part.get_input_embeddings() for part in parts), *found]
+        tables = tuple({id(one): one for one in found if one is not None}.values())
+        assert tables, "who asks has looked whether there is one"
+        return tables
 
     def vectors(self, ids: torch.Tensor) -> torch.Tensor:
         """Return [..., D]: the vectors of tokens."""
         with torch.no_grad():
-            found: torch.Tensor = self._table(ids)
+            found: torch.Tensor = self._tables[0](ids)
         return found
 
     def scores(self, sequence: Sequence, vectors_BLD: torch.Tensor) -> torch.Tensor:
         """Return [B, K], or [B, U, K] of the places read: the scores of B copies whose tokens have these vectors."""
         num_copies = len(vectors_BLD)
         inputs = {name: one.expand(num_copies, *one.shape[1:]) for name, one in sequence.inputs.items()}
-        ids_BL, table = inputs["input_ids"], self._table
-        own = table.forward
-
-        def given(*arguments: Any, **named: Any) -> torch.Tensor:
-            asked = arguments[0] if arguments else named["input"]
-            if asked.shape == ids_BL.shape and torch.equal(asked, ids_BL):
-                return vectors_BLD
-            found: torch.Tensor = own(*arguments, **named)  # of virtual tokens, or of a decoder
-            return found
-
         self.num_passes[0] += num_copies
-        with standing_in(table, given):
+        with ExitStack() as stack:
+            for table in self._tables:
+                stack.enter_context(standing_in(table, _given(table.forward, inputs["input_ids"], vectors_BLD)))
             scores = widen(head_scores(self.model(**head_inputs(self.model, inputs))))
         if sequence.reads is None:
             return scores.reshape(num_copies, -1)
-        length = ids_BL.shape[1]
-        return scores[:, -length:][:, sequence.reads.to(scores.device)]
+        return scores[:, -sequence.num_scored :][:, sequence.reads.to(scores.device)]
 
     def copies_at_once(self, sequence: Sequence, num_scores: int) -> int:
         """Return how many copies fit into a pass; ``num_scores`` is K."""
-        length = len(sequence.ids)
-        of_scores = length * num_scores if sequence.reads is not None else num_scores
-        return max(1, min(PASS_TOKENS // length, PASS_SCORES // max(of_scores, 1)))
+        of_scores = sequence.num_scored * num_scores if sequence.reads is not None else num_scores
+        return max(1, min(PASS_TOKENS // len(sequence.ids), PASS_SCORES // max(of_scores, 1)))
+
+
+def _given(own: Callable[..., torch.Tensor], ids_BL: torch.Tensor, vectors_BLD: torch.Tensor) -> Callable[..., Any]:
+    """Return what a table gives instead of its ``own`` vectors, where it is asked for tokens of the text.
+
+    Virtual tokens and what a decoder has written keep theirs. Decoders that read the text themselves are given it
+    behind a first token of their own.
+    """
+
+    def given(*arguments: Any, **named: Any) -> torch.Tensor:
+        asked = arguments[0] if arguments else named["input"]
+        if asked.shape == ids_BL.shape:
+            if torch.equal(asked, ids_BL):
+                return vectors_BLD
+            if torch.equal(asked[:, 1:], ids_BL[:, :-1]):
+                return torch.cat([own(asked[:, :1]), vectors_BLD[:, :-1]], dim=1)
+        return own(*arguments, **named)
+
+    return given
 
 
 def blank_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.evaluate import IntervalDict
 from tunesmith.tasks.base import FloatArray
 from tunesmith.trust.judged_rows import JudgedRows
 
@@ -86,13 +87,12 @@ def _of_labels(rows: JudgedRows, validation: JudgedRows, heat: float, alpha: flo
     sets_NK = misfits(rows) <= threshold
     sizes = sets_NK.sum(axis=1)
     holds = sets_NK[np.arange(len(sets_NK)), rows.truths()].astype(np.float64)
-    weights = rows.weights() / len(rows)
     return {
         "alpha": alpha,
         "threshold": threshold,
         "validation_rows": len(validation),
-        "coverage": rows.interval(weights @ holds),
-        "mean_size": rows.interval(weights @ sizes.astype(np.float64)),
+        "coverage": _mean(rows, holds),
+        "mean_size": _mean(rows, sizes.astype(np.float64)),
         "one_label": float((sizes == 1).mean()),
         "no_label": float((sizes == 0).mean()),
     }
@@ -100,11 +100,14 @@ def _of_labels(rows: JudgedRows, validation: JudgedRows, heat: float, alpha: flo
 
 def _of_numbers(rows: JudgedRows, validation: JudgedRows, alpha: float) -> dict[str, Any]:
     half = conformal_threshold(validation.errors(), alpha)
-    holds = (rows.errors() <= half).astype(np.float64)
-    weights = rows.weights() / len(rows)
     return {
         "alpha": alpha,
         "half_width": half,
         "validation_rows": len(validation),
-        "coverage": rows.interval(weights @ holds),
+        "coverage": _mean(rows, (rows.errors() <= half).astype(np.float64)),
     }
+
+
+def _mean(rows: JudgedRows, values_N: FloatArray) -> IntervalDict:
+    """Return the mean of what is known of each row, with its interval."""
+    return rows.interval(rows.weights() @ values_N / len(rows))

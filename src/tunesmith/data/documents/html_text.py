@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.documents.content import LINE, PARAGRAPH, Block, Content, UnreadableError
-from tunesmith.data.encodings import detect_encoding, open_bytes
+from tunesmith.data.encoding_guess import detect_encoding
+from tunesmith.data.encodings import open_bytes
 
 _HIDDEN = frozenset(["script", "style", "template", "noscript", "svg", "canvas", "head", "iframe", "object", "math"])
 _FURNITURE = frozenset(["nav", "footer", "aside", "header"])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tunesmith.data.documents.content import Block, Content
 from tunesmith.data.documents.lines import joined
-from tunesmith.data.encodings import Lines, detect_encoding, open_text
+from tunesmith.data.encoding_guess import detect_encoding
+from tunesmith.data.encodings import Lines, open_text
 
 MAX_PARAGRAPH = 100_000
 """Characters after which a paragraph ends, though no empty line came: more is never held in memory."""

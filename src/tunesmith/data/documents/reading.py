@@ -13,7 +13,8 @@ from tunesmith.bounded.worker import StoppedError, Worker
 from tunesmith.data.documents import html_text, markdown_text, pdf_text, word_text
 from tunesmith.data.documents.content import Block, Content, UnreadableError
 from tunesmith.data.documents.plain_text import blocks_of
-from tunesmith.data.encodings import check_is_text, max_bytes_of
+from tunesmith.data.encoding_guess import check_is_text
+from tunesmith.data.encodings import max_bytes_of
 from tunesmith.types import InputError, MissingExtraError
 
 READERS: dict[str, Callable[[Path], Content]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tunesmith import readable
 from tunesmith.report.facts import Fact
-from tunesmith.report.studies.differences import Forest, UncertaintyRow, forest_of, uncertainty_of
+from tunesmith.report.studies.differences import Forest, UncertaintyRow, augmentation_of, forest_of, uncertainty_of
 from tunesmith.report.studies.forgetting import ForgettingTable, forgetting_of
 from tunesmith.report.studies.learning import LearningView, learning_of
 from tunesmith.report.studies.methods import DONE, MethodTable, RunTable, method_table, ranked, run_table
@@ -66,6 +66,7 @@ class ContestView:
     pareto: Sequence[ParetoFigure]
     methods: MethodTable
     forest: Forest | None
+    augmentation: Forest | None
     tuning: TuningView | None
     learning: LearningView | None
     uncertainty: Sequence[UncertaintyRow]
@@ -88,6 +89,7 @@ def contest_view(contest: Contest, link: Link) -> ContestView:
         "pareto": pareto_figures(contest, words),
         "methods": method_table(contest, words),
         "forest": forest_of(contest, words),
+        "augmentation": augmentation_of(contest, words),
         "tuning": tuning_of(contest, tuned, link),
         "learning": learning_of(contest, tuned),
         "uncertainty": uncertainty_of(contest, words),
@@ -98,6 +100,7 @@ def contest_view(contest: Contest, link: Link) -> ContestView:
         "pareto": "Quality and cost",
         "methods": "Methods",
         "forest": "Differences",
+        "augmentation": "Augmentation",
         "uncertainty": "Uncertainty",
         "forgetting": "Forgetting",
         "tuning": "Tuning",

@@ -60,16 +60,25 @@ class UncertaintyRow:
 
 def forest_of(contest: Contest, words: MetricWords) -> Forest | None:
     """Return the comparisons, the best first; ``None`` where there are none."""
-    if not contest.comparisons:
+    return _forest(contest, contest.comparisons, contest.shown(contest.reference), words)
+
+
+def augmentation_of(contest: Contest, words: MetricWords) -> Forest | None:
+    """Return the same of methods with made rows beside the same without."""
+    return _forest(contest, contest.augmentation, "the same method without made rows", words)
+
+
+def _forest(contest: Contest, comparisons: Sequence[Comparison], reference: str, words: MetricWords) -> Forest | None:
+    if not comparisons:
         return None
-    gains = [words.gain(_interval(comparison)) for comparison in contest.comparisons]
+    gains = [words.gain(_interval(comparison)) for comparison in comparisons]
     margin = words.scale * contest.margin if math.isfinite(contest.margin) else 0.0
     axis = strip_axis(gains, around_zero=True, least=margin)
     return Forest(
-        reference=contest.shown(contest.reference),
+        reference=reference,
         unit=words.unit,
         axis=axis.labels(),
-        rows=[_row(contest, one, axis, margin, words) for one in _ordered(contest.comparisons, words)],
+        rows=[_row(contest, one, axis, margin, words) for one in _ordered(comparisons, words)],
         margin=words.margin(contest.margin) if margin else "",
         interval_name=f"{readable.percent(contest.confidence)} interval",
         is_cut=axis.is_cut,

@@ -219,6 +219,8 @@ class Contest(Study):
     seeds: Items[Number] = ()
     methods: Items[Method] = ()
     comparisons: Items[Comparison] = ()
+    augmentation: Items[Comparison] = ()
+    """Methods with made rows beside the same without."""
     tuning: Items[TuningTrial] = ()
     tuned_by: str = ""
     """The validation metric that rates are chosen by, where it is not that of the study."""
