@@ -207,7 +207,7 @@ def _scored(session: Ready, check: Callable[[], None]) -> dict[str, Any] | None:
             session.config.compute.micro_batch_tokens,
             check=check,
         )
-        fit = fit_of(session, scored)
+        fit = fit_of(session, scored, check)
     except Stopped:
         return None
     measured = task.measure(scored.outputs, scored.targets, np.ones((1, validation.num_data_rows)))

@@ -21,7 +21,7 @@ from torch import nn
 from tunesmith.engine import ranks
 from tunesmith.engine.sharding.parts import Parts, local_part
 from tunesmith.models.anatomy import Anatomy
-from tunesmith.models.facts import facts_kept
+from tunesmith.models.facts import hold_facts, let_facts_go
 
 LAYERS_AT_ONCE = 3
 """How many layers are whole at once: one that computes, the next one on its way, and what has just arrived."""
@@ -69,16 +69,17 @@ class Sharding:
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()
         self._layers: list[Any] = _own_layers(model)
-        with facts_kept(model):
-            for layer in self._layers:
-                fully_shard(layer, mesh=mesh, mp_policy=policy)
-            self._root: Any = _Root(model)
-            fully_shard(self._root, mesh=mesh, mp_policy=policy)
-            for module in self._all:
-                module.set_gradient_divide_factor(1.0)  # losses are divided by the units of all ranks already
-                module.set_force_sum_reduction_for_comms(True)
-            self._root(lambda: None)  # it has to be the first: that makes it the root
-            self._root.reset_iter_state()
+        Anatomy.of(model).hidden_size  # noqa: B018 (what takes a pass to be known has to be asked of whole weights)
+        hold_facts(model)
+        for layer in self._layers:
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
+        self._root: Any = _Root(model)
+        fully_shard(self._root, mesh=mesh, mp_policy=policy)
+        for module in self._all:
+            module.set_gradient_divide_factor(1.0)  # losses are divided by the units of all ranks already
+            module.set_force_sum_reduction_for_comms(True)
+        self._root(lambda: None)  # it has to be the first: that makes it the root
+        self._root.reset_iter_state()
 
     @property
     def _all(self) -> list[Any]:
@@ -119,18 +120,18 @@ class Sharding:
 
         Weight by weight, so that no rank but the first ever has more of it than one.
         """
-        with facts_kept(self._model):
-            new: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # with the old one, whose id is then no other's
-            for module in self._model.modules():
-                for name, old in list(module._parameters.items()):
-                    if old is None:
-                        continue
-                    if id(old) not in new:
-                        whole = Parts.of(old.shape).whole_of(local_part(old))
-                        new[id(old)] = (old, old if whole is None else nn.Parameter(whole, old.requires_grad))
-                    setattr(module, name, new[id(old)][1])
-            for module in self._all:
-                _forget_fsdp(module)
+        new: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # with the old one, whose id is then no other's
+        for module in self._model.modules():
+            for name, old in list(module._parameters.items()):
+                if old is None:
+                    continue
+                if id(old) not in new:
+                    whole = Parts.of(old.shape).whole_of(local_part(old))
+                    new[id(old)] = (old, old if whole is None else nn.Parameter(whole, old.requires_grad))
+                setattr(module, name, new[id(old)][1])
+        for module in self._all:
+            _forget_fsdp(module)
+        let_facts_go(self._model)
 
 
 def _own_layers(model: nn.Module) -> list[nn.Module]:
