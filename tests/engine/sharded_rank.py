@@ -48,7 +48,7 @@ TRAININGS: dict[str, Callable[[], Training]] = {
     "bf16": lambda: _dense(training("minilm", dtype=torch.bfloat16, **FEW)),
 }
 EXACT = 1e-10
-CLOSE = {"padded": 1e-6, "dropout": 1e-4, "whole step": 1e-4, "bf16": 0.05}
+CLOSE = {"padded": 1e-6, "dropout": 1e-4, "whole step": 1e-4, "bf16": 0.05, "lora, bf16": 0.05}
 """As in ``engine.rank``."""
 
 
@@ -80,7 +80,9 @@ def curve(parts: Training) -> dict[str, Any]:
 
 
 def files_of(folder: Path) -> dict[str, int]:
-    return {path.name: zlib.crc32(path.read_bytes()) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
+    return {
+        path.name: zlib.crc32(path.read_bytes()) for path in sorted(folder.iterdir()) if path.name != "manifest.json"
+    }
 
 
 def resumed(place: Path) -> dict[str, Any]:
@@ -138,9 +140,7 @@ def memory() -> dict[str, Any]:
     needs = measure(parts)
     next(loop.train(parts))
     weights = bytes_of([local_part(one) for one in (*parts.scorer.model.parameters(), *parts.scorer.model.buffers())])
-    state = sum(
-        one.nbytes for kept in parts.optimizer.optimizer.state.values() for one in kept.values() if one.dim()
-    )
+    state = sum(one.nbytes for kept in parts.optimizer.optimizer.state.values() for one in kept.values() if one.dim())
     return {"weights": weights, "state": state, "planned": [needs.weights, needs.optimizer], "passing": needs.passing}
 
 

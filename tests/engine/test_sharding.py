@@ -11,22 +11,27 @@ import torch
 
 from engine import rank, sharded_rank
 from forked_process import ForkedProcess
+from tiny import tiny_model
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.sharding.divisible import hindrance_of_method, hindrance_of_model, hindrance_of_optimizer
 from tunesmith.engine.sharding.parts import Parts, local_part
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import ParameterGroup
 
-SIZES = [2, pytest.param(3, marks=pytest.mark.slow)]
-"""Three ranks have parts of unlike sizes, and in a step of two rows one has none."""
+FEW = ("tied, in chunks", "lora", "bf16")
+SEVERAL = [
+    pytest.param((2, FEW), id="2"),
+    pytest.param((2, tuple(sharded_rank.TRAININGS)), id="2, all", marks=pytest.mark.slow),
+    pytest.param((3, tuple(sharded_rank.TRAININGS)), id="3, all", marks=pytest.mark.slow),
+]
+"""How many ranks make which trainings. Three have parts of unlike sizes, and in a step of two rows one has none."""
 
 
-@pytest.fixture(scope="module", params=SIZES)
+@pytest.fixture(scope="module", params=SEVERAL)
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what each of several processes made with its part of the weights."""
-    size, place = request.param, tmp_path_factory.mktemp("parts")
-    wanted = list(sharded_rank.TRAININGS)
-    processes = [ForkedProcess(sharded_rank.main, number, size, str(place), wanted) for number in range(size)]
+    (size, wanted), place = request.param, tmp_path_factory.mktemp("parts")
+    processes = [ForkedProcess(sharded_rank.main, number, size, str(place), list(wanted)) for number in range(size)]
     found = []
     for process in processes:
         assert process.wait() == 0, process.stderr
@@ -34,23 +39,15 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return found
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
-    """Return the curves of one process that has all weights."""
-    return {
-        name: sharded_rank.curve(sharded_rank.made(name, in_parts=False)) for name in sharded_rank.TRAININGS
-    }
-
-
-@pytest.mark.parametrize("name", sharded_rank.TRAININGS)
-def test_the_curve_is_that_of_one_process(name: str, answers: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+def test_the_curve_is_that_of_one_process(answers: list[dict[str, Any]]) -> None:
     """Uneven steps, ranks with fewer micro-batches than others or without rows, and a clipped norm included."""
-    own = answers[0]["curves"][name]
-    assert all(found["curves"][name] == own for found in answers), "to the bit, on all ranks"
-    assert own["counts"] == alone[name]["counts"]
-    limit = sharded_rank.CLOSE.get(name, sharded_rank.EXACT)
-    assert rank.differences(own, alone[name]) <= limit
-    assert own["scored"] == pytest.approx(alone[name]["scored"], rel=limit), "scored between steps, too"
+    for name, own in answers[0]["curves"].items():
+        assert all(found["curves"][name] == own for found in answers), f"{name}: to the bit, on all ranks"
+        alone = sharded_rank.curve(sharded_rank.made(name, in_parts=False))
+        assert own["counts"] == alone["counts"], name
+        limit = sharded_rank.CLOSE.get(name, sharded_rank.EXACT)
+        assert rank.differences(own, alone) <= limit, name
+        assert own["scored"] == pytest.approx(alone["scored"], rel=limit), f"{name}: scored between steps, too"
 
 
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_bytes(answers: list[dict[str, Any]]) -> None:
@@ -104,19 +101,29 @@ def test_optimizers_that_look_at_whole_weights_do_not_fit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["GaLore", "APOLLO", "CAME", "Lamb"])
 def test_so_it_is_with_optimizers_of_another_package(name: str) -> None:
-    pytest.importorskip("pytorch_optimizer", reason="these are pytorch-optimizer's: pip install 'tunesmith[optimizers]'")
+    pytest.importorskip(
+        "pytorch_optimizer", reason="these are pytorch-optimizer's: pip install 'tunesmith[optimizers]'"
+    )
     assert hindrance_of_optimizer(OptimizerConfig(name=name))
     assert hindrance_of_optimizer(OptimizerConfig(name="Lion")) == ""
 
 
 def test_what_a_method_must_not_do_is_told_by_what_it_does() -> None:
-    groups = [ParameterGroup(("weight",), 1.0, decay=True)]
-    for name in ("full", "lora", "freeze", "bitfit", "dora"):
-        assert hindrance_of_method(METHODS[name](), groups) == "", name
-    assert "from step to step" in hindrance_of_method(METHODS["lisa"](), groups)
-    assert "whole weights or gradients" in hindrance_of_method(METHODS["adalora"](), groups)
+    def hindrance(name: str, **options: Any) -> str:
+        method = METHODS[name](**options)
+        model = method.apply(tiny_model("bert", dtype=torch.float32, head="sequence", num_hidden_layers=3))
+        before = [one.requires_grad for one in model.parameters()]
+        found = hindrance_of_method(method, model, method.parameter_groups(model))
+        assert [one.requires_grad for one in model.parameters()] == before
+        return found
+
+    for name, options in {"full": {}, "lora": {}, "freeze": {"layers": 1}, "bitfit": {}, "dora": {}}.items():
+        assert hindrance(name, **options) == "", name
+    assert "from step to step" in hindrance("lisa", layers=1)
+    assert "from step to step" in hindrance("freeze", gradual=True)
+    assert "whole weights or gradients" in hindrance("adalora")
     within = [ParameterGroup(("weight",), 1.0, decay=True, places={"weight": torch.tensor([0])})]
-    assert "places within weights" in hindrance_of_method(METHODS["full"](), within)
+    assert "places within weights" in hindrance_of_method(METHODS["full"](), torch.nn.Linear(1, 1), within)
 
 
 def test_weights_that_cannot_be_divided_are_named() -> None:

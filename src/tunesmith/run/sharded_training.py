@@ -50,7 +50,7 @@ def _hindrances(composed: Composed) -> list[Problem]:
     data = "or --compute.parallel data, which leaves every process all of the model"
     if reason := hindrance_of_model(list(network.model.named_parameters())):
         refuse("this model", reason, f"Leave its weights as they are (method.quantize none), {data}.")
-    if reason := hindrance_of_method(config.method, groups):
+    if reason := hindrance_of_method(config.method, network.model, groups):
         refuse(f"the method '{config.method.name}'", reason, f"Choose full, lora, dora or freeze, {data}.")
     if reason := hindrance_of_optimizer(config.train.optimizer):
         refuse(

@@ -127,6 +127,11 @@ def _with_chosen_loss(opened: Opened) -> Training:
     if opened.config.compute.kernels != "liger" or not opened.training.task.plain_cross_entropy:
         return training
     scorer = training.scorer
+    if scorer.sharding is not None:
+        opened.note(
+            Problem("note", "The loss is computed by tunesmith, not by Liger: the head's weights are in parts.")
+        )
+        return training
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)
     if weight is None:
         opened.note(Problem("note", f"The loss is computed by tunesmith, not by Liger: {reason}."))
@@ -150,5 +155,10 @@ def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:
             f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "
             f"({size(plan.available_bytes)} are free)."
         )
+        longest, most = plan.needs.longest, plan.longest_that_fits
+        if most:
+            message += f" The longest row has {longest:,} tokens; rows of up to {most:,} would fit."
         fix = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+        if ranks.size() > 1 and opened.training.scorer.sharding is None:
+            fix += " With --compute.parallel fsdp each process holds a part of the weights only."
         opened.note(Problem("warning", message, fix))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.methods.base import ParameterGroup
@@ -14,9 +15,11 @@ from tunesmith.models.quiet import quiet
 SIZE = (128, 65)
 """Of the matrix that an optimizer is tried on: enough of it for moments in 8 bits, which are kept by blocks."""
 STEPS = 3
+MOMENTS = 64
+"""Of a training, at which a method is asked what it trains."""
 
-WHOLE_HOOKS = ("update", "penalty", "after_gradients", "after_step", "state")
-"""Hooks that look at whole weights or gradients, or change what is trained."""
+WHOLE_HOOKS = ("penalty", "after_gradients", "after_step", "state")
+"""Hooks that look at whole weights or gradients."""
 
 
 def hindrance_of_model(parameters: Sequence[tuple[str, torch.Tensor]]) -> str:
@@ -29,15 +32,26 @@ def hindrance_of_model(parameters: Sequence[tuple[str, torch.Tensor]]) -> str:
     return ""
 
 
-def hindrance_of_method(method: StepHooks, groups: Sequence[ParameterGroup]) -> str:
-    """Return why what a method does cannot be done on parts, or nothing."""
+def hindrance_of_method(method: StepHooks, model: nn.Module, groups: Sequence[ParameterGroup]) -> str:
+    """Return why what a method does to ``model`` cannot be done on parts, or nothing."""
     if any(group.places for group in groups):
         return "it trains places within weights"
-    if method.has("update"):
+    if _trains_by_turns(method, model):
         return "it changes what is trained from step to step"
     if any(map(method.has, WHOLE_HOOKS)):
         return "it looks at whole weights or gradients in every step"
     return ""
+
+
+def _trains_by_turns(method: StepHooks, model: nn.Module) -> bool:
+    """Say whether not all steps train the same weights: a pure function of how far the training is, so it is asked."""
+    if not method.has("update"):
+        return False
+    found = set()
+    for moment in (*range(1, MOMENTS), 0):  # at last as at the beginning
+        method.update(model, moment / MOMENTS)
+        found.add(frozenset(name for name, one in model.named_parameters() if one.requires_grad))
+    return len(found) > 1
 
 
 def hindrance_of_optimizer(config: OptimizerConfig) -> str:

@@ -94,9 +94,11 @@ class Sharding:
     @contextmanager
     def at_hand(self) -> Iterator[None]:
         """Let passes be made inside the block of which nothing is differentiated; layers are whole as they compute."""
-        self._root.unshard()
+        with ranks.passing():
+            self._root.unshard()
         try:
-            yield
+            with ranks.passing():
+                yield
         finally:
             self._root.reset_iter_state()
 
@@ -105,10 +107,11 @@ class Sharding:
         """Let every rank have all weights inside the block."""
         for layer in self._layers:
             layer.set_reshard_after_forward(False, recurse=False)
-        for module in self._all:
-            module.unshard()
+        with ranks.passing():
+            for module in self._all:
+                module.unshard()
         try:
-            with _views_allowed():
+            with _views_allowed(), ranks.passing():
                 yield
         finally:
             self._root.reset_iter_state()
