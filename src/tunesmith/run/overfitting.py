@@ -73,8 +73,8 @@ def scored_rows(session: Opened) -> list[Encoded]:
 def fit_of(session: Opened, validation: Scored, check: Callable[[], None]) -> dict[str, Any] | None:
     """Return how the model does on some training rows, and the gap to the validation rows; None where nobody looks.
 
-    ``check`` is called between batches and may raise. ``gap`` is what training rows are better by in ``metric``, with an interval; its ends are None where the metric is
-    undefined.
+    ``check`` is called between batches and may raise. ``gap`` is what training rows are better by in ``metric``, with
+    an interval; its ends are None where the metric is undefined.
     """
     sample = training_sample(session)
     if sample is None or session.validation is None:
