@@ -99,7 +99,7 @@ def test_optimizers_that_look_at_whole_weights_do_not_fit(name: str) -> None:
     assert hindrance_of_optimizer(OptimizerConfig(name=name))
 
 
-@pytest.mark.parametrize("name", ["GaLore", "APOLLO", "CAME", "Lamb"])
+@pytest.mark.parametrize("name", ["GaLore", "APOLLO", "CAME", "Lamb", "Prodigy"])
 def test_so_it_is_with_optimizers_of_another_package(name: str) -> None:
     pytest.importorskip(
         "pytorch_optimizer", reason="these are pytorch-optimizer's: pip install 'tunesmith[optimizers]'"

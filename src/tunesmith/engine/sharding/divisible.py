@@ -14,7 +14,8 @@ from tunesmith.models.quiet import quiet
 
 SIZE = (128, 65)
 """Of the matrix that an optimizer is tried on: enough of it for moments in 8 bits, which are kept by blocks."""
-STEPS = 3
+STEPS = 8
+TOLERANCE = 1e-4
 MOMENTS = 64
 """Of a training, at which a method is asked what it trains."""
 
@@ -58,31 +59,56 @@ def hindrance_of_optimizer(config: OptimizerConfig) -> str:
     """Return why an optimizer cannot step on parts, or nothing; tried on a small matrix and on its halves."""
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
-        whole = torch.randn(SIZE)
-        upper, lower = whole.chunk(2)
-        trials = [_Trial(config, one.clone()) for one in (whole, upper, lower)]
+        trials = [_Trial(config, one.clone()) for one in _and_halves(torch.randn(SIZE))]
+        way = torch.randn(SIZE)  # most of every gradient, so that what looks for a rate finds one
         for step in range(STEPS):
-            gradient = torch.randn(SIZE)
-            for trial, one in zip(trials, (gradient, *gradient.chunk(2)), strict=True):
+            gradient = way + torch.randn(SIZE) / 4
+            for trial, one in zip(trials, _and_halves(gradient), strict=True):
                 torch.manual_seed(step)
                 trial.step(one)
     if any(not trial.remembers_by_number for trial in trials):
         return "it remembers of a weight something else than a number for each of its numbers"
-    if not torch.allclose(trials[0].weight, torch.cat([one.weight for one in trials[1:]]), rtol=1e-5, atol=1e-6):
+    whole, upper, lower = (trial.outcome() for trial in trials)
+    if not whole.keys() == upper.keys() == lower.keys() or not all(
+        _is_same(whole[name], upper[name], lower[name]) for name in whole
+    ):
         return "what it does with a number follows from others of the same weight"
     return ""
 
 
+def _and_halves(whole: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return (whole, *whole.chunk(2))
+
+
+def _is_same(whole: torch.Tensor, upper: torch.Tensor, lower: torch.Tensor) -> bool:
+    """Say whether what became of a whole is what became of its halves, relative to the largest of its numbers."""
+    size = float(whole.abs().max())
+    halves = [torch.cat([upper, lower])] if whole.dim() else [upper, lower]
+    return all(torch.allclose(whole, one, rtol=0.0, atol=TOLERANCE * size) for one in halves)
+
+
 class _Trial:
     def __init__(self, config: OptimizerConfig, weight: torch.Tensor) -> None:
-        self.weight = weight.requires_grad_()
-        self._optimizer = config.build([{"params": [self.weight], "lr": 1e-2, "weight_decay": config.weight_decay}])
+        self._before = weight.clone()
+        self._weight = weight.requires_grad_()
+        self._optimizer = config.build([{"params": [self._weight], "lr": 1e-2, "weight_decay": config.weight_decay}])
 
     def step(self, gradient: torch.Tensor) -> None:
-        self.weight.grad = gradient.clone()
+        self._weight.grad = gradient.clone()
         self._optimizer.step()
 
     @property
     def remembers_by_number(self) -> bool:
-        state = self._optimizer.state[self.weight].values()
-        return all(not one.dim() or one.shape == self.weight.shape for one in state if isinstance(one, torch.Tensor))
+        state = self._optimizer.state[self._weight].values()
+        return all(not one.dim() or one.shape == self._weight.shape for one in state if isinstance(one, torch.Tensor))
+
+    def outcome(self) -> dict[str, torch.Tensor]:
+        """Return how the weight has moved, and all numbers that are remembered, of the weight and beside it."""
+        (group,) = self._optimizer.param_groups
+        values = {**group, **self._optimizer.state[self._weight]}
+        numbers = {
+            name: torch.as_tensor(value, dtype=torch.float64).detach()
+            for name, value in values.items()
+            if isinstance(value, (torch.Tensor, float))
+        }
+        return {"moved": (self._weight.detach() - self._before).double(), **numbers}
