@@ -65,4 +65,4 @@ def give_parts(optimizer: ShardedOptimizer, divided: Mapping[str, torch.Tensor])
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(plain.view(torch.uint8).numpy())
+    return plain.view(torch.uint8).numpy().data

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ class Sharding:
         hold_facts(model)
         for layer in self._layers:
             fully_shard(layer, mesh=mesh, mp_policy=policy)
-        self._root: Any = _Root(model)
+        self._root = cast("Any", _Root(model))
         fully_shard(self._root, mesh=mesh, mp_policy=policy)
         for module in self._all:
             module.set_gradient_divide_factor(1.0)  # losses are divided by the units of all ranks already
