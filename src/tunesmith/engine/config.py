@@ -31,6 +31,16 @@ def _kernels(value: Any) -> Any:
     return "own" if value == "auto" else value
 
 
+def _parallel(value: Any) -> Any:
+    """Name what is not there for rows that are longer than a device's memory."""
+    if isinstance(value, str) and value in {"context", "sequence", "cp"}:
+        raise ValueError(
+            "a row is not divided over processes (context parallel): expected data or fsdp. Longer rows fit with fsdp, "
+            "which leaves room beside the weights, checkpointing: always, the method lora, or a lower model.max_length"
+        )
+    return value
+
+
 class TrainConfig(Config):
     """The recipe: what decides the result. ``tunesmith.run`` fills what is None by model, task and data."""
 
@@ -76,9 +86,7 @@ class ComputeConfig(Config):
     depends on it.
     """
 
-    exact: ClassVar[frozenset[str]] = frozenset(
-        {"checkpoint_steps", "keep_checkpoints", "offload", "parallel", "rank_timeout"}
-    )
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "offload", "rank_timeout"})
     """Keys that do not even decide how sums are rounded."""
 
     device: str = "auto"
@@ -115,9 +123,10 @@ class ComputeConfig(Config):
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
-    parallel: Literal["data"] = "data"
-    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients
-    of its share of a step's rows."""
+    parallel: Annotated[Literal["data", "fsdp"], BeforeValidator(_parallel)] = "data"
+    """How several processes train one model (--ranks N, or torchrun); each computes the gradients of its share of a
+    step's rows. data: each holds all of the model; fsdp: each holds a part of all weights, gradients and optimizer
+    state, and layers are put together as they compute, which takes less memory and more time."""
     rank_timeout: float = Field(default=10.0, ge=2, le=3600)
     """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 

@@ -98,6 +98,8 @@ class Step:
     """Those of the ranks before this one, where the loss holds all rows of the step against each other."""
     after: list[Batch] = field(default_factory=list)
     """Those of the ranks after it."""
+    idle: list[Batch] = field(default_factory=list)
+    """What is passed through for nothing: weights in parts take all ranks for every pass, and others make more."""
     num_units: float = 0.0
     """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
@@ -246,6 +248,9 @@ def _within_memory(step: Step, compute: Callable[[Step], None]) -> None:
     """Lay out ``step`` and ``compute`` its gradients, with smaller micro-batches until memory suffices."""
     while True:
         _lay_out(step)
+        if step.training.scorer.sharding is not None:
+            _compute_in_parts(step, compute)
+            return
         lack = _lack_of_memory(step, compute)
         step.training.optimizer.finish_sums()
         if not ranks.any(lack is not None):
@@ -266,6 +271,18 @@ def _lack_of_memory(step: Step, compute: Callable[[Step], None]) -> BaseExceptio
             raise
         return error
     return None
+
+
+def _compute_in_parts(step: Step, compute: Callable[[Step], None]) -> None:
+    """Compute with weights in parts: a pass that one rank breaks off is lost to all, and cannot be made again."""
+    with ranks.passing():
+        lack = _lack_of_memory(step, compute)
+    if lack is not None:
+        raise RunError(
+            f"Rank {ranks.number()} is out of memory with micro-batches of {step.training.token_budget} tokens, and "
+            "the others wait for it in the middle of a pass.\n  → Continue with --resume and a lower "
+            "--compute.micro_batch_tokens, or with --compute.checkpointing always."
+        ) from lack
 
 
 def _halve_budget(step: Step, error: BaseException | None) -> None:
@@ -294,16 +311,22 @@ def _compute(step: Step) -> None:
     if training.task.needs_whole_step and is_divided and step.num_units:
         step.losses.append(_compute_together(step))
         return
-    for number, built in enumerate(step.batches, start=1):
+    passes = [*((built, True) for built in step.batches), *((built, False) for built in step.idle)]
+    for number, (built, counts) in enumerate(passes, start=1):
         batch = to_device(built, device)
         # A captured backward pass writes gradients without telling when.
-        is_last = number == len(step.batches) and training.scorer.graphs is None
+        is_last = number == len(passes) and training.scorer.graphs is None
         with training.scorer.surrounding(batch), training.optimizer.last_backward() if is_last else nullcontext():
-            loss = loss_sum(training.scorer, training.task, batch) / step.num_units
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = training.scorer.compute(partial(_loss, step, batch))
+            (loss if counts else 0 * loss).backward()  # type: ignore[no-untyped-call]
         # A captured backward pass writes its gradients to the same place each time.
         training.optimizer.collect(copy=training.scorer.graphs is not None)
-        step.losses.append(loss.detach())
+        if counts:
+            step.losses.append(loss.detach())
+
+
+def _loss(step: Step, batch: Batch) -> torch.Tensor:
+    return loss_sum(step.training.scorer, step.training.task, batch) / step.num_units
 
 
 def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
@@ -335,6 +358,7 @@ def _compute_together(step: Step) -> torch.Tensor:
         step.num_units,
         before=step.before,
         after=step.after,
+        idle=step.idle,
         device=training.collate.device,
         seed=step.seed,
         collect=lambda: training.optimizer.collect(copy=training.scorer.graphs is not None),
@@ -347,15 +371,19 @@ def _survey(step: Step) -> None:
     task, scorer = training.task, training.scorer
     found = [torch.zeros(task.surveys, device=device)]
     set_seed(_own_seed(step), device)
-    with torch.no_grad():
-        for built in step.batches:
+    with torch.no_grad(), scorer.at_hand():
+        for built in (*step.batches, *step.idle):
             batch = to_device(built, device)
             with scorer.surrounding(batch):
                 scores = widened(scorer(batch)) if scorer.reads == "row" else reduced(scorer, task, batch)
                 found.append(task.survey(scores, batch.targets, batch.units))
+    del found[len(step.batches) + 1 :]
     own = numbers(*torch.stack(found).sum(dim=0))
     surveyed = torch.tensor([ranks.sum(value) for value in own])
-    step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]
+    step.batches, step.idle = (
+        [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in batches]
+        for batches in (step.batches, step.idle)
+    )
 
 
 def _lay_out(step: Step) -> None:
@@ -386,6 +414,19 @@ def _lay_out(step: Step) -> None:
     step.num_tokens = int(all_tokens)
     training.optimizer.expect_gradients(of_one_pass=not num_adding)
     step.losses = []
+    step.idle = [] if training.scorer.sharding is None else _idle(step, data, samples, noise)
+
+
+def _idle(step: Step, data: Encoded, samples: IntArray, noise: NoiseSource) -> list[Batch]:
+    """Return as many batches as this rank makes fewer than another, each the step's shortest row that is learned."""
+    training, task = step.training, step.training.task
+    missing = int(ranks.max(len(step.batches))) - len(step.batches)
+    shortest_first = samples[np.argsort(data.sample_lengths[samples], kind="stable")] if missing else samples[:0]
+    for sample in shortest_first:
+        (built,) = _built(training, data, np.array([sample]), noise)
+        if task.count_units(built.targets, built.units):
+            return [built] * missing
+    return []
 
 
 def _built(training: Training, data: Encoded, samples: IntArray, noise: NoiseSource) -> list[Batch]:

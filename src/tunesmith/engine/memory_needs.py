@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
 from tunesmith.engine.batch import IntArray, LayoutName
 from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.kept_memory import PROBE_LENGTH, PROBE_LENGTH_ELSEWHERE, KeptPerToken, Probe
@@ -43,6 +44,7 @@ from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.stand_ins import has_stand_ins
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
@@ -110,6 +112,8 @@ class Needs:
     """Of layers whose weights are in files but when they compute, as many as are in memory at once."""
     streamable: int = 0
     """Of layers' frozen weights that are in memory, what need not be if they were streamed from files."""
+    passing: int = 0
+    """Weights that are whole while they compute, and their gradients, where several processes have a part of all."""
 
     @property
     def longest(self) -> int:
@@ -133,12 +137,12 @@ class Needs:
         layer = prior + num_tokens * (kept + max(workspace, PASSING * self.hidden)) + self.head_gradients
         backward = prior + (self.gradients if self.master_gradients or not accumulates else 0)
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
-        return self.resident + int(max(scores, layer, backward, update))
+        return self.resident + self.passing + int(max(scores, layer, backward, update))
 
     def scoring_peak(self, num_tokens: int) -> int:
         """Return the bytes in use while micro-batches of so many tokens are scored between steps."""
         scores = min(self.read_share * num_tokens * self.num_outputs, self.max_scores) * self.score_bytes
-        return self.resident + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
+        return self.resident + self.passing + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
 
     def _earlier_gradients(self, micro_batch_tokens: int) -> int:
         """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
@@ -193,26 +197,19 @@ def measure(training: Training, remember: Remember = lambda _, make: make()) -> 
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
     probes = [Probe(scorer, training.collate, data, length) for length in lengths]
     reads = data.reads
-    tables = {
-        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
-    }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
-    at_once = training.method.trained_at_once(model)
-    chosen = [at_once is None or name in at_once for name in optimizer.names]
-    masters = list(itertools.compress(optimizer.masters, chosen))
-    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    resident = _resident(training, remember)
+    with scorer.whole():
+        kept = tuple(remember(["kept", *one.key], one.measure) for one in probes)
+        hidden, score_bytes = _hidden_bytes(anatomy), _score_bytes(scorer)
     return Needs(
-        weights=bytes_of([*(one for _, one in in_memory(model)), *model.buffers()]),
-        masters=bytes_of(separate_masters(optimizer)),
-        optimizer=remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
-        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
-        master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
+        **resident,
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
-        hidden=_hidden_bytes(anatomy),
-        kept=tuple(remember(["kept", *one.key], one.measure) for one in probes),
+        hidden=hidden,
+        kept=kept,
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
-        score_bytes=_score_bytes(scorer),
+        score_bytes=score_bytes,
         max_scores=max_scores(scorer),
         read_share=1.0 if reads is None else len(reads.values) / max(int(data.lengths.sum()), 1),
         head_gradients=sum(one.nbytes for one in head),
@@ -220,8 +217,40 @@ def measure(training: Training, remember: Remember = lambda _, make: make()) -> 
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
         streamed=0 if (stream := stream_of(model)) is None else stream.bytes_at_once,
-        streamable=_streamable(model, anatomy) if stream is None else 0,
+        streamable=_streamable(model, anatomy) if stream is None and scorer.sharding is None else 0,
     )
+
+
+def _resident(training: Training, remember: Remember) -> dict[str, int]:
+    """Return the bytes of weights and of what belongs to each of them, by the names of ``Needs``."""
+    optimizer, model = training.optimizer, training.scorer.model
+    tables = {
+        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
+    }
+    at_once = training.method.trained_at_once(model)
+    chosen = [at_once is None or name in at_once for name in optimizer.names]
+    masters = list(itertools.compress(optimizer.masters, chosen))
+    if (sharding := training.scorer.sharding) is not None:
+        # Parts are not all of one size; all ranks plan by the largest.
+        own = [bytes_of(list(map(local_part, (*model.parameters(), *model.buffers())))), bytes_of(masters)]
+        own.append(state_bytes(optimizer.optimizer, masters))
+        weights, gradients, state = map(int, ranks.maxima(own))
+        return {
+            "weights": weights,
+            "masters": 0,
+            "optimizer": state,
+            "gradients": gradients,
+            "master_gradients": 0,
+            "passing": sharding.passing_bytes,
+        }
+    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    return {
+        "weights": bytes_of([*(one for _, one in in_memory(model)), *model.buffers()]),
+        "masters": bytes_of(separate_masters(optimizer)),
+        "optimizer": remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
+        "gradients": bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
+        "master_gradients": bytes_of(separate_masters(optimizer, tables | asleep)),
+    }
 
 
 def _streamable(model: nn.Module, anatomy: Anatomy) -> int:

@@ -42,7 +42,8 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+KINDS = {dtype: name for name, dtype in _DTYPES.items()}
+"""What safetensors calls kinds of numbers."""
 _PAGE = mmap.PAGESIZE
 _CHUNK = 1 << 22
 """Numbers that are converted at once."""
@@ -176,7 +177,7 @@ def weights_in(
             _write(of_file, dtype, place / name)
 
     cache_root().mkdir(parents=True, exist_ok=True)
-    made = cached_folder("streamed", f"{weights_sha256[:32]}-{_NAMES[dtype].lower()}", build)
+    made = cached_folder("streamed", f"{weights_sha256[:32]}-{KINDS[dtype].lower()}", build)
     return open_weights([made / name for name in names]), made
 
 
@@ -196,7 +197,7 @@ def _write(tensors: Mapping[str, Stored], dtype: torch.dtype, path: Path) -> Non
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     place = 0
     for name in names:
-        entry = {"dtype": _NAMES[kinds[name]], "shape": list(tensors[name].shape)}
+        entry = {"dtype": KINDS[kinds[name]], "shape": list(tensors[name].shape)}
         header[name] = entry | {"data_offsets": [place, place + sizes[name]]}
         place += sizes[name]
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
