@@ -1,10 +1,20 @@
-"""How much memory there is."""
+"""How much memory there is, and how one is told that there is none."""
 
 from __future__ import annotations
 
 import torch
 
 from tunesmith.files.memory import free_memory
+
+NO_MEMORY = (
+    "can't allocate memory",  # torch, on the host
+    "could not create a primitive",  # oneDNN, which does not say why; it is given nothing but shapes that it knows
+    "could not create a memory object",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What libraries say, in a plain ``RuntimeError``, when there is no memory left."""
 
 
 def memory_of(device: torch.device) -> tuple[int, int]:
@@ -20,3 +30,8 @@ def memory_of(device: torch.device) -> tuple[int, int]:
     import psutil
 
     return int(psutil.Process().memory_info().rss), free_memory()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error tells that there is no memory left."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in NO_MEMORY)
