@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 from tiny import ARCHITECTURES, TRANSFORMERS, gradients_of, tiny_batch, tiny_folder
+from tunesmith.engine.blocks.packing import current_packing, packed_for
+from tunesmith.kernels import linear
+from tunesmith.kernels.library import library
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.loading import load_config, load_weights, load_weights_again
 from tunesmith.models.model_folder import ModelFolder
@@ -156,3 +159,14 @@ def test_a_model_without_layers_is_refused(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, "cnn")
     with pytest.raises(InputError, match=r"cannot be brought in layer by layer"):
         load(folder, MAPPED)
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler: nothing is packed")
+def test_streamed_weights_are_not_packed_for_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "NARROWEST_PANEL", 1)
+    folder = tiny_folder(tmp_path, "bert")
+    packed = {}
+    for streaming in (None, MAPPED, COPIED):
+        with torch.inference_mode(), packed_for(load(folder, streaming)):
+            packed[streaming] = current_packing() is not None
+    assert packed == {None: True, MAPPED: False, COPIED: False}
