@@ -126,7 +126,7 @@ class ComputeConfig(Config):
     parallel: Annotated[Literal["data", "fsdp"], BeforeValidator(_parallel)] = "data"
     """How several processes train one model (--ranks N, or torchrun); each computes the gradients of its share of a
     step's rows. data: each holds all of the model; fsdp: each holds a part of all weights, gradients and optimizer
-    state, and layers are put together as they compute, which takes less memory and more time."""
+    state, and layers are put together as they compute, which takes more time."""
     rank_timeout: float = Field(default=10.0, ge=2, le=3600)
     """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 
