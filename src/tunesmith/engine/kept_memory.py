@@ -113,9 +113,10 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
         parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
         for storage in (part.untyped_storage() for part in parts):
             place = storage.data_ptr()
-            is_known = place in own or (place in seen and not seen[place].expired())  # addresses are given out again
+            # Addresses are given out again.
+            is_known = place in own or (place in seen and not seen[place].expired())  # type: ignore[no-untyped-call]
             if not is_known:
-                seen[place] = StorageWeakRef(storage)
+                seen[place] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                 sums[0 if depth else 1] += storage.nbytes()
                 widest = max(widest, storage.nbytes())
 

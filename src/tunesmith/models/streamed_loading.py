@@ -90,7 +90,7 @@ def _read_generation_settings(model: Any, folder: Path) -> None:
     if not model.can_generate():
         return
     has_own = (folder / "generation_config.json").is_file()
-    settings = {} if has_own else {"config_file_name": "config.json", "_from_model_config": True}
+    settings: dict[str, Any] = {} if has_own else {"config_file_name": "config.json", "_from_model_config": True}
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True, **settings)
 
 

@@ -248,14 +248,14 @@ class Stream:
     def _enter(self, number: int, _module: nn.Module, _arguments: Any) -> None:
         self._bring_in(number)
         if torch.is_grad_enabled() and not self.is_mapped:
-            keeping = saved_tensors_hooks(self._noted, partial(self._found, number))  # type: ignore[no-untyped-call]
-            keeping.__enter__()  # type: ignore[no-untyped-call]
+            keeping = saved_tensors_hooks(self._noted, partial(self._found, number))
+            keeping.__enter__()
             self._keeping[number] = keeping
 
     def _leave(self, number: int, _module: nn.Module, _arguments: Any, output: Any) -> None:
         keeping = self._keeping.pop(number, None)
         if keeping is not None:
-            keeping.__exit__()  # type: ignore[no-untyped-call]
+            keeping.__exit__()
         for tensor in _tensors_of(output):
             if tensor.requires_grad:
                 tensor.register_hook(partial(self._gradient_due, number))  # type: ignore[no-untyped-call]
@@ -269,7 +269,7 @@ class Stream:
         weight = self._slabs.get(tensor.untyped_storage().data_ptr())
         if weight is None:
             return tensor
-        return _Note(weight, tensor.size(), tensor.stride(), tensor.storage_offset())
+        return _Note(weight, tensor.size(), tensor.stride(), int(tensor.storage_offset()))
 
     def _found(self, number: int, kept: torch.Tensor | _Note) -> torch.Tensor:
         if not isinstance(kept, _Note):

@@ -145,7 +145,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 def bytes_in_memory(folder: Path) -> int:
     """Return what a model folder's weights take in float32, in which they are loaded, in bytes."""
     headers = (_header(folder / name)[0] for name in weight_names(folder))
-    return 4 * sum(math.prod(entry["shape"]) for header in headers for entry in header.values())
+    num_weights: int = sum(math.prod(entry["shape"]) for header in headers for entry in header.values())
+    return 4 * num_weights
 
 
 def weights_in(
@@ -209,7 +210,7 @@ def _write(tensors: Mapping[str, Stored], dtype: torch.dtype, path: Path) -> Non
 
 
 def _write_tensor(stored: Stored, dtype: torch.dtype, file: BinaryIO) -> None:
-    for part in stored.tensor().reshape(-1).split(_CHUNK):
+    for part in stored.tensor().reshape(-1).split(_CHUNK):  # type: ignore[no-untyped-call]
         made = part.float().to(dtype) if dtype.is_floating_point else part  # by float32, as models are loaded
         file.write(memoryview(made.contiguous().view(torch.uint8).numpy()))
     stored.file.is_done(stored.start, stored.end)
