@@ -65,13 +65,12 @@ class Probe:
 
 
 def _content(values: Array | Ragged | Pixels | Pictures, row: int) -> list[Any]:
-    """Return the kind of a row's values and a hash of them; of images, which all have one size, where they are."""
+    """Return the kind of a row's values and a hash of them; of images, their sizes alone, which is what counts."""
     if isinstance(values, Pixels):
         return ["pixels", row]
-    given = values[np.array([row])] if isinstance(values, Pictures) else values[row]
-    if given is None:
-        return ["no images"]
-    found = np.ascontiguousarray(given)
+    if isinstance(values, Pictures):
+        return ["pictures", values.shapes_of(row).tolist()]
+    found = np.ascontiguousarray(values[row])
     return [str(found.dtype), list(found.shape), hash_bytes(found.tobytes())]
 
 

@@ -53,7 +53,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
     composed = with_living_reference(with_mined_sequences(calibrated(composed)))
     if not resume:
-        composed.workshop.states.forget(directory.path)  # of a run that this one replaces
+        composed.workshop.states.forget(directory.final or directory.path)  # of a run that this one replaces
     elif not wants_parts(composed.config):
         go_back(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
