@@ -167,6 +167,7 @@ def test_streamed_weights_are_not_packed_for_predictions(tmp_path: Path, monkeyp
     folder = tiny_folder(tmp_path, "bert")
     packed = {}
     for streaming in (None, MAPPED, COPIED):
-        with torch.inference_mode(), packed_for(load(folder, streaming)):
+        model = load(folder, streaming)
+        with torch.inference_mode(), packed_for(model):
             packed[streaming] = current_packing() is not None
     assert packed == {None: True, MAPPED: False, COPIED: False}
