@@ -23,7 +23,7 @@ _FORKING.set_forkserver_preload(
         "transformers.models.bert.modeling_bert",
         "transformers.models.llama.modeling_llama",
         "sklearn.linear_model",
-        "torch.distributed",
+        "torch.distributed.fsdp",
     ]
 )
 

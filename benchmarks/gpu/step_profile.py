@@ -81,7 +81,7 @@ def _host_times(training: Any) -> Iterator[dict[str, float]]:
         return measured
 
     places = (
-        ("laying out", loop, "_lay_out"),
+        ("laying out", loop, "lay_out"),
         ("queueing passes", loop, "_compute"),
         ("waiting", loop, "numbers"),
         ("queueing the update", training.optimizer, "step"),

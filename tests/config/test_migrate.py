@@ -38,7 +38,7 @@ OLD = {
 }
 """What the first version wrote: every key of the machine among those of the recipe."""
 
-NEW = {"parallel", "rank_timeout"}
+NEW = {"offload", "parallel", "rank_timeout"}
 """Keys of the machine that came later, and never stood among those of the recipe."""
 
 

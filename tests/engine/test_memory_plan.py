@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 
 from engine.memory import actual_peak, changes_of_memory, training
 from tiny import tiny_model
-from tunesmith.engine.free_memory import group_limits, memory_of
+from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.kept_memory import KeptPerToken
 from tunesmith.engine.layout import collator_for
 from tunesmith.engine.loop import train
-from tunesmith.engine.memory_needs import KeptPerToken, Needs, bytes_of, measure
+from tunesmith.engine.memory_needs import Needs, bytes_of, measure
 from tunesmith.engine.memory_plan import FEWEST_TOKENS, RESERVE, choices, plan_memory
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.scorer import Scorer
+from tunesmith.files.memory import group_limits
 from tunesmith.methods import Full
 
 BF16 = torch.bfloat16

@@ -213,11 +213,18 @@ def test_a_killed_process_is_begun_anew_by_torchrun(
     seed: int, twin: Path, configured: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     """A process chosen at random is killed or stopped at random, up to three times: the run is that of its twin."""
-    generator, config = random.Random(seed), configured(**LONG)
+    config = configured(**LONG)
     folder = Path(str(config.output))
     arguments = [sys.executable, "-m", "tunesmith", *arguments_of(config, tmp_path / "config.yaml")]
-    with (tmp_path / "said").open("w") as said:
-        launcher = subprocess.Popen([*arguments, "--ranks", "2", "--max-restarts", "3"], stderr=said)
+    killed_at_random(random.Random(seed), arguments, folder, tmp_path / "said")
+    assert trained_bytes(folder) == trained_bytes(twin)
+    assert load_file(folder / "model.safetensors").keys()
+
+
+def killed_at_random(generator: random.Random, arguments: list[str], folder: Path, said: Path) -> None:
+    """Train by two ranks, one of which is killed or stopped up to three times, until the run is finished."""
+    with said.open("w") as file:
+        launcher = subprocess.Popen([*arguments, "--ranks", "2", "--max-restarts", "3"], stderr=file)
     step = 0
     for _ in range(generator.randint(1, 3)):
         step += generator.randint(1, 15)
@@ -228,9 +235,7 @@ def test_a_killed_process_is_begun_anew_by_torchrun(
         ranks = [one for one in psutil.Process(launcher.pid).children() if one.is_running()]
         if ranks and launcher.poll() is None:
             generator.choice(ranks).send_signal(generator.choice([signal.SIGKILL, signal.SIGSTOP]))
-    assert launcher.wait(timeout=240) == 0, (tmp_path / "said").read_text()
-    assert trained_bytes(folder) == trained_bytes(twin)
-    assert load_file(folder / "model.safetensors").keys()
+    assert launcher.wait(timeout=240) == 0, said.read_text()
 
 
 def steps_of(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.engine import checkpoint, layout, memory_needs
+from tunesmith.engine import checkpoint, kept_memory, layout, memory_needs
 from tunesmith.engine.snapshot import Snapshot
 from tunesmith.files import operations
 from tunesmith.files.hashing import hash_bytes
@@ -66,7 +66,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(OTHER_MODELS, "load")
     count(composition, "make_network")
     count(layout, "_layout_difference")
-    count(memory_needs, "measure_kept")
+    count(kept_memory, "measure_kept")
     count(memory_needs, "state_bytes")
     count(Snapshot, "write")
     return counts

@@ -147,6 +147,25 @@ def test_smaller_micro_batches_come_first_then_layers_that_are_computed_again(fo
     assert make_fit(found, None, 1) is None
 
 
+def test_a_base_is_streamed_before_rows_are_cut_and_what_that_costs_is_said(found: Forecast) -> None:
+    weights = 10**11
+    needs = replace(found.memory.needs, weights=weights, streamable=weights - 10**9)
+    memory = replace(found.memory, needs=needs)
+    large = replace(found, memory=memory, peak_memory=found.peak_memory + weights)
+    streamed = make_fit(large, None, large.peak_memory - 10**10)
+    assert streamed is not None
+    assert streamed.flags == {"compute.offload": "cpu"}
+    assert streamed.words == ("the base's layers streamed from files",)
+    assert streamed.peak_memory == large.peak_memory - needs.streamable
+    assert not streamed.trains_less
+    parts = 8192 / memory.micro_batch_tokens
+    read = 2 * parts * found.timetable.num_steps * needs.streamable / 1e9
+    assert streamed.seconds == pytest.approx(large.seconds + read)
+    config = large.config.model_copy(update={"compute": large.config.compute.model_copy(update={"compile": "always"})})
+    hindered = make_fit(replace(large, config=config), None, large.peak_memory - 10**10)
+    assert hindered is None or "compute.offload" not in hindered.flags
+
+
 def test_fewer_passes_are_made_in_less_time_and_far_fewer_of_shorter_rows(found: Forecast) -> None:
     half = make_fit(found, 60.0, None)
     assert half is not None

@@ -15,7 +15,9 @@ from typing import Any
 
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.loop import Training
-from tunesmith.engine.snapshot import Snapshot, put_back, put_back_weights, take
+from tunesmith.engine.sharding.checkpoint import give_parts, write_wholes
+from tunesmith.engine.sharding.optimizer import ShardedOptimizer
+from tunesmith.engine.snapshot import BUFFER, Snapshot, Tensors, Write, put_back, put_back_weights, take, write_whole
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.types import Problem
@@ -35,16 +37,45 @@ class Checkpoint:
 
 
 def save(training: Training, folder: Path, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint of ``training`` under ``folder`` and return its folder."""
-    return write(take(training, extra), folder)
+    """Write a checkpoint of ``training`` under ``folder`` and return its folder.
+
+    Where the weights are in parts, the other ranks ``give_parts_of`` theirs meanwhile.
+    """
+    return write(
+        take(training, extra), folder, write_whole if training.scorer.sharding is None else _by_parts(training)
+    )
 
 
-def write(snapshot: Snapshot, folder: Path) -> Path:
+def write(snapshot: Snapshot, folder: Path, write_tensors: Write = write_whole) -> Path:
     """Write a checkpoint under ``folder``, or the weights of a step where there is no more; return its folder."""
     name = f"step-{snapshot.step}" if snapshot.optimizer is not None else f"weights-{snapshot.step}"
     with new_folder(folder / name, replace=True) as temporary:
-        snapshot.write(temporary)
+        snapshot.write(temporary, write_tensors)
     return folder / name
+
+
+def _by_parts(training: Training) -> Write:
+    """Return what writes tensors of which each rank has a part, and buffers, of which all have all."""
+    optimizer = _in_parts(training)
+
+    def write_parts(tensors: Tensors, path: Path) -> None:
+        buffers = {name: one for name, one in tensors.items() if name.startswith(BUFFER)}
+        write_wholes(optimizer, {name: tensors[name] for name in tensors if name not in buffers}, path, buffers)
+
+    return write_parts
+
+
+def give_parts_of(training: Training) -> None:
+    """Give the first rank, which saves a checkpoint, this one's parts of what no rank has whole."""
+    optimizer = _in_parts(training)
+    give_parts(optimizer, optimizer.master_weights())
+    give_parts(optimizer, optimizer.state()[0])
+
+
+def _in_parts(training: Training) -> ShardedOptimizer:
+    optimizer = training.optimizer
+    assert isinstance(optimizer, ShardedOptimizer), "weights in parts have an optimizer of parts"
+    return optimizer
 
 
 def restore(training: Training, checkpoint: Checkpoint, compute: ComputeConfig | None = None) -> None:

@@ -31,6 +31,16 @@ def _kernels(value: Any) -> Any:
     return "own" if value == "auto" else value
 
 
+def _parallel(value: Any) -> Any:
+    """Name what is not there for rows that are longer than a device's memory."""
+    if isinstance(value, str) and value in {"context", "sequence", "cp"}:
+        raise ValueError(
+            "a row is not divided over processes (context parallel): expected data or fsdp. Longer rows fit with fsdp, "
+            "which leaves room beside the weights, checkpointing: always, the method lora, or a lower model.max_length"
+        )
+    return value
+
+
 class TrainConfig(Config):
     """The recipe: what decides the result. ``tunesmith.run`` fills what is None by model, task and data."""
 
@@ -76,7 +86,7 @@ class ComputeConfig(Config):
     depends on it.
     """
 
-    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "parallel", "rank_timeout"})
+    exact: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps", "keep_checkpoints", "offload", "rank_timeout"})
     """Keys that do not even decide how sums are rounded."""
 
     device: str = "auto"
@@ -92,6 +102,10 @@ class ComputeConfig(Config):
     """Activation checkpointing: layers keep their inputs only and compute the rest again in the backward pass, for a
     third more work. auto does so where a step would not fit into memory otherwise, after making micro-batches
     smaller."""
+    offload: Literal["none", "cpu", "disk"] = "none"
+    """Where the frozen weights of the base rest when they are not computed with, of methods that leave them as they are
+    (LoRA and its kin): in files, of which a layer at a time comes into memory, for models that are larger than it. On a
+    GPU, cpu keeps them in the host's memory and disk in files; on the CPU both are files."""
     compile: Literal["auto", "never", "always"] = "auto"
     """Compile the model's layers. auto does so on CUDA, for runs long enough to pay for it."""
     kernels: Annotated[Literal["own", "liger"], BeforeValidator(_kernels)] = "own"
@@ -109,9 +123,10 @@ class ComputeConfig(Config):
     """Save a checkpoint every so many steps, besides those at evaluations."""
     keep_checkpoints: PositiveInt = 1
     """How many of the newest checkpoints stay; the best one stays besides."""
-    parallel: Literal["data"] = "data"
-    """How several processes train one model (--ranks N, or torchrun): each holds all of it and computes the gradients
-    of its share of a step's rows."""
+    parallel: Annotated[Literal["data", "fsdp"], BeforeValidator(_parallel)] = "data"
+    """How several processes train one model (--ranks N, or torchrun); each computes the gradients of its share of a
+    step's rows. data: each holds all of the model; fsdp: each holds a part of all weights, gradients and optimizer
+    state, and layers are put together as they compute, which takes more time."""
     rank_timeout: float = Field(default=10.0, ge=2, le=3600)
     """Seconds without a sign of life after which a process of several is given up, and with it the others."""
 

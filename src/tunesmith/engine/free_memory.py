@@ -1,17 +1,27 @@
-"""How much memory there is."""
+"""How much memory there is, and how one is told that there is none."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
+
+from tunesmith.files.memory import free_memory
+
+NO_MEMORY = (
+    "can't allocate memory",  # torch, on the host
+    "could not create a primitive",  # oneDNN, which does not say why; it is given nothing but shapes that it knows
+    "could not create a memory object",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What libraries say, in a plain ``RuntimeError``, when there is no memory left."""
 
 
 def memory_of(device: torch.device) -> tuple[int, int]:
     """Return the bytes in use by this process and those that it can take besides.
 
     On CUDA: of torch's tensors, and free on the device or held by torch for later. Elsewhere: resident
-    memory of the process, and what the machine and the limits of its control group leave.
+    memory of the process, and what the machine, its control group and the limits of the process leave.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -19,24 +29,9 @@ def memory_of(device: torch.device) -> tuple[int, int]:
         return allocated, free + torch.cuda.memory_reserved(device) - allocated
     import psutil
 
-    available = int(psutil.virtual_memory().available)
-    return int(psutil.Process().memory_info().rss), min([available, *group_limits(Path("/sys/fs/cgroup"))])
+    return int(psutil.Process().memory_info().rss), free_memory()
 
 
-def group_limits(root: Path) -> list[int]:
-    """Return what the control group (of a container or a service, Linux) lets this process take besides."""
-    pairs = (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    )
-    found = []
-    for limit, usage, statistics, reclaimable in pairs:
-        try:
-            most = int((root / limit).read_text(encoding="ascii"))
-            taken = int((root / usage).read_text(encoding="ascii"))
-            lines = (line.split() for line in (root / statistics).read_text(encoding="ascii").splitlines())
-            cached = next((int(line[1]) for line in lines if line[:1] == [reclaimable]), 0)
-        except (OSError, ValueError, IndexError):
-            continue  # no such group, or "max": no limit
-        found.append(max(most - taken + cached, 0))
-    return found
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error tells that there is no memory left."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in NO_MEMORY)

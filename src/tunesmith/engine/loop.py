@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 import time
@@ -12,22 +11,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.engine import ranks
-from tunesmith.engine.batch import Batch, Collator, IntArray, NoiseSource
+from tunesmith.engine.batch import Batch, Collator, IntArray
 from tunesmith.engine.config import ComputeConfig, TrainConfig
 from tunesmith.engine.cuda.transfer import numbers, to_device
-from tunesmith.engine.division import divide
 from tunesmith.engine.drawing import Drawn, draw
+from tunesmith.engine.free_memory import is_out_of_memory
 from tunesmith.engine.losses import loss_sum, reduced, widened
 from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.optimizers import MasterOptimizer
-from tunesmith.engine.order import StepPlan, micro_batches, set_seed, step_seed
+from tunesmith.engine.order import StepPlan, set_seed, step_seed
 from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step_layout import lay_out, learned, split
 from tunesmith.engine.whole_step import differentiate_whole_step
 from tunesmith.methods.hooks import StepHooks
 from tunesmith.tasks.objective import SURVEYED, Lesson, Objective
@@ -38,16 +37,6 @@ SPIKE_WINDOW = 32
 
 _FIRST_RANK = 1 << 33
 """The first of the numbers that ranks draw noise by; hooks of methods and micro-batches have smaller ones."""
-
-NO_MEMORY = (
-    "can't allocate memory",  # torch, on the host
-    "could not create a primitive",  # oneDNN, which does not say why; it is given nothing but shapes that it knows
-    "could not create a memory object",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""What libraries say, in a plain ``RuntimeError``, when there is no memory left."""
 
 
 @dataclass
@@ -98,6 +87,8 @@ class Step:
     """Those of the ranks before this one, where the loss holds all rows of the step against each other."""
     after: list[Batch] = field(default_factory=list)
     """Those of the ranks after it."""
+    idle: list[Batch] = field(default_factory=list)
+    """What is passed through for nothing: weights in parts take all ranks for every pass, and others make more."""
     num_units: float = 0.0
     """Labelled units of the whole step, on all ranks."""
     num_tokens: int = 0
@@ -245,7 +236,10 @@ def _update(step: Step, norm: float, rate: float) -> None:
 def _within_memory(step: Step, compute: Callable[[Step], None]) -> None:
     """Lay out ``step`` and ``compute`` its gradients, with smaller micro-batches until memory suffices."""
     while True:
-        _lay_out(step)
+        lay_out(step)
+        if step.training.scorer.sharding is not None:
+            _compute_in_parts(step, compute)
+            return
         lack = _lack_of_memory(step, compute)
         step.training.optimizer.finish_sums()
         if not ranks.any(lack is not None):
@@ -262,15 +256,27 @@ def _lack_of_memory(step: Step, compute: Callable[[Step], None]) -> BaseExceptio
     try:
         compute(step)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return error
     return None
 
 
+def _compute_in_parts(step: Step, compute: Callable[[Step], None]) -> None:
+    """Compute with weights in parts: a pass that one rank breaks off is lost to all, and cannot be made again."""
+    with ranks.passing():
+        lack = _lack_of_memory(step, compute)
+    if lack is not None:
+        raise RunError(
+            f"Rank {ranks.number()} is out of memory with micro-batches of {step.training.token_budget} tokens, and "
+            "the others wait for it in the middle of a pass.\n  → Continue with --resume and a lower "
+            "--compute.micro_batch_tokens, or with --compute.checkpointing always."
+        ) from lack
+
+
 def _halve_budget(step: Step, error: BaseException | None) -> None:
     training = step.training
-    data, samples = _learned(step)
+    data, samples = learned(step)
     lengths = data.sample_lengths[samples]
     shortest, longest = int(lengths.min()), int(lengths.max())
     if ranks.any(training.token_budget < 2 * shortest):
@@ -294,16 +300,22 @@ def _compute(step: Step) -> None:
     if training.task.needs_whole_step and is_divided and step.num_units:
         step.losses.append(_compute_together(step))
         return
-    for number, built in enumerate(step.batches, start=1):
+    passes = [*((built, True) for built in step.batches), *((built, False) for built in step.idle)]
+    for number, (built, counts) in enumerate(passes, start=1):
         batch = to_device(built, device)
         # A captured backward pass writes gradients without telling when.
-        is_last = number == len(step.batches) and training.scorer.graphs is None
+        is_last = number == len(passes) and training.scorer.graphs is None
         with training.scorer.surrounding(batch), training.optimizer.last_backward() if is_last else nullcontext():
-            loss = loss_sum(training.scorer, training.task, batch) / step.num_units
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = training.scorer.compute(partial(_loss, step, batch))
+            (loss if counts else 0 * loss).backward()  # type: ignore[no-untyped-call]
         # A captured backward pass writes its gradients to the same place each time.
         training.optimizer.collect(copy=training.scorer.graphs is not None)
-        step.losses.append(loss.detach())
+        if counts:
+            step.losses.append(loss.detach())
+
+
+def _loss(step: Step, batch: Batch) -> torch.Tensor:
+    return loss_sum(step.training.scorer, step.training.task, batch) / step.num_units
 
 
 def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
@@ -316,7 +328,7 @@ def _compute_noised(step: Step, noised: NoisedGradients) -> torch.Tensor:
         training.data,
         samples=step.samples,
         batches=step.batches,
-        split=partial(_split, training, training.data),
+        split=partial(split, training, training.data),
         parameters=[parameter for parameter in training.optimizer.parameters if parameter.requires_grad],
         step=training.step,
         seed=step.seed,
@@ -335,6 +347,7 @@ def _compute_together(step: Step) -> torch.Tensor:
         step.num_units,
         before=step.before,
         after=step.after,
+        idle=step.idle,
         device=training.collate.device,
         seed=step.seed,
         collect=lambda: training.optimizer.collect(copy=training.scorer.graphs is not None),
@@ -347,69 +360,24 @@ def _survey(step: Step) -> None:
     task, scorer = training.task, training.scorer
     found = [torch.zeros(task.surveys, device=device)]
     set_seed(_own_seed(step), device)
-    with torch.no_grad():
-        for built in step.batches:
+    with torch.no_grad(), scorer.at_hand():
+        for built in (*step.batches, *step.idle):
             batch = to_device(built, device)
             with scorer.surrounding(batch):
                 scores = widened(scorer(batch)) if scorer.reads == "row" else reduced(scorer, task, batch)
                 found.append(task.survey(scores, batch.targets, batch.units))
+    del found[len(step.batches) + 1 :]
     own = numbers(*torch.stack(found).sum(dim=0))
     surveyed = torch.tensor([ranks.sum(value) for value in own])
-    step.batches = [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in step.batches]
-
-
-def _lay_out(step: Step) -> None:
-    """Split the step into micro-batches of the size that now holds."""
-    training, task = step.training, step.training.task
-    data, samples = _learned(step)
-    noise = NoiseSource(step.seed)
-    if task.corrupts:
-        sequences = data.sequences_of(samples)
-        data, samples = task.corrupt(data, sequences, step.seed), np.arange(len(samples))
-        noise = NoiseSource(step.seed, sequences)
-    parts, own = divide(data, samples, training.collate.layout, ranks.size()), ranks.number()
-    batches = _built(training, data, parts[own], noise)
-    units = [task.count_units(batch.targets, batch.units) for batch in batches]
-    step.batches = list(itertools.compress(batches, units))
-    if task.needs_whole_step:
-        step.before, step.after = (
-            [
-                batch
-                for part in others
-                for batch in _built(training, data, part, noise)
-                if task.count_units(batch.targets, batch.units)
-            ]
-            for others in (parts[:own], parts[own + 1 :])
-        )
-    num_tokens, adds_up = sum(batch.num_tokens for batch in batches), len(step.batches) > 1
-    step.num_units, all_tokens, num_adding = ranks.sums(sum(units), num_tokens, adds_up)
-    step.num_tokens = int(all_tokens)
-    training.optimizer.expect_gradients(of_one_pass=not num_adding)
-    step.losses = []
-
-
-def _built(training: Training, data: Encoded, samples: IntArray, noise: NoiseSource) -> list[Batch]:
-    """Return the micro-batches of samples, which may be none."""
-    if not len(samples):
-        return []
-    return [training.collate.on_host(data, part, noise) for part in _split(training, data, samples)]
+    step.batches, step.idle = (
+        [replace(batch, targets={**batch.targets, SURVEYED: surveyed}) for batch in batches]
+        for batches in (step.batches, step.idle)
+    )
 
 
 def _own_seed(step: Step) -> int:
     """Return the seed of noise that is drawn in the order of the work: another one on each rank."""
     return step_seed(step.seed, _FIRST_RANK + ranks.number()) if ranks.number() else step.seed
-
-
-def _learned(step: Step) -> tuple[Encoded, IntArray]:
-    """Return the rows that a step is learned from."""
-    if step.lesson is None:
-        return step.training.data, step.samples
-    return step.lesson.data, np.arange(step.lesson.data.num_samples)
-
-
-def _split(training: Training, data: Encoded, samples: IntArray) -> Iterator[IntArray]:
-    budget = training.token_budget or training.compute.micro_batch_tokens
-    return micro_batches(data, samples, training.collate.layout, budget, training.compute.micro_batch_rows)
 
 
 def _why_skip(training: Training, loss: float, norm: float) -> str:
@@ -424,7 +392,3 @@ def _why_skip(training: Training, loss: float, norm: float) -> str:
     if factor is not None and len(recent) == SPIKE_WINDOW and norm > factor * statistics.median(recent):
         return f"its gradient norm {norm:.3g} is over {factor:g} times the recent median"
     return ""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in NO_MEMORY)

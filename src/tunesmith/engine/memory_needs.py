@@ -26,8 +26,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,31 +34,22 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
-from tunesmith.data.pictures import Pictures
-from tunesmith.data.pixels import Pixels
-from tunesmith.engine.batch import Batch, Collator, IntArray, LayoutName, NoiseSource
+from tunesmith.data.encoded import Encoded
+from tunesmith.engine import ranks
+from tunesmith.engine.batch import IntArray, LayoutName
 from tunesmith.engine.blocks.install import SparseTable
+from tunesmith.engine.kept_memory import PROBE_LENGTH, PROBE_LENGTH_ELSEWHERE, KeptPerToken, Probe
 from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.stand_ins import has_stand_ins
-from tunesmith.files.hashing import hash_bytes
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy
-
-PROBE_LENGTH = {"cpu": 512}
-"""Longest row of a probe, by kind of device."""
-PROBE_LENGTH_ELSEWHERE = 2048
-
-PROBE_TOKENS = 256
-"""Tokens of a probe, or a few more: it has two rows at least."""
-
-PROBE_SHORTEST = 0.65
-"""Rows of a probe are from this share of its longest up to it: real micro-batches hold near-equal rows, too."""
+from tunesmith.models.streaming import NUM_AT_ONCE, in_memory, stream_of
 
 WORKSPACE = 2.5
 """Gradients of the widest kept tensor that exist at once while a layer is differentiated (measured)."""
@@ -79,19 +69,6 @@ PASSING = 16
 
 INPUT_BYTES = 64
 """Per token: ids, positions, borders."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPerToken:
-    """What is kept for the backward pass, in bytes per token laid out, for rows of one length."""
-
-    length: int
-    in_layers: float
-    """By all layers together."""
-    outside: float
-    """By the embeddings and what follows the last layer."""
-    widest: float
-    """By the widest single tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +108,12 @@ class Needs:
     """Tokens of rows, the longest first: all of them, or so many that they stand for all."""
     step_tokens: float
     """Tokens of a large step, as laid out."""
+    streamed: int = 0
+    """Of layers whose weights are in files but when they compute, as many as are in memory at once."""
+    streamable: int = 0
+    """Of layers' frozen weights that are in memory, what need not be if they were streamed from files."""
+    passing: int = 0
+    """Weights that are whole while they compute, and their gradients, where several processes have a part of all."""
 
     @property
     def longest(self) -> int:
@@ -140,7 +123,7 @@ class Needs:
     @property
     def resident(self) -> int:
         """What is there between steps."""
-        return self.weights + self.masters + self.optimizer
+        return self.weights + self.masters + self.optimizer + self.streamed
 
     def peak(self, micro_batch_tokens: int, *, checkpointing: bool) -> int:
         """Return the bytes in use at the peak of a step."""
@@ -154,12 +137,12 @@ class Needs:
         layer = prior + num_tokens * (kept + max(workspace, PASSING * self.hidden)) + self.head_gradients
         backward = prior + (self.gradients if self.master_gradients or not accumulates else 0)
         update = self.gradients if self.steps_from_gradients and not accumulates else self.master_gradients
-        return self.resident + int(max(scores, layer, backward, update))
+        return self.resident + self.passing + int(max(scores, layer, backward, update))
 
     def scoring_peak(self, num_tokens: int) -> int:
         """Return the bytes in use while micro-batches of so many tokens are scored between steps."""
         scores = min(self.read_share * num_tokens * self.num_outputs, self.max_scores) * self.score_bytes
-        return self.resident + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
+        return self.resident + self.passing + int(num_tokens * (INPUT_BYTES + PASSING * self.hidden) + scores)
 
     def _earlier_gradients(self, micro_batch_tokens: int) -> int:
         """Return what gradients of a step's earlier micro-batches take: one's as they came, of several summed in fp32.
@@ -212,126 +195,70 @@ def measure(training: Training, remember: Remember = lambda _, make: make()) -> 
     device = training.collate.device
     most = min(longest, PROBE_LENGTH.get(device.type, PROBE_LENGTH_ELSEWHERE))
     lengths = sorted({min(max(most // 2, int(data.lengths.min()), 1), most), most})
-    probes = [_Probe(scorer, training.collate, data, length) for length in lengths]
+    probes = [Probe(scorer, training.collate, data, length) for length in lengths]
     reads = data.reads
-    tables = {
-        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
-    }
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
-    at_once = training.method.trained_at_once(model)
-    chosen = [at_once is None or name in at_once for name in optimizer.names]
-    masters = list(itertools.compress(optimizer.masters, chosen))
-    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    resident = _resident(training, remember)
+    with scorer.whole():
+        kept = tuple(remember(["kept", *one.key], one.measure) for one in probes)
+        hidden, score_bytes = _hidden_bytes(anatomy), _score_bytes(scorer)
     return Needs(
-        weights=bytes_of([*model.parameters(), *model.buffers()]),
-        masters=bytes_of(separate_masters(optimizer)),
-        optimizer=remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
-        gradients=bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
-        master_gradients=bytes_of(separate_masters(optimizer, tables | asleep)),
+        **resident,
         steps_from_gradients=optimizer.steps_in_one_pass,
         num_layers=max(anatomy.num_layers, 1),
-        hidden=_hidden_bytes(anatomy),
-        kept=tuple(remember(["kept", *one.key], one.measure) for one in probes),
+        hidden=hidden,
+        kept=kept,
         num_outputs=scorer.num_outputs if scorer.reads == "token" else 0,
-        score_bytes=_score_bytes(scorer),
+        score_bytes=score_bytes,
         max_scores=max_scores(scorer),
         read_share=1.0 if reads is None else len(reads.values) / max(int(data.lengths.sum()), 1),
         head_gradients=sum(one.nbytes for one in head),
         head_sums=sum(4 * one.numel() for one in head),
         lengths=_representative(data.lengths),
         step_tokens=_step_tokens(data, training.plan.batch_size, training.collate.layout),
+        streamed=0 if (stream := stream_of(model)) is None else stream.bytes_at_once,
+        streamable=_streamable(model, anatomy) if stream is None and scorer.sharding is None else 0,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """A few rows that are run forward to see what is kept."""
-
-    scorer: Scorer
-    collate: Collator
-    data: Encoded
-    length: int
-
-    @property
-    def key(self) -> list[Any]:
-        """All that what is kept follows from beside the model: the probe's rows themselves."""
-        row = int(self.data.lengths.argmax())
-        found = [(name, *_content(values, row)) for name, values in sorted(self.data.inputs.items())]
-        states = [] if self.data.states is None else _content(self.data.states, row)
-        return [self.length, found, states]
-
-    def measure(self) -> KeptPerToken:
-        return measure_kept(self.scorer, self.collate, self.data, self.length)
-
-
-def _content(values: Array | Ragged | Pixels | Pictures, row: int) -> list[Any]:
-    """Return the kind of a row's values and a hash of them; of images, their sizes alone, which is what counts."""
-    if isinstance(values, Pixels):
-        return ["pixels", row]
-    if isinstance(values, Pictures):
-        return ["pictures", values.shapes_of(row).tolist()]
-    found = np.ascontiguousarray(values[row])
-    return [str(found.dtype), list(found.shape), hash_bytes(found.tobytes())]
-
-
-def measure_kept(scorer: Scorer, collate: Collator, data: Encoded, length: int) -> KeptPerToken:
-    """Run rows of about ``length`` tokens forward, as in training, and count what is kept for the backward pass."""
-    probe = _probe_rows(data, length)
-    batch = collate(probe, np.arange(len(probe)), NoiseSource(0))
-    num_tokens = _num_laid_out(batch, probe)
-    was_training = scorer.model.training
-    devices = [batch.first_tokens.device] if batch.first_tokens.is_cuda else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            scorer.set_training()
-            counted = _count_kept(scorer, batch)
-    finally:
-        scorer.model.train(was_training)
-    in_layers, outside, widest = (number / num_tokens for number in counted)
-    return KeptPerToken(length, in_layers, outside, widest)
+def _resident(training: Training, remember: Remember) -> dict[str, int]:
+    """Return the bytes of weights and of what belongs to each of them, by the names of ``Needs``."""
+    optimizer, model = training.optimizer, training.scorer.model
+    tables = {
+        id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding) and has_stand_ins(one, SparseTable)
+    }
+    at_once = training.method.trained_at_once(model)
+    chosen = [at_once is None or name in at_once for name in optimizer.names]
+    masters = list(itertools.compress(optimizer.masters, chosen))
+    if (sharding := training.scorer.sharding) is not None:
+        # Parts are not all of one size; all ranks plan by the largest.
+        own = [bytes_of(list(map(local_part, (*model.parameters(), *model.buffers())))), bytes_of(masters)]
+        own.append(state_bytes(optimizer.optimizer, masters))
+        weights, gradients, state = map(int, ranks.maxima(own))
+        return {
+            "weights": weights,
+            "masters": 0,
+            "optimizer": state,
+            "gradients": gradients,
+            "master_gradients": 0,
+            "passing": sharding.passing_bytes,
+        }
+    asleep = {id(one) for one, is_trained in zip(optimizer.parameters, chosen, strict=True) if not is_trained}
+    return {
+        "weights": bytes_of([*(one for _, one in in_memory(model)), *model.buffers()]),
+        "masters": bytes_of(separate_masters(optimizer)),
+        "optimizer": remember(["of optimizer", *chosen], lambda: state_bytes(optimizer.optimizer, masters)),
+        "gradients": bytes_of([one for one in optimizer.parameters if id(one) not in tables | asleep]),
+        "master_gradients": bytes_of(separate_masters(optimizer, tables | asleep)),
+    }
 
 
-def _num_laid_out(batch: Batch, probe: Encoded) -> int:
-    """Return the tokens of a batch with its padding, and the places of its images."""
-    tokens = 0 if probe.stream("") is None else next(iter(batch.inputs.values())).numel()
-    return max(tokens + len(probe) * probe.num_image_positions, 1)
-
-
-def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
-    """Return the bytes kept in layers, outside of them, and by the widest tensor."""
-    model = scorer.model
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    own |= {tensor.untyped_storage().data_ptr() for tensor in batch.inputs.values()}
-    seen: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out twice
-    sums, widest, depth = [0, 0], 0, 0
-
-    def keep(tensor: torch.Tensor) -> None:
-        """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
-        nonlocal widest
-        # A function that called itself would hold itself, and all that was kept with it.
-        parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
-        for storage in (part.untyped_storage() for part in parts):
-            if storage.data_ptr() not in own and storage.data_ptr() not in seen:
-                seen[storage.data_ptr()] = storage
-                sums[0 if depth else 1] += storage.nbytes()
-                widest = max(widest, storage.nbytes())
-
-    def enter(*_: Any) -> None:
-        nonlocal depth
-        depth += 1
-
-    def leave(*_: Any) -> None:
-        nonlocal depth
-        depth -= 1
-
-    with ExitStack() as stack:
-        stack.enter_context(scorer.surrounding(batch))
-        for layer in Anatomy.of(model).layer_modules:
-            stack.callback(layer.register_forward_pre_hook(enter).remove)
-            stack.callback(layer.register_forward_hook(leave).remove)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-            scorer(batch) if scorer.reads == "row" else scorer.base(batch)
-    return sums[0], sums[1], widest
+def _streamable(model: nn.Module, anatomy: Anatomy) -> int:
+    """Return the bytes of layers' frozen weights without those of the layers that are in memory at once."""
+    frozen = {id(one) for one in model.parameters() if not one.requires_grad}
+    layers = (set(layer.parameters()) for layer in anatomy.layer_modules)
+    sizes = sorted(sum(one.nbytes for one in layer if id(one) in frozen) for layer in layers)
+    return sum(sizes[:-NUM_AT_ONCE])
 
 
 def _representative(lengths: IntArray) -> npt.NDArray[np.float64]:
@@ -348,34 +275,6 @@ def _step_tokens(data: Encoded, batch_size: int, layout: LayoutName) -> float:
         return batch_size * len(data) / len(lengths) * float(data.lengths.max())
     rest = (len(lengths) - batch_size) / max(len(lengths) - 1, 1)  # a step of all rows is always the same
     return batch_size * float(lengths.mean()) + 3 * float(lengths.std()) * math.sqrt(batch_size * rest)
-
-
-def _probe_rows(data: Encoded, length: int) -> Encoded:
-    """Return rows of ``length`` tokens and a little fewer: pieces of the longest row.
-
-    Rows that show images are given whole, since the tokens of an image stand for all of it.
-    """
-    row = int(data.lengths.argmax())
-    if any(isinstance(one, Pictures) for one in data.inputs.values()):
-        num_rows = max(PROBE_TOKENS // max(int(data.lengths[row]), 1), 2)
-        chosen = replace(data, targets={}, reads=None, rows=None).select(np.full(num_rows, row))
-        return replace(chosen, states=None, read_states=None)
-    shortest = max(round(length * PROBE_SHORTEST), 1)
-    num_rows = max(2 * PROBE_TOKENS // (length + shortest), 2)
-    lengths = np.linspace(shortest, length, num_rows).round().astype(np.int64)
-
-    def pieces(values: Array | Ragged | Pixels | Pictures) -> Array | Ragged | Pixels | Pictures:
-        if isinstance(values, (Pixels, Pictures)):
-            return values.select(np.full(num_rows, row))
-        if not isinstance(values, Ragged):
-            return np.repeat(values[row : row + 1], num_rows, axis=0)
-        whole = values[row]
-        shares = np.maximum(lengths * len(whole) // longest, 1)  # each stream has its own length
-        return Ragged(np.concatenate([whole[:one] for one in shares]), np.concatenate([[0], np.cumsum(shares)]))
-
-    longest = int(data.lengths[row])
-    states = None if data.states is None else as_ragged(pieces(data.states))
-    return Encoded({name: pieces(values) for name, values in data.inputs.items()}, {}, states=states)
 
 
 def separate_masters(optimizer: MasterOptimizer, without: Collection[int] = ()) -> list[torch.Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import Needs, Remember, measure
@@ -47,6 +49,20 @@ class MemoryPlan:
     def scoring_peak(self, num_tokens: int) -> int:
         """Return the bytes at the peak of scoring micro-batches of so many tokens between steps."""
         return self.in_use_bytes + self.needs.scoring_peak(num_tokens) - self.needs.weights - self.needs.masters
+
+    @property
+    def longest_that_fits(self) -> int:
+        """The tokens of the longest row with which a step would fit, split and computed as planned; 0 where none is."""
+        present, room = self.needs.weights + self.needs.masters, RESERVE * self.available_bytes
+        fitting, failing = 0, self.needs.longest
+        while failing - fitting > 1:
+            tokens = (fitting + failing) // 2
+            few = replace(self.needs, lengths=np.minimum(self.needs.lengths, tokens))
+            if few.peak(tokens, checkpointing=self.checkpointing) - present <= room:
+                fitting = tokens
+            else:
+                failing = tokens
+        return fitting
 
     @property
     def changes(self) -> str:

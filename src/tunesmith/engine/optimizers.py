@@ -64,7 +64,9 @@ class MasterOptimizer:
         torch_groups: list[dict[str, Any]] = []
         for group in groups:
             places = [group.places.get(name) for name in group.names]
-            masters = [_master(parameters[name], some) for name, some in zip(group.names, places, strict=True)]
+            masters = [
+                self._make_master(parameters[name], some) for name, some in zip(group.names, places, strict=True)
+            ]
             self._places += [
                 None if some is None else some.to(master.device) for some, master in zip(places, masters, strict=True)
             ]
@@ -86,6 +88,13 @@ class MasterOptimizer:
         self._rows_with_moments: dict[int, torch.Tensor] = {}
         self._factor = 1.0
         self._sums = StepSums(self.parameters, self.masters)
+
+    def _make_master(self, parameter: nn.Parameter, places: torch.Tensor | None) -> torch.Tensor:
+        return _master(parameter, places)
+
+    def _is_copy(self, index: int) -> bool:
+        """Say whether a whole weight is to be set from its master, whose memory is another."""
+        return self.parameters[index] is not self.masters[index] and self._places[index] is None
 
     def collect(self, *, copy: bool = False) -> None:
         """Take over the gradients of bf16 weights and clear them: as they are, several of them summed in fp32.
@@ -202,11 +211,8 @@ class MasterOptimizer:
         which a part is trained stay as they are, without gradients.
         """
         self._to_masters()
-        apart = [
-            (parameter, master)
-            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
-            if parameter is not master and places is None
-        ]
+        pairs = enumerate(zip(self.parameters, self.masters, strict=True))
+        apart = [pair for index, pair in pairs if self._is_copy(index)]
         rounded = [parameter.data for parameter, _ in apart]
         for parameter, master in apart:
             parameter.data = master.data  # first, since gradients must be of their weights' format
@@ -227,7 +233,7 @@ class MasterOptimizer:
             return torch.zeros(())
         if all(map(serves, gradients)):
             return torch.tensor(math.sqrt(math.fsum(map(adamw.squares, gradients))))
-        return _norm(gradients)
+        return norm_of(gradients)
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by ``factor`` in the coming step."""
@@ -274,10 +280,7 @@ class MasterOptimizer:
         """Make the step by native code; return whether it could."""
         if not self.steps_in_one_pass:
             return False
-        shadows = [
-            None if parameter is master or places is not None else parameter
-            for parameter, master, places in zip(self.parameters, self.masters, self._places, strict=True)
-        ]
+        shadows = [parameter if self._is_copy(index) else None for index, parameter in enumerate(self.parameters)]
         parts = list(zip(self._gradients(), self.masters, shadows, strict=True))
         if not all(
             gradient is None or adamw.serves_all(gradient, master, shadow) for gradient, master, shadow in parts
@@ -313,13 +316,11 @@ class MasterOptimizer:
 
     def _write(self, chosen: Sequence[bool]) -> None:
         """Set the chosen weights from their masters, in few passes over a device."""
-        pairs = [
-            (parameter, master)
-            for parameter, master, places, is_chosen in self._with_places(chosen)
-            if is_chosen and parameter is not master and places is None
-        ]
-        if pairs:
-            torch._foreach_copy_([parameter for parameter, _ in pairs], [master for _, master in pairs])
+        copies = [index for index, is_chosen in enumerate(chosen) if is_chosen and self._is_copy(index)]
+        if copies:
+            torch._foreach_copy_(
+                [self.parameters[index] for index in copies], [self.masters[index] for index in copies]
+            )
         self._write_parts(chosen)
 
     def _write_parts(self, chosen: Sequence[bool]) -> None:
@@ -377,7 +378,7 @@ def _master(parameter: nn.Parameter, places: torch.Tensor | None = None) -> torc
     return (values if is_wide else values.float()).requires_grad_()
 
 
-def _norm(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+def norm_of(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     """Return the L2 norm of all tensors together, summed in fp32 or wider without wider copies of them."""
     alike: dict[torch.dtype, list[torch.Tensor]] = {}
     for tensor in tensors:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from tunesmith.models.streaming import brought_to
 from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import InputError
 
@@ -77,7 +78,7 @@ def place(model: nn.Module, precision: Precision, device: torch.device, trained:
         if name in trained and parameter.dtype == torch.float32 and dtype != torch.float32:
             parameter.exact = parameter.detach().to(device, copy=True)  # type: ignore[attr-defined]
     kept = _buffers_to_keep(model, dtype)
-    placed = model.to(device=device, dtype=dtype)
+    placed = brought_to(model, device, dtype)
     for module, name, buffer in kept:
         module._buffers[name] = buffer.to(device)
     return placed

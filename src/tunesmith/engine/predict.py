@@ -64,7 +64,6 @@ def predict(
     return _scored(scorer, collate, task, data, token_budget=forward_tokens(token_budget, collate.device), check=check)
 
 
-@torch.inference_mode()
 def _scored(
     scorer: Scorer,
     collate: Collator,
@@ -75,14 +74,15 @@ def _scored(
     check: Callable[[], None],
 ) -> Scored:
     collected = Collected(task, data)
-    with evaluating(scorer.model), packed_for(scorer.model) if scorer.packs else nullcontext():
+    packed = packed_for(scorer.model) if scorer.packs else nullcontext()
+    with scorer.without_gradients(), evaluating(scorer.model), packed:
         for sequences in micro_batches(data, np.arange(data.num_samples), collate.layout, token_budget):
             check()
             batch = collate(data, sequences)
             for scores, targets, units in scored_parts(scorer, task, batch):
                 collected.add(scores, targets, units)
             collected.scored(batch.sequences)
-    return collected.finish()
+        return collected.finish()
 
 
 class Collected:

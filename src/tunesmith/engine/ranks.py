@@ -39,6 +39,8 @@ SUM_STEPS = 20
 SHORTEST_SUM = timedelta(seconds=60)
 WARM_UP_STEPS = 3
 """Steps after which the longest says how long a sum may take."""
+_LOST_TOUCH = ("gloo", "nccl", "connection", "process group", "processgroup")
+"""One of these stands in every error of a connection, in large or small letters."""
 LONGEST_PAUSE = 0.02
 """Seconds between two looks for what another rank leaves at the store."""
 
@@ -194,6 +196,28 @@ def gathered(tensor: torch.Tensor) -> list[torch.Tensor]:
     return found
 
 
+def on_first(tensor: torch.Tensor) -> list[torch.Tensor] | None:
+    """Return every rank's ``tensor``, of one shape and kind for all, in their order, on the first; None on others."""
+    group = _joined_group()
+    found = [torch.empty_like(tensor) for _ in range(group.size)] if group.number == 0 else None
+    with _explained(group):
+        work = distributed.gather(tensor.contiguous(), found, 0, group.processes, async_op=True)
+    _wait(group, work)
+    return found
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Say in words, where torch itself sums or gathers inside the block and cannot, who may have been lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RunError) or not _speaks_of(_LOST_TOUCH, error):
+            raise
+        with _explained(_joined_group()):
+            raise
+
+
 def step_took(seconds: float) -> None:
     """Take note of how long a step took: a sum that takes many times as long has lost a rank."""
     if (group := _group.get()) is not None:
@@ -321,6 +345,11 @@ def _explained(group: Group) -> Iterator[None]:
             f"(rank {group.number} of {group.size} was told: {reason}).\n  → What was saved before is untouched; "
             "continue with --resume."
         ) from error
+
+
+def _speaks_of(words: Sequence[str], error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return builtins.any(word in text for word in words)
 
 
 def _device() -> str:

@@ -36,6 +36,7 @@ from tunesmith.engine.first_output import first_output
 from tunesmith.engine.mixed_embeddings import mixed_embeddings
 from tunesmith.engine.pooling import pooled_flat, pooled_padded
 from tunesmith.engine.prefix import Prefix
+from tunesmith.engine.sharding.model import Sharding
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.kernels.noise import keyed_by
 from tunesmith.models.anatomy import Anatomy
@@ -67,6 +68,8 @@ class Scorer:
     """Whether linear layers are packed for predictions: of models that are not trained any more."""
     answering: Answering | None = None
     """What it takes that the model writes answers, for tasks that learn from them."""
+    sharding: Sharding | None = None
+    """How the model's weights lie in parts over several processes; None where each process has all of them."""
 
     def __post_init__(self) -> None:
         if self.reads == "row" and self.layout == "flat":
@@ -86,6 +89,25 @@ class Scorer:
         self.model.train()
         if self.prefix is not None:
             self.prefix.rest()
+
+    def compute(self, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return what ``call`` makes by passes of this scorer, to be differentiated; inside ``surrounding``."""
+        return call() if self.sharding is None else self.sharding(call)
+
+    def at_hand(self) -> AbstractContextManager[None]:
+        """Surround passes of which nothing is differentiated, of whatever number of batches."""
+        return nullcontext() if self.sharding is None else self.sharding.at_hand()
+
+    @contextmanager
+    def without_gradients(self) -> Iterator[None]:
+        """Surround passes as ``at_hand``, and keep no graph of them."""
+        # What is put together from parts in inference mode could not be trained on afterwards.
+        with torch.inference_mode() if self.sharding is None else torch.no_grad(), self.at_hand():
+            yield
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Let all weights be in this process's memory inside the block."""
+        return nullcontext() if self.sharding is None else self.sharding.whole()
 
     @contextmanager
     def surrounding(self, batch: Batch) -> Iterator[None]:
@@ -228,7 +250,13 @@ class Scorer:
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the trained parameters that ``head`` uses; tied output embeddings are among them."""
+        if self.sharding is not None:
+            self.forget_parameters()  # in a pass they are others than between passes
         return [parameter for parameter in self._outside_base if parameter.requires_grad]
+
+    def forget_parameters(self) -> None:
+        """Let go of the model's parameters, which become others."""
+        vars(self).pop("_outside_base", None)
 
     @cached_property
     def _anatomy(self) -> Anatomy:

@@ -8,7 +8,7 @@ answers that were drawn and serve for further steps, where there are any, and ``
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,12 @@ from tunesmith.types import InputError
 
 WEIGHTS, OPTIMIZER, METHOD, STATE = "weights.safetensors", "optimizer.safetensors", "method.safetensors", "state.json"
 
+BUFFER = "buffer:"
+"""Stands before the names of buffers among a snapshot's weights."""
+
 Tensors = Mapping[str, torch.Tensor]
+Write = Callable[[Tensors, Path], None]
+"""Writes tensors into a file of safetensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Snapshot:
 
     step: int
     weights: Tensors
-    """fp32 masters of the trained weights by parameter name, and the model's buffers, behind ``buffer:``."""
+    """fp32 masters of the trained weights by parameter name, and the model's buffers, behind ``BUFFER``."""
     optimizer: Tensors | None
     """The optimizer's state; None where only the weights of the step will be wanted."""
     method: Tensors
@@ -51,15 +56,13 @@ class Snapshot:
         parts = (self.weights, self.optimizer or {}, self.method)
         return sum(tensor.nbytes for part in parts for tensor in part.values())
 
-    def write(self, folder: Path) -> None:
-        """Write it into an empty folder."""
-        from safetensors.torch import save_file
-
-        save_file(dict(self.weights), folder / WEIGHTS)
+    def write(self, folder: Path, write: Write) -> None:
+        """Write it into an empty folder; ``write`` is for tensors that belong to weights, which may be in parts."""
+        write(self.weights, folder / WEIGHTS)
         if self.optimizer is not None:
-            save_file(dict(self.optimizer), folder / OPTIMIZER)
+            write(self.optimizer, folder / OPTIMIZER)
         if self.method:
-            save_file(dict(self.method), folder / METHOD)
+            write_whole(self.method, folder / METHOD)
         if self.drawn is not None:
             self.drawn.save(folder)
         (folder / STATE).write_text(json.dumps(self.state), encoding="utf-8")
@@ -88,6 +91,13 @@ class Snapshot:
             optimizer=None if self.optimizer is None else _copies(self.optimizer),
             method=_copies(self.method),
         )
+
+
+def write_whole(tensors: Tensors, path: Path) -> None:
+    """Write tensors that this process has whole."""
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path)
 
 
 def take(training: Training, extra: Mapping[str, Any], *, only_weights: bool = False) -> Snapshot:
@@ -166,7 +176,7 @@ def put_back_weights(training: Training, snapshot: Snapshot, *, place: Path | No
     buffers = _buffers(training.scorer.model)
     with torch.no_grad():
         for name, buffer in buffers.items():
-            buffer.copy_(weights[f"buffer:{name}"])
+            buffer.copy_(weights[f"{BUFFER}{name}"])
     training.optimizer.load_master_weights(weights)
     device = training.collate.device
     remembered = deepcopy(dict(snapshot.state.get("method", {}))) | {
@@ -180,7 +190,7 @@ def _copies(tensors: Tensors) -> Tensors:
 
 
 def _weights(training: Training) -> dict[str, torch.Tensor]:
-    buffers = {f"buffer:{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
+    buffers = {f"{BUFFER}{name}": tensor.contiguous() for name, tensor in _buffers(training.scorer.model).items()}
     return {name: tensor.contiguous() for name, tensor in training.optimizer.master_weights().items()} | buffers
 
 

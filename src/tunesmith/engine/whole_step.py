@@ -14,6 +14,7 @@ Shapes: U units of the whole step, K scores a unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ def differentiate_whole_step(
     *,
     before: Sequence[Batch] = (),
     after: Sequence[Batch] = (),
+    idle: Sequence[Batch] = (),
     device: torch.device,
     seed: int,
     collect: Callable[[], None],
@@ -52,6 +54,7 @@ def differentiate_whole_step(
         num_units: What the loss is divided by.
         before: The micro-batches of the ranks before this one.
         after: Those of the ranks after it.
+        idle: What is passed through for nothing, since other ranks have more micro-batches.
         device: Where they are scored.
         seed: Of the step's noise.
         collect: Called after each micro-batch has added to the gradients of the weights.
@@ -59,11 +62,13 @@ def differentiate_whole_step(
     assert scorer.reads == "row", "only sequences read as wholes are held against each other"
     noise = [step_seed(seed, _FIRST_NOISE + number) for number in range(len(before), len(before) + len(batches))]
     parts = []
-    for built, own in zip(batches, noise, strict=True):
-        batch = to_device(built, device)
-        set_seed(own, device)
-        with torch.no_grad(), scorer.surrounding(batch):
-            parts.append(widened(scorer(batch)).clone())
+    with torch.no_grad(), scorer.at_hand():
+        for built, own in zip((*batches, *idle), (*noise, *[seed] * len(idle)), strict=True):
+            batch = to_device(built, device)
+            set_seed(own, device)
+            with scorer.surrounding(batch):
+                parts.append(widened(scorer(batch)).clone())
+    del parts[len(batches) :]
     everything = [*before, *batches, *after]
     scores_UK = _of_all_ranks(parts, before, after, device).requires_grad_()
     names = everything[0].targets
@@ -75,9 +80,19 @@ def differentiate_whole_step(
         batch = to_device(built, device)
         set_seed(own, device)
         with scorer.surrounding(batch):
-            widened(scorer(batch)).backward(piece_UK)  # type: ignore[no-untyped-call]
+            scorer.compute(partial(_scores, scorer, batch)).backward(piece_UK)  # type: ignore[no-untyped-call]
+        collect()
+    for built in idle:
+        batch = to_device(built, device)
+        with scorer.surrounding(batch):
+            scores = scorer.compute(partial(_scores, scorer, batch))
+            scores.backward(torch.zeros_like(scores))  # type: ignore[no-untyped-call]
         collect()
     return loss.detach() if ranks.is_first() else torch.zeros_like(loss.detach())
+
+
+def _scores(scorer: Scorer, batch: Batch) -> torch.Tensor:
+    return widened(scorer(batch))
 
 
 def _of_all_ranks(

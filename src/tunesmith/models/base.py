@@ -15,6 +15,8 @@ from tunesmith.types import HeadSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunesmith.models.streaming import StreamSettings
+
 HeadOfRun = Callable[[Mapping[str, Any], Path], HeadSettings | None]
 """Says, of what a run's config.yaml holds and of its path, which head the run's task asked for; nothing where it
 names no task."""
@@ -52,12 +54,19 @@ class ModelSource(Config):
     """Dropout probability for every dropout of the model; the model's own when not given."""
 
     def load(
-        self, head: HeadSettings, texts: Iterable[str], seed: int, head_of_run: HeadOfRun | None = None
+        self,
+        head: HeadSettings,
+        texts: Iterable[str],
+        seed: int,
+        head_of_run: HeadOfRun | None = None,
+        *,
+        streaming: StreamSettings | None = None,
     ) -> LoadedModel:
         """Return the model with a new head; ``texts`` are the training texts, ``seed`` initialises what is new.
 
         ``head_of_run`` is asked where the model is a run's adapter, which is merged with the head it was trained
-        with; without it, the adapter's own files tell.
+        with; without it, the adapter's own files tell. With ``streaming``, weights stay in their files; not for models
+        ``from_scratch``.
         """
         raise NotImplementedError
 

@@ -52,11 +52,26 @@ def facts_of(model: nn.Module) -> Facts:
 
     Its modules and parameters must be the same by the same names, and its configuration and origin equal.
     """
+    if (held := _held.get(model)) is not None:
+        return held
     now = _Make.of(model)
     known = _known.get(model)
     if known is None or not known[0].is_still(now):
         known = _known[model] = (now, {})
     return known[1]
+
+
+def hold_facts(model: nn.Module) -> None:
+    """Take what is known of ``model`` as true, whatever its parameters are, until ``let_facts_go``.
+
+    For models whose weights are now in parts and now put together: parameters that stand for the same are others then.
+    """
+    _held[model] = facts_of(model)
+
+
+def let_facts_go(model: nn.Module) -> None:
+    """Know of ``model`` what was held, for as long as it stays what it is now."""
+    _known[model] = (_Make.of(model), _held.pop(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,7 @@ class _Make:
 
 
 _known: WeakKeyDictionary[nn.Module, tuple[_Make, Facts]] = WeakKeyDictionary()
+_held: WeakKeyDictionary[nn.Module, Facts] = WeakKeyDictionary()
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:

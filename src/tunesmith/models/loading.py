@@ -16,6 +16,8 @@ from tunesmith.models.origin import Origin, origin, set_origin
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import check_tokenizer_parts
 from tunesmith.models.sentence_folder import read_sentence_settings
+from tunesmith.models.streamed_loading import load_streamed, stream_again
+from tunesmith.models.streaming import StreamSettings, stream_of
 from tunesmith.models.vision_reader import IMAGE_TEXT, load_vision_reader
 from tunesmith.models.weights import align
 from tunesmith.types import InputError
@@ -191,28 +193,37 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def load_weights(
-    place: ModelFolder, config: PretrainedConfig, head: HeadSettings, seed: int, *, complete: bool = False
+    place: ModelFolder,
+    config: PretrainedConfig,
+    head: HeadSettings,
+    seed: int,
+    *,
+    complete: bool = False,
+    streaming: StreamSettings | None = None,
 ) -> PreTrainedModel:
     """Return the model of ``config`` with the folder's weights in float32, the rest initialised from ``seed``.
 
     Only the head and what stands between the layers and it (a pooler) may be missing; with
-    ``complete`` nothing may.
+    ``complete`` nothing may. With ``streaming``, what is in the files stays there (``tunesmith.models.streaming``).
     """
     import transformers
 
     auto_class = getattr(transformers, head.auto_class)
     with loading("weights", place.folder), quiet(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
-        model, found = auto_class.from_pretrained(
-            place.folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
-            output_loading_info=True,
-        )
+        if streaming is None:
+            model, found = auto_class.from_pretrained(
+                place.folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
+                output_loading_info=True,
+            )
+        else:
+            model, found = load_streamed(auto_class, place, config, streaming)
     if head.num_outputs is not None and Anatomy.of(model).base is model:
         raise InputError(
             f"The model in {place.folder} ({type(model).__name__}) has no part that could be run without its head.",
@@ -240,10 +251,12 @@ def leave_out_pooler(model: nn.Module) -> None:
 def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Return a model that ``load_weights`` gave once more, its new weights initialised from another seed.
 
-    The other weights share their memory with those of ``model``.
+    The other weights share their memory, or their files, with those of ``model``.
     """
     known = origin(model)
     assert known is not None
+    if (stream := stream_of(model)) is not None:
+        stream.let_go()
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in known.new_parameters}
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
@@ -252,6 +265,7 @@ def load_weights_again(model: PreTrainedModel, seed: int) -> PreTrainedModel:
         )
     if getattr(model, "pooler", again) is None:
         leave_out_pooler(again)
+    stream_again(model, again)
     set_origin(again, known)
     again.name_or_path = model.name_or_path
     if hasattr(model, "generation_config"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from tunesmith.files.memory import free_memory
 from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
 from tunesmith.models.image_reader import text_part
 from tunesmith.models.loading import (
@@ -30,10 +32,14 @@ from tunesmith.models.model_checks import (
 )
 from tunesmith.models.safety import check_model_folder
 from tunesmith.models.vision_reader import IMAGE_TEXT
+from tunesmith.models.weight_files import bytes_in_memory
+from tunesmith.readable import size
+from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
 
@@ -57,6 +63,8 @@ class Pretrained(ModelSource):
         texts: Iterable[str],  # noqa: ARG002
         seed: int,
         head_of_run: HeadOfRun | None = None,
+        *,
+        streaming: StreamSettings | None = None,
     ) -> LoadedModel:
         """Return the model in float32 with the task's head, in ``eval`` mode.
 
@@ -73,7 +81,9 @@ class Pretrained(ModelSource):
         config = load_config(place.folder, head, dropout=self.dropout)
         head = replace(head, auto_class=class_for(config, head) or head.auto_class)
         tokenizer = load_reader(place.folder, config, head)
-        model = load_weights(place, config, head, seed)
+        if streaming is None:
+            _require_memory(place.folder)
+        model = load_weights(place, config, head, seed, streaming=streaming)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
         if head.reads_texts:
@@ -103,6 +113,19 @@ class Pretrained(ModelSource):
         if head is None or not head.reads_images:
             return load_tokenizer(folder)
         return load_reader(folder, load_config(folder, head), head)
+
+
+def _require_memory(folder: Path) -> None:
+    """Refuse to load weights for which there is not enough memory: the system would end the process on the way."""
+    import psutil
+
+    needed, free = bytes_in_memory(folder), free_memory()
+    if needed > free + psutil.swap_memory().free:
+        raise InputError(
+            f"The weights in {folder} take {size(needed)} of memory, more than there is ({size(free)} are free).",
+            "Train with --compute.offload cpu, which leaves them in files, and a method that leaves the base as it is "
+            "(--method lora); or free memory, or choose a smaller model.",
+        )
 
 
 def let_padding_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -14,6 +14,7 @@ from tunesmith.types import InputError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
 
@@ -49,6 +50,8 @@ class ScratchSource(ModelSource):
         texts: Iterable[str],
         seed: int,
         head_of_run: HeadOfRun | None = None,  # noqa: ARG002
+        *,
+        streaming: StreamSettings | None = None,  # noqa: ARG002
     ) -> LoadedModel:
         """Learn the tokenizer from ``texts`` and initialise the weights from ``seed``.
 

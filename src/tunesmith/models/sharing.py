@@ -43,6 +43,9 @@ def share_memory(model: nn.Module, other: nn.Module, trained: Collection[str]) -
 
 def memory_beside(others: Iterable[nn.Module], model: nn.Module) -> int:
     """Return the bytes of weights of ``others`` that ``model`` does not use, on its device."""
+    others = list(others)
+    if not others:
+        return 0  # whatever form the model's own weights have
     own = {_place(tensor) for tensor in (*model.parameters(), *model.buffers())}
     device = next(model.parameters()).device
     found = {

@@ -15,6 +15,7 @@ from tunesmith.types import InputError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
 IMAGES = "AutoModelForImageClassification"
@@ -53,6 +54,8 @@ class Vit(ScratchSource):
         texts: Iterable[str],
         seed: int,
         head_of_run: HeadOfRun | None = None,  # noqa: ARG002
+        *,
+        streaming: StreamSettings | None = None,  # noqa: ARG002
     ) -> LoadedModel:
         """Initialise the weights from ``seed``; learn a tokenizer from ``texts`` where the task reads some.
 

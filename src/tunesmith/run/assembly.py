@@ -26,10 +26,12 @@ from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.failures import tokenizing
 from tunesmith.models.origin import origin
+from tunesmith.models.streaming import let_go
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, num_virtual_tokens
 from tunesmith.run.config import RunConfig
 from tunesmith.run.mixture import REPLAY, MixedSet, read_mixture, single
+from tunesmith.run.offload import check_streamed, offload_note
 from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.version import task_version
@@ -187,6 +189,7 @@ def make_network(
     of ``choose_layout``.
     """
     device = choose_device(config.compute.device)
+    let_go(loaded.model)  # of passes that checked it: a method may read weights
     model = surgery(loaded.model)
     wanted, fused = config.compute.layout, device.type == "cpu"
     layout, reason = choose_layout(
@@ -201,8 +204,10 @@ def make_network(
     )
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
-    place(model, precision, device, {name for group in groups for name in group.names})
-    notes = _use_kernels(model, config.compute.kernels, device)
+    trained = {name for group in groups for name in group.names}
+    check_streamed(model, trained)
+    place(model, precision, device, trained)
+    notes = (*_use_kernels(model, config.compute.kernels, device), *offload_note(model))
     pad_token_id = loaded.tokenizer.pad_token_id or 0
     shapes = shapes_for(precision, device)
     return Network(

@@ -29,12 +29,14 @@ from tunesmith.engine.stand_ins import as_written, remove_stand_ins
 from tunesmith.methods.base import trained_parameters
 from tunesmith.models.base import LoadedModel
 from tunesmith.models.modes import evaluating
+from tunesmith.models.streaming import brought_to, let_go
 from tunesmith.models.wrapping import inner
 from tunesmith.run.answering import with_answering
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.composition import new_training
 from tunesmith.run.compression import cost_of
 from tunesmith.run.computed_columns import Column, ColumnFolder, Kept
+from tunesmith.run.offload import check_streamed
 from tunesmith.run.session import Composed
 from tunesmith.tasks.base import Task
 from tunesmith.types import InputError, RunError
@@ -96,8 +98,10 @@ def _set_up(composed: Composed, found: Mapping[str, torch.Tensor]) -> Composed:
         parameter.data = master.detach()
     set_seed(config.train.seed, network.device)
     parts, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
+    let_go(model)
     method.take_calibration(model, {name: tensor.to(network.device) for name, tensor in found.items()})
     trained = {name for name, _ in trained_parameters(model, method.parameter_groups(model))}
+    check_streamed(model, trained)
     place(model, network.precision, network.device, trained)
     if _parts(model) != parts:
         network = _made_anew(composed)
@@ -120,7 +124,7 @@ def _parts(model: nn.Module) -> list[tuple[str, type[nn.Module], list[torch.Size
 def _made_anew(composed: Composed) -> Network:
     """Return the network of a model whose modules are others now: layout and stand-ins are settled in float32."""
     network = composed.network
-    written = remove_stand_ins(network.model).float()
+    written = brought_to(remove_stand_ins(network.model), network.device, torch.float32)
     loaded: Any = LoadedModel(written, network.tokenizer, network.max_length, network.source)  # type: ignore[arg-type]
     made = make_network(loaded, composed.config, composed.data.task, lambda same: same, is_trained=True)
     return with_answering(made, composed.data.task)

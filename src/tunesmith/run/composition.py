@@ -33,6 +33,7 @@ from tunesmith.run.idle_networks import Assembled
 from tunesmith.run.mixed_up import check_mixup
 from tunesmith.run.mixture import REPLAY, mix_notes, mix_of, with_replayed
 from tunesmith.run.observers import Observers
+from tunesmith.run.offload import check_offload
 from tunesmith.run.private_training import as_private, check_private, groups_of, with_privacy
 from tunesmith.run.session import Composed, Logbook
 from tunesmith.run.signals import StopRequests
@@ -68,6 +69,7 @@ def compose(
         InputError: Something cannot be used, or can be seen to fail.
     """
     check_method(config)
+    check_offload(config)
     check_trackers(config)
     config = as_private(config)
     teacher = Teacher.of(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,12 +14,16 @@ from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.predict import predict
+from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.snapshot import take
+from tunesmith.models.streaming import in_memory
 from tunesmith.run.first_steps import FirstSteps
 from tunesmith.run.kept_states import Paused
+from tunesmith.run.memory import peak_bytes
 from tunesmith.run.overfitting import fit_of, watch
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Ready
+from tunesmith.run.sharded_training import put_together
 from tunesmith.run.signals import Stopped
 from tunesmith.types import Problem, RunError, StepInfo
 
@@ -153,14 +157,16 @@ class Course:
         self._clock = now
 
 
-def drive(session: Ready, until: int | None = None, paused_at: int | None = None) -> bool:
-    """Make the steps; evaluate, save and stop when it is time to. Return whether the run can be finished.
+def drive(session: Ready, until: int | None = None, paused_at: int | None = None) -> int | None:
+    """Make the steps; evaluate, save and stop when it is time to. Return the peak of memory in bytes.
 
-    It cannot where it is to be left ``until`` after that step, or earlier if it stops by itself: then it is evaluated
-    and kept, to be gone on with. ``paused_at`` is that of ``train``.
+    It is None where the run is not to be finished: left ``until`` after that step, or earlier if it stops by itself, it
+    is evaluated and kept, to be gone on with. Otherwise the first of several ranks has the whole model from then on.
+    ``paused_at`` is that of ``train``.
     """
     course = Course(session, paused_at)
-    require_same_weights(session.training)
+    if session.training.scorer.sharding is None:
+        require_same_weights(session.training)
     with session.stop.deferred():
         course.begin()
         _stop_if_asked(course)
@@ -170,10 +176,14 @@ def drive(session: Ready, until: int | None = None, paused_at: int | None = None
                 break
             course.after(info)
             _stop_if_asked(course)
+        peak = None
         if until is not None:
             course.pause()
+        else:
+            peak = peak_bytes(session.network.device) - session.bytes_beside
+            put_together(session)
         ranks.part()
-    return until is None
+    return peak
 
 
 def _stop_if_asked(course: Course) -> None:
@@ -208,7 +218,12 @@ def _evaluate(session: Ready) -> Mapping[str, float]:
     if session.validation is None:
         return {}
     # However long it takes the first of several ranks: the others wait, and decide by the same figures.
-    record = ranks.shared(f"evaluation/{session.training.step}", lambda: _scored(session))
+    name = f"evaluation/{session.training.step}"
+    if session.training.scorer.sharding is None:
+        record = ranks.shared(name, lambda: _scored(session, session.stop.check))
+    else:  # all make the same passes
+        own = _scored(session, lambda: _check_all(session))
+        record = ranks.shared(name, lambda: own)
     session.progress.evaluation_due = record is None
     if record is None:
         return {}
@@ -221,7 +236,13 @@ def _evaluate(session: Ready) -> Mapping[str, float]:
     return values
 
 
-def _scored(session: Ready) -> dict[str, Any] | None:
+def _check_all(session: Ready) -> None:
+    """Raise ``Stopped`` on all ranks if a signal has arrived at one of them."""
+    if received := int(ranks.max(session.stop.received or 0)):
+        raise Stopped(received, session.stop.advice)
+
+
+def _scored(session: Ready, check: Callable[[], None]) -> dict[str, Any] | None:
     """Return the line of an evaluation on the validation rows; None where a signal cuts it short."""
     training, task, validation = session.training, session.data.task, session.validation
     assert validation is not None
@@ -232,9 +253,9 @@ def _scored(session: Ready) -> dict[str, Any] | None:
             task,
             validation,
             session.config.compute.micro_batch_tokens,
-            check=session.stop.check,
+            check=check,
         )
-        fit = fit_of(session, scored)
+        fit = fit_of(session, scored, check)
     except Stopped:
         return None
     measured = task.measure(scored.outputs, scored.targets, np.ones((1, validation.num_data_rows)))
@@ -301,8 +322,16 @@ def _should_stop_early(session: Ready) -> bool:
 
 
 def _save(session: Ready) -> None:
-    require_same_weights(session.training)
-    ranks.shared(f"checkpoint/{session.training.step}", lambda: _write(session))
+    name = f"checkpoint/{session.training.step}"
+    if session.training.scorer.sharding is None:
+        require_same_weights(session.training)
+        ranks.shared(name, lambda: _write(session))
+        return
+    if ranks.is_first():
+        _write(session)
+    else:
+        checkpoints.give_parts_of(session.training)
+    ranks.shared(name, lambda: None)
 
 
 def _write(session: Ready) -> None:
@@ -319,8 +348,11 @@ def _write(session: Ready) -> None:
 
 def require_finite_weights(session: Ready) -> None:
     """Raise ``RunError`` where a weight is not a finite number: no further step can mend that."""
-    named = session.network.model.named_parameters()
-    if (name := next((name for name, weight in named if not bool(weight.isfinite().all())), None)) is None:
+    weights = ((name, local_part(weight)) for name, weight in in_memory(session.network.model))
+    name = next((name for name, weight in weights if not bool(weight.isfinite().all())), None)
+    if session.training.scorer.sharding is not None and ranks.any(name is not None):
+        name = name or "in the part of another rank"
+    if name is None:
         return
     step = session.training.step
     if step <= session.progress.num_skipped:  # no update was made

@@ -245,6 +245,7 @@ def _summary(session: Ready, peak_memory: int, saved_bytes: int) -> dict[str, An
         "precision": network.precision,
         "device": str(network.device),
         "ranks": ranks.size(),
+        "parallel": session.config.compute.parallel if ranks.size() > 1 else None,
         "max_length": network.max_length,
         "auto_class": session.data.task.head().auto_class,
         "rows": {split: len(rows) for split, rows in session.data.prepared.splits.items()},

@@ -8,6 +8,7 @@ from tunesmith.models import load_trained, tokenizer_hash
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.config import RunConfig
 from tunesmith.run.directory import RunDirectory
+from tunesmith.run.offload import streaming_of
 from tunesmith.tasks.saved_head import head_of_run
 from tunesmith.types import InputError
 
@@ -22,7 +23,7 @@ def read_network(directory: RunDirectory, config: RunConfig) -> Network:
     assert task is not None
     head, method = task.head(), config.method
     if method.needs_base:
-        loaded = config.model.load(head, [], config.train.seed, head_of_run)
+        loaded = config.model.load(head, [], config.train.seed, head_of_run, streaming=streaming_of(config))
     else:
         loaded = load_trained(directory.path, head, directory.read_json("training")["max_length"])
     task.adapt(loaded.tokenizer)

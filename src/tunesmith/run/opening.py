@@ -7,15 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
-from tunesmith.engine.snapshot import put_back
 from tunesmith.models import record
 from tunesmith.run.calibration import calibrated
 from tunesmith.run.defaults import Decision, as_record, decisions_of
 from tunesmith.run.environment import git_state, machine, versions
 from tunesmith.run.general_text import judge_general_text
+from tunesmith.run.going_back import go_back
 from tunesmith.run.guards import (
     check_same_config,
     check_same_data,
@@ -27,7 +26,8 @@ from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
 from tunesmith.run.rank_agreement import launch
 from tunesmith.run.reference_column import with_reference
-from tunesmith.run.session import Composed, Opened, Progress, next_stage
+from tunesmith.run.session import Composed, Opened, next_stage
+from tunesmith.run.sharded_training import wants_parts
 from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
 
@@ -52,10 +52,10 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     composed = with_reference(composed)
     rival, general = judge_untuned(composed), judge_general_text(composed)  # before anything is restored
     composed = with_living_reference(with_mined_sequences(calibrated(composed)))
-    if resume:
-        _restore(composed, before)
-    else:
+    if not resume:
         composed.workshop.states.forget(directory.final or directory.path)  # of a run that this one replaces
+    elif not wants_parts(composed.config):
+        go_back(composed, before)
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
@@ -74,25 +74,6 @@ def _begin(
         environment["card_sha256"] = recorded.get("card_sha256")
     directory.write_json("environment", environment)
     directory.write_rejected(composed.data.rejected)
-
-
-def _restore(composed: Composed, compute: ComputeConfig) -> None:
-    """Go back to where the run was paused or to its newest sound checkpoint; without any, start from the beginning.
-
-    ``compute`` are the machine's settings that the run had up to now.
-    """
-    logbook = composed.logbook
-    if (paused := composed.workshop.states.go_on(composed.directory.path)) is not None:
-        put_back(composed.training, paused.state)
-        logbook.progress = Progress(**paused.state.state["extra"])
-        logbook.best, logbook.unsaved_seconds = paused.best, paused.seconds
-        return
-    found, problems = checkpoints.find(composed.directory.checkpoints)
-    for problem in problems:
-        composed.note(problem)
-    if found is not None:
-        checkpoints.restore(composed.training, found, compute)
-        logbook.progress = Progress(**found.extra)
 
 
 def _environment(composed: Composed, decisions: Mapping[str, Decision], started: datetime) -> dict[str, Any]:

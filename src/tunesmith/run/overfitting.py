@@ -15,7 +15,7 @@ stopping - but when?", whose generalisation loss at 5 is the second of these).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +70,11 @@ def scored_rows(session: Opened) -> list[Encoded]:
     return [one for one in (session.validation, training_sample(session)) if one is not None]
 
 
-def fit_of(session: Opened, validation: Scored) -> dict[str, Any] | None:
+def fit_of(session: Opened, validation: Scored, check: Callable[[], None]) -> dict[str, Any] | None:
     """Return how the model does on some training rows, and the gap to the validation rows; None where nobody looks.
 
-    ``gap`` is what training rows are better by in ``metric``, with an interval; its ends are None where the metric is
-    undefined.
+    ``check`` is called between batches and may raise. ``gap`` is what training rows are better by in ``metric``, with
+    an interval; its ends are None where the metric is undefined.
     """
     sample = training_sample(session)
     if sample is None or session.validation is None:
@@ -86,7 +86,7 @@ def fit_of(session: Opened, validation: Scored) -> dict[str, Any] | None:
         task,
         sample,
         session.config.compute.micro_batch_tokens,
-        check=session.stop.check,
+        check=check,
     )
     name = session.metric[0]
     if name not in task.higher_is_better:  # the loss: it has no resamples

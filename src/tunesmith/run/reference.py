@@ -13,6 +13,7 @@ from tunesmith.models.base import LoadedModel
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, make_network
 from tunesmith.run.config import RunConfig
+from tunesmith.run.offload import streaming_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.objective import Objective
 from tunesmith.tasks.saved_head import head_of_run
@@ -38,7 +39,7 @@ def before_training(task: Task, config: RunConfig, weights_sha256: str | None) -
 
     Raises ``InputError`` where it is another one now than that of this hash.
     """
-    loaded = config.model.load(task.head(), [], config.train.seed, head_of_run)
+    loaded = config.model.load(task.head(), [], config.train.seed, head_of_run, streaming=streaming_of(config))
     known = origin(loaded.model)
     if weights_sha256 is not None and known is not None and known.weights_sha256 not in (None, weights_sha256):
         raise InputError(

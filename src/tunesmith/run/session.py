@@ -193,6 +193,7 @@ class StepSettings:
             "checkpointing": self.memory.checkpointing,
             "compiled_layers": self.num_compiled,
             "cuda_graphs": self.has_graphs,
+            "streamed_bytes": self.memory.needs.streamed,
         }
 
 

@@ -17,9 +17,11 @@ from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
 from tunesmith.models.anatomy import Anatomy
+from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import inner
 from tunesmith.readable import size
 from tunesmith.run.assembly import count_parameters
+from tunesmith.run.offload import can_be_streamed
 from tunesmith.run.session import Opened, StepSettings
 from tunesmith.types import InputError, Problem
 
@@ -42,6 +44,7 @@ def settle_steps(opened: Opened) -> tuple[Training, StepSettings]:
     num_weights = count_parameters(model)
     num_tokens = float(training.data.lengths.mean()) * training.plan.batch_size * training.plan.total_steps
     pays = worth_compiling(num_weights, num_tokens, device.type)
+    pays = pays and stream_of(model) is None and training.scorer.sharding is None
     compiles = config.compile == "always" or (config.compile == "auto" and pays and not config.cuda_graphs)
     if compiles:
         take_away(model, Tier.BLOCK)  # compiled layers keep more than blocks do: memory is planned with what will run
@@ -144,6 +147,11 @@ def _with_chosen_loss(opened: Opened) -> Training:
     if opened.config.compute.kernels != "liger" or not opened.training.task.plain_cross_entropy:
         return training
     scorer = training.scorer
+    if scorer.sharding is not None:
+        opened.note(
+            Problem("note", "The loss is computed by tunesmith, not by Liger: the head's weights are in parts.")
+        )
+        return training
     weight, reason = liger.choose_loss(scorer.model, scorer.head, liger.linear_cross_entropy_sum)
     if weight is None:
         opened.note(Problem("note", f"The loss is computed by tunesmith, not by Liger: {reason}."))
@@ -167,5 +175,21 @@ def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:
             f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "
             f"({size(plan.available_bytes)} are free)."
         )
-        fix = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
-        opened.note(Problem("warning", message, fix))
+        longest, most = plan.needs.longest, plan.longest_that_fits
+        if most:
+            message += f" The longest row has {longest:,} tokens; rows of up to {most:,} would fit."
+        opened.note(Problem("warning", message, _ways_out(opened, plan)))
+
+
+def _ways_out(opened: Opened, plan: MemoryPlan) -> str:
+    """Return what would help where a step takes more memory than there is."""
+    ways = "Lower model.max_length, choose a method that trains less (lora), or a smaller model."
+    if plan.needs.streamable and can_be_streamed(opened.config):
+        ways = (
+            f"Set compute.offload to cpu, which leaves {size(plan.needs.streamable)} of weights in files, lower "
+            "model.max_length, or choose a smaller model."
+        )
+    is_whole = opened.training.scorer.sharding is None and stream_of(opened.network.model) is None
+    if ranks.size() > 1 and is_whole:
+        ways += " With --compute.parallel fsdp each process holds a part of the weights only."
+    return ways

@@ -20,12 +20,13 @@ from tunesmith.run.frozen_states import keep_states, wants_states
 from tunesmith.run.group_fairness import weigh_groups
 from tunesmith.run.guards import claim
 from tunesmith.run.guest import as_guest
-from tunesmith.run.memory import peak_bytes, reset_peak
+from tunesmith.run.memory import reset_peak
 from tunesmith.run.mixed_up import mix_up
 from tunesmith.run.observers import Observer, Observers
 from tunesmith.run.opening import open_run
 from tunesmith.run.rank_agreement import check_ranks, require_same_folder, was_begun
 from tunesmith.run.readiness import ready_to_step
+from tunesmith.run.sharded_training import check_parts, divide
 from tunesmith.run.signals import StopRequests, stop_requests
 from tunesmith.run.step_settings import settle_steps
 from tunesmith.run.teaching import follow_teacher
@@ -121,18 +122,21 @@ def train_in(
         config = taken_up(config, directory) if resume else config
         composed = compose(config, directory, observers, stop, workshop, how_to_resume=how_to_resume)
         check_ranks(composed)
+        check_parts(composed)
         stack.enter_context(_resumable(directory, composed.how_to_resume))
         opened = mix_up(weigh_groups(follow_teacher(open_run(composed, resume=resume))))
         if wants_states(opened):
             opened = keep_states(opened)
+        divide(opened, resume=resume)
         ready = ready_to_step(stack, opened, *settle_steps(opened))
         reset_peak(ready.network.device)
-        if not drive(ready, until, paused_at):
+        peak_memory = drive(ready, until, paused_at)
+        if peak_memory is None:
             if not ready.settings.changes_model:
                 workshop.networks.give_back(ready.network, ready.resolved)
         elif ranks.is_first():
             with ranks.whole_machine():
-                finish(ready, peak_memory=peak_bytes(ready.network.device) - ready.bytes_beside)
+                finish(ready, peak_memory=peak_memory)
 
 
 def directory_of(config: RunConfig) -> RunDirectory:

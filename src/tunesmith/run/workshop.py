@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -19,6 +19,7 @@ from tunesmith.run.assembly import Network, TaskData, load_data
 from tunesmith.run.computed_columns import ComputedColumns
 from tunesmith.run.idle_networks import IdleNetworks
 from tunesmith.run.kept_states import KeptStates
+from tunesmith.run.offload import streaming_of
 from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
@@ -115,16 +116,22 @@ class Workshop:
         It may share memory with others: see ``own``.
         """
         head, seed, source = data.task.head(), config.train.seed, config.model
+        streaming = streaming_of(config)
+
+        def load(texts: Iterable[str]) -> LoadedModel:
+            return source.load(head, texts, seed, head_of_run, streaming=streaming)
+
         if not self.keeps_models or source.from_scratch:
-            return source.load(head, data.task.vocabulary_texts(data.columns("train")), seed, head_of_run)
+            return load(data.task.vocabulary_texts(data.columns("train")))
 
         def key_of(source: ModelSource) -> str:
-            return hash_json([source.model_dump(mode="json"), *head.auto_classes, head.num_outputs, dict(head.config)])
+            kind = [source.model_dump(mode="json"), None if streaming is None else streaming.key()]
+            return hash_json([*kind, *head.auto_classes, head.num_outputs, dict(head.config)])
 
         key = key_of(source)
         key = self._same_models.get(key, key)
         if key not in self._templates:
-            made = self.reuse.make("model", key, lambda: source.load(head, (), seed, head_of_run))
+            made = self.reuse.make("model", key, lambda: load(()))
             self._templates[key] = made
             self._same_models[key_of(source.changed(max_length=made.max_length))] = key  # so a resumed run asks for it
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from tunesmith.engine.memory_needs import Needs
 from tunesmith.engine.memory_plan import choices
 from tunesmith.readable import count, percent
 from tunesmith.run.forecast import Forecast
+from tunesmith.run.offload import can_be_streamed
 
 RECOMPUTING = 4 / 3
 """How much longer steps take whose activations are computed again."""
@@ -23,6 +25,23 @@ FEWEST_EPOCHS = 0.25
 FEWEST_STEPS = 10
 BYTES_IN_4_BITS = 0.57
 """Of a weight in 4 bits, with the scales of its block."""
+READING_BYTES = 1e9
+"""Bytes of files that a disk is reckoned to give in a second; what the system still holds of them comes far quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A way to keep the frozen weights."""
+
+    flags: Mapping[str, str]
+    words: tuple[str, ...]
+    saved: int
+    """Bytes."""
+    read: int = 0
+    """Bytes that a pass over all layers reads from files."""
+
+
+_AS_THEY_ARE = _Base({}, (), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +120,7 @@ def _variants(forecast: Forecast) -> Iterator[_Variant]:
     planned = memory.peak(memory.micro_batch_tokens, checkpointing=memory.checkpointing)
     lengths = forecast.rows.lengths
     wanted = memory.wanted_tokens
-    for quantile, quantized in product(LENGTHS, _quantized(forecast)):
+    for quantile, base in product(LENGTHS, _bases(forecast)):
         longest = int(np.quantile(lengths, quantile)) if len(lengths) else 0
         clipped = np.minimum(lengths, longest)
         whole = forecast.work.of_lengths(lengths)
@@ -109,10 +128,7 @@ def _variants(forecast: Forecast) -> Iterator[_Variant]:
         needs = _needs_of(memory.needs, clipped.astype(np.float64))
         wish = config.checkpointing if memory.needs.num_layers > 1 else "never"
         for tokens, checkpointing in choices(wanted, longest, wish):
-            flags, words = dict[str, str](), list[str]()
-            if quantized:
-                flags["method.quantize"] = "nf4"
-                words.append("the base's weights in 4 bits")
+            flags, words = dict(base.flags), list(base.words)
             if tokens < wanted:
                 flags["compute.micro_batch_tokens"] = str(tokens)
                 words.append(f"micro-batches of {count(tokens)} tokens")
@@ -126,21 +142,39 @@ def _variants(forecast: Forecast) -> Iterator[_Variant]:
                 )
             seconds = forecast.seconds_of_training * work * (RECOMPUTING if checkpointing else 1.0)
             less = planned - memory.peak(tokens, checkpointing=checkpointing, needs=needs)
-            peak = forecast.peak_memory - less - quantized
+            seconds += _seconds_of_reading(base, forecast, needs, tokens)
+            peak = forecast.peak_memory - less - base.saved
             yield _Variant(flags, tuple(words), seconds, peak, quantile < 1)
 
 
-def _quantized(forecast: Forecast) -> tuple[int, ...]:
-    """Return what may be saved by keeping the frozen weights in 4 bits, after nothing, in bytes."""
+def _bases(forecast: Forecast) -> tuple[_Base, ...]:
+    """Return ways to keep the frozen weights: as they are, in files, in 4 bits."""
+    found = [_AS_THEY_ARE]
+    if (saved := forecast.memory.needs.streamable) and can_be_streamed(forecast.config):
+        words = ("the base's layers streamed from files",)
+        found.append(_Base({"compute.offload": "cpu"}, words, saved, read=saved))
+    if (saved := _saved_by_4_bits(forecast)) > 0:
+        found.append(_Base({"method.quantize": "nf4"}, ("the base's weights in 4 bits",), saved))
+    return tuple(found)
+
+
+def _seconds_of_reading(base: _Base, forecast: Forecast, needs: Needs, tokens: int) -> float:
+    """Return what reading the layers takes: for every micro-batch, once forward and once backward."""
+    parts = max(math.ceil(needs.step_tokens / tokens), 1)
+    return 2 * parts * forecast.timetable.num_steps * base.read / READING_BYTES
+
+
+def _saved_by_4_bits(forecast: Forecast) -> int:
+    """Return what keeping the frozen weights in 4 bits would save, in bytes; 0 where it cannot be had."""
     method = forecast.config.method
     is_possible = getattr(method, "quantize", "") == "none" and getattr(method, "bias", "none") == "none"
+    is_possible = is_possible and forecast.config.compute.offload == "none"
     if not is_possible or find_spec("bitsandbytes") is None:
-        return (0,)
+        return 0
     needs, trained = forecast.memory.needs, forecast.trained
     per_weight = needs.weights / max(trained.num_all, 1)
     linear = int(forecast.work.per_token / 2)
-    saved = int(linear * (per_weight - BYTES_IN_4_BITS))
-    return (0, saved) if saved > 0 else (0,)
+    return int(linear * (per_weight - BYTES_IN_4_BITS))
 
 
 def _needs_of(needs: Needs, lengths: np.ndarray) -> Needs:

@@ -23,6 +23,7 @@ from tunesmith.engine.blocks.projection import Layer, layer_of
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.kernels import linear as native
 from tunesmith.kernels.rows import Activation
+from tunesmith.models.streaming import stream_of
 
 MAX_PACKED_SHARE = 1 / 3
 """Share of the free memory that packed weights may take; larger models are used as they are."""
@@ -117,6 +118,8 @@ def packed_for(model: nn.Module) -> Iterator[None]:
 
 
 def _fits(model: nn.Module) -> bool:
+    if stream_of(model) is not None:
+        return False  # what is streamed from files shall not be in memory as a copy
     parameters = list(model.parameters())
     if not parameters or not all(map(_can_watch, parameters)) or not native.can_pack(parameters[0]):
         return False

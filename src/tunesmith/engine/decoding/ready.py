@@ -25,6 +25,7 @@ from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.stand_ins import as_written, attending_by, standing_in
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.modes import evaluating
+from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import has_virtual_tokens, inner
 
 Way = Literal["fused", "own"]
@@ -107,8 +108,8 @@ def _ways(model: nn.Module) -> tuple[Way, ...]:
 def _stand_ins(model: nn.Module, way: Way) -> StandIns:
     """Return what stands in for which module's ``forward``: first layers, then the linear modules of others."""
     device = next(model.parameters()).device
-    if device.type != "cpu":
-        return ()
+    if device.type != "cpu" or stream_of(model) is not None:
+        return ()  # packed weights are a copy of all of them
     _, available = memory_of(device)
     if sum(parameter.nbytes for parameter in model.parameters()) > MAX_PACKED_SHARE * available:
         return ()

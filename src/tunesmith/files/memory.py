@@ -1,0 +1,52 @@
+"""How much memory a process can take: what the machine, its control group and its own limits leave."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def free_memory() -> int:
+    """Return the bytes that this process can take besides what it has."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    return min([available, *group_limits(Path("/sys/fs/cgroup")), *own_limits(Path("/proc/self/status"))])
+
+
+def group_limits(root: Path) -> list[int]:
+    """Return what the control group (of a container or a service, Linux) lets this process take besides."""
+    pairs = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    )
+    found = []
+    for limit, usage, statistics, reclaimable in pairs:
+        try:
+            most = int((root / limit).read_text(encoding="ascii"))
+            taken = int((root / usage).read_text(encoding="ascii"))
+            lines = (line.split() for line in (root / statistics).read_text(encoding="ascii").splitlines())
+            cached = next((int(line[1]) for line in lines if line[:1] == [reclaimable]), 0)
+        except (OSError, ValueError, IndexError):
+            continue  # no such group, or "max": no limit
+        found.append(max(most - taken + cached, 0))
+    return found
+
+
+def own_limits(status: Path) -> list[int]:
+    """Return what the limits of the process itself (``ulimit -d`` and ``-v``, Linux) let it take besides.
+
+    ``status`` is its page in ``/proc``.
+    """
+    if sys.platform == "win32":
+        return []
+    import resource
+
+    try:
+        lines = (line.split() for line in status.read_text(encoding="ascii", errors="replace").splitlines())
+        taken = {line[0]: 1024 * int(line[1]) for line in lines if line and line[0] in ("VmData:", "VmSize:")}
+    except (OSError, ValueError, IndexError):
+        return []
+    limits = {"VmData:": resource.RLIMIT_DATA, "VmSize:": resource.RLIMIT_AS}
+    found = ((resource.getrlimit(limit)[0], taken[key]) for key, limit in limits.items() if key in taken)
+    return [max(most - used, 0) for most, used in found if most != resource.RLIM_INFINITY]
