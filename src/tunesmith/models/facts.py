@@ -97,7 +97,8 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
     ``named_modules`` hands every module up through all that it lies in, which takes several times as long.
     """
-    seen, waiting = set(), [("", model)]
+    seen: set[nn.Module] = set()
+    waiting = [("", model)]
     while waiting:
         name, module = waiting.pop()
         if module in seen:
