@@ -128,6 +128,14 @@ def test_every_usual_form_is_found_and_read_to_the_same_rows(tmp_path: Path, for
     assert messages_of(data) == expected(tmp_path)
 
 
+def test_the_character_that_stands_for_images_is_text_where_somebody_wrote_it(tmp_path: Path) -> None:
+    rows = [asked(tmp_path, number) for number in range(NUM)]
+    rows[3]["question"] = f"{IMAGE_PLACE}{question(3)}"
+    data = data_of(write_rows(tmp_path / "rows.jsonl", rows))
+    found = [row[0] for row in messages_of(data) if question(3) in row[0]["content"]]
+    assert [(one["content"], len(one["images"])) for one in found] == [(f"{IMAGE_PLACE}\ufffd{question(3)}", 1)]
+
+
 @pytest.mark.parametrize("kind", ["lists of bytes", "one of bytes"])
 def test_images_that_a_parquet_file_holds_itself_are_read(tmp_path: Path, kind: str) -> None:
     rows = []

@@ -147,7 +147,7 @@ def place(tmp_path: Path, llama_folder: Path) -> Path:
         "odd": {
             "file_name": "turns.jsonl",
             "formatting": "sharegpt",
-            "columns": {"messages": "conversations", "images": "pictures"},
+            "columns": {"messages": "conversations", "images": "pictures", "videos": "films"},
             "tags": {"role_tag": "who", "content_tag": "what", "user_tag": "it", "assistant_tag": "me"},
         },
     }
@@ -272,7 +272,17 @@ def test_several_sets_become_a_mixture(write: Write, place: Path) -> None:
     odd = import_config(write(LLAMA_FACTORY, dataset="odd"))
     left = {line.key: line.said for line in odd.left_out}
     assert "Rename them" in left["dataset_info.json: odd.tags"]
-    assert "dataset_info.json: odd.columns.images" in left
+    assert "dataset_info.json: odd.columns.images" not in left
+    assert "dataset_info.json: odd.columns.videos" in left
+
+
+def test_sets_that_show_images_become_conversations_about_them(write: Write, place: Path) -> None:
+    found = import_config(write(LLAMA_FACTORY, dataset="odd")).config
+    assert found.task.name == "image_chat"
+    assert found.data.columns == {"messages": "conversations", "images": "pictures"}
+    preferred = import_config(write(LLAMA_FACTORY, dataset="odd", stage="rm"))
+    left = {line.key: line.said for line in preferred.left_out}
+    assert "stage sft alone" in left["dataset_info.json: odd.columns.images"]
 
 
 def test_methods_and_optimizers_of_other_names(write: Write) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("PIL")
 
 from seeing import asked, draw_shape, vision_folder, write_rows
 from tunesmith.cli.application import tunesmith
+from tunesmith.cli.chat import Conversation, converse
 from tunesmith.config.build import build
 from tunesmith.models.quiet import quiet
 from tunesmith.run import Run, RunConfig, Stopped, Writing, train
@@ -114,6 +115,18 @@ def test_the_command_line_shows_images(run: Run, tmp_path: Path) -> None:
     missing = CliRunner().invoke(tunesmith, ["chat", str(run.folder), "--image", "nowhere.png", "--message", "Which?"])
     assert missing.exit_code != 0
     assert "nowhere.png" in missing.output + str(missing.exception)
+
+
+def test_an_image_that_cannot_be_opened_does_not_end_a_conversation(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, colour, _ = draw_shape(tmp_path / "one.png", 40)
+    typed = iter(["/image nowhere.png", f"/image {path}", "Which colour?", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    converse(Conversation(run, Writing(max_new_tokens=8), None))
+    said = capsys.readouterr()
+    assert "nowhere.png is not there" in said.err
+    assert said.out.count(colour) == 1
 
 
 def test_what_is_trained_can_be_looked_at_before(run: Run) -> None:

@@ -16,6 +16,7 @@ from tunesmith.engine import checkpoint
 from tunesmith.files import operations
 from tunesmith.run import Observer, Run, RunConfig, Stopped, Workshop, kept_states, train
 from tunesmith.run.assembly import Network
+from tunesmith.run.directory import RunDirectory
 from tunesmith.types import StepInfo
 
 Configure = Callable[..., RunConfig]
@@ -176,4 +177,4 @@ def test_a_run_that_replaces_a_paused_one_does_not_go_on_from_it(
         monkeypatch.setattr(kept_states, "ROOM", 0.0)  # so that the next one has its state on disk
         train(config, workshop=workshop, until=5, overwrite=True)
         assert not workshop.states.num_bytes
-        assert list(checkpoint.list_steps(tmp_path / "a" / "checkpoints")) == [5]
+        assert list(checkpoint.list_steps(RunDirectory(tmp_path / "a").staged.checkpoints)) == [5]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def chat_command(run: Path, message: str | None, system: str | None, images: tup
     if message is not None:
         conversation.say(message)
     elif sys.stdin.isatty():
-        _converse(conversation)
+        converse(conversation)
     else:
         with text_input():
             for line in sys.stdin:
@@ -72,12 +72,15 @@ class Conversation:
         self.sees = run.task.head().reads_images
 
     def show(self, path: str) -> None:
-        """Show an image with the next message; ``InputError`` where the run sees none."""
+        """Show an image with the next message; ``InputError`` where the run sees none, or it cannot be opened."""
         if not self.sees:
             raise InputError(
                 f"The run in {self._run.folder} reads texts alone: it is shown no images.",
                 "Train with --task image_chat and a model that sees.",
             )
+        from tunesmith.data.image_chat_rows import read_conversation
+
+        read_conversation([{"role": "user", "content": [{"type": "image", "image": path}]}])
         self._images.append(path)
 
     def warm_up(self) -> None:
@@ -113,7 +116,8 @@ class Conversation:
         return self._run.chat([*system, *messages], self._writing)
 
 
-def _converse(conversation: Conversation) -> None:
+def converse(conversation: Conversation) -> None:
+    """Talk with somebody who types, until they end it."""
     known = f"{HELP} {SEEING}" if conversation.sees else HELP
     say(known, dim=True)
     while True:
@@ -130,8 +134,16 @@ def _converse(conversation: Conversation) -> None:
         elif command == "/system":
             conversation.reset(rest.strip())
         elif command == "/image" and conversation.sees:
-            conversation.show(rest.strip())
+            _try(conversation.show, rest.strip())
         elif command.startswith("/"):
             say(f"There is no {command}. {known}", dim=True)
         elif text:
-            conversation.say(text)
+            _try(conversation.say, text)
+
+
+def _try(what: Callable[[str], None], given: str) -> None:
+    """Do something that is typed; where it cannot be done, say why, and the conversation goes on as it was."""
+    try:
+        what(given)
+    except InputError as error:
+        say(error, err=True)

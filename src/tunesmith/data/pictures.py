@@ -66,6 +66,11 @@ class Pictures:
     def _shown_by(self, sequence: int) -> IntArray:
         return self.shown[self.offsets[sequence] : self.offsets[sequence + 1]]
 
+    def shapes_of(self, sequence: int) -> IntArray:
+        """Return the shapes of the arrays of the images that a sequence shows."""
+        found: IntArray = self.shapes[self._shown_by(sequence)]
+        return found
+
     def select(self, sequences: IntArray) -> Self:
         """Return these sequences, in this order; no image is looked at."""
         shown = [self._shown_by(int(one)) for one in sequences]

@@ -264,10 +264,12 @@ class _Probe:
         return measure_kept(self.scorer, self.collate, self.data, self.length)
 
 
-def _content(values: Array | Ragged | Pixels, row: int) -> list[Any]:
-    """Return the kind of a row's values and a hash of them; of images, which all have one size, where they are."""
+def _content(values: Array | Ragged | Pixels | Pictures, row: int) -> list[Any]:
+    """Return the kind of a row's values and a hash of them; of images, their sizes alone, which is what counts."""
     if isinstance(values, Pixels):
         return ["pixels", row]
+    if isinstance(values, Pictures):
+        return ["pictures", values.shapes_of(row).tolist()]
     found = np.ascontiguousarray(values[row])
     return [str(found.dtype), list(found.shape), hash_bytes(found.tobytes())]
 

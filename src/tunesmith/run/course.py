@@ -148,7 +148,8 @@ class Course:
     def _count_time(self) -> None:
         now = time.perf_counter()
         self.session.progress.seconds += now - self._clock
-        self.session.logbook.unsaved_seconds += now - self._clock
+        if self._saved_step != self.session.training.step:
+            self.session.logbook.unsaved_seconds += now - self._clock
         self._clock = now
 
 

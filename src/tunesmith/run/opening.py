@@ -55,7 +55,7 @@ def open_run(composed: Composed, *, resume: bool) -> Opened:
     if resume:
         _restore(composed, before)
     else:
-        composed.workshop.states.forget(directory.path)  # of a run that this one replaces
+        composed.workshop.states.forget(directory.final or directory.path)  # of a run that this one replaces
     return next_stage(Opened, composed, decisions=decisions, rival=rival, general=general)
 
 
