@@ -18,10 +18,11 @@ def pairwise(*factors: Sequence[str], allowed: Callable[[Row], bool] = lambda _:
 
     Each row is the one that adds most pairs to those before it, the first one of several: the same rows every time.
     """
-    possible = [row for row in product(*factors) if allowed(row)]
-    missing = set().union(*map(pairs_of, possible))
+    adds = {row: pairs_of(row) for row in product(*factors) if allowed(row)}
     rows: list[Row] = []
-    while missing:
-        rows.append(max(possible, key=lambda row: len(pairs_of(row) & missing)))
-        missing -= pairs_of(rows[-1])
+    while adds:
+        best = max(adds, key=lambda row: len(adds[row]))
+        rows.append(best)
+        found = adds[best]
+        adds = {row: left for row, pairs in adds.items() if (left := pairs - found)}
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,23 +37,37 @@ def _with_proof_tasks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where runs are kept that several tests ask for, each trained by the first of them."""
+    return tmp_path_factory.mktemp("shared")
+
+
 @pytest.fixture
-def adapted(configured: Configure, llama_folder: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Return what trains an adapter for a row of the contract's tasks and gives its folder."""
+def adapted(configured: Configure, llama_folder: Path, shared: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return what trains an adapter for a row of the contract's tasks and gives its folder: the test's own copy."""
 
     def make(row: str = "classification", **sections: Any) -> Path:
+        if sections:
+            return train_row(tmp_path, row, **sections)
+        if not (shared / row / row).exists():
+            train_row(shared / row, row)
+        return Path(shutil.copytree(shared / row / row, tmp_path / row))
+
+    def train_row(place: Path, row: str, **sections: Any) -> Path:
         name, settings, example = TASK_ROWS[row]
+        place.mkdir(exist_ok=True)
         model = {"model": str(llama_folder)} if name in WRITING else {}
-        model = {"model": str(writer_folder(tmp_path))} if row == WRITES_FROM_ENCODER else model
+        model = {"model": str(writer_folder(place))} if row == WRITES_FROM_ENCODER else model
         config = configured(
             **{
                 **model,
-                "data": str(write_rows(tmp_path, example)),
+                "data": str(write_rows(place, example)),
                 "task": {"name": name, **settings},
                 "method": {"name": "lora", "rank": 2},
                 "train": {"epochs": 1},
                 "evaluation": {"num_resamples": 20, "baseline": False, "answers": 0},
-                "output": str(tmp_path / row),
+                "output": str(place / row),
                 **sections,
             }
         )
@@ -153,7 +168,7 @@ def test_what_cannot_be_written_is_refused_with_what_can(
 
 
 def test_without_the_rows_of_the_run_others_are_asked_for(adapted: Callable[..., Path], tmp_path: Path) -> None:
-    run = Run.open(adapted())
+    run = Run.open(adapted(train={"epochs": 1}))  # on rows of its own
     (tmp_path / "rows.jsonl").rename(tmp_path / "elsewhere.jsonl")
     with pytest.raises(InputError, match="--data FILE"):
         merge(run, tmp_path / "merged")

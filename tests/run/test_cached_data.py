@@ -246,7 +246,7 @@ class TestEncodings:
         assert encode()
 
     def test_the_libraries(self, encode: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(assembly, "version", lambda name: f"another {name}")
+        monkeypatch.setattr(assembly, "version_of", lambda name: f"another {name}")
         assert encode()
 
     @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -52,6 +53,8 @@ class Key:
     """The names that know this key, where its section is a choice and not all of them do."""
     section: Section | None = None
     """Set for a key that stands for a section: it picks the choice, or fills the section's own key."""
+    written: str = ""
+    """All of the field as a text, which is the same where several classes have one and the same field."""
 
 
 def find_section(field: FieldInfo) -> Section | None:
@@ -78,19 +81,35 @@ def find_section(field: FieldInfo) -> Section | None:
 
 def list_keys(cls: type[Config], prefix: str = "") -> Iterator[Key]:
     """Yield every key of the tree below ``cls`` that people give, in the order of the fields."""
-    for name, field in cls.model_fields.items():
+    for name, field, section, written in _fields_of(cls):
         path = f"{prefix}{name}"
-        section = find_section(field)
-        if field.json_schema_extra == BY_ITSELF:
-            continue
         if section is None:
-            yield Key(path, field)
+            yield Key(path, field, written=written)
         elif section.choice is None:
             assert section.cls is not None
             yield from list_keys(section.cls, f"{path}.")
         else:
-            yield Key(path, field, section=section)
+            yield Key(path, field, section=section, written=written)
             yield from _list_choice_keys(section, section.choice.key, path)
+
+
+_Fields = tuple[tuple[str, FieldInfo, Section | None, str], ...]
+_known: WeakKeyDictionary[type[Config], tuple[Mapping[str, FieldInfo], _Fields]] = WeakKeyDictionary()
+
+
+def _fields_of(cls: type[Config]) -> _Fields:
+    """Return the fields of a class that people give, with their sections and as texts, found once for each class.
+
+    What a choice may be is not remembered: methods and tasks are added to its registry. A class that refers to one
+    defined later gets new fields as soon as that is there.
+    """
+    fields = cls.model_fields
+    known = _known.get(cls)
+    if known is None or known[0] is not fields:
+        given = [(name, one) for name, one in fields.items() if one.json_schema_extra != BY_ITSELF]
+        found = tuple((name, one, find_section(one), repr(one)) for name, one in given)
+        known = _known[cls] = (fields, found)
+    return known[1]
 
 
 def _list_choice_keys(section: Section, key_name: str, path: str) -> Iterator[Key]:
@@ -100,13 +119,13 @@ def _list_choice_keys(section: Section, key_name: str, path: str) -> Iterator[Ke
     for choice_name, cls in classes.items():
         for key in list_keys(cls, f"{path}."):
             if key.path != f"{path}.{key_name}":
-                found.setdefault((key.path, repr(key.field)), (key, []))[1].append(choice_name)
+                found.setdefault((key.path, key.written), (key, []))[1].append(choice_name)
     for key, names in found.values():
         if len(names) == len(classes):
             yield key
     for key, names in found.values():
         if len(names) < len(classes):
-            yield Key(key.path, key.field, tuple(names), key.section)
+            yield Key(key.path, key.field, tuple(names), key.section, key.written)
 
 
 def paths_of(key: Key) -> Iterator[str]:

@@ -148,10 +148,19 @@ def as_strings(cell: Any, cut: str = "words") -> list[str] | None:
     """Return a cell of tokens or tags as a list: a list, one written as text, or a text that is cut."""
     if cell is None:
         return None
-    if isinstance(cell, str):
-        parsed = cells.parse_list(cell)
-        cell = _CUTS[cut](cell) if parsed is None else parsed
-    return ["" if item is None else str(item) for item in cell]
+    parsed = parsed_list(cell)
+    return cut_text(cell, cut) if parsed is None else parsed
+
+
+def parsed_list(cell: Any) -> list[str] | None:
+    """Return the items of a cell that is a list, or one written as text, as texts; None for one that is to be cut."""
+    items = cells.parse_list(cell) if isinstance(cell, str) else cell
+    return None if items is None else ["" if item is None else str(item) for item in items]
+
+
+def cut_text(text: str, cut: str) -> list[str]:
+    """Return the parts of a text in one of the ways of ``TOKEN_CUTS`` and ``TAG_CUTS``."""
+    return _CUTS[cut](text)
 
 
 def types_of(tags: Sequence[str] | None) -> list[str] | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.conll_layout import is_scheme_tag
 from tunesmith.data.spans import parse_spans
-from tunesmith.data.tagged import TAG_CUTS, TOKEN_CUTS, as_strings
+from tunesmith.data.tagged import TAG_CUTS, TOKEN_CUTS, cut_text, parsed_list
 from tunesmith.types import ColumnProfile
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ def mark_tagged(profiles: Mapping[str, ColumnProfile], sample: pa.Table) -> dict
             holds, has_none = _are_spans(cells)
             found[name] = replace(found[name], holds_spans=holds, has_no_spans=has_none)
     values = {name: cells for name, cells in values.items() if profiles[name].kind != "object"}
-    tokens_of = {name: _cuts(cells, TOKEN_CUTS) for name, cells in values.items()}
-    for name, cells in values.items():
-        tags = _cuts(cells, TAG_CUTS)
-        tokens = [other for other, cuts in tokens_of.items() if other != name and _belong_together(cuts, tags)]
+    if len(values) < 2:
+        return found  # tokens and tags are in two columns
+    cuts_of = {name: _cuts(cells) for name, cells in values.items()}
+    for name, tags in cuts_of.items():
+        tokens = [other for other, cuts in cuts_of.items() if other != name and _belong_together(cuts, tags)]
         if tokens:
             found[name] = replace(found[name], tags_of=tuple(tokens))
     return found
@@ -67,25 +69,32 @@ def _are_spans(cells: Sequence[Any]) -> tuple[bool, bool]:
     return any(parsed) and num_good >= 0.9 * len(parsed), bool(parsed) and not num_good
 
 
-def _cuts(cells: Sequence[Any], ways: Sequence[str]) -> list[_Cut]:
-    """Return the ways to cut cells that are lists (there is one) or text."""
+def _cuts(cells: Sequence[Any]) -> dict[str, _Cut]:
+    """Return the ways to cut cells that are lists (there is one, of every name) or text, into tokens or into tags."""
     texts = [cell for cell in cells if isinstance(cell, str)]
     if any(len(text) > _MAX_CHARACTERS for text in texts):
-        return []
-    found = []
-    for way in ways if texts else ways[:1]:
-        lists = [as_strings(cell, way) for cell in cells]
-        parts: dict[str, int] = {}
-        for items in lists:
-            for item in items or ():
-                parts[item] = parts.get(item, 0) + 1
-        are_texts = any(not part.lstrip("+-").replace(".", "").isdigit() for part in parts)
-        found.append(_Cut(tuple(-1 if items is None else len(items) for items in lists), parts, are_texts, not texts))
-    return found
+        return {}
+    lists = [parsed_list(cell) for cell in cells]
+    ways = tuple(dict.fromkeys((*TOKEN_CUTS, *TAG_CUTS)))
+    if not texts:
+        return dict.fromkeys(ways, _cut(cells, lists, ways[0], are_cut_already=True))
+    return {way: _cut(cells, lists, way, are_cut_already=False) for way in ways}
 
 
-def _belong_together(tokens: Sequence[_Cut], tags: Sequence[_Cut]) -> bool:
-    return any(_fit(one, other) for one in tokens for other in tags)
+def _cut(cells: Sequence[Any], lists: Sequence[list[str] | None], way: str, *, are_cut_already: bool) -> _Cut:
+    """Cut cells in one way, all but those that are ``lists`` already."""
+    rows = [
+        None if cell is None else cut_text(cell, way) if items is None else items
+        for cell, items in zip(cells, lists, strict=True)
+    ]
+    parts = Counter(chain.from_iterable(items for items in rows if items))
+    are_texts = any(not part.lstrip("+-").replace(".", "").isdigit() for part in parts)
+    return _Cut(tuple(-1 if items is None else len(items) for items in rows), parts, are_texts, are_cut_already)
+
+
+def _belong_together(tokens: Mapping[str, _Cut], tags: Mapping[str, _Cut]) -> bool:
+    ways = ((tokens[one], tags[other]) for one in TOKEN_CUTS if one in tokens for other in TAG_CUTS if other in tags)
+    return any(_fit(one, other) for one, other in ways)
 
 
 def _fit(tokens: _Cut, tags: _Cut) -> bool:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from tunesmith.files.hashing import hash_file, hash_json
+from tunesmith.version import version_of
 
 
 @cache
@@ -22,7 +22,7 @@ def source_hash(*names: str, libraries: tuple[str, ...] = ()) -> str:
     module without a file (one typed into a prompt) only the name counts.
     """
     sources = {name: _files_of(name) for name in names}
-    return hash_json([sources, {library: version(library) for library in libraries}])
+    return hash_json([sources, {library: version_of(library) for library in libraries}])
 
 
 def _files_of(name: str) -> dict[str, str]:

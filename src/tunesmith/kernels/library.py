@@ -72,13 +72,15 @@ def kernel(name: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer:
 
 def serves(*tensors: torch.Tensor | None) -> bool:
     """Say whether native code takes these tensors: all on the CPU, of one format it knows, laid out contiguously."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    dtype = given[0].dtype
-    return (
-        dtype in DTYPES
-        and all(tensor.is_cpu and tensor.dtype == dtype and tensor.is_contiguous() for tensor in given)
-        and library() is not None
-    )
+    dtype = None
+    for tensor in tensors:  # a loop, for this is asked of every layer in every step
+        if tensor is None:
+            continue
+        if dtype is None:
+            dtype = tensor.dtype
+        if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous():
+            return False
+    return dtype in DTYPES and library() is not None
 
 
 def address(tensor: torch.Tensor | None) -> ctypes.c_void_p | None:

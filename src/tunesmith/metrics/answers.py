@@ -14,7 +14,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from tunesmith.bounded.marks import in_order
 from tunesmith.metrics.weighting import FloatArray, Metrics, over_replicates, ratio
 from tunesmith.types import MissingExtraError
+from tunesmith.version import version_of
 
 Statistics = dict[str, npt.NDArray[Any]]
 
@@ -94,7 +94,7 @@ def signatures(references: Sequence[Reference]) -> dict[str, str]:
         scorer.num_refs = num_references if isinstance(num_references, int) else -1
         found[name] = str(scorer.get_signature())
     unit = "words, Chinese and Japanese characters each for itself"
-    found["rouge_l"] = f"nrefs:{num_references}|tok:{unit}|stemmer:no|rouge-score:{version('rouge-score')}"
+    found["rouge_l"] = f"nrefs:{num_references}|tok:{unit}|stemmer:no|rouge-score:{version_of('rouge-score')}"
     return found
 
 

@@ -109,8 +109,20 @@ _held: WeakKeyDictionary[nn.Module, Facts] = WeakKeyDictionary()
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, module in model.named_modules():
+    """Give modules by their names, each followed by its own parameters; one that is there twice by one of its names.
+
+    ``named_modules`` hands every module up through all that it lies in, which takes several times as long.
+    """
+    seen: set[nn.Module] = set()
+    waiting = [("", model)]
+    while waiting:
+        name, module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
         yield name, module
         for key, parameter in module._parameters.items():
             if parameter is not None:
                 yield key, parameter
+        prefix = f"{name}." if name else ""
+        waiting += [(prefix + key, child) for key, child in module._modules.items() if child is not None]

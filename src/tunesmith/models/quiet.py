@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _LOGGERS = ("transformers", "peft", "huggingface_hub", "tokenizers", "bitsandbytes")
@@ -26,18 +26,29 @@ def quiet() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _set_levels(dict.fromkeys(_LOGGERS, logging.ERROR))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        _set_levels(levels)
         if bars:
             transformers_logging.enable_progress_bar()
         if hub_bars:
             enable_progress_bars()
         else:
             disable_progress_bars()
+
+
+def _set_levels(levels: Mapping[str, int]) -> None:
+    """Set the levels of loggers, by name; those that have theirs already are left alone.
+
+    ``setLevel`` makes every logger of the process forget what it lets pass, which are hundreds once ``transformers`` is
+    imported. It is called for the last alone, which is enough for all.
+    """
+    others = [logger for logger in map(logging.getLogger, levels) if logger.level != levels[logger.name]]
+    for logger in others:
+        logger.level = levels[logger.name]
+    if others:
+        others[-1].setLevel(others[-1].level)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,7 @@ from tunesmith.run.rows import find_rows
 from tunesmith.tasks.base import Columns, Task
 from tunesmith.tasks.version import task_version
 from tunesmith.types import ColumnChoice, InputError, Problem
+from tunesmith.version import version_of
 
 if TYPE_CHECKING:
     import torch
@@ -168,7 +168,7 @@ class Network:
     def encode_cached(self, task: Task, columns: Columns, content_hash: str) -> Encoded:
         """Tokenise a split, or memory-map it if the same content was tokenised the same way before."""
         settings = task.model_dump(mode="json", exclude=set(task.not_encoded))
-        libraries = {name: version(name) for name in ("tokenizers", "transformers")}
+        libraries = {name: version_of(name) for name in ("tokenizers", "transformers")}
         key = hash_json([task_version(task), libraries, settings, self.tokenizer_sha256, self.max_length, content_hash])
         folder = cached_folder("encoded", key, lambda folder: self.encode(task, columns).save(folder), hashes=True)
         return Encoded.load(folder)

@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
+from functools import cache
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from tunesmith.kernels.library import library
 from tunesmith.readable import size
+from tunesmith.version import version_of
 
 PACKAGES = (
     "tunesmith",
@@ -30,14 +32,17 @@ PACKAGES = (
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
 
+_COMMIT, _NO_COMMIT = "# branch.oid ", "(initial)"
+"""What git's second format of ``status`` says of the commit, and what stands there before the first one."""
+
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of every package that takes part in the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+            found[package] = version_of(package)
+        except PackageNotFoundError:
             continue
     return found
 
@@ -54,7 +59,7 @@ def machine() -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerator": accelerator,
-        "instructions": instructions(),
+        "instructions": list(instructions()),
         "native_kernels": library() is not None,
     }
 
@@ -66,6 +71,7 @@ def machine_in_words(found: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
+@cache
 def processor_name() -> str:
     """Return the processor's model name where the system tells it."""
     for line in _cpuinfo():
@@ -74,27 +80,27 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def instructions() -> list[str]:
+@cache
+def instructions() -> tuple[str, ...]:
     """Return which of the instruction sets that matter for matrix products the processor has (Linux on x86)."""
     for line in _cpuinfo():
         if line.startswith("flags"):
             flags = set(line.partition(":")[2].split())
-            return [name for name in INSTRUCTIONS if name in flags]
-    return []
+            return tuple(name for name in INSTRUCTIONS if name in flags)
+    return ()
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Return the commit and whether files are changed, if ``folder`` is in a git checkout."""
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+        lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    commit = next((line.removeprefix(_COMMIT) for line in lines if line.startswith(_COMMIT)), _NO_COMMIT)
+    if commit == _NO_COMMIT:
+        return None
+    return {"commit": commit, "dirty": not all(line.startswith("#") for line in lines)}
 
 
 def _cpuinfo() -> list[str]:

@@ -79,7 +79,7 @@ def finish(session: Ready, *, peak_memory: int) -> None:
 def _write_card(
     session: Ready, summary: dict[str, Any], evaluation: dict[str, Any] | None, environment: dict[str, Any]
 ) -> None:
-    config, task = session.directory.read_config(), session.data.task
+    config, task = session.resolved, session.data.task  # what ``config.yaml`` holds
     said = task.card(inputs_of(task, config.data.columns), session.network.tokenizer)
     parts = Parts(said, task.head(), config.method, config.model)
     card = model_card(parts, config.model_dump(mode="json"), summary, evaluation, environment)

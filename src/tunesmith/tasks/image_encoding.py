@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from tunesmith.files.hashing import hash_json
 from tunesmith.files.operations import reserve
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.types import InputError
+from tunesmith.version import version_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,7 +76,7 @@ def _distinct(keys: Sequence[str | None]) -> tuple[list[int], IntArray]:
 def _kept(shape: tuple[int, ...], chosen: Sequence[str], expected: Sequence[str | None], reader: ImageReader) -> Path:
     """Return the file of many images in the cache, made one image at a time."""
     digest = hashlib.sha256("\n".join(key or name for key, name in zip(expected, chosen, strict=True)).encode())
-    libraries = {name: version(name) for name in ("pillow", "transformers")}
+    libraries = {name: version_of(name) for name in ("pillow", "transformers")}
     key = hash_json([reading_version(), libraries, reader.image_settings, list(reader.size), digest.hexdigest()])
 
     def build(folder: Path) -> None:

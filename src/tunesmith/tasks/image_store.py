@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from tunesmith.files.cache import cached_folder
 from tunesmith.files.hashing import hash_json
 from tunesmith.models.vision_reader import Seen, VisionReader
 from tunesmith.types import InputError
+from tunesmith.version import version_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,7 +94,7 @@ def see_images(images: Sequence[Mapping[str, str]], reader: VisionReader) -> See
         }
         return SeenImages(tuple(one.text for one in seen), values, shapes, {})
     digest = hashlib.sha256("\n".join(image[CONTENT] for image in images).encode())
-    libraries = {name: version(name) for name in ("pillow", "transformers")}
+    libraries = {name: version_of(name) for name in ("pillow", "transformers")}
     key = hash_json([reading_version(), libraries, reader.image_settings, digest.hexdigest()])
     return _kept(cached_folder("images", key, lambda folder: _write(folder, images, reader), hashes=True), reader)
 
