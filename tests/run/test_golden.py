@@ -41,7 +41,7 @@ CASES = {
     ),
     "chat": Case("--method lora --method.rank 4 --train.learning_rate 0.01", "chats", "llama"),
     "plain text": Case("--task causal_lm --model.max_length 64 --train.learning_rate 0.01", "texts", "llama"),
-    "masked": Case("--task masked_lm --train.learning_rate 0.01", "texts"),
+    "masked": Case("--task masked_lm --method.head_factor 1 --train.learning_rate 0.01", "texts"),
     "chain of tags": Case(
         "--task token_classification --task.crf true --model.dropout 0.1 --train.learning_rate 0.01", "tags", "lstm"
     ),
