@@ -49,7 +49,7 @@ def make_old(folder: Path) -> None:
     """Write configuration and checkpoints of a run in the form that the first version gave them."""
     values = load_yaml(folder / "config.yaml")
     del values["version"]
-    later = ("parallel", "rank_timeout")  # keys that there were not then
+    later = ("parallel", "rank_timeout", "offload")  # keys that there were not then
     values["train"] |= {name: value for name, value in values.pop("compute").items() if name not in later}
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     for state in folder.glob("checkpoints/step-*/state.json"):

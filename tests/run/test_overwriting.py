@@ -32,7 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, reviews: Path, bert_folder: P
     place = tmp_path_factory.mktemp("made") / "run"
     values = {"model": str(bert_folder), "data": str(reviews), "output": str(place), "evaluation": JUDGED}
     settings = {"precision": "fp32", "batch_size": 16, "epochs": 2, "early_stopping": {"patience": "never"}, **QUICK}
-    return train(build(RunConfig, {**values, "train": settings, "compute": SAVED}))
+    method = {"name": "full", "head_factor": 1.0}
+    return train(build(RunConfig, {**values, "train": settings, "compute": SAVED, "method": method}))
 
 
 @pytest.fixture

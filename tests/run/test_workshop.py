@@ -66,9 +66,9 @@ def test_runs_are_what_they_are_alone_and_the_model_is_loaded_once(
     loaded = []
     load = OTHER_MODELS.load
 
-    def counted(source: Any, *arguments: Any) -> Any:
+    def counted(source: Any, *arguments: Any, **options: Any) -> Any:
         loaded.append(source.name)
-        return load(source, *arguments)
+        return load(source, *arguments, **options)
 
     def configure(name: str, k: int) -> RunConfig:
         return configured(method=methods[k], output=str(tmp_path / f"{name}-{k}"), train={"seed": k // 2})

@@ -57,6 +57,10 @@ class LoadingCode:
     lines: tuple[str, ...]
 
 
+RATE_OPTIONS = frozenset({"layer_decay", "head_factor"})
+"""The options that say how fast parts of a model learn, and nothing of the model before its first step."""
+
+
 class Method(Config, StepHooks):
     """Which parameters are trained, and how. One file and one entry of ``METHODS`` each."""
 
@@ -73,7 +77,7 @@ class Method(Config, StepHooks):
     """Whether the model is smaller after ``take_calibration``: what it costs is measured before and after."""
     shaping_options: ClassVar[tuple[str, ...] | None] = None
     """The options that decide, but for weights drawn from the seed, what the model computes before its first step and
-    what of it stays frozen; None for all of them."""
+    what of it stays frozen; None for all but ``RATE_OPTIONS``."""
 
     title: ClassVar[str] = ""
     """What it is called in a sentence, after "fine-tuned by"; its name when empty."""
@@ -82,6 +86,15 @@ class Method(Config, StepHooks):
     """Factor on the learning rate per layer below the head (1 = the same rate everywhere)."""
     head_factor: Annotated[float, Field(gt=0)] | None = Field(default=None, json_schema_extra=BY_DATA)
     """Factor on the learning rate of the head that is new for the task: it begins with nothing, the rest with much."""
+
+    def without_rates(self) -> dict[str, Any]:
+        """Return all options but ``RATE_OPTIONS``, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(RATE_OPTIONS))
+
+    def shape(self) -> dict[str, Any]:
+        """Return the options that ``shaping_options`` names, as JSON values."""
+        options = self.without_rates()
+        return {key: options[key] for key in self.shaping_options or options}
 
     def rate_factor(self) -> float:
         """Return what the method's options ask for as a factor on ``default_learning_rate``."""

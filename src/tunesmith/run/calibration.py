@@ -61,7 +61,7 @@ def _column(composed: Composed) -> Column[tuple[dict[str, torch.Tensor], float]]
         data.task.model_dump(mode="json"),
         data.prepared.hashes["train"],
         composed.model_key,
-        method.model_dump(mode="json"),
+        method.without_rates(),
         method.num_calibration_rows,
         config.train.seed,
     ]

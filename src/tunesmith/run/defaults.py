@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from tunesmith.data.encoded import Encoded
     from tunesmith.engine.config import TrainConfig
-    from tunesmith.methods.base import Method
     from tunesmith.run.assembly import Network
     from tunesmith.run.config import RunConfig
     from tunesmith.run.directory import RunDirectory
@@ -202,14 +201,9 @@ def taken_up(config: RunConfig, directory: RunDirectory) -> RunConfig:
             "train": fill(train, saved).model_copy(update=sections),
             "compute": fill(config.compute, before.compute),
             "model": fill(config.model, before.model) if same_model else config.model,
-            "method": _with_head_factor(fill(config.method, before.method)) if same_method else config.method,
+            "method": fill(config.method, before.method) if same_method else config.method,
         }
     )
-
-
-def _with_head_factor(method: Method) -> Method:
-    """Return the method of a run that is resumed: those of earlier versions gave all parameters one rate."""
-    return method if method.head_factor is not None else method.model_copy(update={"head_factor": 1.0})
 
 
 def as_record(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:

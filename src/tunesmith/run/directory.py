@@ -104,7 +104,11 @@ class RunDirectory:
     def read_config(self) -> RunConfig:
         """Read ``config.yaml``, whatever version has written it."""
         values, _ = migrate(load_yaml(self.config), str(self.config))
-        return build(RunConfig, values, str(self.config))
+        config = build(RunConfig, values, str(self.config))
+        if config.method.head_factor is not None:
+            return config
+        # Runs of earlier versions, which do not say it, gave all parameters one rate.
+        return config.model_copy(update={"method": config.method.model_copy(update={"head_factor": 1.0})})
 
     def begin(self, *, anew: bool) -> None:
         """Make the folder a run's, before anything else is written; ``anew`` removes a replacement begun before."""

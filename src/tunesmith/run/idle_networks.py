@@ -27,7 +27,7 @@ from tunesmith.tasks.base import Task
 from tunesmith.types import Problem
 
 HOOKS = [name for name, value in vars(StepHooks).items() if callable(value) and name != "has"]
-PARTS = ("model", "method", "compute")
+PARTS = ("model", "compute")
 OWN_WAYS = ("settled", "should_stop", "decisions", "num_calibration_rows", "calibrate", "take_calibration")
 """What methods that do more than to train weights have of their own, beside hooks."""
 
@@ -211,9 +211,12 @@ def _rows_of(data: TaskData) -> list[Any]:
 
 
 def _parts_of(config: RunConfig) -> dict[str, Any]:
-    """Return what a network follows from, beside rows and task; the learning rate is no part of it."""
+    """Return what a network follows from, beside rows and task; learning rates are no part of it."""
     parts: dict[str, Any] = {name: getattr(config, name).model_dump(mode="json") for name in PARTS}
-    return parts | {"train": {"seed": config.train.seed, "precision": config.train.precision}}
+    return parts | {
+        "method": config.method.without_rates(),
+        "train": {"seed": config.train.seed, "precision": config.train.precision},
+    }
 
 
 def _is_either(wanted: Any, given: Any, resolved: Any) -> bool:

@@ -143,11 +143,16 @@ class Composed:
     def model_key(self) -> list[Any]:
         """What the model follows from before its first step, but for weights that a seed makes, as JSON values."""
         method, network, known = self.config.method, self.network, origin(self.network.model)
-        options = method.model_dump(mode="json")
-        shaping = {key: options[key] for key in (method.shaping_options or options)}
         weights = None if known is None else known.weights_sha256
         tokens = [self.workshop.tokenizer_sha256(network), network.max_length]
-        return [self.config.model.model_dump(mode="json"), weights, method.name, shaping, network.precision, tokens]
+        return [
+            self.config.model.model_dump(mode="json"),
+            weights,
+            method.name,
+            method.shape(),
+            network.precision,
+            tokens,
+        ]
 
     def encoded(self, split: str) -> Encoded:
         """Return the tokens of a split, with what the reference says of them."""

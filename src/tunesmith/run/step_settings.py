@@ -70,7 +70,8 @@ def _remembering(opened: Opened, compiles: bool) -> Remember:
     config, task = opened.resolved, opened.data.task
     alike = [
         *opened.model_key,
-        *(one.model_dump(mode="json") for one in (config.method, config.compute, config.train.optimizer, task)),
+        config.method.without_rates(),
+        *(one.model_dump(mode="json") for one in (config.compute, config.train.optimizer, task)),
         opened.network.scorer.layout,
         str(opened.network.device),
         compiles,
