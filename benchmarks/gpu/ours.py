@@ -13,8 +13,8 @@ from benchmarks.gpu.cases import LEARNING_RATE, SEED, Case, build_model, make_ro
 from benchmarks.gpu.clock import Clock, choose
 
 if TYPE_CHECKING:
-    from tunesmith.engine.loop import Training
     from tunesmith.engine.memory_plan import MemoryPlan
+    from tunesmith.engine.step import Training
 
 
 def measure_tunesmith(
@@ -95,12 +95,12 @@ def _training(case: Case, rows: list[Any], device: Any) -> Training:
     from tunesmith.engine.blocks.install import install_adapters
     from tunesmith.engine.config import ComputeConfig, TrainConfig
     from tunesmith.engine.layout import collator_for
-    from tunesmith.engine.loop import Training
     from tunesmith.engine.optimizers import MasterOptimizer
     from tunesmith.engine.order import StepPlan
     from tunesmith.engine.precision import DTYPES, choose_precision, place
     from tunesmith.engine.scorer import Scorer
     from tunesmith.engine.stand_ins import set_attention
+    from tunesmith.engine.step import Training
     from tunesmith.methods import Full, Lora
     from tunesmith.tasks import TASKS
 

@@ -13,11 +13,11 @@ from torch.profiler import ProfilerActivity, profile
 from tiny import tiny_model, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import bytes_of, separate_masters
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods import METHODS
 from tunesmith.tasks import TASKS
 

@@ -17,10 +17,10 @@ from tiny import MAX_LENGTH, VOCABULARY, tiny_tokenizer, train_and_compute
 from tunesmith.engine import gradient_sums, loop, ranks
 from tunesmith.engine.batch import HOST
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods import METHODS
 from tunesmith.tasks import Embedding
 from tunesmith.tasks.objectives.mixed_rows import MixedRows

@@ -15,7 +15,6 @@ from torch import distributed
 from engine.memory import training
 from engine.rank import FEW, embedding
 from tunesmith.engine import checkpoint, loop, ranks
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import bytes_of, measure
 from tunesmith.engine.predict import predict
 from tunesmith.engine.recompute import recompute_layers
@@ -23,6 +22,7 @@ from tunesmith.engine.sharding.optimizer import ShardedOptimizer
 from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.sharding.training import divide_weights, make_whole
 from tunesmith.engine.stand_ins import Tier, take_away
+from tunesmith.engine.step import Training
 
 
 def _dense(parts: Training) -> Training:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.loop import Step, Training, _compute, _within_memory
+from tunesmith.engine.loop import _compute, _within_memory
 from tunesmith.engine.order import step_seed
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
+from tunesmith.engine.step import Step, Training
 
 if TYPE_CHECKING:
     import torch

@@ -31,12 +31,13 @@ from tunesmith.engine.cuda.graphs import BaseGraphs
 from tunesmith.engine.cuda.transfer import to_device
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.memory_needs import measure
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.recompute import recompute_layers
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import inner

@@ -14,9 +14,10 @@ from engine.test_loop import training
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.batch import FEW
 from tunesmith.engine.cuda.transfer import numbers, to_device
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.stand_ins import Tier, take_away
+from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
 
 META = torch.device("meta")

@@ -17,12 +17,13 @@ from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine import checkpoint
 from tunesmith.engine import loop as loop_module
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.optimizer_config import OptimizerConfig
-from tunesmith.engine.optimizers import MasterOptimizer, Penalties, _norm
+from tunesmith.engine.optimizers import MasterOptimizer, Penalties, norm_of
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.tasks.classification import Classification
 from tunesmith.types import InputError, RunError
@@ -123,9 +124,9 @@ def test_the_norm_of_gradients_of_all_formats_is_theirs() -> None:
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bfloat16)
     ]
     expected = math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
-    assert float(_norm(tensors)) == pytest.approx(expected, rel=1e-6)
-    assert float(_norm([torch.full((2,), 1e100, dtype=torch.float64)])) == pytest.approx(2**0.5 * 1e100)
-    assert float(_norm([torch.full((70_000,), 300.0, dtype=torch.float16)])) == pytest.approx(
+    assert float(norm_of(tensors)) == pytest.approx(expected, rel=1e-6)
+    assert float(norm_of([torch.full((2,), 1e100, dtype=torch.float64)])) == pytest.approx(2**0.5 * 1e100)
+    assert float(norm_of([torch.full((70_000,), 300.0, dtype=torch.float16)])) == pytest.approx(
         300 * 70_000**0.5, rel=1e-3
     )
 

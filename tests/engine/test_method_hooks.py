@@ -15,11 +15,12 @@ from tiny import VOCABULARY, tiny_model
 from tunesmith.engine import checkpoint
 from tunesmith.engine.blocks.block import Block
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.optimizer_config import OptimizerConfig
 from tunesmith.engine.optimizers import RATE_FACTOR, MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.engine.step import Training
 from tunesmith.methods.adalora import AdaLora
 from tunesmith.methods.hooks import StepHooks
 

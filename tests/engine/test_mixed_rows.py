@@ -10,9 +10,10 @@ from torch.nn import functional
 from engine.test_loop import data, gradients, training
 from tiny import tiny_model
 from tunesmith.data.encoded import PARTNERS, SHARE_OF_OWN, Encoded, as_ragged
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.order import step_seed
 from tunesmith.engine.predict import predict
+from tunesmith.engine.step import Training
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.objectives.mixed_rows import MixedRows
 

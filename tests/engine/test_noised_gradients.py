@@ -17,11 +17,12 @@ from tiny import VOCABULARY, tiny_model
 from tunesmith.data.encoded import Encoded, Ragged, Units
 from tunesmith.engine import checkpoint, row_gradients
 from tunesmith.engine.layout import collator_for
-from tunesmith.engine.loop import Training, train
+from tunesmith.engine.loop import train
 from tunesmith.engine.noised_gradients import NoisedGradients
 from tunesmith.engine.poisson import PoissonPlan, Secret
 from tunesmith.engine.row_gradients import at_once, clipped_sums, come_at_once, one_by_one, sums_of_groups
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods.lora import Lora
 from tunesmith.models.modes import evaluating
 from tunesmith.tasks.causal_lm import CausalLM

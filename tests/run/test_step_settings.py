@@ -20,10 +20,10 @@ from tunesmith.engine.blocks.block import Block
 from tunesmith.engine.blocks.install import KeyedDropout
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.graphs import hindrance
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.engine.step import Training
 from tunesmith.run import Observer, RunConfig, Stopped, step_settings, train
 from tunesmith.types import InputError, MissingExtraError, StepInfo
 

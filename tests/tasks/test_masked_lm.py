@@ -14,12 +14,12 @@ from engine.stepping import compute_gradients
 from tiny import PAD, SENTENCES, VOCABULARY, tiny_config, tiny_tokenizer, train_and_compute
 from tunesmith.data.encoded import Encoded, Ragged
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import loss_sum
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import Scored, predict
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
 from tunesmith.tasks import MaskedLM
 from tunesmith.types import InputError

@@ -18,11 +18,11 @@ from tunesmith.data.encoded import Encoded, Ragged, as_ragged
 from tunesmith.engine import losses as engine_losses
 from tunesmith.engine.batch import Collator
 from tunesmith.engine.layout import choose_layout, collator_for
-from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import predict
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.methods import METHODS
 from tunesmith.tasks import Preference
 from tunesmith.tasks.preference_judgement import best_margins, preferred

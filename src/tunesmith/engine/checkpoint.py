@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engine.config import ComputeConfig
-from tunesmith.engine.loop import Training
 from tunesmith.engine.sharding.checkpoint import give_parts, write_wholes
 from tunesmith.engine.sharding.optimizer import ShardedOptimizer
 from tunesmith.engine.snapshot import BUFFER, Snapshot, Tensors, Write, put_back, put_back_weights, take, write_whole
+from tunesmith.engine.step import Training
 from tunesmith.files.atomic import new_folder, remove_folder
 from tunesmith.files.manifest import verify_manifest
 from tunesmith.types import Problem

@@ -39,13 +39,13 @@ from tunesmith.engine import ranks
 from tunesmith.engine.batch import IntArray, LayoutName
 from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.kept_memory import PROBE_LENGTH, PROBE_LENGTH_ELSEWHERE, KeptPerToken, Probe
-from tunesmith.engine.loop import Training
 from tunesmith.engine.losses import max_scores
 from tunesmith.engine.optimizer_trial import state_bytes
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.scorer import Scorer
 from tunesmith.engine.sharding.parts import local_part
 from tunesmith.engine.stand_ins import has_stand_ins
+from tunesmith.engine.step import Training
 from tunesmith.kernels.cross_entropy import MIN_CLASSES
 from tunesmith.kernels.library import serves
 from tunesmith.models.anatomy import Anatomy

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import Needs, Remember, measure
 from tunesmith.engine.recompute import can_recompute
+from tunesmith.engine.step import Training
 
 Wish = Literal["auto", "never", "always"]
 

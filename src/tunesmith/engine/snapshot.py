@@ -20,7 +20,7 @@ from torch import nn
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.drawing import Drawn
-from tunesmith.engine.loop import Training
+from tunesmith.engine.step import Training
 from tunesmith.tasks.objective import Lesson
 from tunesmith.types import InputError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,7 @@ from tunesmith.engine import ranks
 from tunesmith.engine.batch import Batch, IntArray, NoiseSource
 from tunesmith.engine.division import divide
 from tunesmith.engine.order import micro_batches
-
-if TYPE_CHECKING:
-    from tunesmith.engine.loop import Step, Training
+from tunesmith.engine.step import Step, Training
 
 
 def lay_out(step: Step) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import Collator, IntArray, LayoutName
-from tunesmith.engine.loop import Training
 from tunesmith.engine.order import micro_batches
 from tunesmith.engine.predict import forward_tokens
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.step import Training
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.weights import num_weights
 

@@ -13,12 +13,12 @@ import torch
 from tunesmith.data.bad_rows import errors_among
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine import ranks
-from tunesmith.engine.loop import Training
 from tunesmith.engine.mixing import Mix
 from tunesmith.engine.optimizers import MasterOptimizer, Penalties
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
+from tunesmith.engine.step import Training
 from tunesmith.run.advisor import situation_before
 from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve

@@ -23,11 +23,11 @@ import torch
 from tunesmith.data.encoded import Encoded
 from tunesmith.engine.batch import IntArray
 from tunesmith.engine.free_memory import memory_of
-from tunesmith.engine.loop import Training
 from tunesmith.engine.loop import train as train_steps
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.order import StepPlan, micro_batches
 from tunesmith.engine.predict import forward_tokens, scored_parts
+from tunesmith.engine.step import Training
 from tunesmith.engine.work import Work
 from tunesmith.kernels.waiting import cores_shared
 from tunesmith.methods.choosing import Trained

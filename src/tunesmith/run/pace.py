@@ -13,10 +13,10 @@ from tunesmith.data.encoded import Encoded
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.batch import IntArray
 from tunesmith.engine.config import TrainConfig
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.predict import forward_tokens
+from tunesmith.engine.step import Training
 from tunesmith.engine.work import Work
 
 SAVING_SECONDS = 0.03

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tunesmith.data.encoded import Encoded
     from tunesmith.data.records import PreparedData
     from tunesmith.engine.batch import IntArray
-    from tunesmith.engine.loop import Training
+    from tunesmith.engine.step import Training
     from tunesmith.run.assembly import Network
     from tunesmith.run.config import PrivacyConfig, RunConfig
     from tunesmith.tasks.base import Task

@@ -13,8 +13,8 @@ import psutil
 import torch
 
 from tunesmith.engine import ranks
-from tunesmith.engine.loop import Training
 from tunesmith.engine.rank_group import num_restarts
+from tunesmith.engine.step import Training
 from tunesmith.files.lock import LOCK
 from tunesmith.models.origin import origin
 from tunesmith.run.directory import RunDirectory

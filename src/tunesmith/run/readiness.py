@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from tunesmith.engine import ranks
-from tunesmith.engine.loop import Training
+from tunesmith.engine.step import Training
 from tunesmith.run.assembly import count_parameters
 from tunesmith.run.defaults import in_one_line
 from tunesmith.run.metrics_file import MetricsFile, NoMetricsFile

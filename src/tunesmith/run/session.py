@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from tunesmith.data.encoded import Array, Encoded, Ragged
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_plan import MemoryPlan
 from tunesmith.engine.snapshot import Snapshot
+from tunesmith.engine.step import Training
 from tunesmith.evaluate import Baseline
 from tunesmith.models.origin import origin
 from tunesmith.run.assembly import Network, TaskData

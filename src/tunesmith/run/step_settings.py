@@ -11,11 +11,11 @@ from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
 from tunesmith.engine.free_memory import memory_of
-from tunesmith.engine.loop import Training
 from tunesmith.engine.memory_needs import Remember
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
 from tunesmith.engine.stand_ins import Tier, take_away
+from tunesmith.engine.step import Training
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.streaming import stream_of
 from tunesmith.models.wrapping import inner

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from tunesmith.engine import ranks
-from tunesmith.engine.loop import Training
 from tunesmith.engine.optimizers import MasterOptimizer
 from tunesmith.engine.precision import DTYPES, Precision
 from tunesmith.engine.sharding.model import Sharding
 from tunesmith.engine.sharding.optimizer import ShardedOptimizer
+from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
 
 Groups = Callable[[nn.Module], list[ParameterGroup]]
