@@ -294,6 +294,7 @@ def test_graphs_and_folders_of_8_and_4_bits_are_compared_with_the_run(
     assert again.found.max_difference == pytest.approx(eight.max_difference, rel=1e-3)  # saved and loaded as it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["f32", "f16", "bf16", "q8_0"])
 def test_files_for_llama_cpp_hold_the_model_and_its_tokenizer(
     adapted: Callable[..., Path], tmp_path: Path, form: str
@@ -389,6 +390,7 @@ def test_rows_that_do_not_divide_are_named(adapted: Callable[..., Path], tmp_pat
     assert any("kept in F16 instead of Q4_K" in note and "attn_q.weight (rows of 16)" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_check_shows_every_form_and_keeps_nothing(
     adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +412,7 @@ def test_a_check_shows_every_form_and_keeps_nothing(
     assert command([*given, "--quantize", "int8"]) == 2
 
 
+@pytest.mark.slow
 def test_an_export_is_compared_again_and_stands_in_the_report(
     adapted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

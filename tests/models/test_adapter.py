@@ -370,6 +370,7 @@ def test_adapters_in_a_circle_are_named(tmp_path: Path) -> None:
         Pretrained(name=str(tmp_path / "first")).load(SEQUENCE, [], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_patterns_of_an_adapter_never_run_away(tmp_path: Path) -> None:
     model = train_adapter(tiny_folder(tmp_path), SEQUENCE, tmp_path / "adapter")

@@ -93,6 +93,7 @@ def test_a_private_run_gives_away_less_than_the_same_run_without(
     assert "reference" in plain["not_measured"]
 
 
+@pytest.mark.slow
 def test_planted_secrets_that_were_learned_by_heart_are_exposed(
     configured: Configure, llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def test_it_starts_from_what_is_known_beforehand(changes: dict[str, Any], start:
     assert Auto(start="full").settled(model, replace(usual, num_rows=10)).start == "full", "what is given stays"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["full", "lora"])
 def test_a_resumed_run_decides_as_one_that_was_not_interrupted(
     configured: Callable[..., RunConfig], tmp_path: Path, start: str

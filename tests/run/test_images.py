@@ -114,6 +114,7 @@ def asked(folder: Path, num: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_questions_about_pictures_are_answered_by_both(configured: Configure, tmp_path: Path) -> None:
     config = configured(
         model={**VIT, "num_layers": 2, "embedding_size": 32, "feedforward_size": 64, "min_frequency": 1},

@@ -79,6 +79,7 @@ def test_a_checkpoint_brings_the_best_step_with_it(configured: Configure, tmp_pa
     assert result(train(config, resume=True)) == expected
 
 
+@pytest.mark.slow
 def test_a_damaged_best_step_is_told_of(configured: Configure, tmp_path: Path) -> None:
     best = result(train(worsening(configured, tmp_path / "alone")))["best"]
     config = worsening(configured, tmp_path / "stopped")

@@ -99,6 +99,7 @@ def test_a_healthy_run_is_not(configured: Configure) -> None:
     assert "overfitting" not in Run.open(folder).summary
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_remembers_what_it_saw(configured: Configure, tmp_path: Path) -> None:
     whole = train(by_heart(configured, tmp_path, "whole"))
     config = by_heart(configured, tmp_path, "parts")

@@ -106,6 +106,7 @@ def test_models_from_scratch_have_tokenizers_of_their_own(configured: Configure,
     assert len(hashes) == 2
 
 
+@pytest.mark.slow
 def test_states_are_shared_by_runs_that_would_have_the_same_to_the_bit(configured: Configure, tmp_path: Path) -> None:
     watcher = Watcher()
     settings: list[dict[str, Any]] = [

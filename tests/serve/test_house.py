@@ -75,6 +75,7 @@ def linears(model: torch.nn.Module) -> list[object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_that_is_replaced_is_taken_up_and_requests_end_with_the_old_one(
     adapters: list[Path], tmp_path: Path
 ) -> None:

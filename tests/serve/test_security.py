@@ -191,6 +191,7 @@ def test_nonsense_ends_its_own_connection_alone(server: Server) -> None:
     assert server.ask("/health")[0] == 200
 
 
+@pytest.mark.slow
 def test_ten_times_more_than_it_takes_loses_nothing_that_was_accepted(folders: dict[str, Path]) -> None:
     settings = ServeSettings(max_waiting=6, num_slots=2)
     running = Server([folders["chat"], folders["labels"]], settings)

@@ -59,6 +59,7 @@ def told(folder: Path) -> dict[str, Any]:
     return {**kept, "values": values, "rates": rates, "tried": sorted(tried)}
 
 
+@pytest.mark.slow
 def test_what_made_rows_are_worth_is_told_with_an_interval(asked: Callable[..., CompareConfig], reviews: Path) -> None:
     methods = "lora(rank=2),full,full+augment,lora(rank=2)+augment(factor=3)"
     folder = run_contest(asked(methods=methods, reference="lora(rank=2)", data={"path": str(reviews)}))

@@ -121,6 +121,7 @@ def test_runs_that_count_are_what_they_are_alone(asked: Ask, tmp_path: Path) -> 
         assert ours["metrics"] == theirs["metrics"]
 
 
+@pytest.mark.slow
 def test_a_contest_that_was_killed_goes_on_to_the_same_result(
     asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def killing(folder: Path, when: str) -> Callable[[str, Path], None]:
     return hook
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_written_once_more_would_be_lost(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """With next to nothing that may be lost, states go to disk as those of runs alone do, and to the same result."""
     kept = outcome(run_contest(asked(rates=2, seeds=1)))

@@ -105,6 +105,7 @@ def test_more_trials_go_on_from_those_there_are(place: Path, whole: Path, flags:
     assert len(after) == 6
 
 
+@pytest.mark.slow
 def test_killed_side_by_side_it_goes_on_with_the_same_command(place: Path, flags: list[str]) -> None:
     folder = place / "killed"
     arguments = ["search", *flags, "--trials", "4", "--output", str(folder)]

@@ -269,6 +269,7 @@ def test_the_auroc_is_that_of_scikit_learn() -> None:
 # ---- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_tells_all_parts(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["audit", str(trained), "--group", "gender", "--swap", "gender", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -300,6 +301,7 @@ def test_what_cannot_be_audited_is_refused(
     assert "→" in error
 
 
+@pytest.mark.slow
 def test_what_twice_the_rows_would_bring_follows_from_two_doublings(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
