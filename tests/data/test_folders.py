@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -182,6 +186,58 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     raw = load(tmp_path)
     assert raw.splits["train"]["__row__"][0] == "train\\xe9.csv:2"
     assert any("x\\xff.txt" in problem.message for problem in raw.problems)
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def table(first: int) -> bytes:
+    rows = "".join(f'"some words, number {row}",{"ab"[row % 2]}\n' for row in range(first, first + 30))
+    return f"text,label\n{rows}".encode()
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar.gz"])
+def test_archives_are_read_as_what_they_hold(tmp_path: Path, name: str) -> None:
+    alone = load(pack(tmp_path / name, {"export/rows.csv": table(0), "__MACOSX/export/._rows.csv": b"x"}))
+    assert alone.splits["train"]["text"][:2] == ["some words, number 0", "some words, number 1"]
+    assert alone.splits["train"]["__row__"][0] == "rows.csv:2"
+    files = {"set/train.csv": table(0), "set/test.csv": table(50), "set/readme.md": b"# About"}
+    several = load(pack(tmp_path / name, files))
+    assert {split: len(rows) for split, rows in several.splits.items()} == {"train": 30, "test": 30}
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz"])
+def test_archives_write_nowhere_else_and_do_not_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "some" / "cache" / "below"))
+    outside = pack(tmp_path / name, {"../../../escaped.csv": table(0)})
+    with suppress(InputError):
+        load(outside)
+    assert all("content" in path.parts for path in tmp_path.rglob("escaped.csv"))
+    with pytest.raises(InputError, match="times its size"):
+        load(pack(tmp_path / name, {"rows.csv": b"a,b\n" * 5_000_000}))
+    with pytest.raises(InputError, match="no files"):
+        load(pack(tmp_path / name, {}))
+
+
+def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
+    content = bytearray(pack(tmp_path / "x.zip", {"rows.csv": table(0)}).read_bytes())
+    content[60] ^= 255
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        load(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize(("name", "way_out"), [("x.zip", "Unpack"), ("x.xlsx", "CSV"), ("x.tar", "Unpack")])

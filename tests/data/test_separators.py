@@ -77,6 +77,34 @@ def test_signs_of_prose_separate_nothing(read_text, line: str) -> None:
     assert len(raw.splits["train"].column_names) == 2
 
 
+@pytest.mark.parametrize("sign", ["|", " | ", "\t", " ||| "])
+def test_commas_of_sentences_give_way_to_what_separates(read_text, sign: str) -> None:
+    """A comma stands in every row as often as what separates, and a space follows it."""
+    lines = [f"{row % 3}{sign}a film, number {row}" for row in range(40)]
+    columns = read_text("x.txt", "\n".join(lines) + "\n").splits["train"]
+    assert [columns["column_1"][3].strip(), columns["column_2"][3].strip()] == ["0", "a film, number 3"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[{day:02d}.03.24, 10:{row:02d}:11] Ann: message number {row}",
+        "It was {row}, or so they said",
+        "{day}/12/2023, 09:{row:02d} - Bob: see you at {row}",
+    ],
+)
+def test_commas_of_chats_and_sentences_separate_nothing(read_text, line: str) -> None:
+    lines = [line.format(row=row, day=1 + row % 9) for row in range(60)]
+    columns = read_text("x.txt", "\n".join(lines) + "\n").splits["train"]
+    assert columns[columns.column_names[0]][:] == lines
+
+
+@pytest.mark.parametrize("line", ["good, what a film {row}", "{row}, 3.5, 0.25, setosa"])
+def test_commas_with_spaces_separate_labels_and_numbers(read_text, line: str) -> None:
+    lines = [line.format(row=row).replace("good", ("good", "bad")[row % 2]) for row in range(60)]
+    assert len(read_text("x.txt", "\n".join(lines) + "\n").splits["train"].column_names) > 2
+
+
 def test_the_end_of_the_file_counts(read_text) -> None:
     """What the first thousands of lines do not hold may be what explains the rest."""
     first = [f"a{row},b;{row % 2}" for row in range(6_000)]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
+from tunesmith.data.cells import is_number
 from tunesmith.data.cuts import Count, Cut
 from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
@@ -34,6 +35,9 @@ _OF_PROSE = re.compile(
     r"(?!\s*(?:::|<sep>|</s>)\s*$) ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?", re.IGNORECASE
 )
 """Signs that texts are full of, and marks of other kinds."""
+_FEW_LABELS = 0.1
+"""Share of its rows that the distinct values of a column of labels may have."""
+_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 _FROM_DATABASES = "\x01\x1f\x1e^~¦§"
 _NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -193,7 +197,10 @@ class _Counts:
         cuts = [cut for cut in cuts if self._is_convincing(cut)]
         if cuts:
             ranks = {cut: -place for place, cut in enumerate(cuts)}
-            return max(cuts, key=lambda cut: (self._explained(cut), self._names_columns(cut), ranks[cut]))
+            return max(
+                cuts,
+                key=lambda cut: (self._explained(cut), self._names_columns(cut), not self._is_prose(cut), ranks[cut]),
+            )
         if native and (any(native in line for line in self._lines[:1]) or self._starts_quoted(native)):
             return self._best_quoting(native)
         return _LINES
@@ -214,7 +221,28 @@ class _Counts:
             # Rows that do not fit are then bad rows, not another form.
             needed = min(needed, 0.5)
         enough = cut.delimiter == "\t" or self._native is not None or self.num_rows(cut) >= 3
+        if not is_native and self._is_prose(cut) and not self._names_columns(cut) and not self._has_labels(cut):
+            return False
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
+
+    def _is_prose(self, cut: Cut) -> bool:
+        """Say whether a cut is by commas or semicolons that a space follows nearly always, as in sentences."""
+        if cut.delimiter not in (",", ";") or cut.quoting == "spaced":
+            return False
+        signs = sum(line.count(cut.delimiter) for line in self._lines)
+        spaced = sum(line.count(f"{cut.delimiter} ") for line in self._lines)
+        return spaced >= _NEARLY_ALL * signs
+
+    def _has_labels(self, cut: Cut) -> bool:
+        """Say whether some column holds a few values again and again, or numbers: labels, which dates are not."""
+        rows = [record.cells for record in _parse(self._lines, cut) if not record.error]
+        most = Counter(map(len, rows)).most_common(1)[0][0]
+        for column in zip(*(row for row in rows if len(row) == most), strict=True):
+            values = {cell.strip() for cell in column}
+            is_few = 2 <= len(values) <= max(_FEW_LABELS * len(column), 2) and not any(map(_DATE.search, values))
+            if is_few or all(map(is_number, values)):
+                return True
+        return False
 
     def _starts_quoted(self, native: str) -> bool:
         # One column whose cells are quoted, perhaps over several lines.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tunesmith.data.archives import is_packed, unpacked
 from tunesmith.data.encodings import show_name
 from tunesmith.data.image_files import has_image_suffix
 from tunesmith.data.image_sources import holds_images, image_sources, is_archive, members_of
@@ -80,6 +81,10 @@ def find_sources(given: str, split: str = "train") -> tuple[list[Source], list[P
         if holds_images(path):
             found, notes = image_sources(path, split)
             return [*found], notes
+        if is_packed(path):
+            path = unpacked(path)
+            if path.is_dir():
+                return sources_of_folder(path)
         return [check_file(path, split)], []
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
