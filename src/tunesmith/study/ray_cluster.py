@@ -75,8 +75,10 @@ def connected(config: StudyConfig, num_jobs: int) -> Iterator[RayCluster]:
 
     Raises ``MissingExtraError``, or ``InputError`` where no cluster answers.
     """
-    ray = require_ray()
     address = config.ray_address or os.environ.get("RAY_ADDRESS")
+    if address is not None and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported
+    ray = require_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to others
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
@@ -105,6 +107,12 @@ def connected(config: StudyConfig, num_jobs: int) -> Iterator[RayCluster]:
         yield RayCluster(ray, config, num_jobs)
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Say whether the user has a token for clusters: ``ray start`` asks for it then, and others do not mind it."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _require_answer(address: str) -> None:
