@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -230,6 +231,21 @@ def test_archives_write_nowhere_else_and_do_not_burst(
         load(pack(tmp_path / name, {"rows.csv": b"a,b\n" * 5_000_000}))
     with pytest.raises(InputError, match="no files"):
         load(pack(tmp_path / name, {}))
+
+
+def test_a_damaged_tape_is_told_of(tmp_path: Path) -> None:
+    """Its beginning is sound, so that it is known for one, and its end is not."""
+    rows = random.Random(0).randbytes(400_000).hex().encode()
+    with tarfile.open(tmp_path / "x.tar.xz", "w:xz") as archive:
+        for name in ("a.csv", "b.csv"):
+            member = tarfile.TarInfo(name)
+            member.size = len(rows)
+            archive.addfile(member, io.BytesIO(rows))
+    content = bytearray((tmp_path / "x.tar.xz").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "x.tar.xz").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        load(tmp_path / "x.tar.xz")
 
 
 def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tunesmith.data.encodings import MAX_EXPANSION
+from tunesmith.data.image_sources import is_archive
 from tunesmith.files.cache import cache_root, cached_folder
 from tunesmith.files.known_hashes import known_hash
 from tunesmith.readable import size
@@ -18,17 +20,15 @@ from tunesmith.types import InputError
 
 _CONTENT = "content"
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+_HIDDEN = "__MACOSX"
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 _ROOM = 0.8
 """Share of the disk's free room that it may take."""
-_HIDDEN = "__MACOSX"
 
 
 def is_packed(path: Path) -> bool:
     """Say whether a file is a zip or tar archive by its name, and one indeed: sheets and weights are zip files, too."""
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        return zipfile.is_zipfile(path)
-    return name.endswith(_TARS) and tarfile.is_tarfile(path)
+    return is_archive(path) or (path.name.lower().endswith(_TARS) and tarfile.is_tarfile(path))
 
 
 def unpacked(path: Path) -> Path:
@@ -47,7 +47,7 @@ def unpacked(path: Path) -> Path:
                 _unpack_tar(path, content)
 
     found = cached_folder("unpacked", known_hash(path), build) / _CONTENT
-    while len(inner := [item for item in found.iterdir() if item.name != _HIDDEN]) == 1:
+    while len(inner := list(found.iterdir())) == 1:
         (found,) = inner
         if found.is_file():
             break
@@ -61,7 +61,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Say of an archive that cannot be unpacked what is wrong with it."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{path.name} cannot be unpacked: {error}.", "Unpack it first and give the folder.") from error
 
 
