@@ -9,8 +9,6 @@ Shapes: I different images, S sequences, T numbers of all images.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.files.operations import link_or_copy
 
 IntArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
@@ -99,10 +99,7 @@ class Pictures:
         if self.file is None:
             target.write_bytes(np.ascontiguousarray(self.values).tobytes())
             return
-        try:
-            os.link(self.file, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(self.file, target)
+        link_or_copy(self.file, target)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Self:

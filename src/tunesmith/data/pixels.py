@@ -5,14 +5,14 @@ Shapes: I images, S sequences (rows that show one image each, some the same one)
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.files.operations import link_or_copy
 
 IntArray = npt.NDArray[np.int64]
 
@@ -87,10 +87,7 @@ class Pixels:
         if self.file is None:
             np.save(target, self.images, allow_pickle=False)
             return
-        try:
-            os.link(self.file, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(self.file, target)
+        link_or_copy(self.file, target)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Self:

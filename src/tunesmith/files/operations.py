@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,14 @@ def _sync(path: Path, flags: int) -> None:
 def rename(source: Path, target: Path) -> None:
     """Give ``source`` the name ``target``, in one step."""
     perform("rename", target, lambda: source.replace(target))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where that cannot be: on another file system, or one without links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def make_folder(path: Path) -> None:

@@ -117,6 +117,15 @@ def _side(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
+def image_processor_in(folder: Path) -> Any:
+    """Return the image processor that a model folder describes, in its form for Pillow."""
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+        folder, backend="pil", trust_remote_code=False, local_files_only=True
+    )
+
+
 def load_image_reader(
     folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> ImageReader:
@@ -127,12 +136,8 @@ def load_image_reader(
             f"The model folder {folder} does not say how it reads images: it has no preprocessor_config.json.",
             "Copy that file beside the weights.",
         )
-    from transformers import AutoImageProcessor
-
     with loading("image processor", folder), quiet():
-        processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, backend="pil", trust_remote_code=False, local_files_only=True
-        )
+        processor = image_processor_in(folder)
     with loading("image processor", folder):
         return ImageReader(processor, config, tokenizer)
 

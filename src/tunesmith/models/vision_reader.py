@@ -25,7 +25,7 @@ import numpy.typing as npt
 from tunesmith.data.image_files import Rgb, require_pillow
 from tunesmith.data.pictures import AnyArray, Joining, joined
 from tunesmith.models.failures import loading
-from tunesmith.models.image_reader import PROCESSOR_FILES, ImageReader
+from tunesmith.models.image_reader import PROCESSOR_FILES, ImageReader, image_processor_in
 from tunesmith.models.quiet import quiet
 from tunesmith.types import InputError
 
@@ -184,7 +184,6 @@ def load_vision_reader(folder: Path, config: PretrainedConfig, tokenizer: PreTra
             "processor_config.json.",
             "Copy these files beside the weights, from where they came from.",
         )
-    from transformers import AutoImageProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
     processor_class: Any = PROCESSOR_MAPPING.get(type(config), None)
@@ -194,9 +193,7 @@ def load_vision_reader(folder: Path, config: PretrainedConfig, tokenizer: PreTra
             "Choose a model of another type, such as LLaVA, Qwen2-VL or SmolVLM.",
         )
     with loading("processor", folder), quiet():
-        image_processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, backend="pil", trust_remote_code=False, local_files_only=True
-        )
+        image_processor = image_processor_in(folder)
         settings, _ = processor_class.get_processor_dict(folder, local_files_only=True)
         whole = _without_videos(processor_class, image_processor, tokenizer, settings)
     _check_token(whole, config, tokenizer, folder)
