@@ -19,7 +19,6 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.step import Training
-from tunesmith.methods.base import RATE_OPTIONS
 from tunesmith.run.advisor import situation_before
 from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
@@ -150,9 +149,7 @@ def _network(
         found = workshop.reuse.make("network", name, lambda: _assembled(name, config, data, workshop))
     else:
         workshop.reuse.used_again("network", found.name)
-    # A network may have served a run with other rates before, which are no part of it.
-    own = {name: getattr(config.method, name) for name in RATE_OPTIONS}
-    config = config.model_copy(update={"method": found.method.model_copy(update=own)})
+    config = config.model_copy(update={"method": found.method})
     return config, replace(data, task=found.task), found.network, list(found.notes)
 
 

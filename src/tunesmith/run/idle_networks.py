@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,8 @@ class IdleNetworks:
         self._idle.remove(found)
         self._lent = found
         found.first.put_back(found.assembled.network.model)
-        return found.assembled
+        # What is lent settles nothing of its method, so that this is the run's own: with other rates, perhaps.
+        return replace(found.assembled, method=config.method)
 
     def lend(
         self,
