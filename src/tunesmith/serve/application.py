@@ -86,7 +86,7 @@ def application(house: House) -> App:
 
     handlers: dict[Any, Any] = {404: unknown, 405: unknown, 500: crashed, RefusedError: refused}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return Guards(app, house.settings, figures, frozenset((*gets, *posts)))
+    return Guards(app, house.settings, figures, frozenset((*gets, *posts)), lambda: house.max_body_bytes)
 
 
 def _answering(handler: Handler, house: House) -> Callable[[Request], Awaitable[Response]]:

@@ -13,6 +13,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.serve.errors import RefusedError
+from tunesmith.serve.task_routes import LABEL_IMAGES
 from tunesmith.studio import commands
 from tunesmith.studio.commands import Draft, with_json
 from tunesmith.studio.found import Found, find, found_in, id_of, is_finished, process_at
@@ -25,7 +26,8 @@ from tunesmith.studio.workplace import Workplace, plain_name
 from tunesmith.version import __version__
 
 _SERVED = re.compile(r"^Serving .* on http://127\.0\.0\.1:(\d+)$", re.MULTILINE)
-_CHATS = ("causal_lm", "preference", "grpo")
+_CHATS = ("causal_lm", "preference", "grpo", "image_chat")
+_SEES = (*LABEL_IMAGES, "image_chat")
 
 
 class Ask(BaseModel):
@@ -260,7 +262,9 @@ class Desk:
             "run": id_of(self._name(job)),
             "name": self._name(job),
             "port": port,
-            "curl": "" if port is None else commands.curl(route_of(task, chats=task in _CHATS), port, columns),
+            "curl": ""
+            if port is None
+            else commands.curl(route_of(task, chats=task in _CHATS), port, columns, sees=task in _SEES),
         }
 
     def _exports(self, found: Found) -> list[dict[str, Any]]:
