@@ -153,7 +153,7 @@ def _seen(images: Sequence[Mapping[str, str]], reader: VisionReader) -> Iterator
             except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
                 height, width = rgb.shape[:2]
                 raise InputError(
-                    f"The model's processor refuses the image {shown_reference(reference)} ({height} x {width} pixels): "
-                    f"{next(iter(str(error).splitlines()), type(error).__name__)}",
+                    f"The model's processor refuses the image {shown_reference(reference)} ({height} x {width} "
+                    f"pixels): {next(iter(str(error).splitlines()), type(error).__name__)}",
                     "Remove it, or change its size or proportions.",
                 ) from error
