@@ -165,7 +165,12 @@ def test_a_training_begun_by_nohup_goes_on() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-TAKES_TERMINAL = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+TAKES_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 """Lets a command have the terminal that it reads from for its own, as the shell of a window has its."""
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from tunesmith.files.memory import free_memory
 from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
+from tunesmith.models.hub_weights import HubWeights
 from tunesmith.models.image_reader import text_part
 from tunesmith.models.loading import (
     CAUSAL,
@@ -75,14 +75,19 @@ class Pretrained(ModelSource):
             InputError: The model is not found, refused (``tunesmith.models.safety``), damaged, or
                 does not fit the task or ``max_length``.
         """
-        place = materialise(locate(self.name, self.revision), head_of_run)
+
+        def fits(found: HubWeights) -> None:
+            if streaming is None:
+                _require_memory(found.hub_id, found.memory_bytes)
+
+        place = materialise(locate(self.name, self.revision, fits), head_of_run)
         check_model_folder(place.folder, tokenizer=head.reads_texts)
         place = place.identified()
         config = load_config(place.folder, head, dropout=self.dropout)
         head = replace(head, auto_class=class_for(config, head) or head.auto_class)
         tokenizer = load_reader(place.folder, config, head)
         if streaming is None:
-            _require_memory(place.folder)
+            _require_memory(str(place.folder), bytes_in_memory(place.folder))
         model = load_weights(place, config, head, seed, streaming=streaming)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
@@ -115,14 +120,14 @@ class Pretrained(ModelSource):
         return load_reader(folder, load_config(folder, head), head)
 
 
-def _require_memory(folder: Path) -> None:
+def _require_memory(place: str, needed: int) -> None:
     """Refuse to load weights for which there is not enough memory: the system would end the process on the way."""
     import psutil
 
-    needed, free = bytes_in_memory(folder), free_memory()
+    free = free_memory()
     if needed > free + psutil.swap_memory().free:
         raise InputError(
-            f"The weights in {folder} take {size(needed)} of memory, more than there is ({size(free)} are free).",
+            f"The weights of {place} take {size(needed)} of memory, more than there is ({size(free)} are free).",
             "Train with --compute.offload cpu, which leaves them in files, and a method that leaves the base as it is "
             "(--method lora); or free memory, or choose a smaller model.",
         )

@@ -180,8 +180,8 @@ class WritingRun:
     ) -> Answer:
         """Return an answer that is going to be written; ``room`` is how many tokens the client wants, if it says.
 
-        ``sharing`` is how many answers there are going to be to one prompt. Raises ``RefusedError`` where too many wait,
-        or prompt and answer are longer than the model reads.
+        ``sharing`` is how many answers there are going to be to one prompt. Raises ``RefusedError`` where too many
+        wait, or prompt and answer are longer than the model reads.
         """
         length = len(prompt.ids)
         left = self.context - length

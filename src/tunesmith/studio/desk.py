@@ -50,6 +50,14 @@ class ExportAsk(BaseModel):
     form: Annotated[str, Field(max_length=20)] = ""
 
 
+class ModelAsk(BaseModel):
+    """The name of a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=200)]
+
+
 class Desk:
     """Everything that the studio can do, on its folders and processes."""
 
@@ -87,6 +95,25 @@ class Desk:
         """Have the data looked at."""
         words = ask.draft.look(self._data(ask.draft), mask=ask.mask)
         return self._started("look", with_json(words), shown=words)
+
+    def size(self, ask: ModelAsk) -> dict[str, Any]:
+        """Return what a model of the hub takes, before any of it is fetched; nothing of names that are none there."""
+        from tunesmith.models.hub import find_weights
+
+        found, is_here = find_weights(ask.name)
+        if found is None:
+            return {"known": False}
+        return {
+            "known": True,
+            "is_here": is_here,
+            "weights": found.num_weights,
+            "download": found.num_bytes,
+            "disk": found.free_disk,
+            "fits_disk": is_here or found.fits_disk,
+            "memory": found.memory_bytes,
+            "free_memory": found.free_memory,
+            "fits_memory": found.fits_memory,
+        }
 
     def plan(self, ask: Ask) -> dict[str, Any]:
         """Have it predicted what methods take."""
