@@ -7,11 +7,12 @@ import base64
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("PIL")
@@ -21,9 +22,9 @@ pytest.importorskip("starlette")
 from PIL import Image
 
 from images import draw, picture, seeing_folder
-from run.test_contract import TASK_ROWS
 from seeing import shape_image, vision_folder
 from serve.running import Server, chunks, trained
+from tunesmith.engine.generate import stream
 from tunesmith.run import Run, Writing
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.house import House
@@ -31,8 +32,10 @@ from tunesmith.serve.images import require_images
 from tunesmith.serve.predicting import PredictingRun
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.writing import WritingRun
+from tunesmith.tasks.image_store import vision_reader_of
 
 SERVED = {"kinds": "images", "asked": "questions about images", "seeing": "talks about images"}
+"""Name of a run -> its row of the contract's tests."""
 LIMITS = ServeSettings(max_body_bytes=10_000, max_image_body_bytes=400_000, max_images=6, max_pixels=40_000)
 
 
@@ -40,13 +43,8 @@ LIMITS = ServeSettings(max_body_bytes=10_000, max_image_body_bytes=400_000, max_
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each task that sees, of two steps."""
     place = tmp_path_factory.mktemp("seeing")
-    models = {
-        "kinds": seeing_folder(place),
-        "asked": seeing_folder(place, with_texts=True),
-        "seeing": vision_folder(place),
-    }
-    assert all(TASK_ROWS[row][0].startswith("image_") for row in SERVED.values())
-    return {name: trained(name, row, place, models[name]) for name, row in SERVED.items()}
+    models = (seeing_folder(place), seeing_folder(place, with_texts=True), vision_folder(place))
+    return {name: trained(name, row, place, model) for (name, row), model in zip(SERVED.items(), models, strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +95,25 @@ def test_images_get_the_labels_that_the_run_gives_their_files(
 def test_questions_about_images_are_answered(server: Server, runs: dict[str, Path], tmp_path: Path) -> None:
     file, question = str(draw(tmp_path / "301.png", 301)), "where is it bright?"
     (expected,) = Run.open(runs["asked"]).predict([(file, question)])
-    asked = {"model": "asked", "images": [written_out(picture(301))], "texts": [question]}
-    status, found = server.ask("/v1/classify", asked)
+    given = {"model": "asked", "images": [written_out(picture(301))], "texts": [question]}
+    status, found = server.ask("/v1/classify", given)
     assert status == 200, found
     assert found["results"][0]["label"] == expected["label"]
-    status, found = server.ask("/v1/classify", {**asked, "texts": None})
+    status, found = server.ask("/v1/classify", {**given, "texts": None})
     assert (status, found["error"]["code"]) == (400, "bad_request")
     assert "images and as many texts" in found["error"]["message"]
 
 
 def test_a_conversation_that_shows_an_image_is_answered_as_by_the_run(
-    server: Server, runs: dict[str, Path], tmp_path: Path
+    server: Server, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen: set[bytes] = set()
+
+    def watched(model: Any, prompt: Any, sampling: Any, *, keep: bool, beside: Mapping[str, Any]) -> Iterator[int]:
+        seen.add(beside["pixel_values"][np.array([0])].tobytes())
+        return stream(model, prompt, sampling, keep=keep, beside=beside)
+
+    monkeypatch.setattr("tunesmith.engine.live.stream", watched)
     run, images = Run.open(runs["seeing"]), {colour: shape_image(colour) for colour in ("red", "blue")}
     expected = {}
     for colour, image in images.items():
@@ -116,25 +121,28 @@ def test_a_conversation_that_shows_an_image_is_answered_as_by_the_run(
         parts = [{"type": "image", "image": str(tmp_path / f"{colour}.png")}, {"type": "text", "text": "Which colour?"}]
         messages = [{"role": "user", "content": parts}]
         expected[colour] = "".join(run.chat(messages, Writing(max_new_tokens=8)))
-    assert expected["red"] != expected["blue"], "the model looks"
-    asked = {"model": "seeing", "max_tokens": 8}
+    wanted = {"model": "seeing", "max_tokens": 8}
 
     def answer(colour: str) -> str:
-        given = {**asked, "messages": shown(written_out(images[colour]))}
+        given = {**wanted, "messages": shown(written_out(images[colour]))}
         status, found = server.ask("/v1/chat/completions", given)
         assert status == 200, found
         return str(found["choices"][0]["message"]["content"])
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(answer, ["red", "blue"] * 2)) == [expected["red"], expected["blue"]] * 2
+    reader = vision_reader_of(run.network.tokenizer)
+    pixels = [reader.see(np.asarray(image)).arrays["pixel_values"] for image in images.values()]
+    assert seen == {one.tobytes() for one in pixels}
+    monkeypatch.undo()
     status, text = server.ask(
-        "/v1/chat/completions", {**asked, "messages": shown(written_out(images["red"])), "stream": True}
+        "/v1/chat/completions", {**wanted, "messages": shown(written_out(images["red"])), "stream": True}
     )
     assert status == 200
     pieces = [choice["delta"].get("content", "") for one in chunks(text) for choice in one["choices"]]
     assert "".join(pieces) == expected["red"]
     plain = [{"role": "user", "content": "No image <image> at all?"}]
-    status, found = server.ask("/v1/chat/completions", {**asked, "messages": plain})
+    status, found = server.ask("/v1/chat/completions", {**wanted, "messages": plain})
     assert status == 200, found
 
 
@@ -282,12 +290,12 @@ def test_bodies_that_are_held_are_bounded(runs: dict[str, Path]) -> None:
     try:
         with ThreadPoolExecutor(6) as pool:
             with running.house._computing:  # nothing is answered meanwhile
-                asked = [pool.submit(running.ask, "/v1/classify", body) for _ in range(6)]
-                for number, one in enumerate(as_completed(asked), start=1):
+                futures = [pool.submit(running.ask, "/v1/classify", body) for _ in range(6)]
+                for number, one in enumerate(as_completed(futures), start=1):
                     assert one.result()[0] == 429
                     if number == 4:
                         break
-            assert sorted(one.result(30)[0] for one in asked) == [200, 200, 429, 429, 429, 429]
+            assert sorted(one.result(30)[0] for one in futures) == [200, 200, 429, 429, 429, 429]
         assert running.ask("/v1/classify", body)[0] == 200
     finally:
         running.stop()

@@ -60,10 +60,10 @@ class HubWeights:
     def described(self) -> str:
         """Return how large they are, and whether that fits, in numbers."""
         counted = "" if self.num_weights is None else f"{compact(self.num_weights)} numbers, "
-        least = "at least " if self.num_weights is None else ""
+        needed = f"{'at least ' if self.num_weights is None else ''}{size(self.memory_bytes)} of memory"
         return (
             f"The weights of {self.hub_id} are {counted}{size(self.num_bytes)} to fetch ({size(self.free_disk)} are "
-            f"free on the disk), and take {least}{size(self.memory_bytes)} of memory ({size(self.free_memory)} are free)."
+            f"free on the disk), and take {needed} ({size(self.free_memory)} are free)."
         )
 
     def require_disk(self) -> None:

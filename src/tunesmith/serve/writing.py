@@ -247,9 +247,10 @@ class WritingRun:
                     self._leave(answer)
                 return is_last
             for text in moved:
-                self._tell(answers[id(text)])
-                if text.ended is not None:
+                answer = answers[id(text)]
+                if text.ended is not None:  # its place is free before its client hears of its end
                     self._leave(answers.pop(id(text)))
+                self._tell(answer)
 
     def _take(self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
         """Take what has come in; wait for it where there is nothing else to do. Say whether no more is to come."""
