@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tunesmith.files import fetching
 from tunesmith.files.fetching import bytes_in, tell, telling, watched
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_bytes_rate_and_time_left_are_told_while_files_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,12 @@ def test_bytes_rate_and_time_left_are_told_while_files_grow(tmp_path: Path, monk
 
 def test_nobody_is_told_where_nobody_listens(tmp_path: Path) -> None:
     told: list[str] = []
-    with telling(lambda text, *, lasting: told.append(text)), watched("nothing", tmp_path, 0):
+
+    def hear(text: str, *, lasting: bool) -> None:
+        assert not lasting
+        told.append(text)
+
+    with telling(hear), watched("nothing", tmp_path, 0):
         tell("a")
     tell("b")
     with watched("it", tmp_path, 10):
