@@ -17,6 +17,7 @@ from tunesmith.run import Run, RunConfig, Stopped
 from tunesmith.run import finish as finish_module
 from tunesmith.run.scores_file import read_scores
 from tunesmith.study import Board, CompareConfig, Study, Watcher, run_contest
+from tunesmith.study.time_budget import Cost
 from tunesmith.types import InputError, Problem, RunError
 
 Configure = Callable[..., RunConfig]
@@ -28,11 +29,14 @@ class Witness(Watcher):
     def __init__(self, stop_at: str = "") -> None:
         self.stop_at = stop_at
         self.work: list[str] = []
+        self.left: list[float | None] = []
+        """What each piece of work began with: the seconds of everything to come."""
         self.problems: list[Problem] = []
 
     def changed(self, board: Board) -> None:
         if board.working not in self.work[-1:]:
             self.work.append(board.working)
+            self.left.append(board.left)
         if self.stop_at and board.working == self.stop_at and board.progress and board.progress[0] == 3:
             self.stop_at = ""
             os.kill(os.getpid(), signal.SIGINT)
@@ -91,7 +95,7 @@ def test_what_made_rows_are_worth_is_told_with_an_interval(asked: Callable[..., 
 
 def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig], tmp_path: Path) -> None:
     witness = Witness()
-    folder = run_contest(asked(rates=3), watchers=[witness])
+    folder = run_contest(asked(rates=3, budget="1h"), watchers=[witness])  # with a budget, costs are looked at first
     study = Study(folder)
     record = study.record
     assert record["status"] == "finished"
@@ -122,6 +126,10 @@ def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig]
     assert {one["method"] for one in record["comparisons"]} == {"lora(rank=2)", "tfidf"}
     assert record["test_openings"] == 4
     assert record["sharing"]["saved_seconds"] > 0
+    settled = [json.loads(line) for line in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    costs = [Cost(one["training"], one["finishing"]) for one in settled if one["kind"] == "settled"]
+    tuning_begins = next(number for number, work in enumerate(witness.work) if "learning rate" in work)
+    assert witness.left[tuning_begins] == pytest.approx(sum(cost.needed(rates=3, seeds=2) for cost in costs))
     assert study.verdict.endswith("on 16 test rows, 2 seeds).")
     assert study.best.predict(["a great film"])[0]["label"] in ("good", "bad")
     assert len(study.table) == 3

@@ -25,6 +25,7 @@ from tunesmith.study.rate_search import (
     better_half,
     first_stop,
     further_rate,
+    num_trainings,
     rounds,
 )
 from tunesmith.study.time_budget import Cost, Scope, fit
@@ -68,12 +69,14 @@ class Course:
     cuts: list[str] = field(default_factory=list)
     num_seeds: int = 0
     """Seeds that time is kept for while rates are tried."""
+    num_rates: int = 1
+    """Rates that are tried for each method, as far as the time goes."""
 
     def go(self, settled: Mapping[str, Settled]) -> None:
         """Tune, train and judge everybody."""
         self.settled = dict(settled)
         scope = self._scope_at_first()
-        self.num_seeds = scope.seeds
+        self.num_seeds, self.num_rates = scope.seeds, scope.rates
         for name in set(self.settled) - set(scope.methods):
             self.leave_out(name, "cut", "there was no time for it")
         names = [name for name in self.settled if name in scope.methods]
@@ -312,15 +315,23 @@ class Course:
         self.watchers.changed(self.board)
 
     def _time_left(self) -> float | None:
-        """Return the seconds that the runs to come will take, as far as that is known."""
-        if not self.settled:
+        """Return the seconds that the trainings to come will take; None until something is known of every method."""
+        going = [line for line in self.board.lines.values() if line.state not in ("failed", "cut")]
+        methods = [line for line in going if line.name in self.settled]
+        if not methods or not all(self._cost(line.name).training for line in methods):
             return None
-        waiting = [
-            (line.name, sum(cell.state in ("waiting", "training") for cell in line.cells.values()))
-            for line in self.board.lines.values()
-            if line.state not in ("failed", "cut")
-        ]
-        return sum(self._cost(name).needed(1, number) for name, number in waiting if name in self.settled)
+        return sum(self._tuning_left(line) + self._seeds_left(line) for line in methods)
+
+    def _tuning_left(self, line: Line) -> float:
+        """Return the seconds that a method's rates will take until one is chosen."""
+        if line.chosen_rate is not None:
+            return 0.0
+        spent = sum(event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name)
+        return max(0.0, self._cost(line.name).training * num_trainings(self.num_rates) - spent)
+
+    def _seeds_left(self, line: Line) -> float:
+        waiting = sum(cell.state in ("waiting", "training") for cell in line.cells.values())
+        return self._cost(line.name).needed(1, waiting)
 
 
 def seeds_of(config: RunConfig, number: int) -> list[int]:
