@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.evaluate.baseline import Baseline, baseline, has_baseline
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.candidates import may_be_best
 from tunesmith.evaluate.comparisons import (
     CONTEST_RESAMPLES,
     DEFAULT_MARGIN,
@@ -135,6 +136,7 @@ __all__ = [
     "has_baseline",
     "interval",
     "intervals",
+    "may_be_best",
     "mistakes",
     "models_p_value",
     "predictions_table",
