@@ -17,6 +17,7 @@ from tunesmith.run import Run, RunConfig, Stopped
 from tunesmith.run import finish as finish_module
 from tunesmith.run.scores_file import read_scores
 from tunesmith.study import Board, CompareConfig, Study, Watcher, run_contest
+from tunesmith.study import contest_course as course_module
 from tunesmith.study.time_budget import Cost
 from tunesmith.types import InputError, Problem, RunError
 
@@ -279,6 +280,26 @@ def test_a_budget_cuts_rates_and_seeds_and_says_so(asked: Callable[..., CompareC
     done = [sum(run["state"] == "done" for run in one["runs"]) for one in record["methods"] if one["runs"]]
     assert len(set(done)) == 1  # as many seeds for each
     assert 1 <= done[0] < 99
+
+
+def test_more_time_is_for_the_seeds_that_were_left_out(
+    asked: Callable[..., CompareConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates that were tried stay those that were tried, since runs were judged with the best of them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(course_module, "OVERRUN", 0.0)  # nothing that can be left out is worth the time
+        folder = run_contest(asked(rates=3, seeds=2, budget="1h"))
+    before = Study(folder).record
+    assert [one["seeds"] for one in before["methods"][:2]] == [1, 1]
+    assert any("1 seed of each method instead of 2" in cut for cut in before["budget"]["cuts"])
+    again = Study(run_contest(asked(rates=3, seeds=2, budget="1h"))).record
+    assert again["test_openings"] == before["test_openings"] == 2
+    after = Study(run_contest(asked(rates=3, seeds=2, budget="2h"))).record
+    assert [one["seeds"] for one in after["methods"][:2]] == [2, 2]
+    assert after["test_openings"] == 4
+    assert after["tuning"] == before["tuning"]
+    first = [[run["metrics"] for run in one["runs"][:1]] for one in before["methods"][:2]]
+    assert first == [[run["metrics"] for run in one["runs"][:1]] for one in after["methods"][:2]]
 
 
 def test_a_budget_too_short_is_refused(asked: Callable[..., CompareConfig]) -> None:

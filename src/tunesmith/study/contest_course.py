@@ -6,6 +6,7 @@ contest: the course is the same whether it was interrupted or not.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,13 +200,16 @@ class Course:
     # ---- time ------------------------------------------------------------------------------------
 
     def _scope_at_first(self) -> Scope:
-        """Return how much is done in the time there is, as it was decided when the contest began."""
+        """Return how much is done in the time there is, as it was decided when the contest began.
+
+        More time later is time for more seeds: what was tuned in the time there was stays.
+        """
         wanted = Scope(tuple(self.settled), self.config.rates, self.config.seeds)
         budget = self.board.budget
-        if budget is None:
-            return wanted
         if known := self.journal.of("scope"):
             scope = Scope(tuple(known[0]["methods"]), known[0]["rates"], known[0]["seeds"], tuple(known[0]["cuts"]))
+        elif budget is None:
+            return wanted
         else:
             costs = {name: one.cost for name, one in self.settled.items()}
             found = fit(wanted, costs, self.reference, budget - self.journal.seconds)
@@ -248,7 +252,10 @@ class Course:
         )
         tried = len(self.tried[names[0]])
         return self._decide(
-            f"rates-{tried}", after, lambda left: f"{tried} learning rates tried for each method: {left}"
+            f"rates-{tried}",
+            after,
+            lambda left: f"{tried} learning rates tried for each method: {left}",
+            stays=bool(self.journal.of("judged")),
         )
 
     def _has_time_for_seeds(self, names: Sequence[str], turn: int) -> bool:
@@ -261,15 +268,24 @@ class Course:
             f"seeds-{turn}", after, lambda left: f"{done} of each method instead of {self.config.seeds}: {left}"
         )
 
-    def _decide(self, what: str, seconds: float, words: Callable[[str], str]) -> bool:
-        """Say whether the time left allows for something that takes ``seconds``; once decided it stays so."""
-        known = next((event for event in self.journal.of("time") if event["what"] == what), None)
+    def _decide(self, what: str, seconds: float, words: Callable[[str], str], *, stays: bool = False) -> bool:
+        """Say whether the time left allows for something that takes ``seconds``.
+
+        What there was no time for is decided anew where there is more time now, unless it ``stays``.
+        """
+        budget = self.board.budget
+        assert budget is not None
+        decided = [event for event in self.journal.of("time") if event["what"] == what]
+        known = next(
+            (event for event in decided if stays or event["enough"] or event.get("budget", math.inf) >= budget), None
+        )
         if known is None:
-            assert self.board.budget is not None
-            left = self.board.budget - self.journal.seconds
+            left = budget - self.journal.seconds
             enough = seconds <= left * OVERRUN
             reason = f"the next would take about {duration(seconds)}, and there were {duration(max(left, 0.0))} left"
-            known = self.journal.add("time", what=what, enough=enough, cut="" if enough else words(reason))
+            known = self.journal.add(
+                "time", what=what, enough=enough, cut="" if enough else words(reason), budget=budget
+            )
         if not known["enough"]:
             self._cut(known["cut"])
         return bool(known["enough"])
