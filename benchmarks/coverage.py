@@ -205,9 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="contests of every line (2000)")
+    parser.add_argument("--rows", type=int, help="only the lines of the grid with so many test rows")
     options = parser.parse_args(arguments)
     print(HEADER)
     for world in GRID:
+        if options.rows not in (None, world.num_rows):
+            continue
         name = f"{world.metric}, {world.num_seeds} seeds, {world.seed_share:.0%} by seeds"
         print(row(name, world, simulate(world, options.trials)), flush=True)
     print(f"\n{HEADER}")
