@@ -24,6 +24,7 @@ from tunesmith.tasks import losses, rules_of_thumb, text_pairs
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.causal_lm import CausalLM
+from tunesmith.tasks.prompted_texts import conversation, conversations
 from tunesmith.tasks.source_encoding import SourceEncoder
 from tunesmith.tasks.token_scores import (
     ANSWER_METRICS,
@@ -35,7 +36,6 @@ from tunesmith.tasks.token_scores import (
     row_means,
     row_sums,
 )
-from tunesmith.tasks.writer import EXAMPLES
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -230,31 +230,15 @@ class Seq2Seq(Task, Writer):
             left_out = {"have sides of lengths that do not fit (task.most_length_ratio)": unfit} if unfit else {}
             targets = [[] if row in set(unfit) else texts for row, texts in enumerate(targets)]
         if self.via == "prompt":
-            found = self._encode_prompted(columns, sources, targets, tokenizer, max_length)
+            found = self._chat.encode(conversations(sources, columns, targets), tokenizer, max_length)
+            if targets is not None:
+                found = text_pairs.regrouped(found, list(map(len, targets)))
         else:
             longest = min(self.max_target_length or max_length, max_length)
             found = self._encoder(tokenizer).encode(
                 sources, targets, self.decoder_start, max_length=max_length, max_target_length=longest
             )
         return text_pairs.with_left_out(found, left_out)
-
-    def _encode_prompted(
-        self,
-        columns: Columns,
-        sources: Sequence[str],
-        targets: Sequence[Sequence[str]] | None,
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
-    ) -> Encoded:
-        """Encode every target as the answer to its source."""
-        if targets is None:
-            return self._chat.encode(_conversations(sources, columns), tokenizer, max_length)
-        counts = [len(texts) for texts in targets]
-        of_row = np.repeat(np.arange(len(sources)), counts).tolist()
-        answers = [text for texts in targets for text in texts]
-        asked = {"messages": [_conversation(sources[row], text) for row, text in zip(of_row, answers, strict=True)]}
-        asked |= {name: [columns[name][row] for row in of_row] for name in ("row", EXAMPLES) if name in columns}
-        return text_pairs.regrouped(self._chat.encode(asked, tokenizer, max_length), counts)
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
         """Raise ``NotImplementedError``: what is to be predicted are tokens, which ``encode`` alone makes."""
@@ -347,14 +331,14 @@ class Seq2Seq(Task, Writer):
         """Tokenise sources: what an encoder reads, or prompts up to where the answer begins."""
         sources = [self._read(source) for source in columns[SOURCE]]
         if self.via == "prompt":
-            return self._chat.encode_prompts(_conversations(sources, columns), tokenizer, max_length)
+            return self._chat.encode_prompts(conversations(sources, columns), tokenizer, max_length)
         return self._encoder(tokenizer).encode_sources(sources, max_length)
 
     def exchanges(self, columns: Columns) -> list[list[Mapping[str, Any]]] | None:
         if self.via != "prompt":
             return None
         rows = zip(columns[SOURCE], columns[TARGET], strict=True)
-        return [list(_conversation(self._read(source), texts[0])) if texts else [] for source, texts in rows]
+        return [list(conversation(self._read(source), texts[0])) if texts else [] for source, texts in rows]
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         if self.via == "prompt":
@@ -395,13 +379,3 @@ class Seq2Seq(Task, Writer):
             code=text_pairs.usage_code(self._prefix, self.source_language, self.target_language, self.search()),
             imports=(),
         )
-
-
-def _conversation(source: str, target: str | None = None) -> list[dict[str, str]]:
-    answer = [] if target is None else [{"role": "assistant", "content": target}]
-    return [{"role": "user", "content": source}, *answer]
-
-
-def _conversations(sources: Sequence[str], columns: Columns) -> Columns:
-    others = {name: columns[name] for name in ("row", EXAMPLES) if name in columns}
-    return {"messages": [_conversation(source) for source in sources], **others}
