@@ -240,11 +240,6 @@ class Anatomy:
         return allowed and bool(self.layer_modules) and not has_virtual_states(self.model)
 
     @Fact
-    def embedding_parameter_names(self) -> tuple[str, ...]:
-        """The parameters below the first layer: token, position and segment embeddings and their norm."""
-        return tuple(name for name, depth in self.depths.items() if depth == 0)
-
-    @Fact
     def depths(self) -> Mapping[str, int]:
         """The depth of every parameter: 0 for embeddings, 1 to L for layers, L + 1 for the head.
 
