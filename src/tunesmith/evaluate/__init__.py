@@ -12,8 +12,8 @@ from tunesmith.evaluate.comparisons import (
     DEFAULT_MARGIN,
     Comparison,
     Estimate,
+    Terms,
     compare,
-    compare_pairs,
     estimates,
 )
 from tunesmith.evaluate.entrants import Entrant
@@ -122,10 +122,10 @@ __all__ = [
     "FoldInterval",
     "IntervalDict",
     "Scores",
+    "Terms",
     "baseline",
     "compare",
     "compare_paired",
-    "compare_pairs",
     "difference",
     "estimates",
     "evaluate",
