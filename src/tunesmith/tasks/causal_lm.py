@@ -314,8 +314,8 @@ class CausalLM(Task, Writer):
             keeps_text = self.special_tokens == "text"
             return documents.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
         prompts = ((parted(messages)[0], tools) for messages, tools in self._conversations(columns))
-        chat_format = self._format(tokenizer)
-        return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
+        encoder = encoding.PromptEncoder(self._format(tokenizer), texts, max_length)
+        return encoder.encode(prompts, lambda row: place("row", columns, row))
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """Return the tokenizer's end token and the token that the template writes after an answer."""
