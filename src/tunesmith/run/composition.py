@@ -176,10 +176,9 @@ def _assembled(name: str, given: RunConfig, rows: TaskData, workshop: Workshop) 
     proven = workshop.proven_layouts(config, data)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True, proven=proven)
     network = with_answering(network, data.task)
-    trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
-    workshop.own(network, trained)
+    workshop.own(network)
     assembled = Assembled(name, method, data.task, network, tuple(notes))
-    workshop.networks.lend(given, rows, assembled, trained, workshop.shared_places)
+    workshop.networks.lend(given, rows, assembled, workshop.shared_places)
     return assembled
 
 
