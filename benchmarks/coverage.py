@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from tunesmith.evaluate import Entrant, compare, estimates, may_be_best
+from tunesmith.evaluate import Entrant, Terms, compare, estimates, may_be_best
 
 FloatArray = npt.NDArray[np.float64]
 NUM_RESAMPLES = 500
@@ -117,6 +117,8 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
     weights_NR = counts_RN.T / world.num_rows
     found = Found(*(Counts() for _ in range(6)))
     truth = world.true_means
+    terms = Terms(world.num_rows, margin=None, paired=world.paired)
+    pairs = [(f"m{m}", "m0") for m in range(1, world.num_methods)]
     for _ in range(num_trials):
         scores = world.draw(random)
         values = scores.mean(axis=2)
@@ -124,13 +126,13 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
         resampled = resampled.reshape(*values.shape, NUM_RESAMPLES)
         seeds = tuple(range(world.num_seeds))
         entrants = [Entrant(f"m{m}", seeds, values[m], resampled[m]) for m in range(world.num_methods)]
-        compared = compare(entrants, "m0", num_rows=world.num_rows, paired=world.paired, margin=None)
+        compared = compare(entrants, pairs, terms)
         differences = truth[1:] - truth[0]
         hits = sum(one.low <= true <= one.high for one, true in zip(compared, differences, strict=True))
         found.difference.add(hits, len(compared))
         found.alarms.add(any(one.verdict != "undecided" for one in compared))
-        found.best.add(_may_be_best(entrants, world))
-        (first, *_) = estimates(entrants, num_units=world.num_rows, paired=world.paired)
+        found.best.add(_may_be_best(entrants, world, terms))
+        (first, *_) = estimates(entrants, terms)
         found.mean.add(first.low <= truth[0] <= first.high)
         if contrasts:
             found.added.add(_added_holds(values, resampled, float(differences[0])))
@@ -138,12 +140,12 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
     return found
 
 
-def _may_be_best(entrants: Sequence[Entrant], world: World) -> bool:
+def _may_be_best(entrants: Sequence[Entrant], world: World, terms: Terms) -> bool:
     """Say whether the method that is truly best is not ruled out."""
     truly = entrants[int(np.argmax(world.true_means))]
     highest = max(entrants, key=lambda one: one.mean)
-    beside = compare(entrants, highest.name, num_rows=world.num_rows, paired=world.paired, margin=None)
-    return truly is highest or truly.name in may_be_best(beside, confidence=0.95)
+    pairs = [(one.name, highest.name) for one in entrants if one is not highest]
+    return truly is highest or truly.name in may_be_best(compare(entrants, pairs, terms), terms)
 
 
 def _added_holds(values: FloatArray, resampled: FloatArray, truth: float) -> bool:
