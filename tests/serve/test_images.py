@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -32,6 +35,7 @@ from tunesmith.serve.images import require_images
 from tunesmith.serve.predicting import PredictingRun
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.writing import WritingRun
+from tunesmith.studio import commands
 from tunesmith.tasks.image_store import vision_reader_of
 
 SERVED = {"kinds": "images", "asked": "questions about images", "seeing": "talks about images"}
@@ -297,5 +301,26 @@ def test_bodies_that_are_held_are_bounded(runs: dict[str, Path]) -> None:
                         break
             assert sorted(one.result(30)[0] for one in futures) == [200, 200, 429, 429, 429, 429]
         assert running.ask("/v1/classify", body)[0] == 200
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("name", ["kinds", "asked", "seeing"])
+def test_the_line_that_the_studio_shows_asks_with_an_image(runs: dict[str, Path], tmp_path: Path, name: str) -> None:
+    if shutil.which("curl") is None or shutil.which("bash") is None:
+        pytest.skip("no curl, or no bash")
+    # Longer than an argument of a program may be.
+    picture(1, 256).save(tmp_path / "image.png")
+    assert (tmp_path / "image.png").stat().st_size > 130_000
+    route = "chat" if name == "seeing" else "classify"
+    running = Server([runs[name]], ServeSettings(context=64))
+    try:
+        columns = list(Run.open(runs[name]).config.data.columns)
+        line = commands.curl(route, running.port, columns, sees=True)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        found = json.loads(done.stdout)
+        assert found.keys() & {"results", "choices"}, found
     finally:
         running.stop()
