@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,35 @@ def test_bytes_rate_and_time_left_are_told_while_files_grow(tmp_path: Path, monk
     monkeypatch.setattr(fetching, "SECONDS", 0.02)
     (tmp_path / "before").write_bytes(b"x" * 5000)
     told: list[tuple[str, bool]] = []
-    with telling(lambda text, *, lasting: told.append((text, lasting))):
+
+    def hear(text: str, *, lasting: bool) -> None:
+        told.append((text, lasting))
+
+    with telling(hear):
         tell("4.0 kB to fetch", lasting=True)
         with watched("fetching it", tmp_path, 4000), (tmp_path / "part").open("wb") as file:
-            for _ in range(4):
+            for number in range(1, 5):
+                wait_for(told, f"fetching it ({number - 1}")
                 file.write(b"x" * 1000)
                 file.flush()
-                time.sleep(0.1)
+            wait_for(told, "fetching it (4.0 kB of 4.0 kB")
         num_told = len(told)
         time.sleep(0.1)
     assert len(told) == num_told, "and nothing afterwards"
     assert told[0] == ("4.0 kB to fetch", True)
     progress = [text for text, lasting in told if not lasting]
-    assert all(text.startswith("fetching it (") for text in progress)
-    assert any(" of 4.0 kB, " in text and "/s, " in text and text.endswith(" left)") for text in progress)
-    assert progress[-1].startswith("fetching it (4.0 kB of 4.0 kB")
+    assert progress[0] == "fetching it (0 B of 4.0 kB)"
+    (middle, *_) = (text for text in progress if text.startswith("fetching it (2.0 kB"))
+    assert re.fullmatch(r"fetching it \(2\.0 kB of 4\.0 kB, [\d.,]+ k?B/s, [\d.]+ \w+ left\)", middle), middle
     assert "5.0 kB" not in str(told), "what was there before was not fetched"
+
+
+def wait_for(told: list[tuple[str, bool]], start: str) -> None:
+    for _ in range(6000):
+        if any(text.startswith(start) for text, _ in told):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{start} is not in {told}")
 
 
 def test_nobody_is_told_where_nobody_listens(tmp_path: Path) -> None:

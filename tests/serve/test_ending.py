@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def served(folder: str, *, ignored: bool) -> None:
 def begun(folder: Path, *, ignored: bool) -> tuple[ForkedProcess, http.client.HTTPConnection]:
     process = ForkedProcess(_Serving(ignored=ignored), str(folder))
     for _ in range(6000):
-        if found := re.search(r"on http://127\.0\.0\.1:(\d+)", process.stdout):
-            return process, http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
+        with suppress(FileNotFoundError):  # it has not begun to write
+            if found := re.search(r"on http://127\.0\.0\.1:(\d+)", process.stdout):
+                return process, http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
         assert process.is_alive, process.stderr
         time.sleep(0.01)
     raise AssertionError(process.stderr)
