@@ -21,9 +21,10 @@ from small_runs import write_reviews
 from tiny import tiny_folder
 from tunesmith.files import fetching
 from tunesmith.files.hashing import hash_bytes
-from tunesmith.models import Pretrained, hub_weights, pretrained
+from tunesmith.models import Pretrained, hub_weights
 from tunesmith.models.hub import download_model, find_weights
 from tunesmith.models.hub_weights import HubWeights, weights_on_hub
+from tunesmith.models.weight_files import bytes_in_memory
 from tunesmith.types import HeadSettings, InputError
 
 COMMIT = "c" * 40
@@ -139,7 +140,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def told_of(call: Any) -> tuple[Any, list[tuple[str, bool]]]:
     told: list[tuple[str, bool]] = []
-    with fetching.telling(lambda text, *, lasting: told.append((text, lasting))):
+
+    def hear(text: str, *, lasting: bool) -> None:
+        told.append((text, lasting))
+
+    with fetching.telling(hear):
         return call(), told
 
 
@@ -196,7 +201,7 @@ def test_what_the_disk_or_the_memory_cannot_hold_is_not_fetched(hub: Hub, monkey
         Pretrained(name="org/tiny").load(HEAD, (), 0)
     hub.counts = None
     full = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(hub_weights.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(InputError, match=r"(?s)'org/tiny' take .* has 1\.0 kB free.*HF_HUB_CACHE"):
         Pretrained(name="org/tiny").load(HEAD, (), 0)
     assert "model.safetensors" not in hub.fetched
@@ -209,7 +214,7 @@ def test_a_hub_that_says_nothing_of_sizes_keeps_nobody_from_a_model(hub: Hub, mo
     loaded, told = told_of(lambda: Pretrained(name="org/tiny").load(HEAD, (), 0))
     assert loaded.source == f"org/tiny@{COMMIT}"
     assert not [text for text, lasting in told if lasting]
-    assert pretrained.bytes_in_memory(Path(hub.folder)) > 0
+    assert bytes_in_memory(hub.folder) > 0
 
 
 def test_names_that_are_none_of_the_hub_are_not_asked_for(hub: Hub, tmp_path: Path, monkeypatch: Any) -> None:
