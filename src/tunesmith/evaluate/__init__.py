@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.evaluate.baseline import Baseline, baseline, has_baseline
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.candidates import may_be_best
 from tunesmith.evaluate.comparisons import (
     CONTEST_RESAMPLES,
     DEFAULT_MARGIN,
@@ -15,6 +16,7 @@ from tunesmith.evaluate.comparisons import (
     Terms,
     compare,
     estimates,
+    pairs_with,
 )
 from tunesmith.evaluate.entrants import Entrant
 from tunesmith.evaluate.evidence_needed import rows_needed
@@ -129,8 +131,10 @@ __all__ = [
     "has_baseline",
     "interval",
     "intervals",
+    "may_be_best",
     "mistakes",
     "models_p_value",
+    "pairs_with",
     "predictions_table",
     "resamples",
     "rows_needed",

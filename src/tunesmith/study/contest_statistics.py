@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from tunesmith.evaluate import (
     Terms,
     compare,
     estimates,
+    may_be_best,
     models_p_value,
+    pairs_with,
     score,
 )
 from tunesmith.readable import is_fraction, is_percentage
@@ -88,6 +91,10 @@ class Findings:
     comparisons: Sequence[Comparison] = ()
     augmentation: Sequence[Comparison] = ()
     """Methods with made rows beside the same without."""
+    beside_best: Sequence[Comparison] = ()
+    """All others beside the one of the best mean, which is the reference of each."""
+    candidates: Sequence[str] = ()
+    """The methods that may be the best, by their means."""
     margin: float | None = None
 
 
@@ -144,9 +151,18 @@ class ContestStatistics:
         def compared(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
             return compare(entrants, pairs, terms, self._p_of_models(runs, pairs))
 
-        others = [(one.name, question.reference) for one in entrants if one.name != question.reference]
         twins = [pair for pair in question.twins.items() if set(pair) <= by_name.keys()]
-        return Findings(by_name, compared(others), compared(twins), terms.margin)
+        beside_best = compared(_pairs_with_best(list(by_name.values()), higher=question.higher))
+        best = [beside_best[0].reference] if beside_best else []
+        candidates = [*best, *may_be_best(beside_best, confidence=question.confidence)]
+        return Findings(
+            by_name,
+            compared(pairs_with(question.reference, entrants)),
+            compared(twins),
+            beside_best,
+            candidates,
+            terms.margin,
+        )
 
     def _score(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Scores:
         return score(
@@ -210,6 +226,13 @@ class ContestStatistics:
 def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
     """Say whether there were other training rows with every seed: drawn anew, or left by other validation rows."""
     return any(len({run.training_hash for run in own}) > 1 for own in runs.values())
+
+
+def _pairs_with_best(found: Sequence[Estimate], *, higher: bool) -> list[tuple[str, str]]:
+    """Return every method whose mean is known, the better ones first, with the one whose mean is best."""
+    known = [one for one in found if math.isfinite(one.mean)]
+    names = [one.method for one in sorted(known, key=lambda one: one.mean, reverse=higher)]
+    return [(name, names[0]) for name in names[1:]]
 
 
 def _points(directory: RunDirectory, metric: str) -> list[tuple[int, float, float | None]]:
