@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunesmith.evaluate import Entrant, Terms, compare, may_be_best, pairs_with
+from tunesmith.evaluate import Comparison, Entrant, Terms, compare, may_be_best, pairs_with
 from tunesmith.study.contest_statistics import Question
 from tunesmith.study.contest_verdict import choice_of, verdict_of
 from tunesmith.tasks import Classification
@@ -66,13 +66,14 @@ def said(values: Values, *, spread: float = 0.001, higher: bool = True) -> tuple
         for one in found
     ]
 
-    def beside(reference: str) -> list[Any]:
-        terms = Terms(ROWS, margin=margin, higher_is_better=higher)
+    terms = Terms(ROWS, margin=margin, higher_is_better=higher)
+
+    def beside(reference: str) -> list[Comparison]:
         return compare(found, pairs_with(reference, found), terms)
 
     best = (max if higher else min)(found, key=lambda one: one.mean).name
     beside_best = sorted(beside(best), key=lambda one: -one.difference if higher else one.difference)
-    candidates = [best, *may_be_best(beside_best, confidence=0.95)]
+    candidates = [best, *may_be_best(beside_best, terms)]
     choice = choice_of(methods, [asdict(one) for one in beside_best], candidates, asked, margin)
     assert choice is not None
     return verdict_of(methods, [asdict(one) for one in beside("full")], asked, margin), choice
@@ -131,6 +132,7 @@ def test_without_a_mean_there_is_nothing_to_take() -> None:
 def test_more_others_rule_out_less(number: int) -> None:
     """One just ruled out beside a single other one is not where there are ten."""
     found = entrants({"best": [0.900, 0.901, 0.902], "next": [0.893, 0.898, 0.8945]}, 0.0001)
-    (alone,) = compare(found, pairs_with("best", found), Terms(ROWS))
-    assert may_be_best([alone], confidence=0.95) == []
-    assert may_be_best([alone] * number, confidence=0.95) == ([] if number == 2 else ["next"] * number)
+    terms = Terms(ROWS)
+    (alone,) = compare(found, [("next", "best")], terms)
+    assert may_be_best([alone], terms) == []
+    assert may_be_best([alone] * number, terms) == ([] if number == 2 else ["next"] * number)

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.evaluate.comparisons import Comparison
+from tunesmith.evaluate.comparisons import Comparison, Terms
 
 
-def may_be_best(beside_highest: Sequence[Comparison], *, confidence: float) -> list[str]:
+def may_be_best(beside_highest: Sequence[Comparison], terms: Terms) -> list[str]:
     """Return the names of the methods that are not ruled out, in the order given.
 
     Args:
         beside_highest: Every other method compared with the one of the highest mean (the lowest, where less is better).
-        confidence: How often the truly best one is to be among them.
+        terms: What they were compared by, the confidence among it.
     """
-    error = (1 - confidence) / max(1, len(beside_highest))
+    error = terms.error / max(1, len(beside_highest))
     return [one.method for one in beside_highest if not one.p_alone / 2 < error]

@@ -151,18 +151,12 @@ class ContestStatistics:
         def compared(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
             return compare(entrants, pairs, terms, self._p_of_models(runs, pairs))
 
+        others = pairs_with(question.reference, entrants)
         twins = [pair for pair in question.twins.items() if set(pair) <= by_name.keys()]
         beside_best = compared(_pairs_with_best(list(by_name.values()), higher=question.higher))
         best = [beside_best[0].reference] if beside_best else []
-        candidates = [*best, *may_be_best(beside_best, confidence=question.confidence)]
-        return Findings(
-            by_name,
-            compared(pairs_with(question.reference, entrants)),
-            compared(twins),
-            beside_best,
-            candidates,
-            terms.margin,
-        )
+        candidates = [*best, *may_be_best(beside_best, terms)]
+        return Findings(by_name, compared(others), compared(twins), beside_best, candidates, terms.margin)
 
     def _score(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Scores:
         return score(
