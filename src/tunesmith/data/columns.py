@@ -27,6 +27,17 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("text",),
     ("object",),
 )
+"""What labels are, the likeliest first; few whole numbers, such as stars, are as likely as names."""
+_MOST_STARS, _MOST_GRADES = 10, 11
+"""The highest of such numbers, and how many there are."""
+_ABOUT = """
+    user users username author authors sender speaker screen reviewer customer account assignee reporter creator
+    language lang locale country region city timezone device platform client version source channel file filename path
+    verified helpful upvotes downvotes likes votes vote retweets comments replies views followers useful funny cool
+    month year day weekday hour week
+"""
+_ABOUT_NAMES = frozenset(_ABOUT.split())
+"""Words in names of columns that say who wrote a text, where, when, by what and to what echo: seldom what is learned."""
 
 _ANSWER = "response answer completion output message messages text reply"
 _REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
@@ -48,7 +59,9 @@ _NEVER_GUESSED = _CHAT_ROLES | {"source", "target"}
 
 
 def is_id_like(column: ColumnProfile) -> bool:
-    """Say whether a column only numbers or names the rows: many distinct values, and no words."""
+    """Say whether a column only numbers, names or dates the rows: many distinct values and no words, or stamps."""
+    if column.is_stamp:
+        return True
     num_present = column.num_rows - column.num_missing
     is_named_so = column.name.lower() in _ID_NAMES or re.search(r"(?:^|[_\s-])id$|[a-z]I[dD]$", column.name) is not None
     is_distinct = column.num_distinct >= 0.95 * num_present
@@ -106,6 +119,8 @@ def _reason_unused(column: ColumnProfile) -> str:
         return "answers that were rejected are not learned from"
     if column.is_decorated:
         return f"its amounts are not plain numbers: {', '.join(column.examples[:3])}"
+    if column.is_stamp:
+        return "it only says when or where"
     if is_id_like(column):
         return "it only numbers or names the rows"
     return f"no role needs it; {describe(column)}"
@@ -164,7 +179,7 @@ class _Assignment:
         self._take_reviews(open_roles)
         for role in open_roles:
             if role.columns and role.name not in self._chosen:
-                self._choose(role.name, role.columns, "by their names, one of several columns")
+                self._choose(role.name, role.columns, role.reason or "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
                 if role.name not in self._chosen and (exact or role.name not in _NAMED_ROLES):
@@ -249,7 +264,7 @@ class _Assignment:
         num_found = 0
         for column in self._free(role.name):
             # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
-            counts_rows = is_id_like(column) and not (exact and _is_text_role(role))
+            counts_rows = is_id_like(column) and not (exact and (_is_text_role(role) or column.is_stamp))
             if column.kind not in role.kinds or counts_rows:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
@@ -297,8 +312,13 @@ class _Assignment:
     def _text_by_content(self, role: Role) -> None:
         texts = self._texts()
         if not texts:
-            # Short or much repeated texts look like categories.
-            texts = [column for column in self._free() if column.kind == "category" and not is_id_like(column)]
+            # Short or much repeated texts look like categories; beside objects, the texts are within these.
+            has_objects = any(column.kind == "object" for column in self._free())
+            texts = [
+                column
+                for column in self._free()
+                if column.kind == "category" and not is_id_like(column) and not (has_objects and _has_few_values(column))
+            ]
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
             return
@@ -334,14 +354,17 @@ class _Assignment:
             if strings:
                 longest = max(strings, key=lambda column: column.num_distinct)
                 candidates = [column for column in candidates if column is not longest]
-        others = [column for column in candidates if not marks.is_mark(column, of_chat=False)]
-        candidates = others or candidates  # what reviewers say of rows is learned where nothing else is
+        # What reviewers say of rows, and what is said about texts, is learned where nothing else is.
+        candidates = [column for column in candidates if not marks.is_mark(column, of_chat=False)] or candidates
+        candidates = [column for column in candidates if not _is_about(column)] or candidates
         binary = [column for column in candidates if _is_binary(column)]
         if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
             self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")
             return
         for tier in _KIND_TIERS:
             fitting = [column for column in candidates if column.kind in tier]
+            if tier == _KIND_TIERS[0] and "integer" in role.kinds:
+                fitting += [column for column in candidates if _are_stars(column)]
             if len(fitting) == 1:
                 self._choose(role.name, [fitting[0].name], f"by its content; {describe(fitting[0])}")
             elif fitting:
@@ -363,15 +386,38 @@ class _Assignment:
             if matching_name(column.name, role.names, exact=True) and column.kind not in role.kinds
         ]
         but = f" '{unfit[0].name}' holds {unfit[0].kind}, not {' or '.join(role.kinds)}." if unfit else ""
+        objects = [column.name for column in self._profiles.values() if column.kind == "object"]
+        inside = f" What stands within objects ({', '.join(objects[:4])}) is not looked at: make it a column of its own."
         return Problem(
             "error",
             f"No column was found for the role '{role.name}'{purpose}.{but} The data has {columns or 'no columns'}.",
-            f"Give it: data.columns.{role.name} followed by the column's name.",
+            f"Give it: data.columns.{role.name} followed by the column's name.{inside if objects else ''}",
         )
 
 
 def _is_text_role(role: Role) -> bool:
     return "text" in role.kinds
+
+
+def _has_few_values(column: ColumnProfile) -> bool:
+    return column.num_distinct <= 0.2 * column.num_rows
+
+
+def _is_about(column: ColumnProfile) -> bool:
+    """Say whether a column's name says that it is about a text rather than what a text is."""
+    return not _ABOUT_NAMES.isdisjoint(_words_of(column.name))
+
+
+def _are_stars(column: ColumnProfile) -> bool:
+    """Say whether a column holds a few small whole numbers, which come again and again: stars, grades, classes."""
+    if column.kind != "integer" or column.low is None or column.high is None:
+        return False
+    is_small = -1 <= column.low <= 1 and column.high <= _MOST_STARS
+    return is_small and 2 <= column.num_distinct <= _MOST_GRADES and _has_few_values(column)
+
+
+def _words_of(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
 
 
 def _is_binary(column: ColumnProfile) -> bool:
@@ -384,5 +430,5 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
     if exact:
         plain = re.sub(r"[^\w]+", "_", lowered)
         return next((name for name in names if name in (lowered, plain)), None)
-    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+    words = _words_of(column)
     return next((name for name in names if name in words and len(name) > 1), None)

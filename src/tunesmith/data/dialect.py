@@ -20,6 +20,7 @@ from tunesmith.data.cuts import Count, Cut
 from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
 from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
+from tunesmith.data.open_columns import open_column
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
@@ -38,6 +39,7 @@ _OF_PROSE = re.compile(
 _FEW_LABELS = 0.1
 """Share of its rows that the distinct values of a column of labels may have."""
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
+_WIDE = "，；｜"
 _FROM_DATABASES = "\x01\x1f\x1e^~¦§"
 _NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -58,6 +60,8 @@ class Dialect:
     """Lines of a title, or of comments, above the names of the columns."""
     num_further: int = 0
     """Rows below the names that say more of the columns."""
+    taker: int | None = None
+    """Column that takes what is over: of rows with more cells, whose texts hold the separator without quotes."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
@@ -113,10 +117,15 @@ def detect(
             header = header and has_known_name(first[:1])
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
+    below = rows[1 + num_further :] if header else rows
+    taker = open_column(below, len(first) if header else width) if cut.delimiter not in (None, "\t") else None
+    if taker is None and not header and cut.delimiter not in (None, "\t"):
+        taker = open_column(below, 2)
+        width = width if taker is None else 2
     names = tuple(unique_names(first if header else [""] * width))
     num_skipped += num_titles
     num_further = num_further if header else 0
-    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further), guesses
+    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further, taker), guesses
 
 
 def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
@@ -184,7 +193,7 @@ class _Counts:
         if native == "," and _is_one_quoted_column(self._lines, native):
             return Cut(native, "double")
         # Of two that explain as much the rarer one is meant.
-        usual = ["\t", *_FROM_DATABASES, *_signs(self._lines), *",;|"]
+        usual = ["\t", *_FROM_DATABASES, *_signs(self._lines), *",;|", *_WIDE]
         order = [native, *(each for each in usual if each != native)] if native else usual
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
         if self._is_likely("<|"):  # marks of a chat, which bars are part of
@@ -203,7 +212,12 @@ class _Counts:
             )
         if native and (any(native in line for line in self._lines[:1]) or self._starts_quoted(native)):
             return self._best_quoting(native)
-        return _LINES
+        return next(filter(self._has_open_column, map(self._best_quoting, likely)), _LINES)
+
+    def _has_open_column(self, cut: Cut) -> bool:
+        """Say whether a cut finds a label and a text in every line, whatever else it finds within the text."""
+        rows = [record.cells for record in _parse(self._lines, cut) if not record.error]
+        return cut.delimiter != "\t" and open_column(rows, 2) is not None
 
     def _is_likely(self, delimiter: str) -> bool:
         return sum(delimiter in line for line in self._lines) >= 0.3 * len(self._lines)
@@ -226,7 +240,9 @@ class _Counts:
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
 
     def _is_prose(self, cut: Cut) -> bool:
-        """Say whether a cut is by commas or semicolons that a space follows nearly always, as in sentences."""
+        """Say whether a cut is by commas or semicolons as in sentences: wide ones, or a space nearly always follows."""
+        if cut.delimiter in tuple(_WIDE):
+            return True
         if cut.delimiter not in (",", ";") or cut.quoting == "spaced":
             return False
         signs = sum(line.count(cut.delimiter) for line in self._lines)
@@ -259,7 +275,7 @@ class _Counts:
             is_meant = has_quotes and _quotes_have_meaning(self._lines, delimiter)
             order: list[Quoting] = ["double", "none"] if is_meant else ["none", "double"]
         else:
-            order = ["double", "none"]
+            order = ["single", "double", "none"] if self._has_single_quotes(delimiter) else ["double", "none"]
             spaced = f'{delimiter} "'
             if (
                 has_quotes
@@ -277,6 +293,14 @@ class _Counts:
             order.append("backslash")
         cuts = [Cut(delimiter, quoting) for quoting in order]
         return max(cuts, key=lambda cut: (self._explained(cut), -order.index(cut.quoting)))
+
+    def _has_single_quotes(self, delimiter: str) -> bool:
+        """Say whether cells stand in single quotes, as SQL and ARFF write texts."""
+        edges = (f"'{delimiter}", f"{delimiter}'")
+        quoted = [line for line in self._lines if line.startswith("'") or line.rstrip().endswith("'")]
+        return len(quoted) >= _NEARLY_ALL * max(len(self._lines) - 1, 1) and all(
+            any(edge in line for edge in edges) for line in quoted
+        )
 
     def _count(self, cut: Cut) -> Count:
         if cut not in self._counts:

@@ -6,7 +6,7 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encoding_guess import check_is_text, detect_encoding
 from tunesmith.data.encodings import show_name
 from tunesmith.data.folders import find_sources
+from tunesmith.data.foreign_tables import FOREIGN, YAML, ask_which, kind_of, tables_in, write_as_text
 from tunesmith.data.image_columns import with_images
 from tunesmith.data.image_lists import with_image_lists
 from tunesmith.data.image_sources import read_image_files, stamp_of
@@ -135,6 +136,8 @@ def _read_source(
 
 def _pieces(source: Origin, config: DataConfig) -> tuple[list[Origin], list[Problem]]:
     """Return a file's splits where it is an object of several, else the source itself; and what is not read of it."""
+    if isinstance(source, DataFile) and source.suffix in FOREIGN:
+        return _tables(source)
     if not isinstance(source, DataFile) or source.suffix in COLUMNAR | DELIMITED | CONLL:
         return [source], []
     with _readable(source.path):
@@ -145,6 +148,11 @@ def _pieces(source: Origin, config: DataConfig) -> tuple[list[Origin], list[Prob
         further: list[str] = []
         if holds_json(source.path, encoding, source.suffix):
             splits, further = json_splits(source.path, show_name(source.path), encoding)
+    return _by_split(source, splits, further)
+
+
+def _by_split(source: DataFile, splits: Mapping[str, str], further: Sequence[str]) -> tuple[list[Origin], list[Problem]]:
+    """Return the parts of a file by the split that each is, or the whole file; and a word on what is not read of it."""
     pieces: list[Origin] = [replace(source, split=split, part=key) for split, key in splits.items()]
     notes = []
     if further:
@@ -152,6 +160,20 @@ def _pieces(source: Origin, config: DataConfig) -> tuple[list[Origin], list[Prob
         fix = "Add them to the rows of train, validation or test if they are meant to be used."
         notes.append(Problem("warning", message, fix, count=len(further)))
     return pieces or [source], notes
+
+
+def _tables(source: DataFile) -> tuple[list[Origin], list[Problem]]:
+    """Return the table of a database or a workbook, or its tables by the split that each is; of several, the user's."""
+    if source.suffix in YAML:
+        return [source], []
+    with _readable(source.path):
+        tables = tables_in(source.path, source.suffix)
+    if len(tables) < 2 or source.part in tables:
+        return [source], []
+    splits = splits_of(tables)
+    if source.part or "train" not in splits:
+        raise ask_which(source.path, source.suffix, tables)
+    return _by_split(source, splits, [name for name in tables if name not in splits.values()])
 
 
 @contextmanager
@@ -267,7 +289,9 @@ def _read_into(
     path, name = file.path, show_name(file.path)
     if file.suffix in COLUMNAR:
         return read_columnar(path, name, target)
-    problems = []
+    if file.suffix in FOREIGN and not (file.suffix in YAML and config.passage is not None):
+        return _read_foreign(file, config, like, target, rejections)
+    problems: list[Problem] = []
     guess = None
     if config.encoding is not None:
         encoding = config.encoding
@@ -303,6 +327,25 @@ def _read_into(
     if guess is not None:
         details["guesses"] = [guess_to_dict(guess), *details.get("guesses", [])]
     return {**details, "encoding": encoding}, problems + more
+
+
+def _read_foreign(
+    file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Read a table of a workbook or a database, or a YAML file, from the text that it stands for."""
+    name = f"{show_name(file.path)}:{file.part}" if file.part else show_name(file.path)
+    text = target.with_name("written")
+    if file.suffix in YAML:
+        refuse_markup(file.path, name, "utf-8", is_wanted=False)
+    written = write_as_text(file.path, file.suffix, file.part, text)
+    if written.suffix == ".json":
+        details, more = read_json(text, name, "utf-8", target, rejections)
+    else:
+        header = written.has_header if config.header is None else config.header
+        options = DelimitedOptions(",", header, like)
+        details, more = read_delimited(text, name, ".csv", "utf-8", options=options, target=target, rejected=rejections)
+    text.unlink()
+    return {**details, "format": kind_of(file.suffix)}, [*written.notes, *more]
 
 
 def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:
