@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-FIRST_DAY = datetime(1899, 12, 30)
+FIRST_DAY = datetime(1899, 12, 30)  # noqa: DTZ001 (sheets know no zones)
 HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import orc
-
 from tests.workbooks import write_workbook
+
 from tunesmith.data import DataConfig, read
 from tunesmith.run.rows import FoundRows, find_rows
 from tunesmith.types import InputError
@@ -23,7 +23,7 @@ NUM_ROWS = 24
 TEXTS = [f"the {('hull', 'mast', 'keel')[row % 3]} of boat {row}, as we found it" for row in range(NUM_ROWS)]
 LABELS = [("sound", "rotten")[row % 2] for row in range(NUM_ROWS)]
 ROWS = list(zip(TEXTS, LABELS, strict=True))
-DAY = datetime(2023, 5, 1, 8, 30)
+DAY = datetime(2023, 5, 1, 8, 30)  # noqa: DTZ001 (sheets know no zones)
 
 
 def found_in(path: Path | str) -> FoundRows:
@@ -100,7 +100,10 @@ YAML_FORMS = {
     "a list": LISTED,
     "a list within": "made: 2023-05-01\nboats:\n" + LISTED,
     "documents": "".join(f"---\nremark: >\n  {text}\nstate: {label}\n" for text, label in ROWS),
-    "columns": "remark:\n" + "".join(f"- {one}\n" for one in TEXTS) + "state:\n" + "".join(f"- {one}\n" for one in LABELS),
+    "columns": "remark:\n"
+    + "".join(f"- {one}\n" for one in TEXTS)
+    + "state:\n"
+    + "".join(f"- {one}\n" for one in LABELS),
 }
 
 
@@ -171,7 +174,10 @@ def test_titles_gaps_and_hidden_sheets(write_sheets) -> None:
 
 
 def test_merged_cells_are_each_rows(write_sheets) -> None:
-    sheet = [["state", "remark"], *([label if row % 4 == 0 else None, TEXTS[row]] for row, label in enumerate("aaaabbbb" * 3))]
+    sheet = [
+        ["state", "remark"],
+        *([label if row % 4 == 0 else None, TEXTS[row]] for row, label in enumerate("aaaabbbb" * 3)),
+    ]
     merged = [f"A{row + 2}:A{row + 5}" for row in range(0, NUM_ROWS, 4)]
     found = found_in(write_sheets({"boats": sheet}, merged=merged))
     assert content_of(found) == list(zip(TEXTS, "aaaabbbb" * 3, strict=True))
@@ -215,5 +221,5 @@ def test_orc_and_stata(tmp_path: Path) -> None:
     for name in ("x.orc", "x.dta"):
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[:150])
-        with pytest.raises(InputError, match="cannot be read as (ORC|a file of Stata)"):
+        with pytest.raises(InputError, match=r"cannot be read as (ORC|a file of Stata)"):
             found_in(path)

@@ -34,7 +34,9 @@ FORMS: dict[str, tuple[str, Callable[[int, str, str], list[str]], int]] = {
 @pytest.mark.parametrize("separator", [",", ";", "|", "，"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("suffix", [".csv", ".txt"])
-def test_what_is_over_belongs_to_the_text(read_text: Callable[..., RawData], separator: str, form: str, suffix: str) -> None:
+def test_what_is_over_belongs_to_the_text(
+    read_text: Callable[..., RawData], separator: str, form: str, suffix: str
+) -> None:
     names, cells, taker = FORMS[form]
     rows = [cells(row, text, MOODS[row]) for row, text in enumerate(texts(separator))]
     lines = [names.split(), *rows]
@@ -85,5 +87,7 @@ def test_single_quotes(read_text: Callable[..., RawData]) -> None:
     assert list(raw.splits["train"]["text"][:]) == [text.replace(" ", " '", 1) for text in texts(",")]
     assert list(raw.splits["train"]["mood"][:]) == MOODS
     assert not raw.rejected
-    raw = read_text("y.csv", "text,mood\n" + "".join(f"{MOODS[row]} 'tis {row},it's '{row}\n" for row in range(NUM_ROWS)))
+    raw = read_text(
+        "y.csv", "text,mood\n" + "".join(f"{MOODS[row]} 'tis {row},it's '{row}\n" for row in range(NUM_ROWS))
+    )
     assert raw.splits["train"]["mood"][3] == "it's '3"

@@ -15,7 +15,9 @@ from tunesmith.run.rows import FoundRows, find_rows
 from tunesmith.types import InputError
 
 NUM_ROWS = 40
-TEXTS = [f"the {('oven', 'kettle', 'fridge')[row % 3]} no. {row} hums at night and nobody comes" for row in range(NUM_ROWS)]
+TEXTS = [
+    f"the {('oven', 'kettle', 'fridge')[row % 3]} no. {row} hums at night and nobody comes" for row in range(NUM_ROWS)
+]
 MOODS = [("glad", "cross")[row % 2] for row in range(NUM_ROWS)]
 
 STAMPS = [
@@ -86,13 +88,13 @@ def test_stars_beside_names_are_a_question(find) -> None:
     grades = [row % 5 + 1 for row in range(NUM_ROWS)]
     assert roles_of(find(said=TEXTS, points=grades))["label"] == "points"
     assert roles_of(find(said=TEXTS, points=[row * 3 % 50 for row in range(NUM_ROWS)], mood=MOODS))["label"] == "mood"
-    with pytest.raises(InputError, match="(?s)'mood': 2 distinct values.*'points': whole numbers from 1 to 5"):
+    with pytest.raises(InputError, match=r"(?s)'mood': 2 distinct values.*'points': whole numbers from 1 to 5"):
         find(said=TEXTS, points=grades, mood=MOODS)
 
 
 def test_stars_among_several_names_are_a_question_too(find) -> None:
     shops = [f"shop {'abc'[row % 3]}" for row in range(NUM_ROWS)]
-    with pytest.raises(InputError, match="(?s)Several columns could fill the role 'label'.*'points'"):
+    with pytest.raises(InputError, match=r"(?s)Several columns could fill the role 'label'.*'points'"):
         find(said=TEXTS, points=[float(row % 5 + 1) for row in range(NUM_ROWS)], mood=MOODS, shop=shops)
 
 
@@ -100,7 +102,10 @@ def test_who_wrote_is_learned_where_nothing_else_is(find) -> None:
     who = [f"{('Ann', 'Bo', 'Cy')[row % 3]}" for row in range(NUM_ROWS)]
     assert roles_of(find(author=who, said=TEXTS))["label"] == "author"
     assert roles_of(find(author=who, said=TEXTS, mood=MOODS))["label"] == "mood"
-    assert roles_of(find(user_verified=[row % 2 == 0 for row in range(NUM_ROWS)], said=TEXTS, mood=MOODS))["label"] == "mood"
+    assert (
+        roles_of(find(user_verified=[row % 2 == 0 for row in range(NUM_ROWS)], said=TEXTS, mood=MOODS))["label"]
+        == "mood"
+    )
 
 
 def test_few_long_values_that_come_again_are_labels(find) -> None:

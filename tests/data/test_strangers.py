@@ -115,9 +115,7 @@ def test_dates_and_names_are_no_amounts(find, number: str) -> None:
     assert find("x.csv", pd.DataFrame(rows, columns=["text", "note"]).to_csv(index=False)).task.name != "classification"
 
 
-@pytest.mark.parametrize(
-    "label", [{"id": 1, "share": 0.5}, "a label of its own {}"], ids=["objects", "all different"]
-)
+@pytest.mark.parametrize("label", [{"id": 1, "share": 0.5}, "a label of its own {}"], ids=["objects", "all different"])
 def test_labels_that_cannot_be_read_are_asked_for(find, label: object) -> None:
     rows = [
         {"text": text, "label": label.format(row) if isinstance(label, str) else label}

@@ -80,7 +80,7 @@ def _read(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Pro
             plain = _decompressed(path, target.parent, stack)
             schema, found = _open(plain, format_suffix(path), stack)
             problems = write_batches(found, schema, name, target)
-    except MemoryError:
+    except (MemoryError, InputError):
         raise
     except (pa.ArrowException, UnicodeDecodeError, ValueError, struct.error, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:

@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from tunesmith.config.base import nearest
 from tunesmith.data import marks
 from tunesmith.data.column_words import describe, doubtful
+from tunesmith.data.label_columns import are_stars, has_few_values, is_about, words_of
 from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
@@ -28,16 +29,6 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("object",),
 )
 """What labels are, the likeliest first; few whole numbers, such as stars, are as likely as names."""
-_MOST_STARS, _MOST_GRADES = 10, 11
-"""The highest of such numbers, and how many there are."""
-_ABOUT = """
-    user users username author authors sender speaker screen reviewer customer account assignee reporter creator
-    language lang locale country region city timezone device platform client version source channel file filename path
-    verified helpful upvotes downvotes likes votes vote retweets comments replies views followers useful funny cool
-    month year day weekday hour week
-"""
-_ABOUT_NAMES = frozenset(_ABOUT.split())
-"""Words in names of columns that say who wrote a text, where, when, by what and to what echo: seldom what is learned."""
 
 _ANSWER = "response answer completion output message messages text reply"
 _REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
@@ -317,7 +308,7 @@ class _Assignment:
             texts = [
                 column
                 for column in self._free()
-                if column.kind == "category" and not is_id_like(column) and not (has_objects and _has_few_values(column))
+                if column.kind == "category" and not is_id_like(column) and not (has_objects and has_few_values(column))
             ]
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
@@ -356,7 +347,7 @@ class _Assignment:
                 candidates = [column for column in candidates if column is not longest]
         # What reviewers say of rows, and what is said about texts, is learned where nothing else is.
         candidates = [column for column in candidates if not marks.is_mark(column, of_chat=False)] or candidates
-        candidates = [column for column in candidates if not _is_about(column)] or candidates
+        candidates = [column for column in candidates if not is_about(column)] or candidates
         binary = [column for column in candidates if _is_binary(column)]
         if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
             self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")
@@ -364,7 +355,7 @@ class _Assignment:
         for tier in _KIND_TIERS:
             fitting = [column for column in candidates if column.kind in tier]
             if tier == _KIND_TIERS[0] and "integer" in role.kinds:
-                fitting += [column for column in candidates if _are_stars(column)]
+                fitting += [column for column in candidates if are_stars(column)]
             if len(fitting) == 1:
                 self._choose(role.name, [fitting[0].name], f"by its content; {describe(fitting[0])}")
             elif fitting:
@@ -387,7 +378,9 @@ class _Assignment:
         ]
         but = f" '{unfit[0].name}' holds {unfit[0].kind}, not {' or '.join(role.kinds)}." if unfit else ""
         objects = [column.name for column in self._profiles.values() if column.kind == "object"]
-        inside = f" What stands within objects ({', '.join(objects[:4])}) is not looked at: make it a column of its own."
+        inside = (
+            f" What stands within objects ({', '.join(objects[:4])}) is not looked at: make it a column of its own."
+        )
         return Problem(
             "error",
             f"No column was found for the role '{role.name}'{purpose}.{but} The data has {columns or 'no columns'}.",
@@ -397,27 +390,6 @@ class _Assignment:
 
 def _is_text_role(role: Role) -> bool:
     return "text" in role.kinds
-
-
-def _has_few_values(column: ColumnProfile) -> bool:
-    return column.num_distinct <= 0.2 * column.num_rows
-
-
-def _is_about(column: ColumnProfile) -> bool:
-    """Say whether a column's name says that it is about a text rather than what a text is."""
-    return not _ABOUT_NAMES.isdisjoint(_words_of(column.name))
-
-
-def _are_stars(column: ColumnProfile) -> bool:
-    """Say whether a column holds a few small whole numbers, which come again and again: stars, grades, classes."""
-    if column.kind != "integer" or column.low is None or column.high is None:
-        return False
-    is_small = -1 <= column.low <= 1 and column.high <= _MOST_STARS
-    return is_small and 2 <= column.num_distinct <= _MOST_GRADES and _has_few_values(column)
-
-
-def _words_of(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
 
 
 def _is_binary(column: ColumnProfile) -> bool:
@@ -430,5 +402,5 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
     if exact:
         plain = re.sub(r"[^\w]+", "_", lowered)
         return next((name for name in names if name in (lowered, plain)), None)
-    words = _words_of(column)
+    words = words_of(column)
     return next((name for name in names if name in words and len(name) > 1), None)

@@ -139,7 +139,9 @@ class _Rows:
         notes = self._notes_of_header()
         if self._num_joined and self._dialect.taker is not None:
             column = self._dialect.columns[self._dialect.taker]
-            message = f"{self._name}: {self._num_joined} rows have more than {self._width} cells; what is over was read as "
+            message = (
+                f"{self._name}: {self._num_joined} rows have more than {self._width} cells; what is over was read as "
+            )
             message += f"part of '{column}', whose texts hold {self._dialect.delimiter!r} without quotes."
             notes.append(Problem("warning", message, "Quote the texts if that is wrong.", count=self._num_joined))
         if not self._num_wide:

@@ -79,7 +79,7 @@ def _wide_encoding(start: bytes) -> str:
 
 
 def _reads_well(sample: bytes, encoding: str) -> bool:
-    """Say whether bytes are lines of text in an encoding: letters, signs and spaces, and nothing that is no character."""
+    """Say whether bytes are lines of text in an encoding: letters, signs, spaces, nothing that is no character."""
     text = sample.decode(encoding, "replace").rstrip("\ufffd")
     kinds = Counter("\n" if letter in "\t\r\n" else unicodedata.category(letter)[0] for letter in text)
     return kinds["\n"] > 0 and kinds["C"] + text.count("\ufffd") == 0

@@ -61,7 +61,7 @@ def kind_of(suffix: str) -> str:
 
 
 def tables_in(path: Path, suffix: str) -> dict[str, int]:
-    """Return the names of a file's tables (or sheets that are shown) with the number of their rows, empty ones left out.
+    """Return the names of a file's tables (or the sheets that it shows) with their numbers of rows, but for empty ones.
 
     YAML has one, without a name. Raises ``InputError`` for a damaged file.
     """
@@ -142,8 +142,12 @@ def _read_database(path: Path, table: str | None, target: Path | None) -> Any:
             database.execute("PRAGMA trusted_schema = OFF")
             names = [name for name, sql in database.execute(_TABLES) if not _VIRTUAL.match(sql or "")]
             if target is None:
-                return {name: database.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0] for name in names}
-            rows = database.execute(f"SELECT * FROM {_quoted(table or names[0])}")  # noqa: S608 (its own name, quoted)
+                # S608: the names are the file's own, in quotes.
+                counts = {name: database.execute(f"SELECT count(*) FROM {_quoted(name)}") for name in names}  # noqa: S608
+                return {name: rows.fetchone()[0] for name, rows in counts.items()}
+            if not names:
+                raise InputError(f"{show_name(path)} holds no tables.", "Give a database with a table of rows.")
+            rows = database.execute(f"SELECT * FROM {_quoted(table or names[0])}")  # noqa: S608
             blobs: set[str] = set()
             columns = [column[0] for column in rows.description]
             _write_csv(target, _cells_of(columns, rows, blobs))
@@ -180,7 +184,10 @@ def _read_workbook(path: Path, table: str | None, target: Path | None) -> Any:
             ]
             if target is None:
                 return {name: len(_filled(book.get_sheet_by_name(name).to_python())) for name in shown}
-            sheet = book.get_sheet_by_name(table or next(name for name in shown if book.get_sheet_by_name(name).height))
+            filled = [name for name in shown if book.get_sheet_by_name(name).height]
+            if not filled:
+                raise InputError(f"{show_name(path)} has no sheet with rows.", "Give a workbook with a filled sheet.")
+            sheet = book.get_sheet_by_name(table or filled[0])
             rows = sheet.to_python(skip_empty_area=False)
             num_merged = _fill_merged(rows, sheet.merged_cell_ranges or ())
     except PasswordError:
@@ -231,23 +238,31 @@ def _read_yaml(path: Path, table: str | None, target: Path | None) -> Any:
     del table
     try:
         with open_text(path, "utf-8") as text:
-            documents = list(yaml.load_all(text.read().removeprefix("\ufeff"), PlainLoader))  # noqa: S506 (plain values)
+            documents = list(yaml.load_all(text.read().removeprefix("\ufeff"), PlainLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())[:200]
         raise InputError(f"{show_name(path)}{line}: not valid YAML: {reason}.", "Mend the file there.") from None
-    size = 0
-    with target.open("w", encoding="utf-8") as file:
-        try:
-            for part in json.JSONEncoder(ensure_ascii=False).iterencode(documents[0] if len(documents) == 1 else documents):
-                size += len(part)
-                if size > _MAX_GROWTH * path.stat().st_size + _SMALL:
-                    raise InputError(
-                        f"{show_name(path)} stands for more than {_MAX_GROWTH} times its size: aliases (*name) repeat it.",
-                        "Write the rows out, as JSONL.",
-                    )
-                file.write(part)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{show_name(path)} holds no plain values: {error}.", "Write the rows as JSONL.") from None
+    _write_json(path, documents[0] if len(documents) == 1 else documents, target)
     return []
+
+
+def _write_json(path: Path, value: Any, target: Path) -> None:
+    """Write plain values; what aliases stand for is written each time that it stands there, up to a bound."""
+    name, left = show_name(path), _MAX_GROWTH * path.stat().st_size + _SMALL
+    parts = json.JSONEncoder(ensure_ascii=False).iterencode(value)
+    with target.open("w", encoding="utf-8") as file:
+        while left > 0:
+            try:
+                part = next(parts, None)
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"{name} holds no plain values: {error}.", "Write the rows as JSONL.") from None
+            if part is None:
+                return
+            left -= len(part)
+            file.write(part)
+    raise InputError(
+        f"{name} stands for more than {_MAX_GROWTH} times its size: its aliases (*name) repeat what it holds.",
+        "Write the rows out, as JSONL.",
+    )

@@ -26,9 +26,17 @@ _MARKUP = (
     (r"(?:%.*\s+)*@relation\b", "ARFF", _EXPORT),
     (r"(?:#.*\s+)*msgid \"", "a gettext catalogue (PO)", _TRANSLATIONS),
     (r"WEBVTT\b|1\s+\d\d:\d\d:\d\d[,.]\d{3} --> ", "subtitles", _SUBTITLES),
-    (r"version https://git-lfs\.github\.com/spec", "a pointer of Git LFS, not the file itself", "Fetch it: git lfs pull."),
+    (
+        r"version https://git-lfs\.github\.com/spec",
+        "a pointer of Git LFS, not the file itself",
+        "Fetch it: git lfs pull.",
+    ),
     (r"(?:window\.[\w.]+|(?:var|let|const)\s+\w+|module\.exports)\s*=\s*[\[{]", "JavaScript", _SCRIPT),
-    (r"(?:(?:--|/\*|#).*\s+)*(?:set\b.*;\s+)*(?:create (?:table|database)|insert into|drop table|begin)\b", "SQL", _TABLE),
+    (
+        r"(?:(?:--|/\*|#).*\s+)*(?:set\b.*;\s+)*(?:create (?:table|database)|insert into|drop table|begin)\b",
+        "SQL",
+        _TABLE,
+    ),
     (r"(?:version:.*\s+)?nlu:\s+- intent:|## ?intent:", "training data of Rasa", _INTENTS),
 )
 """What a file begins with, what it then is, and how its rows can be had."""

@@ -60,15 +60,13 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
         "num_missing": len(values) - len(present),
         "examples": tuple(shown),
     }
-    if not present:
+    if not present or (isinstance(present[0], list) and not any(present)):
         return ColumnProfile(name, "empty", num_distinct=0, **common)
     if isinstance(present[0], bool):
         return ColumnProfile(name, "boolean", num_distinct=len(set(present)), **common)
     if isinstance(present[0], (int, float)):
         return _numeric(name, [float(value) for value in present], len(set(present)), common)
     if isinstance(present[0], list):
-        if not any(present):
-            return ColumnProfile(name, "empty", num_distinct=0, **common)
         return ColumnProfile(name, "list", num_distinct=len({str(value) for value in present}), **common)
     if isinstance(present[0], str):
         return _profile_text(name, [value.strip() for value in present], common)

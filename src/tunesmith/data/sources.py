@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from tunesmith.config.base import nearest
 from tunesmith.data.encodings import COMPRESSIONS, compression_of, open_bytes, show_name
-from tunesmith.data.foreign_tables import DATABASES, FOREIGN, SHEETS
+from tunesmith.data.foreign_tables import DATABASES, FOREIGN, SHEETS, YAML, kind_of
 from tunesmith.types import InputError
 
 DELIMITED = frozenset({".csv", ".tsv", ".tab"})
@@ -193,21 +193,26 @@ def check_file(path: Path, split: str) -> DataFile:
         raise InputError(f"{path.name} holds nothing once decompressed.", "Give a file with at least a few rows.")
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise _pickle(path)
+    return DataFile(path, _suffix_by_content(path, suffix, start), split)
+
+
+def _suffix_by_content(path: Path, suffix: str, start: bytes) -> str:
+    """Return the suffix that a file should have, by its first bytes; nothing for text of an unknown kind."""
     if start.startswith(_MAGIC_DATABASE):
         suffix = ".db"
     elif start.startswith(b"PK") and suffix not in FOREIGN and _is_workbook(path):
         suffix = ".xlsx"
-    for magic, kind in () if suffix in FOREIGN else _MAGIC_OTHERS:
+    if suffix in FOREIGN:
+        if compression_of(path) and suffix not in YAML:
+            raise InputError(f"{path.name} is a {kind_of(suffix)}, compressed.", "Decompress it first.")
+        return suffix
+    for magic, kind in _MAGIC_OTHERS:
         if start.startswith(magic):
             raise InputError(f"{path.name} is a {kind[1:]} file, which cannot be read.", _OTHERS[kind])
-    if suffix in FOREIGN:
-        return DataFile(path, suffix, split)
     if start.startswith(_MAGIC_COLUMNAR):
-        suffix = ".parquet"
-    elif suffix not in READABLE:
-        # An unknown suffix is no reason to refuse a text file.
-        suffix = ""
-    return DataFile(path, suffix, split)
+        return ".parquet"
+    # An unknown suffix is no reason to refuse a text file.
+    return suffix if suffix in READABLE else ""
 
 
 def _is_workbook(path: Path) -> bool:

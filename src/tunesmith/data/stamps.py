@@ -33,9 +33,7 @@ _ADDRESS = re.compile(
 
 def are_stamps(texts: Sequence[str]) -> bool:
     """Say whether nearly all texts are dates, times or addresses, and nothing else."""
-    return all(
-        sum(map(is_stamp, looked_at)) >= _SHARE * len(looked_at) > 0 for looked_at in (texts[:_FIRST], texts)
-    )
+    return all(sum(map(is_stamp, looked_at)) >= _SHARE * len(looked_at) > 0 for looked_at in (texts[:_FIRST], texts))
 
 
 def is_stamp(text: str) -> bool:
@@ -49,4 +47,6 @@ def _is_date(text: str) -> bool:
     words = _WORD.findall(text.lower())
     has_month = any(word.startswith(_MONTH) for word in words)
     are_known = all(word in _ZONES or word.startswith(_NAMED) or _CHINESE.fullmatch(word) for word in words)
-    return are_known and (has_month or _DATE.search(text) is not None) and _REST.fullmatch(_WORD.sub("", text)) is not None
+    return (
+        are_known and (has_month or _DATE.search(text) is not None) and _REST.fullmatch(_WORD.sub("", text)) is not None
+    )

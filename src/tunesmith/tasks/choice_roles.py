@@ -16,7 +16,9 @@ _CHOICE_NAMES = "choices options endings candidates 选项"
 _LABEL_NAMES = "label answer answerkey answer_key correct correct_answer gold answer_index target cop 答案"
 _SPREAD = (
     re.compile(r"[A-H]"),
-    re.compile(r"(?:ending|choice|option|answer|sol|opt?|candidate|hyp|选项)[ _-]?(?:[A-H]|[a-h]|[0-9])", re.IGNORECASE),
+    re.compile(
+        r"(?:ending|choice|option|answer|sol|opt?|candidate|hyp|选项)[ _-]?(?:[A-H]|[a-h]|[0-9])", re.IGNORECASE
+    ),
 )
 """Names of columns of one choice each."""
 
