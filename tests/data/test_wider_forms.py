@@ -261,3 +261,40 @@ def test_a_question_is_read_with_its_passage(find) -> None:
         for row, text in enumerate(TEXTS)
     ]
     assert roles_of(find("x.jsonl", lines_of(rows))) == {"text": "question", "text_pair": "passage", "label": "answer"}
+
+
+def test_a_text_within_a_record_of_a_column_file(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "x.parquet"
+    pq.write_table(
+        pa.table({"note": [{"id": row, "body": text} for row, text in enumerate(TEXTS)], "mood": MOODS}), path
+    )
+    found = find_rows(DataConfig(path=str(path)), None)
+    assert roles_of(found) == {"text": "note.body", "label": "mood"}
+    pairs = [{"en": text, "de": text.title()} for text in TEXTS]
+    pq.write_table(pa.table({"translation": pairs}), path)
+    assert find_rows(DataConfig(path=str(path)), None).task.name == "seq2seq"
+
+
+def labelbox(row: int, form: str) -> dict[str, Any]:
+    if form == "old":
+        asked = {"title": "Mood", "answer": {"title": MOODS[row], "value": MOODS[row]}}
+        label = {"objects": [], "classifications": [asked]}
+        return {"ID": f"k{row}", "Labeled Data": TEXTS[row], "Label": label, "Seconds to Label": 2.5}
+    asked = {"name": "Mood", "radio_answer": {"name": MOODS[row], "value": MOODS[row]}}
+    labels = [{"label_kind": "Default", "annotations": {"objects": [], "classifications": [asked]}}]
+    return {"data_row": {"id": f"d{row}", "row_data": TEXTS[row]}, "projects": {"p1": {"name": "x", "labels": labels}}}
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_labelbox(find, form: str) -> None:
+    found = find("x.ndjson", lines_of([labelbox(row, form) for row in range(NUM_ROWS)]))
+    assert roles_of(found) == {"text": "text", "label": "Mood"}
+    assert labels_of(found) == ("cross", "glad")
+
+
+def test_spans_of_labelbox(find) -> None:
+    objects = [{"title": "player", "data": {"location": {"start": 4, "end": 7}}}]
+    rows = [{"Labeled Data": text, "Label": {"objects": objects, "classifications": []}} for text in TEXTS]
+    assert find("x.json", json.dumps(rows)).task.name == "token_classification"

@@ -24,6 +24,7 @@ from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.rows import BATCH_ROWS, with_nested
 from tunesmith.data.sources import format_suffix
 from tunesmith.data.tables import TableWriter, unique_names
+from tunesmith.data.translations import NAMES
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -147,11 +148,15 @@ def _open(path: Path, suffix: str, stack: contextlib.ExitStack) -> tuple[pa.Sche
 
 def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str, target: Path) -> list[Problem]:
     """Write record batches to ``target`` with plain types and the rows' places."""
+    head = next(found, None)
+    found = chain([] if head is None else [head], found)
+    if head is not None and _is_text_within(head):
+        schema = pa.Table.from_batches([head]).flatten().schema
+        found = (batch for one in found for batch in pa.Table.from_batches([one]).flatten().to_batches())
+        head = pa.Table.from_batches([head]).flatten().to_batches()[0] if head.num_rows else None
     names = unique_names(schema.names)
     class_names = _class_names(schema)
     plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
-    head = next(found, None)
-    found = chain([] if head is None else [head], found)
     images = {index for index in range(len(plans)) if are_images(head, index)}
     image_lists = {index for index in range(len(plans)) if are_image_lists(head, index)}
     blobs = BlobFile(target)
@@ -197,6 +202,28 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
         *notes,
         Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out)),
     ]
+
+
+def _is_text_within(head: pa.RecordBatch) -> bool:
+    """Say whether texts stand in records and nowhere outside of them, as of rows of JSON that were brought out."""
+    if not head.num_rows:
+        return False
+    outside = [column for column in head.columns if _is_string(column.type) or _is_list(column.type)]
+    records = [
+        column
+        for name, column in zip(head.schema.names, head.columns, strict=True)
+        if pa.types.is_struct(column.type) and name.strip().lower() not in NAMES
+    ]
+    inner = [field for record in records for field in record.flatten() if _is_string(field.type)]
+    return any(map(_has_words, inner)) and not any(_is_list(one.type) or _has_words(one) for one in outside)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_words(column: pa.Array) -> bool:
+    return bool(pc.any(pc.match_substring_regex(column.slice(0, _LOOKED_AT), r"\S\s+\S")).as_py())
 
 
 _Names = list[str] | dict[str, "_Names"]

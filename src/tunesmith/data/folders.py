@@ -221,7 +221,7 @@ def _without_splits(
     if any(path.with_suffix(".ann").exists() for path in paths):
         raise InputError(
             f"{folder} holds texts with annotations of brat beside them (.ann), which are not read.",
-            'Write them as JSON Lines, a text a line: {"text": ..., "entities": [{"start": 0, "end": 4, "label": "X"}]}',
+            'Write them as JSON Lines, a text a line: {"text": ..., "entities": [{"start": 0, "end": 4, "label": ""}]}',
         )
     raise InputError(
         f"{folder} holds {len(names)} data files and none is named train: {', '.join(names[:8])}.",
