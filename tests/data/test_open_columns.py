@@ -70,6 +70,12 @@ def test_running_text_stays_lines(read_text: Callable[..., RawData]) -> None:
     assert list(rows["column_1"][:]) == lines
 
 
+def test_labels_in_several_cells_are_a_question(read_text: Callable[..., RawData]) -> None:
+    lines = [",".join([f"he left by door {row}", *["calm", "upset", "late"][: 1 + row % 3]]) for row in range(NUM_ROWS)]
+    with pytest.raises(InputError, match="columns where 2 were expected"):
+        read_text("x.csv", "\n".join(["text,mood", *lines]) + "\n")
+
+
 def test_which_column_takes_what_is_over() -> None:
     rows = [["a", "b", "c", "x"], ["a", "d", "y"]] * 20
     assert open_column(rows, 3) is None, "all may be"

@@ -20,7 +20,7 @@ from tunesmith.data.cuts import Count, Cut
 from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
 from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
-from tunesmith.data.open_columns import open_column
+from tunesmith.data.open_columns import find_taker, numbers_rows, open_column
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
@@ -104,6 +104,9 @@ def detect(
     num_titles = 0
     if header is None and not like and cut.delimiter is not None:
         rows, num_titles = _without_title(lines, cut, rows, width)
+    taker = None
+    if cut.delimiter not in (None, "\t"):
+        taker, width = find_taker(rows, width)
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
     num_further = 0
@@ -117,11 +120,6 @@ def detect(
             header = header and has_known_name(first[:1])
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
-    below = rows[1 + num_further :] if header else rows
-    taker = open_column(below, len(first) if header else width) if cut.delimiter not in (None, "\t") else None
-    if taker is None and not header and cut.delimiter not in (None, "\t"):
-        taker = open_column(below, 2)
-        width = width if taker is None else 2
     names = tuple(unique_names(first if header else [""] * width))
     num_skipped += num_titles
     num_further = num_further if header else 0
@@ -150,8 +148,7 @@ def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width:
 def _first_row(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Return the first row as names of columns: numbers of rows may have none, and blank ones at the end go."""
     names = [rows[0][0].lstrip("\ufeff"), *rows[0][1:]]
-    numbers = [row[0] for row in rows[1:] if len(row) == width]
-    if len(names) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1:
+    if numbers_rows(rows, width):
         names = ["", *names]
     while len(names) > width and not names[-1].strip():
         names.pop()

@@ -17,6 +17,27 @@ _SHORT = 0.01
 """Share of rows that may have fewer cells than there are columns: these are bad rows."""
 _LEAST_ROWS = 10
 _LONG_LABEL = 40
+_ALIKE = 0.95
+"""Share of the rows that have the same number of cells in a table that is not ragged."""
+
+
+def find_taker(rows: Sequence[Sequence[str]], width: int) -> tuple[int | None, int]:
+    """Return the column that takes what is over, if any, and the number of columns."""
+    num_names = len(rows[0])
+    is_ragged = sum(len(row) == width for row in rows) < _ALIKE * len(rows)
+    for number in (num_names, width, 2):
+        # Where all rows have a cell more than the first one, it may number them.
+        is_likely = is_ragged or (number == num_names and not numbers_rows(rows, width))
+        taker = open_column(rows[1:], number) if is_likely else None
+        if taker is not None:
+            return taker, number
+    return None, width
+
+
+def numbers_rows(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Say whether the first column, for which the names of columns have none, numbers the rows."""
+    numbers = [row[0] for row in rows[1:] if len(row) == width]
+    return len(rows[0]) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1
 
 
 def open_column(rows: Sequence[Sequence[str]], num_columns: int) -> int | None:
@@ -30,7 +51,10 @@ def open_column(rows: Sequence[Sequence[str]], num_columns: int) -> int | None:
 
 
 def _explains(rows: Sequence[Sequence[str]], num_columns: int, taker: int) -> bool:
-    """Say whether all columns but one are told by what they hold."""
+    """Say whether all columns but one are told by what they hold, and that one is not several of such columns."""
+    edges = [(row[taker], row[taker + len(row) - num_columns]) for row in rows if len(row) > num_columns]
+    if any(map(_has_few_values, zip(*edges, strict=True))):
+        return False
     joined = [join_cells(row, num_columns, taker, ",") for row in rows]
     others = [[row[column].strip() for row in joined] for column in range(num_columns) if column != taker]
     return all(map(_is_told, others)) and any(map(_has_few_values, others))
