@@ -171,6 +171,7 @@ def test_titles_gaps_and_hidden_sheets(write_sheets) -> None:
     sheet += [[None, *row[:3]] for row in SHEET[9:]]
     found = found_in(write_sheets({"boats": sheet, "lists": [["a", "b"], ["c", "d"]]}, hidden_sheets=["lists"]))
     assert content_of(found) == ROWS
+    assert any("hidden sheets were not read: lists" in one.message for one in found.raw.problems)
 
 
 def test_merged_cells_are_each_rows(write_sheets) -> None:

@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -177,11 +177,9 @@ def _read_workbook(path: Path, table: str | None, target: Path | None) -> Any:
 
     try:
         with closing(CalamineWorkbook.from_path(str(path))) as book:
-            shown = [
-                sheet.name
-                for sheet in book.sheets_metadata
-                if sheet.typ == SheetTypeEnum.WorkSheet and sheet.visible == SheetVisibleEnum.Visible
-            ]
+            sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
+            shown = [sheet.name for sheet in sheets if sheet.visible == SheetVisibleEnum.Visible]
+            hidden = [sheet.name for sheet in sheets if sheet.visible != SheetVisibleEnum.Visible]
             if target is None:
                 return {name: len(_filled(book.get_sheet_by_name(name).to_python())) for name in shown}
             filled = [name for name in shown if book.get_sheet_by_name(name).height]
@@ -195,14 +193,15 @@ def _read_workbook(path: Path, table: str | None, target: Path | None) -> Any:
     except (CalamineError, OSError) as error:
         message = f"{show_name(path)} cannot be read as a workbook: {error}."
         raise InputError(message, "It is damaged or cut: save it again, or as CSV UTF-8.") from None
-    _write_csv(target, _filled([[_cell(cell) for cell in row] for row in rows]))
-    return [(f"{num_merged} cells that are merged over several rows were read as each row's.", num_merged)] * bool(
-        num_merged
-    )
+    _write_csv(target, _filled(zip(*_filled(zip(*rows, strict=True)), strict=True)))
+    notes = [(f"{num_merged} cells that are merged over several rows were read as each row's.", num_merged)]
+    notes += [(f"hidden sheets were not read: {', '.join(hidden)}.", len(hidden))]
+    return [(message, count) for message, count in notes if count]
 
 
-def _filled(rows: list[list[Any]]) -> list[list[Any]]:
-    return [row for row in rows if any(cell != "" for cell in row)]
+def _filled(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Return the rows (or columns) that are not empty, with their cells as they are written."""
+    return [list(map(_cell, row)) for row in rows if any(cell != "" for cell in row)]
 
 
 def _fill_merged(rows: list[list[Any]], ranges: Iterable[tuple[tuple[int, int], tuple[int, int]]]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.data.tool_exports import exported_row
 from tunesmith.data.translations import NAMES
 
@@ -13,6 +14,7 @@ _WRAPPERS = (
     *("example", "doc", "document", "values"),
 )
 """Names of objects that hold a row's columns, as databases, search engines and services write them."""
+_TEXTS = frozenset(["text", "sentence", "content", "body", "message", "comment", "review", "question", "prompt"])
 _LABELS = ("tag", "intent", "label", "class", "category", "name")
 _UTTERANCES = ("patterns", "utterances", "examples", "queries", "phrases", "texts", "sentences", "samples")
 
@@ -59,8 +61,8 @@ def _from_several(value: dict[str, Any]) -> dict[str, Any] | None:
     outside = {key: one for key, one in value.items() if key not in inner}
     if any(map(_holds_lists, outside.values())) or _has_text(outside) or not any(map(_has_text, inner.values())):
         return None
-    if any(name.strip().lower() in NAMES for name in inner):
-        return None  # a text in several languages, which is brought out later
+    if any(name.strip().lower() in NAMES | LABEL_NAMES for name in inner) or not _TEXTS.isdisjoint(outside):
+        return None  # a text in several languages, which is brought out later; a label; a text of one word
     names = [name for one in inner.values() for name in one] + list(outside)
     return outside | {
         name if names.count(name) == 1 else f"{key}.{name}": cell

@@ -33,7 +33,10 @@ _MARKUP = (
     ),
     (r"(?:window\.[\w.]+|(?:var|let|const)\s+\w+|module\.exports)\s*=\s*[\[{]", "JavaScript", _SCRIPT),
     (
-        r"(?:(?:--|/\*|#).*\s+)*(?:set\b.*;\s+)*(?:create (?:table|database)|insert into|drop table|begin)\b",
+        (
+            r"(?:(?:--|/\*|#)[^\n]*\n\s*|set\b[^\n]*;\s*)*(?:insert into\s+[`\"\w.]+\s*(?:\(|values\b)"
+            r"|(?:create (?:table|database)|drop table)\s+(?:if (?:not )?exists\s+)?[`\"\w.]+\s*[(;])"
+        ),
         "SQL",
         _TABLE,
     ),

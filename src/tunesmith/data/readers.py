@@ -298,7 +298,8 @@ def _read_foreign(
         options = DelimitedOptions(",", header, like)
         details, more = read_delimited(text, name, ".csv", "utf-8", options=options, target=target, rejected=rejections)
     text.unlink()
-    return {**details, "format": kind_of(file.suffix)}, [*written.notes, *more]
+    guesses = [guess for guess in details["guesses"] if guess["name"] not in ("delimiter", "quoting")]  # our own
+    return {**details, "format": kind_of(file.suffix), "guesses": guesses}, [*written.notes, *more]
 
 
 def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:
