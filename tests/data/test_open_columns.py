@@ -65,7 +65,7 @@ def test_two_open_columns_are_a_question(read_text: Callable[..., RawData]) -> N
 
 
 def test_running_text_stays_lines(read_text: Callable[..., RawData]) -> None:
-    lines = [f"Well, {text}" if row % 7 else f"Then {text}" for row, text in enumerate(texts(","))]
+    lines = [f"On day {row % 31}, {text}" if row % 7 else f"Then {text}" for row, text in enumerate(texts(","))]
     rows = read_text("x.txt", "\n".join(lines) + "\n").splits["train"]
     assert list(rows["column_1"][:]) == lines
 
@@ -77,7 +77,7 @@ def test_labels_in_several_cells_are_a_question(read_text: Callable[..., RawData
 
 
 def test_which_column_takes_what_is_over() -> None:
-    rows = [["a", "b", "c", "x"], ["a", "d", "y"]] * 20
+    rows = [["a", "b", "c", "x"], ["e", "d", "y"]] * 20
     assert open_column(rows, 3) is None, "all may be"
     rows = [[str(row % 2), *["word"] * (1 + row % 3), f"w{row}"] for row in range(20)]
     assert open_column(rows, 2) == 1
@@ -97,3 +97,23 @@ def test_single_quotes(read_text: Callable[..., RawData]) -> None:
         "y.csv", "text,mood\n" + "".join(f"{MOODS[row]} 'tis {row},it's '{row}\n" for row in range(NUM_ROWS))
     )
     assert raw.splits["train"]["mood"][3] == "it's '3"
+
+
+@pytest.mark.parametrize(
+    "above",
+    ["Guests,\n", "Guests of 2021,,\n,,\nmade by,Ann,\n", "from,1.5.2021,\nto,3.5.2021,\n", "Guests,,\n\nrows,60,\n\n"],
+)
+def test_titles_with_a_value_beside_them(read_text: Callable[..., RawData], above: str) -> None:
+    lines = [f"{text},{row % 5 + 1},{MOODS[row]}" for row, text in enumerate(texts(" -"))]
+    raw = read_text("x.csv", above + "\n".join(["said,points,mood", *lines]) + "\n")
+    assert list(raw.splits["train"]["said"][:]) == texts(" -")
+    assert not raw.rejected
+
+
+def test_rows_with_few_cells_filled_are_rows(read_text: Callable[..., RawData]) -> None:
+    lines = [
+        f"{text},{row % 5 + 1 if row > 3 else ''},{MOODS[row] if row > 2 else ''}"
+        for row, text in enumerate(texts(" -"))
+    ]
+    assert len(read_text("x.csv", "\n".join(["said,points,mood", *lines]) + "\n").splits["train"]) == NUM_ROWS
+    assert len(read_text("y.csv", "\n".join(lines) + "\n").splits["train"]) == NUM_ROWS

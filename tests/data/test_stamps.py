@@ -130,3 +130,29 @@ def test_lists_without_items_are_empty(tmp_path: Path) -> None:
     rows = [{"said": text, "tags": [], "mood": mood} for text, mood in zip(TEXTS, MOODS, strict=True)]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert roles_of(find_rows(DataConfig(path=str(tmp_path / "x.jsonl")), None))["label"] == "mood"
+
+
+def test_a_title_is_not_all_that_is_read(find) -> None:
+    titles = [f"no. {row} again" for row in range(NUM_ROWS)]
+    assert roles_of(find(Title=titles, **{"Review Text": TEXTS}, Rating=[row % 5 + 1 for row in range(NUM_ROWS)])) == {
+        "text": "Review Text",
+        "label": "Rating",
+    }
+
+
+@pytest.mark.parametrize("names", [("phrase_A", "phrase_B"), ("Sentence1", "Sentence2"), ("line a", "line b")])
+def test_two_sides_are_a_pair(find, names: tuple[str, str]) -> None:
+    other = [text.replace("hums", "roars") for text in TEXTS]
+    assert roles_of(find(**{names[0]: TEXTS, names[1]: other, "verdict": MOODS})) == {
+        "text": names[0],
+        "text_pair": names[1],
+        "label": "verdict",
+    }
+
+
+def test_thumbs_are_no_label_beside_stars(find) -> None:
+    stars = [row % 5 + 1 for row in range(NUM_ROWS)]
+    assert (
+        roles_of(find(content=TEXTS, score=stars, thumbsUpCount=[row % 4 for row in range(NUM_ROWS)]))["label"]
+        == "score"
+    )

@@ -17,6 +17,11 @@ _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
 
+_OF_TITLES = frozenset({"title", "input", "description"})
+"""Names of texts that often stand above another one."""
+_SIDES = re.compile(r"(?P<stem>.*?)[ _-]?(?:[ab]|[12])", re.IGNORECASE)
+"""Names of two texts that belong together: sentence_A and sentence_B."""
+
 _LABEL = "label"
 _SECOND_TEXT = "text_pair"
 """The one role that may stay empty and is still looked for by content."""
@@ -272,11 +277,21 @@ class _Assignment:
                 best = ((role.names.index(found), -length), column.name, found)
         if not exact and role.name in _NEVER_GUESSED and num_found > 1:
             return  # of answer_1 and answer_2 nobody knows which is the better one
+        if best is not None and exact and role.name == "text" and self._has_fuller(best[1], best[2], role):
+            return
         if best is not None:
             _, column_name, found = best
             self._matched_names[role.name] = found
             reason = role.reason or ("by its name" if exact else f"its name speaks of '{found}'")
             self._choose(role.name, [column_name], f"{reason}; {describe(self._profiles[column_name])}")
+
+    def _has_fuller(self, column: str, name: str, role: Role) -> bool:
+        """Say whether a title is all that was found by its whole name, beside a longer text with a better one in it."""
+        if name not in _OF_TITLES:
+            return False
+        names = tuple(each for each in role.names if each not in _OF_TITLES)
+        length = self._profiles[column].mean_length
+        return any(one.mean_length > length and matching_name(one.name, names, exact=False) for one in self._texts())
 
     # Content
 
@@ -328,7 +343,10 @@ class _Assignment:
         matched = self._matched_names.get("text")
         is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
         texts = self._texts()
-        if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES):
+        first, second = self._chosen["text"][0].column, texts[0].name if texts else ""
+        sides = [_SIDES.fullmatch(name) for name in (first, second)]
+        are_sides = sides[0] is not None and sides[1] is not None and sides[0]["stem"] == sides[1]["stem"]
+        if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES or are_sides):
             self._choose(role.name, [texts[0].name], f"the second of two texts; {describe(texts[0])}")
 
     def _label_by_content(self, role: Role) -> None:

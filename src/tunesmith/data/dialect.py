@@ -121,22 +121,25 @@ def detect(
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
     names = tuple(unique_names(first if header else [""] * width))
+    taker = taker if len(names) == width else None
     num_skipped += num_titles
     num_further = num_further if header else 0
     return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further, taker), guesses
 
 
 def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
-    """Return the rows from the names of the columns on, and the lines above: rows with no more than one cell filled."""
+    """Return the rows from the names of the columns on, and the lines above: rows with few cells filled, if any."""
     found = [record for record in _parse(lines[: _MAX_TITLES + 1], cut) if not record.error]
     num_comments = sum(1 for _ in takewhile(lambda record: record.lines[0].startswith("#"), found))
     if 0 < num_comments < len(found) and width > 1:
         record = found[num_comments]
         if len(record.cells) == width and has_header(record.cells, rows[num_comments + 1 :], ()):
             return rows[num_comments:], record.line - 1
+    usual = Counter(sum(map(bool, map(str.strip, row))) for row in rows).most_common(1)[0][0]
     for place, record in enumerate(found):
-        filled = [cell for cell in record.cells if cell.strip()]
-        if len(filled) > 1 or width < 2:
+        num_filled = sum(map(bool, map(str.strip, record.cells)))
+        # A title may stand beside its value: "made by" and a name.
+        if num_filled > max(1, min(width / 2, usual - 1)) or width < 2:
             above = found[:place]
             is_title = any(cell.strip() for one in above for cell in one.cells)
             if is_title and len(record.cells) == width and has_header(record.cells, rows[place + 1 :], ()):

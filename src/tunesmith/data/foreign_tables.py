@@ -208,7 +208,7 @@ def _fill_merged(rows: list[list[Any]], ranges: Iterable[tuple[tuple[int, int], 
     """Give every row the cell that it shares with the rows above; return how many cells were merged so."""
     number = 0
     for (top, left), (bottom, right) in ranges:
-        if left == right and top < bottom < len(rows):
+        if left == right and top < min(bottom, len(rows)):
             number += 1
             for row in rows[top + 1 : bottom + 1]:
                 row[left] = rows[top][left]

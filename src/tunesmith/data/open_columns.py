@@ -29,9 +29,15 @@ def find_taker(rows: Sequence[Sequence[str]], width: int) -> tuple[int | None, i
         # Where all rows have a cell more than the first one, it may number them.
         is_likely = is_ragged or (number == num_names and not numbers_rows(rows, width))
         taker = open_column(rows[1:], number) if is_likely else None
-        if taker is not None:
+        if taker is not None and (number == num_names or _comes_again(rows, taker)):
             return taker, number
     return None, width
+
+
+def _comes_again(rows: Sequence[Sequence[str]], taker: int) -> bool:
+    """Say whether the first of some rows is one as the others: its label, before or behind the text, is theirs."""
+    labels = [row[-1 if taker == 0 else 0].strip() for row in rows]
+    return labels[0] in labels[1:]
 
 
 def numbers_rows(rows: Sequence[Sequence[str]], width: int) -> bool:
