@@ -139,7 +139,7 @@ def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width:
     for place, record in enumerate(found):
         num_filled = sum(map(bool, map(str.strip, record.cells)))
         # A title may stand beside its value: "made by" and a name.
-        if num_filled > max(1, min(width / 2, usual - 1)) or width < 2:
+        if num_filled > max(1, min((width + 1) // 2, usual - 1)) or width < 2:
             above = found[:place]
             is_title = any(cell.strip() for one in above for cell in one.cells)
             if is_title and len(record.cells) == width and has_header(record.cells, rows[place + 1 :], ()):

@@ -11,7 +11,8 @@ _MOST_STARS, _MOST_GRADES = 10, 11
 _ABOUT = """
     user users username author authors sender speaker screen reviewer customer account assignee reporter creator
     language lang locale country region city timezone device platform client version source channel file filename path
-    verified helpful thumbs upvotes downvotes likes votes vote retweets comments replies views followers useful funny cool
+    verified helpful thumbs
+    upvotes downvotes likes votes vote retweets comments replies views followers useful funny cool
     month year day weekday hour week
 """
 _ABOUT_NAMES = frozenset(_ABOUT.split())
