@@ -9,7 +9,6 @@ from tunesmith.config.base import nearest
 from tunesmith.data import marks
 from tunesmith.data.column_words import describe, doubtful
 from tunesmith.data.label_columns import are_stars, has_few_values, is_about, words_of
-from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
 _ID_NAMES = frozenset({"id", "idx", "index", "qid", "uid", "guid", "uuid", "rowid", "row", "unnamed: 0", "#"})
@@ -70,21 +69,6 @@ def is_id_like(column: ColumnProfile) -> bool:
     with_digits = sum(any(letter.isdigit() for letter in example) for example in column.examples)
     is_code = column.mean_words <= 2 and with_digits >= 0.8 * len(column.examples) and _has_no_spaces(column)
     return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
-
-
-def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
-    """Return why a column is not learned that is certainly there to be predicted, by its name or its form."""
-    for column in profiles.values():
-        if column.is_decorated:
-            shown = ", ".join(repr(example) for example in column.examples[:3])
-            message = f"Column '{column.name}' holds amounts that are not written as plain numbers ({shown})."
-            return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
-        if column.name.strip().lower() in LABEL_NAMES and column.kind in ("text", "object"):
-            message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
-            message += f"it holds {describe(column)}: {', '.join(column.examples[:2])}."
-            fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
-            return Problem("error", message, fix)
-    return None
 
 
 def is_rejected_answer(column: ColumnProfile) -> bool:

@@ -21,21 +21,16 @@ from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
 from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
 from tunesmith.data.open_columns import find_taker, numbers_rows, open_column
+from tunesmith.data.separator_signs import signs_in
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
 _SAMPLE_RECORDS = 2_000
-_MAX_LOOKED_AT, _FEWEST_LINES, _NEARLY_ALL = 500, 5, 0.95
-"""Lines in which groups of signs are looked for, and the share of them that must have one."""
+_NEARLY_ALL = 0.95
+"""Share of the lines that is as good as all."""
 _MAX_TITLES = 10
 """Lines that may stand above the names of the columns."""
 
-_SIGNS = re.compile(r" ?[!#$%&*+,./:;<=>?@^_|~→⇒•·¦§-]{2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
-"""What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
-_OF_PROSE = re.compile(
-    r"(?!\s*(?:::|<sep>|</s>)\s*$) ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?", re.IGNORECASE
-)
-"""Signs that texts are full of, and marks of other kinds."""
 _FEW_LABELS = 0.1
 """Share of its rows that the distinct values of a column of labels may have."""
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
@@ -193,7 +188,7 @@ class _Counts:
         if native == "," and _is_one_quoted_column(self._lines, native):
             return Cut(native, "double")
         # Of two that explain as much the rarer one is meant.
-        usual = ["\t", *_FROM_DATABASES, *_signs(self._lines), *",;|", *_WIDE]
+        usual = ["\t", *_FROM_DATABASES, *signs_in(self._lines), *",;|", *_WIDE]
         order = [native, *(each for each in usual if each != native)] if native else usual
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
         if self._is_likely("<|"):  # marks of a chat, which bars are part of
@@ -343,26 +338,6 @@ class _Counts:
             ranked = sorted(((cut.quoting, self.num_rows(cut)) for cut in quotings), key=lambda one: -one[1])
             found.append(Guess("quoting", chosen.quoting, self.num_rows(chosen), tuple(ranked)))
         return found
-
-
-def _signs(lines: Sequence[str]) -> list[str]:
-    """Return the groups of signs that stand in (nearly) all lines as often, the most frequent first."""
-    looked_at = [line for line in lines[:_MAX_LOOKED_AT] if line.strip()]
-    if len(looked_at) < _FEWEST_LINES:
-        return []
-    counts: dict[str, Counter[int]] = {}
-    for line in looked_at:
-        for sign, number in Counter(_SIGNS.findall(line.rstrip("\r\n"))).items():
-            counts.setdefault(sign, Counter())[number] += 1
-    found = {}
-    for sign, by_number in counts.items():
-        if _OF_PROSE.fullmatch(sign):
-            continue
-        number, num_lines = by_number.most_common(1)[0]
-        starts = sum(line.startswith(sign.strip()) for line in looked_at)
-        if num_lines >= _NEARLY_ALL * len(looked_at) and 2 * starts < len(looked_at):
-            found[sign] = number
-    return sorted(found, key=lambda sign: -found[sign])
 
 
 def _delimiter_name(delimiter: str | None) -> str:

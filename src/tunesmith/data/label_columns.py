@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from tunesmith.types import ColumnProfile
+from tunesmith.data.column_words import describe
+from tunesmith.data.profiles import LABEL_NAMES
+from tunesmith.types import ColumnProfile, Problem
 
 _MOST_STARS, _MOST_GRADES = 10, 11
 """The highest of such numbers, and how many there are."""
@@ -19,6 +22,21 @@ _ABOUT_NAMES = frozenset(_ABOUT.split())
 """Last words in names of columns that say who wrote a text, where, when or to what echo: seldom what is learned."""
 _OF_NAMES = frozenset(["", "name", "id", "count", "code", "type", "num", "number", "up", "down"])
 """Words that say nothing of what a column is of."""
+
+
+def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
+    """Return why a column is not learned that is certainly there to be predicted, by its name or its form."""
+    for column in profiles.values():
+        if column.is_decorated:
+            shown = ", ".join(repr(example) for example in column.examples[:3])
+            message = f"Column '{column.name}' holds amounts that are not written as plain numbers ({shown})."
+            return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
+        if column.name.strip().lower() in LABEL_NAMES and column.kind in ("text", "object"):
+            message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
+            message += f"it holds {describe(column)}: {', '.join(column.examples[:2])}."
+            fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
+            return Problem("error", message, fix)
+    return None
 
 
 def has_few_values(column: ColumnProfile) -> bool:

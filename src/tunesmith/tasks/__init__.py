@@ -121,7 +121,7 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
 def _ask_for_labels(profiles: Mapping[str, ColumnProfile], refused: Mapping[str, list[Problem]]) -> None:
     """Raise where learning to write texts is what is left, though there are labels that could not be chosen or read."""
     from tunesmith.data.column_words import DOUBTFUL
-    from tunesmith.data.columns import unreadable_label
+    from tunesmith.data.label_columns import unreadable_label
 
     asked = [
         problem for name in ("classification", "regression") for problem in refused.get(name, ())
