@@ -81,8 +81,8 @@ def _wide_encoding(start: bytes) -> str:
 def _reads_well(sample: bytes, encoding: str) -> bool:
     """Say whether bytes are lines of text in an encoding: letters, signs, spaces, nothing that is no character."""
     text = sample.decode(encoding, "replace").rstrip("\ufffd")
-    kinds = Counter("\n" if letter in "\t\r\n" else unicodedata.category(letter)[0] for letter in text)
-    return kinds["\n"] > 0 and kinds["C"] + text.count("\ufffd") == 0
+    kinds = Counter("\n" if letter in "\t\r\n" else unicodedata.category(letter) for letter in text)
+    return kinds["\n"] > 0 and sum(kinds[kind] for kind in ("Cc", "Cn", "Co", "Cs")) + text.count("\ufffd") == 0
 
 
 def _guess(path: Path) -> tuple[str, Guess | None]:

@@ -7,6 +7,7 @@ files are of strangers and not plain: they are opened in a process with limits.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import sqlite3
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tunesmith.bounded import StoppedError, Worker
-from tunesmith.data.encodings import max_bytes_of, open_text, show_name
+from tunesmith.data.encodings import MAX_EXPANSION, max_bytes_of, open_text, show_name
 from tunesmith.types import InputError, MissingExtraError, Problem
 
 SHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
@@ -116,7 +117,13 @@ def answer(request: bytes) -> bytes:
     given, suffix, table, target = json.loads(request)
     path = Path(given)
     read = _read_yaml if suffix in YAML else _read_database if suffix in DATABASES else _read_workbook
-    return json.dumps(read(path, table, None if target is None else Path(target))).encode()
+    try:
+        return json.dumps(read(path, table, None if target is None else Path(target))).encode()
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        message = f"{show_name(path)} grows to more than {MAX_EXPANSION} times its size when it is read."
+        raise InputError(message, "Give it as CSV or JSONL, if its content is what you expect.") from error
 
 
 def _write_csv(target: Path, rows: Iterable[Iterable[Any]]) -> None:
