@@ -60,7 +60,7 @@ def test_without_names(read_text: Callable[..., RawData], separator: str, is_fir
 
 def test_two_open_columns_are_a_question(read_text: Callable[..., RawData]) -> None:
     lines = [f"{text},{text[::-1]},{mood}" for text, mood in zip(texts(","), MOODS, strict=True)]
-    with pytest.raises(InputError, match="columns where 3 were expected"):
+    with pytest.raises(InputError, match=r"columns where \d+ were expected"):
         read_text("x.csv", "\n".join(["one,two,mood", *lines]) + "\n")
 
 

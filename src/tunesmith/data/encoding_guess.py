@@ -73,7 +73,7 @@ def _wide_encoding(start: bytes) -> str:
             return "utf-16-be"
         # In other writing only spaces, digits and line ends have one.
         for order, here, there in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
-            if here > max(0.02 * half, 20 * there) and _reads_well(start[: 2 * half], order):
+            if here > max(0.02 * half, 2 * there) and _reads_well(start[: 2 * half], order):
                 return order
     return ""
 

@@ -202,6 +202,11 @@ def _without_splits(
         paths, mapping = [mapping], None
     if len(paths) == 1 and mapping is not None:
         others = [*others, mapping.name]
+    if any(path.with_suffix(".ann").exists() for path in paths):
+        raise InputError(
+            f"{folder} holds texts with annotations of brat beside them (.ann), which are not read.",
+            'Write them as JSON Lines, a text a line: {"text": ..., "entities": [{"start": 0, "end": 4, "label": ""}]}',
+        )
     if len(paths) == 1:
         return [check_file(paths[0], "train")], _passed_over(others)
     parallel = _parallel(folder, "train", paths, mapping)
@@ -213,11 +218,6 @@ def _without_splits(
     if len({_SHARD_NUMBER.sub("#", str(path.relative_to(folder))) for path in paths}) == 1:
         return [check_file(path, "train") for path in _shards(folder, "train", paths)], _passed_over(others)
     names = sorted(show_name(path) for path in paths)
-    if any(path.with_suffix(".ann").exists() for path in paths):
-        raise InputError(
-            f"{folder} holds texts with annotations of brat beside them (.ann), which are not read.",
-            'Write them as JSON Lines, a text a line: {"text": ..., "entities": [{"start": 0, "end": 4, "label": ""}]}',
-        )
     raise InputError(
         f"{folder} holds {len(names)} data files and none is named train: {', '.join(names[:8])}.",
         f"Give one of them, such as {folder / names[0]}, or name them train, validation and test; texts of one class "
