@@ -83,6 +83,9 @@ def test_which_column_takes_what_is_over() -> None:
     assert open_column(rows, 2) == 1
     assert open_column([row[:2] for row in rows], 2) is None, "nothing is over"
     assert open_column(rows[:5], 2) is None
+    rows = [[f"w{row}", "yn"[row % 2]] for row in range(40)]
+    assert open_column([*rows, ["a", "b", "n"]], 2) == 0
+    assert open_column([*rows, ["a", "b", "c"]], 2) is None, "no other row has such a label"
     assert join_cells(["a", "b", "c", "d"], 3, 1, ";") == ["a", "b;c", "d"]
 
 

@@ -63,7 +63,14 @@ def _explains(rows: Sequence[Sequence[str]], num_columns: int, taker: int) -> bo
         return False
     joined = [join_cells(row, num_columns, taker, ",") for row in rows]
     others = [[row[column].strip() for row in joined] for column in range(num_columns) if column != taker]
-    return all(map(_is_told, others)) and any(map(_has_few_values, others))
+    return all(map(_is_told, others)) and any(_has_labels(cells, rows, num_columns) for cells in others)
+
+
+def _has_labels(cells: Sequence[str], rows: Sequence[Sequence[str]], num_columns: int) -> bool:
+    """Say whether a column has few values, and where most rows need nothing joined, none that these do not have."""
+    long = {cell for cell, row in zip(cells, rows, strict=True) if len(row) > num_columns}
+    short = [cell for cell, row in zip(cells, rows, strict=True) if len(row) == num_columns]
+    return _has_few_values(cells) and (2 * len(short) < len(rows) or long <= set(short))
 
 
 def _is_told(cells: Sequence[str]) -> bool:
