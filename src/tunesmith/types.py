@@ -135,6 +135,8 @@ class ColumnProfile:
     """Whether its cells are lists of objects that say of themselves how good they are, by a score or a rank."""
     is_decorated: bool = False
     """Whether its cells are amounts written with units, currencies or separated thousands: no plain numbers."""
+    is_stamp: bool = False
+    """Whether its cells say when or where, and nothing else: dates, times, addresses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,9 @@ class TestRefused:
             archive.writestr("rows.csv", CSV)
         with pytest.raises(InputError, match="is a zip file"):
             read_folder(tmp_path / "rows.csv")
-        (tmp_path / "rows.xlsx").write_bytes(b"PK")
+        (tmp_path / "rows.numbers").write_bytes(b"PK")
         with pytest.raises(InputError, match="Save the sheet as CSV"):
-            read_folder(tmp_path / "rows.xlsx")
+            read_folder(tmp_path / "rows.numbers")
 
     def test_binary_files(self, tmp_path):
         (tmp_path / "x.csv").write_bytes(bytes(range(256)) * 20)

@@ -115,9 +115,7 @@ def test_dates_and_names_are_no_amounts(find, number: str) -> None:
     assert find("x.csv", pd.DataFrame(rows, columns=["text", "note"]).to_csv(index=False)).task.name != "classification"
 
 
-@pytest.mark.parametrize(
-    "label", [{"id": 1, "name": "warm"}, "a label of its own {}"], ids=["objects", "all different"]
-)
+@pytest.mark.parametrize("label", [{"id": 1, "share": 0.5}, "a label of its own {}"], ids=["objects", "all different"])
 def test_labels_that_cannot_be_read_are_asked_for(find, label: object) -> None:
     rows = [
         {"text": text, "label": label.format(row) if isinstance(label, str) else label}
@@ -222,12 +220,6 @@ def test_two_names_of_one_length_are_no_tokens_and_tags(find) -> None:
         "text_pair": "sentence2",
         "label": "gold_label",
     }
-
-
-def test_yaml_is_refused_unless_wanted(find) -> None:
-    content = "tours:\n" + "".join(f"- name: t{row}\n  said: |\n    {TEXTS[row]}\n" for row in range(9))
-    with pytest.raises(InputError, match=r"tours\.yml is YAML"):
-        find("tours.yml", content)
 
 
 def test_a_dash_beside_words_is_no_label(find) -> None:

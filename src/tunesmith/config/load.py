@@ -74,6 +74,13 @@ class _Loader(yaml.SafeLoader):
         return self.construct_document(node)
 
 
+class PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads files of data by the same rules: plain values, of any number."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    yaml_constructors = _Loader.yaml_constructors
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that either version of YAML would take for something else."""
 

@@ -18,6 +18,9 @@ _MAX_WORDS = 2_000
 _COMMON_SHARE = 0.6
 """Share of a text that the commonest letters of its script have; of one that is misread they are a third or so."""
 
+_MOST_SIGNS = 2
+"""Signs around a word that may be meant: a pound, a pair of quotation marks."""
+
 _WORD = re.compile(r"[^\s\x00-@\[-`{-\x7f]+")
 _AROUND_WORDS = "\u00a0«»‹›“”„‟‘’‚‛–—―…•·°§¶©®™¿¡€£¥¢¤†‡‰×÷±¼½¾²³¹ªº"
 """What stands before and behind words in any language."""
@@ -87,26 +90,32 @@ def likeliest(sample: bytes) -> tuple[str, list[str]]:
 
 
 def _score(sample: bytes, encoding: _Encoding) -> float:
-    """Return the share of words beyond ASCII that are words of one language."""
+    """Return the share of words beyond ASCII that are words of one language, or have nothing but signs around them."""
     try:
         text = sample.decode(encoding.name)
     except UnicodeDecodeError:
         return 0.0
-    words: Counter[str] = Counter(
-        word for found in _WORD.findall(text) if not (word := found.strip(_AROUND_WORDS)).isascii()
-    )
+    found = Counter(word for word in _WORD.findall(text) if not word.isascii())
+    words: Counter[str] = Counter()
+    num_signs = 0
+    for one, number in found.items():
+        word = one.strip(_AROUND_WORDS)
+        if not word.isascii():
+            words[word] += number
+        elif len(one) - len(word) <= _MOST_SIGNS:
+            num_signs += number
     counted: dict[str, int] = dict(words.most_common(_MAX_WORDS))
-    total = sum(counted.values())
+    total = sum(counted.values()) + num_signs
     if not total:
         return 0.0
     written = {word: number for word, number in counted.items() if _is_written_well(word)}
     if encoding.script == "LATIN":
-        return max(_num_covered(written, letters) for letters in _LATIN.values()) / total
+        return (num_signs + max(_num_covered(written, letters) for letters in _LATIN.values())) / total
     good = {word: number for word, number in written.items() if _is_of(word, encoding.script)}
     letters = "".join(word.lower() * number for word, number in good.items())
     num_common = sum(letters.count(letter) for letter in encoding.common)
     share = num_common / max(len(letters), 1)
-    return sum(good.values()) / total * min(share / _COMMON_SHARE, 1.0)
+    return (num_signs + sum(good.values()) * min(share / _COMMON_SHARE, 1.0)) / total
 
 
 def _num_covered(words: dict[str, int], letters: str) -> int:

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunesmith.data.named_items import names_in
+
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
 """No leading zeros: 007 is a name, not a number."""
 FLOAT = r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
-MISSING_NUMBERS = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan"})
+MISSING_NUMBERS = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan", "\\n"})
 """What stands for no number in a column of numbers, in lower case."""
 
-MISSING_LABELS = ("NaN", "<NA>", "#N/A", "-NaN")
+MISSING_LABELS = ("NaN", "<NA>", "#N/A", "-NaN", "\\N")
 """What stands for no label among labels that are words, written so; ``none`` and ``nan`` may be names of classes."""
 NO_LABEL = "-"
 """What stands for no label beside labels that are words, as where annotators did not agree; beside signs it is one."""
@@ -186,14 +188,15 @@ def are_booleans(values: set[str]) -> bool:
 def parse_list(text: str) -> list[str] | None:
     """Return the items, as they are written, of a cell that is a JSON (or Python) list of scalars, else None.
 
-    Also lists as numpy prints them (``['a' 'b']``), and sets of Python and of databases (``{'a', 'b'}``, ``{a,b}``).
+    Also lists as numpy prints them (``['a' 'b']``), and sets of Python and of databases (``{'a', 'b'}``, ``{a,b}``). Of
+    objects that have a name and are little else, the items are the names.
     """
     text = text.strip()
     if len(text) <= MAX_LIST and _ARRAY.fullmatch(text):
         return [first or second for first, second in _ARRAY_ITEM.findall(text)]
     if len(text) <= MAX_LIST and _SET.fullmatch(text):
         return [item.strip().strip("'\"") for item in text[1:-1].split(",") if item.strip()]
-    if not (text.startswith("[") and text.endswith("]")) or len(text) > MAX_LIST:
+    if not text.startswith(("[", '{"', "{'")) or not text.endswith(("]", "}")) or len(text) > MAX_LIST:
         return None
     for candidate in (text, text.replace("'", '"')):
         try:
@@ -203,7 +206,7 @@ def parse_list(text: str) -> list[str] | None:
             continue
         if isinstance(items, list) and all(isinstance(item, str) for item in items):
             return items
-        return None
+        return names_in(items)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Parquet, Arrow, Feather and hub data sets into our own Arrow tables."""
+"""Parquet, Arrow, Feather, ORC, Stata and hub data sets into our own Arrow tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import json
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from itertools import chain
@@ -21,7 +22,9 @@ from tunesmith.data.blobs import BlobFile, are_image_lists, are_images, holds_bl
 from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
 from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.rows import BATCH_ROWS, with_nested
+from tunesmith.data.sources import format_suffix
 from tunesmith.data.tables import TableWriter, unique_names
+from tunesmith.data.translations import NAMES
 from tunesmith.types import InputError, Problem
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ MAX_SECONDS, SECONDS_PER_MB = 4.0, 4.0
 MAX_BYTES, MEMORY_GROWTH = 768 << 20, 8
 """Memory for a file, and for each of its bytes."""
 
+_FORMATS = {".orc": "ORC", ".dta": "a file of Stata"}
 _LOOKED_AT = 1_000
 LARGE_ROWS = 200
 """Rows read at once of a table that holds images: each may have megabytes."""
@@ -75,11 +79,11 @@ def _read(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Pro
     try:
         with contextlib.ExitStack() as stack:
             plain = _decompressed(path, target.parent, stack)
-            schema, found = _open(plain, stack)
+            schema, found = _open(plain, format_suffix(path), stack)
             problems = write_batches(found, schema, name, target)
-    except MemoryError:
+    except (MemoryError, InputError):
         raise
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, ValueError, struct.error, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise InputError(
                 f"{name} grows to more than {MAX_EXPANSION} times its size when it is read; it was not read on.",
@@ -89,7 +93,7 @@ def _read(path: Path, name: str, target: Path) -> tuple[dict[str, Any], list[Pro
             raise
         reason = (str(error) or repr(error)).splitlines()[0][:300]
         raise InputError(
-            f"{name} cannot be read as Parquet or Arrow: {reason}.",
+            f"{name} cannot be read as {_FORMATS.get(format_suffix(path), 'Parquet or Arrow')}: {reason}.",
             "The file is damaged or cut: copy or export it again.",
         ) from error
     return {"format": "columnar"}, problems
@@ -104,9 +108,17 @@ def _decompressed(path: Path, beside: Path, stack: contextlib.ExitStack) -> Path
     return folder / "table"
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _open_stata(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return a table of Stata; codes that have a label are their labels."""
+    import pandas as pd
+
+    table = pa.Table.from_pandas(pd.read_stata(path), preserve_index=False)
+    return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+
+
+def _open(path: Path, suffix: str, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     with path.open("rb") as file:
-        magic = file.read(6)
+        magic = file.read(12)
     if magic.startswith(b"PAR1"):
         import pyarrow.parquet as pq
 
@@ -119,8 +131,15 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[
 
         table = feather.read_table(path, memory_map=True)
         return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+    if magic.startswith(b"ORC"):
+        from pyarrow import orc
+
+        stripes = orc.ORCFile(path)
+        return stripes.schema, (stripes.read_stripe(number) for number in range(stripes.nstripes))
+    if magic.startswith(b"<stata_dta>") or suffix == ".dta":
+        return _open_stata(path)
     source = stack.enter_context(pa.memory_map(str(path)))
-    if magic == b"ARROW1":
+    if magic.startswith(b"ARROW1"):
         reader = stack.enter_context(pa.ipc.open_file(source))
         return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
     stream = stack.enter_context(pa.ipc.open_stream(source))
@@ -129,11 +148,15 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterator[
 
 def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str, target: Path) -> list[Problem]:
     """Write record batches to ``target`` with plain types and the rows' places."""
+    head = next(found, None)
+    found = chain([] if head is None else [head], found)
+    if head is not None and _is_text_within(head):
+        schema = pa.Table.from_batches([head]).flatten().schema
+        found = (batch for one in found for batch in pa.Table.from_batches([one]).flatten().to_batches())
+        head = pa.Table.from_batches([head]).flatten().to_batches()[0] if head.num_rows else None
     names = unique_names(schema.names)
     class_names = _class_names(schema)
     plans = [_plain_type(field.type, class_names.get(field.name)) for field in schema]
-    head = next(found, None)
-    found = chain([] if head is None else [head], found)
     images = {index for index in range(len(plans)) if are_images(head, index)}
     image_lists = {index for index in range(len(plans)) if are_image_lists(head, index)}
     blobs = BlobFile(target)
@@ -179,6 +202,28 @@ def write_batches(found: Iterator[pa.RecordBatch], schema: pa.Schema, name: str,
         *notes,
         Problem("note", f"{name}: binary columns were not read: {', '.join(left_out)}.", count=len(left_out)),
     ]
+
+
+def _is_text_within(head: pa.RecordBatch) -> bool:
+    """Say whether texts stand in records and nowhere outside of them, as of rows of JSON that were brought out."""
+    if not head.num_rows:
+        return False
+    outside = [column for column in head.columns if _is_string(column.type) or _is_list(column.type)]
+    records = [
+        column
+        for name, column in zip(head.schema.names, head.columns, strict=True)
+        if pa.types.is_struct(column.type) and name.strip().lower() not in NAMES
+    ]
+    inner = [field for record in records for field in record.flatten() if _is_string(field.type)]
+    return any(map(_has_words, inner)) and not any(_is_list(one.type) or _has_words(one) for one in outside)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_words(column: pa.Array) -> bool:
+    return bool(pc.any(pc.match_substring_regex(column.slice(0, _LOOKED_AT), r"\S\s+\S")).as_py())
 
 
 _Names = list[str] | dict[str, "_Names"]

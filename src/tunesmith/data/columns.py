@@ -8,13 +8,18 @@ from collections.abc import Container, Mapping, Sequence
 from tunesmith.config.base import nearest
 from tunesmith.data import marks
 from tunesmith.data.column_words import describe, doubtful
-from tunesmith.data.profiles import LABEL_NAMES
+from tunesmith.data.label_columns import are_stars, has_few_values, is_about, words_of
 from tunesmith.types import ColumnChoice, ColumnKind, ColumnProfile, Problem, Role
 
 _ID_NAMES = frozenset({"id", "idx", "index", "qid", "uid", "guid", "uuid", "rowid", "row", "unnamed: 0", "#"})
 _PAIRS = "query question question1 premise anchor utterance sentence1 sentence_1 text1 text_1 text_a"
 _PAIRED_NAMES = frozenset(_PAIRS.split())
 """Names of texts that seldom stand alone: another text column beside one makes a pair."""
+
+_OF_TITLES = frozenset({"title", "input", "description"})
+"""Names of texts that often stand above another one."""
+_SIDES = re.compile(r"(?P<stem>.*?)[ _-]?(?:[ab]|[12])", re.IGNORECASE)
+"""Names of two texts that belong together: sentence_A and sentence_B."""
 
 _LABEL = "label"
 _SECOND_TEXT = "text_pair"
@@ -27,6 +32,7 @@ _KIND_TIERS: tuple[tuple[ColumnKind, ...], ...] = (
     ("text",),
     ("object",),
 )
+"""What labels are, the likeliest first; few whole numbers, such as stars, are as likely as names."""
 
 _ANSWER = "response answer completion output message messages text reply"
 _REJECTED = "rejected reject dispreferred unchosen nonpreferred loser losing worse"
@@ -48,7 +54,9 @@ _NEVER_GUESSED = _CHAT_ROLES | {"source", "target"}
 
 
 def is_id_like(column: ColumnProfile) -> bool:
-    """Say whether a column only numbers or names the rows: many distinct values, and no words."""
+    """Say whether a column only numbers, names or dates the rows: many distinct values and no words, or stamps."""
+    if column.is_stamp:
+        return True
     num_present = column.num_rows - column.num_missing
     is_named_so = column.name.lower() in _ID_NAMES or re.search(r"(?:^|[_\s-])id$|[a-z]I[dD]$", column.name) is not None
     is_distinct = column.num_distinct >= 0.95 * num_present
@@ -61,21 +69,6 @@ def is_id_like(column: ColumnProfile) -> bool:
     with_digits = sum(any(letter.isdigit() for letter in example) for example in column.examples)
     is_code = column.mean_words <= 2 and with_digits >= 0.8 * len(column.examples) and _has_no_spaces(column)
     return is_code and num_present >= 20 and (column.kind == "text" or column.num_distinct >= 0.5 * num_present)
-
-
-def unreadable_label(profiles: Mapping[str, ColumnProfile]) -> Problem | None:
-    """Return why a column is not learned that is certainly there to be predicted, by its name or its form."""
-    for column in profiles.values():
-        if column.is_decorated:
-            shown = ", ".join(repr(example) for example in column.examples[:3])
-            message = f"Column '{column.name}' holds amounts that are not written as plain numbers ({shown})."
-            return Problem("error", message, "Write bare numbers, such as 1234.5, to have them predicted.")
-        if column.name.strip().lower() in LABEL_NAMES and column.kind in ("text", "object"):
-            message = f"Column '{column.name}' is named as what is to be predicted, but no labels were found in it; "
-            message += f"it holds {describe(column)}: {', '.join(column.examples[:2])}."
-            fix = f"Write a name or a list of names into it, or insist: data.columns.label {column.name}."
-            return Problem("error", message, fix)
-    return None
 
 
 def is_rejected_answer(column: ColumnProfile) -> bool:
@@ -106,6 +99,8 @@ def _reason_unused(column: ColumnProfile) -> str:
         return "answers that were rejected are not learned from"
     if column.is_decorated:
         return f"its amounts are not plain numbers: {', '.join(column.examples[:3])}"
+    if column.is_stamp:
+        return "it only says when or where"
     if is_id_like(column):
         return "it only numbers or names the rows"
     return f"no role needs it; {describe(column)}"
@@ -164,7 +159,7 @@ class _Assignment:
         self._take_reviews(open_roles)
         for role in open_roles:
             if role.columns and role.name not in self._chosen:
-                self._choose(role.name, role.columns, "by their names, one of several columns")
+                self._choose(role.name, role.columns, role.reason or "by their names, one of several columns")
         for exact in (True, False):
             for role in open_roles:
                 if role.name not in self._chosen and (exact or role.name not in _NAMED_ROLES):
@@ -249,7 +244,7 @@ class _Assignment:
         num_found = 0
         for column in self._free(role.name):
             # Answers to sums are whole numbers, no two the same, and yet no numbers of rows.
-            counts_rows = is_id_like(column) and not (exact and _is_text_role(role))
+            counts_rows = is_id_like(column) and not (exact and (_is_text_role(role) or column.is_stamp))
             if column.kind not in role.kinds or counts_rows:
                 continue
             if not exact and _is_text_role(role) and column.kind != "text":
@@ -266,11 +261,21 @@ class _Assignment:
                 best = ((role.names.index(found), -length), column.name, found)
         if not exact and role.name in _NEVER_GUESSED and num_found > 1:
             return  # of answer_1 and answer_2 nobody knows which is the better one
+        if best is not None and exact and role.name == "text" and self._has_fuller(best[1], best[2], role):
+            return
         if best is not None:
             _, column_name, found = best
             self._matched_names[role.name] = found
             reason = role.reason or ("by its name" if exact else f"its name speaks of '{found}'")
             self._choose(role.name, [column_name], f"{reason}; {describe(self._profiles[column_name])}")
+
+    def _has_fuller(self, column: str, name: str, role: Role) -> bool:
+        """Say whether a title is all that was found by its whole name, beside a longer text with a better one in it."""
+        if name not in _OF_TITLES:
+            return False
+        names = tuple(each for each in role.names if each not in _OF_TITLES)
+        length = self._profiles[column].mean_length
+        return any(one.mean_length > length and matching_name(one.name, names, exact=False) for one in self._texts())
 
     # Content
 
@@ -297,8 +302,13 @@ class _Assignment:
     def _text_by_content(self, role: Role) -> None:
         texts = self._texts()
         if not texts:
-            # Short or much repeated texts look like categories.
-            texts = [column for column in self._free() if column.kind == "category" and not is_id_like(column)]
+            # Short or much repeated texts look like categories; beside objects, the texts are within these.
+            has_objects = any(column.kind == "object" for column in self._free())
+            texts = [
+                column
+                for column in self._free()
+                if column.kind == "category" and not is_id_like(column) and not (has_objects and has_few_values(column))
+            ]
             texts = sorted(texts, key=lambda column: column.num_distinct)[-1:]
         if not texts:
             return
@@ -317,7 +327,10 @@ class _Assignment:
         matched = self._matched_names.get("text")
         is_given = "text" not in self._matched_names and self._chosen["text"][0].reason.startswith("given")
         texts = self._texts()
-        if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES):
+        first, second = self._chosen["text"][0].column, texts[0].name if texts else ""
+        sides = [_SIDES.fullmatch(name) for name in (first, second)]
+        are_sides = sides[0] is not None and sides[1] is not None and sides[0]["stem"] == sides[1]["stem"]
+        if len(texts) == 1 and not is_given and (matched is None or matched in _PAIRED_NAMES or are_sides):
             self._choose(role.name, [texts[0].name], f"the second of two texts; {describe(texts[0])}")
 
     def _label_by_content(self, role: Role) -> None:
@@ -334,14 +347,17 @@ class _Assignment:
             if strings:
                 longest = max(strings, key=lambda column: column.num_distinct)
                 candidates = [column for column in candidates if column is not longest]
-        others = [column for column in candidates if not marks.is_mark(column, of_chat=False)]
-        candidates = others or candidates  # what reviewers say of rows is learned where nothing else is
+        # What reviewers say of rows, and what is said about texts, is learned where nothing else is.
+        candidates = [column for column in candidates if not marks.is_mark(column, of_chat=False)] or candidates
+        candidates = [column for column in candidates if not is_about(column)] or candidates
         binary = [column for column in candidates if _is_binary(column)]
         if len(binary) > 1 and len(binary) == len(candidates) and "list" in role.kinds:
             self._choose(role.name, [column.name for column in binary], "one of several columns of 0 and 1")
             return
         for tier in _KIND_TIERS:
             fitting = [column for column in candidates if column.kind in tier]
+            if tier == _KIND_TIERS[0] and "integer" in role.kinds:
+                fitting += [column for column in candidates if are_stars(column)]
             if len(fitting) == 1:
                 self._choose(role.name, [fitting[0].name], f"by its content; {describe(fitting[0])}")
             elif fitting:
@@ -363,10 +379,14 @@ class _Assignment:
             if matching_name(column.name, role.names, exact=True) and column.kind not in role.kinds
         ]
         but = f" '{unfit[0].name}' holds {unfit[0].kind}, not {' or '.join(role.kinds)}." if unfit else ""
+        objects = [column.name for column in self._profiles.values() if column.kind == "object"]
+        inside = (
+            f" What stands within objects ({', '.join(objects[:4])}) is not looked at: make it a column of its own."
+        )
         return Problem(
             "error",
             f"No column was found for the role '{role.name}'{purpose}.{but} The data has {columns or 'no columns'}.",
-            f"Give it: data.columns.{role.name} followed by the column's name.",
+            f"Give it: data.columns.{role.name} followed by the column's name.{inside if objects else ''}",
         )
 
 
@@ -384,5 +404,5 @@ def matching_name(column: str, names: Sequence[str], *, exact: bool) -> str | No
     if exact:
         plain = re.sub(r"[^\w]+", "_", lowered)
         return next((name for name in names if name in (lowered, plain)), None)
-    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+    words = words_of(column)
     return next((name for name in names if name in words and len(name) > 1), None)

@@ -16,7 +16,8 @@ _MESSAGES_NAMES = """
 """
 _SYSTEM_NAMES = "system system_prompt system_message 系统 系统提示"
 _PROMPT_NAMES = """
-    prompt instruction instructions question query q problem user human input request 指令 问题 提问 输入 问
+    prompt instruction instructions question questions query q problem user human input request context
+    指令 问题 提问 输入 问
 """
 _COMPLETION_NAMES = """
     completion output response answer answers a assistant reply target solution chosen 输出 回答 回复 答案 答

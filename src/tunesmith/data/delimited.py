@@ -15,6 +15,7 @@ from tunesmith.data.cuts import Count, Cut, count_widths
 from tunesmith.data.delimited_records import Block, Record, blocks, long_cells
 from tunesmith.data.dialect import Dialect, detect, is_separator_line
 from tunesmith.data.encodings import Lines, describe_mark, has_marks, open_text
+from tunesmith.data.open_columns import join_cells
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import batches, open_table
 from tunesmith.data.tables import MAX_COLUMNS, Rejections, TableWriter
@@ -87,7 +88,7 @@ class _Rows:
         self._writer = writer
         self._rejected = rejected
         self._wide: list[str] = []
-        self._num_wide = 0
+        self._num_wide = self._num_joined = 0
         self._num_due = dialect.num_further + 1 if dialect.header else 0
         """Rows that are yet to come before the first one of the data."""
         self._names: list[str] = []
@@ -125,7 +126,9 @@ class _Rows:
         if reason:
             self._rejected.add(place, reason, "".join(record.lines[:3]))
             return
-        if len(record.cells) > self._width and any(record.cells[self._width :]):
+        if len(record.cells) > self._width and self._dialect.taker is not None:
+            self._num_joined += 1
+        elif len(record.cells) > self._width and any(record.cells[self._width :]):
             self._num_wide += 1
             if len(self._wide) < MAX_ROWS_SHOWN:
                 self._wide.append(place)
@@ -134,6 +137,13 @@ class _Rows:
     def notes(self) -> list[Problem]:
         """Return what is worth saying about the rows added."""
         notes = self._notes_of_header()
+        if self._num_joined and self._dialect.taker is not None:
+            column = self._dialect.columns[self._dialect.taker]
+            message = (
+                f"{self._name}: {self._num_joined} rows have more than {self._width} cells; what is over was read as "
+            )
+            message += f"part of '{column}', whose texts hold {self._dialect.delimiter!r} without quotes."
+            notes.append(Problem("warning", message, "Quote the texts if that is wrong.", count=self._num_joined))
         if not self._num_wide:
             return notes
         message = f"{self._num_wide} rows have more than {self._width} columns; the extra ones were not read."
@@ -219,6 +229,8 @@ def _fit(record: Record, dialect: Dialect, encoding: str) -> tuple[Sequence[str]
         if has_marks(line):
             return (), describe_mark(line, encoding)
     cells, width = record.cells, len(dialect.columns)
+    if len(cells) > width and dialect.taker is not None and dialect.delimiter is not None:
+        return join_cells(cells, width, dialect.taker, dialect.delimiter), ""
     if len(cells) < width:
         return (), f"{len(cells)} columns where {width} were expected"
     if len(cells) > width and dialect.delimiter != "\t" and any(cell.strip() for cell in cells[width:]):

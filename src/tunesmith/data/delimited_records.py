@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from tunesmith.data.encodings import MAX_LINE, Lines
 
-Quoting = Literal["double", "backslash", "spaced", "none"]
+Quoting = Literal["double", "backslash", "spaced", "single", "none"]
 """How cells with the separator in them are written: inner quotes doubled, or after a backslash; doubled, with a space
-between the separator and the quote; or not at all."""
+between the separator and the quote; in single quotes; or not at all."""
 
 MAX_RECORD_LINES = 100_000
 MAX_RECORD_CHARACTERS = 16 * 1024 * 1024
@@ -181,7 +181,9 @@ def long_cells() -> Iterator[None]:
 def _csv_reader(lines: Any, delimiter: str, quoting: Quoting, *, strict: bool = False) -> Any:
     if quoting == "backslash":
         return csv.reader(lines, delimiter=delimiter, doublequote=False, escapechar="\\", strict=strict)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=quoting == "spaced", strict=strict)
+    quote = "'" if quoting == "single" else '"'
+    spaced = quoting == "spaced"
+    return csv.reader(lines, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced, strict=strict)
 
 
 def _plain_records(lines: Lines, delimiter: str | None) -> Iterator[Record]:

@@ -20,24 +20,21 @@ from tunesmith.data.cuts import Count, Cut
 from tunesmith.data.delimited_records import Quoting, Record, records
 from tunesmith.data.encodings import Lines
 from tunesmith.data.header_rows import has_header, has_known_name, num_further_rows
+from tunesmith.data.open_columns import find_taker, numbers_rows, open_column
+from tunesmith.data.separator_signs import signs_in
 from tunesmith.data.tables import unique_names
 from tunesmith.types import Guess
 
 _SAMPLE_RECORDS = 2_000
-_MAX_LOOKED_AT, _FEWEST_LINES, _NEARLY_ALL = 500, 5, 0.95
-"""Lines in which groups of signs are looked for, and the share of them that must have one."""
+_NEARLY_ALL = 0.95
+"""Share of the lines that is as good as all."""
 _MAX_TITLES = 10
 """Lines that may stand above the names of the columns."""
 
-_SIGNS = re.compile(r" ?[!#$%&*+,./:;<=>?@^_|~→⇒•·¦§-]{2,8} ?|\s?(?:\[SEP\]|<sep>|</s>)\s?", re.IGNORECASE)
-"""What may separate cells though it is more than one sign: ``||``, ``_!_``, `` +++$+++ ``, `` => ``, ``[SEP]``."""
-_OF_PROSE = re.compile(
-    r"(?!\s*(?:::|<sep>|</s>)\s*$) ?(?:[.,;:!?-]+|([*_=~])\1+|://|.*<.*|.*[^=-]>|>.*) ?", re.IGNORECASE
-)
-"""Signs that texts are full of, and marks of other kinds."""
 _FEW_LABELS = 0.1
 """Share of its rows that the distinct values of a column of labels may have."""
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
+_WIDE = "，；｜"
 _FROM_DATABASES = "\x01\x1f\x1e^~¦§"
 _NATIVE_DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -58,6 +55,8 @@ class Dialect:
     """Lines of a title, or of comments, above the names of the columns."""
     num_further: int = 0
     """Rows below the names that say more of the columns."""
+    taker: int | None = None
+    """Column that takes what is over: of rows with more cells, whose texts hold the separator without quotes."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": list(self.columns)}
@@ -100,6 +99,9 @@ def detect(
     num_titles = 0
     if header is None and not like and cut.delimiter is not None:
         rows, num_titles = _without_title(lines, cut, rows, width)
+    taker = None
+    if cut.delimiter not in (None, "\t"):
+        taker, width = find_taker(rows, width)
     first = _first_row(rows, width)
     guesses = counts.guesses(cut)
     num_further = 0
@@ -114,22 +116,25 @@ def detect(
         if cut.delimiter is not None or header:
             guesses.append(_header_guess(counts.num_rows(cut), is_header=header))
     names = tuple(unique_names(first if header else [""] * width))
+    taker = taker if len(names) == width else None
     num_skipped += num_titles
     num_further = num_further if header else 0
-    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further), guesses
+    return Dialect(cut.delimiter, cut.quoting, header, names, num_skipped, num_titles, num_further, taker), guesses
 
 
 def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width: int) -> tuple[list[list[str]], int]:
-    """Return the rows from the names of the columns on, and the lines above: rows with no more than one cell filled."""
+    """Return the rows from the names of the columns on, and the lines above: rows with few cells filled, if any."""
     found = [record for record in _parse(lines[: _MAX_TITLES + 1], cut) if not record.error]
     num_comments = sum(1 for _ in takewhile(lambda record: record.lines[0].startswith("#"), found))
     if 0 < num_comments < len(found) and width > 1:
         record = found[num_comments]
         if len(record.cells) == width and has_header(record.cells, rows[num_comments + 1 :], ()):
             return rows[num_comments:], record.line - 1
+    usual = Counter(sum(map(bool, map(str.strip, row))) for row in rows).most_common(1)[0][0]
     for place, record in enumerate(found):
-        filled = [cell for cell in record.cells if cell.strip()]
-        if len(filled) > 1 or width < 2:
+        num_filled = sum(map(bool, map(str.strip, record.cells)))
+        # A title may stand beside its value: "made by" and a name.
+        if num_filled > max(1, min((width + 1) // 2, usual - 1)) or width < 2:
             above = found[:place]
             is_title = any(cell.strip() for one in above for cell in one.cells)
             if is_title and len(record.cells) == width and has_header(record.cells, rows[place + 1 :], ()):
@@ -141,8 +146,7 @@ def _without_title(lines: Sequence[str], cut: Cut, rows: list[list[str]], width:
 def _first_row(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Return the first row as names of columns: numbers of rows may have none, and blank ones at the end go."""
     names = [rows[0][0].lstrip("\ufeff"), *rows[0][1:]]
-    numbers = [row[0] for row in rows[1:] if len(row) == width]
-    if len(names) == width - 1 and all(map(str.isdigit, numbers)) and len(set(numbers)) == len(numbers) > 1:
+    if numbers_rows(rows, width):
         names = ["", *names]
     while len(names) > width and not names[-1].strip():
         names.pop()
@@ -184,7 +188,7 @@ class _Counts:
         if native == "," and _is_one_quoted_column(self._lines, native):
             return Cut(native, "double")
         # Of two that explain as much the rarer one is meant.
-        usual = ["\t", *_FROM_DATABASES, *_signs(self._lines), *",;|"]
+        usual = ["\t", *_FROM_DATABASES, *signs_in(self._lines), *",;|", *_WIDE]
         order = [native, *(each for each in usual if each != native)] if native else usual
         plausible = [each for each in order if each is not None and any(each in line for line in self._lines)]
         if self._is_likely("<|"):  # marks of a chat, which bars are part of
@@ -203,7 +207,12 @@ class _Counts:
             )
         if native and (any(native in line for line in self._lines[:1]) or self._starts_quoted(native)):
             return self._best_quoting(native)
-        return _LINES
+        return next(filter(self._has_open_column, map(self._best_quoting, likely)), _LINES)
+
+    def _has_open_column(self, cut: Cut) -> bool:
+        """Say whether a cut finds a label and a text in every line, whatever else it finds within the text."""
+        rows = [record.cells for record in _parse(self._lines, cut) if not record.error]
+        return cut.delimiter != "\t" and open_column(rows, 2) is not None
 
     def _is_likely(self, delimiter: str) -> bool:
         return sum(delimiter in line for line in self._lines) >= 0.3 * len(self._lines)
@@ -226,7 +235,9 @@ class _Counts:
         return enough and self._explained(cut) >= max(needed * self._num_lines(cut), 1)
 
     def _is_prose(self, cut: Cut) -> bool:
-        """Say whether a cut is by commas or semicolons that a space follows nearly always, as in sentences."""
+        """Say whether a cut is by commas or semicolons as in sentences: wide ones, or a space nearly always follows."""
+        if cut.delimiter in tuple(_WIDE):
+            return True
         if cut.delimiter not in (",", ";") or cut.quoting == "spaced":
             return False
         signs = sum(line.count(cut.delimiter) for line in self._lines)
@@ -259,7 +270,7 @@ class _Counts:
             is_meant = has_quotes and _quotes_have_meaning(self._lines, delimiter)
             order: list[Quoting] = ["double", "none"] if is_meant else ["none", "double"]
         else:
-            order = ["double", "none"]
+            order = ["single", "double", "none"] if self._has_single_quotes(delimiter) else ["double", "none"]
             spaced = f'{delimiter} "'
             if (
                 has_quotes
@@ -277,6 +288,14 @@ class _Counts:
             order.append("backslash")
         cuts = [Cut(delimiter, quoting) for quoting in order]
         return max(cuts, key=lambda cut: (self._explained(cut), -order.index(cut.quoting)))
+
+    def _has_single_quotes(self, delimiter: str) -> bool:
+        """Say whether cells stand in single quotes, as SQL and ARFF write texts."""
+        edges = (f"'{delimiter}", f"{delimiter}'")
+        quoted = [line for line in self._lines if line.startswith("'") or line.rstrip().endswith("'")]
+        return len(quoted) >= _NEARLY_ALL * max(len(self._lines) - 1, 1) and all(
+            any(edge in line for edge in edges) for line in quoted
+        )
 
     def _count(self, cut: Cut) -> Count:
         if cut not in self._counts:
@@ -319,26 +338,6 @@ class _Counts:
             ranked = sorted(((cut.quoting, self.num_rows(cut)) for cut in quotings), key=lambda one: -one[1])
             found.append(Guess("quoting", chosen.quoting, self.num_rows(chosen), tuple(ranked)))
         return found
-
-
-def _signs(lines: Sequence[str]) -> list[str]:
-    """Return the groups of signs that stand in (nearly) all lines as often, the most frequent first."""
-    looked_at = [line for line in lines[:_MAX_LOOKED_AT] if line.strip()]
-    if len(looked_at) < _FEWEST_LINES:
-        return []
-    counts: dict[str, Counter[int]] = {}
-    for line in looked_at:
-        for sign, number in Counter(_SIGNS.findall(line.rstrip("\r\n"))).items():
-            counts.setdefault(sign, Counter())[number] += 1
-    found = {}
-    for sign, by_number in counts.items():
-        if _OF_PROSE.fullmatch(sign):
-            continue
-        number, num_lines = by_number.most_common(1)[0]
-        starts = sum(line.startswith(sign.strip()) for line in looked_at)
-        if num_lines >= _NEARLY_ALL * len(looked_at) and 2 * starts < len(looked_at):
-            found[sign] = number
-    return sorted(found, key=lambda sign: -found[sign])
 
 
 def _delimiter_name(delimiter: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -69,7 +71,18 @@ def _wide_encoding(start: bytes) -> str:
             return "utf-16-le"
         if even > 0.4 * half and odd < 0.05 * half:
             return "utf-16-be"
+        # In other writing only spaces, digits and line ends have one.
+        for order, here, there in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+            if here > max(0.02 * half, 2 * there) and _reads_well(start[: 2 * half], order):
+                return order
     return ""
+
+
+def _reads_well(sample: bytes, encoding: str) -> bool:
+    """Say whether bytes are lines of text in an encoding: letters, signs, spaces, nothing that is no character."""
+    text = sample.decode(encoding, "replace").rstrip("\ufffd")
+    kinds = Counter("\n" if letter in "\t\r\n" else unicodedata.category(letter) for letter in text)
+    return kinds["\n"] > 0 and sum(kinds[kind] for kind in ("Cc", "Cn", "Co", "Cs")) + text.count("\ufffd") == 0
 
 
 def _guess(path: Path) -> tuple[str, Guess | None]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MAX_LINE = 32 * 1024 * 1024
 """Characters; longer lines are bad rows (a whole book has about a million)."""
 
-COMPRESSIONS = (".gz", ".bz2", ".xz")
-_MAGIC = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"))
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_MAGIC = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _REPLACE = "tunesmith.mark"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 BLOCK = 1 << 20
@@ -57,7 +57,7 @@ codecs.register_error(_REPLACE, _mark)
 
 
 def compression_of(path: Path) -> str:
-    """Return ``.gz``, ``.bz2``, ``.xz`` or nothing, by the file's first bytes."""
+    """Return ``.gz``, ``.bz2``, ``.xz``, ``.zst`` or nothing, by the file's first bytes."""
     with path.open("rb") as file:
         start = file.read(8)
     return next((suffix for magic, suffix in _MAGIC if start.startswith(magic)), "")
@@ -86,6 +86,10 @@ def _opened(path: Path, compression: str) -> IO[bytes]:
         return bz2.open(path, "rb")
     if compression == ".xz":
         return lzma.open(path, "rb")
+    if compression == ".zst":
+        import pyarrow as pa
+
+        return cast("IO[bytes]", pa.input_stream(str(path), compression="zstd"))
     return path.open("rb")
 
 
@@ -123,7 +127,7 @@ class _Guarded(io.RawIOBase):
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path.name} is a damaged or cut compressed file: {error}.",
-        "Download or copy it again; `gzip -t`, `bzip2 -t` or `xz -t` check it.",
+        "Download or copy it again; `gzip -t`, `bzip2 -t`, `xz -t` or `zstd -t` check it.",
     )
 
 

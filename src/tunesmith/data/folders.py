@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tunesmith.data.archives import is_packed, unpacked
 from tunesmith.data.encodings import show_name
+from tunesmith.data.foreign_tables import FOREIGN
 from tunesmith.data.image_files import has_image_suffix
 from tunesmith.data.image_sources import holds_images, image_sources, is_archive, members_of
 from tunesmith.data.languages import LANGUAGE_CODES
@@ -65,7 +67,7 @@ def find_sources(given: str, split: str = "train") -> tuple[list[Source], list[P
 
     Raises ``InputError`` when there is nothing, or nothing usable, or no way to tell which.
     """
-    path = Path(given).expanduser()
+    path, table = _with_table(Path(given).expanduser())
     try:
         if path.is_dir():
             return sources_of_folder(path)
@@ -80,7 +82,7 @@ def find_sources(given: str, split: str = "train") -> tuple[list[Source], list[P
             path = unpacked(path)
             if path.is_dir():
                 return sources_of_folder(path)
-        return [check_file(path, split)], []
+        return [replace(check_file(path, split), part=table)], []
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -88,6 +90,14 @@ def find_sources(given: str, split: str = "train") -> tuple[list[Source], list[P
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename not in (None, str(path)) else ""
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(f"{shown} cannot be read: {reason}{where}.", "Check the path and its permissions.") from error
+
+
+def _with_table(path: Path) -> tuple[Path, str]:
+    """Return the path of a workbook or database and the table behind a colon, where one is named so."""
+    name, _, table = path.name.rpartition(":")
+    if table and format_suffix(Path(name)) in FOREIGN and not path.exists():
+        return path.with_name(name), table
+    return path, ""
 
 
 def sources_of_folder(folder: Path) -> tuple[list[Source], list[Problem]]:
@@ -192,6 +202,11 @@ def _without_splits(
         paths, mapping = [mapping], None
     if len(paths) == 1 and mapping is not None:
         others = [*others, mapping.name]
+    if any(path.with_suffix(".ann").exists() for path in paths):
+        raise InputError(
+            f"{folder} holds texts with annotations of brat beside them (.ann), which are not read.",
+            'Write them as JSON Lines, a text a line: {"text": ..., "entities": [{"start": 0, "end": 4, "label": ""}]}',
+        )
     if len(paths) == 1:
         return [check_file(paths[0], "train")], _passed_over(others)
     parallel = _parallel(folder, "train", paths, mapping)

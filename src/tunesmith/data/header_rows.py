@@ -113,21 +113,25 @@ def num_further_rows(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _says_more(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    num_empty = num_words = 0
-    has_few = False
+    num_empty = num_full = num_words = 0
+    has_few = has_words = False
     for index, cell in enumerate(map(str.strip, row)):
         values = Counter(value for one in below if index < len(one) and (value := one[index].strip()))
         shapes = {_shape(value) for value in values}
         if values and len(shapes) <= _MAX_SHAPES and all(map(_is_measure, shapes)):
             if cell and _shape(cell) in shapes:
                 return False
-            num_empty += not cell
+            is_full = values.total() == len(below)
+            num_full += is_full
+            num_empty += is_full and not cell
             num_words += cell.lower() not in MISSING_NUMBERS
         elif 2 <= len(values) <= _FEW_VALUES * max(values.total(), 20) and min(values.values()) > 1:
             if cell in values:
                 return False
             has_few = has_few or bool(cell)
-    return num_words > 0 or (num_empty > 1 and has_few)
+        else:
+            has_words = has_words or bool(cell)
+    return num_words > 0 or (num_empty > 1 and (has_few or (has_words and num_empty == num_full)))
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

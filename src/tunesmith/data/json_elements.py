@@ -274,7 +274,8 @@ def _array_elements(text: Any, name: str) -> Iterator[Element]:
             if following != ",":
                 raise broken(name, reader.line, "',' or ']' expected" if following else "the file ends inside")
             reader.position += 1
-            reader.skip_space()
+            if reader.skip_space() == "]":
+                continue  # a comma behind the last element, as in many programs' own code
         yield reader.value()
         is_first = False
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tunesmith.data.header_rows import has_known_name
+from tunesmith.data.messages import holds_messages
 
 _ROW_KEYS = (
     *("data", "rows", "examples", "items", "instances", "records", "samples", "documents", "results"),
@@ -120,7 +121,7 @@ def _are_keyed(tables: Mapping[str, dict[str, Any]]) -> bool:
 
 
 def _are_turns(items: list[Any]) -> bool:
-    return bool(items) and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
+    return bool(items) and all(isinstance(item, dict) and ("role" in item or holds_messages(item)) for item in items)
 
 
 def are_messages(value: Any) -> bool:

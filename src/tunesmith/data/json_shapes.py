@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.data.profiles import LABEL_NAMES
 from tunesmith.data.tool_exports import exported_row
+from tunesmith.data.translations import NAMES
 
 _WRAPPERS = (
     *("fields", "attributes", "properties", "_source", "record", "row", "node", "payload", "item", "entry"),
     *("example", "doc", "document", "values"),
 )
 """Names of objects that hold a row's columns, as databases, search engines and services write them."""
+_TEXTS = frozenset(["text", "sentence", "content", "body", "message", "comment", "review", "question", "prompt"])
 _LABELS = ("tag", "intent", "label", "class", "category", "name")
 _UTTERANCES = ("patterns", "utterances", "examples", "queries", "phrases", "texts", "sentences", "samples")
 
@@ -50,15 +53,16 @@ def _question_with_choices(value: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _from_several(value: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the columns of a row whose text stands in one of several plain objects (``{"review": {"text": ...}}``).
+    """Return the columns of a row whose text stands in an object, as plain as others (``{"review": {"text": ...}}``).
 
     Names that several objects have are told by the object's (``review.id``).
     """
     inner = {key: one for key, one in value.items() if isinstance(one, dict) and one and _is_plain(one)}
     outside = {key: one for key, one in value.items() if key not in inner}
-    has_lists = any(isinstance(one, (dict, list)) for key, one in outside.items() if key != "_id")
-    if has_lists or len(inner) < 2 or _has_text(outside) or not any(map(_has_text, inner.values())):
+    if any(map(_holds_lists, outside.values())) or _has_text(outside) or not any(map(_has_text, inner.values())):
         return None
+    if any(name.strip().lower() in NAMES | LABEL_NAMES for name in inner) or not _TEXTS.isdisjoint(outside):
+        return None  # a text in several languages, which is brought out later; a label; a text of one word
     names = [name for one in inner.values() for name in one] + list(outside)
     return outside | {
         name if names.count(name) == 1 else f"{key}.{name}": cell
@@ -68,8 +72,14 @@ def _from_several(value: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_plain(value: Mapping[str, Any]) -> bool:
-    """Say whether an object holds single values by names: no turn of a conversation, no list."""
-    return not ({"role", "from"} & value.keys()) and not any(isinstance(one, (dict, list)) for one in value.values())
+    """Say whether an object holds values by names: no turn of a conversation, and no list at any depth."""
+    return not ({"role", "from"} & value.keys()) and not any(map(_holds_lists, value.values()))
+
+
+def _holds_lists(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_lists, value.values()))
+    return isinstance(value, list) and bool(value)
 
 
 def utterances(value: Any) -> list[dict[str, Any]] | None:

@@ -20,6 +20,7 @@ from tunesmith.data.encodings import describe_mark, has_marks
 from tunesmith.data.header_rows import has_header, has_known_name
 from tunesmith.data.json_elements import Element, elements
 from tunesmith.data.json_objects import are_messages
+from tunesmith.data.named_items import name_in, names_in
 from tunesmith.data.nested_rows import OTHER_MESSAGES
 from tunesmith.data.records import ROW, guess_to_dict
 from tunesmith.data.rows import with_nested
@@ -222,9 +223,16 @@ _LABEL_NAMES = frozenset(["cats", "label", "labels", "category", "categories", "
 
 
 def _labels_of(key: str, value: Any) -> Any:
-    """Return the names that an object of labels says yes to (``{"cats": {"POSITIVE": 1, "NEGATIVE": 0}}``)."""
+    """Return the names that an object of labels says yes to (``{"cats": {"POSITIVE": 1, "NEGATIVE": 0}}``).
+
+    Of objects that have a name and are little else, the names; of a label that is such an object, its name.
+    """
     if not isinstance(value, dict):
         return value
+    if key.lower() in _LABEL_NAMES and (name := name_in(value)) is not None:
+        return name
+    if (names := names_in(value)) is not None:
+        return names
     if len(value) == 1 and "cats" in value and isinstance(value["cats"], dict):
         key, value = "cats", value["cats"]
     is_one = key.lower() in _LABEL_NAMES and value and all(said in (0, 1) for said in value.values())

@@ -12,7 +12,7 @@ _PARENTS = ("parent_id", "parent_message_id", "parent", "in_response_to", "in_re
 _SPEAKERS = ("role", "inbound")
 _MESSAGES = ("text", "content", "body", "message")
 _COMPARED = re.compile(
-    r"(?P<stem>(?:model_)?(?:response|completion|output|generation|reply|summary|human_ref|answer_text)s?)"
+    r"(?P<stem>(?:model_)?(?:response|completion|output|generation|reply|summary|human_ref|answer_text|conversation|chat)s?)"
     r"[ _-]?(?P<side>[ab]|[01]|[12])",
     re.IGNORECASE,
 )

@@ -12,6 +12,8 @@ _EXPORT = "Export them as CSV or JSONL."
 _TRANSLATIONS = "Write them as a table with a column for each language, or as two files of a sentence a line, such as"
 _TRANSLATIONS += " train.en and train.de."
 _SUBTITLES = "Take the times out: what is said in a line, one line each."
+_SCRIPT = "Delete what stands before the first [ or {, and the semicolon at the end; save the rest as .json."
+_TABLE = "Load it into a database and export the table as CSV."
 _INTENTS = "Convert it with Rasa: rasa data convert nlu -f json --data FILE --out nlu.json; that file is read."
 
 _MARKUP = (
@@ -24,6 +26,20 @@ _MARKUP = (
     (r"(?:%.*\s+)*@relation\b", "ARFF", _EXPORT),
     (r"(?:#.*\s+)*msgid \"", "a gettext catalogue (PO)", _TRANSLATIONS),
     (r"WEBVTT\b|1\s+\d\d:\d\d:\d\d[,.]\d{3} --> ", "subtitles", _SUBTITLES),
+    (
+        r"version https://git-lfs\.github\.com/spec",
+        "a pointer of Git LFS, not the file itself",
+        "Fetch it: git lfs pull.",
+    ),
+    (r"(?:window\.[\w.]+|(?:var|let|const)\s+\w+|module\.exports)\s*=\s*[\[{]", "JavaScript", _SCRIPT),
+    (
+        (
+            r"(?:(?:--|/\*|#)[^\n]*\n\s*|set\b[^\n]*;\s*)*(?:insert into\s+[`\"\w.]+\s*(?:\(|values\b)"
+            r"|(?:create (?:table|database)|drop table)\s+(?:if (?:not )?exists\s+)?[`\"\w.]+\s*[(;])"
+        ),
+        "SQL",
+        _TABLE,
+    ),
     (r"(?:version:.*\s+)?nlu:\s+- intent:|## ?intent:", "training data of Rasa", _INTENTS),
 )
 """What a file begins with, what it then is, and how its rows can be had."""
@@ -41,8 +57,6 @@ def refuse_markup(path: Path, name: str, encoding: str, *, is_wanted: bool) -> N
     kind, fix = next(
         ((kind, fix) for pattern, kind, fix in _MARKUP if re.match(pattern, start, re.IGNORECASE)), ("", "")
     )
-    if not kind and {suffix.lower() for suffix in path.suffixes} & {".yaml", ".yml"}:
-        kind, fix = "YAML", _EXPORT  # nothing at its beginning tells it from other text
     if kind:
         raise InputError(
             f"{name} is {kind}; its rows cannot be read.",

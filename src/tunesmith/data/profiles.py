@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tunesmith.data.image_files import is_reference
 from tunesmith.data.image_lists import SHOWN
 from tunesmith.data.records import ROW
 from tunesmith.data.rows import Rows
+from tunesmith.data.stamps import are_stamps
 from tunesmith.data.tagged_columns import mark_tagged
 from tunesmith.types import ColumnKind, ColumnProfile
 
@@ -21,6 +23,8 @@ _BLOCK_ROWS = 10
 _NUM_EXAMPLES = 5
 _MAX_CODES = 20
 _EXAMPLE_CHARACTERS = 80
+_SECONDS = tuple((0.8e9 * scale, 4e9 * scale) for scale in (1, 1e3, 1e6))
+"""Moments from 1995 to 2096 as programs count them: in seconds since 1970, in thousandths, in millionths."""
 
 # Runs of letters and digits; writing without spaces counts a word a character.
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
@@ -56,7 +60,7 @@ def _profile_column(name: str, values: Sequence[Any]) -> ColumnProfile:
         "num_missing": len(values) - len(present),
         "examples": tuple(shown),
     }
-    if not present:
+    if not present or (isinstance(present[0], list) and not any(present)):
         return ColumnProfile(name, "empty", num_distinct=0, **common)
     if isinstance(present[0], bool):
         return ColumnProfile(name, "boolean", num_distinct=len(set(present)), **common)
@@ -80,7 +84,9 @@ def _show(value: Any) -> str:
 
 def _numeric(name: str, numbers: Sequence[float], num_distinct: int, common: dict[str, Any]) -> ColumnProfile:
     kind: ColumnKind = "integer" if all(number.is_integer() for number in numbers) else "float"
-    return ColumnProfile(name, kind, num_distinct=num_distinct, low=min(numbers), high=max(numbers), **common)
+    low, high = min(numbers), max(numbers)
+    is_stamp = any(first <= low <= high < last for first, last in _SECONDS)
+    return ColumnProfile(name, kind, num_distinct=num_distinct, low=low, high=high, is_stamp=is_stamp, **common)
 
 
 def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> ColumnProfile:
@@ -104,6 +110,7 @@ def _profile_text(name: str, texts: Sequence[str], common: dict[str, Any]) -> Co
         and bool(numbers)
         and all(map(cells.is_decorated, numbers))
         and not all(map(cells.is_number, numbers)),
+        is_stamp=kind in ("text", "category") and are_stamps(texts),
         are_graded=kind == "object" and all(_GRADED.match(text) for text in texts),
         num_distinct=len(distinct),
         mean_length=mean_length,
@@ -145,7 +152,8 @@ def _text_kind(texts: Sequence[str], distinct: set[str], mean_length: float, mea
         return "object"
     num, num_distinct = len(texts), len(distinct)
     if mean_words >= 6 or mean_length >= 50:
-        return "category" if num_distinct <= 0.05 * num else "text"
+        comes_again = mean_length < 50 and num_distinct <= 0.2 * num and min(Counter(texts).values()) > 1
+        return "category" if num_distinct <= 0.05 * num or comes_again else "text"
     if num < 20:
         return "category" if num_distinct <= 0.5 * num or (mean_words <= 2 and mean_length <= 30) else "text"
     if cells.list_separator(texts):

@@ -6,9 +6,8 @@ options that change how it is read, so that a second read costs a hash of the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,13 @@ from tunesmith.data.conll import looks_like_conll, read_conll
 from tunesmith.data.delimited import DelimitedOptions, read_delimited
 from tunesmith.data.encoding_guess import check_is_text, detect_encoding
 from tunesmith.data.encodings import show_name
+from tunesmith.data.file_parts import parts_of, readable
 from tunesmith.data.folders import find_sources
+from tunesmith.data.foreign_tables import FOREIGN, YAML, kind_of, write_as_text
 from tunesmith.data.image_columns import with_images
 from tunesmith.data.image_lists import with_image_lists
 from tunesmith.data.image_sources import read_image_files, stamp_of
-from tunesmith.data.json_elements import holds_json, json_splits
+from tunesmith.data.json_elements import holds_json
 from tunesmith.data.jsons import read_json
 from tunesmith.data.labelled_lines import LineForm, find_line_form, read_labelled_lines
 from tunesmith.data.many_files import content_of, read_labelled_files, read_parallel_files
@@ -126,43 +127,11 @@ def _read_source(
     sources, notes = find_sources(given, split)
     parts: Parts = {}
     for source in sources:
-        pieces, passed_over = _pieces(source, config)
+        pieces, passed_over = parts_of(source, config)
         notes = [*notes, *passed_over]
         for one in pieces:
             parts.setdefault(one.split, []).append(read_file(one, config, like or _like(parts)))
     return parts, notes, None
-
-
-def _pieces(source: Origin, config: DataConfig) -> tuple[list[Origin], list[Problem]]:
-    """Return a file's splits where it is an object of several, else the source itself; and what is not read of it."""
-    if not isinstance(source, DataFile) or source.suffix in COLUMNAR | DELIMITED | CONLL:
-        return [source], []
-    with _readable(source.path):
-        if config.encoding is None:
-            check_is_text(source.path)
-        encoding = config.encoding or detect_encoding(source.path)[0]
-        splits: dict[str, str] = {}
-        further: list[str] = []
-        if holds_json(source.path, encoding, source.suffix):
-            splits, further = json_splits(source.path, show_name(source.path), encoding)
-    pieces: list[Origin] = [replace(source, split=split, part=key) for split, key in splits.items()]
-    notes = []
-    if further:
-        message = f"Not read of {show_name(source.path)}: the rows of {', '.join(further[:8])}."
-        fix = "Add them to the rows of train, validation or test if they are meant to be used."
-        notes.append(Problem("warning", message, fix, count=len(further)))
-    return pieces or [source], notes
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what the system says against reading a file into an ``InputError``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or isinstance(error, FileExistsError):
-            raise
-        raise InputError(f"{show_name(path)} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
 def replace_reading(config: DataConfig) -> DataConfig:
@@ -196,7 +165,7 @@ def read_file(file: Origin, config: DataConfig, like: Sequence[str] = ()) -> _Ta
     }
     if isinstance(file, DataFile):
         name = show_name(file.path)
-        with _readable(file.path):
+        with readable(file.path):
             sha256 = hash_file(file.path)
         options["passage"] = config.passage if _may_be_plain(file, config) else 0
         key = hash_json([reading_version(), sha256, name, file.suffix, file.part, options])
@@ -255,7 +224,7 @@ def _hash_files(files: LabelledFiles | ParallelFiles | ImageFiles) -> str:
         return hash_json([[image.label, image.place, *stamp_of(image.reference)] for image in files.files])
     hashes = []
     for role, path in content_of(files):
-        with _readable(path):
+        with readable(path):
             hashes.append([role, "/".join(path.parts[-3:]), hash_file(path)])
     unit = files.unit if isinstance(files, LabelledFiles) else ""
     return hash_json([type(files).__name__, unit, hashes])
@@ -264,10 +233,18 @@ def _hash_files(files: LabelledFiles | ParallelFiles | ImageFiles) -> str:
 def _read_into(
     file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
 ) -> tuple[dict[str, Any], list[Problem]]:
-    path, name = file.path, show_name(file.path)
     if file.suffix in COLUMNAR:
-        return read_columnar(path, name, target)
-    problems = []
+        return read_columnar(file.path, show_name(file.path), target)
+    if file.suffix in FOREIGN and not (file.suffix in YAML and config.passage is not None):
+        return _read_foreign(file, config, like, target, rejections)
+    return _read_text(file, config, like, target, rejections)
+
+
+def _read_text(
+    file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
+) -> tuple[dict[str, Any], list[Problem]]:
+    path, name = file.path, show_name(file.path)
+    problems: list[Problem] = []
     guess = None
     if config.encoding is not None:
         encoding = config.encoding
@@ -303,6 +280,26 @@ def _read_into(
     if guess is not None:
         details["guesses"] = [guess_to_dict(guess), *details.get("guesses", [])]
     return {**details, "encoding": encoding}, problems + more
+
+
+def _read_foreign(
+    file: DataFile, config: DataConfig, like: tuple[str, ...], target: Path, rejections: Rejections
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Read a table of a workbook or a database, or a YAML file, from the text that it stands for."""
+    name = f"{show_name(file.path)}:{file.part}" if file.part else show_name(file.path)
+    text = target.with_name("written")
+    if file.suffix in YAML:
+        refuse_markup(file.path, name, "utf-8", is_wanted=False)
+    written = write_as_text(file.path, file.suffix, file.part, text)
+    if written.suffix == ".json":
+        details, more = read_json(text, name, "utf-8", target, rejections)
+    else:
+        header = written.has_header if config.header is None else config.header
+        options = DelimitedOptions(",", header, like)
+        details, more = read_delimited(text, name, ".csv", "utf-8", options=options, target=target, rejected=rejections)
+    text.unlink()
+    guesses = [guess for guess in details["guesses"] if guess["name"] not in ("delimiter", "quoting")]  # our own
+    return {**details, "format": kind_of(file.suffix), "guesses": guesses}, [*written.notes, *more]
 
 
 def _line_form(file: DataFile, config: DataConfig, encoding: str, like: tuple[str, ...]) -> LineForm | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,41 +12,43 @@ from typing import Literal, NamedTuple
 
 from tunesmith.config.base import nearest
 from tunesmith.data.encodings import COMPRESSIONS, compression_of, open_bytes, show_name
+from tunesmith.data.foreign_tables import DATABASES, FOREIGN, SHEETS, YAML, kind_of
 from tunesmith.types import InputError
 
 DELIMITED = frozenset({".csv", ".tsv", ".tab"})
 JSON = frozenset({".json", ".jsonl", ".ndjson"})
-COLUMNAR = frozenset({".parquet", ".pq", ".arrow", ".feather"})
+COLUMNAR = frozenset({".parquet", ".pq", ".arrow", ".feather", ".orc", ".dta"})
 PLAIN = frozenset({".txt", ".text", ".data", ".dat", ".lst", ""})
 CONLL = frozenset({".conll", ".conll2003", ".conllu", ".conllx", ".bio", ".iob", ".iob2", ".bioes"})
 BY_CONTENT = frozenset({".annotated", ".train", ".dev", ".valid", ".test"})
 """Endings of files whose content tells the format; all but the first name the split."""
-READABLE = DELIMITED | JSON | COLUMNAR | PLAIN | CONLL | BY_CONTENT
-FORMATS = "CSV, TSV, JSON, JSONL, Parquet, Arrow, Feather, CoNLL or text, plain or as .gz, .bz2, .xz"
+READABLE = DELIMITED | JSON | COLUMNAR | PLAIN | CONLL | BY_CONTENT | SHEETS | DATABASES
+FORMATS = "CSV, TSV, JSON, JSONL, Parquet, Excel, SQLite, CoNLL or text, plain or as .gz, .bz2, .xz, .zst"
 
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt", ".dill", ".npy", ".npz"})
 _OTHERS = {
-    ".xlsx": "Save the sheet as CSV UTF-8.",
-    ".xlsm": "Save the sheet as CSV UTF-8.",
-    ".xls": "Save the sheet as CSV UTF-8.",
-    ".ods": "Save the sheet as CSV.",
+    ".numbers": "Save the sheet as CSV.",
+    ".gsheet": "It only names a sheet on the web: open that and download it as CSV.",
     ".zip": "Unpack it first and give the folder (archives of images need not be).",
     ".tar": "Unpack it first and give the folder.",
     ".tgz": "Unpack it first and give the folder.",
     ".7z": "Unpack it first and give the folder.",
     ".rar": "Unpack it first and give the folder.",
-    ".zst": "Unpack it first: zstd -d FILE.",
     ".pdf": "Extract its text first.",
     ".docx": "Save it as plain text first.",
-    ".db": "Export the table as CSV.",
-    ".sqlite": "Export the table as CSV.",
+    ".mdb": "Export the table as CSV.",
+    ".accdb": "Export the table as CSV.",
+    ".duckdb": "Export the table: COPY reviews TO 'train.parquet'.",
+    ".h5": "Write it as Parquet: pandas.read_hdf(...).to_parquet('train.parquet').",
+    ".hdf5": "Write it as Parquet: pandas.read_hdf(...).to_parquet('train.parquet').",
     ".spacy": "Write the documents of spaCy's DocBin a line each: json.dumps(doc.to_json()), as .jsonl.",
     ".tfrecord": "Write it with TensorFlow Datasets: tfds.as_dataframe(...).to_parquet('train.parquet').",
     ".avro": "Write it as Parquet or CSV.",
-    ".orc": "Write it as Parquet: pandas.read_orc(...).to_parquet('train.parquet').",
     ".sav": "Write it as CSV: pandas.read_spss(...).to_csv('train.csv', index=False).",
-    ".dta": "Write it as CSV: pandas.read_stata(...).to_csv('train.csv', index=False).",
     ".rds": "Write it as CSV in R: write.csv(readRDS(...), 'train.csv', row.names = FALSE).",
+    ".rdata": "Write the table as CSV in R: load(...), then write.csv(NAME, 'train.csv', row.names = FALSE).",
+    ".rda": "Write the table as CSV in R: load(...), then write.csv(NAME, 'train.csv', row.names = FALSE).",
+    ".doc": "Save it as plain text first.",
 }
 _TEXTS_OF_SHEETS = frozenset({".xls"})
 _NO_TEXTS_LIST = """
@@ -55,8 +58,10 @@ _NO_TEXTS_LIST = """
 """
 _NO_TEXTS = frozenset(_NO_TEXTS_LIST.split())
 """Endings of files in a folder of data that are hardly ever its texts."""
-_MAGIC_OTHERS = ((b"PK\x03\x04", ".zip"), (b"%PDF", ".pdf"), (b"SQLite format 3", ".db"), (b"\x28\xb5\x2f\xfd", ".zst"))
-_MAGIC_COLUMNAR = (b"PAR1", b"ARROW1", b"FEA1")
+_MAGIC_OTHERS = ((b"PK\x03\x04", ".zip"), (b"%PDF", ".pdf"))
+_MAGIC_COLUMNAR = (b"PAR1", b"ARROW1", b"FEA1", b"ORC", b"<stata_dta>")
+_MAGIC_DATABASE = b"SQLite format 3\0"
+_PARTS_OF_SHEETS = frozenset({"xl/workbook.xml", "xl/workbook.bin"})
 
 _SPLIT_WORDS = {
     "train": "train",
@@ -70,8 +75,8 @@ _SPLIT_WORDS = {
     "testing": "test",
 }
 _NO_DATA = re.compile(
-    r"(readme|licen[cs]e|copying|notice|provenance|changelog|citation|authors|contributing|manifest|makefile|dockerfile"
-    r"|dataset_infos?|dataset_dict|requirements)\b.*",
+    r"(?:.*[._-])?readme\b.*|(licen[cs]e|copying|notice|provenance|changelog|citation|authors|contributing|manifest"
+    r"|makefile|dockerfile|dataset_infos?|dataset_dict|requirements)\b.*",
     re.IGNORECASE,
 )
 
@@ -85,7 +90,7 @@ class DataFile:
     """Of the format, lower case, without the compression: ``.csv`` for ``train.csv.gz``."""
     split: str
     part: str = ""
-    """Key of the rows to read, where the file is an object of splits."""
+    """Key of the rows to read, where the file is an object of splits; table or sheet, where it has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +193,34 @@ def check_file(path: Path, split: str) -> DataFile:
         raise InputError(f"{path.name} holds nothing once decompressed.", "Give a file with at least a few rows.")
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise _pickle(path)
+    return DataFile(path, _suffix_by_content(path, suffix, start), split)
+
+
+def _suffix_by_content(path: Path, suffix: str, start: bytes) -> str:
+    """Return the suffix that a file should have, by its first bytes; nothing for text of an unknown kind."""
+    if start.startswith(_MAGIC_DATABASE):
+        suffix = ".db"
+    elif start.startswith(b"PK") and suffix not in FOREIGN and _is_workbook(path):
+        suffix = ".xlsx"
+    if suffix in FOREIGN:
+        if compression_of(path) and suffix not in YAML:
+            raise InputError(f"{path.name} is a {kind_of(suffix)}, compressed.", "Decompress it first.")
+        return suffix
     for magic, kind in _MAGIC_OTHERS:
         if start.startswith(magic):
             raise InputError(f"{path.name} is a {kind[1:]} file, which cannot be read.", _OTHERS[kind])
     if start.startswith(_MAGIC_COLUMNAR):
-        suffix = ".parquet"
-    elif suffix not in READABLE:
-        # An unknown suffix is no reason to refuse a text file.
-        suffix = ""
-    return DataFile(path, suffix, split)
+        return ".parquet"
+    # An unknown suffix is no reason to refuse a text file.
+    return suffix if suffix in READABLE else ""
+
+
+def _is_workbook(path: Path) -> bool:
+    """Say whether a zip file of any name is a workbook."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not _PARTS_OF_SHEETS.isdisjoint(archive.namelist())
 
 
 def split_named(text: str) -> str | None:

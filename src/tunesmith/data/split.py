@@ -114,7 +114,8 @@ def cut(
     if num_units < num_sides:
         raise InputError(
             f"{num_rows} rows with {num_units} distinct texts or groups cannot be cut into {num_sides} parts.",
-            "Give more rows, or files of their own as data.validation and data.test.",
+            "Give more rows, or files of their own as data.validation and data.test. If the file holds more, it was "
+            "read as something else: tunesmith data inspect FILE shows how.",
         )
     stratum_M = _unit_strata(units, strata_N)
     sides_M = np.full(num_units, TRAIN, dtype=np.int8)

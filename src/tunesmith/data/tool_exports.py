@@ -1,8 +1,8 @@
 """What annotation tools and services write beside a text, as columns: one for each question that was answered.
 
-Label Studio (``annotations`` beside ``data``), Argilla (``responses`` beside ``fields``), SageMaker Ground Truth (a
-``-metadata`` object beside every label), Vertex AI (``textContent`` with ``...Annotations``), and what document
-databases write around a number or a time (``{"$oid": ...}``).
+Label Studio (``annotations`` beside ``data``), Argilla (``responses`` beside ``fields``), Labelbox (``projects`` beside
+a ``data_row``), SageMaker Ground Truth (a ``-metadata`` object beside every label), Vertex AI (``textContent`` with
+``...Annotations``), and what document databases write around a number or a time (``{"$oid": ...}``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXTENDED: dict[str, Callable[[Any], Any]] = {
 def exported_row(value: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a row as a tool has exported it; a row of any other origin as it is."""
     row = {name: _extended(one) for name, one in value.items()}
-    annotated = _of_label_studio(row) or _of_argilla(row) or _of_vertex(row)
+    annotated = _of_label_studio(row) or _of_argilla(row) or _of_labelbox(row) or _of_vertex(row)
     return annotated or _of_ground_truth(row)
 
 
@@ -99,6 +99,49 @@ def _of_argilla(row: Mapping[str, Any]) -> dict[str, Any] | None:
         answered[question] = submitted[0]["value"] if submitted else None
     rest = {name: one for name, one in row.items() if name in ("id", "status") and name not in fields}
     return {**fields, **{f"{name}_answer" if name in fields else name: one for name, one in answered.items()}, **rest}
+
+
+# ---- Labelbox ------------------------------------------------------------------------------------
+
+
+def _of_labelbox(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a text with the answers of its first label, a column for each question, and its spans."""
+    text, label = row.get("Labeled Data"), row.get("Label")
+    if not (isinstance(text, str) and isinstance(label, dict)):
+        given, projects = row.get("data_row"), row.get("projects")
+        if not isinstance(given, dict) or not isinstance(projects, dict) or not isinstance(given.get("row_data"), str):
+            return None
+        text = given["row_data"]
+        labels = [
+            one for project in projects.values() if isinstance(project, dict) for one in project.get("labels") or ()
+        ]
+        label = labels[0].get("annotations") if labels and isinstance(labels[0], dict) else {}
+    if not isinstance(label, dict):
+        return None
+    found: dict[str, Any] = {"text": text}
+    for one in label.get("classifications") or ():
+        if isinstance(one, dict):
+            found[_called(one)] = _chosen(one)
+    spans = [
+        {"label": _called(one), **place}
+        for one in label.get("objects") or ()
+        if isinstance(one, dict) and isinstance(place := one.get("location", one.get("data", {}).get("location")), dict)
+    ]
+    return found | ({"entities": spans} if spans else {})
+
+
+def _called(one: Mapping[str, Any]) -> str:
+    return str(next((one[key] for key in ("name", "title", "value") if one.get(key)), "label"))
+
+
+def _chosen(one: Mapping[str, Any]) -> Any:
+    """Return what was answered: a name, names, or a text."""
+    answer = next(
+        (one[key] for key in ("answer", "radio_answer", "checklist_answers", "text_answer") if key in one), None
+    )
+    if isinstance(answer, list):
+        return [_called(each) for each in answer if isinstance(each, dict)]
+    return answer.get("content", _called(answer)) if isinstance(answer, dict) else answer
 
 
 # ---- services ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ def reading_version(form_module: str = "") -> str:
 
     ``form_module`` is where the form of the rows is written, which may be elsewhere.
     """
-    names = ["tunesmith.data", "tunesmith.bounded", "tunesmith.types"]
+    names = ["tunesmith.data", "tunesmith.bounded", "tunesmith.config.load", "tunesmith.types"]
     if form_module and not form_module.startswith("tunesmith.data."):
         names.append(form_module)
-    return source_hash(*names, libraries=("charset-normalizer", "pyarrow"))
+    return source_hash(*names, libraries=("charset-normalizer", "pyarrow", "pyyaml"))

@@ -59,6 +59,8 @@ def writing() -> str:
 
 ONLY_ASKED_FOR = 0.1
 """A task that suits columns less than this is not chosen unasked where another one is nearly right."""
+HARDLY_MEANT = 0.4
+"""Up to this, labels that could not be chosen between are asked for first: numbers that are more likely labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,9 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
         if overrides and refused:
             refused = dict([min(refused.items(), key=lambda pair: len(pair[1]))])
         raise InputError(_no_task(refused, [reason for _, reason, _, _ in found]))
-    if not overrides and found[0][0] <= ONLY_ASKED_FOR:
+    if not overrides and found[0][0] <= HARDLY_MEANT:
         _ask_for_labels(profiles, refused)
+    if not overrides and found[0][0] <= ONLY_ASKED_FOR:
         _ask_for_texts(profiles, found[0][3])
     _, _, task, choices = found[0]
     return Detection(task, choices, tuple(reason for _, reason, _, _ in found))
@@ -118,7 +121,7 @@ def detect(profiles: Mapping[str, ColumnProfile], overrides: Mapping[str, str] |
 def _ask_for_labels(profiles: Mapping[str, ColumnProfile], refused: Mapping[str, list[Problem]]) -> None:
     """Raise where learning to write texts is what is left, though there are labels that could not be chosen or read."""
     from tunesmith.data.column_words import DOUBTFUL
-    from tunesmith.data.columns import unreadable_label
+    from tunesmith.data.label_columns import unreadable_label
 
     asked = [
         problem for name in ("classification", "regression") for problem in refused.get(name, ())

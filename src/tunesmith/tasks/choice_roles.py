@@ -13,10 +13,12 @@ from tunesmith.types import ColumnKind, ColumnProfile, Role
 _CONTEXT_NAMES = "context passage article paragraph document sent1 startphrase 文章 段落 材料"
 _QUESTION_NAMES = "question query stem ctx sent2 premise goal startphrase prompt sentence 问题 题目"
 _CHOICE_NAMES = "choices options endings candidates 选项"
-_LABEL_NAMES = "label answer answerkey answer_key correct correct_answer gold answer_index target 答案"
+_LABEL_NAMES = "label answer answerkey answer_key correct correct_answer gold answer_index target cop 答案"
 _SPREAD = (
     re.compile(r"[A-H]"),
-    re.compile(r"(?:ending|choice|option|answer|sol|opt|candidate|hyp|选项)[ _-]?(?:[A-H]|[a-h]|[0-9])", re.IGNORECASE),
+    re.compile(
+        r"(?:ending|choice|option|answer|sol|opt?|candidate|hyp|选项)[ _-]?(?:[A-H]|[a-h]|[0-9])", re.IGNORECASE
+    ),
 )
 """Names of columns of one choice each."""
 
@@ -47,15 +49,33 @@ def spread_choices(columns: Sequence[str]) -> list[str]:
 def roles_of(profiles: Mapping[str, ColumnProfile]) -> tuple[Role, ...]:
     """Return the roles; columns of a choice each fill that of choices together, where there is none of lists."""
     names = list(profiles)
+    if _are_unnamed_choices(profiles):
+        columns = {QUESTION: names[:1], CHOICES: names[1:-1], LABEL: names[-1:]}
+        why = "columns without names: a question, its answers, and the letter of the right one"
+        return tuple(replace(role, columns=tuple(columns.get(role.name, ())), reason=why) for role in ROLES)
     if any(matching_name(name, ROLES[2].names, exact=True) for name in names):
         return ROLES
     spread = spread_choices(names)
     return tuple(replace(role, columns=tuple(spread)) if role.name == CHOICES else role for role in ROLES)
 
 
+def _are_unnamed_choices(profiles: Mapping[str, ColumnProfile]) -> bool:
+    """Say whether columns without names are a question, answers, and the letter of the right one, as MMLU has them."""
+    names = list(profiles)
+    if len(names) < 4 or names != [f"column_{number}" for number in range(1, len(names) + 1)]:
+        return False
+    letters = set("ABCDEFGH"[: len(names) - 2])
+    last = profiles[names[-1]]
+    is_letter = 2 <= last.num_distinct <= len(letters) and letters.issuperset(last.examples)
+    are_answers = all(profiles[name].kind != "empty" and profiles[name].num_distinct > 2 for name in names[1:-1])
+    return is_letter and are_answers and profiles[names[0]].kind == "text"
+
+
 def fit_of(profiles: Mapping[str, ColumnProfile]) -> tuple[float, str]:
-    """Say how well columns by role are questions with choices: they are known by their names."""
+    """Say how well columns by role are questions with choices: they are known by their names, or by letters."""
     question, choices = profiles[QUESTION], profiles[CHOICES]
+    if question.name == "column_1" and choices.name.startswith("column_2, ") and profiles[LABEL].kind == "category":
+        return 0.985, f"column '{profiles[LABEL].name}' holds the letters of the answers in '{choices.name}'"
     is_spread = ", " in choices.name and bool(spread_choices(choices.name.split(", ")))
     is_named = is_spread or matching_name(choices.name, ROLES[2].names, exact=True) is not None
     if not is_named or matching_name(question.name, ROLES[0].names, exact=True) is None:

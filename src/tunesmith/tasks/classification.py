@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 _LABEL_NAMES = """
     label labels class category target sentiment intent topic tag tags y label_text label_name polarity rating
-    stars gold_label 标签 类别 分类 情感
+    stars overall gold_label 标签 標籤 类别 類別 分类 情感 评分 kategorie klasse bewertung categoría clase etiqueta
+    sentimiento catégorie classe étiquette categoria категория класс метка тональность оценка ラベル カテゴリ 라벨
 """
 
 

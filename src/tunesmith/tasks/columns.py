@@ -10,10 +10,11 @@ from tunesmith.types import MAX_ROWS_SHOWN, ColumnProfile, Role
 
 _TEXT_NAMES = """
     text sentence review content comment message body document tweet query question premise sentence1 sentence_1
-    text1 text_1 text_a question1 utterance description title input 文本 内容 评论 句子
+    text1 text_1 text_a question1 utterance description title input 文本 内容 內容 评论 句子 texte texto kommentar
+    commentaire comentario avis reseña текст отзыв комментарий テキスト レビュー 텍스트 리뷰
 """
 _PAIR_NAMES = """
-    text_pair sentence2 sentence_2 hypothesis text2 text_2 text_b question2 second_text
+    text_pair sentence2 sentence_2 hypothesis text2 text_2 text_b question2 second_text passage paragraph context
 """
 
 TEXT = Role("text", tuple(_TEXT_NAMES.split()), ("text", "category"), purpose="what is read")
