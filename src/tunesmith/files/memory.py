@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -12,6 +13,14 @@ def free_memory() -> int:
 
     available = int(psutil.virtual_memory().available)
     return min([available, *group_limits(Path("/sys/fs/cgroup")), *own_limits(Path("/proc/self/status"))])
+
+
+def give_back_freed() -> None:
+    """Give memory that was freed back to the system, as far as the C library keeps it for later and can (glibc)."""
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):  # another library, or none that is shared
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def group_limits(root: Path) -> list[int]:
