@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from forked_process import ForkedProcess, command
+from run import looping
 from run.test_interruption import arguments_of, trained_bytes, wait_for_step
 from small_runs import small_config
 from tunesmith.cli.application import run as run_command
@@ -37,18 +39,30 @@ LONG: dict[str, Any] = {
 Begin = Callable[..., list[ForkedProcess]]
 
 
-def start(place: Path, *configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
-    """Start the processes of one run, as torchrun does."""
+def together(size: int) -> Iterator[dict[str, str]]:
+    """Yield what torchrun writes into the environment of each of the processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = {"WORLD_SIZE": len(configs), "LOCAL_WORLD_SIZE": len(configs), "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    for number in range(size):
+        yield {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
+
+
+def start(
+    place: Path,
+    *configs: RunConfig,
+    flags: tuple[str, ...] = (),
+    calls: Mapping[int, Callable[[list[str]], None]] = MappingProxyType({}),
+) -> list[ForkedProcess]:
+    """Start the processes of one run, as torchrun does; ``calls`` are what some run in place of the command."""
     found = []
-    for number, config in enumerate(configs):
+    for number, (config, surroundings) in enumerate(zip(configs, together(len(configs)), strict=True)):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in {**together, "MASTER_ADDR": "127.0.0.1", "RANK": number, "LOCAL_RANK": number}.items():
-                patch.setenv(name, str(value))
-            found.append(command(*arguments_of(config, place / f"config-{number}.yaml"), *flags))
+            for name, value in surroundings.items():
+                patch.setenv(name, value)
+            arguments = [*arguments_of(config, place / f"config-{number}.yaml"), *flags]
+            found.append(ForkedProcess(calls[number], arguments) if number in calls else command(*arguments))
     return found
 
 
@@ -57,8 +71,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     """Return what starts the processes of one run; none is left at the end."""
     started: list[ForkedProcess] = []
 
-    def begin(*configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
-        started.extend(found := start(tmp_path, *configs, flags=flags))
+    def begin(*configs: RunConfig, **how: Any) -> list[ForkedProcess]:
+        started.extend(found := start(tmp_path, *configs, **how))
         return found
 
     yield begin
@@ -135,6 +149,27 @@ def test_a_lost_process_ends_the_others_and_is_named(
     assert f"ank 1 (process {second.pid}" in first.stderr
     assert said in first.stderr
     assert second.wait() == -signal.SIGKILL, "one that is stopped is ended, too"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["data", "fsdp"])
+def test_a_process_that_loops_is_named_and_ended(
+    parallel: str, begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    """It gives signs of life: that others wait for it is told after the time-out, and ends all after six times that."""
+    config = configured(**{**LONG, "compute": {"rank_timeout": 2, "parallel": parallel}})
+    first, second = begin(config, config, calls={1: looping.run_command})
+    wait_for_step(Path(str(config.output)), looping.STEPS, first)
+    began, told = time.monotonic(), 0.0
+    while first.is_alive:
+        if not told and f"Rank 1 (process {second.pid}" in first.stderr:
+            told = time.monotonic() - began
+        time.sleep(0.05)
+    assert 1.5 < told < 10
+    assert first.wait() == 1
+    assert time.monotonic() - began < 40
+    assert "is lost: it lives, but has come no further for" in first.stderr
+    assert second.wait() == -signal.SIGKILL
 
 
 def test_processes_that_do_not_train_the_same_are_refused(

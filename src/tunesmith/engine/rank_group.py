@@ -39,12 +39,15 @@ def num_restarts() -> int:
 
 
 @contextmanager
-def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> Iterator[None]:
+def started_by_torchrun(
+    compute: ComputeConfig, tell: Callable[[str], None], warn: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Make one training inside the block with all processes that torchrun has started; alone where it has started none.
 
     Args:
         compute: Says on which kind of device.
         tell: Shows people a text, where this process then ends at once because another was lost.
+        warn: Shows them a warning: that others wait for a process; ``tell`` when not given.
 
     Raises:
         InputError: There are more of them than cores or accelerators, or they do not find each other.
@@ -62,6 +65,7 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
         num_started(),
         timeout=compute.rank_timeout,
         tell=tell,
+        warn=warn,
     )
     watch.start()
     distributed.init_process_group(

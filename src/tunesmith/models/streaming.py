@@ -282,7 +282,7 @@ class Stream:
         keeping = self._keeping.pop(number, None)
         if keeping is not None:
             keeping.__exit__()
-        for tensor in () if self._is_aside else _tensors_of(output):
+        for tensor in () if self._is_aside else tensors_of(output):
             if tensor.requires_grad:
                 tensor.register_hook(partial(self._gradient_due, number))  # type: ignore[no-untyped-call]
 
@@ -359,12 +359,13 @@ def hollow(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.
     return _hollow(shape, torch.device("cpu"), dtype)
 
 
-def _tensors_of(output: Any) -> Iterator[torch.Tensor]:
+def tensors_of(output: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of what a module gives."""
     if isinstance(output, torch.Tensor):
         yield output
     elif isinstance(output, (tuple, list)):
         for one in output:
-            yield from _tensors_of(one)
+            yield from tensors_of(one)
     elif isinstance(output, Mapping):
         for one in output.values():
-            yield from _tensors_of(one)
+            yield from tensors_of(one)

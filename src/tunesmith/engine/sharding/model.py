@@ -23,7 +23,7 @@ from tunesmith.engine import ranks
 from tunesmith.engine.sharding.parts import Parts, is_divided, local_part
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.facts import hold_facts, let_facts_go
-from tunesmith.models.streaming import stream_of
+from tunesmith.models.streaming import stream_of, tensors_of
 
 LAYERS_AT_ONCE = 3
 """How many layers are whole at once: one that computes, the next one on its way, and what has just arrived."""
@@ -73,9 +73,14 @@ class Sharding:
         Anatomy.of(model).hidden_size  # noqa: B018 (what takes a pass to be known has to be asked of whole weights)
         hold_facts(model)
         self._files = _Files(model, device)
+        self._signs = []
         for layer in self._layers:
             with self._files.read(list(layer.parameters())):
                 fully_shard(layer, mesh=mesh, mp_policy=policy)
+            self._signs += [
+                layer.register_forward_pre_hook(_comes_further, prepend=True),
+                layer.register_forward_hook(_will_come_further, prepend=True),
+            ]
         self._root = cast("Any", _Root(model))
         with self._files.read([one for one in model.parameters() if not is_divided(one)]):
             fully_shard(self._root, mesh=mesh, mp_policy=policy)
@@ -124,6 +129,8 @@ class Sharding:
                     whole = Parts.of(old.shape).whole_of(local_part(old))
                     new[id(old)] = (old, old if whole is None else nn.Parameter(whole, old.requires_grad))
                 setattr(module, name, new[id(old)][1])
+        for sign in self._signs:
+            sign.remove()
         for module in self._all:
             _forget_fsdp(module)
         if ranks.is_first():
@@ -169,6 +176,18 @@ class _Files:
         for one in frozen:
             one.data = self._stored[one].tensor().to(self._device, one.dtype, copy=True)
 
+
+
+def _comes_further(*_: Any) -> None:
+    """Let the other ranks know, before a layer is put together: who waits for it is told from who does not come."""
+    ranks.comes_further()
+
+
+def _will_come_further(_module: nn.Module, _given: Any, output: Any) -> None:
+    """Let them know before the backward pass of a layer, too."""
+    for tensor in tensors_of(output):
+        if tensor.requires_grad:
+            tensor.register_hook(_comes_further)
 
 
 def _own_layers(model: nn.Module) -> list[nn.Module]:
