@@ -247,7 +247,7 @@ def test_torchrun_makes_the_same_run(twin: Path, configured: Callable[..., RunCo
 def test_a_killed_process_is_begun_anew_by_torchrun(
     seed: int, twin: Path, configured: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    """A process chosen at random is killed or stopped at random, up to three times: the run is that of its twin."""
+    """A process chosen at random is killed, stopped or asked to end, up to three times: the run is that of its twin."""
     config = configured(**LONG)
     folder = Path(str(config.output))
     arguments = [sys.executable, "-m", "tunesmith", *arguments_of(config, tmp_path / "config.yaml")]
@@ -256,8 +256,11 @@ def test_a_killed_process_is_begun_anew_by_torchrun(
     assert load_file(folder / "model.safetensors").keys()
 
 
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
+
+
 def killed_at_random(generator: random.Random, arguments: list[str], folder: Path, said: Path) -> None:
-    """Train by two ranks, one of which is killed or stopped up to three times, until the run is finished."""
+    """Train by two ranks, one of which gets a signal of some kind up to three times, until the run is finished."""
     with said.open("w") as file:
         launcher = subprocess.Popen([*arguments, "--ranks", "2", "--max-restarts", "3"], stderr=file)
     step = 0
@@ -269,7 +272,9 @@ def killed_at_random(generator: random.Random, arguments: list[str], folder: Pat
         time.sleep(generator.random() / 20)
         ranks = [one for one in psutil.Process(launcher.pid).children() if one.is_running()]
         if ranks and launcher.poll() is None:
-            generator.choice(ranks).send_signal(generator.choice([signal.SIGKILL, signal.SIGSTOP]))
+            chosen, number = generator.choice(ranks), generator.choice(SIGNALS)
+            chosen.send_signal(number)
+            sys.stdout.write(f"{number.name} after step {len(steps_of(folder))}\n")
     assert launcher.wait(timeout=240) == 0, said.read_text()
 
 

@@ -15,10 +15,15 @@ from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.precision import choose_device
 from tunesmith.engine.rank_watch import RankWatch
+from tunesmith.files.memory import give_back_as_freed
 from tunesmith.types import InputError
 
 MEETING = timedelta(minutes=5)
 """How long the processes may take to find each other: they import libraries first, some from a slow disk."""
+
+
+LARGE = 1 << 18
+"""Bytes of blocks that are given back as soon as they are freed, where layers are put together and fall apart."""
 
 
 def num_started() -> int:
@@ -56,6 +61,8 @@ def started_by_torchrun(
         yield
         return
     on_cuda = _prepare_device(compute)
+    if compute.parallel == "fsdp" and not on_cuda:
+        give_back_as_freed(LARGE)
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
     store = _store()
