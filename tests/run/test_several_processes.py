@@ -256,6 +256,37 @@ def test_a_killed_process_is_begun_anew_by_torchrun(
     assert load_file(folder / "model.safetensors").keys()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(15))
+def test_a_run_whose_processes_were_ended_at_random_is_its_twin(
+    seed: int, twin: Path, begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    """The same without a launcher: whatever ended the processes, the run is resumed by hand."""
+    config = configured(**LONG)
+    ended_at_random(random.Random(seed), begin, config)
+    assert trained_bytes(Path(str(config.output))) == trained_bytes(twin)
+
+
+def ended_at_random(generator: random.Random, begin: Begin, config: RunConfig) -> None:
+    """Train by two ranks, one of which gets a signal of some kind, and resume, two or three times, to the end."""
+    folder = Path(str(config.output))
+    for _ in range(generator.randint(2, 3)):
+        flags = ("--resume",) if (folder / "config.yaml").exists() else ()
+        processes, before = begin(config, config, flags=flags), len(steps_of(folder))
+        wanted, deadline = before + generator.randint(1, 12), time.monotonic() + 120
+        while time.monotonic() < deadline and len(steps_of(folder)) < wanted and processes[0].is_alive:
+            time.sleep(0.01)
+        time.sleep(generator.random() / 20)
+        chosen, number = generator.choice(processes), generator.choice(SIGNALS)
+        chosen.send_signal(number)
+        sys.stdout.write(f"{number.name} after step {len(steps_of(folder))}: ")
+        statuses = {process.wait() for process in processes}
+        sys.stdout.write(f"{statuses}\n")
+        assert statuses <= {1, 143, -signal.SIGKILL}, processes[0].stderr + processes[1].stderr
+    processes = begin(config, config, flags=("--resume",))
+    assert [process.wait() for process in processes] == [0, 0], processes[0].stderr + processes[1].stderr
+
+
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 
 
