@@ -29,6 +29,9 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     """Yield the table of methods, the rates that were tried, and what is forgotten where that was measured."""
     yield f"**{record['verdict']}**"
     yield ""
+    if record.get("recommended"):
+        yield record["recommended"]["reason"]
+        yield ""
     yield COLUMNS.format(metric=record["metric"], reference=record["reference"])
     yield RULE
     against = {one["method"]: one for one in record["comparisons"] if one["reference"] == record["reference"]}

@@ -2,8 +2,9 @@
 
 Contests are drawn whose truth is known: methods with seeds, test rows, and what the two do together, as in
 ``tunesmith.evaluate.variance``. Each is compared as a real one is. Counted are the intervals that hold the true
-difference, and the contests of methods that are all alike in which any of them is called better or worse. Beside it
-stand the two ways that are not used: rows and seeds simply added, and the percentile bootstrap crossed over seeds.
+difference, the contests of methods that are all alike in which any of them is called better or worse, and those in
+which one of them is not ruled out as the best. Beside it stand the two ways that are not used: rows and seeds simply
+added, and the percentile bootstrap crossed over seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from tunesmith.evaluate import Entrant, compare, estimates
+from tunesmith.evaluate import Entrant, Terms, compare, estimates, may_be_best
 
 FloatArray = npt.NDArray[np.float64]
 NUM_RESAMPLES = 500
@@ -101,6 +102,8 @@ class Found:
     """Those of a method's mean."""
     alarms: Counts
     """Contests in which anything was called better or worse."""
+    best: Counts
+    """Contests in which the best method is among those that may be it: the first one, where all are alike."""
     added: Counts
     """Coverage of rows and seeds simply added (what they do together counted twice)."""
     percentile: Counts
@@ -112,8 +115,10 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
     random = np.random.default_rng(seed)
     counts_RN = random.multinomial(world.num_rows, np.ones(world.num_rows) / world.num_rows, size=NUM_RESAMPLES)
     weights_NR = counts_RN.T / world.num_rows
-    found = Found(*(Counts() for _ in range(5)))
+    found = Found(*(Counts() for _ in range(6)))
     truth = world.true_means
+    terms = Terms(world.num_rows, margin=None, paired=world.paired)
+    pairs = [(f"m{m}", "m0") for m in range(1, world.num_methods)]
     for _ in range(num_trials):
         scores = world.draw(random)
         values = scores.mean(axis=2)
@@ -121,17 +126,26 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
         resampled = resampled.reshape(*values.shape, NUM_RESAMPLES)
         seeds = tuple(range(world.num_seeds))
         entrants = [Entrant(f"m{m}", seeds, values[m], resampled[m]) for m in range(world.num_methods)]
-        compared = compare(entrants, "m0", num_rows=world.num_rows, paired=world.paired, margin=None)
+        compared = compare(entrants, pairs, terms)
         differences = truth[1:] - truth[0]
         hits = sum(one.low <= true <= one.high for one, true in zip(compared, differences, strict=True))
         found.difference.add(hits, len(compared))
         found.alarms.add(any(one.verdict != "undecided" for one in compared))
-        (first, *_) = estimates(entrants, num_units=world.num_rows, paired=world.paired)
+        found.best.add(_may_be_best(entrants, world, terms))
+        (first, *_) = estimates(entrants, terms)
         found.mean.add(first.low <= truth[0] <= first.high)
         if contrasts:
             found.added.add(_added_holds(values, resampled, float(differences[0])))
             found.percentile.add(_percentile_holds(resampled, float(differences[0]), random))
     return found
+
+
+def _may_be_best(entrants: Sequence[Entrant], world: World, terms: Terms) -> bool:
+    """Say whether the method that is truly best is not ruled out."""
+    truly = entrants[int(np.argmax(world.true_means))]
+    highest = max(entrants, key=lambda one: one.mean)
+    pairs = [(one.name, highest.name) for one in entrants if one is not highest]
+    return truly is highest or truly.name in may_be_best(compare(entrants, pairs, terms), terms)
 
 
 def _added_holds(values: FloatArray, resampled: FloatArray, truth: float) -> bool:
@@ -179,13 +193,13 @@ SPECIAL = {
 
 def row(name: str, world: World, found: Found) -> str:
     """Return a line of the table."""
-    shares = (found.difference, found.mean, found.alarms, found.added, found.percentile)
+    shares = (found.difference, found.mean, found.alarms, found.best, found.added, found.percentile)
     return f"| {name} | {world.num_rows:,} | " + " | ".join(f"{one.share:.1%}" for one in shares) + " |"
 
 
 HEADER = (
-    "| contest | rows | differences covered | means covered | alarms | rows and seeds added | percentile bootstrap |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    "| contest | rows | differences covered | means covered | alarms | best kept | rows and seeds added "
+    "| percentile bootstrap |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
@@ -193,9 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="contests of every line (2000)")
+    parser.add_argument("--rows", type=int, help="only the lines of the grid with so many test rows")
     options = parser.parse_args(arguments)
     print(HEADER)
     for world in GRID:
+        if options.rows not in (None, world.num_rows):
+            continue
         name = f"{world.metric}, {world.num_seeds} seeds, {world.seed_share:.0%} by seeds"
         print(row(name, world, simulate(world, options.trials)), flush=True)
     print(f"\n{HEADER}")

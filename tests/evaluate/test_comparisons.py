@@ -14,6 +14,7 @@ from scipy import stats
 from tunesmith.evaluate import (
     Comparison,
     Entrant,
+    Terms,
     compare,
     estimates,
     expected_maximum,
@@ -40,8 +41,14 @@ def entrant(name: str, values: list[float], *, seeds: tuple[int, ...] | None = N
 def against(values: list[float], reference: list[float], **options) -> Comparison:
     rows = options.pop("rows", 0.0)
     pair = [entrant("a", values, rows=rows), entrant("b", reference, rows=rows)]
-    (found,) = compare(pair, "b", num_rows=ROWS, **options)
+    (found,) = compared(pair, "b", **options)
     return found
+
+
+def compared(entrants: list[Entrant], reference: str, **options) -> list[Comparison]:
+    p_of_models = options.pop("p_of_models", None)
+    pairs = [(one.name, reference) for one in entrants if one.name != reference]
+    return compare(entrants, pairs, Terms(**{"num_rows": ROWS, **options}), p_of_models)
 
 
 class TestSeeds:
@@ -88,30 +95,30 @@ class TestSeeds:
         quiet = [[0.80, 0.801, 0.802], [0.80, 0.802, 0.801], [0.803, 0.80, 0.801], [0.802, 0.80, 0.80]]
         entrants = [entrant(f"m{m}", values) for m, values in enumerate(quiet)]
         loud = entrant("loud", [0.7, 0.8, 0.9])
-        found = {one.method: one for one in compare([*entrants, loud], "m0", num_rows=ROWS)}
+        found = {one.method: one for one in compared([*entrants, loud], "m0")}
         own = stats.ttest_ind(loud.values, entrants[0].values)
         assert found["loud"].p_alone == pytest.approx(own.pvalue)
         assert found["m1"].variance_seeds < found["loud"].variance_seeds
 
     def test_a_mean_has_the_t_interval_of_its_runs(self):
-        (found,) = estimates([entrant("a", self.FIRST)], num_units=ROWS)
+        (found,) = estimates([entrant("a", self.FIRST)], Terms(ROWS))
         low, high = stats.t.interval(0.95, 3, np.mean(self.FIRST), stats.sem(self.FIRST))
         assert (found.low, found.high) == pytest.approx((low, high))
 
     def test_means_stay_where_the_metric_can_lie(self):
-        (found,) = estimates([entrant("a", [0.9, 1.0, 1.0])], num_units=ROWS, metric="accuracy")
+        (found,) = estimates([entrant("a", [0.9, 1.0, 1.0])], Terms(ROWS, metric="accuracy"))
         assert found.high == 1.0
 
     def test_a_rival_without_seeds_adds_nothing(self):
         rival = Entrant("tfidf", (), np.array([0.7]), np.full((1, 500), 0.7))
-        (found,) = compare([entrant("a", self.FIRST), rival], "tfidf", num_rows=ROWS)
+        (found,) = compared([entrant("a", self.FIRST), rival], "tfidf")
         expected = stats.ttest_1samp(self.FIRST, 0.7)
         assert found.p == pytest.approx(expected.pvalue)
 
     def test_a_missing_run_is_borne(self):
         entrants = [entrant("a", self.FIRST), entrant("b", self.SECOND), entrant("c", [0.8, 0.83], seeds=(0, 3))]
         for paired in (True, False):
-            for one in compare(entrants, "a", num_rows=ROWS, paired=paired):
+            for one in compared(entrants, "a", paired=paired):
                 assert math.isfinite(one.low)
                 assert one.scope == "methods"
 
@@ -125,7 +132,7 @@ class TestRows:
             Entrant(name, (), row.mean(keepdims=True), (row @ weights.T)[None])
             for name, row in zip("ab", scores, strict=True)
         ]
-        (found,) = compare(rivals, "b", num_rows=300)
+        (found,) = compared(rivals, "b", num_rows=300)
         expected = stats.ttest_rel(scores[0].astype(float), scores[1].astype(float))
         assert found.variance_rows == pytest.approx(expected.statistic**-2 * found.difference**2, rel=0.08)
         assert found.p == pytest.approx(expected.pvalue, rel=0.5)
@@ -188,7 +195,7 @@ class TestVerdicts:
         random = np.random.default_rng(int(1e6 * (sum(shifts) + spread)))
         table = [[0.8 + shift + spread * random.standard_normal() for _ in range(3)] for shift in (0.0, *shifts)]
         entrants = [entrant(f"m{m}", row, rows=spread / 2) for m, row in enumerate(table)]
-        for one in compare(entrants, "m0", num_rows=ROWS, margin=margin, paired=paired):
+        for one in compared(entrants, "m0", margin=margin, paired=paired):
             assert one.p >= one.p_alone
             excludes = one.low > 0 or one.high < 0
             if one.verdict in ("better", "worse"):
@@ -218,7 +225,7 @@ class TestVerdicts:
         assert "undefined" in found.advice
         some = entrant("a", [0.9, 0.91, 0.92], rows=0.01)
         some.resampled[:, ::2] = math.nan
-        (found,) = compare([some, entrant("b", [0.8, 0.81, 0.82], rows=0.01)], "b", num_rows=ROWS)
+        (found,) = compared([some, entrant("b", [0.8, 0.81, 0.82], rows=0.01)], "b")
         assert math.isfinite(found.low)
 
     def test_runs_that_are_all_the_same_are_equivalent(self):

@@ -27,6 +27,7 @@ def test_intervals_cover(share, metric):
     for counts in (found.difference, found.mean):
         assert BOUNDS[0] - chance(0.93, trials) <= counts.share <= min(BOUNDS[1] + chance(0.97, trials), 0.999)
     assert found.alarms.share <= 0.05 + chance(0.05, trials)
+    assert found.best.share >= 0.95 - chance(0.95, trials)
     if share == 0.9:
         assert found.percentile.share < BOUNDS[0] - chance(0.93, trials)  # the bound tells good from bad
 
@@ -50,6 +51,7 @@ def test_intervals_cover_over_the_whole_grid():
         for counts in (found.difference, found.mean):
             assert BOUNDS[0] - chance(0.93, trials) <= counts.share <= BOUNDS[1] + chance(0.97, trials), world
         assert found.alarms.share <= 0.05 + chance(0.05, trials), world
+        assert found.best.share >= 0.95 - chance(0.95, trials), world
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_layers_heads_and_embeddings(arch: str) -> None:
     assert set(Anatomy.of(model).head_modules) == HEADS[arch]
     depths = Anatomy.of(model).depths
     assert list(depths) == [name for name, _ in model.named_parameters()]
-    embeddings = set(Anatomy.of(model).embedding_parameter_names)
+    embeddings = {name for name, depth in depths.items() if depth == 0}
     table = model.get_input_embeddings().weight
     assert any(parameter is table and name in embeddings for name, parameter in model.named_parameters())
     for index, prefix in Anatomy.of(model).layers:

@@ -99,6 +99,7 @@ def contest(
         "test_openings": 3 * seeds,
         "notes": ["12 rows occur in both train and test."],
         "verdict": "LoRA is equivalent to full fine-tuning within 1 point, at a third of its training time.",
+        "recommended": {"method": "lora", "candidates": ["full", "lora"], "reason": "Take lora: as good as full."},
     }
     study["comparisons"] = [
         _comparison(method, study, generator) for method in study["methods"] if method["name"] != reference

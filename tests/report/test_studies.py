@@ -56,6 +56,7 @@ def test_page_is_whole_and_says_the_verdict(pages: dict[str, Path], kind: str) -
     text = visible(page)
     verdict = study_of(pages[kind])["verdict"] or "There is no verdict yet."
     assert verdict in text
+    assert ("Take lora: as good as full." in text) == ("recommended" in study_of(pages[kind]))
     assert "The study" in checker.headings
     assert not re.search(r"\bnan\b(?! at)|\binf\b|\bNone\b|undefined", text.replace("loss was nan", ""))
     for link in re.findall(r'<a href="(runs[^"]*)"', page):
@@ -158,7 +159,8 @@ def test_every_run_trial_and_opening_is_listed(pages: dict[str, Path]) -> None:
 def test_what_the_verdict_rests_on(pages: dict[str, Path]) -> None:
     assert (
         "Rests on: Accuracy on 1,066 test rows; 3 seeds a method, the same for all; 95% intervals over rows and seeds; "
-        "a margin of 1 point for “equivalent”; Holm’s correction over 3 comparisons with Full fine-tuning."
+        "a margin of 1 point for “equivalent”; Holm’s correction over 3 comparisons with Full fine-tuning; those that "
+        "may be best hold the truly best one in 95% of contests."
     ) in visible(pages["three"].read_text(encoding="utf-8"))
     one = visible(pages["one_seed"].read_text(encoding="utf-8"))
     assert "one seed a method: it is about these models, not about the methods" in one

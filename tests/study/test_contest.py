@@ -17,6 +17,8 @@ from tunesmith.run import Run, RunConfig, Stopped
 from tunesmith.run import finish as finish_module
 from tunesmith.run.scores_file import read_scores
 from tunesmith.study import Board, CompareConfig, Study, Watcher, run_contest
+from tunesmith.study import contest_course as course_module
+from tunesmith.study.time_budget import Cost
 from tunesmith.types import InputError, Problem, RunError
 
 Configure = Callable[..., RunConfig]
@@ -28,11 +30,14 @@ class Witness(Watcher):
     def __init__(self, stop_at: str = "") -> None:
         self.stop_at = stop_at
         self.work: list[str] = []
+        self.left: list[float | None] = []
+        """What each piece of work began with: the seconds of everything to come."""
         self.problems: list[Problem] = []
 
     def changed(self, board: Board) -> None:
         if board.working not in self.work[-1:]:
             self.work.append(board.working)
+            self.left.append(board.left)
         if self.stop_at and board.working == self.stop_at and board.progress and board.progress[0] == 3:
             self.stop_at = ""
             os.kill(os.getpid(), signal.SIGINT)
@@ -91,7 +96,7 @@ def test_what_made_rows_are_worth_is_told_with_an_interval(asked: Callable[..., 
 
 def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig], tmp_path: Path) -> None:
     witness = Witness()
-    folder = run_contest(asked(rates=3), watchers=[witness])
+    folder = run_contest(asked(rates=3, budget="1h"), watchers=[witness])  # with a budget, costs are looked at first
     study = Study(folder)
     record = study.record
     assert record["status"] == "finished"
@@ -122,6 +127,10 @@ def test_a_contest_tunes_judges_and_compares(asked: Callable[..., CompareConfig]
     assert {one["method"] for one in record["comparisons"]} == {"lora(rank=2)", "tfidf"}
     assert record["test_openings"] == 4
     assert record["sharing"]["saved_seconds"] > 0
+    settled = [json.loads(line) for line in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    costs = [Cost(one["training"], one["finishing"]) for one in settled if one["kind"] == "settled"]
+    tuning_begins = next(number for number, work in enumerate(witness.work) if "learning rate" in work)
+    assert witness.left[tuning_begins] == pytest.approx(sum(cost.needed(rates=3, seeds=2) for cost in costs))
     assert study.verdict.endswith("on 16 test rows, 2 seeds).")
     assert study.best.predict(["a great film"])[0]["label"] in ("good", "bad")
     assert len(study.table) == 3
@@ -271,6 +280,26 @@ def test_a_budget_cuts_rates_and_seeds_and_says_so(asked: Callable[..., CompareC
     done = [sum(run["state"] == "done" for run in one["runs"]) for one in record["methods"] if one["runs"]]
     assert len(set(done)) == 1  # as many seeds for each
     assert 1 <= done[0] < 99
+
+
+def test_more_time_is_for_the_seeds_that_were_left_out(
+    asked: Callable[..., CompareConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates that were tried stay those that were tried, since runs were judged with the best of them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(course_module, "OVERRUN", 0.0)  # nothing that can be left out is worth the time
+        folder = run_contest(asked(rates=3, seeds=2, budget="1h"))
+    before = Study(folder).record
+    assert [one["seeds"] for one in before["methods"][:2]] == [1, 1]
+    assert any("1 seed of each method instead of 2" in cut for cut in before["budget"]["cuts"])
+    again = Study(run_contest(asked(rates=3, seeds=2, budget="1h"))).record
+    assert again["test_openings"] == before["test_openings"] == 2
+    after = Study(run_contest(asked(rates=3, seeds=2, budget="2h"))).record
+    assert [one["seeds"] for one in after["methods"][:2]] == [2, 2]
+    assert after["test_openings"] == 4
+    assert after["tuning"] == before["tuning"]
+    first = [[run["metrics"] for run in one["runs"][:1]] for one in before["methods"][:2]]
+    assert first == [[run["metrics"] for run in one["runs"][:1]] for one in after["methods"][:2]]
 
 
 def test_a_budget_too_short_is_refused(asked: Callable[..., CompareConfig]) -> None:

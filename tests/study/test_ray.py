@@ -83,8 +83,9 @@ def record(folder: Path) -> Any:
 
     found = without_times(json.loads((folder / "study.json").read_text()))
     # Who judges the same rows a second time is told so; a curve's points hold step, seconds and value; which of methods
-    # that are as good a verdict names depends on what they took, so that the comparisons stand for it.
+    # that are as good a verdict names, or says to take, depends on what they took: the comparisons stand for it.
     assert found.pop("verdict")
+    found.pop("recommended", None)
     found["notes"] = [one for one in found.get("notes", ()) if "opened before" not in one]
     for curve in found.get("curves", ()):
         curve["points"] = [[step, value] for step, _, value in curve["points"]]

@@ -62,6 +62,8 @@ def _show(folder: Path) -> None:
     print_table(stdout_console(), table)
     say()
     say(study.verdict)
+    if study.recommended:
+        say(study.recommended["reason"])
     for line in study.worth_of_augmentation:
         say(line)
     say(f"Report: {page}")

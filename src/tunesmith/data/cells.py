@@ -234,8 +234,3 @@ def list_separator(values: Sequence[str] | Mapping[str, int]) -> str:
         if stands_alone and shared >= 2 and shared >= 0.5 * len(combinations):
             return separator
     return ""
-
-
-def split_list(text: str, separator: str) -> list[str]:
-    """Return the parts of a cell, in their order, without blanks."""
-    return [part.strip() for part in text.split(separator) if part.strip()]

@@ -113,7 +113,6 @@ def read_conll(
     is_numbered, language = _marks_of_tokens(path, encoding, layout)
     kept = layout.kept
     schema = pa.schema([*((layout.names[index], pa.list_(pa.string())) for index in kept), (ROW, pa.string())])
-    num_blank = 0
     with open_text(path, encoding) as text, TableWriter(target, schema) as writer:
         for sentence in _sentences(Lines(text), encoding, layout):
             if sentence.reason:
@@ -121,7 +120,6 @@ def read_conll(
                 continue
             columns = [[cells[index] for cells in sentence.cells] for index in kept]
             tokens = columns[kept.index(layout.tokens)]
-            num_blank += sum(not token.strip() for token in tokens)
             if is_numbered:
                 tokens[:] = [token.rstrip("0123456789") or token[:1] for token in tokens]
             elif language:

@@ -1,28 +1,24 @@
-"""Which files of a folder hold which rows: a file a split, pieces, a file or folder per class, files line by line.
-
-A data set that ``datasets`` saved is read as it would read it.
-"""
+"""Which files of a folder hold which rows: a file a split, pieces, a file or folder per class, files line by line."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tunesmith.data.archives import is_packed, unpacked
 from tunesmith.data.encodings import show_name
 from tunesmith.data.image_files import has_image_suffix
 from tunesmith.data.image_sources import holds_images, image_sources, is_archive, members_of
 from tunesmith.data.languages import LANGUAGE_CODES
+from tunesmith.data.saved_sets import files_of_saved_set
 from tunesmith.data.sources import (
     COLUMNAR,
     CONLL,
     DELIMITED,
     FORMATS,
     JSON,
-    DataFile,
     LabelledFiles,
     ParallelFiles,
     Source,
@@ -33,7 +29,6 @@ from tunesmith.data.sources import (
     name_words,
     only_describes,
     split_named,
-    splits_of,
 )
 from tunesmith.types import InputError, Problem
 
@@ -100,9 +95,9 @@ def sources_of_folder(folder: Path) -> tuple[list[Source], list[Problem]]:
 
     Raises ``InputError`` when there is nothing usable, or no way to tell which.
     """
-    saved = _saved(folder)
+    saved = files_of_saved_set(folder)
     if saved is not None:
-        return saved
+        return [*saved[0]], _passed_over(saved[1])
     usable, others = _usable(folder)
     is_certain = any(split_named(_stem(path)) or format_suffix(path) in _STRUCTURED for path in usable)
     if not is_certain:
@@ -346,7 +341,7 @@ def _texts_by_class(folders: Sequence[Path], label: str = "") -> list[tuple[Path
     return texts
 
 
-# ---- pieces and what was saved -------------------------------------------------------------------
+# ---- pieces --------------------------------------------------------------------------------------
 
 
 def _stem(path: Path) -> str:
@@ -366,40 +361,6 @@ def _shards(folder: Path, split: str, paths: list[Path]) -> list[Path]:
             "Give the files themselves: data.path, data.validation and data.test.",
         )
     return sorted(paths, key=lambda path: [int(number) for number in _SHARD_NUMBER.findall(path.name)])
-
-
-def _saved(folder: Path) -> tuple[list[Source], list[Problem]] | None:
-    """Return the files of a data set (or of several, by split) that ``datasets`` saved; None where it saved none."""
-    several = _described(folder / "dataset_dict.json").get("splits")
-    if isinstance(several, list):
-        names = list(map(str, several))
-        chosen = splits_of(names)
-        sources: list[Source] = [file for split, name in chosen.items() for file in _saved_files(folder / name, split)]
-        return sources, _passed_over(set(names) - set(chosen.values()))
-    if "_data_files" in _described(folder / "state.json"):
-        return [*_saved_files(folder, "train")], []
-    return None
-
-
-def _saved_files(folder: Path, split: str) -> list[DataFile]:
-    listed = _described(folder / "state.json").get("_data_files", [])
-    names = [str(one.get("filename", "")) for one in listed if isinstance(one, dict)]
-    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
-    if missing or not names:
-        raise InputError(
-            f"{folder} was saved by datasets, but it lacks {', '.join(missing[:5]) or 'its list of files'}.",
-            "Copy or save it again.",
-        )
-    return [check_file(folder / name, split) for name in names]
-
-
-def _described(path: Path) -> dict[str, Any]:
-    """Return what a small JSON file says; nothing where it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _passed_over(names: Iterable[str]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ class _Changes:
 def _write(
     audit: DataAudit, targets: dict[str, Path], log: Path, reasons: dict[int, tuple[str, str]], changes: _Changes
 ) -> Fixed:
-    number, num_written, num_changed = 0, 0, 0
+    numbers = itertools.count()
+    num_written = num_changed = 0
     with new_file(log) as lines:
         for split, dataset in audit.rows.splits.items():
             nested = nested_columns(dataset.schema)
@@ -193,19 +195,15 @@ def _write(
                 for batch in batches(dataset):
                     kept = []
                     for row in _rows_of(batch):
-                        place, entries = row[ROW], []
-                        if number in reasons:
-                            kind, why = reasons[number]
-                            entries.append({"row": place, "kind": kind, "did": "left out", "why": why})
-                        else:
-                            done = changes.of(row, nested)
-                            entries += [
-                                {"row": place, "kind": kind, "did": "changed", "why": why} for kind, why in done
-                            ]
-                            num_changed += bool(done)
+                        left_out = reasons.get(next(numbers))
+                        done = [left_out] if left_out else list(changes.of(row, nested))
+                        for kind, why in done:
+                            did = "left out" if left_out else "changed"
+                            said = {"row": row[ROW], "kind": kind, "did": did, "why": why}
+                            lines.write(json.dumps(said, ensure_ascii=False).encode() + b"\n")
+                        if not left_out:
                             kept.append(row)
-                        lines.writelines(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in entries)
-                        number += 1
+                            num_changed += bool(done)
                     file.write(kept)
                     num_written += len(kept)
     return Fixed(tuple(targets.values()), log, num_written, len(reasons), num_changed)

@@ -7,13 +7,14 @@ from typing import Any
 
 from tunesmith.evaluate.baseline import Baseline, baseline, has_baseline
 from tunesmith.evaluate.bootstrap import IntervalDict, Scores, difference, interval, intervals, resamples, score
+from tunesmith.evaluate.candidates import may_be_best
 from tunesmith.evaluate.comparisons import (
     CONTEST_RESAMPLES,
     DEFAULT_MARGIN,
     Comparison,
     Estimate,
+    Terms,
     compare,
-    compare_pairs,
     estimates,
 )
 from tunesmith.evaluate.entrants import Entrant
@@ -66,28 +67,22 @@ def evaluate(
         found["mistakes"] = mistakes(task, outputs, targets, columns)
         if "answers" in outputs:
             found["answers"] = exchanges(task, outputs, columns, against)
-    if against is not None:
-        other = score(task, against.outputs, targets, seed=seed, num_resamples=num_resamples)
-        found["baseline"] = {
-            "name": against.name,
-            "metrics": intervals(other, confidence),
-            "seconds": against.seconds,
-            "num_parameters": against.num_parameters,
-            "num_rows": against.num_rows,
+
+    def judged(other: Baseline) -> dict[str, Any]:
+        others = score(task, other.outputs, targets, seed=seed, num_resamples=num_resamples)
+        return {
+            "name": other.name,
+            "num_parameters": other.num_parameters,
+            "metrics": intervals(others, confidence),
+            "difference": difference(scores, others, confidence),
         }
-        found["difference"] = difference(scores, other, confidence)
+
+    if against is not None:
+        rival = judged(against)
+        found["difference"] = rival.pop("difference")
+        found["baseline"] = {**rival, "seconds": against.seconds, "num_rows": against.num_rows}
     if beside:
-        found["beside"] = []
-    for one in beside:
-        other = score(task, one.outputs, targets, seed=seed, num_resamples=num_resamples)
-        found["beside"].append(
-            {
-                "name": one.name,
-                "num_parameters": one.num_parameters,
-                "metrics": intervals(other, confidence),
-                "difference": difference(scores, other, confidence),
-            }
-        )
+        found["beside"] = [judged(one) for one in beside]
     return found
 
 
@@ -122,10 +117,10 @@ __all__ = [
     "FoldInterval",
     "IntervalDict",
     "Scores",
+    "Terms",
     "baseline",
     "compare",
     "compare_paired",
-    "compare_pairs",
     "difference",
     "estimates",
     "evaluate",
@@ -135,6 +130,7 @@ __all__ = [
     "has_baseline",
     "interval",
     "intervals",
+    "may_be_best",
     "mistakes",
     "models_p_value",
     "predictions_table",

@@ -80,24 +80,46 @@ class Comparison:
     there are suffice, or nobody can say."""
 
 
-def estimates(
-    entrants: Sequence[Entrant],
-    *,
-    num_units: int,
-    confidence: float = DEFAULT_CONFIDENCE,
-    paired: bool = False,
-    metric: str | None = None,
-) -> list[Estimate]:
-    """Return every method's mean with its interval, in the order given; options as for ``compare``.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all methods of a contest are judged by."""
 
-    Ends that lie where the ``metric`` cannot are put back to the end of its range.
+    num_rows: int
+    """Test rows."""
+    num_units: int | None = None
+    """Groups of test rows that were drawn together, where they were."""
+    metric: str | None = None
+    """Its name: where its range is known, no interval reaches beyond what there can be."""
+    higher_is_better: bool = True
+    margin: float | None = DEFAULT_MARGIN
+    """The largest difference that does not count; None where nobody has said one."""
+    confidence: float = DEFAULT_CONFIDENCE
+    """Of the intervals; 1 minus it is the error that all comparisons together are allowed."""
+    paired: bool = False
+    """Whether a seed means the same cut into training and validation rows for all methods."""
+
+    @property
+    def error(self) -> float:
+        """The share of contests of equal methods in which some may be called different."""
+        return 1 - self.confidence
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The ends between which the metric lies."""
+        return RANGES.get(self.metric or "", (-math.inf, math.inf))
+
+
+def estimates(entrants: Sequence[Entrant], terms: Terms) -> list[Estimate]:
+    """Return every method's mean with its interval, in the order given.
+
+    Ends that lie where the metric cannot are put back to the end of its range.
     """
-    spreads = SeedSpreads(entrants, paired=paired)
-    lowest, highest = RANGES.get(metric or "", (-math.inf, math.inf))
+    spreads = SeedSpreads(entrants, paired=terms.paired)
+    lowest, highest = terms.range
     found = []
     for one in entrants:
-        parts = parts_of_mean(one, spreads, num_units)
-        half = half_width(parts.total, parts.freedom, confidence)
+        parts = parts_of_mean(one, spreads, terms.num_units or terms.num_rows)
+        half = half_width(parts.total, parts.freedom, terms.confidence)
         low, high = max(one.mean - half, lowest), min(one.mean + half, highest)
         if not math.isfinite(half):
             low = high = math.nan
@@ -107,64 +129,24 @@ def estimates(
 
 def compare(
     entrants: Sequence[Entrant],
-    reference: str,
-    *,
-    num_rows: int,
-    num_units: int | None = None,
-    margin: float | None = DEFAULT_MARGIN,
-    confidence: float = DEFAULT_CONFIDENCE,
-    higher_is_better: bool = True,
-    paired: bool = False,
-    p_of_models: Mapping[str, float] | None = None,
-    metric: str | None = None,
-) -> list[Comparison]:
-    """Return every other entrant's comparison with the one named ``reference``, as ``compare_pairs`` does."""
-    return compare_pairs(
-        entrants,
-        [(one.name, reference) for one in entrants if one.name != reference],
-        num_rows=num_rows,
-        num_units=num_units,
-        margin=margin,
-        confidence=confidence,
-        higher_is_better=higher_is_better,
-        paired=paired,
-        p_of_models=p_of_models,
-        metric=metric,
-    )
-
-
-def compare_pairs(
-    entrants: Sequence[Entrant],
     pairs: Sequence[tuple[str, str]],
-    *,
-    num_rows: int,
-    num_units: int | None = None,
-    margin: float | None = DEFAULT_MARGIN,
-    confidence: float = DEFAULT_CONFIDENCE,
-    higher_is_better: bool = True,
-    paired: bool = False,
+    terms: Terms,
     p_of_models: Mapping[str, float] | None = None,
-    metric: str | None = None,
 ) -> list[Comparison]:
     """Return the comparison of the first of each pair with its second, in the order given.
 
     Args:
         entrants: All methods of the contest: they pool what seeds do.
         pairs: Names of a method, each once, and of what it is compared with.
-        num_rows: Test rows.
-        num_units: Groups of test rows that were drawn together, where they were.
-        margin: The largest difference that does not count; None where nobody has said one.
-        confidence: Of the intervals; 1 minus it is the error that all comparisons together are allowed.
-        higher_is_better: The metric's direction.
-        paired: Whether a seed means the same cut into training and validation rows for all methods.
+        terms: What they are judged by.
         p_of_models: By method, for contests of one seed: the exact p-value of its model against the reference's
             (``two_models``), in the place of Student's.
-        metric: Its name: where its range is known, no interval reaches beyond the differences that there can be.
     """
     by_name = {one.name: one for one in entrants}
     compared = [(by_name[name], by_name[reference]) for name, reference in pairs]
-    spreads = SeedSpreads(entrants, paired=paired)
-    parts = [parts_of_difference(one, first, spreads, num_units or num_rows) for one, first in compared]
+    spreads = SeedSpreads(entrants, paired=terms.paired)
+    num_units = terms.num_units or terms.num_rows
+    parts = [parts_of_difference(one, first, spreads, num_units) for one, first in compared]
     exact = p_of_models or {}
     alone = [
         exact[one.name]
@@ -172,18 +154,19 @@ def compare_pairs(
         else p_value(one.mean - first.mean, part.total, part.freedom)
         for (one, first), part in zip(compared, parts, strict=True)
     ]
-    error = 1 - confidence
     corrected = holm(alone)
     # The step at which Holm's procedure stops: what is not rejected is held against it.
-    num_left = max(1, sum(not p < error for p in corrected))
-    lowest, highest = RANGES.get(metric or "", (-math.inf, math.inf))
-    widest = highest - lowest
+    num_left = max(1, sum(not p < terms.error for p in corrected))
+    widest = terms.range[1] - terms.range[0]
     found = []
     for (one, first), part, p_alone, p in zip(compared, parts, alone, corrected, strict=True):
-        difference, half = one.mean - first.mean, half_width(part.total, part.freedom, confidence)
-        verdict = _verdict(difference, half, p, margin, error, higher_is_better=higher_is_better)
+        difference, half = one.mean - first.mean, half_width(part.total, part.freedom, terms.confidence)
+        verdict = _verdict(difference, half, p, terms)
         num_seeds = min((len(other.seeds) for other in (one, first) if other.varies), default=0)
-        evidence = Evidence(difference, part, num_seeds, num_rows, margin, confidence, 1 - error / num_left)
+        confidence_to_differ = 1 - terms.error / num_left
+        evidence = Evidence(
+            difference, part, num_seeds, terms.num_rows, terms.margin, terms.confidence, confidence_to_differ
+        )
         found.append(
             Comparison(
                 method=one.name,
@@ -217,13 +200,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def _verdict(
-    difference: float, half: float, p: float, margin: float | None, error: float, *, higher_is_better: bool
-) -> Verdict:
-    if margin is not None and abs(difference) + half <= margin:
+def _verdict(difference: float, half: float, p: float, terms: Terms) -> Verdict:
+    if terms.margin is not None and abs(difference) + half <= terms.margin:
         return "equivalent"
-    if p < error and abs(difference) > half:
-        return "better" if (difference > 0) == higher_is_better else "worse"
+    if p < terms.error and abs(difference) > half:
+        return "better" if (difference > 0) == terms.higher_is_better else "worse"
     return "undecided"
 
 

@@ -26,7 +26,6 @@ def models_p_value(
     *,
     seed: int,
     groups_N: npt.NDArray[Any] | None = None,
-    num_swaps: int = NUM_SWAPS,
 ) -> float:
     """Return the two-sided p-value of the difference of two models in a metric, on the rows they were both judged by.
 
@@ -35,7 +34,7 @@ def models_p_value(
     """
     if metric == "accuracy" and groups_N is None:
         return mcnemar(task.errors(first, targets) == 0, task.errors(second, targets) == 0)
-    return swapped(task, metric, first, second, targets, seed=seed, groups_N=groups_N, num_swaps=num_swaps)
+    return swapped(task, metric, first, second, targets, seed=seed, groups_N=groups_N)
 
 
 def mcnemar(first_N: npt.NDArray[np.bool_], second_N: npt.NDArray[np.bool_]) -> float:

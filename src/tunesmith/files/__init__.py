@@ -12,7 +12,7 @@ from tunesmith.files.atomic import (
     write_text,
 )
 from tunesmith.files.cache import cache_root, cached_folder
-from tunesmith.files.hashing import hash_bytes, hash_file, hash_folder, hash_json
+from tunesmith.files.hashing import hash_bytes, hash_file, hash_json
 from tunesmith.files.lock import locked
 from tunesmith.files.manifest import names_in_manifest, verify_manifest, write_manifest
 from tunesmith.files.packages import Package, fetch
@@ -26,7 +26,6 @@ __all__ = [
     "fetch",
     "hash_bytes",
     "hash_file",
-    "hash_folder",
     "hash_json",
     "locked",
     "names_in_manifest",

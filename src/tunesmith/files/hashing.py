@@ -1,10 +1,9 @@
-"""SHA-256 of bytes, files, folders and JSON values, as lower-case hexadecimal text."""
+"""SHA-256 of bytes, files and JSON values, as lower-case hexadecimal text."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,3 @@ def canonical_json(value: Any) -> str:
 def hash_json(value: Any) -> str:
     """Return the SHA-256 of the canonical JSON of ``value``; the order of keys does not matter."""
     return hash_bytes(canonical_json(value).encode("utf-8", "surrogatepass"))
-
-
-def hash_folder(folder: Path, names: Iterable[str] | None = None) -> str:
-    """Return one SHA-256 for the names and contents of files in ``folder``.
-
-    ``names`` are paths relative to ``folder``; without them, every file in it and below counts.
-    """
-    if names is None:
-        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return hash_json({name: hash_file(folder / name) for name in names})

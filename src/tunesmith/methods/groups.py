@@ -50,13 +50,6 @@ def group_parameters(
     return [ParameterGroup(tuple(found), scale, decay) for (scale, decay), found in ordered]
 
 
-def trains_below_head(model: nn.Module, method: Method) -> bool:
-    """Say whether a method that was applied to the model ever trains anything but its head."""
-    anatomy = Anatomy.of(model)
-    top = anatomy.num_layers + 1
-    return any(anatomy.depths[name] != top for group in method.parameter_groups(model) for name in group.names)
-
-
 def fixed_by_design(model: nn.Module) -> set[str]:
     """Return the parameters that the architecture itself never trains (sinusoidal positions), for a fresh model."""
     return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}

@@ -11,7 +11,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import nn
 
 from tunesmith.models.facts import Fact, Facts, facts_of
+from tunesmith.models.layers import find_layers
 from tunesmith.models.observation import Attention, Observed, RowReading, first_decoder_inputs, observe
 from tunesmith.models.origin import origin
-from tunesmith.models.wrapping import has_virtual_states, inner, names_inside, plain_name
+from tunesmith.models.wrapping import has_virtual_states, inner, join_names, names_inside, plain_name, prefix_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -171,12 +172,12 @@ class Anatomy:
         def walk(name: str, module: nn.Module) -> None:
             if name in found:
                 return
-            names = [plain_name(_join(name, key)) for key, _ in module.named_parameters()]
+            names = [plain_name(join_names(name, key)) for key, _ in module.named_parameters()]
             if name and names and new.issuperset(names):
                 found.append(name)
                 return
             for key, child in module.named_children():
-                walk(_join(name, key), child)
+                walk(join_names(name, key), child)
 
         if new:
             walk("", whole)
@@ -207,29 +208,8 @@ class Anatomy:
 
     @Fact
     def layers(self) -> tuple[tuple[int, str], ...]:
-        """(index, module prefix) of every layer of the transformer stack, from the bottom up.
-
-        Layers are the members of the outermost ``ModuleList``s of the base model. Two stacks (encoder
-        and decoder) are counted on; lists side by side in one module and of one length are pieces of
-        the same layers, so that an index may come with several prefixes. A list of single operations
-        (the parallel convolutions of a TextCNN) is one layer; a list of embeddings is none.
-        """
-        found: list[tuple[int, str]] = []
-        count = 0
-        for parent, lists in _stacks(self.base, _prefix_of(self.model, self.base)):
-            for length in dict.fromkeys(len(members) for _, members in lists):
-                pieces = [(name, members) for name, members in lists if len(members) == length]
-                inside = [member for _, members in pieces for member in members]
-                if all(isinstance(member, nn.Embedding) for member in inside):
-                    continue
-                if all(next(member.children(), None) is None for member in inside):
-                    found += [(count, _join(parent, name)) for name, _ in pieces]
-                    count += 1
-                    continue
-                for index in range(length):
-                    found += [(count + index, f"{_join(parent, name)}.{index}") for name, _ in pieces]
-                count += length
-        return tuple(found)
+        """(index, module prefix) of every layer of the transformer stack, from the bottom up (``find_layers``)."""
+        return find_layers(self.base, prefix_of(self.model, self.base))
 
     @property
     def num_layers(self) -> int:
@@ -260,11 +240,6 @@ class Anatomy:
         return allowed and bool(self.layer_modules) and not has_virtual_states(self.model)
 
     @Fact
-    def embedding_parameter_names(self) -> tuple[str, ...]:
-        """The parameters below the first layer: token, position and segment embeddings and their norm."""
-        return tuple(name for name, depth in self.depths.items() if depth == 0)
-
-    @Fact
     def depths(self) -> Mapping[str, int]:
         """The depth of every parameter: 0 for embeddings, 1 to L for layers, L + 1 for the head.
 
@@ -275,7 +250,7 @@ class Anatomy:
         top = max((depth for _, depth in prefixes), default=0) + 1
         head = set(self.head_parameter_names)
         embeddings = {
-            _join(name, key)
+            join_names(name, key)
             for name, module in model.named_modules()
             if isinstance(module, nn.Embedding)
             for key, _ in module.named_parameters()
@@ -284,7 +259,7 @@ class Anatomy:
         below = 0
         outside = {id(parameter) for parameter in whole.parameters()}
         outside -= {id(parameter) for parameter in self.base.parameters()}
-        start = _prefix_of(model, whole)
+        start = prefix_of(model, whole)
         for name, parameter in model.named_parameters():
             within = next((depth for prefix, depth in prefixes if name.startswith(prefix)), None)
             if name in head:
@@ -377,27 +352,3 @@ def is_linear(module: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, (nn.Linear, Conv1D))
-
-
-def _stacks(base: nn.Module, start: str) -> Iterator[tuple[str, list[tuple[str, nn.ModuleList]]]]:
-    """Yield every module that holds ``ModuleList``s, with them, never looking inside one."""
-
-    def walk(name: str, module: nn.Module) -> Iterator[tuple[str, list[tuple[str, nn.ModuleList]]]]:
-        lists = [(key, child) for key, child in module.named_children() if isinstance(child, nn.ModuleList)]
-        lists = [(key, child) for key, child in lists if len(child)]
-        if lists:
-            yield name, lists
-        for key, child in module.named_children():
-            if not isinstance(child, nn.ModuleList):
-                yield from walk(_join(name, key), child)
-
-    yield from walk(start, base)
-
-
-def _prefix_of(model: nn.Module, wanted: nn.Module) -> str:
-    names: Iterator[str] = (name for name, module in model.named_modules() if module is wanted)
-    return next(names)
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name

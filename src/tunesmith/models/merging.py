@@ -107,11 +107,15 @@ def probe_scores(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[torch.
     return found
 
 
+def apart(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> tuple[float, float]:
+    """Return the largest difference between scores, and the largest of the expected ones."""
+    size = max(float(one.abs().max()) for one in expected)
+    return max(float((one - two).abs().max()) for one, two in zip(expected, found, strict=True)), size
+
+
 def require_equal(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor], folder: Path) -> None:
     """Raise ``InputError`` when a merged model's scores are not those of its adapter in ``folder`` beside the base."""
-    assert len(expected) == len(found)
-    size = max(float(one.abs().max()) for one in expected)
-    difference = max(float((one - two).abs().max()) for one, two in zip(expected, found, strict=True))
+    difference, size = apart(expected, found)
     if not difference <= TOLERANCE * size:
         raise InputError(
             f"The adapter in {folder} was not merged: the merged model gives other scores than the adapter beside its "

@@ -11,6 +11,7 @@ from tunesmith.types import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.trainers import Trainer
     from transformers import PreTrainedTokenizerFast
 
 TokenizerKind = Literal["auto", "word", "character", "bpe", "bytes"]
@@ -66,29 +67,14 @@ def learn_tokenizer(
     Raises:
         InputError: There is no text to learn from.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     if not any(text.strip() for text in texts):
         raise InputError("There is no text to learn a vocabulary from: every training text is empty.")
     if kind == "auto":
         kind = choose_kind(texts, vocabulary_size=vocabulary_size, min_frequency=min_frequency)
-    settings: dict[str, Any] = {
-        "vocab_size": vocabulary_size,
-        "min_frequency": min_frequency,
-        "special_tokens": list(SPECIAL_TOKENS),
-        "show_progress": False,
-    }
-    trainer: trainers.Trainer
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        trainer = trainers.BpeTrainer(**settings)
-    elif kind == "bytes":
-        tokenizer = Tokenizer(models.BPE())
-        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **settings)
-    else:
-        tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-        trainer = trainers.WordLevelTrainer(**settings)
+    tokenizer, trainer = _untrained(kind, vocab_size=vocabulary_size, min_frequency=min_frequency)
     _set_splitting(tokenizer, kind, lowercase=lowercase)
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -128,6 +114,19 @@ def choose_kind(
     words = Counter(word for text in sample for word in text.lower().split())
     kept = [count for _, count in words.most_common(vocabulary_size) if count >= min_frequency]
     return "bpe" if sum(kept) < (1 - _UNKNOWN_SHARE) * words.total() else "word"
+
+
+def _untrained(kind: TokenizerKind, **limits: int) -> tuple[Tokenizer, Trainer]:
+    """Return a tokenizer without a vocabulary, and what learns one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    settings: dict[str, Any] = {**limits, "special_tokens": list(SPECIAL_TOKENS), "show_progress": False}
+    if kind == "bpe":
+        return Tokenizer(models.BPE(unk_token=UNKNOWN)), trainers.BpeTrainer(**settings)
+    if kind == "bytes":
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        return Tokenizer(models.BPE()), trainers.BpeTrainer(initial_alphabet=alphabet, **settings)
+    return Tokenizer(models.WordLevel(unk_token=UNKNOWN)), trainers.WordLevelTrainer(**settings)
 
 
 def _set_splitting(tokenizer: Tokenizer, kind: TokenizerKind, *, lowercase: bool) -> None:

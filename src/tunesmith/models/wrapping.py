@@ -45,6 +45,16 @@ def plain_name(name: str) -> str:
     )
 
 
+def prefix_of(model: nn.Module, wanted: nn.Module) -> str:
+    """Return the name of a module within a model."""
+    return next(name for name, module in model.named_modules() if module is wanted)
+
+
+def join_names(prefix: str, name: str) -> str:
+    """Return the name of what is called ``name`` within the module ``prefix``; empty for the model itself."""
+    return f"{prefix}.{name}" if prefix else name
+
+
 def has_virtual_tokens(model: nn.Module) -> bool:
     """Say whether what is around a model adds tokens, or states of tokens, on the way in: then it must be gone through.
 

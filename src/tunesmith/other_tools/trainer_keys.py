@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.other_tools.translation import Translation, as_number, is_said, names_in, read_notes
+from tunesmith.other_tools.translation import Translation, is_said, names_in, read_notes
 
 OPTIMIZERS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(
@@ -302,9 +302,3 @@ def translate_lora(found: Translation, *, targets: str) -> None:
     for key, name in (("use_rslora", "rslora"), ("use_dora", "dora")):
         if found.is_on(key):
             found.translate(key, {f"method.{name}": True})
-
-
-def as_share(value: Any) -> float | None:
-    """Return a share of rows, where it is one."""
-    share = as_number(value)
-    return share if share is not None and 0 <= share < 1 else None

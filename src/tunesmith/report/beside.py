@@ -1,4 +1,4 @@
-"""Others that were judged on the same rows as a run: its teacher, or the runs that it was made of."""
+"""The main metric of several, below each other: a run and its teacher or members on the same rows, or sets apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith import readable
 from tunesmith.readable import Verdict, metric_title
 from tunesmith.report.records import Evaluation
-from tunesmith.report.results import BASELINE_COLOUR, MODEL_COLOUR
+from tunesmith.report.results import BASELINE_COLOUR, MODEL_COLOUR, gain
 from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whiskers
 
 if TYPE_CHECKING:
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BesideRow:
-    """One of them, or the run itself."""
+    """One of them."""
 
     name: str
     value: str
     bounds: str
     strip: Markup
-    parameters: str
+    size: str
+    """Its parameters, or its rows."""
     verdict: Verdict | None
-    """Of the run against it; None for the run itself."""
+    """Of the run against it; None for the run itself, and for a part of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The table of them, by the task's main metric."""
+    """The table of them."""
 
     metric: str
     rows: Sequence[BesideRow]
@@ -39,35 +40,48 @@ class Beside:
 
 
 def beside(evaluation: Evaluation) -> Beside | None:
-    """Return the table; None where nobody stands beside the run."""
-    name = evaluation.main_metric
-    others = [one for one in evaluation.beside if name is not None and name in one.metrics]
-    if name is None or not others:
+    """Return the table of those judged on the same rows; None where nobody stands beside the run."""
+    metric = evaluation.main_metric
+    others = [one for one in evaluation.beside if metric is not None and metric in one.metrics]
+    if metric is None or not others:
         return None
-    own = evaluation.metrics[name].interval
-    ends = [own, *(one.metrics[name].interval for one in others)]
-    domain = whisker_domain(ends, floor=0.0 if readable.is_fraction(name) else None)
-    higher = readable.is_higher_better(name, evaluation.higher_is_better)
+    lines = [Whisker("this run", evaluation.metrics[metric].interval, MODEL_COLOUR)]
+    lines += [Whisker(one.name, one.metrics[metric].interval, BASELINE_COLOUR) for one in others]
+    sizes = ["", *(readable.compact(one.num_parameters) for one in others)]
+    verdicts = [None, *(gain(evaluation, metric, one.difference, one.name) for one in others)]
+    return _table(evaluation, metric, lines, sizes, verdicts)
+
+
+def sets_apart(evaluation: Evaluation) -> Beside | None:
+    """Return the table of a mixture's sets, and all of them together; None where there is one set."""
+    metric = evaluation.main_metric
+    apart = [one for one in evaluation.sets if metric is not None and metric in one.metrics]
+    if metric is None or not apart:
+        return None
+    lines = [Whisker(one.name, one.metrics[metric].interval, BASELINE_COLOUR) for one in apart]
+    lines.append(Whisker("all sets", evaluation.metrics[metric].interval, MODEL_COLOUR))
+    sizes = [*(readable.count(one.num_rows) for one in apart), readable.count(evaluation.num_rows)]
+    return _table(evaluation, metric, lines, sizes, [None] * len(lines))
+
+
+def _table(
+    evaluation: Evaluation,
+    metric: str,
+    lines: Sequence[Whisker],
+    sizes: Sequence[str],
+    verdicts: Sequence[Verdict | None],
+) -> Beside:
+    domain = whisker_domain([line.estimate for line in lines], floor=0.0 if readable.is_fraction(metric) else None)
     rows = [
         BesideRow(
-            "this run",
-            readable.number(own.value),
-            readable.bounds(own),
-            whiskers([Whisker("this run", own, MODEL_COLOUR)], domain),
-            "",
-            None,
+            line.name,
+            readable.number(line.estimate.value),
+            readable.bounds(line.estimate),
+            whiskers([line], domain),
+            size,
+            verdict,
         )
+        for line, size, verdict in zip(lines, sizes, verdicts, strict=True)
     ]
-    for one in others:
-        estimate = one.metrics[name].interval
-        gap = one.difference.get(name)
-        verdict = None
-        if gap is not None:
-            verdict = readable.judge(
-                name, gap.interval, against=one.name, higher_is_better=higher, confidence=evaluation.confidence
-            )
-        strip = whiskers([Whisker(one.name, estimate, BASELINE_COLOUR)], domain)
-        value, bounds = readable.number(estimate.value), readable.bounds(estimate)
-        rows.append(BesideRow(one.name, value, bounds, strip, readable.compact(one.num_parameters), verdict))
-    title = metric_title(name) + ("" if higher else " (lower is better)")
-    return Beside(title, rows, whisker_axis(domain))
+    higher = readable.is_higher_better(metric, evaluation.higher_is_better)
+    return Beside(metric_title(metric) + ("" if higher else " (lower is better)"), rows, whisker_axis(domain))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from tunesmith import readable
 from tunesmith.readable import MISSING, Verdict, metric_title
-from tunesmith.report.records import Evaluation
+from tunesmith.report.records import Estimate, Evaluation
 from tunesmith.report.strips import Whisker, whisker_axis, whisker_domain, whiskers
 from tunesmith.types import Interval
 
@@ -72,13 +72,18 @@ def _footnote(evaluation: Evaluation) -> str:
 
 def verdict_of(evaluation: Evaluation, name: str) -> Verdict | None:
     """Judge the paired difference from what the run was judged against; ``None`` where none was recorded."""
-    difference = evaluation.difference.get(name)
-    if difference is None or evaluation.baseline is None:
+    rival = evaluation.baseline
+    return gain(evaluation, name, evaluation.difference, readable.rival_phrase(rival.name)) if rival else None
+
+
+def gain(evaluation: Evaluation, name: str, difference: Mapping[str, Estimate], against: str) -> Verdict | None:
+    """Judge the paired difference from another in a metric; ``None`` where none was recorded."""
+    if name not in difference:
         return None
     return readable.judge(
         name,
-        difference.interval,
-        against=readable.rival_phrase(evaluation.baseline.name),
+        difference[name].interval,
+        against=against,
         higher_is_better=readable.is_higher_better(name, evaluation.higher_is_better),
         confidence=evaluation.confidence,
     )

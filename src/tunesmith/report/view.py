@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith import readable
 from tunesmith.readable import MISSING
 from tunesmith.report.answers import AnswerView, answer_views
-from tunesmith.report.beside import Beside, beside
+from tunesmith.report.beside import Beside, beside, sets_apart
 from tunesmith.report.errors import Confusion, LabelRow, confusion, label_rows
 from tunesmith.report.exports import ExportView, export_views
 from tunesmith.report.facts import Fact, cost_facts, environment_sections, tiles, training_facts
@@ -19,7 +19,6 @@ from tunesmith.report.load import RunRecord
 from tunesmith.report.mistakes import WrongRow, mistakes_title, wrong_row
 from tunesmith.report.records import Evaluation, ProblemRecord, Training
 from tunesmith.report.results import Headline, MetricGroup, headline, interval_name, metric_groups
-from tunesmith.report.sets import Sets, sets_apart
 from tunesmith.report.titles import data_title, is_multi_label, method_title, model_title, task_title
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class RunView:
     tiles: Sequence[Fact]
     metrics: Sequence[MetricGroup]
     beside: Beside | None
-    sets: Sets | None
+    sets: Beside | None
     """Its teacher, or the runs that it was made of."""
     baseline_name: str
     rival_label: str

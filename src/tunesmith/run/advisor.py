@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.data.prepare import CONTRADICT
+from tunesmith.data.left_out_rows import CONTRADICT
 from tunesmith.engine.free_memory import memory_of
 from tunesmith.engine.precision import choose_device
 from tunesmith.methods.situation import Situation

@@ -152,6 +152,8 @@ class Network:
     """Where the weights came from, for the record."""
     hub_id: str | None
     """The hub's name of the same weights, where there is one."""
+    trained: frozenset[str] = frozenset()
+    """The parameters that are ever trained, by name."""
     notes: tuple[Problem, ...] = ()
     """What is to be said to whoever trains it."""
 
@@ -204,7 +206,7 @@ def make_network(
     )
     precision = choose_precision(config.train.precision, device, from_scratch=config.model.from_scratch)
     groups = config.method.parameter_groups(model) if is_trained else ()
-    trained = {name for group in groups for name in group.names}
+    trained = frozenset(name for group in groups for name in group.names)
     check_streamed(model, trained)
     place(model, precision, device, trained)
     notes = (*_use_kernels(model, config.compute.kernels, device), *offload_note(model))
@@ -221,6 +223,7 @@ def make_network(
         layout_reason=reason,
         source=loaded.source,
         hub_id=_hub_id(loaded),
+        trained=trained,
         notes=notes,
     )
 

@@ -100,12 +100,11 @@ def _set_up(composed: Composed, found: Mapping[str, torch.Tensor]) -> Composed:
     parts, cost = _parts(model), cost_of(composed, network) if method.changes_sizes else None
     let_go(model)
     method.take_calibration(model, {name: tensor.to(network.device) for name, tensor in found.items()})
-    trained = {name for name, _ in trained_parameters(model, method.parameter_groups(model))}
+    trained = frozenset(name for name, _ in trained_parameters(model, method.parameter_groups(model)))
     check_streamed(model, trained)
     place(model, network.precision, network.device, trained)
-    if _parts(model) != parts:
-        network = _made_anew(composed)
-    composed.workshop.own(network, trained)
+    network = replace(network, trained=trained) if _parts(model) == parts else _made_anew(composed)
+    composed.workshop.own(network)
     if cost is not None:
         composed.progress.compression = {"before": cost, "after": cost_of(composed, network)}
     before = composed.training

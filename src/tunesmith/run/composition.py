@@ -26,7 +26,7 @@ from tunesmith.run.canaries import with_canaries
 from tunesmith.run.config import RunConfig
 from tunesmith.run.defaults import decide, planned
 from tunesmith.run.directory import RunDirectory
-from tunesmith.run.fair_rows import fair_rows
+from tunesmith.run.fair_rows import FairRows, fair_rows
 from tunesmith.run.general_text import with_general_text
 from tunesmith.run.guards import check_composed, check_method
 from tunesmith.run.idle_networks import Assembled
@@ -76,11 +76,7 @@ def compose(
     config = with_task_of(teacher, config)
     _seed_everything(config.train.seed, deterministic=config.compute.deterministic)
     observers.working("reading the data")
-    with ranks.after_first("rows"):  # what it leaves in the cache, the others take from there
-        data = with_unlabelled(workshop.data(config), config)
-    if teacher is not None and REPLAY in data.prepared.splits:
-        message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
-        raise InputError(message, "Leave out the teacher, or the set that is replayed.")
+    data = _rows(config, teacher, workshop)
     config = with_general_text(config, data)
     observers.working("loading the model")
     config, data, network, notes = _network(config, data, workshop)
@@ -92,10 +88,8 @@ def compose(
     rows, planted = with_canaries(config, data, network, rows)
     notes += [*planted, *check_private(config, data.task, network, rows)]
     check_mixup(config, data.task, network.model, rows)
-    mix = mix_of(data.sets, data.prepared, rows, config.data.temperature)
-    if fair is not None:
-        notes.append(fair.note())
-        mix = fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
+    mix = _mix(config, data, rows, fair)
+    notes += [] if fair is None else [fair.note()]
     size = rows.num_samples if mix is None else mix.num_samples
     config, decisions = decide(config, data.task, network, rows, splits.get("validation"), num_samples=size)
     groups = groups_of(config, data.prepared, rows)
@@ -135,6 +129,23 @@ def _seed_everything(seed: int, *, deterministic: bool) -> None:
     be_deterministic(wanted=deterministic)
 
 
+def _rows(config: RunConfig, teacher: Teacher | None, workshop: Workshop) -> TaskData:
+    """Return all rows, those without labels among them."""
+    with ranks.after_first("rows"):  # what it leaves in the cache, the others take from there
+        data = with_unlabelled(workshop.data(config), config)
+    if teacher is not None and REPLAY in data.prepared.splits:
+        message = "teacher: general texts that are replayed are learned as they stand, and no teacher speaks on them."
+        raise InputError(message, "Leave out the teacher, or the set that is replayed.")
+    return data
+
+
+def _mix(config: RunConfig, data: TaskData, rows: Encoded, fair: FairRows | None) -> Mix | None:
+    """Return what a step draws by, where not all rows alike: by set, or by group."""
+    if fair is None:
+        return mix_of(data.sets, data.prepared, rows, config.data.temperature)
+    return fair.balanced_mix() if config.fairness is not None and config.fairness.how == "balance" else None
+
+
 def _network(
     config: RunConfig, data: TaskData, workshop: Workshop
 ) -> tuple[RunConfig, TaskData, Network, list[Problem]]:
@@ -165,10 +176,9 @@ def _assembled(name: str, given: RunConfig, rows: TaskData, workshop: Workshop) 
     proven = workshop.proven_layouts(config, data)
     network = make_network(loaded, config, data.task, config.method.apply, is_trained=True, proven=proven)
     network = with_answering(network, data.task)
-    trained = {name for group in config.method.parameter_groups(network.model) for name in group.names}
-    workshop.own(network, trained)
+    workshop.own(network)
     assembled = Assembled(name, method, data.task, network, tuple(notes))
-    workshop.networks.lend(given, rows, assembled, trained, workshop.shared_places)
+    workshop.networks.lend(given, rows, assembled, workshop.shared_places)
     return assembled
 
 

@@ -17,7 +17,7 @@ from tunesmith.engine.mixing import Mix, MixedPlan
 from tunesmith.engine.order import StepPlan
 from tunesmith.engine.schedules import WARMUP
 from tunesmith.methods.base import REFERENCE_ROWS, REFERENCE_WEIGHTS
-from tunesmith.methods.groups import trains_below_head
+from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.origin import origin
 from tunesmith.models.weights import num_weights
 from tunesmith.models.wrapping import inner, token_table
@@ -110,7 +110,7 @@ def decide(
     scale = _rate_scale(config, task, network.model, batch_size)
     rate = choices.settle("train.learning_rate", train.learning_rate, *_learning_rate(config, scale))
     head_factor = choices.settle(
-        "method.head_factor", config.method.head_factor, *_head_factor(config, network.model, scale, rate)
+        "method.head_factor", config.method.head_factor, *_head_factor(config, network, scale, rate)
     )
     warmup = choices.settle("train.schedule.warmup", train.schedule.warmup, *_warmup(plan.total_steps))
     every = choices.settle("train.evaluate_steps", train.evaluate_steps, *amount.evaluate_steps)
@@ -313,14 +313,14 @@ def _learning_rate(config: RunConfig, scale: tuple[float, list[str]]) -> tuple[f
     )
 
 
-def _head_factor(config: RunConfig, model: nn.Module, scale: tuple[float, list[str]], rate: float) -> tuple[float, str]:
+def _head_factor(config: RunConfig, network: Network, scale: tuple[float, list[str]], rate: float) -> tuple[float, str]:
     """Return how many times the rate of the rest a head gets that is new: what it would get if it were alone."""
     if config.model.default_learning_rate is not None:
         return 1.0, "all of a model from scratch is new"
-    known = origin(model)
+    known = origin(network.model)
     if not (known and known.new_parameters):
         return 1.0, "no head of the model is new"
-    if not trains_below_head(model, config.method):
+    if network.trained.issubset(Anatomy.of(network.model).head_parameter_names):
         return 1.0, "nothing but the head is trained"
     alone = _rounded(HEAD_RATE * scale[0])
     factor = _rounded(min(max(alone / rate, 1.0), MOST_HEAD_FACTOR))

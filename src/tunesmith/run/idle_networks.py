@@ -63,9 +63,10 @@ class _First:
     random: tuple[Any, Any, torch.Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, trained: Collection[str], shared: Collection[int]) -> _First:
+    def of(cls, network: Network, shared: Collection[int]) -> _First:
+        model = network.model
         parameters = dict(model.named_parameters())
-        own = {name: parameters[name] for name in trained}
+        own = {name: parameters[name] for name in network.trained}
         return cls(
             weights={name: one.detach().clone() for name, one in own.items()},
             exact={name: vars(one)["exact"].clone() for name, one in own.items() if "exact" in vars(one)},
@@ -167,7 +168,6 @@ class IdleNetworks:
         config: RunConfig,
         data: TaskData,
         assembled: Assembled,
-        trained: Collection[str],
         shared: Collection[int],
     ) -> None:
         """Take note of what a new network is, before its first step: the run may give it back.
@@ -175,7 +175,7 @@ class IdleNetworks:
         ``shared`` are places of memory that it has in common with others.
         """
         if self.is_open and _only_trains(config, assembled):
-            given, first = _parts_of(config), _First.of(assembled.network.model, trained, shared)
+            given, first = _parts_of(config), _First.of(assembled.network, shared)
             self._lent = _Lent(_rows_of(data), given, given, assembled, first)
 
     def give_back(self, network: Network, resolved: RunConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -147,10 +147,10 @@ class Workshop:
         parts = [one.model_dump(mode="json") for one in (config.model, config.method, config.compute, data.task)]
         return self._layouts.setdefault(hash_json(parts), {})
 
-    def own(self, network: Network, names: Collection[str]) -> None:
-        """Give a run the memory of the parameters ``names``, which it is going to train, and of the buffers."""
+    def own(self, network: Network) -> None:
+        """Give a run the memory of the parameters that it is going to train, and of the buffers."""
         for template in self._templates.values():
-            own_memory(network.model, template.model, names)
+            own_memory(network.model, template.model, network.trained)
 
     @property
     def shared_places(self) -> set[int]:

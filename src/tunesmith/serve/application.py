@@ -70,6 +70,14 @@ def application(house: House) -> App:
         *(Route(path, _answering(handler, house), methods=["POST"]) for path, handler in posts.items()),
     ]
 
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_refusals())
+    return Guards(app, house.settings, figures, frozenset((*gets, *posts)))
+
+
+def _refusals() -> dict[Any, Any]:
+    """Return how errors are answered, by their kind or status."""
+    from starlette.responses import JSONResponse
+
     async def unknown(_: Request, error: Exception) -> Response:
         status = int(getattr(error, "status_code", 500))
         words = {404: "There is no such route; /openapi.json lists them.", 405: "This route takes another method."}
@@ -84,9 +92,7 @@ def application(house: House) -> App:
         del error
         return JSONResponse(RefusedError(500, "The request failed.", "failed").body(), 500)
 
-    handlers: dict[Any, Any] = {404: unknown, 405: unknown, 500: crashed, RefusedError: refused}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return Guards(app, house.settings, figures, frozenset((*gets, *posts)))
+    return {404: unknown, 405: unknown, 500: crashed, RefusedError: refused}
 
 
 def _answering(handler: Handler, house: House) -> Callable[[Request], Awaitable[Response]]:

@@ -6,6 +6,7 @@ contest: the course is the same whether it was interrupted or not.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tunesmith.study.rate_search import (
     better_half,
     first_stop,
     further_rate,
+    num_trainings,
     rounds,
 )
 from tunesmith.study.time_budget import Cost, Scope, fit
@@ -68,12 +70,14 @@ class Course:
     cuts: list[str] = field(default_factory=list)
     num_seeds: int = 0
     """Seeds that time is kept for while rates are tried."""
+    num_rates: int = 1
+    """Rates that are tried for each method, as far as the time goes."""
 
     def go(self, settled: Mapping[str, Settled]) -> None:
         """Tune, train and judge everybody."""
         self.settled = dict(settled)
         scope = self._scope_at_first()
-        self.num_seeds = scope.seeds
+        self.num_seeds, self.num_rates = scope.seeds, scope.rates
         for name in set(self.settled) - set(scope.methods):
             self.leave_out(name, "cut", "there was no time for it")
         names = [name for name in self.settled if name in scope.methods]
@@ -196,13 +200,16 @@ class Course:
     # ---- time ------------------------------------------------------------------------------------
 
     def _scope_at_first(self) -> Scope:
-        """Return how much is done in the time there is, as it was decided when the contest began."""
+        """Return how much is done in the time there is, as it was decided when the contest began.
+
+        More time later is time for more seeds: what was tuned in the time there was stays.
+        """
         wanted = Scope(tuple(self.settled), self.config.rates, self.config.seeds)
         budget = self.board.budget
-        if budget is None:
-            return wanted
         if known := self.journal.of("scope"):
             scope = Scope(tuple(known[0]["methods"]), known[0]["rates"], known[0]["seeds"], tuple(known[0]["cuts"]))
+        elif budget is None:
+            return wanted
         else:
             costs = {name: one.cost for name, one in self.settled.items()}
             found = fit(wanted, costs, self.reference, budget - self.journal.seconds)
@@ -245,7 +252,10 @@ class Course:
         )
         tried = len(self.tried[names[0]])
         return self._decide(
-            f"rates-{tried}", after, lambda left: f"{tried} learning rates tried for each method: {left}"
+            f"rates-{tried}",
+            after,
+            lambda left: f"{tried} learning rates tried for each method: {left}",
+            stays=bool(self.journal.of("judged")),
         )
 
     def _has_time_for_seeds(self, names: Sequence[str], turn: int) -> bool:
@@ -258,15 +268,24 @@ class Course:
             f"seeds-{turn}", after, lambda left: f"{done} of each method instead of {self.config.seeds}: {left}"
         )
 
-    def _decide(self, what: str, seconds: float, words: Callable[[str], str]) -> bool:
-        """Say whether the time left allows for something that takes ``seconds``; once decided it stays so."""
-        known = next((event for event in self.journal.of("time") if event["what"] == what), None)
+    def _decide(self, what: str, seconds: float, words: Callable[[str], str], *, stays: bool = False) -> bool:
+        """Say whether the time left allows for something that takes ``seconds``.
+
+        What there was no time for is decided anew where there is more time now, unless it ``stays``.
+        """
+        budget = self.board.budget
+        assert budget is not None
+        decided = [event for event in self.journal.of("time") if event["what"] == what]
+        known = next(
+            (event for event in decided if stays or event["enough"] or event.get("budget", math.inf) >= budget), None
+        )
         if known is None:
-            assert self.board.budget is not None
-            left = self.board.budget - self.journal.seconds
+            left = budget - self.journal.seconds
             enough = seconds <= left * OVERRUN
             reason = f"the next would take about {duration(seconds)}, and there were {duration(max(left, 0.0))} left"
-            known = self.journal.add("time", what=what, enough=enough, cut="" if enough else words(reason))
+            known = self.journal.add(
+                "time", what=what, enough=enough, cut="" if enough else words(reason), budget=budget
+            )
         if not known["enough"]:
             self._cut(known["cut"])
         return bool(known["enough"])
@@ -312,15 +331,23 @@ class Course:
         self.watchers.changed(self.board)
 
     def _time_left(self) -> float | None:
-        """Return the seconds that the runs to come will take, as far as that is known."""
-        if not self.settled:
+        """Return the seconds that the trainings to come will take; None until something is known of every method."""
+        going = [line for line in self.board.lines.values() if line.state not in ("failed", "cut")]
+        methods = [line for line in going if line.name in self.settled]
+        if not methods or not all(self._cost(line.name).training for line in methods):
             return None
-        waiting = [
-            (line.name, sum(cell.state in ("waiting", "training") for cell in line.cells.values()))
-            for line in self.board.lines.values()
-            if line.state not in ("failed", "cut")
-        ]
-        return sum(self._cost(name).needed(1, number) for name, number in waiting if name in self.settled)
+        return sum(self._tuning_left(line) + self._seeds_left(line) for line in methods)
+
+    def _tuning_left(self, line: Line) -> float:
+        """Return the seconds that a method's rates will take until one is chosen."""
+        if line.chosen_rate is not None:
+            return 0.0
+        spent = sum(event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name)
+        return max(0.0, self._cost(line.name).training * num_trainings(self.num_rates) - spent)
+
+    def _seeds_left(self, line: Line) -> float:
+        waiting = sum(cell.state in ("waiting", "training") for cell in line.cells.values())
+        return self._cost(line.name).needed(1, waiting)
 
 
 def seeds_of(config: RunConfig, number: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 from tunesmith.evaluate import Comparison, expected_maximum
 from tunesmith.study.board import Board, Line
 from tunesmith.study.contest_statistics import ContestStatistics, Findings, FinishedRun
-from tunesmith.study.contest_verdict import verdict_of
+from tunesmith.study.contest_verdict import choice_of, verdict_of
 from tunesmith.study.folder import Journal, StudyFolder
 
 VERSION = 1
@@ -39,6 +39,7 @@ class ContestRecord:
         findings = self.numbers.findings(whole) if is_over else Findings()
         methods = [self._method(line, runs.get(line.name, []), findings) for line in self.board.lines.values()]
         comparisons = [self._comparison(one) for one in findings.comparisons]
+        beside_best = [asdict(one) for one in findings.beside_best]
         tuning = self._tuning()
         openings = [{"time": event["time"], "run": event["folder"]} for event in self.journal.of("opened")]
         verdict = verdict_of(methods, comparisons, question, findings.margin) if is_over else "Still going on."
@@ -72,6 +73,7 @@ class ContestRecord:
             "test_openings": len(openings),
             "notes": [event["text"] for event in self.journal.of("note")],
             "verdict": verdict,
+            "recommended": choice_of(methods, beside_best, findings.candidates, question, findings.margin),
         }
 
     def _comparison(self, one: Comparison) -> dict[str, Any]:

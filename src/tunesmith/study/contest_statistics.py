@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from tunesmith.evaluate import (
     Entrant,
     Estimate,
     Scores,
-    compare_pairs,
+    Terms,
+    compare,
     estimates,
+    may_be_best,
     models_p_value,
     score,
 )
@@ -87,6 +90,10 @@ class Findings:
     comparisons: Sequence[Comparison] = ()
     augmentation: Sequence[Comparison] = ()
     """Methods with made rows beside the same without."""
+    beside_best: Sequence[Comparison] = ()
+    """All others beside the one of the best mean, which is the reference of each."""
+    candidates: Sequence[str] = ()
+    """The methods that may be the best, by their means."""
     margin: float | None = None
 
 
@@ -127,31 +134,28 @@ class ContestStatistics:
             entrants.append(rival)
         if not entrants:
             return Findings()
-        num_rows = question.num_rows["test"]
-        num_units = num_rows if question.groups is None else len(np.unique(question.groups))
-        found = estimates(entrants, num_units=num_units, confidence=question.confidence, paired=paired, metric=metric)
-        by_name = {one.method: one for one in found}
+        terms = Terms(
+            num_rows=question.num_rows["test"],
+            num_units=None if question.groups is None else len(np.unique(question.groups)),
+            metric=metric,
+            higher_is_better=question.higher,
+            confidence=question.confidence,
+            paired=paired,
+        )
+        by_name = {one.method: one for one in estimates(entrants, terms)}
         if question.reference not in by_name or len(entrants) < 2:
             return Findings(by_name)
-        margin = self._margin(by_name[question.reference].mean)
+        terms = replace(terms, margin=self._margin(by_name[question.reference].mean))
 
         def compared(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-            return compare_pairs(
-                entrants,
-                pairs,
-                num_rows=num_rows,
-                num_units=num_units,
-                margin=margin,
-                confidence=question.confidence,
-                higher_is_better=question.higher,
-                paired=paired,
-                p_of_models=self._p_of_models(runs, pairs),
-                metric=metric,
-            )
+            return compare(entrants, pairs, terms, self._p_of_models(runs, pairs))
 
         others = [(one.name, question.reference) for one in entrants if one.name != question.reference]
         twins = [pair for pair in question.twins.items() if set(pair) <= by_name.keys()]
-        return Findings(by_name, compared(others), compared(twins), margin)
+        beside_best = compared(_pairs_with_best(list(by_name.values()), higher=question.higher))
+        best = [beside_best[0].reference] if beside_best else []
+        candidates = [*best, *may_be_best(beside_best, terms)]
+        return Findings(by_name, compared(others), compared(twins), beside_best, candidates, terms.margin)
 
     def _score(self, outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Scores:
         return score(
@@ -215,6 +219,13 @@ class ContestStatistics:
 def cut_by_seed(runs: Mapping[str, Sequence[FinishedRun]]) -> bool:
     """Say whether there were other training rows with every seed: drawn anew, or left by other validation rows."""
     return any(len({run.training_hash for run in own}) > 1 for own in runs.values())
+
+
+def _pairs_with_best(found: Sequence[Estimate], *, higher: bool) -> list[tuple[str, str]]:
+    """Return every method whose mean is known, the better ones first, with the one whose mean is best."""
+    known = [one for one in found if math.isfinite(one.mean)]
+    names = [one.method for one in sorted(known, key=lambda one: one.mean, reverse=higher)]
+    return [(name, names[0]) for name in names[1:]]
 
 
 def _points(directory: RunDirectory, metric: str) -> list[tuple[int, float, float | None]]:

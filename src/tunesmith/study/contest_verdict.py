@@ -1,9 +1,10 @@
-"""The verdict of a contest in one plain sentence."""
+"""The verdict of a contest in one plain sentence, and in another what to take."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tunesmith.readable import count, interval, is_fraction, is_percentage, metric_phrase, number
@@ -52,6 +53,23 @@ class _Words:
         """Return the sentence for what was found, the strongest finding first."""
         text = self._better() or self._equivalent() or self._worse() or self._undecided()
         return f"{self._begun(text)}{_basis(self.reference, self.judged, self.question)}."
+
+    def choice(self, candidates: Sequence[str]) -> dict[str, str]:
+        """Return the method to take, and the sentence that says why; the reference is the method of the best mean."""
+        best = self.question.reference
+        equal = min(self.of["equivalent"], key=lambda one: self._seconds(one["method"]), default=None)
+        if equal is not None and self._seconds(equal["method"]) <= CHEAPER * self._seconds(best):
+            why = f"as good as {self._title(self.reference)}, which came out best, within {self._size(self.margin)}"
+            return {"method": equal["method"], "reason": f"Take {self._name(equal)}: {why}{self._cost(equal)}."}
+        others = [self._title(self.judged[name]) for name in candidates[1:]]
+        value = f"{metric_phrase(self.question.metric)} {number(self.reference['mean'])}"
+        if not others:
+            why = f"the best of all ({value})"
+        elif len(others) == sum(map(len, self.of.values())):
+            why = f"it came out best ({value}), though any of the others may be better"
+        else:
+            why = f"it came out best ({value}), and only {_list(others)} may be better"
+        return {"method": best, "reason": f"Take {self._title(self.reference)}: {why}."}
 
     def _begun(self, text: str) -> str:
         """Return the beginning of a sentence; the name of a method stays as it is given in configurations."""
@@ -160,6 +178,32 @@ class _Words:
         if is_fraction(self.question.metric):
             return 100.0, " point" if abs(largest) * 100 == 1 else " points"
         return 1.0, " points" if is_percentage(self.question.metric) else ""
+
+
+def choice_of(
+    methods: Sequence[Mapping[str, Any]],
+    beside_best: Sequence[Mapping[str, Any]],
+    candidates: Sequence[str],
+    question: Question,
+    margin: float | None,
+) -> dict[str, Any] | None:
+    """Return what to take until more is known, and why: the best mean, or what is as good and takes less time.
+
+    Args:
+        methods: Those of the record.
+        beside_best: Comparisons of all others with the method of the best mean, as in the record.
+        candidates: Who may be the best, by their means.
+        question: What the contest is about.
+        margin: The difference that does not count.
+
+    Returns:
+        ``{"method", "candidates", "reason"}``; None where there is nothing to choose from.
+    """
+    if not candidates:
+        return None
+    judged = {one["name"]: one for one in methods}
+    said = _Words(judged, beside_best, replace(question, reference=candidates[0]), margin)
+    return {**said.choice(candidates), "candidates": list(candidates)}
 
 
 _VERDICTS = ("better", "worse", "equivalent", "undecided")

@@ -69,12 +69,7 @@ def gate(
     Raises:
         InputError: The runs are of different tasks, the rows cannot be read by both, or the metric is unknown.
     """
-    if new.task.name != old.task.name:
-        raise InputError(
-            f"{new.folder} was trained for {new.task.title.lower()} and {old.folder} for {old.task.title.lower()}: no "
-            "metric compares them.",
-            "Give two runs of one task.",
-        )
+    _require_one_task(new, old)
     split = new.evaluation["split"] if (new.folder / "evaluation.json").is_file() else "test"
     rows, name = new.labelled_columns(data, split, columns)
     problems = _rows_of_training(new, old, split) if data is None else ()
@@ -108,6 +103,15 @@ def gate(
         problems,
         slices,
     )
+
+
+def _require_one_task(new: Run, old: Run) -> None:
+    if new.task.name != old.task.name:
+        raise InputError(
+            f"{new.folder} was trained for {new.task.title.lower()} and {old.folder} for {old.task.title.lower()}: no "
+            "metric compares them.",
+            "Give two runs of one task.",
+        )
 
 
 def _rows_of_training(new: Run, old: Run, split: str) -> tuple[Problem, ...]:

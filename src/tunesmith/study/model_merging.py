@@ -22,7 +22,7 @@ from torch import nn
 from tunesmith.engine.stand_ins import standing_in
 from tunesmith.methods.full import Full
 from tunesmith.models import LoadedModel, load_trained, tokenizer_hash
-from tunesmith.models.merging import TOLERANCE, probe_scores
+from tunesmith.models.merging import TOLERANCE, apart, probe_scores
 from tunesmith.models.origin import origin
 from tunesmith.models.wrapping import inner
 from tunesmith.run.whole_model import load_whole
@@ -250,12 +250,11 @@ def _mean_output(modules: Parts, *inputs: Any, **options: Any) -> Any:
 
 
 def _require_equal(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor], what: str) -> None:
-    size = max(float(one.abs().max()) for one in expected)
-    apart = max(float((one - two).abs().max()) for one, two in zip(expected, found, strict=True))
-    if not apart <= TOLERANCE * size:
+    difference, size = apart(expected, found)
+    if not difference <= TOLERANCE * size:
         raise InputError(
             f"The runs were not merged: on rows of the data {what} gives other scores than the runs' own models do "
-            f"(they differ by {apart:.3g}, the largest is {size:.3g}).",
+            f"(they differ by {difference:.3g}, the largest is {size:.3g}).",
             "Average what they answer instead: --how average.",
         )
 

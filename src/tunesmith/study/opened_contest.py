@@ -41,6 +41,16 @@ class Study(OpenedStudy):
         return [*sorted(judged, key=lambda one: sign * one["mean"]), *others]
 
     @property
+    def recommended(self) -> dict[str, Any] | None:
+        """What to take until more is known; None where there is nothing to choose from.
+
+        ``method`` and ``reason``, as a plan has them, and the ``candidates`` among which the truly best method is, at
+        the contest's confidence.
+        """
+        found: dict[str, Any] | None = self.record.get("recommended")
+        return found
+
+    @property
     def table(self) -> list[dict[str, str]]:
         """The methods as rows of finished words: for a notebook, ``pandas.DataFrame(study.table)``."""
         verdicts = {one["method"]: one["verdict"] for one in self.comparisons}

@@ -17,11 +17,11 @@ from pydantic import Field, field_validator
 from tunesmith import metrics
 from tunesmith.data.chat_layout import MESSAGES, PROMPT
 from tunesmith.data.chat_rows import Conversations
-from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.models.image_reader import text_part
 from tunesmith.tasks import losses
-from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Writer
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.chat import code, documents, encoding
 from tunesmith.tasks.chat.calls import written_call
@@ -41,11 +41,10 @@ from tunesmith.tasks.columns import TEXT, place, places
 from tunesmith.tasks.objective import Following
 from tunesmith.tasks.token_scores import (
     ANSWER_METRICS,
+    TokenByToken,
     answer_figures,
     answer_outputs,
-    collect_tokens,
     decoded,
-    row_means,
     row_sums,
 )
 from tunesmith.tasks.writer import EXAMPLES
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
-class CausalLM(Task, Writer):
+class CausalLM(TokenByToken, Writer):
     """Write on: chats and instructions (the answers are learned) or plain texts."""
 
     name: Literal["causal_lm"] = "causal_lm"
@@ -84,7 +83,6 @@ class CausalLM(Task, Writer):
     form: Literal["chat", "text"] | None = None
     """Whether rows are conversations or plain texts; seen from the training rows when not given."""
 
-    reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (TEXT,)
     truths: ClassVar[tuple[str, ...]] = ("completion",)
     rival: ClassVar[Literal["classical", "untuned"]] = "untuned"
@@ -227,10 +225,6 @@ class CausalLM(Task, Writer):
             raise InputError(message, "Raise model.max_length, or shorten their prompts.")
         return encoded
 
-    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
-        """Raise ``NotImplementedError``: what is to be predicted are tokens, which ``encode`` alone makes."""
-        raise NotImplementedError("the targets of language modelling come from the tokenizer: use encode().targets")
-
     def head(self) -> HeadSettings:
         return HeadSettings("AutoModelForCausalLM", None, default_max_length=1024)
 
@@ -240,21 +234,11 @@ class CausalLM(Task, Writer):
         """Return the cross-entropy summed over the tokens read; over ``count_units`` it is torch's mean."""
         return losses.cross_entropy_sum(scores_UK, targets["labels"], None, 0.0)
 
-    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
-        """Return the number of tokens to predict."""
-        return float(targets["labels"].numel())
-
     @property
     def followed(self) -> Following | None:
         return "vocabulary"
 
     # ---- scores to answers and numbers ---------------------------------------------------------
-
-    def collect(
-        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
-    ) -> dict[str, torch.Tensor]:
-        """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
-        return collect_tokens(scores_UK, targets["labels"])
 
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return perplexity, token accuracy and bits per byte, and of generated answers their own metrics."""
@@ -277,14 +261,6 @@ class CausalLM(Task, Writer):
                 row["prompt"] = transcript(prompt)
                 row["reference"] = None if reference is None else reference["content"]
         return found
-
-    def truth(self, targets: Targets) -> list[Any]:
-        """Return None for every row: token numbers tell a reader nothing. ``decode`` gives the ``reference``."""
-        return [None] * len(as_ragged(targets["labels"]))
-
-    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
-        """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
-        return np.nan_to_num(row_means(outputs["loss"]))
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return how much was judged: ``num_tokens``, ``num_bytes``, and ``num_answers`` where some were generated."""
@@ -314,8 +290,8 @@ class CausalLM(Task, Writer):
             keeps_text = self.special_tokens == "text"
             return documents.encode_beginnings(columns["text"], texts, max_length, keeps_text=keeps_text)
         prompts = ((parted(messages)[0], tools) for messages, tools in self._conversations(columns))
-        chat_format = self._format(tokenizer)
-        return encoding.encode_prompts(prompts, chat_format, texts, max_length, lambda row: place("row", columns, row))
+        encoder = encoding.PromptEncoder(self._format(tokenizer), texts, max_length)
+        return encoder.encode(prompts, lambda row: place("row", columns, row))
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """Return the tokenizer's end token and the token that the template writes after an answer."""

@@ -18,7 +18,7 @@ from tunesmith import metrics
 from tunesmith.data.encoded import Array, Encoded, Ragged, Units
 from tunesmith.tasks import losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
-from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
+from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.class_figures import (
     BoolArray,
     best_thresholds,
@@ -29,17 +29,12 @@ from tunesmith.tasks.class_figures import (
     sigmoid,
     softmax,
 )
-from tunesmith.tasks.class_weights import (
-    balanced_positive_weights,
-    balanced_weights,
-    check_weights,
-    complete_weights,
-    weights_tensor,
-)
+from tunesmith.tasks.class_weights import bound_weights, check_weights, weights_tensor
+from tunesmith.tasks.classification_card import card_of
 from tunesmith.tasks.columns import TEXT, TEXT_PAIR, numbers_are_labels
 from tunesmith.tasks.encoding import encode_texts
 from tunesmith.tasks.label_checks import lopsided_labels, quoted, rows_without_one_label, unknown_labels
-from tunesmith.tasks.labels import LabelCells, find_delimiter, is_list, label_name, sorted_labels
+from tunesmith.tasks.labels import LabelCells, form_of_cells, is_list, label_name, sorted_labels
 from tunesmith.tasks.objective import Following
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
@@ -54,7 +49,6 @@ _LABEL_NAMES = """
 
 STEPS_PER_LABEL = 25
 """Steps that learning a label takes (measured on 77 labels: docs/defaults.md)."""
-_LIMIT = "Every text gets its answer from the labels above, whether one fits or not."
 
 
 class Classification(Task):
@@ -183,7 +177,7 @@ class Classification(Task):
         Raises ``InputError`` when there are no labels, or the weights do not fit them.
         """
         cells = LabelCells.of(columns["label"])
-        multi_label, delimiter = self._form(cells)
+        multi_label, delimiter = form_of_cells(cells, self.labels, self.multi_label, self.delimiter)
         counts = cells.name_counts(delimiter, self.labels)
         labels = self.labels
         if labels is None:
@@ -194,33 +188,8 @@ class Classification(Task):
             raise InputError(
                 f"task.thresholds names labels that there are not: {quoted(unknown)}.", f"Labels: {quoted(labels)}."
             )
-        weights = self._bound_weights(labels, counts, len(cells.codes), multi_label=multi_label)
+        weights = bound_weights(self.class_weights, labels, counts, num_rows=len(cells.codes) if multi_label else None)
         return self.changed(labels=labels, multi_label=multi_label, delimiter=delimiter, class_weights=weights)
-
-    def _form(self, cells: LabelCells) -> tuple[bool, str | None]:
-        """Return whether rows hold several labels, and what separates them."""
-        if self.multi_label is False:
-            return False, None
-        lists = any(is_list(cell) for cell in cells.cells)
-        delimiter = self.delimiter
-        if delimiter is None and not lists:
-            delimiter = find_delimiter(cells, self.labels, certain=self.multi_label is True)
-        return bool(self.multi_label or lists or delimiter), delimiter
-
-    def _bound_weights(
-        self, labels: tuple[str, ...], counts: Mapping[str, int], num_rows: int, *, multi_label: bool
-    ) -> dict[str, float] | None:
-        weights = self.class_weights
-        if weights is None:
-            return None
-        if isinstance(weights, tuple):
-            if len(weights) != len(labels):
-                message = f"task.class_weights lists {len(weights)} weights for {len(labels)} labels: {quoted(labels)}."
-                raise InputError(message, "Give one weight per label, or a mapping from label to weight.")
-            return dict(zip(labels, weights, strict=True))
-        if isinstance(weights, dict):
-            return complete_weights(weights, labels)
-        return balanced_positive_weights(labels, counts, num_rows) if multi_label else balanced_weights(labels, counts)
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows without a (single) label, labels unseen in training, and labels nothing can be learned of."""
@@ -289,17 +258,12 @@ class Classification(Task):
 
     def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
         """Return the number of rows, their total class weight when weighted, or rows x labels for multi-label."""
-        label = targets["label"]
-        if self.multi_label or self.class_weights is None:
+        label, weights = targets["label"], self._weights(torch.empty(0, dtype=torch.float64))
+        if self.multi_label or weights is None:
             return float(label.numel())
-        weights = self._weights(torch.empty(0, dtype=torch.float64))
-        assert weights is not None
         return float(weights[label.cpu().long()].sum())
 
     def _weights(self, like: torch.Tensor) -> torch.Tensor | None:
-        if self.class_weights is None:
-            return None
-        assert isinstance(self.class_weights, dict), "bind the task first"
         return weights_tensor(self.class_weights, self._labels, like)
 
     # ---- scores to answers and numbers ---------------------------------------------------------
@@ -424,30 +388,8 @@ class Classification(Task):
 
     def card(self, inputs: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> TaskCard:
         del tokenizer
-        tag, lines = "text-classification", (f"labels = {list(self.label_names)!r}", *scores_of(inputs))
-        if self.multi_label:
-            several = "zip(labels, scores.sigmoid()[0].tolist())"
-            return TaskCard(
-                purpose="gives a text any number of labels",
-                labels=self.label_names,
-                pipeline_tag=tag,
-                limits=(_LIMIT,),
-                code=(
-                    f"thresholds = {dict.fromkeys(self._labels, self.threshold) | (self.thresholds or {})!r}",
-                    *lines,
-                    f"print([label for label, p in {several} if p > thresholds[label]])",
-                ),
-                pipeline=pipeline_of(tag, inputs, ', function_to_apply="sigmoid", top_k=None'),
-                pipeline_note=f"Labels with a score above {self.thresholds or self.threshold} are predicted.",
-            )
-        return TaskCard(
-            purpose="gives a text one label",
-            labels=self.label_names,
-            pipeline_tag=tag,
-            limits=(_LIMIT,),
-            code=(*lines, "print(dict(zip(labels, scores.softmax(-1)[0].tolist())))"),
-            pipeline=pipeline_of(tag, inputs, ', function_to_apply="softmax"'),
-        )
+        threshold = self.threshold if self.multi_label else None
+        return card_of(self.label_names, inputs, threshold, self.thresholds or {})
 
 
 def _positive(targets: Targets) -> BoolArray:

@@ -340,10 +340,6 @@ class GRPO(CausalLM):
             row["score"] = float(score) if np.isfinite(score) else None
         return found
 
-    def truth(self, targets: Targets) -> list[Any]:
-        """Return None for every row: ``decode`` gives the ``reference``."""
-        return [None] * len(as_ragged(targets["labels"]))
-
     def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
         """Return [N]: how much less each row's answer earned than the best one."""
         if "reward" not in outputs:

@@ -185,14 +185,14 @@ class ImageChat(CausalLM):
         reader, columns = vision_reader_of(tokenizer), self.complete(columns)
         seen, numbers = self._see(columns, reader)
         chat_format = self._format(tokenizer)
-        encoded = encoding.encode_prompts(
-            ((parted(messages)[0], tools) for messages, tools in self._shown(columns, numbers)),
+        encoder = encoding.PromptEncoder(
             chat_format,
             TextTokenizer(reader.tokenizer),
             max_length,
-            lambda row: place("row", columns, row),
             images=self._places(chat_format, seen.texts, reader),
         )
+        prompts = ((parted(messages)[0], tools) for messages, tools in self._shown(columns, numbers))
+        encoded = encoder.encode(prompts, lambda row: place("row", columns, row))
         return _with_pictures(encoded, seen, reader)
 
     def _see(self, columns: Columns, reader: VisionReader) -> tuple[SeenImages, dict[str, int]]:

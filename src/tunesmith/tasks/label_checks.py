@@ -82,7 +82,7 @@ def unknown_names(
     rest = [row for found in list(rows.values())[MAX_UNKNOWN:] for row in found]
     if rest:
         message = f"{len(rows) - MAX_UNKNOWN} more {what}s of the {split} rows are unknown."
-        fix = f"Check that data.columns.{what} is the right column."
+        fix = "Check that data.columns names the right column."
         problems.append(Problem("error", message, fix, count=len(rest), rows=places(split, columns, rest)))
     return problems
 

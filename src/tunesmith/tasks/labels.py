@@ -137,7 +137,19 @@ class Alignment:
         return other if other in self._known and _WHOLE.fullmatch(name) else name
 
 
-def find_delimiter(label_cells: LabelCells, known: Sequence[str] | None, *, certain: bool) -> str | None:
+def form_of_cells(
+    cells: LabelCells, known: Sequence[str] | None, multi_label: bool | None, delimiter: str | None
+) -> tuple[bool, str | None]:
+    """Return whether rows hold several labels, and what separates them, as far as it is not given."""
+    if multi_label is False:
+        return False, None
+    lists = any(is_list(cell) for cell in cells.cells)
+    if delimiter is None and not lists:
+        delimiter = _find_delimiter(cells, known, certain=multi_label is True)
+    return bool(multi_label or lists or delimiter), delimiter
+
+
+def _find_delimiter(label_cells: LabelCells, known: Sequence[str] | None, *, certain: bool) -> str | None:
     """Return what separates several labels within a cell, or None when cells hold one label each.
 
     With ``known`` labels, a delimiter is one that cuts some cell, not itself a label, into

@@ -20,7 +20,7 @@ from tunesmith.data.preference_rows import Preferences
 from tunesmith.data.preferences import PAIRS, preference_roles
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import TaskCard, pipeline_of, scores_of
-from tunesmith.tasks.chat.encoding import encode_prompts, read_messages, read_tools
+from tunesmith.tasks.chat.encoding import PromptEncoder, read_messages, read_tools
 from tunesmith.tasks.chat.template import CHATML_NAME, ChatFormat, Message, chatml_for, resolve_template
 from tunesmith.tasks.chat.tokens import TextTokenizer
 from tunesmith.tasks.columns import place
@@ -140,14 +140,10 @@ class Reward(Task):
             asked = ["\n\n".join(str(turn["content"]) for turn in messages[:-1]) for messages, _ in conversations]
             last = [str(messages[-1]["content"]) for messages, _ in conversations]
             return encode_texts(tokenizer, asked, last, max_length)
-        found = encode_prompts(
-            iter(conversations),
-            ChatFormat.of(tokenizer, {}),
-            TextTokenizer(tokenizer),
-            max_length,
-            where,
-            add_generation_prompt=False,
+        encoder = PromptEncoder(
+            ChatFormat.of(tokenizer, {}), TextTokenizer(tokenizer), max_length, add_generation_prompt=False
         )
+        found = encoder.encode(iter(conversations), where)
         return found.inputs, found.num_truncated
 
     def targets(self, columns: Columns) -> dict[str, Array | Ragged]:

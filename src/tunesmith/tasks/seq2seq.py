@@ -15,27 +15,26 @@ from pydantic import Field
 
 from tunesmith import metrics
 from tunesmith.config.base import BY_DATA, BY_ITSELF
-from tunesmith.data.encoded import Array, Encoded, Ragged, Units, as_ragged
+from tunesmith.data.encoded import Array, Encoded, Units, as_ragged
 from tunesmith.data.forms import Form
 from tunesmith.data.text_to_text import SOURCE, SOURCE_ROLE, TARGET, TARGET_ROLE, TextToText, named_pair, pair_roles
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.wrapping import writes_from_encoder
 from tunesmith.tasks import losses, rules_of_thumb, text_pairs
-from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task, Writer
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Writer
 from tunesmith.tasks.card import TaskCard
 from tunesmith.tasks.causal_lm import CausalLM
+from tunesmith.tasks.prompted_texts import conversation, conversations
 from tunesmith.tasks.source_encoding import SourceEncoder
 from tunesmith.tasks.token_scores import (
     ANSWER_METRICS,
+    TokenByToken,
     answer_figures,
     answer_outputs,
     answered_like,
-    collect_tokens,
     decoded,
-    row_means,
     row_sums,
 )
-from tunesmith.tasks.writer import EXAMPLES
 from tunesmith.types import ColumnProfile, HeadSettings, InputError, Problem, Role
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 Via = Literal["encoder_decoder", "prompt"]
 
 
-class Seq2Seq(Task, Writer):
+class Seq2Seq(TokenByToken, Writer):
     """Make one text of another: a translation, a summary, whatever the rows show."""
 
     name: Literal["seq2seq"] = "seq2seq"
@@ -88,7 +87,6 @@ class Seq2Seq(Task, Writer):
     usual_ratio: float | None = Field(default=None, json_schema_extra=BY_ITSELF)
     """Length of a target beside its source, in UTF-8 bytes, in the middle of all training rows."""
 
-    reads: ClassVar[Literal["row", "token"]] = "token"
     roles: ClassVar[tuple[Role, ...]] = (SOURCE_ROLE, TARGET_ROLE)
     truths: ClassVar[tuple[str, ...]] = (TARGET,)
     inputs: ClassVar[tuple[str, ...]] = (SOURCE,)
@@ -230,7 +228,9 @@ class Seq2Seq(Task, Writer):
             left_out = {"have sides of lengths that do not fit (task.most_length_ratio)": unfit} if unfit else {}
             targets = [[] if row in set(unfit) else texts for row, texts in enumerate(targets)]
         if self.via == "prompt":
-            found = self._encode_prompted(columns, sources, targets, tokenizer, max_length)
+            found = self._chat.encode(conversations(sources, columns, targets), tokenizer, max_length)
+            if targets is not None:
+                found = text_pairs.regrouped(found, list(map(len, targets)))
         else:
             longest = min(self.max_target_length or max_length, max_length)
             found = self._encoder(tokenizer).encode(
@@ -238,43 +238,11 @@ class Seq2Seq(Task, Writer):
             )
         return text_pairs.with_left_out(found, left_out)
 
-    def _encode_prompted(
-        self,
-        columns: Columns,
-        sources: Sequence[str],
-        targets: Sequence[Sequence[str]] | None,
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
-    ) -> Encoded:
-        """Encode every target as the answer to its source."""
-        if targets is None:
-            return self._chat.encode(_conversations(sources, columns), tokenizer, max_length)
-        counts = [len(texts) for texts in targets]
-        of_row = np.repeat(np.arange(len(sources)), counts).tolist()
-        answers = [text for texts in targets for text in texts]
-        asked = {"messages": [_conversation(sources[row], text) for row, text in zip(of_row, answers, strict=True)]}
-        asked |= {name: [columns[name][row] for row in of_row] for name in ("row", EXAMPLES) if name in columns}
-        return text_pairs.regrouped(self._chat.encode(asked, tokenizer, max_length), counts)
-
-    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
-        """Raise ``NotImplementedError``: what is to be predicted are tokens, which ``encode`` alone makes."""
-        raise NotImplementedError("the targets of text to text come from the tokenizer: use encode().targets")
-
     # ---- loss ------------------------------------------------------------------------------------
 
     def loss_sum(self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units) -> torch.Tensor:
         """Return the cross-entropy summed over the tokens of the targets; over ``count_units`` it is torch's mean."""
         return losses.cross_entropy_sum(scores_UK, targets["labels"], None, self.label_smoothing)
-
-    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
-        """Return the number of tokens to predict."""
-        return float(targets["labels"].numel())
-
-    def collect(
-        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
-    ) -> dict[str, torch.Tensor]:
-        """Keep each token's ``loss`` without smoothing, float32 [U], and whether it was the likeliest: ``right``."""
-        return collect_tokens(scores_UK, targets["labels"])
 
     # ---- scores to answers and numbers -----------------------------------------------------------
 
@@ -306,14 +274,6 @@ class Seq2Seq(Task, Writer):
             for row, texts in zip(found, columns.get(TARGET) or (), strict=False):
                 row["reference"] = texts[0] if texts else None
         return found
-
-    def truth(self, targets: Targets) -> list[Any]:
-        """Return None for every row: token numbers tell a reader nothing. ``decode`` gives the ``reference``."""
-        return [None] * len(as_ragged(targets["labels"]))
-
-    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
-        """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
-        return np.nan_to_num(row_means(outputs["loss"]))
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
         """Return how much was judged: ``num_tokens``, and ``num_answers`` where some were written."""
@@ -347,14 +307,14 @@ class Seq2Seq(Task, Writer):
         """Tokenise sources: what an encoder reads, or prompts up to where the answer begins."""
         sources = [self._read(source) for source in columns[SOURCE]]
         if self.via == "prompt":
-            return self._chat.encode_prompts(_conversations(sources, columns), tokenizer, max_length)
+            return self._chat.encode_prompts(conversations(sources, columns), tokenizer, max_length)
         return self._encoder(tokenizer).encode_sources(sources, max_length)
 
     def exchanges(self, columns: Columns) -> list[list[Mapping[str, Any]]] | None:
         if self.via != "prompt":
             return None
         rows = zip(columns[SOURCE], columns[TARGET], strict=True)
-        return [list(_conversation(self._read(source), texts[0])) if texts else [] for source, texts in rows]
+        return [list(conversation(self._read(source), texts[0])) if texts else [] for source, texts in rows]
 
     def stop_tokens(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         if self.via == "prompt":
@@ -395,13 +355,3 @@ class Seq2Seq(Task, Writer):
             code=text_pairs.usage_code(self._prefix, self.source_language, self.target_language, self.search()),
             imports=(),
         )
-
-
-def _conversation(source: str, target: str | None = None) -> list[dict[str, str]]:
-    answer = [] if target is None else [{"role": "assistant", "content": target}]
-    return [{"role": "user", "content": source}, *answer]
-
-
-def _conversations(sources: Sequence[str], columns: Columns) -> Columns:
-    others = {name: columns[name] for name in ("row", EXAMPLES) if name in columns}
-    return {"messages": [_conversation(source) for source in sources], **others}

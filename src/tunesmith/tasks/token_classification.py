@@ -13,8 +13,6 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from tunesmith import metrics
-from tunesmith.config.base import nearest
 from tunesmith.data import tagged
 from tunesmith.data.encoded import Array, Encoded, Ragged, RaggedBuilder, Units, as_ragged
 from tunesmith.data.forms import Form
@@ -24,10 +22,11 @@ from tunesmith.tasks import crf, losses
 from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 from tunesmith.tasks.card import IN_WINDOWS, TaskCard
 from tunesmith.tasks.class_figures import log_probabilities, softmax
-from tunesmith.tasks.class_weights import balanced_weights, check_weights, complete_weights, weights_tensor
+from tunesmith.tasks.class_weights import bound_weights, check_weights, weights_tensor
 from tunesmith.tasks.columns import places
 from tunesmith.tasks.encoding import lengths_of
-from tunesmith.tasks.label_checks import quoted
+from tunesmith.tasks.entity_figures import ComparedTags, types_of
+from tunesmith.tasks.label_checks import unknown_names
 from tunesmith.tasks.objective import Following
 from tunesmith.tasks.tag_code import tagging_code
 from tunesmith.tasks.tag_decoding import best_tags, tag_probabilities, transitions
@@ -40,12 +39,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IntArray = npt.NDArray[np.int64]
-
-NO_ENTITY = "no entity"
-"""Row and column of the confusion matrix for entities that only one side has."""
-MAX_MATRIX = 200
-"""With more types than this no confusion matrix is kept."""
-MAX_UNKNOWN = 10
 
 _SPLITS: dict[str, Callable[[str], tuple[list[str], list[int]]]] = {
     "space": tagged.split_spaces,
@@ -153,12 +146,8 @@ class TokenClassification(Task):
         if self.crf and len(labels) > crf.MAX_TAGS:
             raise InputError(f"task.crf: {_too_many_tags(len(labels))}.", "Leave task.crf out.")
         split = self.split or how_split(columns["tokens"])
-        return self.changed(labels=labels, split=split, class_weights=self._bound_weights(labels, counts))
-
-    def _bound_weights(self, labels: tuple[str, ...], counts: Mapping[str, int]) -> dict[str, float] | None:
-        if isinstance(self.class_weights, dict):
-            return complete_weights(self.class_weights, labels, "tags")
-        return None if self.class_weights is None else balanced_weights(labels, counts)
+        weights = bound_weights(self.class_weights, labels, counts, what="tags")
+        return self.changed(labels=labels, split=split, class_weights=weights)
 
     def check(self, split: str, columns: Columns) -> list[Problem]:
         """Report rows whose tags are missing or of another number than the tokens, unknown tags, and a single tag."""
@@ -175,12 +164,7 @@ class TokenClassification(Task):
             message = f"{len(unfit)} {split} rows have no usable tags: none, of another number than tokens, or misfits."
             fix = "Mend them, or remove the rows."
             problems.append(Problem("error", message, fix, len(unfit), places(split, columns, unfit)))
-        where = "is not among task.labels" if split == "train" else "was not seen in training"
-        fix = "Correct the tag, or train on rows that have it."
-        for tag, rows in sorted(unknown.items())[:MAX_UNKNOWN]:
-            message = f"Tag '{tag}' of the {split} rows {where} (known: {quoted(self._labels)})."
-            hint = f"{nearest(tag, list(self._labels))} {fix}".strip()
-            problems.append(Problem("error", message, hint, len(rows), places(split, columns, rows)))
+        problems += unknown_names(split, columns, dict(sorted(unknown.items())), self._labels, "tag")
         if split == "train" and not problems and len(item_counts(columns["tags"])) == 1:
             message = "Every training token has the same tag: there is nothing to learn."
             problems.append(Problem("error", message, "Check data.columns.tags."))
@@ -199,7 +183,7 @@ class TokenClassification(Task):
     @property
     def types(self) -> tuple[str, ...]:
         """The C types that are counted: of entities, or the tags themselves."""
-        return tuple(label[2:] for label in self._labels if label[:2] == "B-") if self.has_scheme else self._labels
+        return types_of(self._labels)
 
     # ---- rows to numbers -----------------------------------------------------------------------
 
@@ -265,9 +249,6 @@ class TokenClassification(Task):
         return float(targets["tags"].numel() if weights is None else weights[targets["tags"].cpu().long()].sum())
 
     def _weights(self, like: torch.Tensor) -> torch.Tensor | None:
-        if self.class_weights is None:
-            return None
-        assert isinstance(self.class_weights, dict), "bind the task first"
         return weights_tensor(self.class_weights, self._labels, like)
 
     # ---- scores to answers and numbers ---------------------------------------------------------
@@ -366,54 +347,19 @@ class TokenClassification(Task):
         np.maximum.at(errors_N, row_T, wrong_T)
         return errors_N
 
-    def _found(self, tags_T: IntArray, offsets: IntArray) -> metrics.Entities:
-        """Return the entities of tags; of tags without a scheme every token is one."""
-        if not self.has_scheme:
-            return metrics.find_entities(tags_T, np.ones(len(tags_T), dtype=np.bool_), offsets)
-        index = {kind: c for c, kind in enumerate(self.types)}
-        kinds_K = np.array([index[label[2:]] if label[:2] in ("B-", "I-") else -1 for label in self._labels])
-        opens_K = np.array([label.startswith("B-") for label in self._labels])
-        return metrics.find_entities(kinds_K[tags_T], opens_K[tags_T], offsets)
-
-    def _compared(self, outputs: Outputs, targets: Targets) -> tuple[metrics.Entities, metrics.Entities, FloatArray]:
-        """Return true and predicted entities, and how many tags of each row are right, [N]."""
-        tags = as_ragged(targets["tags"])
-        true_T = np.asarray(tags.values, dtype=np.int64)
-        chosen_T = self._chosen(outputs)
-        row_T = np.repeat(np.arange(len(tags)), tags.lengths)
-        right_N = np.bincount(row_T, weights=(chosen_T == true_T).astype(np.float64), minlength=len(tags))
-        return self._found(true_T, tags.offsets), self._found(chosen_T, tags.offsets), right_N.astype(np.float64)
+    def _compared(self, outputs: Outputs, targets: Targets) -> ComparedTags:
+        return ComparedTags.of(self._labels, as_ragged(targets["tags"]), self._chosen(outputs))
 
     def measure(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return the metrics of entities, and the share of right tags as ``accuracy``."""
-        truth, predicted, right_N = self._compared(outputs, targets)
-        tokens_N = as_ragged(targets["tags"]).lengths.astype(np.float64)
-        return metrics.entity_metrics(truth, predicted, len(self.types), weights_RN, right_N=right_N, tokens_N=tokens_N)
+        return self._compared(outputs, targets).measure(weights_RN)
 
     def measure_per_label(self, outputs: Outputs, targets: Targets, weights_RN: FloatArray) -> dict[str, FloatArray]:
         """Return ``precision``, ``recall`` and ``f1`` of each type, [R, C] each."""
-        truth, predicted, _ = self._compared(outputs, targets)
-        num_rows = len(as_ragged(targets["tags"]))
-        return metrics.entity_metrics_per_kind(truth, predicted, len(self.types), num_rows, weights_RN)
+        return self._compared(outputs, targets).measure_per_type(weights_RN)
 
     def details(self, outputs: Outputs, targets: Targets) -> dict[str, Any]:
-        """Return the types with their support, and which types were taken for which over the same tokens.
-
-        ``counted`` says what that counts; ``unmatched`` names row and column of entities that only one side has.
-        """
-        truth, predicted, _ = self._compared(outputs, targets)
-        support = np.bincount(truth.kinds, minlength=len(self.types)).tolist()
-        found: dict[str, Any] = {
-            "counted": "entities" if self.has_scheme else "tokens",
-            "per_label": [{"label": kind, "support": count} for kind, count in zip(self.types, support, strict=True)],
-        }
-        if len(self.types) > MAX_MATRIX:
-            return found
-        matrix = _confusion(truth, predicted, len(self.types))
-        if not self.has_scheme:
-            return found | {"labels": list(self.types), "confusion_matrix": matrix[:-1, :-1].tolist()}
-        names = {"labels": [*self.types, NO_ENTITY], "unmatched": NO_ENTITY}
-        return found | names | {"confusion_matrix": matrix.tolist()}
+        return self._compared(outputs, targets).details()
 
     # ---- said of the model -----------------------------------------------------------------------
 
@@ -435,16 +381,6 @@ class TokenClassification(Task):
             too_long=IN_WINDOWS,
             code=tagging_code(self.labels or (), words, crf=self.crf),
         )
-
-
-def _confusion(truth: metrics.Entities, predicted: metrics.Entities, num_kinds: int) -> IntArray:
-    """Return [C + 1, C + 1] counts, truth by prediction; the last row and column stand for no entity there."""
-    first, second = metrics.match_entities(truth, predicted)
-    matrix = np.zeros((num_kinds + 1, num_kinds + 1), dtype=np.int64)
-    np.add.at(matrix, (truth.kinds[first], predicted.kinds[second]), 1)
-    np.add.at(matrix[:, num_kinds], np.delete(truth.kinds, first), 1)
-    np.add.at(matrix[num_kinds], np.delete(predicted.kinds, second), 1)
-    return matrix
 
 
 def _too_many_tags(number: int) -> str:

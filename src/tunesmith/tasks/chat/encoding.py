@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -260,70 +259,81 @@ def _without_cut_images(whole: Tokens, part: Tokens, images: ImagePlaces | None)
     return part
 
 
-def encode_prompts(
-    conversations: Iterator[Conversation],
-    chat_format: ChatFormat,
-    tokenizer: TextTokenizer,
-    max_length: int,
-    place: Callable[[int], str],
-    *,
-    add_generation_prompt: bool = True,
-    images: ImagePlaces | None = None,
-) -> Encoded:
-    """Encode conversations up to where the model is to answer, or as they are: one row each, inputs only.
+@dataclass(frozen=True, slots=True)
+class PromptEncoder:
+    """Conversations up to where the model is to answer, or as they are: one row each, inputs only."""
 
-    Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning. Where
-    they show ``images``, the numbers of these are an input of their own, ``PICTURES``; ``InputError`` names the rows
-    whose images alone are too long.
-    """
-    refusals, too_large = Refusals(place), list[int]()
-    ids: list[np.ndarray[Any, Any]] = []
-    shown: list[tuple[int, ...]] = []
-    num_truncated = 0
+    chat_format: ChatFormat
+    tokenizer: TextTokenizer
+    max_length: int
+    add_generation_prompt: bool = True
+    images: ImagePlaces | None = None
+    """Where conversations show images. Their numbers are then an input of their own, ``PICTURES``."""
 
-    def write(messages: list[Message], tools: list[Any] | None) -> TextRow:
-        text = chat_format.render(messages, tools, add_generation_prompt=add_generation_prompt).text
-        row = TextRow(text, (), len(messages), (), ends_with_answer=False)
-        return row if images is None else images.written(row, messages)
+    def encode(self, conversations: Iterator[Conversation], place: Callable[[int], str]) -> Encoded:
+        """Encode conversations; ``place`` says where one stands in the user's files.
 
-    def measure(messages: list[Message], tools: list[Any] | None, made: list[tuple[Tokens, TextRow]]) -> Tokens:
-        row = write(messages, tools)
-        made.append((tokenizer.prompts([row.text])[0], row))
-        return made[-1][0]
+        Too long ones lose their oldest exchanges, then the middle of their longest messages, then their beginning.
+        ``InputError`` names the rows that the template refuses, and those whose images alone are too long.
+        """
+        refusals, too_large = Refusals(place), list[int]()
+        ids: list[np.ndarray[Any, Any]] = []
+        shown: list[tuple[int, ...]] = []
+        num_truncated = 0
+        for first, batch in _batches(conversations):
+            texts = self._written(first, batch, refusals)
+            prompts = self.tokenizer.prompts([text.text for text in texts])
+            for row, conversation in enumerate(batch, start=first):
+                tokens, text = prompts[row - first], texts[row - first]
+                if len(tokens) > self.max_length:
+                    num_truncated += 1
+                    try:
+                        tokens, text = self._shortened(conversation, tokens, text)
+                    except RefusedError as error:
+                        refusals.add(row, error)
+                try:
+                    part = tokens.part(max(len(tokens) - self.max_length, 0), len(tokens))
+                    ids.append(filled(_without_cut_images(tokens, part, self.images), self.tokenizer))
+                except _TooLargeError:
+                    too_large.append(row)
+                shown.append(text.pictures)
+        refusals.raise_if_any()
+        if too_large:
+            raise InputError(_too_large(too_large, self.max_length, place))
+        inputs = {"input_ids": Ragged.from_rows(ids, np.int32)}
+        if self.images is not None:
+            inputs[PICTURES] = Ragged.from_rows(shown, np.int64)
+        return Encoded(inputs, {}, num_truncated)
 
-    for first, batch in _batches(conversations):
-        texts: list[TextRow] = []
-        chat_format.prepare((messages, tools, add_generation_prompt) for messages, tools in batch)
+    def _written(self, first: int, batch: Sequence[Conversation], refusals: Refusals) -> list[TextRow]:
+        """Return conversations as texts; empty ones for those that the template refuses."""
+        self.chat_format.prepare((messages, tools, self.add_generation_prompt) for messages, tools in batch)
+        texts = []
         for row, (messages, tools) in enumerate(batch, start=first):
             try:
-                texts.append(write(messages, tools))
+                texts.append(self._text(messages, tools))
             except RefusedError as error:
                 refusals.add(row, error)
                 texts.append(TextRow("", (), 0, (), ends_with_answer=False))
-        prompts = tokenizer.prompts([text.text for text in texts])
-        for row, (messages, tools) in enumerate(batch, start=first):
-            tokens = prompts[row - first]
-            made = [(tokens, texts[row - first])]
-            if len(tokens) > max_length:
-                num_truncated += 1
-                try:
-                    shorter = functools.partial(measure, tools=tools, made=made)
-                    tokens = fitted(shorter, messages, max_length) or tokens
-                except RefusedError as error:
-                    refusals.add(row, error)
-            try:
-                part = tokens.part(max(len(tokens) - max_length, 0), len(tokens))
-                ids.append(filled(_without_cut_images(tokens, part, images), tokenizer))
-            except _TooLargeError:
-                too_large.append(row)
-            shown.append(_row_of(tokens, made).pictures)
-    refusals.raise_if_any()
-    if too_large:
-        raise InputError(_too_large(too_large, max_length, place))
-    inputs = {"input_ids": Ragged.from_rows(ids, np.int32)}
-    if images is not None:
-        inputs[PICTURES] = Ragged.from_rows(shown, np.int64)
-    return Encoded(inputs, {}, num_truncated)
+        return texts
+
+    def _text(self, messages: list[Message], tools: list[Any] | None) -> TextRow:
+        text = self.chat_format.render(messages, tools, add_generation_prompt=self.add_generation_prompt).text
+        row = TextRow(text, (), len(messages), (), ends_with_answer=False)
+        return row if self.images is None else self.images.written(row, messages)
+
+    def _shortened(self, conversation: Conversation, tokens: Tokens, text: TextRow) -> tuple[Tokens, TextRow]:
+        """Return a too long prompt with as much of its messages as fits; as it is where nothing does."""
+        messages, tools = conversation
+        made = [(tokens, text)]
+
+        def measure(kept: list[Message]) -> Tokens:
+            row = self._text(kept, tools)
+            made.append((self.tokenizer.prompts([row.text])[0], row))
+            return made[-1][0]
+
+        found = fitted(measure, messages, self.max_length) or tokens
+        return found, _row_of(found, made)
 
 
 def _too_large(rows: Sequence[int], max_length: int, place: Callable[[int], str]) -> list[Problem]:
