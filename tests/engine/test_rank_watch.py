@@ -14,9 +14,7 @@ TIMEOUT = 0.5
 def told_by(first_comes: int, second_comes: int, *, longest_step: float | None = 0.01) -> list[list[str]]:
     """Return what two ranks say, each of which has come so far, in twice the time-out."""
     store, said = HashStore(), ([], [])  # type: ignore[var-annotated]
-    watches = [
-        RankWatch(lambda: store, number, 2, timeout=TIMEOUT, tell=said[number].append) for number in range(2)
-    ]
+    watches = [RankWatch(lambda: store, number, 2, timeout=TIMEOUT, tell=said[number].append) for number in range(2)]
     for watch, steps in zip(watches, (first_comes, second_comes), strict=True):
         watch.is_stepping, watch.longest_step = True, longest_step
         for _ in range(steps):

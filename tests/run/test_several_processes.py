@@ -21,11 +21,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from forked_process import ForkedProcess, command
-from run import looping
+from run import looping, other_version
 from run.test_interruption import arguments_of, trained_bytes, wait_for_step
 from small_runs import small_config
 from tunesmith.cli.application import run as run_command
-from tunesmith.engine.rank_group import num_cores, require_room
+from tunesmith.engine.rank_group import num_cores, number_started, require_room
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.types import InputError
 
@@ -179,10 +179,12 @@ def test_processes_that_do_not_train_the_same_are_refused(
     other = configured(
         **{**LONG, "train": {"epochs": 8, "seed": 3}, "data": str(reviews_writer(tmp_path / "b.csv", 161))}
     )
-    first, _ = begin(config, other)
+    first, _ = begin(config, other, calls={1: other_version.run_command})
     assert first.wait() == 2
     assert "Rank 1 (on " in first.stderr
     assert "data.path is " in first.stderr
+    assert "the hash of the train rows is " in first.stderr
+    assert "the version of torch is 0.0.1 there" in first.stderr
     assert not Path(str(config.output)).exists()
 
 
@@ -221,6 +223,23 @@ def test_more_processes_than_cores_are_refused(
     assert "4096 ranks were asked for on this machine" in capsys.readouterr().err
     assert run_command([*arguments, "--ranks", "2", "--sweep", "train.seed=1,2"]) == 2
     assert "Several processes train one run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "said"),
+    [
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "rank 2 of 2"),
+    ],
+)
+def test_what_a_launcher_cannot_have_written_is_named(
+    surroundings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**surroundings, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        number_started()
 
 
 def test_devices_that_processes_cannot_share_are_refused() -> None:

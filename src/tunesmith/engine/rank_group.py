@@ -18,6 +18,7 @@ from tunesmith.engine.rank_watch import RankWatch
 from tunesmith.files.memory import give_back_as_freed
 from tunesmith.types import InputError
 
+_LAUNCH = "Start all of them by torchrun, with one --master-addr and --master-port, or by --ranks."
 MEETING = timedelta(minutes=5)
 """How long the processes may take to find each other: they import libraries first, some from a slow disk."""
 
@@ -27,15 +28,31 @@ LARGE = 1 << 18
 
 
 def num_started() -> int:
-    """Return how many processes torchrun has started for this training; 1 where it has started none."""
+    """Return how many processes torchrun has started for this training; 1 where it has started none.
+
+    Raises ``InputError`` where the environment says what no launcher writes there.
+    """
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return 1
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _given("WORLD_SIZE", "1")
 
 
 def number_started() -> int:
-    """Return this process's number among them, from 0."""
-    return int(os.environ["RANK"]) if num_started() > 1 else 0
+    """Return this process's number among them, from 0; ``InputError`` as for ``num_started``."""
+    size = num_started()
+    number = _given("RANK", "0") if size > 1 else 0
+    if number >= size:
+        raise InputError(f"The environment says that this is rank {number} of {size}: they count from 0.", _LAUNCH)
+    return number
+
+
+def _given(name: str, default: str) -> int:
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise InputError(
+            f"In the environment, {name} is {value!r}: it was to be a number, as torchrun writes it.", _LAUNCH
+        )
+    return int(value)
 
 
 def num_restarts() -> int:
@@ -136,7 +153,7 @@ def _store() -> Any:
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"Rank {number_started()} does not find the others: {str(error).splitlines()[0][:200]}",
-            "Start all of them by torchrun, with one --master-addr and --master-port, or by --ranks.",
+            _LAUNCH,
         ) from error
     return PrefixStore(f"tunesmith/{num_restarts()}", store)
 

@@ -79,6 +79,4 @@ def put_together(session: Ready) -> None:
     """Give the first rank all weights, if they lie in parts: it alone finishes the run."""
     if session.training.scorer.sharding is not None:
         method = session.config.method
-        make_whole(
-            session.training, method.parameter_groups, session.network.precision, may_stream=method.needs_base
-        )
+        make_whole(session.training, method.parameter_groups, session.network.precision, may_stream=method.needs_base)

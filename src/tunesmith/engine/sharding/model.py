@@ -177,7 +177,6 @@ class _Files:
             one.data = self._stored[one].tensor().to(self._device, one.dtype, copy=True)
 
 
-
 def _comes_further(*_: Any) -> None:
     """Let the other ranks know, before a layer is put together: who waits for it is told from who does not come."""
     ranks.comes_further()
