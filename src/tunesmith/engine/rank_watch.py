@@ -7,9 +7,9 @@ time-out is given up: the first of the others says so, ends it if it can, and al
 begins them anew or ends, too.
 
 A process may also live on and come no further: its main thread waits for what never comes, or loops. Then it gives
-signs, but its place in the order of sums and passes stays behind that of the others, who wait for it. That is told after
-the time-out, since much can hold up a rank for a while (a disk, a service that is told of steps); it is given up where
-it stays so for several times as long, and for many times as long as steps take.
+signs, but its place in the order of sums and passes stays behind that of the others, who wait for it. That is told
+after the time-out, since much can hold up a rank for a while (a disk, a service that is told of steps); it is given up
+where it stays so for several times as long, and for many times as long as steps take.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class RankWatch:
             self._look_whether_behind(number, other)
 
     def _look_whether_behind(self, number: int, other: _Other) -> None:
-        """Say that this rank waits for another, which gives signs, once it is behind for long; give it up in the end."""
+        """Say that this rank waits for another, which gives signs, once that is behind for long; give it up later."""
         if self.longest_step is None or other.place >= self._place or self._stop.is_set():
             return
         held_up = time.monotonic() - max(other.moved, self._moved)
@@ -179,9 +179,9 @@ class RankWatch:
         elif held_up > self._timeout and self._told_of != (number, other.place) and self._speaks_without(number):
             self._told_of = number, other.place
             self._warn(
-                f"{_named(number, other)} has come no further for {held_up:.0f} seconds, and the others wait "
-                f"for it. If it stays so for {patience:.0f} seconds, all ranks end.\n  → What it does is told by: py-spy "
-                f"dump --pid {other.process}. compute.rank_timeout says how long others wait."
+                f"{_named(number, other)} has come no further for {held_up:.0f} seconds, and the others wait for it. "
+                f"If it stays so for {patience:.0f} seconds, all ranks end.\n  → What it does is told by: py-spy dump "
+                f"--pid {other.process}. compute.rank_timeout says how long others wait."
             )
 
     def _speaks_without(self, number: int) -> bool:

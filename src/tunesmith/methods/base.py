@@ -130,7 +130,7 @@ class Method(Config, StepHooks):
 
     @property
     def leaves_weights_unread(self) -> bool:
-        """Whether ``apply`` neither looks at what the model's weights are nor changes it: they may still be in files."""
+        """Whether ``apply`` neither looks at what the weights are nor changes it: they may still be in files."""
         return False
 
     @property
