@@ -114,6 +114,11 @@ class RankWatch:
         self._place += 1
         self._moved = time.monotonic()
 
+    def has_made(self, num_steps: int) -> None:
+        """Take note of how many steps this rank has made: where all have made as many, none of them is behind."""
+        self._place = num_steps << 24
+        self._moved = time.monotonic()
+
     def who_is_lost(self) -> str:
         """Say which ranks have ended, are silent or have not come as far as this one; nothing where none is known."""
         time.sleep(2 * self._pause)  # until whoever started them knows, and the last signs are read

@@ -220,10 +220,10 @@ def passing() -> Iterator[None]:
             raise
 
 
-def comes_further() -> None:
-    """Take note that this rank has begun another sum, or another layer of a pass that all make at the same time."""
-    if (group := _group.get()) is not None and group.watch is not None:
-        group.watch.comes_further()
+def sign() -> Callable[[], None]:
+    """Return what lets the others know, in whatever thread, that this rank has begun another layer of a common pass."""
+    group = _joined_group()
+    return (lambda: None) if group.watch is None else group.watch.comes_further
 
 
 def step_took(seconds: float) -> None:
@@ -234,6 +234,7 @@ def step_took(seconds: float) -> None:
         if group.watch is not None:
             group.watch.is_stepping = True
             group.watch.longest_step = group.longest_step if group.num_steps >= WARM_UP_STEPS else None
+            group.watch.has_made(group.num_steps)
 
 
 # ---- words: for as long as it takes, by torch's store --------------------------------------------------
@@ -328,7 +329,8 @@ def _reduced(values: Sequence[float], operation: Any) -> torch.Tensor:
 
 
 def _wait(group: Group, work: Any) -> None:
-    comes_further()
+    if group.watch is not None:
+        group.watch.comes_further()
     with _explained(group):
         work.wait(group.limit)
 

@@ -211,7 +211,9 @@ class Stream:
         self.let_go()
         self._is_aside = True
         vars(inner(model)).pop(_STREAM)
-        return {parameter: stored for parameter, stored in self._stored.items() if self.is_in_file(parameter)}
+        self._stored = {one: stored for one, stored in self._stored.items() if self.is_in_file(one)}
+        self._outside = [one for one in self._outside if one.parameter in self._stored]  # others take memory
+        return dict(self._stored)
 
     def come_back(self, model: nn.Module, parameters: Collection[nn.Parameter]) -> None:
         """Stream those of the weights that ``model`` still has, or has again, as before."""

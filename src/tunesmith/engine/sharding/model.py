@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -73,13 +74,13 @@ class Sharding:
         Anatomy.of(model).hidden_size  # noqa: B018 (what takes a pass to be known has to be asked of whole weights)
         hold_facts(model)
         self._files = _Files(model, device)
-        self._signs = []
+        self._signs, sign = [], ranks.sign()
         for layer in self._layers:
             with self._files.read(list(layer.parameters())):
                 fully_shard(layer, mesh=mesh, mp_policy=policy)
             self._signs += [
-                layer.register_forward_pre_hook(_comes_further, prepend=True),
-                layer.register_forward_hook(_will_come_further, prepend=True),
+                layer.register_forward_pre_hook(lambda *_: sign(), prepend=True),
+                layer.register_forward_hook(partial(_will_sign, sign), prepend=True),
             ]
         self._root = cast("Any", _Root(model))
         with self._files.read([one for one in model.parameters() if not is_divided(one)]):
@@ -177,16 +178,11 @@ class _Files:
             one.data = self._stored[one].tensor().to(self._device, one.dtype, copy=True)
 
 
-def _comes_further(*_: Any) -> None:
-    """Let the other ranks know, before a layer is put together: who waits for it is told from who does not come."""
-    ranks.comes_further()
-
-
-def _will_come_further(_module: nn.Module, _given: Any, output: Any) -> None:
-    """Let them know before the backward pass of a layer, too."""
+def _will_sign(sign: Callable[[], None], _module: nn.Module, _given: Any, output: Any) -> None:
+    """Let the other ranks know before the backward pass of a layer, too, for which it is put together again."""
     for tensor in tensors_of(output):
         if tensor.requires_grad:
-            tensor.register_hook(_comes_further)
+            tensor.register_hook(lambda _gradient: sign())
 
 
 def _own_layers(model: nn.Module) -> list[nn.Module]:
