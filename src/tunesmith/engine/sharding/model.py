@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ from tunesmith.engine.sharding.parts import Parts, is_divided, local_part
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.facts import hold_facts, let_facts_go
 from tunesmith.models.streaming import stream_of, tensors_of
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 LAYERS_AT_ONCE = 3
 """How many layers are whole at once: one that computes, the next one on its way, and what has just arrived."""
@@ -74,7 +77,8 @@ class Sharding:
         Anatomy.of(model).hidden_size  # noqa: B018 (what takes a pass to be known has to be asked of whole weights)
         hold_facts(model)
         self._files = _Files(model, device)
-        self._signs, sign = [], ranks.sign()
+        self._signs: list[RemovableHandle] = []
+        sign = ranks.sign()
         for layer in self._layers:
             with self._files.read(list(layer.parameters())):
                 fully_shard(layer, mesh=mesh, mp_policy=policy)
@@ -149,7 +153,7 @@ class _Files:
             (module, name): parameter
             for module in model.modules()
             for name, parameter in module._parameters.items()
-            if parameter in self._stored and not parameter.requires_grad
+            if parameter is not None and parameter in self._stored and not parameter.requires_grad
         }
         """By where they are in the model: what is frozen need not be put together in the end."""
 
