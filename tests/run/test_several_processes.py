@@ -152,6 +152,19 @@ def test_a_lost_process_ends_the_others_and_is_named(
 
 
 @pytest.mark.slow
+def test_a_stopped_first_process_that_keeps_the_store_is_ended_too(
+    begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    config = configured(**LONG)
+    first, second = begin(config, config)
+    wait_for_step(Path(str(config.output)), 5, first)
+    first.send_signal(signal.SIGSTOP)
+    assert second.wait() == 1
+    assert f"ank 0 (process {first.pid}" in second.stderr
+    assert first.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["data", "fsdp"])
 def test_a_process_that_loops_is_named_and_ended(
     parallel: str, begin: Begin, configured: Callable[..., RunConfig]

@@ -90,6 +90,7 @@ def started_by_torchrun(
         timeout=compute.rank_timeout,
         tell=tell,
         warn=warn,
+        first_keeps_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
     )
     watch.start()
     distributed.init_process_group(

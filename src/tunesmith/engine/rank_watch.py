@@ -67,6 +67,7 @@ class RankWatch:
         timeout: float,
         tell: Callable[[str], None],
         warn: Callable[[str], None] | None = None,
+        first_keeps_store: bool = False,
     ) -> None:
         """Prepare to watch.
 
@@ -77,6 +78,7 @@ class RankWatch:
             timeout: Seconds of silence after which a rank is given up, once steps are made.
             tell: Shows a text to people before the process ends.
             warn: Shows them a warning; ``tell`` when not given.
+            first_keeps_store: Whether the first rank keeps the store, and not whoever has started all.
         """
         self.is_stepping = False
         """Whether steps are made by now."""
@@ -85,6 +87,7 @@ class RankWatch:
         self._place, self._moved = 0, time.monotonic()
         self._connect, self._number, self._timeout, self._tell = connect, number, timeout, tell
         self._warn = warn or tell
+        self._first_keeps_store = first_keeps_store
         self._pause = min(timeout / BEATS, LONGEST_PAUSE)
         self._others = {other: _Other() for other in range(size) if other != number}
         self._beat = 0
@@ -147,6 +150,8 @@ class RankWatch:
         except RuntimeError as error:  # the store's connection
             if not self._stop.is_set():
                 reason = str(error).strip().splitlines()[0][:200]
+                if self._first_keeps_store and 0 in self._others:
+                    self._give_up(0, f"the store that it keeps for all cannot be reached any more ({reason})")
                 self._end(f"The process that started the ranks cannot be reached any more: {reason}.")
 
     def _give_sign(self, store: Any) -> None:
