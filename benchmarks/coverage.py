@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from tunesmith.evaluate import Entrant, Terms, compare, estimates, may_be_best
+from tunesmith.evaluate import Entrant, Terms, compare, estimates, may_be_best, pairs_with
 
 FloatArray = npt.NDArray[np.float64]
 NUM_RESAMPLES = 500
@@ -118,7 +118,6 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
     found = Found(*(Counts() for _ in range(6)))
     truth = world.true_means
     terms = Terms(world.num_rows, margin=None, paired=world.paired)
-    pairs = [(f"m{m}", "m0") for m in range(1, world.num_methods)]
     for _ in range(num_trials):
         scores = world.draw(random)
         values = scores.mean(axis=2)
@@ -126,7 +125,7 @@ def simulate(world: World, num_trials: int, seed: int = 0, *, contrasts: bool = 
         resampled = resampled.reshape(*values.shape, NUM_RESAMPLES)
         seeds = tuple(range(world.num_seeds))
         entrants = [Entrant(f"m{m}", seeds, values[m], resampled[m]) for m in range(world.num_methods)]
-        compared = compare(entrants, pairs, terms)
+        compared = compare(entrants, pairs_with("m0", entrants), terms)
         differences = truth[1:] - truth[0]
         hits = sum(one.low <= true <= one.high for one, true in zip(compared, differences, strict=True))
         found.difference.add(hits, len(compared))
@@ -144,8 +143,8 @@ def _may_be_best(entrants: Sequence[Entrant], world: World, terms: Terms) -> boo
     """Say whether the method that is truly best is not ruled out."""
     truly = entrants[int(np.argmax(world.true_means))]
     highest = max(entrants, key=lambda one: one.mean)
-    pairs = [(one.name, highest.name) for one in entrants if one is not highest]
-    return truly is highest or truly.name in may_be_best(compare(entrants, pairs, terms), terms)
+    beside = compare(entrants, pairs_with(highest.name, entrants), terms)
+    return truly is highest or truly.name in may_be_best(beside, terms)
 
 
 def _added_holds(values: FloatArray, resampled: FloatArray, truth: float) -> bool:

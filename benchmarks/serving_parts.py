@@ -106,7 +106,12 @@ def speed(folder: Path) -> None:
             question = {"role": "user", "content": f"How much is rake number {number}?"}
             prompt = run.prompt([{"role": "system", "content": SYSTEM}, question])
             seconds.append(asyncio.run(written(run, prompt, 1))[0])
-        tell(kept_bytes=num_bytes, prompt_tokens=len(prompt), reused=run.reused, median=statistics.median(seconds[3:]))
+        tell(
+            kept_bytes=num_bytes,
+            prompt_tokens=len(prompt.ids),
+            reused=run.reused,
+            median=statistics.median(seconds[3:]),
+        )
         if num_bytes:
             with_schema(run)
         house.close()

@@ -11,11 +11,11 @@ import pytest
 
 from documents import write_docx, write_pdf
 from tunesmith.data.documents import passages_file
-from tunesmith.data.documents.content import UnreadableError
+from tunesmith.data.documents.content import Content, UnreadableError
 from tunesmith.data.documents.cutting import Lengths
 from tunesmith.data.documents.html_text import read_markup
 from tunesmith.data.documents.passages_file import Gathered, write_passages
-from tunesmith.data.documents.reading import kind_of, text_of
+from tunesmith.data.documents.reading import kind_of, read
 from tunesmith.types import InputError, MissingExtraError
 
 MARKDOWN = """---
@@ -48,6 +48,14 @@ HTML = """<html><head><title>A page</title><script>var x = "no";</script></head>
 <table><caption>Prices</caption><tr><th>tea</th><td>3</td></tr><tr><th>milk</th><td>1</td></tr></table>
 <h2>More</h2><p>Last one.</p><pre>a  b
 c</pre></main><footer>Imprint</footer></body></html>"""
+
+
+def text_of(path: Path) -> str:
+    """The text that the places of passages count in."""
+    parts: list[str] = []
+    for block in read(path, kind_of(path), Content()):
+        parts += [block.gap if parts else "", block.text]
+    return "".join(parts)
 
 
 def passages(output: Path) -> list[dict[str, Any]]:

@@ -7,9 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from tunesmith.data.near_duplicates import NUM_BANDS, ROWS_OF_BAND, find_near_pairs, grams, similarity, sketch
+from tunesmith.data.near_duplicates import NUM_BANDS, ROWS_OF_BAND, find_near_pairs, grams, sketch
 
 WORDS = [f"word{number}" for number in range(400)]
+
+
+def similarity(first: str, second: str) -> float:
+    """Return the Jaccard similarity of two texts' n-grams, 0 where neither has any."""
+    one, other = grams(first), grams(second)
+    return len(one & other) / max(len(one | other), 1)
 
 
 def _texts(number: int, seed: int = 0, length: int = 40) -> list[str]:

@@ -19,6 +19,7 @@ from tunesmith.evaluate import (
     estimates,
     expected_maximum,
     fold_interval,
+    pairs_with,
     resamples,
     rows_needed,
     score,
@@ -47,8 +48,7 @@ def against(values: list[float], reference: list[float], **options) -> Compariso
 
 def compared(entrants: list[Entrant], reference: str, **options) -> list[Comparison]:
     p_of_models = options.pop("p_of_models", None)
-    pairs = [(one.name, reference) for one in entrants if one.name != reference]
-    return compare(entrants, pairs, Terms(**{"num_rows": ROWS, **options}), p_of_models)
+    return compare(entrants, pairs_with(reference, entrants), Terms(**{"num_rows": ROWS, **options}), p_of_models)
 
 
 class TestSeeds:

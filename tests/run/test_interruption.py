@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from forked_process import ForkedProcess, command
 from tunesmith.config.load import dump_yaml
 from tunesmith.engine import checkpoint
 from tunesmith.files import operations
-from tunesmith.run import Run, RunConfig, train
+from tunesmith.run import Run, RunConfig, Stopped, train
+from tunesmith.run.signals import stop_requests
 from tunesmith.types import InputError, RunError
 
 Configure = Callable[..., RunConfig]
@@ -125,7 +127,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(configured: Configure, tmp_
     assert trained_bytes(Path(config.output or "")) == expected
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_stopped_training_saves_says_how_to_resume_and_does(
     configured: Configure, tmp_path: Path, number: int, status: int
 ) -> None:
@@ -138,6 +140,58 @@ def test_a_stopped_training_saves_says_how_to_resume_and_does(
     assert str(folder) in stderr
     assert "Traceback" not in stderr
     assert len(checkpoint.list_steps(folder / "checkpoints")) == 1
+    assert trained_bytes(train(config, resume=True)) == expected
+
+
+def test_a_closing_terminal_is_told_of_several_times_and_hurries_nobody() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with stop_requests() as stop, stop.deferred():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):  # as somebody logs out
+            os.kill(os.getpid(), number)
+        with pytest.raises(Stopped) as stopped:
+            stop.check()
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_a_training_begun_by_nohup_goes_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+TAKES_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Lets a command have the terminal that it reads from for its own, as the shell of a window has its."""
+
+
+@pytest.mark.slow
+def test_a_window_that_is_closed_leaves_a_checkpoint(configured: Configure, tmp_path: Path) -> None:
+    """What the command has to say then goes nowhere, and that is no failure of its own."""
+    config = configured(train={**LONG, "evaluate_steps": 10_000}, compute={"checkpoint_steps": 10_000})
+    expected = trained_bytes(train(config.model_copy(update={"output": str(tmp_path / "whole")})))
+    words = [sys.executable, "-m", "tunesmith", *arguments_of(config, tmp_path / "config.yaml")[:-1]]
+    window, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TAKES_TERMINAL, *words], stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    steps = Path(config.output or "") / "metrics.jsonl"
+    while not steps.exists() or steps.read_text(encoding="utf-8").count('"kind": "step"') < 7:
+        if select.select([window], [], [], 0.05)[0]:
+            assert os.read(window, 1 << 16), "it ended before that"
+    os.close(window)
+    assert process.wait(60) == 129
+    assert len(checkpoint.list_steps(Path(config.output or "") / "checkpoints")) == 1
     assert trained_bytes(train(config, resume=True)) == expected
 
 

@@ -151,7 +151,10 @@ def test_plain_texts_are_gone_on_with(server: Server) -> None:
 
 REFUSED = [
     ("/v1/classify", b"{", 400, "no JSON"),
-    ("/v1/classify", {"model": "labels"}, 400, "texts: field required"),
+    ("/v1/classify", {"model": "labels"}, 400, "give texts, or images"),
+    ("/v1/classify", {"model": "labels", "texts": []}, 400, "texts: list should have at least 1"),
+    ("/v1/classify", {"model": "labels", "images": ["data:image/png;base64,"]}, 400, "texts alone"),
+    ("/v1/tag", {"model": "tags"}, 400, "texts: field required"),
     ("/v1/classify", {"model": "nobody", "texts": ["a"]}, 404, "There are: labels"),
     ("/v1/classify", {"model": "chat", "texts": ["a"]}, 400, "was trained for"),
     ("/v1/classify", {"texts": ["a"]}, 400, "Say which model"),

@@ -536,3 +536,65 @@ def test_a_port_that_is_taken_and_a_root_that_is_none_are_refused(
     assert run(["studio", "--root", str(tmp_path / "file"), "--no-browser"]) == 2
     assert run(["studio", "--root", str(tmp_path / "file" / "runs"), "--no-browser"]) == 2
     assert "file" in capsys.readouterr().err
+
+
+def test_a_run_that_sees_is_tried_with_images_and_with_nothing_else(
+    client: TestClient, place: Workplace, tmp_path: Path
+) -> None:
+    pytest.importorskip("PIL")
+    import base64
+    import io
+
+    from images import picture, seeing_folder
+    from serve.running import trained
+
+    trained("pictures", "images", tmp_path, seeing_folder(tmp_path)).rename(place.root / "pictures")
+    try:
+        run = f"/api/found/{id_of('pictures')}"
+        found = post(client, f"{run}/open").json()
+        assert (found["route"], found["sees"], found["inputs"]) == ("classify", True, ["image"])
+        file = io.BytesIO()
+        picture(1).save(file, "PNG")
+        asked = {"images": [f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"]}
+        answer = post(client, f"{run}/try/classify", asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["results"][0].keys() == {"label", "score", "probabilities"}
+        for name in ("/etc/passwd", f"file://{tmp_path}/1.png", "https://example.org/a.png"):
+            answer = post(client, f"{run}/try/classify", {"images": [name]})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_image")
+        assert post(client, f"{run}/try/predict", {"rows": [{"image": "/etc/passwd"}]}).status_code == 400
+        large = {**asked, "padding": "x" * 5_000_000}
+        assert post(client, f"{run}/try/classify", large).status_code == 200
+        assert post(client, "/api/look", large).status_code == 413, "nothing else may be as large"
+        assert post(client, f"/api/found/{id_of('labels')}/open").json()["sees"] is False
+    finally:
+        shutil.rmtree(place.root / "pictures")
+
+
+def test_how_large_a_model_is_is_asked_of_the_hub_by_its_name_alone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from tunesmith.models import hub_weights
+
+    asked: list[str] = []
+
+    def answer(name: str, _: str | None) -> Any:
+        asked.append(name)
+        return SimpleNamespace(
+            siblings=[SimpleNamespace(rfilename="model.safetensors", size=5_000_000_000_000_000)],
+            safetensors=SimpleNamespace(total=10**15),
+        )
+
+    monkeypatch.setattr(hub_weights, "_asked", answer)
+    found = post(client, "/api/size", {"name": "org/name"}).json()
+    assert (found["download"], found["memory"], found["weights"]) == (5 * 10**15, 4 * 10**15, 10**15)
+    assert (found["fits_disk"], found["fits_memory"], found["is_here"]) == (False, False, False)
+    assert found["disk"] > 0
+    assert found["free_memory"] > 0
+    for name in ("lstm", "sample:minilm", "../../etc/passwd", "https://example.org/a", HOSTILE, ""):
+        assert post(client, "/api/size", {"name": name}).json() == {"known": False}
+    assert asked == ["org/name"]
+    assert post(client, "/api/size", {"name": "a" * 300}).status_code == 400
+    assert post(client, "/api/size", {"path": "x"}).status_code == 400

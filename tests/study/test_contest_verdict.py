@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunesmith.evaluate import Comparison, Entrant, Terms, compare, may_be_best
+from tunesmith.evaluate import Comparison, Entrant, Terms, compare, may_be_best, pairs_with
 from tunesmith.study.contest_statistics import Question
 from tunesmith.study.contest_verdict import choice_of, verdict_of
 from tunesmith.tasks import Classification
@@ -69,7 +69,7 @@ def said(values: Values, *, spread: float = 0.001, higher: bool = True) -> tuple
     terms = Terms(ROWS, margin=margin, higher_is_better=higher)
 
     def beside(reference: str) -> list[Comparison]:
-        return compare(found, [(one.name, reference) for one in found if one.name != reference], terms)
+        return compare(found, pairs_with(reference, found), terms)
 
     best = (max if higher else min)(found, key=lambda one: one.mean).name
     beside_best = sorted(beside(best), key=lambda one: -one.difference if higher else one.difference)

@@ -262,6 +262,14 @@ def test_what_is_wrong_with_tags_is_named() -> None:
         TokenClassification(labels=("O", "I-q"))
 
 
+def test_every_unknown_tag_is_counted() -> None:
+    """The first ten are named, as unknown labels are."""
+    tags = [f"B-new{number}" for number in range(12)]
+    problems = TASK.check("test", columns_of([(["word"], [tag]) for tag in tags]))
+    assert [problem.count for problem in problems] == [1] * 10 + [2]
+    assert problems[-1].message == "2 more tags of the test rows are unknown."
+
+
 def test_confusion_tells_missed_and_invented_entities_apart() -> None:
     targets = TASK.targets(COLUMNS)
     truth = targets["tags"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from tunesmith.cli.suggestions import SuggestingGroup, usage_problem
-from tunesmith.cli.terminal import allow_any_text, say
+from tunesmith.cli.terminal import allow_any_text, is_gone, say, silence
 from tunesmith.types import InputError, Problem, RunError
 from tunesmith.version import __version__
 
@@ -112,11 +112,22 @@ def run(arguments: Sequence[str]) -> int:
     allow_any_text()
     try:
         status = _run(arguments)
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:  # whoever reads the output has seen enough
-        _silence_stdout()
+        silence(sys.stdout)
         return 1
     return status
+
+
+def _flush() -> None:
+    """Write what is not written yet; where the terminal was closed meanwhile, that is nothing to end with."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if not is_gone(error):
+                raise
+            silence(stream)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -209,9 +220,3 @@ def _write_crash(details: str, command: str) -> Path | None:
         write_text(path, header + details)
         return path
     return None
-
-
-def _silence_stdout() -> None:
-    """Keep the interpreter from complaining, while it exits, about the pipe that is gone."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

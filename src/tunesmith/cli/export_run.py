@@ -68,7 +68,7 @@ def export_command(
     agree. Exit status of --check: 1 where a form differs by more than it explains.
     """
     from tunesmith.cli.opened import OpenedRun
-    from tunesmith.export import export, usual_output
+    from tunesmith.export import export, require_target, usual_output
 
     forms = _forms(form, quantize)
     if only_check:
@@ -78,6 +78,8 @@ def export_command(
     target = _required_target(to)
     opened = OpenedRun.open(run)
     records = []
+    for one in forms or (None,):
+        require_target(opened, target, one)
     for one in forms or (None,):
         place = usual_output(run, target, one) if output is None else output
         if output is not None and one is not None and len(forms) > 1:

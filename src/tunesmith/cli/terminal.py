@@ -10,12 +10,15 @@ Square brackets are text, too: nothing printed here is read as rich's markup.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
@@ -49,10 +52,26 @@ def say(text: object = "", *, err: bool = False, end: str = "\n", **style: Any) 
     """Print a text for people; ``style`` is that of ``click.style``."""
     shown = visible(str(text))
     stream = sys.stderr if err else sys.stdout
-    click.echo(
-        click.style(_encodable(shown, stream), **style) if style else _encodable(shown, stream), stream, nl=False
-    )
-    click.echo(end, stream, nl=False)
+    try:
+        click.echo(
+            click.style(_encodable(shown, stream), **style) if style else _encodable(shown, stream), stream, nl=False
+        )
+        click.echo(end, stream, nl=False)
+    except OSError as error:
+        if not is_gone(error):
+            raise
+        silence(stream)
+
+
+def is_gone(error: OSError) -> bool:
+    """Say whether an error of writing is that the terminal was closed."""
+    return error.errno == errno.EIO
+
+
+def silence(stream: IO[str]) -> None:
+    """Let all that is written to a stream go nowhere, what it still holds included: nobody reads it any more."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say_json(value: Any, *, indent: int | None = None) -> None:

@@ -22,7 +22,16 @@ from tunesmith.data.config import CleanConfig
 from tunesmith.data.conversations import IMAGES
 from tunesmith.data.forms import Columns, Misfit
 from tunesmith.data.image_columns import below
-from tunesmith.data.image_files import WRITTEN_OUT, Fault, ImageBytes, ImageError, decode, is_reference, require_pillow
+from tunesmith.data.image_files import (
+    WRITTEN_OUT,
+    Fault,
+    ImageBytes,
+    ImageError,
+    decode,
+    is_reference,
+    require_pillow,
+    shown_reference,
+)
 from tunesmith.data.image_rows import CONTENT, ImageRows
 from tunesmith.data.message_cells import MisfitError, decode_cell
 from tunesmith.data.messages import IMAGE_PLACE, Message, image_of, read_messages
@@ -231,7 +240,7 @@ def _all_seen(source: ImageBytes, images: Sequence[str | None]) -> list[dict[str
             found.append({"image": reference, CONTENT: look_at(source, reference)})
         except ImageError as error:
             raise InputError(
-                f"The image {named[:200] or 'of a message'} cannot be used: {error} ({error.fault}).",
+                f"The image {shown_reference(named) or 'of a message'} cannot be used: {error} ({error.fault}).",
                 "Give the path of a whole PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file.",
             ) from error
     return found

@@ -17,7 +17,8 @@ import io
 import re
 import warnings
 import zipfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -82,6 +83,11 @@ def file_of(reference: str) -> Path:
         return cache_root() / found[1]
     found = _IN_ARCHIVE.fullmatch(reference)
     return Path(found[1] if found else reference)
+
+
+def shown_reference(reference: str) -> str:
+    """Return a reference as it is told of in a message: of an image that is written out, the beginning."""
+    return f"{reference[:40]}…" if WRITTEN_OUT.match(reference) else reference[:200]
 
 
 def looks_like_image(content: bytes) -> bool:
@@ -178,7 +184,28 @@ def decode(content: bytes) -> Rgb:
     greys or of inks to eight bits of red, green and blue. Raises ``ImageError``.
     """
     require_pillow()
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with _opened(content) as image:
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+def glance(content: bytes) -> tuple[str, int]:
+    """Return an image's format and how many pixels it says that it has, before any is unpacked.
+
+    Raises ``ImageError``.
+    """
+    require_pillow()
+    with _opened(content) as image:
+        width, height = image.size
+        return str(image.format), int(width * height)
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
+    """Yield an image of which nothing but its beginning has been read; whatever goes wrong is an ``ImageError``."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -187,8 +214,7 @@ def decode(content: bytes) -> Rgb:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageError("too large", f"it has {width:,} x {height:,} pixels")
-                image.load()
-                return _rgb(ImageOps.exif_transpose(image))
+                yield image
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

@@ -57,12 +57,6 @@ def grams(text: str) -> set[tuple[str, ...]]:
     return set(zip(*(units[place:] for place in range(length)), strict=False))
 
 
-def similarity(first: str, second: str) -> float:
-    """Return the Jaccard similarity of two texts' n-grams, 0 where neither has any."""
-    one, other = grams(first), grams(second)
-    return len(one & other) / max(len(one | other), 1)
-
-
 def sketch(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
     """[N, NUM_BANDS]: the bands of each text; rows that agree in one are candidates. A text without words has zeros."""
     hashes_T, lengths_N = _gram_hashes(texts)

@@ -9,10 +9,10 @@ Shapes: B texts at work, V entries of the vocabulary, K likeliest entries.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from tunesmith.engine.decoding.ready import find_way, ready
 from tunesmith.engine.generate import is_simple, stream
 from tunesmith.engine.guide import Guide, guided
 from tunesmith.engine.sampling import Sampling
-from tunesmith.models.wrapping import inner
+from tunesmith.models.wrapping import inner, takes_images
 
 PROMPT_TOKENS = 2048
 """Tokens of new prompts that are read between two steps: those at work wait meanwhile."""
@@ -52,6 +52,8 @@ class LiveText:
     is_cancelled: bool = False
     guide: Guide | None = None
     """What the answer has to keep to. Not for models that a ``LiveWriter`` cannot guide."""
+    beside: Mapping[str, Any] | None = None
+    """Further inputs of the prompt, as ``generate`` takes them, of models that see."""
     chooser: Chooser | None = None
     pieces: Generator[int, None, None] | None = None
 
@@ -76,7 +78,7 @@ class LiveWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        way = find_way(self._model) if is_simple(self._model) else None
+        way = find_way(self._model) if is_simple(self._model) and not takes_images(self._model) else None
         if way is not None:
             self._stack.enter_context(ready(self._model, way, keep=True))
             self._decoder = Decoder(self._model, self._num_slots, self.capacity)
@@ -168,7 +170,7 @@ class LiveWriter:
         """Write a token of the first text; the others wait for its end."""
         if not self._texts and self._waiting:
             text = self._waiting.popleft()
-            text.pieces = stream(self._model, text.prompt.tolist(), text.sampling, keep=True)
+            text.pieces = stream(self._model, text.prompt.tolist(), text.sampling, keep=True, beside=text.beside)
             self._texts.append(text)
         if not self._texts:
             return []

@@ -16,6 +16,7 @@ from tunesmith.evaluate.comparisons import (
     Terms,
     compare,
     estimates,
+    pairs_with,
 )
 from tunesmith.evaluate.entrants import Entrant
 from tunesmith.evaluate.evidence_needed import rows_needed
@@ -133,6 +134,7 @@ __all__ = [
     "may_be_best",
     "mistakes",
     "models_p_value",
+    "pairs_with",
     "predictions_table",
     "resamples",
     "rows_needed",

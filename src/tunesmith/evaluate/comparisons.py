@@ -127,6 +127,11 @@ def estimates(entrants: Sequence[Entrant], terms: Terms) -> list[Estimate]:
     return found
 
 
+def pairs_with(reference: str, entrants: Sequence[Entrant]) -> list[tuple[str, str]]:
+    """Return the name of every other entrant, with the one that it is compared with."""
+    return [(one.name, reference) for one in entrants if one.name != reference]
+
+
 def compare(
     entrants: Sequence[Entrant],
     pairs: Sequence[tuple[str, str]],

@@ -30,7 +30,7 @@ from tunesmith.files.space import require_writable
 from tunesmith.run import Run
 from tunesmith.run.reference import refer
 from tunesmith.tasks.base import Columns
-from tunesmith.types import InputError
+from tunesmith.types import InputError, MissingExtraError
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
@@ -79,9 +79,8 @@ def export(
     Raises:
         InputError: The run cannot be written like this, or other scores came of it than its form explains.
     """
-    target, chosen = _target(to), _form(to, form)
+    target, chosen = require_target(run, to, form)
     _require_free(output, overwrite=overwrite)
-    _refuse(run, target, chosen)
     rows = _Rows.of(run, data, num_rows)
     refused = output.with_name(f"{output.name}.refused")
     remove_folder(refused)
@@ -108,10 +107,8 @@ def check(
 
     Raises ``InputError`` where ``export`` does, but for forms that differ too much, which are among the results.
     """
-    target = _target(to)
-    chosen = [_form(to, form) for form in (forms or (None,))]
-    for form in chosen:
-        _refuse(run, target, form)
+    wanted = [require_target(run, to, form) for form in (forms or (None,))]
+    target, chosen = wanted[0][0], [form for _, form in wanted]
     rows = _Rows.of(run, data, num_rows)
     found = []
     for form in chosen:
@@ -167,6 +164,44 @@ def usual_output(run: Path, to: str, form: str | None) -> Path:
     """Return where an export is written when nobody says: beside the run, named by it, the target and the form."""
     place = run.resolve() if run.name in ("", "..") else run
     return place.with_name(f"{place.name}-{to}-{_form(_target(to).name, form).name}")
+
+
+def require_target(run: Run, to: str, form: str | None) -> tuple[Target, Form]:
+    """Return the target and the form in which a run is to be written.
+
+    Raises ``InputError`` where there are none of these names, or the run cannot be written so, with the targets that it
+    can be written for.
+    """
+    if to not in TARGETS:
+        raise InputError(f"There is no form called '{to}'.", f"Choose one of {_listed(possible_targets(run))}.")
+    target, chosen = TARGETS[to], _form(to, form)
+    try:
+        _refuse(run, target, chosen)
+    except MissingExtraError:
+        raise
+    except InputError as error:
+        (problem, *_) = error.problems
+        others = [name for name in possible_targets(run) if name != to]
+        raise InputError(problem.message, f"{problem.fix} This run can be written for {_listed(others)}.") from error
+    return target, chosen
+
+
+def possible_targets(run: Run) -> list[str]:
+    """Return the targets that a run can be written for, those included whose library is not installed here."""
+    found = []
+    for name, target in TARGETS.items():
+        try:
+            _refuse(run, target, _form(name, None))
+        except MissingExtraError:
+            pass
+        except InputError:
+            continue
+        found.append(name)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no other program"
 
 
 def _target(name: str) -> Target:

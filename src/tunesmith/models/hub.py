@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from tunesmith.files.fetching import tell, watched
 from tunesmith.files.known_hashes import known_hash
+from tunesmith.models.hub_weights import HubWeights, weights_on_hub
 from tunesmith.models.quiet import quiet
 from tunesmith.models.safety import INDEX, WEIGHTS, shard_names
 from tunesmith.types import InputError
@@ -24,14 +27,53 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
-def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
+def download_model(
+    hub_id: str, revision: str | None, check: Callable[[HubWeights], None] = lambda _: None
+) -> tuple[Path, str]:
     """Return the folder with a repository's model files, and its commit.
 
     Config and tokenizer files come first; of the weights, only ``model.safetensors`` or the shards
-    that its index names. Raises ``InputError`` when the repository, the revision or the network is
-    not there, or it has no safetensors.
+    that its index names. How large these are is told before (``tunesmith.files.fetching``), and ``check``
+    may refuse it. Raises ``InputError`` when the repository, the revision or the network is
+    not there, it has no safetensors, or the disk cannot hold them.
     """
     folder = download_description(hub_id, revision)
+    commit = folder.name
+    weights = None if _has_weights(folder) else weights_on_hub(hub_id, commit, folder)
+    if weights is not None:
+        check(weights)
+        weights.require_disk()
+        tell(weights.described(), lasting=True)
+    with watched(f"fetching {hub_id}", folder.parents[1] / "blobs", weights.num_bytes if weights else 0):
+        _download_weights(hub_id, folder)
+    _require_sound(folder, hub_id)
+    return folder, commit
+
+
+def find_weights(name: str) -> tuple[HubWeights | None, bool]:
+    """Return how large the weights are that the hub has by a name, and whether they are here already.
+
+    Nothing is fetched. It is None where the name is that of a folder or of nothing on the hub, or the hub does not say.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if not is_hub_id(name) or "/" not in name or Path(name).expanduser().exists():
+        return None, False
+    kept = try_to_load_from_cache(name, "config.json")
+    return weights_on_hub(name), isinstance(kept, str) and _has_weights(Path(kept).parent)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Say whether a repository's weights are here already."""
+    if (folder / WEIGHTS).is_file():
+        return True
+    if not (folder / INDEX).is_file():
+        return False
+    names, problems = shard_names(folder / INDEX)
+    return not problems and all((folder / name).is_file() for name in names)
+
+
+def _download_weights(hub_id: str, folder: Path) -> None:
     commit = folder.name
     _download(hub_id, commit, [WEIGHTS])
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
@@ -44,8 +86,6 @@ def download_model(hub_id: str, revision: str | None) -> tuple[Path, str]:
             f"The hub repository {hub_id!r} has no safetensors weights; pickle files can run code and are not read.",
             "Give a revision that has model.safetensors (often one under refs/pr/…), or another model.",
         )
-    _require_sound(folder, hub_id)
-    return folder, commit
 
 
 def download_description(hub_id: str, revision: str | None) -> Path:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tunesmith.config.base import nearest
 from tunesmith.models.hub import LOCAL_ADVICE, download_model, is_hub_id
+from tunesmith.models.hub_weights import HubWeights
 from tunesmith.models.safety import ADAPTER_CONFIG, CONFIG
 from tunesmith.models.samples import PREFIX, SAMPLES, fetch_sample, fetch_tokenizer, find_sample
 from tunesmith.types import InputError
@@ -33,10 +35,11 @@ class Location:
     """The tokenizer of packed weights."""
 
 
-def locate(name: str, revision: str | None = None) -> Location:
+def locate(name: str, revision: str | None = None, check: Callable[[HubWeights], None] = lambda _: None) -> Location:
     """Find the files of ``sample:NAME``, a folder, a GGUF file or a hub id; ``InputError`` when there are none.
 
-    Samples and hub repositories are downloaded when they are first asked for.
+    Samples and hub repositories are downloaded when they are first asked for; ``check`` may refuse weights on the hub
+    by their size, before they are.
     """
     if name.startswith(PREFIX):
         return _locate_sample(name)
@@ -54,7 +57,7 @@ def locate(name: str, revision: str | None = None) -> Location:
     if not is_hub_id(name) or name.startswith(("./", "../", "~")):
         raise InputError(f"The model folder {name!r} does not exist.{hint}", LOCAL_ADVICE)
     try:
-        folder, commit = download_model(name, revision)
+        folder, commit = download_model(name, revision, check)
     except InputError as error:
         if hint:
             (problem, *_) = error.problems

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from tunesmith.files.memory import free_memory
 from tunesmith.models.base import HeadOfRun, LoadedModel, ModelSource
+from tunesmith.models.hub_weights import HubWeights
 from tunesmith.models.image_reader import text_part
 from tunesmith.models.loading import (
     CAUSAL,
@@ -76,7 +76,12 @@ class Pretrained(ModelSource):
             InputError: The model is not found, refused (``tunesmith.models.safety``), damaged, or
                 does not fit the task or ``max_length``.
         """
-        place = materialise(locate(self.name, self.revision), head_of_run)
+
+        def fits(found: HubWeights) -> None:
+            if streaming is None:
+                _require_memory(found.hub_id, found.memory_bytes)
+
+        place = materialise(locate(self.name, self.revision, fits), head_of_run)
         check_model_folder(place.folder, tokenizer=head.reads_texts)
         place = place.identified()
         config = load_config(place.folder, head, dropout=self.dropout)
@@ -124,18 +129,18 @@ def _load_weights(
         except InputError:
             if not streaming.until_divided:
                 raise  # of others nobody has asked for files: what is wrong with the model is said below
-    _require_memory(place.folder)
+    _require_memory(str(place.folder), bytes_in_memory(place.folder))
     return load_weights(place, config, head, seed)
 
 
-def _require_memory(folder: Path) -> None:
+def _require_memory(place: str, needed: int) -> None:
     """Refuse to load weights for which there is not enough memory: the system would end the process on the way."""
     import psutil
 
-    needed, free = bytes_in_memory(folder), free_memory()
+    free = free_memory()
     if needed > free + psutil.swap_memory().free:
         raise InputError(
-            f"The weights in {folder} take {size(needed)} of memory, more than there is ({size(free)} are free).",
+            f"The weights of {place} take {size(needed)} of memory, more than there is ({size(free)} are free).",
             "Train with --compute.offload cpu, which leaves them in files, and a method that leaves the base as it is "
             "(--method lora); or free memory, or choose a smaller model.",
         )

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
-IMAGES = "AutoModelForImageClassification"
-QUESTIONS = "AutoModelForVisualQuestionAnswering"
-
 
 class Vit(ScratchSource):
     """Patches of an image, and the words of a question beside them, in one transformer.

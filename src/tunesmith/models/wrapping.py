@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -47,7 +48,8 @@ def plain_name(name: str) -> str:
 
 def prefix_of(model: nn.Module, wanted: nn.Module) -> str:
     """Return the name of a module within a model."""
-    return next(name for name, module in model.named_modules() if module is wanted)
+    names: Iterator[str] = (name for name, module in model.named_modules() if module is wanted)
+    return next(names)
 
 
 def join_names(prefix: str, name: str) -> str:

@@ -19,6 +19,7 @@ from tunesmith.engine.order import StepPlan
 from tunesmith.engine.precision import be_deterministic
 from tunesmith.engine.prefix import find_prefix
 from tunesmith.engine.step import Training
+from tunesmith.files.fetching import telling
 from tunesmith.run.advisor import situation_before
 from tunesmith.run.answering import check_judges, with_answering
 from tunesmith.run.assembly import Network, TaskData, make_network, resolve
@@ -79,7 +80,8 @@ def compose(
     data = _rows(config, teacher, workshop)
     config = with_general_text(config, data)
     observers.working("loading the model")
-    config, data, network, notes = _network(config, data, workshop)
+    with telling(observers.fetching):
+        config, data, network, notes = _network(config, data, workshop)
     observers.working("tokenising")
     with ranks.after_first("tokens"):
         data, splits, refused = _encode(config, data, network, workshop)

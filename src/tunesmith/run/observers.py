@@ -58,6 +58,13 @@ class Observer:
     def finished(self, summary: dict[str, Any]) -> None:
         """Call at the end with the content of ``training.json``."""
 
+    def fetching(self, text: str, *, lasting: bool) -> None:
+        """Call with what is fetched from elsewhere, and how far it is (``tunesmith.files.fetching``)."""
+        if lasting:
+            self.noted(Problem("note", text))
+        else:
+            self.working(text)
+
     def close(self) -> None:
         """Call once, also after an error; release what is held."""
 

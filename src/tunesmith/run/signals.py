@@ -1,9 +1,12 @@
-"""Stopping on request: SIGTERM and Ctrl-C save what was reached; a second signal does not wait.
+"""Stopping on request: SIGTERM, Ctrl-C and a closing terminal save what was reached; a second signal does not wait.
 
 Outside of training there is nothing to save and a signal stops at once, with the words that whoever is at work
 has left in ``StopRequests.advice``. While a step or a save is under way it is only noted, and
 ``StopRequests.check`` raises at the next safe point. The second signal ends the process at once: saves are atomic,
 so that even this leaves only whole checkpoints.
+
+A terminal that closes (SIGHUP) is nobody's impatience: the system and the shell both tell of it, and whoever logs out
+has SIGTERM sent besides. It stops nothing that was begun by ``nohup``, which has it ignored.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+"""What tells of a terminal that closes; not on every system."""
 NOTHING_SAVED = "Stopped before training began; nothing was saved."
 
 
@@ -57,7 +62,10 @@ class StopRequests:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.received is not None:
-            if time.monotonic() - self._received_at < self._grace:
+            if number == HANG_UP or time.monotonic() - self._received_at < self._grace:
+                return
+            if self.received == HANG_UP:  # nobody has asked before: the next time will be the second
+                self.received = number
                 return
             os._exit(128 + number)
         self.received, self._received_at = number, time.monotonic()
@@ -65,14 +73,19 @@ class StopRequests:
             raise Stopped(number, self.advice)
 
 
+def hang_ups() -> tuple[int, ...]:
+    """Return the signal that a closing terminal sends, unless whoever began this process has it ignored (``nohup``)."""
+    return () if HANG_UP is None or signal.getsignal(HANG_UP) is signal.SIG_IGN else (HANG_UP,)
+
+
 @contextmanager
 def stop_requests(grace: float = 0.0) -> Iterator[StopRequests]:
-    """Handle SIGINT and SIGTERM inside the block (in the main thread; elsewhere they go on as before)."""
+    """Handle SIGINT, SIGTERM and SIGHUP inside the block (in the main thread; elsewhere they go on as before)."""
     requests = StopRequests(grace)
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    previous = {number: signal.signal(number, requests._handle) for number in SIGNALS}
+    previous = {number: signal.signal(number, requests._handle) for number in (*SIGNALS, *hang_ups())}
     try:
         yield requests
     finally:

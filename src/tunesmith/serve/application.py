@@ -71,7 +71,7 @@ def application(house: House) -> App:
     ]
 
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_refusals())
-    return Guards(app, house.settings, figures, frozenset((*gets, *posts)))
+    return Guards(app, house.settings, figures, frozenset((*gets, *posts)), lambda: house.max_body_bytes)
 
 
 def _refusals() -> dict[Any, Any]:

@@ -8,6 +8,7 @@ from tunesmith.serve.house import House
 from tunesmith.serve.requests import (
     AnswerRequest,
     ChatRequest,
+    ClassifyRequest,
     CompletionRequest,
     EmbeddingRequest,
     PredictRequest,
@@ -31,7 +32,11 @@ POSTS: dict[str, tuple[type[BaseModel], str, str]] = {
     "/v1/chat/completions": (ChatRequest, "Answer a conversation", "A completion; events of one where stream is true."),
     "/v1/completions": (CompletionRequest, "Go on with a text", "A completion; events of one where stream is true."),
     "/v1/embeddings": (EmbeddingRequest, "Give texts vectors", "A vector for each text, of length 1."),
-    "/v1/classify": (TextsRequest, "Give texts labels or values", "A label with scores, or a value, for each text."),
+    "/v1/classify": (
+        ClassifyRequest,
+        "Give texts or images labels or values",
+        "A label with scores, or a value, for each.",
+    ),
     "/v1/tag": (TextsRequest, "Find the entities of texts", "The entities of each text, by character."),
     "/v1/answer": (AnswerRequest, "Answer questions out of contexts", "An answer for each row, by character."),
     "/v1/translate": (TextsRequest, "Make a text of a text", "The text that was made of each."),

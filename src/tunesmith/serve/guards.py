@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunesmith.serve.errors import RefusedError
+from tunesmith.serve.errors import RefusedError, overloaded
 from tunesmith.serve.figures import Figures
 from tunesmith.serve.settings import ServeSettings, is_loopback
 
@@ -31,15 +31,28 @@ OPEN = frozenset({"/health"})
 class Guards:
     """Checks host, origin, token and size of every request, reads its body, and counts it."""
 
-    def __init__(self, app: App, settings: ServeSettings, figures: Figures, routes: frozenset[str]) -> None:
-        """``routes`` are those that are counted by their names; all others count as one."""
+    def __init__(
+        self,
+        app: App,
+        settings: ServeSettings,
+        figures: Figures,
+        routes: frozenset[str],
+        most_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """``routes`` are those that are counted by their names; all others count as one.
+
+        ``most_bytes`` says how large a body may be now, where that is not what the settings say.
+        """
         self._app, self._settings, self._figures, self._routes = app, settings, figures, routes
+        self._most_bytes = most_bytes or (lambda: settings.max_body_bytes)
+        self._num_held_bytes = 0
+        """Of the bodies of requests that are being sent or answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        began, status, body = time.monotonic(), 500, b""
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -54,6 +67,7 @@ class Guards:
         except RefusedError as error:
             await refuse(error, noting)
         finally:
+            self._num_held_bytes -= len(body)
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._figures.add_request(route, status, time.monotonic() - began)
 
@@ -77,14 +91,14 @@ class Guards:
             if not hmac.compare_digest(given.encode(), self._settings.token.encode()):
                 raise RefusedError(401, "The token is missing or wrong (Authorization: Bearer ...).", "no_token")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._settings.max_body_bytes:
+        if not length.isdigit() or int(length) > self._most_bytes():
             raise self._too_large()
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return b""
         parts: list[bytes] = []
-        size = 0
+        size, most = 0, self._most_bytes()
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while True:
@@ -93,17 +107,21 @@ class Guards:
                         raise RefusedError(400, "The request ended before its body did.", "incomplete")
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > self._settings.max_body_bytes:
+                    self._num_held_bytes += len(parts[-1])
+                    if size > most:
                         raise self._too_large()
+                    if self._num_held_bytes > max(self._settings.max_held_bytes, most):
+                        raise overloaded()
                     if not message.get("more_body"):
                         return b"".join(parts)
-        except TimeoutError:
-            raise RefusedError(408, "The request took too long to be sent.", "slow") from None
+        except BaseException as error:
+            self._num_held_bytes -= size
+            if isinstance(error, TimeoutError):
+                raise RefusedError(408, "The request took too long to be sent.", "slow") from None
+            raise
 
     def _too_large(self) -> RefusedError:
-        return RefusedError(
-            413, f"The request is larger than {self._settings.max_body_bytes} bytes.", "request_too_large"
-        )
+        return RefusedError(413, f"The request is larger than {self._most_bytes()} bytes.", "request_too_large")
 
 
 def _is_address(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from tunesmith.run import Run
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.predictor import TrainedModel, fingerprint
 from tunesmith.serve.errors import RefusedError
+from tunesmith.serve.images import looks_at_images
 from tunesmith.serve.predicting import PredictingRun
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.writing import WritingRun
@@ -33,6 +35,8 @@ class House:
         """Open the runs and load their models. Raises ``InputError`` for what is no finished run."""
         self.settings = settings
         self._folders = tuple(folders)
+        self.unpacking = asyncio.Lock()
+        """Held by whoever unpacks the images of a request: each may take a hundred megabytes meanwhile."""
         self._computing = threading.Lock()
         self._lock = threading.Lock()
         self._uses: Counter[Hosted] = Counter()
@@ -46,8 +50,6 @@ class House:
                 f"There is no finished run in {', '.join(map(str, folders))}.", "Name folders of runs, or one of runs."
             )
         opened = {name: Run.open(folder) for name, folder in places.items()}
-        for run in opened.values():
-            _require_no_files(run)
         for name, run in opened.items():
             self._marks[name] = _mark(run.folder)
             self.hosted[name] = self._host(name, run)
@@ -103,9 +105,7 @@ class House:
             try:
                 if old is not None and fingerprint(RunDirectory(folder)) == self._hashes[name]:
                     continue
-                run = Run.open(folder)
-                _require_no_files(run)
-                new = self._host(name, run)
+                new = self._host(name, Run.open(folder))
             except (InputError, OSError) as error:
                 tell(f"{name} stays as it was: {error}" if old else f"{name} is not served: {error}")
                 continue
@@ -114,6 +114,12 @@ class House:
             tell(f"{name} was {'replaced' if old else 'added'}.")
             if old is not None:
                 self._retire(old)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How large a request may be: images take more than texts."""
+        sees = any(looks_at_images(one.run) for one in self.hosted.values())
+        return self.settings.max_image_body_bytes if sees else self.settings.max_body_bytes
 
     def waiting(self) -> dict[str, int]:
         """Return how many requests wait or are at work, by model."""
@@ -160,15 +166,6 @@ def _share(run: Run, other: Run) -> bool:
         return False
     share_memory(model, theirs, ())
     return True
-
-
-def _require_no_files(run: Run) -> None:
-    """Refuse runs whose rows name files: whoever asks could have any file of this machine looked at."""
-    if run.task.head().reads_images:
-        raise InputError(
-            f"The run in {run.folder} looks at images ({run.task.name}): a request would name files of this machine.",
-            "Use 'tunesmith predict', or Run.predict in a program of your own.",
-        )
 
 
 def _places(folders: Sequence[Path]) -> dict[str, Path]:

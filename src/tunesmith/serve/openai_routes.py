@@ -13,10 +13,11 @@ from tunesmith.run.written_answers import Writing
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.figures import Figures
 from tunesmith.serve.house import House
+from tunesmith.serve.images import looks_at_images, require_images
 from tunesmith.serve.openai_forms import ChatForm, CompletionForm, Form, event
 from tunesmith.serve.requests import ChatRequest, CompletionRequest, Written, parse
 from tunesmith.serve.tool_calls import CLOSE, OPEN, schema_of_call
-from tunesmith.serve.writing import Answer, Spelling, Token, WritingRun, pieces
+from tunesmith.serve.writing import Answer, Prompt, Spelling, Token, WritingRun, pieces
 
 
 class WritingRoutes:
@@ -28,11 +29,10 @@ class WritingRoutes:
     async def chat(self, body: bytes) -> dict[str, Any] | AsyncIterator[str]:
         """Answer a conversation."""
         asked = parse(ChatRequest, body)
-        messages = [message.plain() for message in asked.messages]
         room = asked.max_completion_tokens or asked.max_tokens
         num_alternatives = max(asked.top_logprobs or 0, 1) if asked.logprobs else 0
         with self._writing(asked.model) as run:
-            prompt = await asyncio.to_thread(run.prompt, messages, asked.offered)
+            prompt = await self._prompt(run, asked)
             guides = await asyncio.to_thread(_guides, run, asked)
             answers = _submit(run, [prompt], asked, room=room, num_alternatives=num_alternatives, guides=guides)
         names = [tool["function"]["name"] for tool in asked.offered]
@@ -49,9 +49,24 @@ class WritingRoutes:
             raise RefusedError(400, "prompt: there is none.", "bad_request")
         num_alternatives = 0 if asked.logprobs is None else max(asked.logprobs, 1)
         with self._writing(asked.model) as run:
+            if looks_at_images(run.run):
+                message = f"'{run.name}' looks at images: ask it by /v1/chat/completions."
+                raise RefusedError(400, message, "other_task")
             prompts = [await asyncio.to_thread(run.plain_prompt, text) for text in texts]
             answers = _submit(run, prompts, asked, room=asked.max_tokens or 16, num_alternatives=num_alternatives)
         return await self._reply(CompletionForm(run, asked.logprobs), answers, asked)
+
+    async def _prompt(self, run: WritingRun, asked: ChatRequest) -> Prompt:
+        """Return a conversation as the model reads it, with the images that it shows."""
+        messages = [message.plain() for message in asked.messages]
+        if not asked.images:
+            return await asyncio.to_thread(run.prompt, messages, asked.offered)
+        if not looks_at_images(run.run):
+            message = f"'{run.name}' reads texts alone: it can be shown no images."
+            raise RefusedError(400, message, "other_task", param="messages")
+        async with self._house.unpacking:
+            await asyncio.to_thread(require_images, asked.images, self._house.settings)
+            return await asyncio.to_thread(run.prompt, messages, asked.offered)
 
     @contextmanager
     def _writing(self, name: str | None) -> Iterator[WritingRun]:
@@ -142,7 +157,7 @@ def _guides(run: WritingRun, asked: ChatRequest) -> Callable[[], Guide] | None:
 
 def _submit(
     run: WritingRun,
-    prompts: Sequence[Any],
+    prompts: Sequence[Prompt],
     asked: Written,
     *,
     room: int | None,
@@ -158,7 +173,11 @@ def _submit(
                 seed = (asked.seed if asked.seed is not None else uuid.uuid4().int % 2**32) + number
                 wanted = Writing(temperature=drawn, top_p=asked.top_p or 1.0, seed=seed)
                 guide = None if guides is None else guides()
-                answers.append(run.submit(prompt, wanted, room=room, num_alternatives=num_alternatives, guide=guide))
+                answers.append(
+                    run.submit(
+                        prompt, wanted, room=room, num_alternatives=num_alternatives, guide=guide, sharing=asked.n
+                    )
+                )
     except RefusedError:
         for answer in answers:
             answer.cancel()

@@ -46,10 +46,23 @@ class Written(Request):
 
 
 class Part(BaseModel):
-    """A part of a message."""
+    """A part of a message that is text."""
 
     type: Literal["text"]
     text: Text
+
+
+class ImageAddress(BaseModel):
+    """Where an image is: in the address itself."""
+
+    url: Annotated[str, Field(description="The image itself: data:image/png;base64,...")]
+
+
+class ImagePart(BaseModel):
+    """A part of a message that is an image."""
+
+    type: Literal["image_url"]
+    image_url: ImageAddress
 
 
 class CalledFunction(BaseModel):
@@ -71,7 +84,7 @@ class Message(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[Part] | None = None
+    content: Text | list[Annotated[Part | ImagePart, Field(discriminator="type")]] | None = None
     tool_calls: list[MadeCall] | None = None
     tool_call_id: Annotated[str, Field(max_length=200)] | None = None
     name: Annotated[str, Field(max_length=200)] | None = None
@@ -82,13 +95,20 @@ class Message(BaseModel):
             raise ValueError("a message has content, or is an assistant's with tool_calls")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("tool_calls are an assistant's")
+        if self.images and self.role != "user":
+            raise ValueError("images are a user's")
         return self
+
+    @property
+    def images(self) -> dict[int, str]:
+        """Addresses of the images that it shows, by the places of their parts."""
+        parts = enumerate(self.content if isinstance(self.content, list) else [])
+        return {place: part.image_url.url for place, part in parts if isinstance(part, ImagePart)}
 
     def plain(self) -> dict[str, Any]:
         """Return it as a run's template takes it. Raises ``RefusedError`` where arguments are no JSON object."""
-        parts = [Part(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
         role = "system" if self.role == "developer" else self.role
-        found: dict[str, Any] = {"role": role, "content": "\n".join(part.text for part in parts)}
+        found: dict[str, Any] = {"role": role, "content": self._plain_content()}
         if self.tool_calls:
             try:
                 found["tool_calls"] = read_calls([call.model_dump(exclude_none=True) for call in self.tool_calls])
@@ -97,6 +117,19 @@ class Message(BaseModel):
                 raise RefusedError(400, message, "bad_messages", param="messages") from None
         given = {"tool_call_id": self.tool_call_id, "name": self.name}
         return found | {name: value for name, value in given.items() if value is not None}
+
+    def _plain_content(self) -> str | list[dict[str, str]]:
+        """Return the text; the parts, where some are images. Texts that follow each other become one, line by line."""
+        parts = [Part(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
+        found: list[dict[str, str]] = []
+        for part in parts:
+            if isinstance(part, ImagePart):
+                found.append({"type": "image", "image": part.image_url.url})
+            elif found and found[-1]["type"] == "text":
+                found[-1]["text"] += f"\n{part.text}"
+            else:
+                found.append({"type": "text", "text": part.text})
+        return found if self.images else "".join(part["text"] for part in found)
 
 
 class Function(BaseModel):
@@ -172,6 +205,16 @@ class ChatRequest(Written):
         return self
 
     @property
+    def images(self) -> dict[str, str]:
+        """Addresses of all images, by their places in the request."""
+        messages = enumerate(self.messages)
+        return {
+            f"messages.{number}.content.{place}": address
+            for number, message in messages
+            for place, address in message.images.items()
+        }
+
+    @property
     def offered(self) -> list[dict[str, Any]]:
         """The tools that the model is told of."""
         if self.tool_choice == "none":
@@ -212,10 +255,27 @@ class EmbeddingRequest(Request):
 
 
 class TextsRequest(Request):
-    """``POST /v1/classify``, ``/v1/tag``, ``/v1/translate``."""
+    """``POST /v1/tag``, ``/v1/translate``."""
 
     texts: Annotated[list[Text], Field(min_length=1)]
+
+
+class ClassifyRequest(Request):
+    """``POST /v1/classify``."""
+
+    texts: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        default=None, description="What is to be labelled, or what is asked about each of the images."
+    )
     text_pairs: list[Text] | None = Field(default=None, description="Second texts, of runs that were trained on pairs.")
+    images: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="Of runs that look at images, each as data:image/png;base64,..."
+    )
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Self:
+        if self.texts is None and self.images is None:
+            raise ValueError("give texts, or images of runs that look at some")
+        return self
 
 
 class AnswerRequest(Request):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.run.signals import hang_ups
 from tunesmith.serve.house import House
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.watching import Watch
@@ -26,7 +30,9 @@ def serve(
     started: Callable[[House, int], None],
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve the runs in ``folders``, or in folders of runs, until the process is asked to stop (SIGINT, SIGTERM).
+    """Serve the runs in ``folders``, or in folders of runs, until the process is asked to stop.
+
+    It is by SIGINT, SIGTERM, and a terminal that closes (SIGHUP, unless that is ignored, as by ``nohup``).
 
     Requests at work then have ``drain_seconds`` to come to their end; new ones are refused. ``started`` is called with
     the port when the models are loaded, ``tell`` with what is taken up later (``ServeSettings.watch_seconds``).
@@ -50,7 +56,26 @@ def serve(
         started(house, listening.getsockname()[1])
         if settings.watch_seconds is not None:
             stack.enter_context(Watch(house, settings.watch_seconds, tell))
-        uvicorn.Server(uvicorn_config(house)).run(sockets=[listening])
+        run_server(uvicorn.Server(uvicorn_config(house)), listening)
+
+
+def run_server(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Run a server until it is asked to stop. A terminal that closes ends it as SIGTERM does, its work done."""
+
+    def ends(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        server.should_exit = True
+
+    received: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, ends) for number in (hang_ups() if is_main else ())}
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for number in received[:1]:  # as the server itself does with the other signals: its end says why
+        signal.raise_signal(number)
 
 
 def uvicorn_config(house: House) -> uvicorn.Config:

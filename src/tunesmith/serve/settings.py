@@ -19,8 +19,16 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Names that this machine is asked by, besides its own: others are refused (DNS rebinding)."""
     max_body_bytes: int = 4_000_000
+    max_image_body_bytes: int = 20_000_000
+    """The same of servers and routes that take images."""
+    max_held_bytes: int = 200_000_000
+    """Of the bodies of all requests together, and of what is made of the images of those that wait for an answer."""
     max_rows: int = 1000
     """Rows of one request."""
+    max_images: int = 32
+    """Images of one request."""
+    max_pixels: int = 25_000_000
+    """Of all images of one request: a few kilobytes can stand for any number of them."""
     max_waiting: int = 256
     """Requests that wait or are at work, of each model; further ones are told to come again."""
     timeout_seconds: float = 120.0

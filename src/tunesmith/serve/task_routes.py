@@ -10,12 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.data.image_rows import IMAGE
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.house import House
+from tunesmith.serve.images import looks_at_images, require_images
 from tunesmith.serve.predicting import PredictingRun
-from tunesmith.serve.requests import AnswerRequest, EmbeddingRequest, PredictRequest, TextsRequest, parse
+from tunesmith.serve.requests import (
+    AnswerRequest,
+    ClassifyRequest,
+    EmbeddingRequest,
+    PredictRequest,
+    TextsRequest,
+    parse,
+)
 
-CLASSIFY = ("classification", "regression")
+LABEL_IMAGES = ("image_classification", "image_text")
+CLASSIFY = ("classification", "regression", *LABEL_IMAGES)
 TAG = ("token_classification",)
 TRANSLATE = ("seq2seq",)
 ANSWER = ("question_answering",)
@@ -30,7 +40,26 @@ class TaskRoutes:
 
     async def classify(self, body: bytes) -> dict[str, Any]:
         """Give labels (or values) with scores."""
-        return await self._texts(body, CLASSIFY)
+        asked = parse(ClassifyRequest, body)
+        with self._predicting(asked.model, CLASSIFY) as run:
+            columns = await self._classified(run, asked)
+            future = run.submit(columns)
+        return {"model": run.name, "results": [_without_image(one) for one in await asyncio.wrap_future(future)]}
+
+    async def _classified(self, run: PredictingRun, asked: ClassifyRequest) -> dict[str, list[str]]:
+        """Return the rows of a request by the columns that its run reads; images have been looked at then."""
+        names, sees = run.run.inputs, IMAGE in run.run.inputs
+        fields = {"images": asked.images, "texts": asked.texts, "text_pairs": asked.text_pairs}
+        wanted = ("images", "texts")[: len(names)] if sees else ("texts", "text_pairs")[: len(names)]
+        given = {name: rows for name, rows in fields.items() if rows is not None}
+        if set(given) != set(wanted) or len({len(rows) for rows in given.values()}) > 1:
+            words = f"{wanted[0]} alone" if len(wanted) == 1 else f"{wanted[0]} and as many {wanted[1]}"
+            raise RefusedError(400, f"The model '{run.name}' was trained on {words}.", "bad_request")
+        if sees:
+            images = {f"images.{place}": image for place, image in enumerate(given["images"])}
+            async with self._house.unpacking:
+                await asyncio.to_thread(require_images, images, self._house.settings)
+        return dict(zip(names, (given[name] for name in wanted), strict=True))
 
     async def tag(self, body: bytes) -> dict[str, Any]:
         """Give the entities of each text, by character."""
@@ -58,6 +87,8 @@ class TaskRoutes:
         """Give what ``tunesmith predict`` gives for rows with columns, whatever the task."""
         asked = parse(PredictRequest, body)
         with self._predicting(asked.model, ()) as run:
+            if looks_at_images(run.run):  # rows with columns may name files
+                raise RefusedError(400, f"'{run.name}' looks at images: ask it by /v1/classify.", "other_task")
             columns = sorted({name for row in asked.rows for name in row})
             future = run.submit({"rows": asked.rows}, f"rows {columns}")
         return {"model": run.name, "results": await asyncio.wrap_future(future)}
@@ -85,13 +116,9 @@ class TaskRoutes:
 
     async def _texts(self, body: bytes, tasks: Sequence[str]) -> dict[str, Any]:
         asked = parse(TextsRequest, body)
-        given = [asked.texts, *([] if asked.text_pairs is None else [asked.text_pairs])]
         with self._predicting(asked.model, tasks) as run:
-            names = run.run.inputs
-            if len(given) != len(names) or len({len(column) for column in given}) > 1:
-                wanted = "texts and as many text_pairs" if len(names) == 2 else "texts alone"
-                raise RefusedError(400, f"The model '{run.name}' was trained on {wanted}.", "bad_request")
-            future = run.submit(dict(zip(names, given, strict=True)))
+            (name,) = run.run.inputs
+            future = run.submit({name: asked.texts})
         return {"model": run.name, "results": await asyncio.wrap_future(future)}
 
     @contextmanager
@@ -100,6 +127,11 @@ class TaskRoutes:
             if not isinstance(found, PredictingRun):
                 raise RefusedError(400, f"'{found.name}' writes: ask it by /v1/chat/completions.", "other_task")
             yield found
+
+
+def _without_image(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without the image that it is of: whoever asked has it."""
+    return {name: value for name, value in result.items() if name != IMAGE}
 
 
 def _cut(vector: Any, length: int) -> Any:

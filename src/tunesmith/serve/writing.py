@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.data.encoded import as_ragged
+from tunesmith.data.pictures import Pictures
 from tunesmith.engine.guide import Guide
 from tunesmith.engine.live import LiveText, LiveWriter, Reason
 from tunesmith.kernels.waiting import cores_shared
@@ -41,12 +42,29 @@ class Token:
     ended: Reason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model reads before it writes."""
+
+    ids: Any
+    """[T]: token ids."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """Further inputs, by name: the images that it shows."""
+
+    @property
+    def num_image_bytes(self) -> int:
+        """Of what was made of its images."""
+        return sum(int(one.values.nbytes) for one in self.beside.values() if isinstance(one, Pictures))
+
+
 @dataclass(slots=True)
 class Answer:
     """An answer being written, as the client's side sees it."""
 
     text: LiveText
     loop: asyncio.AbstractEventLoop
+    num_image_bytes: int = 0
+    """Held for it until it ends."""
     tokens: asyncio.Queue[Token | BaseException] = field(default_factory=asyncio.Queue)
     num_told: int = 0
 
@@ -72,7 +90,7 @@ class WritingRun:
         self._settings, self._computing = settings, computing
         self._new: queue.Queue[Answer | None] = queue.Queue()
         self._lock = threading.Lock()
-        self._num_waiting = 0
+        self._num_waiting = self._num_image_bytes = 0
         self._is_closed = False
         self._writer: LiveWriter | None = None
         length = run.network.max_length
@@ -109,10 +127,11 @@ class WritingRun:
         found = None if self._writer is None else self._writer.beginnings
         return (0, 0) if found is None else (found.num_hits, found.num_tokens)
 
-    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Return [T]: the token ids of a conversation as the run's template writes it.
+    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
+        """Return a conversation as the run's template writes it.
 
-        Raises ``RefusedError`` where the template refuses it, or it is longer than the model reads.
+        Images of a run that sees are opened: they have to have passed ``require_images``. Raises ``RefusedError`` where
+        the template refuses the conversation, or it is longer than the model reads.
         """
         task = self.run.task
         assert task.writer is not None
@@ -130,13 +149,14 @@ class WritingRun:
                 f"The conversation is longer than the {self.context} tokens that this model reads.",
                 "context_length_exceeded",
             )
-        ids = as_ragged(encoded.inputs["input_ids"])
+        beside = dict(encoded.inputs)
+        ids = as_ragged(beside.pop("input_ids"))
         if not len(ids) or not len(ids[0]):
             raise RefusedError(400, "The conversation cannot be written as a prompt.", "bad_messages")
-        return np.asarray(ids[0], dtype=np.int64)
+        return Prompt(np.asarray(ids[0], dtype=np.int64), beside)
 
-    def plain_prompt(self, text: str) -> Any:
-        """Return [T]: the token ids of a text to go on with. Raises ``RefusedError`` where it is too long."""
+    def plain_prompt(self, text: str) -> Prompt:
+        """Return a text to go on with. Raises ``RefusedError`` where it is too long."""
         ids = self.run.network.tokenizer(text)["input_ids"]
         if not ids:
             raise RefusedError(400, "The prompt has no tokens.", "bad_prompt")
@@ -146,33 +166,45 @@ class WritingRun:
                 f"The prompt has {len(ids)} tokens; prompt and answer are to have {self.context} at most.",
                 "context_length_exceeded",
             )
-        return np.asarray(ids, dtype=np.int64)
+        return Prompt(np.asarray(ids, dtype=np.int64))
 
     def submit(
-        self, prompt: Any, wanted: Writing, *, room: int | None, num_alternatives: int = 0, guide: Guide | None = None
+        self,
+        prompt: Prompt,
+        wanted: Writing,
+        *,
+        room: int | None,
+        num_alternatives: int = 0,
+        guide: Guide | None = None,
+        sharing: int = 1,
     ) -> Answer:
         """Return an answer that is going to be written; ``room`` is how many tokens the client wants, if it says.
 
-        Raises ``RefusedError`` where too many wait, or prompt and answer are longer than the model reads.
+        ``sharing`` is how many answers there are going to be to one prompt. Raises ``RefusedError`` where too many
+        wait, or prompt and answer are longer than the model reads.
         """
-        left = self.context - len(prompt)
+        length = len(prompt.ids)
+        left = self.context - length
         if left < 1 or (room is not None and room > left):
             raise RefusedError(
                 400,
-                f"The prompt has {len(prompt)} tokens and {room or 1} are asked for; together they may have "
-                f"{self.context}.",
+                f"The prompt has {length} tokens and {room or 1} are asked for; together they may have {self.context}.",
                 "context_length_exceeded",
             )
         wanted = Writing(room or min(DEFAULT_NEW_TOKENS, left), wanted.temperature, wanted.top_p, wanted.seed)
         sampling = sampling_for(self.run.network, self.run.task, wanted)
-        text = LiveText(prompt, sampling, num_alternatives, guide=guide)
-        answer = Answer(text, asyncio.get_running_loop())
+        text = LiveText(prompt.ids, sampling, num_alternatives, guide=guide, beside=prompt.beside)
+        answer = Answer(text, asyncio.get_running_loop(), prompt.num_image_bytes // sharing)
         with self._lock:
             if self._is_closed:
                 raise stopping()
             if self._num_waiting >= self._settings.max_waiting:
                 raise overloaded()
+            held = self._num_image_bytes
+            if held and held + answer.num_image_bytes > self._settings.max_held_bytes:
+                raise overloaded()
             self._num_waiting += 1
+            self._num_image_bytes += answer.num_image_bytes
             self._new.put(answer)
         return answer
 
@@ -212,13 +244,13 @@ class WritingRun:
             except Exception as error:  # of memory that is not there: others come after these
                 for answer in answers.values():
                     answer.tell(error)
-                    self._leave()
+                    self._leave(answer)
                 return is_last
             for text in moved:
-                self._tell(answers[id(text)])
-                if text.ended is not None:
-                    del answers[id(text)]
-                    self._leave()
+                answer = answers[id(text)]
+                if text.ended is not None:  # its place is free before its client hears of its end
+                    self._leave(answers.pop(id(text)))
+                self._tell(answer)
 
     def _take(self, writer: LiveWriter, answers: dict[int, Answer]) -> bool:
         """Take what has come in; wait for it where there is nothing else to do. Say whether no more is to come."""
@@ -232,9 +264,10 @@ class WritingRun:
             answers[id(answer.text)] = answer
             writer.add(answer.text)
 
-    def _leave(self) -> None:
+    def _leave(self, answer: Answer) -> None:
         with self._lock:
             self._num_waiting -= 1
+            self._num_image_bytes -= answer.num_image_bytes
 
     def _tell(self, answer: Answer) -> None:
         text = answer.text

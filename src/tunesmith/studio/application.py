@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.guards import App
 from tunesmith.serve.settings import ServeSettings
-from tunesmith.studio.desk import Ask, Desk, ExportAsk
+from tunesmith.studio.desk import Ask, Desk, ExportAsk, ModelAsk
 from tunesmith.studio.guards import StudioGuards
 from tunesmith.studio.pages import report_of, report_policy, static_files
 from tunesmith.studio.parts import parts
@@ -146,7 +146,8 @@ def _orders(desk: Desk) -> list[Any]:
     return [
         Route("/api/home", _answer(lambda _: desk.home())),
         Route("/api/parts", _answer(lambda _: parts())),
-        *(Route(f"/api/{name}", _order(work), methods=["POST"]) for name, work in orders.items()),
+        *(Route(f"/api/{name}", _order(Ask, work), methods=["POST"]) for name, work in orders.items()),
+        Route("/api/size", _order(ModelAsk, desk.size), methods=["POST"]),
         Route("/api/jobs/{id}", _answer(desk.job)),
         Route("/api/jobs/{id}/stop", _answer(desk.stop_job), methods=["POST"]),
     ]
@@ -209,10 +210,10 @@ def _answer(work: Callable[[str], dict[str, Any]]) -> Endpoint:
     return endpoint
 
 
-def _order(work: Callable[[Ask], dict[str, Any]]) -> Endpoint:
+def _order(kind: type[M], work: Callable[[M], dict[str, Any]]) -> Endpoint:
     from starlette.responses import JSONResponse
 
     async def endpoint(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(work, parse(Ask, await request.body())))
+        return JSONResponse(await asyncio.to_thread(work, parse(kind, await request.body())))
 
     return endpoint

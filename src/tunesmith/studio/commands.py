@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,8 +151,13 @@ def with_json(words: Sequence[str]) -> list[str]:
     return [*words, "--json"]
 
 
-def curl(task: str, port: int, columns: Sequence[str]) -> str:
-    """Return a line that asks a served run, to be tried in a terminal."""
+_IMAGE = r"data:image/png;base64,$(base64 < image.png | tr -d '\n')"
+
+
+def curl(task: str, port: int, columns: Sequence[str], *, sees: bool = False) -> str:
+    """Return a line that asks a served run, to be tried in a terminal; one that ``sees`` is shown ``image.png``."""
+    if sees:
+        return _curl_with_image(task, port, columns)
     routes: dict[str, tuple[str, str]] = {
         "classify": ("classify", '{"texts": ["a joy from start to finish"]}'),
         "tag": ("tag", '{"texts": ["Ada Lovelace lived in London"]}'),
@@ -165,3 +171,16 @@ def curl(task: str, port: int, columns: Sequence[str]) -> str:
     if task == "classify" and "text_pair" in columns:
         body = '{"texts": ["a joy"], "text_pairs": ["from start to finish"]}'
     return f"curl http://127.0.0.1:{port}/v1/{route} -d '{body}'"
+
+
+def _curl_with_image(task: str, port: int, columns: Sequence[str]) -> str:
+    asked: Any = {"images": [_IMAGE]}
+    if task == "chat":
+        parts = [{"type": "image_url", "image_url": {"url": _IMAGE}}, {"type": "text", "text": "What is this?"}]
+        asked = {"messages": [{"role": "user", "content": parts}]}
+    elif "question" in columns:
+        asked = {**asked, "texts": ["What is this?"]}
+    route = "chat/completions" if task == "chat" else task
+    body = json.dumps(asked).replace(json.dumps(_IMAGE), f'"{_IMAGE}"').replace('"', '\\"')
+    # Images are longer than an argument may be: the body goes through a pipe.
+    return f'echo "{body}" | curl http://127.0.0.1:{port}/v1/{route} -d @-'

@@ -13,6 +13,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.serve.errors import RefusedError
+from tunesmith.serve.task_routes import LABEL_IMAGES
 from tunesmith.studio import commands
 from tunesmith.studio.commands import Draft, with_json
 from tunesmith.studio.found import Found, find, found_in, id_of, is_finished, process_at
@@ -25,7 +26,8 @@ from tunesmith.studio.workplace import Workplace, plain_name
 from tunesmith.version import __version__
 
 _SERVED = re.compile(r"^Serving .* on http://127\.0\.0\.1:(\d+)$", re.MULTILINE)
-_CHATS = ("causal_lm", "preference", "grpo")
+_CHATS = ("causal_lm", "preference", "grpo", "image_chat")
+_SEES = (*LABEL_IMAGES, "image_chat")
 
 
 class Ask(BaseModel):
@@ -46,6 +48,14 @@ class ExportAsk(BaseModel):
 
     to: Annotated[str, Field(max_length=40)]
     form: Annotated[str, Field(max_length=20)] = ""
+
+
+class ModelAsk(BaseModel):
+    """The name of a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=200)]
 
 
 class Desk:
@@ -85,6 +95,25 @@ class Desk:
         """Have the data looked at."""
         words = ask.draft.look(self._data(ask.draft), mask=ask.mask)
         return self._started("look", with_json(words), shown=words)
+
+    def size(self, ask: ModelAsk) -> dict[str, Any]:
+        """Return what a model of the hub takes, before any of it is fetched; nothing of names that are none there."""
+        from tunesmith.models.hub import find_weights
+
+        found, is_here = find_weights(ask.name)
+        if found is None:
+            return {"known": False}
+        return {
+            "known": True,
+            "is_here": is_here,
+            "weights": found.num_weights,
+            "download": found.num_bytes,
+            "disk": found.free_disk,
+            "fits_disk": is_here or found.fits_disk,
+            "memory": found.memory_bytes,
+            "free_memory": found.free_memory,
+            "fits_memory": found.fits_memory,
+        }
 
     def plan(self, ask: Ask) -> dict[str, Any]:
         """Have it predicted what methods take."""
@@ -260,7 +289,9 @@ class Desk:
             "run": id_of(self._name(job)),
             "name": self._name(job),
             "port": port,
-            "curl": "" if port is None else commands.curl(route_of(task, chats=task in _CHATS), port, columns),
+            "curl": ""
+            if port is None
+            else commands.curl(route_of(task, chats=task in _CHATS), port, columns, sees=task in _SEES),
         }
 
     def _exports(self, found: Found) -> list[dict[str, Any]]:

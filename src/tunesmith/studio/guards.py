@@ -7,6 +7,7 @@ the address with its key: other users of the machine reach its ports, too.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
@@ -18,6 +19,8 @@ from tunesmith.serve.guards import App, Guards, Message, Receive, Scope, Send, r
 from tunesmith.serve.settings import ServeSettings
 
 UPLOADS = "/api/uploads"
+_ASKS = re.compile(r"/api/found/[^/]+/try/[^/]+")
+"""Where models are asked, and may be shown images."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,6 +47,8 @@ class StudioGuards:
         self._requests = Guards(app, settings, Figures(), frozenset())
         # What is uploaded is written as it comes: its body is not read here.
         self._uploads = Guards(app, replace(settings, max_body_bytes=most_upload_bytes), Figures(), frozenset())
+        with_images = replace(settings, max_body_bytes=settings.max_image_body_bytes)
+        self._questions = Guards(app, with_images, Figures(), frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,14 +56,15 @@ class StudioGuards:
             return
         sending = _with_headers(send)
         is_upload = scope["path"] == UPLOADS and scope["method"] == "POST"
+        requests = self._questions if _ASKS.fullmatch(scope["path"]) else self._requests
         try:
-            (self._uploads if is_upload else self._requests).check(scope)
+            (self._uploads if is_upload else requests).check(scope)
             self._check_kind(scope, is_upload=is_upload)
             self._check_key(scope)
         except RefusedError as error:
             await refuse(error, sending)
             return
-        await (self._app if is_upload else self._requests)(scope, receive, sending)
+        await (self._app if is_upload else requests)(scope, receive, sending)
 
     def _check_kind(self, scope: Scope, *, is_upload: bool) -> None:
         """Refuse what another site could make a browser send without asking first."""

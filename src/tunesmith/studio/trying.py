@@ -11,6 +11,7 @@ from typing import Any
 from tunesmith.serve.errors import RefusedError
 from tunesmith.serve.figures import Figures
 from tunesmith.serve.house import House
+from tunesmith.serve.images import looks_at_images
 from tunesmith.serve.openai_routes import WritingRoutes
 from tunesmith.serve.settings import ServeSettings
 from tunesmith.serve.task_routes import ANSWER, CLASSIFY, EMBED, TAG, TRANSLATE, TaskRoutes
@@ -65,6 +66,7 @@ class Opened:
             "route": self.route,
             "task": run.task.name,
             "title": run.task.title,
+            "sees": looks_at_images(run),
             "inputs": list(run.inputs),
             "columns": [column for role, column in run.config.data.columns.items() if role in run.inputs],
             "labels": [str(label) for label in run.task.label_names],

@@ -342,7 +342,7 @@ class Course:
         """Return the seconds that a method's rates will take until one is chosen."""
         if line.chosen_rate is not None:
             return 0.0
-        spent = sum(event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name)
+        spent: float = sum(event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name)
         return max(0.0, self._cost(line.name).training * num_trainings(self.num_rates) - spent)
 
     def _seeds_left(self, line: Line) -> float:

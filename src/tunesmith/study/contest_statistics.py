@@ -23,6 +23,7 @@ from tunesmith.evaluate import (
     estimates,
     may_be_best,
     models_p_value,
+    pairs_with,
     score,
 )
 from tunesmith.readable import is_fraction, is_percentage
@@ -150,7 +151,7 @@ class ContestStatistics:
         def compared(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
             return compare(entrants, pairs, terms, self._p_of_models(runs, pairs))
 
-        others = [(one.name, question.reference) for one in entrants if one.name != question.reference]
+        others = pairs_with(question.reference, entrants)
         twins = [pair for pair in question.twins.items() if set(pair) <= by_name.keys()]
         beside_best = compared(_pairs_with_best(list(by_name.values()), higher=question.higher))
         best = [beside_best[0].reference] if beside_best else []

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tunesmith.files.fetching import telling
 from tunesmith.files.jsons import finite
 from tunesmith.methods.choosing import QUALITIES, Likely, Quality, likely_quality, wanted_rank
 from tunesmith.methods.situation import Situation
@@ -151,6 +152,7 @@ def make_plan(config: PlanConfig, *, given: Sequence[str] = (), observers: Seque
         stop.advice = "Stopped; nothing was written."
         watching = stack.enter_context(closing(Observers(observers)))
         workshop = stack.enter_context(Workshop())
+        stack.enter_context(telling(watching.fetching))
         watching.working("reading the data")
         workshop.data(config.run_config())
         probe = _Probe(config, workshop, watching, stop, min(ALL_PROBES / len(contestants), ONE_PROBE))

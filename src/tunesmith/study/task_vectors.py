@@ -1,4 +1,4 @@
-"""How changes of weights are added: in full, or only where runs agree (TIES), or a random part of them (DARE).
+"""How changes of weights are added: only where runs agree (TIES), or a random part of them (DARE).
 
 A run's change is what its training added to the base model's weights (Ilharco et al. 2023). Each function returns what
 every run contributes; the merged model is the base and all contributions.
@@ -12,14 +12,6 @@ import torch
 
 Change = Mapping[str, torch.Tensor]
 """What was added to each weight, by its name."""
-
-
-def linear(changes_M: Sequence[Change], weights_M: Sequence[float]) -> list[dict[str, torch.Tensor]]:
-    """Return the changes, weighted."""
-    return [
-        {name: weight * value for name, value in change.items()}
-        for change, weight in zip(changes_M, weights_M, strict=True)
-    ]
 
 
 def ties(changes_M: Sequence[Change], weights_M: Sequence[float], density: float) -> list[dict[str, torch.Tensor]]:

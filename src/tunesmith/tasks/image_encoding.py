@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.image_files import ImageBytes, ImageError, decode, require_pillow
+from tunesmith.data.image_files import ImageBytes, ImageError, decode, require_pillow, shown_reference
 from tunesmith.data.pixels import IntArray, Pixels
 from tunesmith.data.version import reading_version
 from tunesmith.files.cache import cached_folder
@@ -99,10 +99,11 @@ def _fill(
                 images[place] = reader.resized(decode(content))
             except ImageError as error:
                 raise InputError(
-                    f"The image {reference or 'of a row'} cannot be used: {error} ({error.fault}).",
+                    f"The image {shown_reference(reference) or 'of a row'} cannot be used: {error} ({error.fault}).",
                     "Give the path of a whole PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file.",
                 ) from error
             if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
                 raise InputError(
-                    f"The image {reference} has changed since the data was read.", "Begin again: it is read anew then."
+                    f"The image {shown_reference(reference)} has changed since the data was read.",
+                    "Begin again: it is read anew then.",
                 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunesmith.data.encoded import Ragged
-from tunesmith.data.image_files import ImageBytes, ImageError, decode, require_pillow
+from tunesmith.data.image_files import ImageBytes, ImageError, decode, require_pillow, shown_reference
 from tunesmith.data.image_rows import CONTENT
 from tunesmith.data.pictures import AnyArray, Pictures, mapped
 from tunesmith.data.version import reading_version
@@ -140,12 +140,12 @@ def _seen(images: Sequence[Mapping[str, str]], reader: VisionReader) -> Iterator
                 rgb = decode(content)
             except ImageError as error:
                 raise InputError(
-                    f"The image {reference[:200]} cannot be used: {error} ({error.fault}).",
+                    f"The image {shown_reference(reference)} cannot be used: {error} ({error.fault}).",
                     "Give the path of a whole PNG, JPEG, GIF, BMP, WebP, TIFF or PPM file.",
                 ) from error
             if hashlib.sha256(content).hexdigest() != image[CONTENT]:
                 raise InputError(
-                    f"The image {reference[:200]} has changed since the data was read.",
+                    f"The image {shown_reference(reference)} has changed since the data was read.",
                     "Begin again: it is read anew then.",
                 )
             try:
@@ -153,7 +153,7 @@ def _seen(images: Sequence[Mapping[str, str]], reader: VisionReader) -> Iterator
             except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
                 height, width = rgb.shape[:2]
                 raise InputError(
-                    f"The model's processor refuses the image {reference[:200]} ({height} x {width} pixels): "
-                    f"{next(iter(str(error).splitlines()), type(error).__name__)}",
+                    f"The model's processor refuses the image {shown_reference(reference)} ({height} x {width} "
+                    f"pixels): {next(iter(str(error).splitlines()), type(error).__name__)}",
                     "Remove it, or change its size or proportions.",
                 ) from error

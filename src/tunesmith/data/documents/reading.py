@@ -129,11 +129,3 @@ def answer(request: bytes) -> bytes:
         return READERS[kind](Path(path)).to_json()
     except UnreadableError as error:
         raise InputError(str(error)) from None
-
-
-def text_of(path: Path, encoding: str | None = None) -> str:
-    """Return the text of a document, which the places of its passages count in. Raises ``UnreadableError``."""
-    parts: list[str] = []
-    for block in read(path, kind_of(path), Content(), encoding):
-        parts += [block.gap if parts else "", block.text]
-    return "".join(parts)

@@ -23,7 +23,7 @@ export async function methodStep(place, signal) {
     try { replace(shown, commandBox((await commandsOf(signal)).plan)); } catch (error) { if (!signal.aborted) replace(shown, refusal(error)); }
   };
   replace(place,
-    modelCard(parts, home, tell),
+    modelCard(parts, home, tell, signal),
     methodCard(parts, tell),
     settingsCard(tell),
     h("section", { class: "card" }, h("h3", {}, named(t("plan.title"), "plan")), h("p", { class: "quiet" }, t("plan.text")), limits(tell),
@@ -32,7 +32,7 @@ export async function methodStep(place, signal) {
   tell();
 }
 
-function modelCard(parts, home, tell) {
+function modelCard(parts, home, tell, signal) {
   const finishedRuns = home.found.filter((one) => one.kind === "run" && one.state === "finished").slice(0, 8);
   const known = [
     ...parts.models.map((one) => [one.name, tOr(`model.${one.name.replace("sample:", "")}`, one.line), one.kind]),
@@ -40,15 +40,34 @@ function modelCard(parts, home, tell) {
   ].filter(([name]) => name !== "vit");
   const other = h("input", { type: "text", value: known.some(([name]) => name === draft.model) ? "" : draft.model, spellcheck: "false", autocomplete: "off", placeholder: "org/name" });
   const radios = known.map(([name, line, kind]) => h("label", { class: "option" },
-    h("input", { type: "radio", name: "model", value: name, checked: draft.model === name, onchange: () => { other.value = ""; keep({ model: name }); tell(); } }),
+    h("input", { type: "radio", name: "model", value: name, checked: draft.model === name, onchange: () => { other.value = ""; replace(room); keep({ model: name }); tell(); } }),
     h("span", {}, h("strong", {}, h("bdi", {}, name)), h("span", { class: `tag ${kind}` }, t(`model_kind.${kind}`)), h("span", { class: "note" }, line))));
+  const room = h("div", { "aria-live": "polite" });
   other.addEventListener("change", () => {
     for (const one of document.getElementsByName("model")) one.checked = false;
     keep({ model: other.value.trim() });
     tell();
+    tellSize(other.value.trim(), room, signal);
   });
+  tellSize(other.value, room, signal);
   return h("section", { class: "card" }, h("fieldset", {}, h("legend", {}, named(t("step.method_model"), "model")), h("div", { class: "options" }, radios)),
-    field(t("model.other"), other, { about: "hub", hint: t("model.other_hint") }));
+    field(t("model.other"), other, { about: "hub", hint: t("model.other_hint") }), room);
+}
+
+// Names on the hub alone: how large the model is, said before any of it is fetched.
+async function tellSize(name, place, signal) {
+  place.dataset.name = name;
+  replace(place);
+  if (!/^[\w.-]+\/[\w.-]+$/.test(name)) return;
+  replace(place, waiting(t("model.asking")));
+  let found = { known: false };
+  try { found = await post("/api/size", { name }, signal); } catch { /* the prediction says it in words */ }
+  if (signal.aborted || place.dataset.name !== name) return;
+  if (!found.known) return replace(place, h("p", { class: "note" }, t("model.size_unknown")));
+  const values = { download: size(found.download), disk: size(found.disk), memory: size(found.memory), free: size(found.free_memory) };
+  const refused = [found.fits_disk ? null : t("model.no_disk", values), found.fits_memory ? null : t("model.no_memory", values)].filter(Boolean);
+  replace(place, h("p", { class: "note" }, t(found.is_here ? "model.size_here" : "model.size", values)),
+    refused.map((message) => h("p", { class: "notice" }, message)));
 }
 
 function methodCard(parts, tell) {

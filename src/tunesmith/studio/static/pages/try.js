@@ -4,6 +4,7 @@ import { h, replace, say } from "../elements.js";
 import { number, share } from "../format.js";
 import { t, tOr } from "../language.js";
 import { bar } from "../charts.js";
+import { imageField, picture } from "../images.js";
 import { card, field, named, refusal, waiting } from "../pieces.js";
 import { events, post } from "../requests.js";
 
@@ -14,7 +15,8 @@ export async function tryPanel(place, signal, facts) {
   replace(place, waiting(t("try.opening")));
   try {
     const opened = await post(`/api/found/${facts.id}/open`, {}, signal);
-    if (!signal.aborted) KINDS[opened.route](place, signal, facts, opened);
+    const isOfImages = opened.sees && opened.route === "classify";
+    if (!signal.aborted) (isOfImages ? pictures : KINDS[opened.route])(place, signal, facts, opened);
   } catch (error) {
     if (!signal.aborted) replace(place, refusal(error));
   }
@@ -43,6 +45,19 @@ function texts(place, signal, facts, opened) {
     const body = isPair ? { texts: first, text_pairs: second } : { texts: first };
     const { results } = await post(`/api/found/${facts.id}/try/${opened.route}`, body, signal);
     return results.map((one, index) => result(opened.route, first[index], one));
+  });
+}
+
+function pictures(place, signal, facts, opened) {
+  const images = imageField(t("try.images"), t("try.images_hint"));
+  const question = opened.inputs.length === 2 ? h("input", { type: "text", autocomplete: "off" }) : null;
+  asking(place, [images.place, question ? field(tOr("role.question", "question"), question) : null], async () => {
+    const given = await images.read();
+    if (!given.length) throw new Error(t("try.no_image"));
+    const body = { images: given.map((one) => one.address), ...(question ? { texts: given.map(() => question.value) } : {}) };
+    const { results } = await post(`/api/found/${facts.id}/try/classify`, body, signal);
+    return results.map((one, index) => h("div", { class: "card" }, h("p", { class: "images" }, picture(given[index])),
+      h("p", { class: "quiet" }, h("bdi", {}, given[index].name)), labelled(one)));
   });
 }
 
@@ -119,8 +134,9 @@ function likeness(place, signal, facts) {
   });
 }
 
-function chatting(place, signal, facts) {
+function chatting(place, signal, facts, opened) {
   const messages = [];
+  const images = opened.sees ? imageField(t("try.images"), t("try.images_chat_hint")) : null;
   const log = h("div", { class: "chat", role: "log", "aria-label": t("try.chat"), tabindex: "0" });
   const input = h("textarea", { rows: "2", id: "message", placeholder: t("try.chat_hint") });
   const heat = h("input", { type: "text", inputmode: "decimal", value: "0" });
@@ -128,21 +144,30 @@ function chatting(place, signal, facts) {
   const stop = h("button", { type: "button", disabled: true }, t("data.stop"));
   let ending = null;
   stop.addEventListener("click", () => ending?.abort());
-  const turn = (role, text) => { const words = h("p", {}, text); log.append(h("div", { class: `turn ${role}` }, h("span", { class: "note" }, t(`try.${role}`)), words)); log.scrollTop = log.scrollHeight; return words; };
+  const turn = (role, text, shown = []) => {
+    const words = h("p", {}, text);
+    const whole = h("div", { class: `turn ${role}` }, h("span", { class: "note" }, t(`try.${role}`)), shown.length ? h("div", { class: "images" }, shown.map(picture)) : null, words);
+    log.append(whole);
+    log.scrollTop = log.scrollHeight;
+    return { words, whole };
+  };
   const ask = async (event) => {
     event.preventDefault();
     const text = input.value.trim();
     if (!text || send.disabled) return;
-    messages.push({ role: "user", content: text });
-    turn("user", text);
-    input.value = "";
     send.disabled = true;
+    const shown = images ? await images.read() : [];
+    const parts = shown.map((one) => ({ type: "image_url", image_url: { url: one.address } }));
+    messages.push({ role: "user", content: shown.length ? [...parts, { type: "text", text }] : text });
+    const asked = turn("user", text, shown);
+    input.value = "";
     stop.disabled = false;
     ending = new AbortController();
     signal.addEventListener("abort", () => ending.abort());
-    const words = turn("assistant", "");
+    const { words, whole } = turn("assistant", "");
     words.classList.add("writing");
     let answer = "";
+    let refused = null;
     try {
       for await (const one of events(`/api/found/${facts.id}/try/chat`, { messages, stream: true, temperature: Number(heat.value) || 0 }, ending.signal)) {
         if (one.error) throw new Error(one.error.message);
@@ -151,19 +176,29 @@ function chatting(place, signal, facts) {
         log.scrollTop = log.scrollHeight;
       }
     } catch (error) {
-      if (error.name !== "AbortError") log.append(refusal(error));
+      if (error.name !== "AbortError") refused = error;
     }
     words.classList.remove("writing");
-    messages.push({ role: "assistant", content: answer });
-    say(answer);
+    if (refused && !answer) {
+      // What was refused is no part of the conversation: it is given back, to be changed and sent again.
+      messages.pop();
+      asked.whole.remove();
+      whole.remove();
+      input.value = text;
+    } else {
+      messages.push({ role: "assistant", content: answer });
+      images?.clear();
+      say(answer);
+    }
+    if (refused) log.append(refusal(refused));
     send.disabled = false;
     stop.disabled = true;
     input.focus();
   };
   input.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) ask(event); });
-  replace(place, card(named(t("try.chat"), "try"), log, h("form", { onsubmit: ask }, field(t("try.message"), input),
+  replace(place, card(named(t("try.chat"), "try"), log, h("form", { onsubmit: ask }, images?.place, field(t("try.message"), input),
     h("div", { class: "inline" }, field(t("try.temperature"), heat, { about: "temperature" }), send, stop,
-      h("button", { type: "button", onclick: () => { messages.length = 0; replace(log); input.focus(); } }, t("try.anew"))))));
+      h("button", { type: "button", onclick: () => { messages.length = 0; replace(log); images?.clear(); input.focus(); } }, t("try.anew"))))));
 }
 
 function rows(place, signal, facts, opened) {
