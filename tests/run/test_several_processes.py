@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from forked_process import ForkedProcess, command
+from run import looping, other_version
 from run.test_interruption import arguments_of, trained_bytes, wait_for_step
 from small_runs import small_config
 from tunesmith.cli.application import run as run_command
-from tunesmith.engine.rank_group import num_cores, require_room
+from tunesmith.engine.rank_group import num_cores, number_started, require_room
 from tunesmith.run import Run, RunConfig, train
 from tunesmith.types import InputError
 
@@ -37,18 +39,30 @@ LONG: dict[str, Any] = {
 Begin = Callable[..., list[ForkedProcess]]
 
 
-def start(place: Path, *configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
-    """Start the processes of one run, as torchrun does."""
+def together(size: int) -> Iterator[dict[str, str]]:
+    """Yield what torchrun writes into the environment of each of the processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = {"WORLD_SIZE": len(configs), "LOCAL_WORLD_SIZE": len(configs), "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    for number in range(size):
+        yield {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
+
+
+def start(
+    place: Path,
+    *configs: RunConfig,
+    flags: tuple[str, ...] = (),
+    calls: Mapping[int, Callable[[list[str]], None]] = MappingProxyType({}),
+) -> list[ForkedProcess]:
+    """Start the processes of one run, as torchrun does; ``calls`` are what some run in place of the command."""
     found = []
-    for number, config in enumerate(configs):
+    for number, (config, surroundings) in enumerate(zip(configs, together(len(configs)), strict=True)):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in {**together, "MASTER_ADDR": "127.0.0.1", "RANK": number, "LOCAL_RANK": number}.items():
-                patch.setenv(name, str(value))
-            found.append(command(*arguments_of(config, place / f"config-{number}.yaml"), *flags))
+            for name, value in surroundings.items():
+                patch.setenv(name, value)
+            arguments = [*arguments_of(config, place / f"config-{number}.yaml"), *flags]
+            found.append(ForkedProcess(calls[number], arguments) if number in calls else command(*arguments))
     return found
 
 
@@ -57,8 +71,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     """Return what starts the processes of one run; none is left at the end."""
     started: list[ForkedProcess] = []
 
-    def begin(*configs: RunConfig, flags: tuple[str, ...] = ()) -> list[ForkedProcess]:
-        started.extend(found := start(tmp_path, *configs, flags=flags))
+    def begin(*configs: RunConfig, **how: Any) -> list[ForkedProcess]:
+        started.extend(found := start(tmp_path, *configs, **how))
         return found
 
     yield begin
@@ -137,6 +151,40 @@ def test_a_lost_process_ends_the_others_and_is_named(
     assert second.wait() == -signal.SIGKILL, "one that is stopped is ended, too"
 
 
+@pytest.mark.slow
+def test_a_stopped_first_process_that_keeps_the_store_is_ended_too(
+    begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    config = configured(**LONG)
+    first, second = begin(config, config)
+    wait_for_step(Path(str(config.output)), 5, first)
+    first.send_signal(signal.SIGSTOP)
+    assert second.wait() == 1
+    assert f"ank 0 (process {first.pid}" in second.stderr
+    assert first.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["data", "fsdp"])
+def test_a_process_that_loops_is_named_and_ended(
+    parallel: str, begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    """It gives signs of life: that others wait for it is told after the time-out, and ends all after six times that."""
+    config = configured(**{**LONG, "compute": {"rank_timeout": 2, "parallel": parallel}})
+    first, second = begin(config, config, calls={1: looping.run_command})
+    wait_for_step(Path(str(config.output)), looping.STEPS, first)
+    began, told = time.monotonic(), 0.0
+    while first.is_alive:
+        if not told and f"Rank 1 (process {second.pid}" in first.stderr:
+            told = time.monotonic() - began
+        time.sleep(0.05)
+    assert 1.5 < told < 10
+    assert first.wait() == 1
+    assert time.monotonic() - began < 40
+    assert "is lost: it lives, but has come no further for" in first.stderr
+    assert second.wait() == -signal.SIGKILL
+
+
 def test_processes_that_do_not_train_the_same_are_refused(
     begin: Begin, configured: Callable[..., RunConfig], reviews_writer: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -144,10 +192,12 @@ def test_processes_that_do_not_train_the_same_are_refused(
     other = configured(
         **{**LONG, "train": {"epochs": 8, "seed": 3}, "data": str(reviews_writer(tmp_path / "b.csv", 161))}
     )
-    first, _ = begin(config, other)
+    first, _ = begin(config, other, calls={1: other_version.run_command})
     assert first.wait() == 2
     assert "Rank 1 (on " in first.stderr
     assert "data.path is " in first.stderr
+    assert "the hash of the train rows is " in first.stderr
+    assert "the version of torch is 0.0.1 there" in first.stderr
     assert not Path(str(config.output)).exists()
 
 
@@ -188,6 +238,23 @@ def test_more_processes_than_cores_are_refused(
     assert "Several processes train one run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("surroundings", "said"),
+    [
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "rank 2 of 2"),
+    ],
+)
+def test_what_a_launcher_cannot_have_written_is_named(
+    surroundings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**surroundings, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        number_started()
+
+
 def test_devices_that_processes_cannot_share_are_refused() -> None:
     import torch
 
@@ -212,7 +279,7 @@ def test_torchrun_makes_the_same_run(twin: Path, configured: Callable[..., RunCo
 def test_a_killed_process_is_begun_anew_by_torchrun(
     seed: int, twin: Path, configured: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    """A process chosen at random is killed or stopped at random, up to three times: the run is that of its twin."""
+    """A process chosen at random is killed, stopped or asked to end, up to three times: the run is that of its twin."""
     config = configured(**LONG)
     folder = Path(str(config.output))
     arguments = [sys.executable, "-m", "tunesmith", *arguments_of(config, tmp_path / "config.yaml")]
@@ -221,8 +288,42 @@ def test_a_killed_process_is_begun_anew_by_torchrun(
     assert load_file(folder / "model.safetensors").keys()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(15))
+def test_a_run_whose_processes_were_ended_at_random_is_its_twin(
+    seed: int, twin: Path, begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    """The same without a launcher: whatever ended the processes, the run is resumed by hand."""
+    config = configured(**LONG)
+    ended_at_random(random.Random(seed), begin, config)
+    assert trained_bytes(Path(str(config.output))) == trained_bytes(twin)
+
+
+def ended_at_random(generator: random.Random, begin: Begin, config: RunConfig) -> None:
+    """Train by two ranks, one of which gets a signal of some kind, and resume, two or three times, to the end."""
+    folder = Path(str(config.output))
+    for _ in range(generator.randint(2, 3)):
+        flags = ("--resume",) if (folder / "config.yaml").exists() else ()
+        processes, before = begin(config, config, flags=flags), len(steps_of(folder))
+        wanted, deadline = before + generator.randint(1, 12), time.monotonic() + 120
+        while time.monotonic() < deadline and len(steps_of(folder)) < wanted and processes[0].is_alive:
+            time.sleep(0.01)
+        time.sleep(generator.random() / 20)
+        chosen, number = generator.choice(processes), generator.choice(SIGNALS)
+        chosen.send_signal(number)
+        sys.stdout.write(f"{number.name} after step {len(steps_of(folder))}: ")
+        statuses = {process.wait() for process in processes}
+        sys.stdout.write(f"{statuses}\n")
+        assert statuses <= {1, 143, -signal.SIGKILL}, processes[0].stderr + processes[1].stderr
+    processes = begin(config, config, flags=("--resume",))
+    assert [process.wait() for process in processes] == [0, 0], processes[0].stderr + processes[1].stderr
+
+
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
+
+
 def killed_at_random(generator: random.Random, arguments: list[str], folder: Path, said: Path) -> None:
-    """Train by two ranks, one of which is killed or stopped up to three times, until the run is finished."""
+    """Train by two ranks, one of which gets a signal of some kind up to three times, until the run is finished."""
     with said.open("w") as file:
         launcher = subprocess.Popen([*arguments, "--ranks", "2", "--max-restarts", "3"], stderr=file)
     step = 0
@@ -234,7 +335,9 @@ def killed_at_random(generator: random.Random, arguments: list[str], folder: Pat
         time.sleep(generator.random() / 20)
         ranks = [one for one in psutil.Process(launcher.pid).children() if one.is_running()]
         if ranks and launcher.poll() is None:
-            generator.choice(ranks).send_signal(generator.choice([signal.SIGKILL, signal.SIGSTOP]))
+            chosen, number = generator.choice(ranks), generator.choice(SIGNALS)
+            chosen.send_signal(number)
+            sys.stdout.write(f"{number.name} after step {len(steps_of(folder))}\n")
     assert launcher.wait(timeout=240) == 0, said.read_text()
 
 

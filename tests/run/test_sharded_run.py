@@ -20,6 +20,7 @@ from run.test_several_processes import (
     Begin,
     assert_same_curve,
     begin,
+    ended_at_random,
     killed_at_random,
     losses,
     start,
@@ -161,6 +162,16 @@ def test_what_cannot_be_done_on_parts_is_refused_before_training(
     assert "fsdp does not fit the optimizer adafactor" in first.stderr
     assert "Choose adamw" in first.stderr
     assert not Path(str(config.output)).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_whose_processes_were_ended_at_random_is_its_twin(
+    seed: int, twin: Path, begin: Begin, configured: Callable[..., RunConfig]
+) -> None:
+    config = configured(**IN_PARTS)
+    ended_at_random(random.Random(seed), begin, config)
+    assert trained_bytes(Path(str(config.output))) == trained_bytes(twin)
 
 
 @pytest.mark.slow

@@ -78,6 +78,20 @@ def test_where_memory_is_short_a_run_makes_do_and_says_so(
     assert "To fit into memory" in (folder / "training.json").read_text(encoding="utf-8")
 
 
+def test_a_row_that_no_memory_of_this_machine_holds_is_refused_with_what_would_fit(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_settings, "memory_of", lambda _device: (10**9, 1000))
+    monkeypatch.setattr(step_settings, "memory_in_all", lambda _device: 10**6)
+    watcher = Watcher()
+    with pytest.raises(InputError) as refused:
+        train(configured(compute={"checkpointing": "never", "layout": "padded"}), observers=[watcher])
+    (problem,) = refused.value.problems
+    assert "A row is not divided over processes" in problem.message
+    assert all(way in problem.fix for way in ("model.max_length", "lora", "compute.checkpointing", "compute.layout"))
+    assert not any("A step may take" in problem.message for problem in watcher.problems)
+
+
 class Stop(Observer):
     """Asks the process to stop after a step, as Ctrl-C does."""
 

@@ -27,7 +27,7 @@ def one_of_several(config: RunConfig) -> Iterator[bool]:
 
     number, count = rank_group.number_started(), rank_group.num_started()
     try:
-        with rank_group.started_by_torchrun(config.compute, tell=_tell_of_loss):
+        with rank_group.started_by_torchrun(config.compute, tell=_tell_of_loss, warn=_warn):
             yield number == 0
     except (InputError, RunError) as error:
         if number == 0:
@@ -47,6 +47,11 @@ def one_of_several(config: RunConfig) -> Iterator[bool]:
 
 def _tell_of_loss(text: str) -> None:
     say("Error: ", err=True, end="", fg="red", bold=True)
+    say(text, err=True)
+
+
+def _warn(text: str) -> None:
+    say("Warning: ", err=True, end="", fg="yellow", bold=True)
     say(text, err=True)
 
 

@@ -140,5 +140,7 @@ def _listed(folder: Path, names: re.Pattern[str]) -> dict[int, Path]:
 
 
 def size_of(training: Training) -> int:
-    """Return about how many bytes a checkpoint takes, given an optimizer with two moments."""
-    return 3 * sum(master.numel() * master.element_size() for master in training.optimizer.masters)
+    """Return about how many bytes a checkpoint takes, given an optimizer with two moments; of all ranks' parts."""
+    optimizer = training.optimizer
+    widest = max((master.element_size() for master in optimizer.masters), default=0)
+    return 3 * optimizer.num_trained * widest

@@ -32,6 +32,15 @@ def memory_of(device: torch.device) -> tuple[int, int]:
     return int(psutil.Process().memory_info().rss), free_memory()
 
 
+def memory_in_all(device: torch.device) -> int:
+    """Return the bytes of the device's memory, or of the machine's with what it can swap out, taken or free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    import psutil
+
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error tells that there is no memory left."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in NO_MEMORY)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunesmith.data.encoded import Array, Encoded, Ragged, as_ragged
@@ -15,6 +17,7 @@ from tunesmith.data.pictures import Pictures
 from tunesmith.data.pixels import Pixels
 from tunesmith.engine.batch import Batch, Collator, NoiseSource
 from tunesmith.engine.scorer import Scorer
+from tunesmith.engine.sharding.parts import local_part
 from tunesmith.files.hashing import hash_bytes
 from tunesmith.models.anatomy import Anatomy
 
@@ -100,10 +103,10 @@ def _num_laid_out(batch: Batch, probe: Encoded) -> int:
 def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
     """Return the bytes kept in layers, outside of them, and by the widest tensor."""
     model = scorer.model
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    own |= {tensor.untyped_storage().data_ptr() for tensor in batch.inputs.values()}
+    own = _places((*model.parameters(), *model.buffers(), *batch.inputs.values()))
     seen: dict[int, StorageWeakRef] = {}  # nothing is held: a probe must not take what a step cannot have
     sums, widest, depth = [0, 0], 0, 0
+    passing: list[set[int]] = []
 
     def keep(tensor: torch.Tensor) -> None:
         """Count a tensor; nothing is kept in its place, for a node that held its own output would never be freed."""
@@ -119,13 +122,16 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
                 sums[0 if depth else 1] += storage.nbytes()
                 widest = max(widest, storage.nbytes())
 
-    def enter(*_: Any) -> None:
+    def enter(layer: nn.Module, *_: Any) -> None:
         nonlocal depth
         depth += 1
+        passing.append(_places(layer.parameters()) - own)  # of weights in parts: until now there was no whole layer
+        own.update(passing[-1])
 
     def leave(*_: Any) -> None:
         nonlocal depth
         depth -= 1
+        own.difference_update(passing.pop())
 
     with ExitStack() as stack:
         stack.enter_context(scorer.surrounding(batch))
@@ -135,6 +141,10 @@ def _count_kept(scorer: Scorer, batch: Batch) -> tuple[int, int, int]:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
             scorer(batch) if scorer.reads == "row" else scorer.base(batch)
     return sums[0], sums[1], widest
+
+
+def _places(tensors: Iterable[torch.Tensor]) -> set[int]:
+    return {local_part(tensor).untyped_storage().data_ptr() for tensor in tensors}
 
 
 def _probe_rows(data: Encoded, length: int) -> Encoded:

@@ -199,7 +199,7 @@ def measure(training: Training, remember: Remember = lambda _, make: make()) -> 
     reads = data.reads
     head = {id(one): one for one in scorer.head_parameters()}.values() if scorer.reads == "token" else ()
     resident = _resident(training, remember)
-    with scorer.whole():
+    with scorer.at_hand():
         kept = tuple(remember(["kept", *one.key], one.measure) for one in probes)
         hidden, score_bytes = _hidden_bytes(anatomy), _score_bytes(scorer)
     return Needs(

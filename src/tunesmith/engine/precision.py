@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from tunesmith.models.streaming import brought_to
+from tunesmith.models.streaming import brought_to, hollow, stream_of
 from tunesmith.models.wrapping import inner, plain_name
 from tunesmith.types import InputError
 
@@ -73,10 +73,12 @@ def place(model: nn.Module, precision: Precision, device: torch.device, trained:
     Buffers that are no weights (rotary frequencies) keep their own format: rounded to bf16, the angle of the
     thousandth token would be off by more than a turn.
     """
-    dtype = DTYPES[precision]
+    dtype, stream = DTYPES[precision], stream_of(model)
     for name, parameter in model.named_parameters():
         if name in trained and parameter.dtype == torch.float32 and dtype != torch.float32:
-            parameter.exact = parameter.detach().to(device, copy=True)  # type: ignore[attr-defined]
+            is_in_file = stream is not None and stream.is_in_file(parameter)  # whoever divides it reads it there
+            exact = hollow(tuple(parameter.shape)) if is_in_file else parameter.detach().to(device, copy=True)
+            parameter.exact = exact  # type: ignore[attr-defined]
     kept = _buffers_to_keep(model, dtype)
     placed = brought_to(model, device, dtype)
     for module, name, buffer in kept:

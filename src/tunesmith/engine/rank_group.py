@@ -15,22 +15,44 @@ from tunesmith.engine import ranks
 from tunesmith.engine.config import ComputeConfig
 from tunesmith.engine.precision import choose_device
 from tunesmith.engine.rank_watch import RankWatch
+from tunesmith.files.memory import give_back_as_freed
 from tunesmith.types import InputError
 
+_LAUNCH = "Start all of them by torchrun, with one --master-addr and --master-port, or by --ranks."
 MEETING = timedelta(minutes=5)
 """How long the processes may take to find each other: they import libraries first, some from a slow disk."""
 
 
+LARGE = 1 << 18
+"""Bytes of blocks that are given back as soon as they are freed, where layers are put together and fall apart."""
+
+
 def num_started() -> int:
-    """Return how many processes torchrun has started for this training; 1 where it has started none."""
+    """Return how many processes torchrun has started for this training; 1 where it has started none.
+
+    Raises ``InputError`` where the environment says what no launcher writes there.
+    """
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return 1
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _given("WORLD_SIZE", "1")
 
 
 def number_started() -> int:
-    """Return this process's number among them, from 0."""
-    return int(os.environ["RANK"]) if num_started() > 1 else 0
+    """Return this process's number among them, from 0; ``InputError`` as for ``num_started``."""
+    size = num_started()
+    number = _given("RANK", "0") if size > 1 else 0
+    if number >= size:
+        raise InputError(f"The environment says that this is rank {number} of {size}: they count from 0.", _LAUNCH)
+    return number
+
+
+def _given(name: str, default: str) -> int:
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise InputError(
+            f"In the environment, {name} is {value!r}: it was to be a number, as torchrun writes it.", _LAUNCH
+        )
+    return int(value)
 
 
 def num_restarts() -> int:
@@ -39,12 +61,15 @@ def num_restarts() -> int:
 
 
 @contextmanager
-def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> Iterator[None]:
+def started_by_torchrun(
+    compute: ComputeConfig, tell: Callable[[str], None], warn: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Make one training inside the block with all processes that torchrun has started; alone where it has started none.
 
     Args:
         compute: Says on which kind of device.
         tell: Shows people a text, where this process then ends at once because another was lost.
+        warn: Shows them a warning: that others wait for a process; ``tell`` when not given.
 
     Raises:
         InputError: There are more of them than cores or accelerators, or they do not find each other.
@@ -53,6 +78,8 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
         yield
         return
     on_cuda = _prepare_device(compute)
+    if compute.parallel == "fsdp" and not on_cuda:
+        give_back_as_freed(LARGE)
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
     store = _store()
@@ -62,6 +89,8 @@ def started_by_torchrun(compute: ComputeConfig, tell: Callable[[str], None]) -> 
         num_started(),
         timeout=compute.rank_timeout,
         tell=tell,
+        warn=warn,
+        first_keeps_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
     )
     watch.start()
     distributed.init_process_group(
@@ -125,7 +154,7 @@ def _store() -> Any:
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"Rank {number_started()} does not find the others: {str(error).splitlines()[0][:200]}",
-            "Start all of them by torchrun, with one --master-addr and --master-port, or by --ranks.",
+            _LAUNCH,
         ) from error
     return PrefixStore(f"tunesmith/{num_restarts()}", store)
 

@@ -34,9 +34,10 @@ T = TypeVar("T")
 
 LONGEST_SUM = timedelta(minutes=30)
 """How long a sum may take before steps have shown how long they take: a first step compiles and fills caches."""
-SUM_STEPS = 20
-"""A sum may take as long as so many of the longest steps, but no less than ``SHORTEST_SUM``."""
-SHORTEST_SUM = timedelta(seconds=60)
+SUM_STEPS = 40
+"""A sum may take as long as so many of the longest steps, but no less than ``SHORTEST_SUM``: where there is a watch, it
+has given up whoever is waited for before."""
+SHORTEST_SUM = timedelta(seconds=120)
 WARM_UP_STEPS = 3
 """Steps after which the longest says how long a sum may take."""
 _LOST_TOUCH = ("gloo", "nccl", "connection", "process group", "processgroup")
@@ -70,7 +71,8 @@ class Group:
         """How long a sum may take."""
         if self.num_steps < WARM_UP_STEPS:
             return LONGEST_SUM
-        return builtins.max(SHORTEST_SUM, timedelta(seconds=SUM_STEPS * self.longest_step))
+        shortest = SHORTEST_SUM if self.watch is None else builtins.max(SHORTEST_SUM, 2 * self.watch.patience)
+        return builtins.max(shortest, timedelta(seconds=SUM_STEPS * self.longest_step))
 
 
 _group: ContextVar[Group | None] = ContextVar("ranks", default=None)
@@ -218,6 +220,12 @@ def passing() -> Iterator[None]:
             raise
 
 
+def sign() -> Callable[[], None]:
+    """Return what lets the others know, in whatever thread, that this rank has begun another layer of a common pass."""
+    group = _joined_group()
+    return (lambda: None) if group.watch is None else group.watch.comes_further
+
+
 def step_took(seconds: float) -> None:
     """Take note of how long a step took: a sum that takes many times as long has lost a rank."""
     if (group := _group.get()) is not None:
@@ -225,6 +233,8 @@ def step_took(seconds: float) -> None:
         group.longest_step = builtins.max(group.longest_step, seconds)
         if group.watch is not None:
             group.watch.is_stepping = True
+            group.watch.longest_step = group.longest_step if group.num_steps >= WARM_UP_STEPS else None
+            group.watch.has_made(group.num_steps)
 
 
 # ---- words: for as long as it takes, by torch's store --------------------------------------------------
@@ -320,7 +330,7 @@ def _reduced(values: Sequence[float], operation: Any) -> torch.Tensor:
 
 def _wait(group: Group, work: Any) -> None:
     if group.watch is not None:
-        group.watch.place += 1
+        group.watch.comes_further()
     with _explained(group):
         work.wait(group.limit)
 

@@ -105,10 +105,6 @@ class Scorer:
         with torch.inference_mode() if self.sharding is None else torch.no_grad(), self.at_hand():
             yield
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Let all weights be in this process's memory inside the block."""
-        return nullcontext() if self.sharding is None else self.sharding.whole()
-
     @contextmanager
     def surrounding(self, batch: Batch) -> Iterator[None]:
         """Surround the passes of ``batch``: attention learns its borders, tokens are mixed, the prefix stands aside."""

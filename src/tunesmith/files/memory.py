@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -12,6 +14,37 @@ def free_memory() -> int:
 
     available = int(psutil.virtual_memory().available)
     return min([available, *group_limits(Path("/sys/fs/cgroup")), *own_limits(Path("/proc/self/status"))])
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""What glibc's ``malloc.h`` calls so."""
+_KEPT_ON_TOP = 1 << 26
+"""Bytes at the end of the heap that are kept when they are freed: small blocks take them again at once."""
+
+
+def give_back_freed() -> None:
+    """Give memory that was freed back to the system, as far as the C library keeps it for later and can (glibc)."""
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):  # another library, or none that is shared
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def give_back_as_freed(large: int) -> None:
+    """Let blocks of ``large`` bytes and more go back to the system as soon as they are freed, from now on (glibc).
+
+    By itself glibc takes larger and larger blocks, up to 32 MB, from a heap that it keeps: where blocks of all sizes
+    come and go, most of that is holes. Fresh memory costs time in turn. Whoever has said something else in the
+    environment is left alone; it is for all of the process, for as long as it lives.
+    """
+    import ctypes
+
+    if {"MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"} & os.environ.keys():
+        return
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, large)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_ON_TOP)
 
 
 def group_limits(root: Path) -> list[int]:

@@ -129,6 +129,11 @@ class Method(Config, StepHooks):
         raise NotImplementedError
 
     @property
+    def leaves_weights_unread(self) -> bool:
+        """Whether ``apply`` neither looks at what the weights are nor changes it: they may still be in files."""
+        return False
+
+    @property
     def num_calibration_rows(self) -> int:
         """How many training rows ``calibrate`` is shown; 0 where the method looks at none."""
         return 0

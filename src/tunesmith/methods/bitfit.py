@@ -26,6 +26,10 @@ class BitFit(WholeModel):
     title: ClassVar[str] = "training of the biases and the head only"
     default_learning_rate: ClassVar[float] = 1e-3
 
+    @property
+    def leaves_weights_unread(self) -> bool:
+        return True
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` with all but biases and head frozen; ``InputError`` where it has no biases."""
         head = set(Anatomy.of(model).head_parameter_names)

@@ -62,6 +62,10 @@ class Freeze(WholeModel):
     def rate_factor(self) -> float:
         return self.HEAD_FACTOR if self.only_head else 1.0
 
+    @property
+    def leaves_weights_unread(self) -> bool:
+        return True
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` with what is frozen at the start of training set so.
 

@@ -22,6 +22,10 @@ class Full(WholeModel):
     default_learning_rate: ClassVar[float] = 1e-4
     trains_everything: ClassVar[bool] = True
 
+    @property
+    def leaves_weights_unread(self) -> bool:
+        return True
+
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` itself: a loaded model is trainable as it is."""
         return model

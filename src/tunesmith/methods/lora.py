@@ -82,6 +82,10 @@ class Lora(TargetedMethod):
     def detail(self) -> str:
         return f"rank {self.rank}"
 
+    @property
+    def leaves_weights_unread(self) -> bool:
+        return type(self) is Lora and self.quantize == "none" and not self.dora  # others begin with what weights are
+
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return a ``LoraConfig``; ``InputError`` when the model has no linear layer, or a target's name fits none."""
         targets = self.targets(model)

@@ -37,8 +37,9 @@ from tunesmith.readable import size
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunesmith.models.model_folder import ModelFolder
     from tunesmith.models.streaming import StreamSettings
     from tunesmith.types import HeadSettings
 
@@ -86,9 +87,7 @@ class Pretrained(ModelSource):
         config = load_config(place.folder, head, dropout=self.dropout)
         head = replace(head, auto_class=class_for(config, head) or head.auto_class)
         tokenizer = load_reader(place.folder, config, head)
-        if streaming is None:
-            _require_memory(str(place.folder), bytes_in_memory(place.folder))
-        model = load_weights(place, config, head, seed, streaming=streaming)
+        model = _load_weights(place, config, head, seed, streaming)
         if self.dropout is not None:
             set_dropout(model, self.dropout)
         if head.reads_texts:
@@ -118,6 +117,20 @@ class Pretrained(ModelSource):
         if head is None or not head.reads_images:
             return load_tokenizer(folder)
         return load_reader(folder, load_config(folder, head), head)
+
+
+def _load_weights(
+    place: ModelFolder, config: PretrainedConfig, head: HeadSettings, seed: int, streaming: StreamSettings | None
+) -> PreTrainedModel:
+    """Return the model with its weights, in files where that is asked for; in memory if there is enough of it."""
+    if streaming is not None:
+        try:
+            return load_weights(place, config, head, seed, streaming=streaming)
+        except InputError:
+            if not streaming.until_divided:
+                raise  # of others nobody has asked for files: what is wrong with the model is said below
+    _require_memory(str(place.folder), bytes_in_memory(place.folder))
+    return load_weights(place, config, head, seed)
 
 
 def _require_memory(place: str, needed: int) -> None:

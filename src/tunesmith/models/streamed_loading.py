@@ -7,6 +7,7 @@ and initialises as it does with real ones; which weight each of them became is t
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from tunesmith.models.model_folder import ModelFolder
 from tunesmith.models.streaming import Stream, StreamSettings, hollow, stream_of
-from tunesmith.models.weight_files import Stored, weights_in
+from tunesmith.models.weight_files import Stored, open_weights, suit, weight_names, weights_in
 from tunesmith.types import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def load_streamed(
     Torch's random numbers decide what is new, as they do without streaming. Raises ``InputError`` for a model without
     layers, and for one whose files hold its weights in another arrangement than it computes with.
     """
-    sha256 = place.identified().weights_sha256
-    assert sha256 is not None
-    stored, _ = weights_in(place.folder, sha256, settings.dtype, aligned=settings.is_mapped)
+    stored, settings = _stored_in(place, settings)
     given = {name: _given(one) for name, one in stored.items()}
     kind, config = _class_of(auto_class, config)
     model, found = kind.from_pretrained(
@@ -58,6 +57,20 @@ def load_streamed(
     _read_buffers(model, known)
     stream.rest(torch.device("cpu"), torch.float32)
     return model, found
+
+
+def _stored_in(place: ModelFolder, settings: StreamSettings) -> tuple[dict[str, Stored], StreamSettings]:
+    """Return a folder's weights in files, and how they can be streamed from there.
+
+    What is read only until the model is divided is not worth a copy in another format: a layer is converted at a time.
+    """
+    if settings.until_divided:
+        stored = open_weights([place.folder / name for name in weight_names(place.folder)])
+        is_mapped = settings.is_mapped and suit(stored.values(), settings.dtype, aligned=True)
+        return stored, replace(settings, is_mapped=is_mapped)
+    sha256 = place.identified().weights_sha256
+    assert sha256 is not None
+    return weights_in(place.folder, sha256, settings.dtype, aligned=settings.is_mapped)[0], settings
 
 
 def stream_again(model: PreTrainedModel, again: PreTrainedModel) -> None:

@@ -12,13 +12,16 @@ Two ways, by where it computes:
 
 In either way, two layers' weights are there at once: the one that computes and the one before it.
 
+Where each of several processes is to hold a part of every weight, trained ones among them, a model is streamed until it
+is divided (``engine.sharding``): then each reads its part, and the stream stands aside.
+
 Modules tell when they are called, by hooks: these come before whatever stands in for a ``forward``, so that a model as
 its authors wrote it is streamed, too. A tensor that a layer gave tells when its gradient is due.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,10 +52,12 @@ class StreamSettings:
     """Whether it computes on the CPU, with the weights where they are in their files."""
     is_pinned: bool = False
     """Whether they rest in the host's memory, ready to be copied to a device, rather than in their files."""
+    until_divided: bool = False
+    """Whether it is for no longer than until each of several processes reads its part of them."""
 
     def key(self) -> list[Any]:
         """Return what tells models that were loaded in this way from others: JSON values."""
-        return [str(self.dtype), self.is_mapped, self.is_pinned]
+        return [str(self.dtype), self.is_mapped, self.is_pinned, self.until_divided]
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +111,7 @@ class Stream:
         """
         self.settings = settings
         self.is_mapped = False
+        self._is_aside = False
         self._stored = dict(stored)
         modules = Anatomy.of(model).layer_modules
         if not modules:
@@ -200,6 +206,26 @@ class Stream:
         yield
         self.rest(device, dtype)
 
+    def stand_aside(self, model: nn.Module) -> dict[nn.Parameter, Stored]:
+        """Bring in nothing any more, until ``come_back``; return the weights that are in files now, and where."""
+        self.let_go()
+        self._is_aside = True
+        vars(inner(model)).pop(_STREAM)
+        self._stored = {one: stored for one, stored in self._stored.items() if self.is_in_file(one)}
+        self._outside = [one for one in self._outside if one.parameter in self._stored]  # others take memory
+        return dict(self._stored)
+
+    def come_back(self, model: nn.Module, parameters: Collection[nn.Parameter]) -> None:
+        """Stream those of the weights that ``model`` still has, or has again, as before."""
+        self._stored = {one: stored for one, stored in self._stored.items() if one in parameters}
+        kept = [[one for one in layer.weights if one.parameter in self._stored] for layer in self._layers]
+        self._layers = [_layer(weights) for weights in kept]
+        self._outside = [one for one in self._outside if one.parameter in self._stored]
+        self._is_aside = False
+        vars(inner(model))[_STREAM] = self
+        if (one := next(iter(self._stored), None)) is not None:
+            self.rest(one.device, one.dtype)
+
     @torch.no_grad()
     def let_go(self) -> None:
         """Take all layers' weights out of memory."""
@@ -246,6 +272,8 @@ class Stream:
         self._slabs.clear()
 
     def _enter(self, number: int, _module: nn.Module, _arguments: Any) -> None:
+        if self._is_aside:
+            return
         self._bring_in(number)
         if torch.is_grad_enabled() and not self.is_mapped:
             keeping = saved_tensors_hooks(self._noted, partial(self._found, number))
@@ -256,7 +284,7 @@ class Stream:
         keeping = self._keeping.pop(number, None)
         if keeping is not None:
             keeping.__exit__()
-        for tensor in _tensors_of(output):
+        for tensor in () if self._is_aside else tensors_of(output):
             if tensor.requires_grad:
                 tensor.register_hook(partial(self._gradient_due, number))  # type: ignore[no-untyped-call]
 
@@ -333,12 +361,13 @@ def hollow(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.
     return _hollow(shape, torch.device("cpu"), dtype)
 
 
-def _tensors_of(output: Any) -> Iterator[torch.Tensor]:
+def tensors_of(output: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of what a module gives."""
     if isinstance(output, torch.Tensor):
         yield output
     elif isinstance(output, (tuple, list)):
         for one in output:
-            yield from _tensors_of(one)
+            yield from tensors_of(one)
     elif isinstance(output, Mapping):
         for one in output.values():
-            yield from _tensors_of(one)
+            yield from tensors_of(one)

@@ -13,7 +13,7 @@ import json
 import math
 import mmap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -93,6 +93,10 @@ class Stored:
         """Whether it lies where torch would have put it."""
         return self.start % ALIGNMENT == 0
 
+    def give_back(self) -> None:
+        """Give back the memory of what was read of it."""
+        self.file.is_done(self.start, self.end)
+
     def tensor(self) -> torch.Tensor:
         """Return it, mapped: for reading only."""
         if self.start == self.end:
@@ -167,7 +171,7 @@ def weights_in(
     """
     names = weight_names(folder)
     own = open_weights([folder / name for name in names])
-    if all(_suits(stored, dtype, aligned=aligned) for stored in own.values()):
+    if suit(own.values(), dtype, aligned=aligned):
         return own, folder
     num_bytes = sum(math.prod(stored.shape) * dtype.itemsize for stored in own.values())
 
@@ -180,6 +184,11 @@ def weights_in(
     cache_root().mkdir(parents=True, exist_ok=True)
     made = cached_folder("streamed", f"{weights_sha256[:32]}-{KINDS[dtype].lower()}", build)
     return open_weights([made / name for name in names]), made
+
+
+def suit(tensors: Iterable[Stored], dtype: torch.dtype, *, aligned: bool) -> bool:
+    """Say whether weights can be computed with in ``dtype`` as they are; ``aligned`` is that of ``weights_in``."""
+    return all(_suits(stored, dtype, aligned=aligned) for stored in tensors)
 
 
 def _suits(stored: Stored, dtype: torch.dtype, *, aligned: bool) -> bool:
@@ -213,4 +222,4 @@ def _write_tensor(stored: Stored, dtype: torch.dtype, file: BinaryIO) -> None:
     for part in stored.tensor().reshape(-1).split(_CHUNK):  # type: ignore[no-untyped-call]
         made = part.float().to(dtype) if dtype.is_floating_point else part  # by float32, as models are loaded
         file.write(memoryview(made.contiguous().view(torch.uint8).numpy()))
-    stored.file.is_done(stored.start, stored.end)
+    stored.give_back()

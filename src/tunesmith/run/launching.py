@@ -121,7 +121,7 @@ def _surrounded(values: dict[str, str]) -> Iterator[None]:
     missing = [name for name in values if name not in os.environ]
     before = logging.root.manager.disable
     os.environ.update({name: values[name] for name in missing})
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)  # who was lost, and how, is said by ``_ended``
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ def _hindrances(config: RunConfig) -> list[Problem]:
 def check_streamed(model: nn.Module, trained: Collection[str]) -> None:
     """Refuse a method that has trained, or put others in the place of, weights that are streamed."""
     stream = stream_of(model)
-    if stream is None:
+    if stream is None or stream.settings.until_divided:
         return
     named = dict(model.named_parameters())
     wrong = [*(name for name in trained if named[name] in stream.parameters), *stream.lost(model)]
@@ -101,7 +101,7 @@ def check_streamed(model: nn.Module, trained: Collection[str]) -> None:
 def offload_note(model: nn.Module) -> tuple[Problem, ...]:
     """Return what is to be said of a model whose base is streamed."""
     stream = stream_of(model)
-    if stream is None:
+    if stream is None or stream.settings.until_divided:
         return ()
     message = (
         f"The layers' weights of {type(inner(model)).__name__} ({size(stream.num_bytes)}) stay in files and are "

@@ -24,10 +24,10 @@ from tunesmith.run.guards import (
 )
 from tunesmith.run.living_reference import with_living_reference
 from tunesmith.run.mined_sequences import with_mined_sequences
+from tunesmith.run.parts_from_files import wants_parts
 from tunesmith.run.rank_agreement import launch
 from tunesmith.run.reference_column import with_reference
 from tunesmith.run.session import Composed, Opened, next_stage
-from tunesmith.run.sharded_training import wants_parts
 from tunesmith.run.teacher import check_same_teacher
 from tunesmith.run.untuned_rival import judge_untuned
 

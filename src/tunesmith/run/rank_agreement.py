@@ -17,6 +17,7 @@ from tunesmith.engine.rank_group import num_restarts
 from tunesmith.engine.step import Training
 from tunesmith.files.lock import LOCK
 from tunesmith.models.origin import origin
+from tunesmith.models.streaming import stream_of
 from tunesmith.run.directory import RunDirectory
 from tunesmith.run.environment import versions
 from tunesmith.types import InputError, Problem, RunError
@@ -139,9 +140,12 @@ def require_same_weights(training: Training) -> None:
 
 
 def _checksum(training: Training) -> int:
-    """Return a checksum of the trained weights."""
-    found = training.step
-    for master in training.optimizer.masters:
+    """Return a checksum of the trained weights, but of those in files, which the hash of the model tells."""
+    found, optimizer = training.step, training.optimizer
+    stream = stream_of(training.scorer.model)
+    for parameter, master in zip(optimizer.parameters, optimizer.masters, strict=True):
+        if stream is not None and stream.is_in_file(parameter):
+            continue
         found = zlib.crc32(master.detach().cpu().contiguous().view(torch.uint8).numpy().data, found)
     return found
 

@@ -1,8 +1,8 @@
 """A run whose model lies in parts over the processes that train it (``compute.parallel: fsdp``).
 
-Until its weights are divided every rank has all of the model: it is loaded, adapted and asked about the rows as ever.
-They are divided before the first step, or the checkpoint that a run goes on from, and put together on the first rank
-after the last one.
+Until its weights are divided every rank has all of the model, in files where that can be (``parts_from_files``): it is
+adapted and asked about the rows as ever. They are divided before the first step, or the checkpoint that a run goes on
+from, and put together on the first rank after the last one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ from tunesmith.engine.blocks.install import SparseTable
 from tunesmith.engine.sharding.divisible import hindrance_of_method, hindrance_of_model, hindrance_of_optimizer
 from tunesmith.engine.sharding.training import divide_weights, make_whole
 from tunesmith.engine.stand_ins import Tier, has_stand_ins, take_away
-from tunesmith.run.config import RunConfig
+from tunesmith.files.memory import give_back_freed
 from tunesmith.run.going_back import go_back
+from tunesmith.run.parts_from_files import wants_parts
 from tunesmith.run.rank_agreement import require_same_weights
 from tunesmith.run.session import Composed, Opened, Ready
 from tunesmith.types import InputError, Problem
-
-
-def wants_parts(config: RunConfig) -> bool:
-    """Say whether the weights are to lie in parts over several processes, of which there are some."""
-    return config.compute.parallel == "fsdp" and ranks.size() > 1
 
 
 def check_parts(composed: Composed) -> None:
@@ -74,6 +70,7 @@ def divide(opened: Opened, *, resume: bool) -> None:
             take_away(module, Tier.BLOCK)  # parts are summed whole, not by the rows that were used
     network.scorer.forget_parameters()
     divide_weights(training, opened.config.method.parameter_groups)
+    give_back_freed()
     if resume:
         go_back(opened)
 
@@ -81,4 +78,5 @@ def divide(opened: Opened, *, resume: bool) -> None:
 def put_together(session: Ready) -> None:
     """Give the first rank all weights, if they lie in parts: it alone finishes the run."""
     if session.training.scorer.sharding is not None:
-        make_whole(session.training, session.config.method.parameter_groups, session.network.precision)
+        method = session.config.method
+        make_whole(session.training, method.parameter_groups, session.network.precision, may_stream=method.needs_base)

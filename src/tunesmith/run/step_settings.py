@@ -10,7 +10,7 @@ from tunesmith.engine import ranks
 from tunesmith.engine.cuda import liger
 from tunesmith.engine.cuda.compile import compile_layers, worth_compiling
 from tunesmith.engine.cuda.graphs import MAX_WEIGHTS, BaseGraphs, hindrance
-from tunesmith.engine.free_memory import memory_of
+from tunesmith.engine.free_memory import memory_in_all, memory_of
 from tunesmith.engine.memory_needs import Remember
 from tunesmith.engine.memory_plan import MemoryPlan, plan_memory
 from tunesmith.engine.recompute import can_recompute, recompute_layers
@@ -28,6 +28,8 @@ from tunesmith.types import InputError, Problem
 if TYPE_CHECKING:
     import torch
 
+CERTAIN = 1.25
+"""A step that is predicted to take so many times all the memory there is cannot be made, however rough that is."""
 UNLIKE = 0.8
 """Share of the most memory that any rank has below which the least is told of."""
 
@@ -171,15 +173,25 @@ def _tell(opened: Opened, plan: MemoryPlan, *, again: bool) -> None:
             "As before the interruption" if again else f"To fit into memory ({size(plan.available_bytes)} are free)"
         )
         opened.note(Problem("note", f"{reason}, {plan.changes}.", "The gradients stay the same."))
-    if not plan.fits:
+    if plan.fits:
+        return
+    longest, most = plan.needs.longest, plan.longest_that_fits
+    rows = f" The longest row has {longest:,} tokens; rows of up to {most:,} would fit." if most else ""
+    device = opened.training.collate.device
+    in_all = memory_in_all(device) // (ranks.size_here() if device.type == "cpu" else 1)
+    in_all = int(-ranks.max(-in_all))  # all ranks decide alike
+    if plan.predicted_bytes > CERTAIN * in_all:
+        shared = " for each of its ranks" if ranks.size() > 1 else ""
         message = (
-            f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "
-            f"({size(plan.available_bytes)} are free)."
+            f"A step would take {size(plan.predicted_bytes)} of memory, more than the {size(in_all)} that there are in "
+            f"all{shared}, whatever else is closed.{rows}"
         )
-        longest, most = plan.needs.longest, plan.longest_that_fits
-        if most:
-            message += f" The longest row has {longest:,} tokens; rows of up to {most:,} would fit."
-        opened.note(Problem("warning", message, _ways_out(opened, plan)))
+        raise InputError(f"{message} A row is not divided over processes.", _ways_out(opened, plan))
+    message = (
+        f"A step may take {size(plan.predicted_bytes)} of memory, more than there is "
+        f"({size(plan.available_bytes)} are free).{rows}"
+    )
+    opened.note(Problem("warning", message, _ways_out(opened, plan)))
 
 
 def _ways_out(opened: Opened, plan: MemoryPlan) -> str:
@@ -193,4 +205,9 @@ def _ways_out(opened: Opened, plan: MemoryPlan) -> str:
     is_whole = opened.training.scorer.sharding is None and stream_of(opened.network.model) is None
     if ranks.size() > 1 and is_whole:
         ways += " With --compute.parallel fsdp each process holds a part of the weights only."
+    compute = opened.config.compute
+    if compute.checkpointing == "never" and can_recompute(opened.training.scorer.model):
+        ways += " compute.checkpointing: auto lets layers compute their activations again instead of keeping them."
+    if compute.layout == "padded":
+        ways += " compute.layout: auto leaves out padding where the model allows it."
     return ways

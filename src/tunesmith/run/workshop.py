@@ -20,6 +20,7 @@ from tunesmith.run.computed_columns import ComputedColumns
 from tunesmith.run.idle_networks import IdleNetworks
 from tunesmith.run.kept_states import KeptStates
 from tunesmith.run.offload import streaming_of
+from tunesmith.run.parts_from_files import until_divided
 from tunesmith.run.reuse import Reuse
 from tunesmith.tasks.saved_head import head_of_run
 
@@ -116,7 +117,7 @@ class Workshop:
         It may share memory with others: see ``own``.
         """
         head, seed, source = data.task.head(), config.train.seed, config.model
-        streaming = streaming_of(config)
+        streaming = streaming_of(config) or until_divided(config)
 
         def load(texts: Iterable[str]) -> LoadedModel:
             return source.load(head, texts, seed, head_of_run, streaming=streaming)

@@ -5,23 +5,29 @@ forward pass and again in the backward pass, and falls apart afterwards; its gra
 those of its part (ZeRO stage 3, Rajbhandari et al. 2020; FSDP, Zhao et al. 2023). What belongs to no layer, which is
 the embeddings and the head, is whole from the beginning of a pass to the end of its backward pass.
 
-Whatever computes with the weights does so by ``Sharding``, and all ranks do it at the same time.
+Whatever computes with the weights does so by ``Sharding``, and all ranks do it at the same time. Weights that are still
+in files (``models.streaming``) are read layer by layer as they are divided, no further than this rank's part of them.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from tunesmith.engine import ranks
-from tunesmith.engine.sharding.parts import Parts, local_part
+from tunesmith.engine.sharding.parts import Parts, is_divided, local_part
 from tunesmith.models.anatomy import Anatomy
 from tunesmith.models.facts import hold_facts, let_facts_go
+from tunesmith.models.streaming import stream_of, tensors_of
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 LAYERS_AT_ONCE = 3
 """How many layers are whole at once: one that computes, the next one on its way, and what has just arrived."""
@@ -46,10 +52,11 @@ class Sharding:
     """The weights of one model, in parts."""
 
     def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        """Divide the weights of ``model``, which every rank has whole until now: each keeps its part.
+        """Divide the weights of ``model``, which every rank has whole, or in files, until now: each keeps its part.
 
         Args:
-            model: Its trained weights are in the optimizer's format, its frozen ones in that of the computation.
+            model: Its trained weights are in the optimizer's format, or in files; its frozen ones in that of the
+                computation.
             device: Where the parts are to lie.
             dtype: The numbers in which trained weights compute.
         """
@@ -66,15 +73,22 @@ class Sharding:
             reduce_dtype=torch.float32 if is_short else None,
             cast_forward_inputs=False,  # they are what they are without sharding
         )
-        for parameter in model.parameters():
-            parameter.data = parameter.data.contiguous()
         self._layers: list[Any] = _own_layers(model)
         Anatomy.of(model).hidden_size  # noqa: B018 (what takes a pass to be known has to be asked of whole weights)
         hold_facts(model)
+        self._files = _Files(model, device)
+        self._signs: list[RemovableHandle] = []
+        sign = ranks.sign()
         for layer in self._layers:
-            fully_shard(layer, mesh=mesh, mp_policy=policy)
+            with self._files.read(list(layer.parameters())):
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+            self._signs += [
+                layer.register_forward_pre_hook(lambda *_: sign(), prepend=True),
+                layer.register_forward_hook(partial(_will_sign, sign), prepend=True),
+            ]
         self._root = cast("Any", _Root(model))
-        fully_shard(self._root, mesh=mesh, mp_policy=policy)
+        with self._files.read([one for one in model.parameters() if not is_divided(one)]):
+            fully_shard(self._root, mesh=mesh, mp_policy=policy)
         for module in self._all:
             module.set_gradient_divide_factor(1.0)  # losses are divided by the units of all ranks already
             module.set_force_sum_reduction_for_comms(True)
@@ -97,44 +111,82 @@ class Sharding:
         with ranks.passing():
             self._root.unshard()
         try:
-            with ranks.passing():
-                yield
-        finally:
-            self._root.reset_iter_state()
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Let every rank have all weights inside the block."""
-        for layer in self._layers:
-            layer.set_reshard_after_forward(False, recurse=False)
-        with ranks.passing():
-            for module in self._all:
-                module.unshard()
-        try:
             with _views_allowed(), ranks.passing():
                 yield
         finally:
             self._root.reset_iter_state()
-            for layer in self._layers:
-                layer.set_reshard_after_forward(True, recurse=False)
 
-    def end(self) -> None:
+    def end(self, *, may_stream: bool) -> None:
         """Make the model plain again on the first rank, all weights whole; on the others it is of no use any more.
 
-        Weight by weight, so that no rank but the first ever has more of it than one.
+        Weight by weight, so that no rank but the first ever has more of it than one. Frozen weights that came from
+        files are there again: in memory, or streamed if that ``may`` be.
         """
         new: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # with the old one, whose id is then no other's
         for module in self._model.modules():
             for name, old in list(module._parameters.items()):
                 if old is None:
                     continue
+                if (frozen := self._files.frozen.get((module, name))) is not None:
+                    setattr(module, name, frozen)
+                    continue
                 if id(old) not in new:
                     whole = Parts.of(old.shape).whole_of(local_part(old))
                     new[id(old)] = (old, old if whole is None else nn.Parameter(whole, old.requires_grad))
                 setattr(module, name, new[id(old)][1])
+        for sign in self._signs:
+            sign.remove()
         for module in self._all:
             _forget_fsdp(module)
+        if ranks.is_first():
+            self._files.end(self._model, may_stream=may_stream)
         let_facts_go(self._model)
+
+
+class _Files:
+    """The weights of a model that are in files, if any are: there for as long as their parts are made of them."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._stream, self._device = stream_of(model), device
+        self._stored = {} if self._stream is None else self._stream.stand_aside(model)
+        self.frozen = {
+            (module, name): parameter
+            for module in model.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and parameter in self._stored and not parameter.requires_grad
+        }
+        """By where they are in the model: what is frozen need not be put together in the end."""
+
+    @contextmanager
+    def read(self, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+        """Let weights be what they are in the block, those in files, too: trained ones in the optimizer's format."""
+        before = {one: one.data for one in parameters if one in self._stored}
+        for one in parameters:
+            if one not in before:
+                one.data = one.data.contiguous()
+                continue
+            dtype = torch.float32 if one.requires_grad else one.dtype
+            one.data = self._stored[one].tensor().to(self._device, dtype)  # where both are so already: mapped
+        yield
+        for one, data in before.items():
+            one.data = data
+            self._stored[one].give_back()
+
+    def end(self, model: nn.Module, *, may_stream: bool) -> None:
+        """Let what is frozen be in memory again, or streamed."""
+        frozen = set(self.frozen.values())
+        if self._stream is not None and frozen and may_stream:
+            self._stream.come_back(model, frozen)
+            return
+        for one in frozen:
+            one.data = self._stored[one].tensor().to(self._device, one.dtype, copy=True)
+
+
+def _will_sign(sign: Callable[[], None], _module: nn.Module, _given: Any, output: Any) -> None:
+    """Let the other ranks know before the backward pass of a layer, too, for which it is put together again."""
+    for tensor in tensors_of(output):
+        if tensor.requires_grad:
+            tensor.register_hook(lambda _gradient: sign())
 
 
 def _own_layers(model: nn.Module) -> list[nn.Module]:

@@ -13,7 +13,12 @@ from tunesmith.engine import ranks
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
     """Return what this rank holds of a tensor, which shares its memory: all of one that is not divided."""
     divided: Any = tensor
-    return divided.to_local().detach() if hasattr(divided, "to_local") else tensor
+    return divided.to_local().detach() if is_divided(tensor) else tensor
+
+
+def is_divided(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor lies in parts."""
+    return hasattr(tensor, "to_local")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tunesmith.engine.sharding.model import Sharding
 from tunesmith.engine.sharding.optimizer import ShardedOptimizer
 from tunesmith.engine.step import Training
 from tunesmith.methods.base import ParameterGroup
+from tunesmith.models.streaming import stream_of
 
 Groups = Callable[[nn.Module], list[ParameterGroup]]
 
@@ -26,9 +27,10 @@ def divide_weights(training: Training, groups: Groups) -> None:
     afterwards.
     """
     model, optimizer = training.scorer.model, training.optimizer
-    dtype = optimizer.parameters[0].dtype
+    dtype, stream = optimizer.parameters[0].dtype, stream_of(model)
     for parameter, master in zip(optimizer.parameters, optimizer.masters, strict=True):
-        parameter.data = master.detach()  # what a rank keeps of a weight is its master
+        if stream is None or not stream.is_in_file(parameter):
+            parameter.data = master.detach()  # what a rank keeps of a weight is its master
     penalties, optimizer = optimizer.penalties, None  # type: ignore[assignment]
     del training.optimizer  # and with it all that it holds of whole weights
     training.scorer.forget_parameters()
@@ -39,16 +41,17 @@ def divide_weights(training: Training, groups: Groups) -> None:
     )
 
 
-def make_whole(training: Training, groups: Groups, precision: Precision) -> None:
+def make_whole(training: Training, groups: Groups, precision: Precision, *, may_stream: bool = False) -> None:
     """Put the weights together on the first rank, where everything is then as if one process had trained.
 
-    All ranks ask; the others are left without a model. What the optimizer remembers is not gathered.
+    All ranks ask; the others are left without a model. What the optimizer remembers is not gathered. Frozen weights
+    that came from files may be streamed from there, if what is saved in the end is nothing of them.
     """
     sharding, penalties = training.scorer.sharding, training.optimizer.penalties
     assert sharding is not None, "there are parts to put together"
     trained, model, dtype = set(training.optimizer.names), training.scorer.model, DTYPES[precision]
     del training.optimizer
-    sharding.end()
+    sharding.end(may_stream=may_stream)
     if not ranks.is_first():
         return
     for name, parameter in model.named_parameters():
