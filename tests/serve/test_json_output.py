@@ -193,7 +193,7 @@ def test_tools_are_told_of_and_their_results_are_read(server: Server) -> None:
     from tunesmith.serve.requests import ChatRequest, parse
 
     request = parse(ChatRequest, json.dumps(given).encode())
-    ids = hosted.prompt([one.plain() for one in request.messages], request.offered)  # type: ignore[union-attr]
+    ids = hosted.prompt([one.plain() for one in request.messages], request.offered).ids  # type: ignore[union-attr]
     text = hosted.run.network.tokenizer.decode(ids)
     assert "weather stop" in text
     assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>' in text

@@ -186,7 +186,7 @@ def _will_sign(sign: Callable[[], None], _module: nn.Module, _given: Any, output
     """Let the other ranks know before the backward pass of a layer, too, for which it is put together again."""
     for tensor in tensors_of(output):
         if tensor.requires_grad:
-            tensor.register_hook(lambda _gradient: sign())
+            tensor.register_hook(lambda _gradient: sign())  # type: ignore[no-untyped-call]
 
 
 def _own_layers(model: nn.Module) -> list[nn.Module]:
