@@ -95,17 +95,22 @@ class RankWatch:
         """The rank, at its place, that was last said to be behind."""
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._asked: float | None = None
+        """When the store was last asked something that it has not answered yet."""
         self._thread = threading.Thread(target=self._run, name="watches the ranks", daemon=True)
+        self._minder = threading.Thread(target=self._mind_store, name="watches the store", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+        self._minder.start()
 
     def stop(self) -> None:
         """Give no more signs and look for none."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2 * self._pause)
+        for thread in (self._thread, self._minder):
+            if thread.is_alive():
+                thread.join(timeout=2 * self._pause)
 
     @property
     def patience(self) -> timedelta:
@@ -141,18 +146,32 @@ class RankWatch:
         try:
             store = self._connect()
             while not self._stop.is_set():
-                began = time.monotonic()
+                began = self._asked = time.monotonic()
                 self._give_sign(store)
                 self._look(store)
+                self._asked = None
                 self._stop.wait(self._pause)
                 if time.monotonic() - began > self._timeout / 2:
                     self._listen_anew()  # this process was stopped itself, or the machine was: nobody else is to blame
         except RuntimeError as error:  # the store's connection
             if not self._stop.is_set():
-                reason = str(error).strip().splitlines()[0][:200]
-                if self._first_keeps_store and 0 in self._others:
-                    self._give_up(0, f"the store that it keeps for all cannot be reached any more ({reason})")
-                self._end(f"The process that started the ranks cannot be reached any more: {reason}.")
+                self._give_up_store(str(error).strip().splitlines()[0][:200])
+
+    def _mind_store(self) -> None:
+        """Look whether the store answers: where whoever keeps it is stopped, an answer is waited for without end."""
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self._stop.wait(self._pause)
+            limit = self._timeout * (1 if self.is_stepping else PATIENCE_BEFORE_STEPS)
+            if time.monotonic() - began > self._timeout / 2:
+                self._asked = self._asked and time.monotonic()  # this process was stopped itself
+            elif self._asked and time.monotonic() - self._asked > limit and not self._stop.is_set():
+                self._give_up_store(f"no answer for {time.monotonic() - self._asked:.0f} seconds")
+
+    def _give_up_store(self, reason: str) -> None:
+        if self._first_keeps_store and 0 in self._others:
+            self._give_up(0, f"the store that it keeps for all cannot be reached any more ({reason})")
+        self._end(f"The process that started the ranks cannot be reached any more: {reason}.")
 
     def _give_sign(self, store: Any) -> None:
         self._beat += 1
