@@ -65,7 +65,7 @@ def test_a_branch_that_moved_is_not_taken_for_the_commit_it_was(
     for index, commit in enumerate(("a" * 40, "b" * 40)):
         shutil.move(tiny_folder(tmp_path / "made", seed=index), tmp_path / commit)
 
-    def download(hub_id: str, revision: str | None) -> tuple[Path, str]:
+    def download(hub_id: str, revision: str | None, check: object) -> tuple[Path, str]:
         commit = commits.get(revision or "main", revision or "")
         return tmp_path / commit, commit
 
