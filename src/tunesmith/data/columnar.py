@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.bounded import StoppedError, Worker
+from tunesmith.bounded import Worker
 from tunesmith.data.blobs import BlobFile, are_image_lists, are_images, holds_blob_lists, holds_blobs
-from tunesmith.data.encodings import MAX_EXPANSION, compression_of, max_bytes_of, open_bytes
+from tunesmith.data.encodings import MAX_EXPANSION, compression_of, open_bytes
+from tunesmith.data.file_bounds import FileBounds, ask_about
 from tunesmith.data.records import ROW, problem_from_dict, problem_to_dict
 from tunesmith.data.rows import BATCH_ROWS, with_nested
 from tunesmith.data.sources import format_suffix
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 
-MAX_SECONDS, SECONDS_PER_MB = 4.0, 4.0
-"""Processor time for a file, and for each million of its bytes; real files take some hundredths of it."""
-MAX_BYTES, MEMORY_GROWTH = 768 << 20, 8
-"""Memory for a file, and for each of its bytes."""
+BOUNDS = FileBounds(seconds=4.0, seconds_per_mb=4.0, memory=768 << 20, memory_growth=8)
+"""Real files take some hundredths of the time."""
 
 _FORMATS = {".orc": "ORC", ".dta": "a file of Stata"}
 _LOOKED_AT = 1_000
@@ -52,18 +51,8 @@ def read_columnar(path: Path, name: str, target: Path) -> tuple[dict[str, Any], 
     with limits. Class labels of Hugging Face data sets become their names. Raises ``InputError`` for a
     damaged file, and for one that grows out of proportion.
     """
-    size = path.stat().st_size
     request = json.dumps([str(path.resolve()), name, str(target.resolve())]).encode()
-    try:
-        answered = _worker.ask(
-            request,
-            seconds=MAX_SECONDS + SECONDS_PER_MB * size / 1e6,
-            max_bytes=MAX_BYTES + MEMORY_GROWTH * size,
-            max_file_bytes=max_bytes_of(size),
-        )
-    except StoppedError as error:
-        message = f"{name}, a file of {size:,} bytes, was not read on: {error}."
-        raise InputError(message, "Give it as CSV or JSONL, if its content is what you expect.") from None
+    answered = ask_about(path, request, _worker, BOUNDS, name=name)
     details, problems = json.loads(answered)
     return details, [problem_from_dict(problem) for problem in problems]
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tunesmith.bounded import StoppedError, Worker
-from tunesmith.data.encodings import MAX_EXPANSION, max_bytes_of, open_text, show_name
+from tunesmith.bounded import Worker
+from tunesmith.data.encodings import MAX_EXPANSION, open_text, show_name
+from tunesmith.data.file_bounds import FileBounds, ask_about
 from tunesmith.types import InputError, MissingExtraError, Problem
 
 SHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
@@ -29,10 +30,8 @@ DATABASES = frozenset({".db", ".db3", ".sqlite", ".sqlite3"})
 YAML = frozenset({".yaml", ".yml"})
 FOREIGN = SHEETS | DATABASES | YAML
 
-MAX_SECONDS, SECONDS_PER_MB = 10.0, 6.0
-"""Processor time for a file, and for each million of its bytes; real files take a tenth of it."""
-MAX_BYTES, MEMORY_GROWTH = 1 << 30, 60
-"""Memory for a file, and for each of its bytes: sheets are packed, and are read as a whole."""
+BOUNDS = FileBounds(seconds=10.0, seconds_per_mb=6.0, memory=1 << 30, memory_growth=60)
+"""Real files take a tenth of the time. Sheets are packed, and are read as a whole."""
 _SHOWN_TABLES = 8
 _EXACT = 1e15
 """Whole numbers up to this are the same as doubles, which sheets hold."""
@@ -98,18 +97,8 @@ def write_as_text(path: Path, suffix: str, table: str, target: Path) -> Written:
 def _asked(path: Path, suffix: str, table: str | None, target: Path | None) -> bytes:
     if suffix in SHEETS and find_spec("python_calamine") is None:
         raise MissingExtraError(f"Reading workbooks ({suffix})", "python-calamine", "sheets")
-    size = path.stat().st_size
     request = json.dumps([str(path.resolve()), suffix, table, None if target is None else str(target.resolve())])
-    try:
-        return _worker.ask(
-            request.encode(),
-            seconds=MAX_SECONDS + SECONDS_PER_MB * size / 1e6,
-            max_bytes=MAX_BYTES + MEMORY_GROWTH * size,
-            max_file_bytes=max_bytes_of(size),
-        )
-    except StoppedError as error:
-        message = f"{show_name(path)}, a file of {size:,} bytes, was not read on: {error}."
-        raise InputError(message, "Give it as CSV or JSONL, if its content is what you expect.") from None
+    return ask_about(path, request.encode(), _worker, BOUNDS, name=show_name(path))
 
 
 def answer(request: bytes) -> bytes:

@@ -15,6 +15,7 @@ from tunesmith.data.documents.content import Block, Content, UnreadableError
 from tunesmith.data.documents.plain_text import blocks_of
 from tunesmith.data.encoding_guess import check_is_text
 from tunesmith.data.encodings import max_bytes_of
+from tunesmith.data.file_bounds import FileBounds
 from tunesmith.types import InputError, MissingExtraError
 
 READERS: dict[str, Callable[[Path], Content]] = {
@@ -41,8 +42,7 @@ OTHER_DOCUMENTS = frozenset(
 )
 """Endings of documents that are not read."""
 
-MAX_SECONDS, SECONDS_PER_MB = 60.0, 60.0
-MAX_BYTES, MEMORY_GROWTH = 1 << 30, 20
+BOUNDS = FileBounds(seconds=60.0, seconds_per_mb=60.0, memory=1 << 30, memory_growth=20)
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _BEFORE_HTML = re.compile(rb"<!--.*?-->|<\?xml[^>]*>", re.DOTALL)
 _HTML_START = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
@@ -104,14 +104,9 @@ def read(path: Path, kind: str, content: Content, encoding: str | None = None) -
     if kind == TEXT:
         yield from blocks_of(path, content, encoding)
         return
-    size = path.stat().st_size
     request = json.dumps([str(path.resolve()), kind]).encode()
     try:
-        answered = _worker.ask(
-            request,
-            seconds=MAX_SECONDS + SECONDS_PER_MB * size / 1e6,
-            max_bytes=MAX_BYTES + MEMORY_GROWTH * size,
-        )
+        answered = _worker.ask(request, **BOUNDS.of(path.stat().st_size))
     except StoppedError as error:
         raise UnreadableError(f"it was not read on: {error}") from None
     except InputError as error:
