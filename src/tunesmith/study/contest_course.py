@@ -16,7 +16,7 @@ from tunesmith.readable import duration
 from tunesmith.run import RunConfig
 from tunesmith.study.board import Board, Line, State, Watchers
 from tunesmith.study.contest_config import CompareConfig, Contestant
-from tunesmith.study.contest_runs import ContestRuns, Outcome, Training
+from tunesmith.study.contest_runs import ContestRuns, Outcome, Training, tuning_seconds
 from tunesmith.study.folder import Journal
 from tunesmith.study.rate_search import (
     FIRST_SHARE,
@@ -342,8 +342,8 @@ class Course:
         """Return the seconds that a method's rates will take until one is chosen."""
         if line.chosen_rate is not None:
             return 0.0
-        spent: float = sum(event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name)
-        return max(0.0, self._cost(line.name).training * num_trainings(self.num_rates) - spent)
+        whole = self._cost(line.name).training * num_trainings(self.num_rates)
+        return max(0.0, whole - tuning_seconds(self.journal, line.name))
 
     def _seeds_left(self, line: Line) -> float:
         waiting = sum(cell.state in ("waiting", "training") for cell in line.cells.values())

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunesmith.evaluate import Comparison, expected_maximum
 from tunesmith.study.board import Board, Line
+from tunesmith.study.contest_runs import tuning_seconds
 from tunesmith.study.contest_statistics import ContestStatistics, Findings, FinishedRun
 from tunesmith.study.contest_verdict import choice_of, verdict_of
 from tunesmith.study.folder import Journal, StudyFolder
@@ -106,9 +107,7 @@ class ContestRecord:
             "variance_seeds": None if estimate is None else estimate.variance_seeds,
             "seeds": len(runs),
             "learning_rate": line.chosen_rate,
-            "tuning_seconds": sum(
-                event["seconds"] for event in self.journal.of("tried") if event["method"] == line.name
-            ),
+            "tuning_seconds": tuning_seconds(self.journal, line.name),
             "runs": [self._run(line, seed, metric) for seed in line.cells],
         }
         if line.name not in self.folders:

@@ -225,3 +225,8 @@ def _judged(place: Path, metric: str) -> float | None:
     evaluation = RunDirectory(place).read_json("evaluation")
     value = evaluation["metrics"].get(metric, {}).get("value")
     return None if value is None else float(value)
+
+
+def tuning_seconds(journal: Journal, method: str) -> float:
+    """Return the seconds that a method's rates have taken so far."""
+    return float(sum(event["seconds"] for event in journal.of("tried") if event["method"] == method))
